@@ -1,0 +1,210 @@
+"""A flow definition: its own fields, its steps, and what it says to Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from airflow_allma.flow.base import Bool, HttpMethod, Int, JsonObject, Model, Number, Text
+from airflow_allma.flow.normalise import normalise_flow
+from airflow_allma.flow.steps import (
+    AnyStep,
+    InferenceParameters,
+    OnError,
+    ParallelBranch,
+    ParallelForkManagerStep,
+    Step,
+)
+
+__all__ = [
+    "AirflowOptions",
+    "BranchGranularity",
+    "CompletionAction",
+    "CompletionActionType",
+    "DefaultStepConfig",
+    "ExecuteOnStatus",
+    "Flow",
+]
+
+
+class CompletionActionType(StrEnum):
+    """What is done when a run ends."""
+
+    LOG_ONLY = "LOG_ONLY"
+    API_CALL = "API_CALL"
+    SNS_SEND = "SNS_SEND"
+    SQS_SEND = "SQS_SEND"
+    CUSTOM_LAMBDA_INVOKE = "CUSTOM_LAMBDA_INVOKE"
+    DATA_SAVE = "DATA_SAVE"
+
+
+class ExecuteOnStatus(StrEnum):
+    """After which ends an action is taken."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    ANY = "ANY"
+
+
+class CompletionAction(Model):
+    """Something to do when a run has ended; its failure does not change how the run ended."""
+
+    action_type: Annotated[CompletionActionType, Field(description="What to do.")]
+    target: Annotated[str | None, Field(description="URL, ARN or queue; not for LOG_ONLY and DATA_SAVE.")] = (
+        None
+    )
+    execute_on_status: Annotated[ExecuteOnStatus, Field(description="After which ends.")] = (
+        ExecuteOnStatus.COMPLETED
+    )
+    condition: Annotated[str | None, Field(description="Only when this holds.")] = None
+    payload_template: Annotated[
+        dict[str, str], Field(default_factory=dict, description="Name in the payload <- JSONPath.")
+    ]
+    api_http_method: Annotated[HttpMethod | None, Field(description="For API_CALL.")] = None
+    message_attributes_template: Annotated[
+        dict[str, str], Field(default_factory=dict, description="For SNS_SEND: attribute <- JSONPath.")
+    ]
+    module_identifier: Annotated[str | None, Field(description="For DATA_SAVE.")] = None
+    custom_config: Annotated[JsonObject, Field(default_factory=dict, description="For DATA_SAVE.")]
+
+
+class DefaultStepConfig(Model):
+    """What steps fall back on; a step's own value wins, field by field."""
+
+    default_inference_parameters: Annotated[
+        InferenceParameters | None, Field(description="For LLM_INVOCATION steps.")
+    ] = None
+    default_custom_config: Annotated[
+        JsonObject | None, Field(description="For steps that take a customConfig.")
+    ] = None
+    default_error_handler: Annotated[OnError | None, Field(description="For steps without onError.")] = None
+
+
+class BranchGranularity(StrEnum):
+    """What one Airflow task of an in-memory branch holds."""
+
+    STEP = "step"
+    BRANCH = "branch"
+
+
+class AirflowOptions(Model):
+    """What a flow says to Airflow. None: Airflow's or the provider's own default. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schedule: Annotated[
+        str | None, Field(description="A cron expression, a preset such as @daily, or an AWS expression.")
+    ] = None
+    start_date: Annotated[str | None, Field(description="ISO 8601 date or date and time.")] = None
+    timezone: Annotated[
+        str | None, Field(description="IANA name of the time zone of schedule and dates.")
+    ] = None
+    catchup: Annotated[Bool | None, Field(description="Run the intervals that were missed.")] = None
+    tags: Annotated[tuple[str, ...], Field(description="Further tags of the Dag.")] = ()
+    owner: Annotated[Text | None, Field(description="Owner of the tasks.")] = None
+    pool: Annotated[Text | None, Field(description="Pool of the tasks.")] = None
+    queue: Annotated[Text | None, Field(description="Queue of the tasks.")] = None
+    priority_weight: Annotated[Int | None, Field(description="Priority of the tasks.")] = None
+    max_active_runs: Annotated[Int | None, Field(ge=1, description="Most runs of the Dag at a time.")] = None
+    execution_timeout_seconds: Annotated[
+        Number | None, Field(gt=0, description="Seconds after which a task is failed.")
+    ] = None
+    branch_granularity: Annotated[
+        BranchGranularity | None,
+        Field(description="One task for each step of a branch, or one for the branch."),
+    ] = None
+    input_schema: Annotated[JsonObject | None, Field(description="JSON Schema of the run's payload.")] = None
+    max_in_memory_items: Annotated[
+        Int | None, Field(ge=0, description="Longer lists run in chunks instead of as mapped tasks.")
+    ] = None
+    max_in_memory_bytes: Annotated[
+        Int | None, Field(ge=0, description="Lists with more JSON than this run in chunks.")
+    ] = None
+    chunk_bytes: Annotated[
+        Int | None, Field(ge=1, description="Bytes of a manifest that one chunk aims at.")
+    ] = None
+    max_chunks: Annotated[Int | None, Field(ge=1, description="Most chunks of one fork.")] = None
+    chunk_concurrency: Annotated[
+        Int | None,
+        Field(ge=1, description="Items in flight in a chunk when the fork sets no maxConcurrency."),
+    ] = None
+    offload_location: Annotated[
+        Text | None, Field(description="s3://bucket/prefix or file:///folder for large values and results.")
+    ] = None
+    aws_conn_id: Annotated[Text | None, Field(description="Airflow connection for all AWS access.")] = None
+
+
+class Flow(Model):
+    """One version of a flow."""
+
+    id: Annotated[Text, Field(description="Identifies the flow; the Dag's id.")]
+    version: Annotated[
+        Int, Field(gt=0, description="Of several versions the highest published one runs.")
+    ] = 1
+    name: Annotated[str | None, Field(description="What people read instead of the id.")] = None
+    description: Annotated[str | None, Field(description="What the flow does.")] = None
+    tags: Annotated[tuple[str, ...], Field(description="Words to find the flow by.")] = ()
+    is_published: Annotated[Bool, Field(description="Only published versions run.")] = True
+    start_step_instance_id: Annotated[Text, Field(description="The step at which a run begins.")]
+    steps: Annotated[dict[str, AnyStep], Field(description="Step id -> step.")]
+    enable_execution_logs: Annotated[Bool, Field(description="Keep a record of every step.")] = False
+    flow_variables: Annotated[
+        JsonObject, Field(default_factory=dict, description="Values that steps read as $.flow_variables.")
+    ]
+    default_step_config: Annotated[
+        DefaultStepConfig | None, Field(description="What steps fall back on.")
+    ] = None
+    on_completion_actions: Annotated[
+        tuple[CompletionAction, ...], Field(description="What is done when a run has ended.")
+    ] = ()
+    airflow: Annotated[
+        AirflowOptions, Field(default_factory=AirflowOptions, description="What the flow says to Airflow.")
+    ]
+    created_at: Annotated[str | None, Field(description="ISO 8601.")] = None
+    updated_at: Annotated[str | None, Field(description="ISO 8601.")] = None
+    published_at: Annotated[str | None, Field(description="ISO 8601.")] = None
+    authoring_source: Annotated[str | None, Field(description="Which tool wrote the flow.")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalise(cls, value: Any) -> Any:
+        return normalise_flow(value) if isinstance(value, dict) else value
+
+    def steps_of(self, branch: ParallelBranch) -> Mapping[str, Step]:
+        """The steps that a branch can go to: its own if it has any, else those around it.
+
+        What is around a branch are the flow's steps, or, for a fork that itself lies in the own steps of
+        another branch, those own steps if the branch starts at one of them.
+
+        Args:
+            branch: one of this flow's branches (the very object, not an equal one).
+        """
+        if branch.steps is not None:
+            return branch.steps
+        around = _own_steps_around(branch, self.steps)
+        return self.steps if around is None or branch.start not in around else around
+
+
+def _own_steps_around(branch: ParallelBranch, steps: Mapping[str, Step]) -> Mapping[str, Step] | None:
+    for step in steps.values():
+        if not isinstance(step, ParallelForkManagerStep):
+            continue
+        for candidate in step.parallel_branches:
+            if candidate.steps is None:
+                continue
+            if _holds_branch(candidate.steps, branch):
+                return candidate.steps
+            deeper = _own_steps_around(branch, candidate.steps)
+            if deeper is not None:
+                return deeper
+    return None
+
+
+def _holds_branch(steps: Mapping[str, Step], branch: ParallelBranch) -> bool:
+    return any(
+        isinstance(step, ParallelForkManagerStep) and any(one is branch for one in step.parallel_branches)
+        for step in steps.values()
+    )

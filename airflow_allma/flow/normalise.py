@@ -1,0 +1,181 @@
+"""Different ways to write the same flow become one, before the models see it.
+
+Works on JSON values and never fails: what has the wrong shape is passed on as it is, for the models to refuse.
+Nothing that is given is changed; what differs is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["MESSAGING", "builtin_definition", "merge_deep", "normalise_flow", "own_steps", "type_of"]
+
+Json = Any
+
+# One documented step type stands for two; its module tells which.
+MESSAGING = "MESSAGING"
+_MESSAGING_TYPES = {"system/sqs-send": "SQS_SEND", "system/sns-publish": "SNS_PUBLISH"}
+
+# Module -> type of the step that a built-in step definition of that name is.
+_MODULE_TYPES = {
+    "dynamodb-data-loader": "DATA_LOAD",
+    "ddb-query-to-s3-manifest": "DATA_LOAD",
+    "s3-data-loader": "DATA_LOAD",
+    "s3-list-files": "DATA_LOAD",
+    "sqs-get-queue-attributes": "DATA_LOAD",
+    "sqs-receive-messages": "DATA_LOAD",
+    "dynamodb-update-item": "DATA_SAVE",
+    "dynamodb-query-and-update": "DATA_SAVE",
+    "s3-data-saver": "DATA_SAVE",
+    "array-aggregator": "DATA_TRANSFORMATION",
+    "compose-object-from-input": "DATA_TRANSFORMATION",
+    "date-time-calculator": "DATA_TRANSFORMATION",
+    "flatten-array": "DATA_TRANSFORMATION",
+    "generate-array": "DATA_TRANSFORMATION",
+    "generate-uuid": "DATA_TRANSFORMATION",
+    "join-data": "DATA_TRANSFORMATION",
+    "file-download": "FILE_DOWNLOAD",
+    "start-flow-execution": "START_FLOW_EXECUTION",
+    "sqs-send": "SQS_SEND",
+    "sns-publish": "SNS_PUBLISH",
+}
+# Names that stand for a step type without a module.
+_PLAIN_TYPES = {
+    "api-call": "API_CALL",
+    "custom-lambda-invoke": "CUSTOM_LAMBDA_INVOKE",
+    "email-send": "EMAIL",
+    "email-start-point": "EMAIL_START_POINT",
+    "end-flow": "END_FLOW",
+    "llm-invocation": "LLM_INVOCATION",
+    "mcp-call": "MCP_CALL",
+    "noop": "NO_OP",
+    "parallel-fork-manager": "PARALLEL_FORK_MANAGER",
+    "poll-external-api": "POLL_EXTERNAL_API",
+    "schedule-start-point": "SCHEDULE_START_POINT",
+    "start-sub-flow": "START_SUB_FLOW",
+    "wait-for-external-event": "WAIT_FOR_EXTERNAL_EVENT",
+}
+_DEFINITION_PREFIX = "system-"
+
+# The types whose handler reads customConfig; defaults for it would only be noise elsewhere.
+_TAKES_CUSTOM_CONFIG = frozenset(
+    {
+        "API_CALL",
+        "CUSTOM_LAMBDA_INVOKE",
+        "CUSTOM_LOGIC",
+        "DATA_LOAD",
+        "DATA_SAVE",
+        "DATA_TRANSFORMATION",
+        "FILE_DOWNLOAD",
+        "LLM_INVOCATION",
+        "SNS_PUBLISH",
+        "SQS_SEND",
+        "START_FLOW_EXECUTION",
+    }
+)
+
+
+def builtin_definition(definition_id: str) -> dict[str, Json] | None:
+    """The fields that a built-in step definition (``system-<name>``) gives to a step, or None if there is none."""
+    name = definition_id.removeprefix(_DEFINITION_PREFIX)
+    if name == definition_id:
+        return None
+    if name in _MODULE_TYPES:
+        return {"stepType": _MODULE_TYPES[name], "moduleIdentifier": f"system/{name}"}
+    return {"stepType": _PLAIN_TYPES[name]} if name in _PLAIN_TYPES else None
+
+
+def merge_deep(base: Json, over: Json) -> Json:
+    """``over`` on top of ``base``: objects merge, anything else (lists too) is replaced."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return {
+        **base,
+        **{key: merge_deep(base[key], value) if key in base else value for key, value in over.items()},
+    }
+
+
+def type_of(step: Mapping[str, Json]) -> Json:
+    """A step's type, with the documented alias resolved as far as its module allows."""
+    kind = step.get("stepType")
+    if kind != MESSAGING:
+        return kind
+    module = step.get("moduleIdentifier")
+    return _MESSAGING_TYPES.get(module, kind) if isinstance(module, str) else kind
+
+
+def own_steps(steps: Json) -> Iterator[tuple[str, str | int, Json]]:
+    """The steps of a map or a list as (step id, key or index where it stands, step).
+
+    A list's step without an id goes by its index, so that the error about it can be located.
+    """
+    if isinstance(steps, dict):
+        yield from ((key, key, step) for key, step in steps.items())
+    elif isinstance(steps, list | tuple):
+        for index, step in enumerate(steps):
+            given = step.get("stepInstanceId") if isinstance(step, dict) else None
+            yield (given if isinstance(given, str) else str(index)), index, step
+
+
+def normalise_flow(flow: dict[str, Json]) -> dict[str, Json]:
+    """The flow with step ids filled from keys, aliases resolved, lists of steps as maps and defaults applied."""
+    if not isinstance(flow.get("steps"), dict):
+        return flow
+    defaults = flow.get("defaultStepConfig")
+    return {**flow, "steps": _steps(flow["steps"], defaults if isinstance(defaults, dict) else {})}
+
+
+def _steps(steps: Json, defaults: Mapping[str, Json]) -> Json:
+    named = {step_id: (place, step) for step_id, place, step in own_steps(steps)}
+    return {
+        step_id: _step(step_id if isinstance(place, str) else None, step, defaults, named)
+        for step_id, (place, step) in named.items()
+    }
+
+
+def _step(key: str | None, step: Json, defaults: Mapping[str, Json], scope: Mapping[str, Json]) -> Json:
+    if not isinstance(step, dict):
+        return step
+    filled = dict(step)
+    definition = filled.get("stepDefinitionId")
+    if isinstance(definition, str):
+        filled = {**(builtin_definition(definition) or {}), **filled}
+    if filled.get("stepInstanceId") is None and key is not None:
+        filled["stepInstanceId"] = key
+    if "stepType" in filled:
+        filled["stepType"] = type_of(filled)
+    if defaults:
+        _apply_defaults(filled, defaults, scope)
+    branches = filled.get("parallelBranches")
+    if isinstance(branches, list | tuple):
+        filled["parallelBranches"] = [_branch(branch, defaults) for branch in branches]
+    return filled
+
+
+def _branch(branch: Json, defaults: Mapping[str, Json]) -> Json:
+    if not isinstance(branch, dict) or not isinstance(branch.get("steps"), dict | list | tuple):
+        return branch
+    return {**branch, "steps": _steps(branch["steps"], defaults)}
+
+
+def _apply_defaults(step: dict[str, Json], defaults: Mapping[str, Json], scope: Mapping[str, Json]) -> None:
+    kind = step.get("stepType")
+    if kind in _TAKES_CUSTOM_CONFIG:
+        _fill_fields(step, "customConfig", defaults.get("defaultCustomConfig"))
+    if kind == "LLM_INVOCATION":
+        _fill_fields(step, "inferenceParameters", defaults.get("defaultInferenceParameters"))
+    handler = defaults.get("defaultErrorHandler")
+    if isinstance(handler, dict) and step.get("onError") is None:
+        fallback = handler.get("fallbackStepInstanceId")
+        # The fallback step itself would fall back on itself for ever, and a branch cannot leave its own steps.
+        usable = fallback != step.get("stepInstanceId") and fallback in scope
+        step["onError"] = (
+            handler if usable else {k: v for k, v in handler.items() if k != "fallbackStepInstanceId"}
+        )
+
+
+def _fill_fields(step: dict[str, Json], field: str, defaults: Json) -> None:
+    own = step.get(field)
+    if isinstance(defaults, dict) and isinstance(own, dict | None):
+        step[field] = {**defaults, **(own or {})}

@@ -1,0 +1,119 @@
+"""Steps that call or wait for something outside: HTTP, MCP, polling, events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from airflow_allma.flow.base import HttpMethod, Int, JsonObject, Model, Text, shape
+from airflow_allma.flow.steps.common import ContextMapping, Step, StepType
+
+__all__ = [
+    "ApiCallDefinition",
+    "ApiCallStep",
+    "ApiUrlTemplate",
+    "ExitConditions",
+    "McpCallStep",
+    "PollExternalApiStep",
+    "PollingConfig",
+    "WaitForExternalEventStep",
+]
+
+
+class ApiUrlTemplate(Model):
+    """The URL of a call and the variables that only it sees."""
+
+    template: Annotated[Text, Field(description="The URL; a template over the whole context.")]
+    context_mappings: Annotated[
+        dict[str, ContextMapping],
+        Field(default_factory=dict, description="Further variables of the template."),
+    ]
+
+
+class ApiCallDefinition(Model):
+    """One HTTP call."""
+
+    api_url_template: Annotated[ApiUrlTemplate, Field(description="The URL.")]
+    api_http_method: Annotated[HttpMethod, Field(description="HTTP method.")]
+    api_static_headers: Annotated[
+        dict[str, str], Field(default_factory=dict, description="Headers that are sent as they stand.")
+    ]
+    api_headers_template: Annotated[
+        dict[str, str],
+        Field(default_factory=dict, description="Header <- JSONPath if it starts with $, else template."),
+    ]
+    request_body_template: Annotated[
+        dict[str, ContextMapping] | None,
+        Field(
+            description="Name in the JSON body <- value in the data; absent: customConfig.requestBodyPath."
+        ),
+    ] = None
+
+
+class ApiCallStep(Step):
+    """Calls an HTTP API; the output is ``{status, headers, data}``."""
+
+    step_type: Literal[StepType.API_CALL]
+    api_url_template: Annotated[ApiUrlTemplate, Field(description="The URL.")]
+    api_http_method: Annotated[HttpMethod, Field(description="HTTP method.")]
+    api_static_headers: Annotated[
+        dict[str, str], Field(default_factory=dict, description="Headers that are sent as they stand.")
+    ]
+    api_headers_template: Annotated[
+        dict[str, str],
+        Field(default_factory=dict, description="Header <- JSONPath if it starts with $, else template."),
+    ]
+    request_body_template: Annotated[
+        dict[str, ContextMapping] | None,
+        Field(
+            description="Name in the JSON body <- value in the data; absent: customConfig.requestBodyPath."
+        ),
+    ] = None
+
+
+class McpCallStep(Step):
+    """Calls a tool of an MCP server; the step's input is the tool's arguments."""
+
+    step_type: Literal[StepType.MCP_CALL]
+    mcp_connection_id: Annotated[Text, Field(description="The id of the MCP connection.")]
+    tool_name: Annotated[Text, Field(description="The tool to call.")]
+
+
+class PollingConfig(Model):
+    """How often an API is asked."""
+
+    interval_seconds: Annotated[Int, Field(ge=5, le=3600, description="Seconds between two calls.")]
+    max_attempts: Annotated[Int, Field(ge=1, le=100, description="Most calls.")]
+
+
+class ExitConditions(Model):
+    """When polling ends; conditions over the body of the last answer."""
+
+    success_condition: Annotated[Text, Field(description="Tried first: the step succeeds.")]
+    failure_condition: Annotated[Text, Field(description="Tried second: the step fails.")]
+
+
+class PollExternalApiStep(Step):
+    """Calls an HTTP API again and again until one of two conditions holds."""
+
+    step_type: Literal[StepType.POLL_EXTERNAL_API]
+    api_call_definition: Annotated[ApiCallDefinition, Field(description="The call.")]
+    polling_config: Annotated[PollingConfig, Field(description="How often.")]
+    exit_conditions: Annotated[ExitConditions, Field(description="Until when.")]
+
+
+class WaitForExternalEventStep(Step):
+    """Waits for a message from outside; its payload is the output."""
+
+    step_type: Literal[StepType.WAIT_FOR_EXTERNAL_EVENT]
+    correlation_key_template: Annotated[Text, Field(description="What the message must name; a template.")]
+    max_wait_time_seconds: Annotated[Int, Field(gt=0, description="Seconds until the step fails.")] = 604_800
+    prompt_user_message_template: Annotated[
+        str | JsonObject | None,
+        shape("a text or an object", lambda value: value is None or isinstance(value, str | dict)),
+        Field(description="What to tell the person who is asked."),
+    ] = None
+    message_sender_module_identifier: Annotated[
+        str | None, Field(description="The module that sends that message.")
+    ] = None

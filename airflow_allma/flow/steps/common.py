@@ -1,0 +1,216 @@
+"""The fields that every step has, whatever its type."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from airflow_allma.flow.base import AnyJson, Bool, Int, JsonObject, Model, Number, Text
+
+__all__ = [
+    "Checkpoint",
+    "ContentRetry",
+    "ContextMapping",
+    "Delay",
+    "DelayPosition",
+    "FormatAs",
+    "OnError",
+    "OutputValidation",
+    "Retries",
+    "Step",
+    "StepType",
+    "Transition",
+]
+
+
+class StepType(StrEnum):
+    """What a step does."""
+
+    API_CALL = "API_CALL"
+    CUSTOM_LAMBDA_INVOKE = "CUSTOM_LAMBDA_INVOKE"
+    CUSTOM_LOGIC = "CUSTOM_LOGIC"
+    DATA_LOAD = "DATA_LOAD"
+    DATA_SAVE = "DATA_SAVE"
+    DATA_TRANSFORMATION = "DATA_TRANSFORMATION"
+    EMAIL = "EMAIL"
+    EMAIL_START_POINT = "EMAIL_START_POINT"
+    END_FLOW = "END_FLOW"
+    FILE_DOWNLOAD = "FILE_DOWNLOAD"
+    LLM_INVOCATION = "LLM_INVOCATION"
+    MCP_CALL = "MCP_CALL"
+    NO_OP = "NO_OP"
+    PARALLEL_FORK_MANAGER = "PARALLEL_FORK_MANAGER"
+    POLL_EXTERNAL_API = "POLL_EXTERNAL_API"
+    SCHEDULE_START_POINT = "SCHEDULE_START_POINT"
+    SNS_PUBLISH = "SNS_PUBLISH"
+    SQS_SEND = "SQS_SEND"
+    START_FLOW_EXECUTION = "START_FLOW_EXECUTION"
+    START_SUB_FLOW = "START_SUB_FLOW"
+    WAIT_FOR_EXTERNAL_EVENT = "WAIT_FOR_EXTERNAL_EVENT"
+
+
+class Retries(Model):
+    """How often, and how far apart, a failed step is tried again as a whole."""
+
+    count: Annotated[Int, Field(ge=0, le=5, description="Further tries after the first.")] = 0
+    interval_seconds: Annotated[Int, Field(ge=1, le=300, description="Seconds before the first new try.")] = 5
+    backoff_rate: Annotated[Number, Field(ge=1, le=5, description="Each wait is this times the last.")] = 2
+    error_equals: Annotated[
+        tuple[str, ...] | None, Field(description="Only errors of these names are tried again; absent: all.")
+    ] = None
+
+
+class ContentRetry(Model):
+    """How often a step is tried again when its output is not what the flow requires."""
+
+    count: Annotated[Int, Field(ge=1, le=5, description="Further tries after the first.")] = 1
+    interval_seconds: Annotated[Int, Field(ge=1, le=300, description="Seconds before the first new try.")] = 5
+    backoff_rate: Annotated[Number, Field(ge=1, le=5, description="Each wait is this times the last.")] = 2
+
+
+class OnError(Model):
+    """What happens when a step fails."""
+
+    retries: Annotated[Retries | None, Field(description="Tries of the whole step.")] = None
+    retry_on_content_error: Annotated[
+        ContentRetry | None, Field(description="Tries when the output lacks what it must have.")
+    ] = None
+    fallback_step_instance_id: Annotated[
+        Text | None, Field(description="The step at which the flow goes on when no try succeeded.")
+    ] = None
+    continue_on_failure: Annotated[
+        Bool, Field(description="The error becomes the step's output and the flow goes on.")
+    ] = False
+
+
+class OutputValidation(Model):
+    """What a step's output must hold."""
+
+    required_fields: Annotated[
+        tuple[str, ...], Field(description="JSONPaths into the output that must find something but null.")
+    ] = ()
+
+
+class DelayPosition(StrEnum):
+    """On which side of the step's work a delay lies."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class Delay(Model):
+    """A pause: a fixed one, or a random one between two bounds."""
+
+    milliseconds: Annotated[Int | None, Field(gt=0, description="A fixed pause.")] = None
+    delay_from: Annotated[Int | None, Field(gt=0, description="Shortest random pause, milliseconds.")] = None
+    delay_to: Annotated[Int | None, Field(gt=0, description="Longest random pause, milliseconds.")] = None
+    position: Annotated[DelayPosition, Field(description="Before or after the step's work.")] = (
+        DelayPosition.AFTER
+    )
+
+
+class Checkpoint(Model):
+    """A named milestone that a run has reached once it enters the step."""
+
+    id: Annotated[Text, Field(description="Identifies the milestone.")]
+    label: Annotated[Text, Field(description="What people read.")]
+    order: Annotated[Int | None, Field(ge=0, description="Place among the milestones.")] = None
+
+
+class FormatAs(StrEnum):
+    """In which form a template gets a value."""
+
+    RAW = "RAW"
+    JSON = "JSON"
+    CUSTOM_STRING = "CUSTOM_STRING"
+
+
+class ContextMapping(Model):
+    """One variable of a template."""
+
+    source_json_path: Annotated[str, Field(description="JSONPath into the flow's data.")]
+    format_as: Annotated[
+        FormatAs, Field(description="The value itself, its JSON text, or a text per item.")
+    ] = FormatAs.RAW
+    select_fields: Annotated[
+        tuple[str, ...] | None, Field(description="Keep only these keys of the object, or of each item.")
+    ] = None
+    item_template: Annotated[
+        str | None,
+        Field(description="With CUSTOM_STRING: the template that every item of a list goes through."),
+    ] = None
+    join_separator: Annotated[str, Field(description="Stands between the texts of two items.")] = "\n"
+
+
+class Transition(Model):
+    """A way to another step, taken when its condition holds."""
+
+    condition: Annotated[str, Field(description="For example: $.steps_output.check.status == 'ok'")]
+    next_step_instance_id: Annotated[Text, Field(description="The step to go to.")]
+    max_transitions: Annotated[Int, Field(ge=0, description="Most uses in one run; 0: no limit.")] = 5
+
+
+class Step(Model):
+    """What all steps have. ``step_instance_id`` is always filled; ``output_mappings`` None means the default."""
+
+    step_type: Annotated[StepType, Field(description="What the step does.")]
+    step_instance_id: Annotated[
+        Text, Field(description="The step's id; equals its key in `steps` and may be left out there.")
+    ]
+    step_definition_id: Annotated[
+        str | None, Field(description="A step definition whose fields this step inherits.")
+    ] = None
+    display_name: Annotated[str | None, Field(description="What people read instead of the id.")] = None
+    module_identifier: Annotated[str | None, Field(description="The module that does the work.")] = None
+    custom_config: Annotated[
+        JsonObject, Field(default_factory=dict, description="The module's settings; may hold templates.")
+    ]
+    input_mappings: Annotated[
+        dict[str, str],
+        Field(default_factory=dict, description="Dotted path in the step's input <- JSONPath in the data."),
+    ]
+    literals: Annotated[
+        dict[str, AnyJson],
+        Field(
+            default_factory=dict, description="Dotted path in the step's input <- fixed value or template."
+        ),
+    ]
+    output_mappings: Annotated[
+        dict[str, str] | None,
+        Field(
+            description="JSONPath in the data <- JSONPath in the step's output. Absent: the whole output goes to "
+            "$.steps_output.<id>; an empty object: nothing is kept."
+        ),
+    ] = None
+    on_error: Annotated[OnError | None, Field(description="What happens when the step fails.")] = None
+    output_validation: Annotated[OutputValidation | None, Field(description="What the output must hold.")] = (
+        None
+    )
+    delay: Annotated[Delay | None, Field(description="A pause before or after the step's work.")] = None
+    checkpoint: Annotated[Checkpoint | None, Field(description="A milestone that the step stands for.")] = (
+        None
+    )
+    force_s3_offload: Annotated[
+        Bool, Field(alias="forceS3Offload", description="Always keep the output outside the context.")
+    ] = False
+    disable_s3_offload: Annotated[
+        Bool, Field(alias="disableS3Offload", description="Never keep the output outside the context.")
+    ] = False
+    transitions: Annotated[
+        tuple[Transition, ...], Field(description="Tried in order; the first whose condition holds is taken.")
+    ] = ()
+    default_next_step_instance_id: Annotated[
+        Text | None, Field(description="The next step when no transition holds; absent: the path ends.")
+    ] = None
+    default_next_max_transitions: Annotated[
+        Int, Field(ge=0, description="Most uses of the default in one run; 0: no limit.")
+    ] = 5
+    position: Annotated[JsonObject | None, Field(description="Place in a visual editor.")] = None
+    fill: Annotated[str | None, Field(description="Colour in a visual editor.")] = None
+
+    @property
+    def label(self) -> str:
+        """What people read: the display name, else the id."""
+        return self.display_name or self.step_instance_id

@@ -1,0 +1,120 @@
+"""The parallel fork: branches for each item, and what becomes of their results."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from airflow_allma.flow.base import AnyJson, Bool, Int, Model, Number, Text
+from airflow_allma.flow.steps.common import Step, StepType
+
+if TYPE_CHECKING:
+    from airflow_allma.flow.steps import AnyStep
+
+__all__ = [
+    "AggregationConfig",
+    "AggregationStrategy",
+    "BranchSelection",
+    "ParallelBranch",
+    "ParallelForkManagerStep",
+]
+
+
+class AggregationStrategy(StrEnum):
+    """How the results of all branch runs become one value."""
+
+    COLLECT_ARRAY = "COLLECT_ARRAY"
+    MERGE_OBJECTS = "MERGE_OBJECTS"
+    SUM = "SUM"
+    NONE = "NONE"
+    CUSTOM_MODULE = "CUSTOM_MODULE"
+
+
+class BranchSelection(StrEnum):
+    """Which of the branches whose condition holds run for an item."""
+
+    ALL = "all"
+    FIRST = "first"
+
+
+class AggregationConfig(Model):
+    """What a fork makes of its branch runs."""
+
+    strategy: Annotated[AggregationStrategy, Field(description="How results become one value.")] = (
+        AggregationStrategy.COLLECT_ARRAY
+    )
+    data_path: Annotated[
+        str | None, Field(description="JSONPath in a branch's context; absent: the branch's output.")
+    ] = None
+    custom_module_identifier: Annotated[
+        Text | None, Field(description="With CUSTOM_MODULE: import path of a Python callable.")
+    ] = None
+    fail_on_branch_error: Annotated[Bool, Field(description="A failed branch run fails the step.")] = True
+    max_concurrency: Annotated[Int, Field(ge=0, description="Most branch runs at a time; 0: no limit.")] = 0
+    tolerated_failure_percentage: Annotated[
+        Number | None, Field(ge=0, le=100, description="The step fails only when more branch runs failed.")
+    ] = None
+
+
+class ParallelBranch(Model):
+    """One branch: the id of its first step, or a sub-flow."""
+
+    branch_id: Annotated[Text, Field(description="Names the branch; once in a fork.")]
+    step_instance_id: Annotated[Text | None, Field(description="The branch's first step.")] = None
+    start_step_instance_id: Annotated[Text | None, Field(description="The same as stepInstanceId.")] = None
+    start_step: Annotated[Text | None, Field(description="The same as stepInstanceId.")] = None
+    steps: Annotated[
+        dict[str, AnyStep] | None,
+        Field(description="The branch's own steps, a map or a list; absent: those around it."),
+    ] = None
+    condition: Annotated[
+        str | None, Field(description="Runs for those items for which this holds; sees currentItem.")
+    ] = None
+    input_mappings: Annotated[
+        dict[str, str], Field(default_factory=dict, description="As a step's; fills the branch's context.")
+    ]
+    literals: Annotated[
+        dict[str, AnyJson],
+        Field(default_factory=dict, description="As a step's; fills the branch's context."),
+    ]
+    step_type: Annotated[
+        Literal[StepType.START_SUB_FLOW] | None, Field(description="The branch is a sub-flow.")
+    ] = None
+    sub_flow_definition_id: Annotated[Text | None, Field(description="The flow that runs as the branch.")] = (
+        None
+    )
+    sub_flow_version: Annotated[str | None, Field(description="Its version; absent: the published one.")] = (
+        None
+    )
+    input_mappings_to_sub_flow: Annotated[
+        dict[str, str], Field(default_factory=dict, description="Dotted path in its payload <- JSONPath.")
+    ]
+
+    @property
+    def start(self) -> str | None:
+        """The id of the first step, whichever field gave it; None for a sub-flow."""
+        return self.step_instance_id or self.start_step_instance_id or self.start_step
+
+
+class ParallelForkManagerStep(Step):
+    """Runs branches for each item and aggregates what they yield as ``{aggregatedData}``."""
+
+    step_type: Literal[StepType.PARALLEL_FORK_MANAGER]
+    items_path: Annotated[
+        str | None, Field(description="JSONPath to the items, or to a pointer to them.")
+    ] = None
+    parallel_branches: Annotated[
+        tuple[ParallelBranch, ...], Field(description="What runs for each item.")
+    ] = ()
+    aggregation_config: Annotated[
+        AggregationConfig,
+        Field(default_factory=AggregationConfig, description="What becomes of the results."),
+    ]
+    branch_selection: Annotated[
+        BranchSelection, Field(description="Run all branches whose condition holds, or only the first.")
+    ] = BranchSelection.ALL
+    item_label_path: Annotated[
+        str | None, Field(description="JSONPath in an item to what names it in the UI.")
+    ] = None

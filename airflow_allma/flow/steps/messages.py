@@ -1,0 +1,74 @@
+"""Steps that send a message: SQS, SNS, e-mail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from airflow_allma.flow.base import AnyJson, JsonObject, Model, Text, TextOrTexts, shape
+from airflow_allma.flow.steps.common import Step, StepType
+
+__all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "SqsSendStep"]
+
+
+class SqsSendStep(Step):
+    """Sends one message to a queue. Each value may also stand in customConfig or come from the step's input."""
+
+    step_type: Literal[StepType.SQS_SEND]
+    queue_url: Annotated[str | None, Field(description="URL of the queue.")] = None
+    payload: Annotated[JsonObject | None, Field(description="The message; sent as JSON.")] = None
+    message_group_id: Annotated[str | None, Field(description="FIFO queues: the group.")] = None
+    message_deduplication_id: Annotated[
+        str | None, Field(description="FIFO queues: told apart by this; absent: derived from the message.")
+    ] = None
+
+
+class SnsPublishStep(Step):
+    """Publishes one message on a topic. Each value may also stand in customConfig or come from the step's input."""
+
+    step_type: Literal[StepType.SNS_PUBLISH]
+    topic_arn: Annotated[str | None, Field(description="ARN of the topic.")] = None
+    payload: Annotated[JsonObject | None, Field(description="The message; sent as JSON.")] = None
+    message_attributes: Annotated[
+        dict[str, AnyJson] | None, Field(description="Name <- {DataType, StringValue or BinaryValue}.")
+    ] = None
+
+
+class EmailAttachment(Model):
+    """A file to attach, from S3."""
+
+    filename: Annotated[Text, Field(description="What the reader sees.")]
+    s3_pointer: Annotated[JsonObject, Field(alias="s3Pointer", description="{bucket, key}")]
+
+
+class EmailHeader(Model):
+    """One header."""
+
+    name: Annotated[Text, Field(description="The header's name.")]
+    value: Annotated[str, Field(description="The header's value.")]
+
+
+def _is_headers(value: Any) -> bool:
+    return value is None or isinstance(value, str | list | tuple)
+
+
+class EmailStep(Step):
+    """Sends an e-mail. Every text may be a template or a JSONPath."""
+
+    step_type: Literal[StepType.EMAIL]
+    from_: Annotated[Text, Field(alias="from", description="The sender's address.")]
+    from_name: Annotated[str | None, Field(description="The sender's name.")] = None
+    subject: Annotated[str, Field(description="The subject.")]
+    body: Annotated[str, Field(description="The text, as HTML.")]
+    to: Annotated[TextOrTexts, Field(description="Who gets it.")]
+    cc: Annotated[TextOrTexts | None, Field(description="Who gets a copy.")] = None
+    bcc: Annotated[TextOrTexts | None, Field(description="Who gets a copy unseen.")] = None
+    reply_to: Annotated[TextOrTexts | None, Field(description="Who gets the answer.")] = None
+    custom_headers: Annotated[
+        str | tuple[EmailHeader, ...] | None,
+        shape("a text or a list of {name, value}", _is_headers),
+        Field(description="Further headers."),
+    ] = None
+    attachments: Annotated[tuple[EmailAttachment, ...] | None, Field(description="Files.")] = None
+    attachments_path: Annotated[str | None, Field(description="JSONPath to such a list.")] = None

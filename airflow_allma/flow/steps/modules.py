@@ -1,0 +1,89 @@
+"""Steps that dispatch to a module or do next to nothing, and the download of a file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from airflow_allma.flow.base import HttpMethod, Text
+from airflow_allma.flow.steps.common import Step, StepType
+
+__all__ = [
+    "CustomLambdaInvokeStep",
+    "CustomLogicStep",
+    "DataLoadStep",
+    "DataSaveStep",
+    "DataTransformationStep",
+    "EndFlowStep",
+    "FileDownloadStep",
+    "NoOpStep",
+]
+
+
+class NoOpStep(Step):
+    """Passes its input on: a place where paths join."""
+
+    step_type: Literal[StepType.NO_OP]
+
+
+class EndFlowStep(Step):
+    """Ends the path: the run on the main path, the branch run in a branch."""
+
+    step_type: Literal[StepType.END_FLOW]
+
+
+class CustomLogicStep(Step):
+    """Runs code of the user's own, named by a module id."""
+
+    step_type: Literal[StepType.CUSTOM_LOGIC]
+    module_identifier: Annotated[Text, Field(description="The id of the user's own module.")]
+
+
+class CustomLambdaInvokeStep(Step):
+    """Calls one AWS Lambda function and waits for its answer."""
+
+    step_type: Literal[StepType.CUSTOM_LAMBDA_INVOKE]
+    lambda_function_arn_template: Annotated[
+        Text, Field(description="Name or ARN of the function; a template.")
+    ]
+    payload_template: Annotated[
+        dict[str, str] | None, Field(description="Name in the payload <- JSONPath; absent: the whole input.")
+    ] = None
+
+
+class DataLoadStep(Step):
+    """Reads data with a module."""
+
+    step_type: Literal[StepType.DATA_LOAD]
+    module_identifier: Annotated[Text, Field(description="For example: system/s3-data-loader")]
+
+
+class DataSaveStep(Step):
+    """Writes data with a module."""
+
+    step_type: Literal[StepType.DATA_SAVE]
+    module_identifier: Annotated[Text, Field(description="For example: system/s3-data-saver")]
+
+
+class DataTransformationStep(Step):
+    """Computes data from data with a module."""
+
+    step_type: Literal[StepType.DATA_TRANSFORMATION]
+    module_identifier: Annotated[Text, Field(description="For example: system/compose-object-from-input")]
+
+
+class FileDownloadStep(Step):
+    """Streams a URL into an S3 object."""
+
+    step_type: Literal[StepType.FILE_DOWNLOAD]
+    source_url_template: Annotated[Text, Field(description="The URL; a template.")]
+    method: Annotated[HttpMethod, Field(description="HTTP method.")] = HttpMethod.GET
+    headers_template: Annotated[
+        dict[str, str],
+        Field(default_factory=dict, description="Header <- JSONPath if it starts with $, else template."),
+    ]
+    destination_bucket: Annotated[
+        str | None, Field(description="S3 bucket; absent: that of the offload location.")
+    ] = None
+    destination_key_template: Annotated[str | None, Field(description="S3 key; a template.")] = None
