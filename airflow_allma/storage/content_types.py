@@ -1,0 +1,72 @@
+"""Which media types are text, JSON or JSON Lines, and what a key's ending says when nobody named a type."""
+
+from __future__ import annotations
+
+import mimetypes
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["ContentKind", "guess_type", "kind_of"]
+
+
+class ContentKind(StrEnum):
+    """How an object's content is to be read."""
+
+    JSON_LINES = "json-lines"
+    """One JSON value a line, promised by type or name."""
+    TEXT = "text"
+    """Text; it may well be JSON."""
+    BINARY = "binary"
+    """Neither."""
+    UNKNOWN = "unknown"
+    """Nobody said; the bytes themselves decide."""
+
+
+_LINES_ENDINGS: Final = (".jsonl", ".ndjson", ".jsonlines")
+_OWN_TYPES: Final = {
+    ".json": "application/json",
+    ".jsonl": "application/x-ndjson",
+    ".ndjson": "application/x-ndjson",
+    ".jsonlines": "application/x-ndjson",
+    ".md": "text/markdown",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".log": "text/plain",
+}
+_GZIP_TYPES: Final = frozenset({"application/gzip", "application/x-gzip"})
+_LINES_MARKS: Final = ("jsonl", "ndjson", "jsonlines", "json-seq")
+_TEXT_MARKS: Final = ("json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
+# S3 gives the first to whatever is uploaded without a type: it says nothing about the content.
+_UNSAID_TYPES: Final = frozenset({"", "binary/octet-stream"})
+
+
+def _ending(key: str) -> str:
+    name = key.rsplit("/", 1)[-1].lower().removesuffix(".gz")
+    return "." + name.rsplit(".", 1)[-1] if "." in name else ""
+
+
+def guess_type(key: str) -> str | None:
+    """The media type that a key's ending (before ``.gz``) stands for, or None."""
+    ending = _ending(key)
+    return _OWN_TYPES.get(ending) or mimetypes.types_map.get(ending)
+
+
+def kind_of(key: str, content_type: str | None) -> ContentKind:
+    """How to read an object, by its type first and its key's ending second."""
+    media = (content_type or "").split(";", 1)[0].strip().lower()
+    if media in _UNSAID_TYPES or media in _GZIP_TYPES:
+        guessed = guess_type(key)
+        return ContentKind.UNKNOWN if guessed is None or guessed in _GZIP_TYPES else _kind_of_type(guessed)
+    if media == "application/octet-stream":
+        return _kind_of_type(guess_type(key) or media)
+    kind = _kind_of_type(media)
+    named_lines = _ending(key) in _LINES_ENDINGS
+    return ContentKind.JSON_LINES if kind is ContentKind.TEXT and named_lines else kind
+
+
+def _kind_of_type(media: str) -> ContentKind:
+    if any(mark in media for mark in _LINES_MARKS):
+        return ContentKind.JSON_LINES
+    if media.startswith("text/") or any(mark in media for mark in _TEXT_MARKS):
+        return ContentKind.TEXT
+    return ContentKind.BINARY

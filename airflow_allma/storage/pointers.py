@@ -1,0 +1,197 @@
+"""Pointers: the names of objects in S3 or below a folder of this machine.
+
+In a flow's data a pointer is the wrapper ``{"_s3_output_pointer": {"bucket", "key", "versionId"?,
+"region"?}}``, or, where a pointer to items is expected, the inner object alone. In settings it is a URI.
+
+A local file that is named by a URI has the bucket ``file://`` and, as key, its path without the leading
+slash. No S3 bucket can have that name, so the two never mix; which folders such a pointer may reach is the
+store's decision, not the pointer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from urllib.parse import quote, unquote
+
+from airflow_allma.exceptions import StorageConfigurationError
+
+__all__ = ["FILE_BUCKET", "MAX_KEY_BYTES", "POINTER_FIELD", "Pointer"]
+
+POINTER_FIELD: Final = "_s3_output_pointer"
+"""The one field of a wrapper that makes it a pointer."""
+
+FILE_BUCKET: Final = "file://"
+"""The bucket of every pointer that names a local file by its path."""
+
+MAX_KEY_BYTES: Final = 1024
+"""S3's own limit; held for local files too, so that a flow tried locally works on S3."""
+
+_MAX_BUCKET_CHARACTERS: Final = 255
+_MAX_DETAIL_CHARACTERS: Final = 1024
+_BARE_FIELDS: Final = frozenset({"bucket", "key", "versionId", "region"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The name of one object, or of one version of it.
+
+    Attributes:
+        bucket: S3 bucket (or access point ARN), or ``FILE_BUCKET``.
+        key: the object's key in that bucket, as it is (not percent-encoded).
+        version_id: the one version meant, or None for the current one.
+        region: the bucket's AWS region, or None for the connection's.
+
+    Raises:
+        StorageConfigurationError: at construction, when a part is empty, too long or holds characters that
+            no object's name may hold; for local files also when the path has ``.``, ``..`` or empty segments.
+    """
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+    region: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_text("bucket", self.bucket, _MAX_BUCKET_CHARACTERS)
+        _check_text("key", self.key, MAX_KEY_BYTES)
+        if self.version_id is not None:
+            _check_text("versionId", self.version_id, _MAX_DETAIL_CHARACTERS)
+        if self.region is not None:
+            _check_text("region", self.region, _MAX_BUCKET_CHARACTERS)
+        if len(self.key.encode()) > MAX_KEY_BYTES:
+            raise StorageConfigurationError(
+                f"The key of a pointer is {len(self.key.encode())} bytes long; S3 allows {MAX_KEY_BYTES}. "
+                f"It starts with {self.key[:80]!r}."
+            )
+        if self.bucket == FILE_BUCKET:
+            check_local_segments(self.key)
+        elif self.bucket in {".", ".."} or ("/" in self.bucket and not self.bucket.startswith("arn:")):
+            raise StorageConfigurationError(
+                f"{self.bucket!r} is not a bucket's name. Give the bucket alone, and the rest as the key."
+            )
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/key`` or ``file:///path``; version and region are not part of it."""
+        return f"file:///{quote(self.key)}" if self.is_file else f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it names a local file by its path."""
+        return self.bucket == FILE_BUCKET
+
+    def __str__(self) -> str:
+        version = f" (version {self.version_id})" if self.version_id else ""
+        return f"{self.uri}{version}"
+
+    @classmethod
+    def parse(cls, value: object) -> Self | None:
+        """Read a pointer out of a flow's data.
+
+        Args:
+            value: any JSON value; a wrapper (other fields beside the pointer do not matter), or a bare
+                pointer (which may have no other fields than a pointer has).
+
+        Returns:
+            The pointer, or None when ``value`` is ordinary data.
+
+        Raises:
+            StorageConfigurationError: it is a pointer, but its bucket or key is not allowed.
+        """
+        if not isinstance(value, Mapping):
+            return None
+        if POINTER_FIELD in value:
+            return cls._from_inner(value[POINTER_FIELD])
+        return cls._from_inner(value) if _BARE_FIELDS.issuperset(value) else None
+
+    @classmethod
+    def _from_inner(cls, inner: object) -> Self | None:
+        if not isinstance(inner, Mapping):
+            return None
+        bucket, key = inner.get("bucket"), inner.get("key")
+        if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
+            return None
+        version_id, region = inner.get("versionId"), inner.get("region")
+        return cls(
+            bucket,
+            key,
+            version_id=version_id if isinstance(version_id, str) and version_id else None,
+            region=region if isinstance(region, str) and region else None,
+        )
+
+    @classmethod
+    def from_uri(cls, uri: str) -> Self:
+        """Read ``s3://bucket/key`` (the key as it is) or ``file:///path`` (percent-decoded).
+
+        Raises:
+            StorageConfigurationError: it is neither, or its bucket or key is missing or not allowed.
+        """
+        bucket, key = split_uri(uri)
+        if not key:
+            raise StorageConfigurationError(
+                f"{uri!r} names no object: add its key after the bucket or folder."
+            )
+        return cls(bucket, key)
+
+    def inner(self) -> dict[str, Any]:
+        """The JSON object ``{"bucket", "key", "versionId"?, "region"?}``."""
+        found: dict[str, Any] = {"bucket": self.bucket, "key": self.key}
+        if self.version_id is not None:
+            found["versionId"] = self.version_id
+        if self.region is not None:
+            found["region"] = self.region
+        return found
+
+    def wrap(self) -> dict[str, Any]:
+        """The wrapper that stands for this object's content in a flow's data."""
+        return {POINTER_FIELD: self.inner()}
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key (or prefix, perhaps empty) of an ``s3://`` or ``file:///`` URI.
+
+    Raises:
+        StorageConfigurationError: the text is no such URI.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme == "s3":
+        bucket, _, key = rest.partition("/")
+        if bucket:
+            return bucket, key
+    if separator and scheme == "file" and rest.startswith("/"):
+        return FILE_BUCKET, unquote(rest).lstrip("/")
+    raise StorageConfigurationError(
+        f"{uri!r} is not an object's address. Write s3://bucket/key or file:///folder/file (three slashes)."
+    )
+
+
+def check_local_segments(path: str) -> None:
+    """Refuse a key that a folder cannot hold, or that would lead out of it.
+
+    Raises:
+        StorageConfigurationError: a segment is empty, ``.`` or ``..``, or holds a backslash.
+    """
+    if "\\" in path or any(segment in {"", ".", ".."} for segment in path.split("/")):
+        raise StorageConfigurationError(
+            f"{path[:200]!r} cannot be a local file: its segments must not be empty, '.' or '..', "
+            "nor hold backslashes."
+        )
+
+
+def _check_text(name: str, text: object, longest: int) -> None:
+    if not isinstance(text, str) or not text:
+        raise StorageConfigurationError(f"The {name} of a pointer must be text and not empty.")
+    if len(text) > longest:
+        raise StorageConfigurationError(
+            f"The {name} of a pointer is {len(text)} characters long; at most {longest} are allowed. "
+            f"It starts with {text[:80]!r}."
+        )
+    # Control characters break logs and headers; lone surrogates cannot be sent at all.
+    if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in text) or any(
+        0xD800 <= ord(character) < 0xE000 for character in text
+    ):
+        raise StorageConfigurationError(
+            f"The {name} of a pointer holds control characters or broken Unicode: {text[:80]!r}."
+        )
