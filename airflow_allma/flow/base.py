@@ -1,4 +1,4 @@
-"""What every model of the flow language shares: naming, strictness, and types that JSON values are checked against."""
+"""What every model of the flow language shares: naming, strictness, and the types of JSON values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Different ways to write the same flow become one, before the models see it.
 
-Works on JSON values and never fails: what has the wrong shape is passed on as it is, for the models to refuse.
-Nothing that is given is changed; what differs is copied.
+Works on JSON values and never fails: what has the wrong shape is passed on as it is, for the models to
+refuse. Nothing that is given is changed; what differs is copied.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _TAKES_CUSTOM_CONFIG = frozenset(
 
 
 def builtin_definition(definition_id: str) -> dict[str, Json] | None:
-    """The fields that a built-in step definition (``system-<name>``) gives to a step, or None if there is none."""
+    """What a built-in step definition (``system-<name>``) gives to a step; None if there is none of that name."""
     name = definition_id.removeprefix(_DEFINITION_PREFIX)
     if name == definition_id:
         return None
@@ -119,7 +119,7 @@ def own_steps(steps: Json) -> Iterator[tuple[str, str | int, Json]]:
 
 
 def normalise_flow(flow: dict[str, Json]) -> dict[str, Json]:
-    """The flow with step ids filled from keys, aliases resolved, lists of steps as maps and defaults applied."""
+    """The flow with ids filled from keys, aliases resolved, lists of steps as maps and defaults applied."""
     if not isinstance(flow.get("steps"), dict):
         return flow
     defaults = flow.get("defaultStepConfig")

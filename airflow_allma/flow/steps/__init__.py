@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -70,6 +70,7 @@ from airflow_allma.flow.steps.starts import (
 )
 
 __all__ = [
+    "STEP_MODELS",
     "AggregationConfig",
     "AggregationStrategy",
     "AnyStep",
@@ -149,3 +150,8 @@ AnyStep = Annotated[
 # A branch holds steps and a step may be a fork that holds branches: the circle closes here.
 ParallelBranch.model_rebuild(_types_namespace={"AnyStep": AnyStep})
 ParallelForkManagerStep.model_rebuild(_types_namespace={"AnyStep": AnyStep})
+
+STEP_MODELS: dict[StepType, type[Step]] = {
+    get_args(model.model_fields["step_type"].annotation)[0]: model for model in get_args(get_args(AnyStep)[0])
+}
+"""Step type -> its model."""

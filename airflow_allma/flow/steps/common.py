@@ -153,7 +153,10 @@ class Transition(Model):
 
 
 class Step(Model):
-    """What all steps have. ``step_instance_id`` is always filled; ``output_mappings`` None means the default."""
+    """What all steps have.
+
+    ``step_instance_id`` is always filled; ``output_mappings`` is None for the default, ``{}`` for nothing.
+    """
 
     step_type: Annotated[StepType, Field(description="What the step does.")]
     step_instance_id: Annotated[

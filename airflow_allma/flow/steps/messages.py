@@ -13,7 +13,7 @@ __all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "Sqs
 
 
 class SqsSendStep(Step):
-    """Sends one message to a queue. Each value may also stand in customConfig or come from the step's input."""
+    """Sends one message to a queue. Each value may also come from customConfig or the input."""
 
     step_type: Literal[StepType.SQS_SEND]
     queue_url: Annotated[str | None, Field(description="URL of the queue.")] = None
@@ -25,7 +25,7 @@ class SqsSendStep(Step):
 
 
 class SnsPublishStep(Step):
-    """Publishes one message on a topic. Each value may also stand in customConfig or come from the step's input."""
+    """Publishes one message on a topic. Each value may also come from customConfig or the input."""
 
     step_type: Literal[StepType.SNS_PUBLISH]
     topic_arn: Annotated[str | None, Field(description="ARN of the topic.")] = None

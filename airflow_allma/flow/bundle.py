@@ -1,0 +1,99 @@
+"""What serves flows besides their own definition: prompts, step definitions, connections, agents; exports."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from airflow_allma.flow.base import Bool, Int, JsonObject, Model, Text
+from airflow_allma.flow.steps import StepType
+
+__all__ = [
+    "Agent",
+    "Export",
+    "McpAuthentication",
+    "McpAuthenticationType",
+    "McpConnection",
+    "PromptTemplate",
+    "StepDefinition",
+]
+
+
+class PromptTemplate(Model):
+    """One version of a stored prompt."""
+
+    id: Annotated[Text, Field(description="Identifies the prompt.")]
+    name: Annotated[str | None, Field(description="What people read.")] = None
+    description: Annotated[str | None, Field(description="What it is for.")] = None
+    version: Annotated[Int, Field(gt=0, description="Of several the highest published one is used.")] = 1
+    is_published: Annotated[Bool, Field(description="Only published versions are used.")] = True
+    content: Annotated[Text, Field(description="The prompt; a template.")]
+    tags: Annotated[tuple[str, ...], Field(description="Words to find it by.")] = ()
+    created_at: Annotated[str | None, Field(description="ISO 8601.")] = None
+    updated_at: Annotated[str | None, Field(description="ISO 8601.")] = None
+    published_at: Annotated[str | None, Field(description="ISO 8601.")] = None
+
+
+class StepDefinition(Model):
+    """Fields that steps may inherit; all fields of a step may stand in it."""
+
+    id: Annotated[Text, Field(description="What a step's stepDefinitionId names.")]
+    name: Annotated[str | None, Field(description="What people read.")] = None
+    step_type: Annotated[StepType | Literal["MESSAGING"] | None, Field(description="What the step does.")] = (
+        None
+    )
+
+
+class McpAuthenticationType(StrEnum):
+    """How an MCP server knows us."""
+
+    NONE = "NONE"
+    BEARER_TOKEN = "BEARER_TOKEN"  # noqa: S105 - the name of a method
+    API_KEY = "API_KEY"
+
+
+class McpAuthentication(Model):
+    """Where the secret of a connection lies; never the secret itself."""
+
+    type: Annotated[McpAuthenticationType, Field(description="How the server is told.")] = (
+        McpAuthenticationType.NONE
+    )
+    secret_arn: Annotated[str | None, Field(description="ARN of the secret.")] = None
+    secret_json_key: Annotated[str | None, Field(description="Key in the secret's JSON.")] = None
+
+
+class McpConnection(Model):
+    """An MCP server."""
+
+    id: Annotated[Text, Field(description="What a step's mcpConnectionId names.")]
+    name: Annotated[str | None, Field(description="What people read.")] = None
+    server_url: Annotated[Text, Field(pattern=r"^https?://", description="Where it is.")]
+    authentication: Annotated[
+        McpAuthentication, Field(default_factory=McpAuthentication, description="How it knows us.")
+    ]
+
+
+class Agent(Model):
+    """A group of flows that share variables."""
+
+    id: Annotated[Text, Field(description="Identifies the agent.")]
+    name: Annotated[str | None, Field(description="What people read.")] = None
+    flow_variables: Annotated[
+        JsonObject, Field(default_factory=dict, description="Lie under the variables of its flows.")
+    ]
+
+
+class Export(Model):
+    """What the admin panel exports: flows and all that serves them. The flows are checked one by one."""
+
+    format_version: Annotated[Literal["1.0"], Field(description="Always 1.0.")]
+    exported_at: Annotated[str | None, Field(description="ISO 8601.")] = None
+    flows: Annotated[tuple[Any, ...], Field(description="Flow definitions.")] = ()
+    step_definitions: Annotated[
+        tuple[StepDefinition, ...], Field(description="What steps inherit from.")
+    ] = ()
+    prompt_templates: Annotated[tuple[PromptTemplate, ...], Field(description="Prompts.")] = ()
+    mcp_connections: Annotated[tuple[McpConnection, ...], Field(description="MCP servers.")] = ()
+    agents: Annotated[tuple[Agent, ...], Field(description="Groups of flows.")] = ()

@@ -1,0 +1,88 @@
+"""Steps that inherit fields from a step definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_allma.flow.normalise import builtin_definition, merge_deep
+from airflow_allma.flow.problems import Finding, Path, nearest, quoted
+
+__all__ = ["StepDefinitions"]
+
+# What a definition says about itself and not about the steps that inherit from it.
+_ABOUT_ITSELF = frozenset(
+    {"id", "version", "isPublished", "description", "tags", "createdAt", "updatedAt", "publishedAt"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepDefinitions:
+    """The step definitions that the flows of one file may inherit from.
+
+    Attributes:
+        by_id: definition id -> the definition, a JSON object.
+    """
+
+    by_id: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, definitions: Any) -> StepDefinitions:
+        """From the ``stepDefinitions`` of an export; what has the wrong shape is left out."""
+        listed = definitions if isinstance(definitions, list) else []
+        return cls(
+            {one["id"]: one for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)}
+        )
+
+    def inherit(self, flow: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:
+        """The flow with every step's inherited fields in place; unknown definitions are added to ``findings``."""
+        return (
+            {**flow, "steps": self._steps(flow.get("steps"), ("steps",), findings)}
+            if "steps" in flow
+            else {**flow}
+        )
+
+    def _steps(self, steps: Any, path: Path, findings: list[Finding]) -> Any:
+        if isinstance(steps, dict):
+            return {key: self._step(step, (*path, key), findings) for key, step in steps.items()}
+        if isinstance(steps, list):
+            return [self._step(step, (*path, index), findings) for index, step in enumerate(steps)]
+        return steps
+
+    def _step(self, step: Any, path: Path, findings: list[Finding]) -> Any:
+        if not isinstance(step, dict):
+            return step
+        merged = step
+        wanted = step.get("stepDefinitionId")
+        if isinstance(wanted, str):
+            base = self.by_id.get(wanted) or builtin_definition(wanted)
+            if base is None:
+                findings.append(self._unknown(wanted, (*path, "stepDefinitionId")))
+            else:
+                inherited = {key: value for key, value in base.items() if key not in _ABOUT_ITSELF}
+                merged = merge_deep(inherited, step)
+        branches = merged.get("parallelBranches")
+        if not isinstance(branches, list):
+            return merged
+        return {
+            **merged,
+            "parallelBranches": list(self._branches(branches, (*path, "parallelBranches"), findings)),
+        }
+
+    def _branches(self, branches: list[Any], path: Path, findings: list[Finding]) -> Iterator[Any]:
+        for index, branch in enumerate(branches):
+            if isinstance(branch, dict) and "steps" in branch:
+                own = self._steps(branch["steps"], (*path, index, "steps"), findings)
+                yield {**branch, "steps": own}
+            else:
+                yield branch
+
+    def _unknown(self, wanted: str, path: Path) -> Finding:
+        if guess := nearest(wanted, self.by_id):
+            mend = f"did you mean {quoted(guess)}?"
+        elif self.by_id:
+            mend = f"this export has {', '.join(quoted(one) for one in sorted(self.by_id)[:8])}"
+        else:
+            mend = "an export carries its own in `stepDefinitions`; elsewhere give the step its fields itself"
+        return Finding(path, f"{quoted(wanted)} is no known step definition; {mend}")

@@ -1,0 +1,166 @@
+"""A file's bytes as a JSON value, with the means to say where in the file something stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path as FilePath
+from typing import Any
+
+import msgspec
+
+from airflow_allma.flow.json_text import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
+from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
+
+__all__ = ["MAX_FILE_BYTES", "Document", "UnreadableDocumentError", "read_document"]
+
+MAX_FILE_BYTES = 32 * 1024 * 1024
+"""Larger files are refused unread: flow files are thousands of bytes, exports a few millions."""
+
+_STRING_OR_KEY = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?')
+_BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
+
+
+class UnreadableDocumentError(Exception):
+    """A file holds no JSON value; says why as problems. Never leaves this package."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class Document:
+    """A JSON text and its value.
+
+    Attributes:
+        file: the file's path as problems show it.
+        value: the decoded value.
+    """
+
+    def __init__(self, file: str, text: str) -> None:
+        """Decode a text.
+
+        Raises:
+            UnreadableDocumentError: it is not JSON, repeats a key, or is nested too deeply.
+        """
+        self.file = file
+        self._text = text
+        self._scan: JsonScan | None = None
+        self.value: Any = self._decode()
+
+    def position(self, path: Path, *, at_key: bool = False) -> tuple[int, int]:
+        """Line and column of the value (or of its key) at a path, or of the nearest value above it."""
+        if self._scan is None:
+            self._scan = scan(self._text)
+        return line_and_column(self._text, self._scan.offset(path, at_key=at_key))
+
+    def beginning(self) -> tuple[int, int]:
+        """Line and column of the outermost value; costs no scan."""
+        return line_and_column(self._text, len(self._text) - len(self._text.lstrip(" \t\n\r")))
+
+    def locate(self, findings: Iterable[Finding]) -> tuple[Problem, ...]:
+        """The findings as problems of this file, in the order of the text, each once."""
+        unique = dict.fromkeys(findings)
+        problems = [
+            Problem(
+                self.file,
+                *self.position(finding.path, at_key=finding.at_key),
+                json_path(finding.path),
+                finding.message,
+                finding.severity,
+            )
+            for finding in unique
+        ]
+        return tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+
+    def _decode(self) -> Any:
+        try:
+            value = msgspec.json.decode(self._text)
+            keys, depth = _measure(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            self._explain(error)
+            raise self._unreadable("this JSON cannot be decoded", 0) from error
+        if depth > MAX_DEPTH or keys != _count_keys(self._text):
+            self._explain(None)
+        return value
+
+    def _explain(self, error: Exception | None) -> None:
+        try:
+            self._scan = scan(self._text)
+        except JsonTextError as located:
+            raise self._unreadable(located.reason, located.offset) from error
+        if self._scan.repeated:
+            raise UnreadableDocumentError(
+                tuple(
+                    Problem(
+                        self.file,
+                        *line_and_column(self._text, again),
+                        json_path(path),
+                        "this key stands in the same object already (line "
+                        f"{line_and_column(self._text, first)[0]}); remove one of the two",
+                    )
+                    for path, again, first in self._scan.repeated
+                )
+            )
+        if error is not None:
+            found = _BYTE_POSITION.search(str(error))
+            before = self._text.encode()[: int(found[1])].decode(errors="ignore") if found else ""
+            raise self._unreadable(f"this JSON cannot be decoded: {error}", len(before)) from error
+
+    def _unreadable(self, reason: str, offset: int) -> UnreadableDocumentError:
+        return UnreadableDocumentError(
+            (Problem(self.file, *line_and_column(self._text, offset), "$", f"not JSON: {reason}"),)
+        )
+
+
+def read_document(path: FilePath, file: str) -> Document:
+    """Read and decode one file.
+
+    Args:
+        path: the file.
+        file: its path as problems show it.
+
+    Raises:
+        UnreadableDocumentError: the file cannot be read, is too large, not UTF-8 or not JSON.
+    """
+
+    def unreadable(message: str, line: int = 1, column: int = 1) -> UnreadableDocumentError:
+        return UnreadableDocumentError((Problem(file, line, column, "$", message, Severity.ERROR),))
+
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise unreadable(f"the file cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise unreadable(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; split it into several")
+    try:
+        # Some editors put a byte order mark before the text; it says nothing in UTF-8.
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig", errors="replace")
+        line, column = line_and_column(before, len(before))
+        raise unreadable("the file is not UTF-8 from here on; save it as UTF-8", line, column) from error
+    return Document(file, text)
+
+
+def _count_keys(text: str) -> int:
+    return sum(1 for found in _STRING_OR_KEY.finditer(text) if found[1])
+
+
+def _measure(value: Any) -> tuple[int, int]:
+    """Number of keys in all objects of a value, and how deeply it is nested."""
+    keys = depth = 0
+    level = [value]
+    while level:
+        containers = [one for one in level if isinstance(one, dict | list)]
+        if containers:
+            depth += 1
+        level = []
+        for one in containers:
+            if isinstance(one, dict):
+                keys += len(one)
+                level.extend(one.values())
+            else:
+                level.extend(one)
+    return keys, depth

@@ -1,0 +1,263 @@
+"""Flow files: which files count, what is in them, and which of several versions runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path as FilePath
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from airflow_allma.flow.bundle import Agent, Export, McpConnection, PromptTemplate
+from airflow_allma.flow.definitions import StepDefinitions
+from airflow_allma.flow.documents import Document, UnreadableDocumentError, read_document
+from airflow_allma.flow.expression_fields import ExpressionChecks, check_template
+from airflow_allma.flow.models import Flow
+from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
+from airflow_allma.flow.sentences import findings_of
+from airflow_allma.flow.validation import SupportCheck, Validator
+
+__all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "find_files", "load_file"]
+
+PROMPT_SUFFIX = ".prompt.json"
+_EXPORT_PARTS = ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents")
+
+
+class FileKind(StrEnum):
+    """What a file turned out to be."""
+
+    FLOW = "flow"
+    EXPORT = "export"
+    PROMPT = "prompt"
+    OTHER = "other"
+    """JSON, but none of ours."""
+    UNREADABLE = "unreadable"
+    """Named like one of ours, but cannot be read as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a file brings along for flows.
+
+    Attributes:
+        prompts: prompt templates, all versions.
+        connections: MCP servers.
+        agents: groups of flows that share variables.
+    """
+
+    prompts: tuple[PromptTemplate, ...] = ()
+    connections: tuple[McpConnection, ...] = ()
+    agents: tuple[Agent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSource:
+    """A valid flow and where it comes from.
+
+    Attributes:
+        flow: the flow.
+        file: path of its file, as it was given.
+        path: where in the file it is: ``()`` in a file of its own, ``("flows", 2)`` in an export.
+        line: line of its first character, from 1.
+        column: column likewise.
+        definition: the JSON object as it was written.
+        bundle: what its file brings along for it.
+    """
+
+    flow: Flow
+    file: str
+    path: Path
+    line: int
+    column: int
+    definition: dict[str, Any] = field(repr=False)
+    bundle: Bundle = field(repr=False)
+
+    @property
+    def path_key(self) -> tuple[str, ...]:
+        """Orders the flows of one file as they stand in it."""
+        return tuple(f"{segment:09d}" if isinstance(segment, int) else segment for segment in self.path)
+
+    def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
+        """A problem with the flow as a whole."""
+        return Problem(self.file, self.line, self.column, json_path(self.path), message, severity)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """What one file gave.
+
+    Attributes:
+        file: its path, as it was given.
+        kind: what it is.
+        flows: its valid flows; of an export those without errors.
+        problems: all errors and warnings, in the order of the text.
+        bundle: what else it holds.
+        broken_flow_ids: ids of flows that have errors, where the id itself could be read.
+    """
+
+    file: str
+    kind: FileKind
+    flows: tuple[FlowSource, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    bundle: Bundle = Bundle()
+    broken_flow_ids: tuple[str, ...] = ()
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether anything in the file is wrong, warnings aside."""
+        return any(problem.is_error for problem in self.problems)
+
+
+def find_files(folder: FilePath) -> Iterator[FilePath]:
+    """The files below a folder that may hold flows or prompts, in a stable order.
+
+    Hidden files and folders are left out; symbolic links to folders are not followed, so that no loop can be.
+    """
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(".json") and not name.startswith("."):
+                yield FilePath(where, name)
+
+
+def load_file(
+    path: FilePath | str,
+    checks: ExpressionChecks | None = None,
+    supported: SupportCheck | None = None,
+    *,
+    file: str | None = None,
+) -> LoadedFile:
+    """Read one file and check everything in it. Never raises for what is in the file or for a missing file.
+
+    Args:
+        path: the file.
+        checks: can expressions be read? None: they are not looked at.
+        supported: can a step run? None: all can.
+        file: the path as problems show it; None: as given.
+    """
+    shown = file if file is not None else str(path)
+    try:
+        document = read_document(FilePath(path), shown)
+    except UnreadableDocumentError as error:
+        return LoadedFile(shown, FileKind.UNREADABLE, problems=error.problems)
+    return _Loader(document, Validator(checks, supported)).load(is_prompt=shown.endswith(PROMPT_SUFFIX))
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class _Loader:
+    def __init__(self, document: Document, validator: Validator) -> None:
+        self.document = document
+        self.validator = validator
+        self.findings: list[Finding] = []
+        self.broken: list[str] = []
+
+    def load(self, *, is_prompt: bool) -> LoadedFile:
+        value = self.document.value
+        if is_prompt:
+            prompt = self.prompt(value)
+            return self.result(FileKind.PROMPT, bundle=Bundle(prompts=(prompt,) if prompt else ()))
+        if _is_flow(value):
+            return self.result(FileKind.FLOW, self.flows([((), value)], StepDefinitions({}), Bundle()))
+        if _is_export(value):
+            return self.export(value)
+        self.findings.append(
+            Finding(
+                (),
+                "neither a flow (an object with `steps` and `startStepInstanceId`) nor an export "
+                '(`"formatVersion": "1.0"` and `flows`); left alone',
+                Severity.WARNING,
+            )
+        )
+        return self.result(FileKind.OTHER)
+
+    def result(
+        self, kind: FileKind, flows: Iterable[FlowSource] = (), bundle: Bundle | None = None
+    ) -> LoadedFile:
+        return LoadedFile(
+            self.document.file,
+            kind,
+            tuple(flows),
+            self.document.locate(self.findings) if self.findings else (),
+            bundle or Bundle(),
+            tuple(self.broken),
+        )
+
+    def prompt(self, value: Any) -> PromptTemplate | None:
+        prompt = self.model(PromptTemplate, value)
+        self.prompt_content(value, ())
+        return None if self.findings else prompt
+
+    def prompt_content(self, prompt: Any, path: Path) -> None:
+        content = prompt.get("content") if isinstance(prompt, dict) else None
+        if isinstance(content, str) and self.validator.checks is not None:
+            self.findings.extend(check_template(content, (*path, "content"), self.validator.checks))
+
+    def model(self, model: type[_M], value: Any) -> _M | None:
+        try:
+            return model.model_validate(value, by_alias=True, by_name=False)
+        except ValidationError as error:
+            self.findings.extend(findings_of(error, value))
+            return None
+
+    def export(self, value: dict[str, Any]) -> LoadedFile:
+        export = self.model(Export, value)
+        prompts = value.get("promptTemplates")
+        for index, prompt in enumerate(prompts if isinstance(prompts, list) else ()):
+            self.prompt_content(prompt, ("promptTemplates", index))
+        bundle = (
+            Bundle(export.prompt_templates, export.mcp_connections, export.agents) if export else Bundle()
+        )
+        listed = value.get("flows")
+        places: list[tuple[Path, Any]] = [
+            (("flows", index), flow) for index, flow in enumerate(listed if isinstance(listed, list) else ())
+        ]
+        definitions = StepDefinitions.of(value.get("stepDefinitions"))
+        return self.result(FileKind.EXPORT, self.flows(places, definitions, bundle), bundle)
+
+    def flows(
+        self, places: Iterable[tuple[Path, Any]], definitions: StepDefinitions, bundle: Bundle
+    ) -> tuple[FlowSource, ...]:
+        return tuple(
+            source
+            for path, flow in places
+            for source in [self.flow(path, flow, definitions, bundle)]
+            if source is not None
+        )
+
+    def flow(self, path: Path, flow: Any, definitions: StepDefinitions, bundle: Bundle) -> FlowSource | None:
+        if not isinstance(flow, dict):
+            self.findings.append(
+                Finding(path, "must be a flow, an object with `steps` and `startStepInstanceId`")
+            )
+            return None
+        checked = self.validator.check(flow, definitions)
+        self.findings.extend(finding.below(*path) for finding in checked.findings)
+        if checked.flow is None:
+            flow_id = flow.get("id")
+            self.broken.extend([flow_id] if isinstance(flow_id, str) else [])
+            return None
+        line, column = self.document.position(path) if path else self.document.beginning()
+        return FlowSource(checked.flow, self.document.file, path, line, column, flow, bundle)
+
+
+def _is_flow(value: Any) -> bool:
+    """A flow, or what was plainly meant to be one and lacks something."""
+    if not isinstance(value, dict) or "formatVersion" in value:
+        return False
+    steps = value.get("steps")
+    if "startStepInstanceId" in value:
+        return True
+    return isinstance(steps, dict) and any(
+        isinstance(step, dict) and "stepType" in step for step in steps.values()
+    )
+
+
+def _is_export(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and "formatVersion" in value and any(part in value for part in _EXPORT_PARTS)
+    )

@@ -1,0 +1,272 @@
+"""Where in a JSON text each value stands, and what exactly is wrong with a text that is not JSON.
+
+The fast decoder says little about either, so this scanner reads the text a second time, and only when there
+is something to report.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from airflow_allma.flow.problems import Path
+
+__all__ = ["MAX_DEPTH", "JsonNode", "JsonScan", "JsonTextError", "line_and_column", "scan"]
+
+MAX_DEPTH = 100
+"""Objects and lists within each other; far more than any flow needs, far less than Python's stack holds."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_STRING_PART = re.compile(r'[^"\\\x00-\x1f]*')
+_ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
+_WORD = re.compile(r"[^\s,:\[\]{}\"]+")
+_LITERALS = ("true", "false", "null")
+
+# What people write because another language has it, and what to write instead.
+_FOREIGN_WORDS = {
+    "True": "write true in small letters",
+    "False": "write false in small letters",
+    "None": "write null",
+    "undefined": "write null, or leave the field out",
+    "NaN": "JSON has no NaN; write null or a number",
+    "Infinity": "JSON has no Infinity; write null or a number",
+    "-Infinity": "JSON has no Infinity; write null or a number",
+}
+
+
+class JsonTextError(ValueError):
+    """A text is not JSON.
+
+    Attributes:
+        reason: what is wrong and what was expected.
+        offset: where in the text, counted in characters from 0.
+    """
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.offset = offset
+
+
+@dataclass(slots=True)
+class JsonNode:
+    """Where a value stands: ``text[start:end]``.
+
+    Attributes:
+        start: offset of its first character.
+        end: offset after its last character.
+        members: of an object: key -> (offset of the key, value); of a repeated key the last, as decoders do.
+        elements: of a list: its values.
+    """
+
+    start: int
+    end: int = 0
+    members: dict[str, tuple[int, JsonNode]] = field(default_factory=dict)
+    elements: list[JsonNode] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class JsonScan:
+    """A whole document.
+
+    Attributes:
+        root: the outermost value.
+        repeated: keys that occur again in their object: (path, offset, offset of the first occurrence).
+    """
+
+    root: JsonNode
+    repeated: list[tuple[Path, int, int]]
+
+    def offset(self, path: Path, *, at_key: bool = False) -> int:
+        """Where the value at a path begins, or the deepest value on the way that exists."""
+        node, offset = self.root, self.root.start
+        for segment in path:
+            if isinstance(segment, str) and segment in node.members:
+                key_offset, node = node.members[segment]
+                offset = key_offset if at_key else node.start
+            elif isinstance(segment, int) and 0 <= segment < len(node.elements):
+                node = node.elements[segment]
+                offset = node.start
+            else:
+                return node.start
+        return offset
+
+
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """Line and column of an offset, both counted from 1; the column in characters."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def scan(text: str) -> JsonScan:
+    """Find out where everything in a JSON text stands.
+
+    Raises:
+        JsonTextError: the text is not JSON, or is nested deeper than ``MAX_DEPTH``.
+    """
+    scanner = _Scanner(text)
+    return JsonScan(scanner.document(), scanner.repeated)
+
+
+_Member = Callable[[JsonNode], None]
+
+
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.path: list[str | int] = []
+        self.repeated: list[tuple[Path, int, int]] = []
+
+    def document(self) -> JsonNode:
+        self.skip_space()
+        if self.at == len(self.text):
+            raise JsonTextError("the file is empty; a flow is a JSON object, { ... }", self.at)
+        root = self.value()
+        self.skip_space()
+        if self.at < len(self.text):
+            self.fail("the document ends before this; remove what follows")
+        return root
+
+    def skip_space(self) -> None:
+        self.at = self.end_of(_SPACE)
+
+    def end_of(self, pattern: re.Pattern[str]) -> int:
+        found = pattern.match(self.text, self.at)
+        return found.end() if found else self.at
+
+    def next_char(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def fail(self, reason: str) -> NoReturn:
+        if self.text.startswith(("//", "/*", "#"), self.at):
+            reason = "JSON has no comments; remove this one"
+        elif self.at >= len(self.text):
+            reason = f"the file ends too early: {reason}"
+        raise JsonTextError(reason, self.at)
+
+    def value(self) -> JsonNode:
+        char = self.next_char()
+        if char and char in "{[":
+            return self.container(char)
+        node = JsonNode(self.at)
+        if char == '"':
+            self.string()
+        elif char and char in "-0123456789":
+            self.number()
+        else:
+            self.literal()
+        node.end = self.at
+        return node
+
+    def container(self, opening: str) -> JsonNode:
+        if len(self.path) >= MAX_DEPTH:
+            self.fail(f"nested deeper than {MAX_DEPTH} levels; make the structure flatter")
+        node = JsonNode(self.at)
+        closing, what, member = (
+            ("}", "object", self.member) if opening == "{" else ("]", "list", self.element)
+        )
+        self.at += 1
+        self.skip_space()
+        if self.next_char() != closing:
+            self.members(node, closing, what, member)
+        self.at += 1
+        node.end = self.at
+        return node
+
+    def members(self, node: JsonNode, closing: str, what: str, member: _Member) -> None:
+        while True:
+            member(node)
+            self.skip_space()
+            char = self.next_char()
+            if char == closing:
+                return
+            if char != ",":
+                self.fail(f"expected , and more of the {what}, or {closing} at its end")
+            comma = self.at
+            self.at += 1
+            self.skip_space()
+            if self.next_char() == closing:
+                raise JsonTextError(f"no comma may stand before {closing}; remove it", comma)
+
+    def member(self, node: JsonNode) -> None:
+        key_at = self.at
+        if self.next_char() != '"':
+            self.fail('expected a key in double quotes, as in "stepType": ...')
+        key = self.string()
+        self.skip_space()
+        if self.next_char() != ":":
+            self.fail("expected : between a key and its value")
+        self.at += 1
+        self.skip_space()
+        self.path.append(key)
+        if key in node.members:
+            self.repeated.append((tuple(self.path), key_at, node.members[key][0]))
+        node.members[key] = (key_at, self.value())
+        self.path.pop()
+
+    def element(self, node: JsonNode) -> None:
+        self.path.append(len(node.elements))
+        node.elements.append(self.value())
+        self.path.pop()
+
+    def string(self) -> str:
+        start = self.at
+        self.at += 1
+        while True:
+            self.at = self.end_of(_STRING_PART)
+            char = self.next_char()
+            if char == '"':
+                self.at += 1
+                return self.decoded(start)
+            if char == "\\":
+                end = self.end_of(_ESCAPE)
+                if end == self.at:
+                    self.fail(
+                        'no such escape; write \\\\ for a backslash, \\n for a new line, \\" for a quote'
+                    )
+                self.at = end
+            elif char in {"\n", "\r"}:
+                self.fail('a text must end with " on its line; write \\n for a line break within it')
+            elif char:
+                self.fail(f"write this control character as \\u{ord(char):04x}")
+            else:
+                raise JsonTextError('the file ends within this text; its closing " is missing', start)
+
+    def decoded(self, start: int) -> str:
+        decoded: str = json.loads(self.text[start : self.at])
+        if any("\ud800" <= char <= "\udfff" for char in decoded):
+            raise JsonTextError("this text holds half of a surrogate pair (\\ud800 to \\udfff)", start)
+        return decoded
+
+    def number(self) -> None:
+        end = self.end_of(_NUMBER)
+        word_end = self.end_of(_WORD)
+        if end != word_end or end == self.at:
+            word = self.text[self.at : word_end]
+            self.fail(
+                _FOREIGN_WORDS.get(
+                    word, "not a JSON number; write digits as in -12.5e3, without a leading 0 or +"
+                )
+            )
+        self.at = end
+
+    def literal(self) -> None:
+        word = self.text[self.at : self.end_of(_WORD)]
+        if word not in _LITERALS:
+            self.fail(_value_expected(word))
+        self.at += len(word)
+
+
+def _value_expected(word: str) -> str:
+    if word in _FOREIGN_WORDS:
+        return _FOREIGN_WORDS[word]
+    if word.startswith("'"):
+        return "texts stand in double quotes, not in single ones"
+    lowered = word.casefold()
+    if lowered in _LITERALS:
+        return f"write {lowered} in small letters"
+    return "expected a value: an object, a list, a text in double quotes, a number, true, false or null"

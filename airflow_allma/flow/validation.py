@@ -1,0 +1,140 @@
+"""One flow's JSON as a model, or everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from airflow_allma.exceptions import FlowError
+from airflow_allma.flow.definitions import StepDefinitions
+from airflow_allma.flow.expression_fields import ExpressionChecks, check_expressions
+from airflow_allma.flow.flow_rules import check_flow_fields, check_unknown_fields
+from airflow_allma.flow.models import Flow
+from airflow_allma.flow.places import Scope, scopes
+from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
+from airflow_allma.flow.references import check_references
+from airflow_allma.flow.sentences import findings_of
+from airflow_allma.flow.step_rules import check_steps
+from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step
+
+__all__ = ["Checked", "SupportCheck", "Validator", "parse_flow"]
+
+SupportCheck = Callable[[Step], str | None]
+"""Says why a step cannot run here, or None if it can."""
+
+_STEP: TypeAdapter[Step] = TypeAdapter(AnyStep)
+_NO_DEFINITIONS = StepDefinitions({})
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What checking one flow said.
+
+    Attributes:
+        flow: the flow, or None when it has errors.
+        findings: errors and warnings, in no order.
+    """
+
+    flow: Flow | None
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """Checks flows.
+
+    Attributes:
+        checks: can expressions be read? None: they are not looked at.
+        supported: can a step's type and module run? None: all can.
+    """
+
+    checks: ExpressionChecks | None = None
+    supported: SupportCheck | None = None
+
+    def check(self, raw: Mapping[str, Any], definitions: StepDefinitions = _NO_DEFINITIONS) -> Checked:
+        """Check one flow.
+
+        Args:
+            raw: the flow as its file says it, a JSON object; not changed.
+            definitions: what its steps may inherit from.
+        """
+        findings: list[Finding] = []
+        written = definitions.inherit(raw, findings)
+        all_scopes = scopes(written)
+        flow: Flow | None = None
+        try:
+            flow = Flow.model_validate(written, by_alias=True, by_name=False)
+        except ValidationError as error:
+            findings.extend(findings_of(error, written))
+        findings.extend(check_flow_fields(written))
+        findings.extend(check_steps(all_scopes))
+        findings.extend(check_references(written, all_scopes))
+        findings.extend(check_unknown_fields(written, all_scopes))
+        if self.checks is not None:
+            findings.extend(check_expressions(written, all_scopes, self.checks))
+        if self.supported is not None:
+            findings.extend(self._unsupported(flow, all_scopes, self.supported))
+        broken = any(finding.severity is Severity.ERROR for finding in findings)
+        return Checked(None if broken else flow, tuple(findings))
+
+    def _unsupported(
+        self, flow: Flow | None, all_scopes: list[Scope], supported: SupportCheck
+    ) -> Iterator[Finding]:
+        found = _steps_of_model(flow.steps, ("steps",)) if flow else _steps_one_by_one(all_scopes)
+        for path, step in found:
+            reason = supported(step)
+            if reason is not None:
+                yield Finding((*path, "stepType"), f"not supported yet: {reason}")
+
+
+def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Path, Step]]:
+    for key, step in steps.items():
+        yield (*path, key), step
+        if isinstance(step, ParallelForkManagerStep):
+            for index, branch in enumerate(step.parallel_branches):
+                if branch.steps:
+                    yield from _steps_of_model(branch.steps, (*path, key, "parallelBranches", index, "steps"))
+
+
+def _steps_one_by_one(all_scopes: list[Scope]) -> Iterator[tuple[Path, Step]]:
+    """Those steps of a broken flow that are sound themselves."""
+    for scope in all_scopes:
+        for place in scope.steps.values():
+            step = {"stepInstanceId": place.id, **place.step, "stepType": place.kind}
+            try:
+                yield place.path, _STEP.validate_python(step, by_alias=True, by_name=False)
+            except ValidationError:
+                # Reported with the flow already.
+                continue
+
+
+def parse_flow(
+    raw: Mapping[str, Any],
+    *,
+    checks: ExpressionChecks | None = None,
+    supported: SupportCheck | None = None,
+    source: str = "flow",
+) -> Flow:
+    """The model of a flow that is at hand as a JSON object.
+
+    Args:
+        raw: the flow; not changed.
+        checks: can expressions be read? None: they are not looked at.
+        supported: can a step run? None: all can.
+        source: what error messages call the flow.
+
+    Raises:
+        FlowError: there are errors; the message lists them and the warnings, one a line.
+    """
+    checked = Validator(checks, supported).check(raw)
+    if checked.flow is None:
+        raise FlowError(
+            "\n".join(
+                str(Problem(source, 0, 0, json_path(finding.path), finding.message, finding.severity))
+                for finding in checked.findings
+            )
+        )
+    return checked.flow
