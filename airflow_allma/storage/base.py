@@ -61,7 +61,6 @@ class ObjectInfo:
         return self.pointer.version_id
 
 
-@runtime_checkable
 class ObjectWriter(Protocol):
     """Writes one object from front to back; a context manager.
 

@@ -30,7 +30,7 @@ from airflow_allma.exceptions import (
 )
 from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.content_types import guess_type
-from airflow_allma.storage.pointers import FILE_BUCKET, Pointer, check_local_segments
+from airflow_allma.storage.pointers import FILE_BUCKET, Pointer, check_local_segments, check_writable
 
 __all__ = ["LocalStore"]
 
@@ -116,6 +116,7 @@ class LocalStore:
     def open_writer(self, pointer: Pointer, *, content_type: str = "application/octet-stream") -> LocalWriter:
         """Write a file piece by piece; the type is not kept."""
         del content_type
+        check_writable(pointer)
         return LocalWriter(self, pointer)
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
@@ -138,12 +139,15 @@ class LocalStore:
     def _listed(
         self, bucket: str, base: Path, folder: str, prefix: str, limit: int | None
     ) -> Iterator[ObjectInfo]:
+        walk = _walk(base / folder, f"{folder}/" if folder else "", prefix)
         found = 0
-        for key, path in _walk(base / folder, f"{folder}/" if folder else ""):
-            if not key.startswith(prefix) or not path.resolve().is_relative_to(self._root.resolve()):
-                continue
-            if limit is not None and found >= limit:
+        while limit is None or found < limit:
+            with self._errors(Pointer(bucket, prefix or "*")):
+                key, path = next(walk, (None, base))
+            if key is None:
                 return
+            if not path.resolve().is_relative_to(self._root.resolve()):
+                continue
             # A file may go between its listing and its stat, as in any store.
             with contextlib.suppress(FileNotFoundError):
                 yield _info(Pointer(bucket, key), path.stat())
@@ -279,8 +283,8 @@ class LocalWriter:
         return self._store._errors(self._pointer)  # noqa: SLF001
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Files below a folder with their keys, in the byte order of the keys."""
+def _walk(folder: Path, above: str, prefix: str) -> Iterator[tuple[str, Path]]:
+    """Files below a folder (whose keys start with ``above``) that match, in the byte order of their keys."""
     try:
         with os.scandir(folder) as scan:
             entries = [(entry.name, entry.is_dir(), Path(entry.path)) for entry in scan]
@@ -289,11 +293,14 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
     # "a/b" sorts after "a-b" as a key, but "a" before "a-b" as a name.
     entries.sort(key=lambda entry: os.fsencode(entry[0] + ("/" if entry[1] else "")))
     for name, is_folder, path in entries:
+        key = above + name
         if is_folder:
-            if not path.is_symlink():
-                yield from _walk(path, f"{prefix}{name}/")
-        elif not name.startswith(_TEMPORARY) and path.is_file():
-            yield prefix + name, path
+            inside = f"{key}/"
+            # A linked folder could lead in circles.
+            if (inside.startswith(prefix) or prefix.startswith(inside)) and not path.is_symlink():
+                yield from _walk(path, inside, prefix)
+        elif key.startswith(prefix) and not name.startswith(_TEMPORARY) and path.is_file():
+            yield key, path
 
 
 def _etag(status: os.stat_result) -> str:

@@ -180,6 +180,16 @@ def check_local_segments(path: str) -> None:
         )
 
 
+def check_writable(pointer: Pointer) -> None:
+    """Refuse to write to a version: versions are made by the store.
+
+    Raises:
+        StorageConfigurationError: the pointer names a version.
+    """
+    if pointer.version_id is not None:
+        raise StorageConfigurationError(f"{pointer} names a version, which cannot be written. Leave it out.")
+
+
 def _check_text(name: str, text: object, longest: int) -> None:
     if not isinstance(text, str) or not text:
         raise StorageConfigurationError(f"The {name} of a pointer must be text and not empty.")

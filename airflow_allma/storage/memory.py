@@ -1,0 +1,163 @@
+"""Objects in this process's memory: the fake for tests of everything above the storage layer."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError
+from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
+from airflow_allma.storage.pointers import Pointer, check_writable
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """An ``ObjectStore`` that keeps types and metadata, but no versions.
+
+    A bucket appears with its first object.
+    """
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[str, str], tuple[bytes, ObjectInfo]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def description(self) -> str:
+        """``memory``."""
+        return "memory"
+
+    def head(self, pointer: Pointer) -> ObjectInfo:
+        """Look an object up."""
+        return self._find(pointer, None)[1]
+
+    def read(
+        self, pointer: Pointer, start: int = 0, end: int | None = None, *, if_match: str | None = None
+    ) -> bytes:
+        """Read a range."""
+        return self._find(pointer, if_match)[0][start:end]
+
+    def stream(
+        self,
+        pointer: Pointer,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        if_match: str | None = None,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> Iterator[bytes]:
+        """Read a range block by block."""
+        data = self._find(pointer, if_match)[0]
+        stop = len(data) if end is None else min(end, len(data))
+        for at in range(start, stop, block_bytes):
+            yield data[at : min(at + block_bytes, stop)]
+
+    def write(
+        self,
+        pointer: Pointer,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+    ) -> ObjectInfo:
+        """Put an object."""
+        check_writable(pointer)
+        info = ObjectInfo(
+            pointer=pointer,
+            size=len(data),
+            etag=f'"{hashlib.sha256(data).hexdigest()[:32]}"',
+            content_type=content_type,
+            last_modified=datetime.now(UTC),
+            metadata=dict(metadata or {}),
+        )
+        with self._lock:
+            self._objects[pointer.bucket, pointer.key] = (bytes(data), info)
+        return info
+
+    def open_writer(
+        self, pointer: Pointer, *, content_type: str = "application/octet-stream"
+    ) -> MemoryWriter:
+        """Write piece by piece."""
+        check_writable(pointer)
+        return MemoryWriter(self, pointer, content_type)
+
+    def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
+        """List a bucket."""
+        with self._lock:
+            found = [info for (name, _), (_, info) in self._objects.items() if name == bucket]
+        if not found:
+            raise ObjectNotFoundError(f"There is no bucket {bucket!r} in {self.description}.")
+        found = [info for info in found if info.pointer.key.startswith(prefix)]
+        found.sort(key=lambda info: info.pointer.key.encode())
+        return iter(found[:limit])
+
+    def delete(self, pointer: Pointer) -> None:
+        """Remove an object."""
+        with self._lock:
+            self._objects.pop((pointer.bucket, pointer.key), None)
+
+    def _find(self, pointer: Pointer, if_match: str | None) -> tuple[bytes, ObjectInfo]:
+        with self._lock:
+            found = self._objects.get((pointer.bucket, pointer.key))
+        if found is None or pointer.version_id is not None:
+            raise ObjectNotFoundError(f"{pointer} does not exist in {self.description}.")
+        if if_match is not None and found[1].etag != if_match:
+            raise ObjectChangedError(
+                f"{pointer} has changed: its ETag is {found[1].etag}, {if_match} was planned."
+            )
+        return found
+
+
+class MemoryWriter:
+    """Collects the pieces and puts them at the end."""
+
+    def __init__(self, store: MemoryStore, pointer: Pointer, content_type: str) -> None:
+        self._store = store
+        self._pointer = pointer
+        self._content_type = content_type
+        self._buffer: bytearray | None = None
+        self._position = 0
+        self._info: ObjectInfo | None = None
+
+    @property
+    def pointer(self) -> Pointer:
+        """The object being written."""
+        return self._pointer
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far."""
+        return self._position
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object as written."""
+        if self._info is None:
+            raise RuntimeError(f"{self._pointer} is not written yet")
+        return self._info
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        if self._buffer is None:
+            raise RuntimeError(f"{self._pointer} is not open for writing")
+        self._buffer += data
+        self._position += len(data)
+
+    def append_object(self, source: Pointer, *, if_match: str | None = None) -> None:
+        """Append another object."""
+        self.write(self._store.read(source, if_match=if_match))
+
+    def __enter__(self) -> Self:
+        self._buffer = bytearray()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        data, self._buffer = self._buffer, None
+        if kind is None and data is not None:
+            self._info = self._store.write(self._pointer, bytes(data), content_type=self._content_type)

@@ -1,0 +1,173 @@
+"""Writing one S3 object of unknown length, with memory for one part."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError, StorageError
+from airflow_allma.storage.base import ObjectInfo
+from airflow_allma.storage.pointers import Pointer
+
+if TYPE_CHECKING:
+    from airflow_allma.storage.s3 import S3Store
+
+__all__ = ["S3Writer"]
+
+PART_BYTES: Final = 8 << 20
+SMALLEST_PART: Final = 5 << 20
+"""S3 refuses a part, other than the last, that is smaller."""
+_LARGEST_COPY: Final = 5 << 30
+# S3 allows 10,000 parts: growing them from time to time lifts the limit from 80 GB to 440 GB.
+_PARTS_OF_A_SIZE: Final = 1000
+
+
+class S3Writer:
+    """A multipart upload, begun only when the first part is full; before, one PUT is enough."""
+
+    def __init__(self, store: S3Store, pointer: Pointer, content_type: str) -> None:
+        self._store = store
+        self._pointer = pointer
+        self._content_type = content_type
+        self._buffer = bytearray()
+        self._upload: str | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._sent = 0
+        self._info: ObjectInfo | None = None
+        self._is_open = False
+
+    @property
+    def pointer(self) -> Pointer:
+        """The object being written."""
+        return self._pointer
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far."""
+        return self._sent + len(self._buffer)
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object as written."""
+        if self._info is None:
+            raise RuntimeError(f"{self._pointer} is not written yet")
+        return self._info
+
+    def write(self, data: bytes) -> None:
+        """Append bytes; sends a part whenever one is full."""
+        if not self._is_open:
+            raise RuntimeError(f"{self._pointer} is not open for writing")
+        self._buffer += data
+        while len(self._buffer) >= (size := PART_BYTES * (1 + len(self._parts) // _PARTS_OF_A_SIZE)):
+            self._send(bytes(memoryview(self._buffer)[:size]))
+            del self._buffer[:size]
+
+    def append_object(self, source: Pointer, *, if_match: str | None = None) -> None:
+        """Append another object, copied inside S3 as far as it is large enough for parts of its own."""
+        info = self._store.head(source)
+        etag = if_match or info.etag
+        if info.etag != etag:
+            raise ObjectChangedError(f"{source} has changed: its ETag is {info.etag}, {etag} was planned.")
+        # A part must not be small: what waits here is filled up first.
+        filling = max(0, SMALLEST_PART - len(self._buffer)) if self._buffer else 0
+        if info.size - filling < SMALLEST_PART:
+            filling = info.size
+        if filling:
+            for block in self._store.stream(source, 0, filling, if_match=etag):
+                self.write(block)
+        if filling < info.size:
+            self._flush()
+            self._copy(source, etag, filling, info.size)
+
+    def __enter__(self) -> Self:
+        self._is_open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        if error is not None:
+            self._abort(error)
+            return
+        try:
+            self._finish()
+        except BaseException as failure:
+            self._abort(failure)
+            raise
+
+    def _finish(self) -> None:
+        if self._upload is None:
+            data, self._buffer = bytes(self._buffer), bytearray()
+            self._info = self._store.write(self._pointer, data, content_type=self._content_type)
+            self._sent = len(data)
+            return
+        self._flush()
+        try:
+            self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
+        except ObjectNotFoundError:
+            # A completion that was done but not answered is tried again, and then the upload is gone.
+            info = self._store.head(self._pointer)
+            if info.size != self._sent or not info.etag.endswith(f'-{len(self._parts)}"'):
+                raise
+        self._upload = None
+        self._info = self._store.head(self._pointer)
+
+    def _flush(self) -> None:
+        if self._buffer:
+            data, self._buffer = bytes(self._buffer), bytearray()
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        self._part("upload_part", lambda answer: answer["ETag"], Body=data)
+        self._sent += len(data)
+
+    def _copy(self, source: Pointer, etag: str, start: int, end: int) -> None:
+        where = {"Bucket": source.bucket, "Key": source.key}
+        if source.version_id is not None:
+            where["VersionId"] = source.version_id
+        pieces = math.ceil((end - start) / _LARGEST_COPY)
+        bounds = [start + (end - start) * piece // pieces for piece in range(pieces + 1)]
+        for first, last in itertools.pairwise(bounds):
+            self._part(
+                "upload_part_copy",
+                lambda answer: answer["CopyPartResult"]["ETag"],
+                CopySource=where,
+                CopySourceIfMatch=etag,
+                CopySourceRange=f"bytes={first}-{last - 1}",
+            )
+            self._sent += last - first
+
+    def _part(self, operation: str, etag: Callable[[Any], str], **arguments: Any) -> None:
+        if self._upload is None:
+            name = {"Bucket": self._pointer.bucket, "Key": self._pointer.key}
+            answer = self._store.call(
+                self._pointer, "create_multipart_upload", ContentType=self._content_type, **name
+            )
+            self._upload = str(answer["UploadId"])
+        number = len(self._parts) + 1
+        answer = self._call(operation, PartNumber=number, **arguments)
+        self._parts.append({"PartNumber": number, "ETag": etag(answer)})
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        return self._store.call(
+            self._pointer,
+            operation,
+            Bucket=self._pointer.bucket,
+            Key=self._pointer.key,
+            UploadId=self._upload,
+            **arguments,
+        )
+
+    def _abort(self, reason: BaseException) -> None:
+        if self._upload is None:
+            return
+        try:
+            self._call("abort_multipart_upload")
+        except StorageError as error:
+            # The first error is the one that matters; the bucket's lifecycle rule removes what stays behind.
+            reason.add_note(f"The unfinished upload {self._upload} could not be removed: {error}")
+        self._upload = None

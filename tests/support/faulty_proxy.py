@@ -1,0 +1,106 @@
+"""An HTTP server before another one, which breaks answers on purpose: what a store's network does on bad days."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+
+class Fault(StrEnum):
+    ERROR_500 = "500"
+    SLOW_DOWN = "503"
+    DENIED = "403"
+    RESET = "reset"
+    SHORT_BODY = "short body"
+
+
+@dataclass(frozen=True)
+class Call:
+    number: int
+    method: str
+    path: str
+
+
+Plan = Callable[[Call], Fault | None]
+_CODES = {Fault.ERROR_500: "InternalError", Fault.SLOW_DOWN: "SlowDown", Fault.DENIED: "AccessDenied"}
+
+
+@contextmanager
+def faulty_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[str, list[Call]]]:
+    """Yield the URL of the proxy, and the list of the calls it has seen."""
+    calls: list[Call] = []
+    lock = threading.Lock()
+    target = urlsplit(endpoint).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            with lock:
+                call = Call(len(calls), self.command, self.path)
+                calls.append(call)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            fault = plan(call)
+            if fault is Fault.RESET:
+                self._reset()
+            elif fault in _CODES:
+                self._answer_error(fault)
+            else:
+                self._forward(body, cut=fault is Fault.SHORT_BODY)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
+
+        def _reset(self) -> None:
+            # Linger 0: closing sends RST instead of FIN.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+
+        def _answer_error(self, fault: Fault) -> None:
+            text = f"<Error><Code>{_CODES[fault]}</Code><Message>on purpose</Message></Error>".encode()
+            self.send_response(int(fault))
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(text)
+
+        def _forward(self, body: bytes, *, cut: bool) -> None:
+            upstream = http.client.HTTPConnection(target, timeout=30)
+            upstream.request(self.command, self.path, body=body, headers=dict(self.headers))
+            answer = upstream.getresponse()
+            data = answer.read()
+            self.send_response_only(answer.status, answer.reason)
+            for name, value in answer.getheaders():
+                if name.lower() not in {"connection", "transfer-encoding", "content-length"}:
+                    self.send_header(name, value)
+            length = answer.getheader("Content-Length") or str(len(data))
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            if cut and len(data) > 1:
+                self.wfile.write(data[: len(data) // 2])
+                self.close_connection = True
+            else:
+                self.wfile.write(data)
+            upstream.close()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", calls
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

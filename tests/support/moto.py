@@ -1,0 +1,50 @@
+"""AWS in this process: a moto server on a free loopback port, and boto3 clients for it.
+
+Use it in a ``conftest.py``: ``from tests.support.moto import moto_endpoint``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+REGION = "eu-central-1"
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """The URL of a running moto server."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+class EndpointClients:
+    """A client provider for a server that checks no credentials."""
+
+    connection = "test connection 'moto'"
+
+    def __init__(self, endpoint: str, **config: Any) -> None:
+        self.endpoint = endpoint
+        self.asked: list[tuple[str, str | None]] = []
+        self._config = Config(
+            retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30, **config
+        )
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        self.asked.append((service, region))
+        return boto3.Session().client(
+            service,
+            region_name=region or REGION,
+            endpoint_url=self.endpoint,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",  # noqa: S106
+            config=self._config,
+        )
