@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionEvaluationError
@@ -10,10 +11,14 @@ from airflow_allma.expressions.segments import Key
 from airflow_allma.expressions.values import LoadPointer
 from airflow_allma.expressions.walking import is_pointer, opened
 
-__all__ = ["MAX_GAP", "assign_keys"]
+__all__ = ["MAX_GAP", "NamedListItemError", "assign_keys"]
 
 MAX_GAP: Final = 10_000
 """Most nulls that are put in a list to reach the position that is set."""
+
+
+class NamedListItemError(ExpressionEvaluationError):
+    """A list was asked to hold a value under a name."""
 
 
 def assign_keys(
@@ -32,13 +37,14 @@ def assign_keys(
         share: leave ``root`` as it is and answer a new one that shares all that is not on the way.
 
     Raises:
-        ExpressionEvaluationError: a list is asked for a member by name, or for a position far beyond its end.
+        NamedListItemError: a list is asked to hold a value under a name.
+        ExpressionEvaluationError: a position is far beyond the end of its list.
     """
     top = _writable_root(root, load, text, share=share)
     node: Any = top
     # What a pointer gave may be somebody's cache: below it, containers are copied even when not sharing.
     copying = share
-    for key, following in zip(keys, keys[1:], strict=False):
+    for key, following in pairwise(keys):
         current = _current(node, key)
         if is_pointer(current):
             copying = True
@@ -80,7 +86,7 @@ def _place(node: Any, key: Key, value: Any, text: str) -> None:
         node[key.name] = value
         return
     if key.index < 0:
-        raise ExpressionEvaluationError(
+        raise NamedListItemError(
             f"{text!r} cannot be set: {key.name!r} is no position, and there is a list; "
             "set an index of the list, or give the value another name"
         )

@@ -1,7 +1,8 @@
 """Turns the trees of paths, filters and conditions into closures.
 
-Every closure takes ``(item, load=None, root=None)``: the value that ``@`` means, the function that loads pointers,
-and the value that ``$`` means (the item itself if None). They keep no state: threads may share them.
+Every closure takes ``(item, load=None, root=None)``: the value that ``@`` means, the function that loads
+pointers, and the value that ``$`` means (the item itself if None). They keep no state, so threads may share
+them.
 """
 
 from __future__ import annotations
@@ -232,10 +233,7 @@ def _expansion(segment: Segment, text: str) -> Expand:
         case Filter(predicate):
             holds = compile_predicate(predicate, text)
             return lambda nodes, load, root: [
-                child
-                for node in nodes
-                for child in walking.children(node, load)
-                if holds(child, load, root)
+                child for node in nodes for child in walking.children(node, load) if holds(child, load, root)
             ]
 
 

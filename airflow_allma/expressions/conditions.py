@@ -24,8 +24,8 @@ class Condition:
 
     Attributes:
         text: the condition as it was written.
-        holds: ``holds(context, load=None)`` gives True or False. It raises ExpressionEvaluationError when a path
-            in it does; exceptions of ``load`` pass through.
+        holds: ``holds(context, load=None)`` gives True or False. It raises ExpressionEvaluationError when a
+            path in it does; exceptions of ``load`` pass through.
     """
 
     text: str
@@ -94,7 +94,8 @@ def _atom(text: str, start: int, end: int) -> Predicate:
     if scanner.at_end:
         return Truth(left, empty_list_is_false=True)
     operator = take_operator(scanner)
-    if operator is None:
+    # The whole context is compared with nothing: it has no order and equals nothing but itself.
+    if operator is None or not left.segments:
         return _NEVER
     scanner.skip_spaces()
     return _right_side(scanner, left, operator)

@@ -1,8 +1,8 @@
 """Reads the predicate of a filter, ``?(@.price > 4 && !@.sold)``, into a tree.
 
-Comparisons, ``&&``, ``||``, ``!``, parentheses, literals and paths from ``@`` or ``$`` are known. Everything else
-that JavaScript allows in a filter (arithmetic, calls, regular expressions) is refused when the flow is loaded:
-a filter that silently matched something else would be worse.
+Comparisons, ``&&``, ``||``, ``!``, parentheses, literals and paths from ``@`` or ``$`` are known. Everything
+else that JavaScript allows in a filter (arithmetic, calls, regular expressions) is refused when the flow is
+loaded: a filter that silently matched something else would be worse.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _operand(scanner: Scanner, read_path: ReadPath) -> Operand:
     word = scanner.take_until(_WORD_STOPS)
     if word not in WORDS:
         scanner.fail(
-            "a path from '@' or '$', a quoted text, a number, true, false, null or undefined is expected here",
+            "a path from '@' or '$', a quoted text, a number, true, false, null or undefined is expected",
             start,
         )
     return Value(WORDS[word])

@@ -1,14 +1,15 @@
 """Reads JSONPath text into segments.
 
 Names, quoted names, indices, dynamic segments and filters are read here; lists of names or indices
-and slices are given to jsonpath-ng's parser, one bracket at a time and only when they consist of quoted names,
-digits, commas and colons. Its evaluator is not used: it knows neither undefined, nor pointers, nor ``.length``.
+and slices are given to jsonpath-ng's parser, one bracket at a time and only when they consist of quoted
+names, or of digits, commas and colons. Its evaluator is not used: it knows neither undefined, nor pointers,
+nor ``.length``.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from airflow_allma.expressions.filter_syntax import read_filter
 from airflow_allma.expressions.scanner import QUOTES, Scanner
@@ -30,7 +31,7 @@ MAX_INDEX: Final = 10**9
 """Positions from here on are names of object members, not positions in a list."""
 
 _INDEX: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")
-_SIGNED_INDEX: Final = re.compile(r"-?[0-9]{1,15}\Z")
+_SIGNED_INDEX: Final = re.compile(r"-?[0-9]+\Z")
 _SELECTORS: Final = re.compile(r"[-0-9,: ]{1,1000}\Z")
 
 _STRUCTURE: Final = frozenset(".[")
@@ -147,6 +148,8 @@ def _bracket_content(scanner: Scanner, opened: int) -> Segment:
         return key_segment(stripped)
     if _SELECTORS.match(stripped):
         return _parsed_by_library(scanner, stripped, start)
+    if "," in stripped:
+        scanner.fail("several names in one pair of brackets are all quoted: ['a','b']", start)
     if "@" in stripped:
         scanner.fail("'@' is known in filters only; write [?(...)]", start)
     _check_name(scanner, stripped, start + content.index(stripped))
@@ -156,33 +159,37 @@ def _bracket_content(scanner: Scanner, opened: int) -> Segment:
 def _quoted(scanner: Scanner) -> Segment:
     """A quoted name, or several with commas between."""
     start = scanner.position
-    name = scanner.take_quoted()
+    names = [scanner.take_quoted()]
     scanner.skip_spaces()
-    if scanner.current != ",":
-        return key_segment(name)
     while scanner.take(","):
         scanner.skip_spaces()
         if scanner.at_end or scanner.current not in QUOTES:
             scanner.fail("either all or none of the names in one pair of brackets are quoted")
-        scanner.take_quoted()
+        names.append(scanner.take_quoted())
         scanner.skip_spaces()
-    return _parsed_by_library(scanner, scanner.text[start : scanner.position], start)
+    if len(names) == 1:
+        return key_segment(names[0])
+    quoted = [name.replace("\\", "\\\\").replace("'", "\\'") for name in names]
+    return _parsed_by_library(scanner, ",".join(f"'{name}'" for name in quoted), start)
 
 
 def _parsed_by_library(scanner: Scanner, content: str, start: int) -> Segment:
     """What jsonpath-ng reads in ``[content]``."""
     # Imported on first use: only paths with slices or lists of names pay for it.
-    import jsonpath_ng
+    from jsonpath_ng import Fields
+    from jsonpath_ng import Slice as ParsedSlice
     from jsonpath_ng.exceptions import JSONPathError
+    from jsonpath_ng.parser import parse
 
     try:
-        tree = jsonpath_ng.parse(f"$[{content}]").right
+        tree: Any = parse(f"$[{content}]")
     except (JSONPathError, ValueError) as error:
         scanner.fail(f"[{content}] is neither a slice nor a list of indices or names ({error})", start)
-    if isinstance(tree, jsonpath_ng.Slice):
-        step = 1 if tree.step is None else tree.step
+    selector = tree.right
+    if isinstance(selector, ParsedSlice):
+        step = 1 if selector.step is None else selector.step
         if step < 1:
             scanner.fail("the step of a slice is 1 or more; sort or reverse in a transformation step", start)
-        return Slice(tree.start, tree.end, step)
-    names = tree.fields if isinstance(tree, jsonpath_ng.Fields) else tree.indices
+        return Slice(selector.start, selector.end, step)
+    names = selector.fields if isinstance(selector, Fields) else selector.indices
     return Union(tuple(key_segment(str(name)) for name in names))

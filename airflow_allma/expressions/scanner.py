@@ -15,7 +15,6 @@ MAX_NESTING: Final = 32
 """Most brackets, parentheses and paths within paths that may be open at once."""
 
 QUOTES: Final = "'\""
-_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def check_length(text: str) -> None:
@@ -84,7 +83,7 @@ class Scanner:
         return self.text[start : self.position]
 
     def take_quoted(self) -> str:
-        """The text between the quotes that open here; a backslash keeps the next character.
+        """The text between the quotes that open here; a backslash goes before a quote or a backslash.
 
         Raises:
             ExpressionSyntaxError: the quotes are not closed.
@@ -93,17 +92,17 @@ class Scanner:
         quote = self.text[opened]
         self.position += 1
         parts: list[str] = []
-        while self.position < self.end:
+        while True:
+            if self.at_end:
+                self.fail(f"the quotes that open here are not closed; add {quote}", opened)
             character = self.text[self.position]
             self.position += 1
             if character == quote:
                 return "".join(parts)
-            if character == "\\" and self.position < self.end:
-                escaped = self.text[self.position]
+            if character == "\\" and self.current and self.current in (quote, "\\"):
+                character = self.current
                 self.position += 1
-                character = _ESCAPES.get(escaped, escaped)
             parts.append(character)
-        self.fail(f"the quotes that open here are not closed; add {quote}", opened)
 
     def nest(self) -> None:
         """Count one more open bracket, parenthesis or inner path; ``unnest`` closes it.

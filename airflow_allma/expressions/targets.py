@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from airflow_allma.expressions.assigning import assign_keys
+from airflow_allma.expressions.assigning import NamedListItemError, assign_keys
 from airflow_allma.expressions.path_syntax import key_segment
 from airflow_allma.expressions.paths import CACHE_SIZE
 from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
@@ -14,6 +16,8 @@ from airflow_allma.expressions.segments import Key
 from airflow_allma.expressions.walking import refuse_to_load
 
 __all__ = ["Target", "compile_target"]
+
+_log = logging.getLogger(__name__)
 
 _NAME_STOPS = frozenset(".[")
 _BRACKET_STOPS = frozenset("]")
@@ -25,18 +29,14 @@ class Target:
 
     Attributes:
         text: the target as it was written.
+        assign: ``assign(root, value)`` sets the value below ``root`` in place. Parents are created, a list
+            where the next key is digits; a scalar that stands in the way is replaced. A list takes no value
+            under a name: it is left as it is, with a warning in the log, and the step goes on without that
+            input. A position far beyond the end of a list raises ExpressionEvaluationError.
     """
 
     text: str
-    _keys: tuple[Key, ...] = field(repr=False)
-
-    def assign(self, root: dict[str, Any], value: Any) -> None:
-        """Set ``value`` below ``root`` in place; parents are created, a list where the next key is digits.
-
-        Raises:
-            ExpressionEvaluationError: a list is asked for a name, or for a position far beyond its end.
-        """
-        assign_keys(root, self._keys, value, refuse_to_load(self.text), self.text, share=False)
+    assign: Callable[[dict[str, Any], Any], None] = field(repr=False)
 
 
 @lru_cache(maxsize=CACHE_SIZE)
@@ -61,7 +61,27 @@ def compile_target(text: str) -> Target:
             if not name:
                 scanner.fail("a name is missing here; a target looks like user.tags[0].name")
             keys.append(key_segment(name))
-    return Target(text, tuple(keys))
+    return Target(text, _assigner(tuple(keys), text))
+
+
+def _assigner(keys: tuple[Key, ...], text: str) -> Callable[[dict[str, Any], Any], None]:
+    if len(keys) == 1:
+        name = keys[0].name
+
+        def assign_member(root: dict[str, Any], value: Any) -> None:
+            root[name] = value
+
+        return assign_member
+
+    refuse = refuse_to_load(text)
+
+    def assign(root: dict[str, Any], value: Any) -> None:
+        try:
+            assign_keys(root, keys, value, refuse, text, share=False)
+        except NamedListItemError as error:
+            _log.warning("%s", error)
+
+    return assign
 
 
 def _bracketed(scanner: Scanner) -> Key:

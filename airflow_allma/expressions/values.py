@@ -25,6 +25,7 @@ class Nothing:
     _instance: Nothing | None = None
 
     def __new__(cls) -> Nothing:
+        """The one instance."""
         if cls._instance is None:
             cls._instance = super().__new__(cls)
         return cls._instance

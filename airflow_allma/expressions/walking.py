@@ -12,15 +12,20 @@ from airflow_allma.expressions.values import NOTHING, POINTER_KEY, LoadPointer
 
 __all__ = ["children", "descend", "is_pointer", "member", "opened", "refuse_to_load", "sliced", "walk_keys"]
 
+_NO_MAPPINGS: Final = frozenset({list, str, int, float, bool, type(None)})
+
 MAX_POINTER_CHAIN: Final = 16
 """Most pointers that may stand for one another before there must be content."""
 
 MAX_DESCENDED: Final = 5_000_000
 """Most objects and lists that ``..`` may gather at once."""
 
+MAX_DESCENT_LOADS: Final = 10_000
+"""Most pointers that ``..`` may load at once; what points to itself ends here."""
+
 
 def refuse_to_load(text: str) -> LoadPointer:
-    """What loads pointers for an expression that was given nothing to load them with: an error that says so."""
+    """The loader of an expression that was given none: it raises an error that names the pointer."""
 
     def refuse(pointer: Mapping[str, Any]) -> Any:
         raise ExpressionEvaluationError(
@@ -33,9 +38,10 @@ def refuse_to_load(text: str) -> LoadPointer:
 
 def is_pointer(node: Any) -> bool:
     """Whether an object stands for the content of another one."""
-    return (
-        isinstance(node, Mapping) and POINTER_KEY in node and isinstance(node[POINTER_KEY], Mapping)
-    )
+    # Asking a class is many times faster than asking whether it is a Mapping.
+    if node.__class__ is not dict and (node.__class__ in _NO_MAPPINGS or not isinstance(node, Mapping)):
+        return False
+    return POINTER_KEY in node and isinstance(node[POINTER_KEY], Mapping)
 
 
 def opened(node: Any, load: LoadPointer) -> Any:
@@ -49,7 +55,9 @@ def opened(node: Any, load: LoadPointer) -> Any:
         content = load(node[POINTER_KEY])
         siblings = {key: value for key, value in node.items() if key != POINTER_KEY}
         if siblings:
-            node = {**content, **siblings} if isinstance(content, Mapping) else {"content": content, **siblings}
+            node = (
+                {**content, **siblings} if isinstance(content, Mapping) else {"content": content, **siblings}
+            )
         else:
             node = content
     raise ExpressionEvaluationError(
@@ -58,8 +66,8 @@ def opened(node: Any, load: LoadPointer) -> Any:
 
 
 def member(node: Any, key: Key, load: LoadPointer) -> Any:
-    """The member or item of a value, NOTHING if it has none. A pointer is loaded when its own members lack it."""
-    if isinstance(node, Mapping):
+    """The member or item of a value, or NOTHING; a pointer is loaded when its own members lack the key."""
+    if node.__class__ is dict or (node.__class__ not in _NO_MAPPINGS and isinstance(node, Mapping)):
         if key.name in node:
             return node[key.name]
         if not is_pointer(node):
@@ -88,11 +96,11 @@ def walk_keys(node: Any, keys: Iterable[Key], load: LoadPointer) -> Any:
 def children(node: Any, load: LoadPointer) -> Iterable[Any]:
     """The members of an object or the items of a list, in order."""
     if node.__class__ is list:
-        return list(node)
+        return node
     node = opened(node, load)
     if isinstance(node, Mapping):
         return list(node.values())
-    return list(node) if isinstance(node, list) else ()
+    return node if isinstance(node, list) else ()
 
 
 def sliced(node: Any, bounds: Slice, load: LoadPointer) -> list[Any]:
@@ -104,31 +112,38 @@ def sliced(node: Any, bounds: Slice, load: LoadPointer) -> list[Any]:
 def descend(nodes: Iterable[Any], load: LoadPointer) -> list[Any]:
     """Every given value, each followed by the objects and lists below it in document order.
 
-    A pointer among the given values is loaded. Those below are not: ``..`` names none of them, and what nobody
-    names stays where it is.
+    All pointers below are loaded too: what is found must not depend on which values were large enough to be
+    moved to S3.
+
+    Raises:
+        ExpressionEvaluationError: there is more below than ``..`` may gather or load.
     """
     found: list[Any] = []
+    pointers = 0
     for start in nodes:
-        waiting = [opened(start, load)]
+        waiting = [start]
         while waiting:
             node = waiting.pop()
+            if is_pointer(node):
+                pointers += 1
+                node = opened(node, load)
             found.append(node)
-            if len(found) > MAX_DESCENDED:
+            if len(found) > MAX_DESCENDED or pointers > MAX_DESCENT_LOADS:
                 raise ExpressionEvaluationError(
-                    f"'..' meets more than {MAX_DESCENDED} objects and lists; name more of the path"
+                    f"'..' meets more than {MAX_DESCENDED} objects and lists or {MAX_DESCENT_LOADS} pointers; "
+                    "name more of the path"
                 )
             waiting.extend(_containers_last_first(node))
     return found
 
 
 def _containers_last_first(node: Any) -> list[Any]:
-    if isinstance(node, Mapping):
-        below = [
-            value for key, value in node.items() if isinstance(value, dict | list) and key != POINTER_KEY
-        ]
-    elif isinstance(node, list):
-        below = [value for value in node if isinstance(value, dict | list)]
+    if isinstance(node, list):
+        values: Iterable[Any] = node
+    elif isinstance(node, Mapping):
+        values = node.values()
     else:
         return []
+    below = [value for value in values if value.__class__ is dict or value.__class__ is list]
     below.reverse()
     return below

@@ -1,0 +1,195 @@
+"""What holds for all paths and all data."""
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jsonpath_ng
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
+from airflow_allma.expressions import (
+    NOTHING,
+    compile_condition,
+    compile_path,
+    compile_target,
+    compiling,
+)
+from airflow_allma.expressions.assigning import NamedListItemError
+
+NAMES = st.sampled_from(["a", "b", "c", "0", "1", "length", "x y", "it's"])
+SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "a", "text"])
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(NAMES, JSON, max_size=4)
+KEYS = st.lists(NAMES | st.integers(0, 3), max_size=6)
+
+
+def plain_path(keys: list[str | int]) -> str:
+    parts = [
+        f"[{key}]"
+        if isinstance(key, int)
+        else "['" + key.replace("'", "\\'") + "']"
+        if " " in key or "'" in key
+        else f".{key}"
+        for key in keys
+    ]
+    return "$" + "".join(parts)
+
+
+def simply_walked(value: Any, keys: list[str | int]) -> Any:
+    """The rules of plain paths, one key after another, as plainly as they can be written."""
+    for key in map(str, keys):
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, list | str) and key == "length":
+            value = len(value)
+        else:
+            return NOTHING
+    return value
+
+
+@given(JSON, KEYS)
+def test_a_plain_path_finds_what_the_rules_say(data, keys):
+    assert compile_path(plain_path(keys)).find(data) is simply_walked(data, keys) or (
+        keys[-1:] == ["length"] and compile_path(plain_path(keys)).find(data) == simply_walked(data, keys)
+    )
+
+
+@given(JSON, KEYS)
+def test_the_quick_walk_equals_the_general_one(data, keys):
+    path = compile_path(plain_path(keys))
+    general = compiling._list_finder(path._segments, path.text)(data)
+    found = path.find(data)
+    assert general == (NOTHING if found is NOTHING else [found])
+
+
+SELECTORS = st.sampled_from(
+    ["[*]", ".*", "[0:2]", "[1:]", "[-2:]", "[::2]", "[0,1]", "['a','b']", ".a", ".b", "[0]"]
+)
+
+
+@given(JSON, st.lists(SELECTORS, min_size=1, max_size=4))
+@example({"a": [{"b": 1}, {"b": 2}]}, [".a", "[*]", ".b"])
+def test_operators_find_what_the_library_finds_where_both_agree_on_the_language(data, selectors):
+    text = "$" + "".join(selectors)
+    path = compile_path(text)
+    assume(not path.is_definite)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = [match.value for match in jsonpath_ng.parse(text).find(data)]
+    assert path.find(data) == (expected or NOTHING)
+
+
+@given(OBJECTS, KEYS.filter(bool), JSON)
+def test_what_was_set_is_found(data, keys, value):
+    path = compile_path(plain_path(keys))
+    with contextlib.suppress(NamedListItemError):
+        path.assign(data, value)
+        assert path.find(data) is value
+
+
+@given(OBJECTS, KEYS.filter(bool), JSON)
+def test_setting_in_a_shared_root_equals_setting_in_a_deep_copy(data, keys, value):
+    path = compile_path(plain_path(keys))
+    before = copy.deepcopy(data)
+    changed = copy.deepcopy(data)
+    try:
+        path.assign(changed, value)
+    except ExpressionEvaluationError:
+        with pytest.raises(ExpressionEvaluationError):
+            path.assign_shared(data, value)
+    else:
+        assert path.assign_shared(data, value) == changed
+    assert data == before
+
+
+@given(OBJECTS, KEYS.filter(bool), JSON)
+def test_a_target_sets_what_its_path_finds(data, keys, value):
+    text = plain_path(keys)[1:].removeprefix(".")
+    compile_target(text).assign(data, value)
+    found = compile_path(plain_path(keys)).find(data)
+    assert found is value or isinstance(simply_walked_parent(data, keys), list)
+
+
+def simply_walked_parent(data: Any, keys: list[str | int]) -> Any:
+    """The innermost value on the way that has no such key: where setting stopped."""
+    for end in range(len(keys)):
+        if simply_walked(data, keys[: end + 1]) is NOTHING or str(keys[end]) == "length":
+            return simply_walked(data, keys[:end])
+    return None
+
+
+@contextlib.contextmanager
+def located_syntax_error(text: str) -> Iterator[None]:
+    """Lets nothing through but a syntax error that points into the text."""
+    try:
+        yield
+    except ExpressionSyntaxError as error:
+        if not 0 <= error.position <= len(text):
+            raise
+
+
+TOKENS = st.sampled_from(
+    [
+        *"$@.[]()'\"*?:,<>=!&|~^-+\\ \n0129",
+        "..",
+        "$.",
+        "[?(",
+        ")]",
+        "&&",
+        "||",
+        "==",
+        "===",
+        "a",
+        "length",
+        "true",
+        "é",
+        "`",
+    ]
+)
+RANDOM_TEXT = (
+    st.text()
+    | st.lists(TOKENS, max_size=40).map("".join)
+    | st.lists(TOKENS, max_size=40).map(lambda parts: "$" + "".join(parts))
+)
+
+
+@given(RANDOM_TEXT, JSON)
+@example("$[" * 5000, None)
+@example("$[?(" * 2000, None)
+@example("$[?" + "!" * 9000 + "@]", [1])
+@example("$[" + "1," * 4000 + "1]", [1])
+@example("$[" + "'a'," * 2000 + "'b']", {"a": 1})
+@example("$[" + "9" * 9000 + ":]", [1])
+@example("$[" + "9" * 9000 + "]", [1])
+@example("$" + "..a" * 3000, {"a": {"a": 1}})
+@example("$.a == " + "1" * 9000, {"a": 1})
+@example("$.a == '" + "\\" * 9000, {"a": 1})
+@example("$[?(@ == " + "9" * 9000 + ")]", [1])
+@pytest.mark.parametrize("kind", ["path", "condition"])
+def test_any_text_compiles_or_says_what_is_wrong(kind, text, data):
+    with located_syntax_error(text), contextlib.suppress(ExpressionEvaluationError):
+        evaluate = compile_path(text).find if kind == "path" else compile_condition(text).holds
+        evaluate(data)
+
+
+@given(RANDOM_TEXT)
+def test_any_text_is_a_target_or_says_what_is_wrong(text):
+    with located_syntax_error(text):
+        compile_target(text)
+
+
+@pytest.mark.parametrize("name", ["PASSWORD", "where", "wherenot", "sub", "parent"])
+def test_words_of_the_library_are_plain_names(name):
+    assert compile_path(f"$.{name}.x").find({name: {"x": 1}}) == 1
+    assert compile_path(f"$['{name}','b']").find({name: 1}) == [1]

@@ -1,0 +1,97 @@
+"""The recorded answers for paths, conditions, mappings and transitions.
+
+The runners here are the pure part of what the engine does: no delays, no logs, no offload.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+
+from airflow_allma.exceptions import ExpressionError, ExpressionEvaluationError
+from airflow_allma.expressions import (
+    NOTHING,
+    compile_condition,
+    compile_path,
+    compile_target,
+    copy_value,
+)
+
+VECTORS = FilePath(__file__).parents[1] / "conformance" / "vectors"
+
+
+def find(given: dict[str, Any]) -> Any:
+    return compile_path(given["path"]).find(given["data"])
+
+
+def holds(given: dict[str, Any]) -> bool:
+    return compile_condition(given["condition"]).holds(given["context"])
+
+
+def map_input(given: dict[str, Any]) -> dict[str, Any]:
+    step_input: dict[str, Any] = {}
+    for target, source in sorted(given["mappings"].items()):
+        try:
+            value = compile_path(source).find(given["context"])
+        except ExpressionEvaluationError:
+            continue
+        if value is not NOTHING:
+            compile_target(target).assign(step_input, copy_value(value))
+    return step_input
+
+
+def map_output(given: dict[str, Any]) -> dict[str, Any]:
+    context = given["context"]
+    before = copy_value(context)
+    result = context
+    for target, source in given["mappings"].items():
+        value = compile_path(source).find(given["output"])
+        if value is not NOTHING:
+            result = compile_path(target).assign_shared(result, copy_value(value))
+    assert context == before
+    return result
+
+
+def next_step(given: dict[str, Any]) -> Any:
+    state = given["state"]
+    context = {**state, **state["currentContextData"]}
+    for transition in given["step"]["transitions"]:
+        if compile_condition(transition["condition"]).holds(context):
+            return transition["nextStepInstanceId"]
+    return given["step"].get("defaultNextStepInstanceId", NOTHING)
+
+
+RUNNERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "path": find,
+    "condition": holds,
+    "input_mapping": map_input,
+    "output_mapping": map_output,
+    "next_step": next_step,
+}
+CASES = [
+    pytest.param(kind, case, id=f"{kind}:{case['id']}")
+    for kind in RUNNERS
+    for case in map(json.loads, (VECTORS / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines())
+]
+
+
+@pytest.mark.parametrize(("kind", "case"), CASES)
+def test_the_recorded_answer_is_given(kind: str, case: dict[str, Any]):
+    run = RUNNERS[kind]
+    if case.get("error"):
+        with pytest.raises(ExpressionError, match=r"\w+ \w+"):
+            run(case["given"])
+    elif case.get("nothing"):
+        assert run(case["given"]) is NOTHING
+    else:
+        answer = run(case["given"])
+        assert answer is not NOTHING
+        assert answer == case["expected"]
+        if isinstance(case["expected"], bool):
+            assert isinstance(answer, bool)
+
+
+def test_there_are_vectors_of_every_kind():
+    assert {case.values[0] for case in CASES} == set(RUNNERS)
