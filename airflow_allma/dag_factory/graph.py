@@ -1,0 +1,115 @@
+"""Graphs of step ids: who may follow whom, and which steps lie on a common loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from airflow_allma.flow import Flow, Step
+
+__all__ = ["Component", "StepGraph", "components", "reachable", "successors_of"]
+
+StepGraph = Mapping[str, Sequence[str]]
+"""Step id -> the ids of the steps that may follow it, in the order in which the step names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Steps that can all reach each other.
+
+    Attributes:
+        steps: their ids, in the order in which a walk from the start meets them.
+        is_loop: whether a walk can come back to a step (several steps, or one that names itself).
+        successors: ids of steps outside that may follow, each once.
+    """
+
+    steps: tuple[str, ...]
+    is_loop: bool
+    successors: tuple[str, ...]
+
+
+def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
+    """The steps that may follow ``step``: its transitions, its default, its fallback; each once."""
+    handler = step.on_error
+    if handler is None and flow.default_step_config is not None:
+        handler = flow.default_step_config.default_error_handler
+    targets = [transition.next_step_instance_id for transition in step.transitions]
+    targets.append(step.default_next_step_instance_id or "")
+    targets.append((handler.fallback_step_instance_id if handler else None) or "")
+    return tuple(dict.fromkeys(target for target in targets if target))
+
+
+def reachable(graph: StepGraph, start: str) -> tuple[str, ...]:
+    """``start`` and every step that can come after it, nearest first."""
+    seen = {start: None} if start in graph else {}
+    waiting = deque(seen)
+    while waiting:
+        for target in graph[waiting.popleft()]:
+            if target in graph and target not in seen:
+                seen[target] = None
+                waiting.append(target)
+    return tuple(seen)
+
+
+def components(graph: StepGraph, start: str) -> tuple[Component, ...]:
+    """Split what ``start`` reaches into strongly connected components, in topological order.
+
+    The order depends on the graph alone, so equal flows give equal Dags.
+    """
+    order = {step: place for place, step in enumerate(reachable(graph, start))}
+    found = [tuple(sorted(steps, key=order.__getitem__)) for steps in _strongly_connected(graph, order)]
+    return tuple(_component(graph, steps) for steps in reversed(found))
+
+
+def _component(graph: StepGraph, steps: tuple[str, ...]) -> Component:
+    inside = frozenset(steps)
+    outside = dict.fromkeys(
+        target for step in steps for target in graph[step] if target in graph and target not in inside
+    )
+    return Component(
+        steps=steps,
+        is_loop=len(steps) > 1 or steps[0] in graph[steps[0]],
+        successors=tuple(outside),
+    )
+
+
+def _strongly_connected(graph: StepGraph, order: Mapping[str, int]) -> Iterator[list[str]]:
+    # Tarjan's algorithm with its own stack: a flow may be longer than Python's recursion limit.
+    index: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    on_path: set[str] = set()
+    for root in order:
+        if root in index:
+            continue
+        work: list[tuple[str, Iterator[str]]] = []
+        entering: str | None = root
+        while entering is not None or work:
+            if entering is not None:
+                index[entering] = lowest[entering] = len(index)
+                path.append(entering)
+                on_path.add(entering)
+                work.append((entering, iter(graph[entering])))
+                entering = None
+            step, targets = work[-1]
+            for target in targets:
+                if target not in order:
+                    continue
+                if target not in index:
+                    entering = target
+                    break
+                if target in on_path:
+                    lowest[step] = min(lowest[step], index[target])
+            if entering is not None:
+                continue
+            work.pop()
+            if work:
+                parent = work[-1][0]
+                lowest[parent] = min(lowest[parent], lowest[step])
+            if lowest[step] == index[step]:
+                component: list[str] = []
+                while not component or component[-1] != step:
+                    component.append(path.pop())
+                    on_path.discard(component[-1])
+                yield component
