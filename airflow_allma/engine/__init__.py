@@ -1,1 +1,59 @@
-"""(to be written)"""
+"""The engine: runs flows, or segments of them, without knowing where.
+
+``compile_flow`` makes a flow ready, ``run_segment`` runs it; the rest are the pieces for callers who spread a run
+over several processes. Nothing here knows Airflow.
+"""
+
+from __future__ import annotations
+
+from airflow_allma.engine.aggregation import Aggregator, empty_output
+from airflow_allma.engine.forking import branch_state, run_branch, run_fork, run_items
+from airflow_allma.engine.items import ForkItems, ItemError, classify_items, label_of, resolve_items
+from airflow_allma.engine.pointers import PointerCache, resolving
+from airflow_allma.engine.program import (
+    CompiledBranch,
+    CompiledFork,
+    CompiledStep,
+    FlowProgram,
+    Program,
+    compile_flow,
+)
+from airflow_allma.engine.records import StepRecord
+from airflow_allma.engine.results import BranchResult, BranchStatus
+from airflow_allma.engine.runner import complete_step, fail_step, run_segment
+from airflow_allma.engine.services import EngineSettings, Services
+from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
+
+__all__ = [
+    "Aggregator",
+    "BranchResult",
+    "BranchStatus",
+    "CompiledBranch",
+    "CompiledFork",
+    "CompiledStep",
+    "EngineSettings",
+    "FlowProgram",
+    "ForkItems",
+    "ItemError",
+    "PointerCache",
+    "Program",
+    "RunInfo",
+    "RunState",
+    "SegmentResult",
+    "SegmentStatus",
+    "Services",
+    "StepRecord",
+    "branch_state",
+    "classify_items",
+    "compile_flow",
+    "complete_step",
+    "empty_output",
+    "fail_step",
+    "label_of",
+    "resolve_items",
+    "resolving",
+    "run_branch",
+    "run_fork",
+    "run_items",
+    "run_segment",
+]

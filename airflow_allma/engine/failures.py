@@ -1,0 +1,67 @@
+"""What a step's ``onError`` makes of an error."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from airflow_allma.engine.program import CompiledStep
+from airflow_allma.engine.state import RunInfo
+from airflow_allma.exceptions import PermanentStepError, StepError
+
+__all__ = ["Route", "decide", "failed_step", "may_retry"]
+
+
+class Route(Enum):
+    """Where a run goes after a step failed."""
+
+    RETRY = auto()
+    """The caller tries the step again."""
+    CONTINUE = auto()
+    """The error is the step's output."""
+    FALLBACK = auto()
+    """The run goes on at the fallback step."""
+    FAIL = auto()
+    """The run fails."""
+
+
+def may_retry(step: CompiledStep, error: StepError) -> bool:
+    """Whether ``onError.retries`` covers this error; a PermanentStepError is never tried again."""
+    on_error = step.model.on_error
+    if on_error is None or on_error.retries is None or on_error.retries.count == 0:
+        return False
+    if isinstance(error, PermanentStepError):
+        return False
+    names = on_error.retries.error_equals
+    return names is None or error.error_name in names
+
+
+def decide(step: CompiledStep, error: StepError, *, in_handler: bool, last_try: bool | None) -> Route:
+    """The route after an error.
+
+    Args:
+        step: the step that failed.
+        error: how.
+        in_handler: whether its input had been made; ``continueOnFailure`` covers only what comes after.
+        last_try: False when the caller can try the step again.
+    """
+    if last_try is False and may_retry(step, error):
+        return Route.RETRY
+    on_error = step.model.on_error
+    if on_error is None:
+        return Route.FAIL
+    if on_error.continue_on_failure and in_handler and not _is_transition_limit(error):
+        return Route.CONTINUE
+    return Route.FALLBACK if on_error.fallback_step_instance_id is not None else Route.FAIL
+
+
+def _is_transition_limit(error: StepError) -> bool:
+    return "maxTransitions" in error.details
+
+
+def failed_step(error: StepError, step_id: str, info: RunInfo) -> StepError:
+    """The same error, which now says where it happened (the innermost place wins)."""
+    error.details.setdefault("failedStepInstanceId", step_id)
+    if info.branch_id is not None:
+        error.details.setdefault("branchId", info.branch_id)
+        error.details.setdefault("itemIndex", info.item_index)
+    return error

@@ -1,0 +1,110 @@
+"""Loading what pointers stand for, without stopping the event loop.
+
+Expressions are plain synchronous walks. When one meets a pointer whose content this process does not have yet,
+``PointerCache.load`` raises ``PointerNotLoaded`` through it; the runner fetches the content in a thread and
+evaluates the expression again. Everything up to a handler's side effect can be evaluated twice, so nothing is
+done twice; and nothing is loaded that no expression reads.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.exceptions import PermanentStepError, StorageError
+from airflow_allma.storage import Pointer, load_content
+
+if TYPE_CHECKING:
+    from airflow_allma.engine.services import Services
+
+__all__ = ["PointerCache", "PointerNotLoaded", "fetch", "resolving"]
+
+_T = TypeVar("_T")
+
+_MOST_BYTES: Final = 256 * 1024 * 1024
+_MOST_FETCHES: Final = 1000
+"""Pointers that one evaluation may load before it is taken to go round in circles."""
+
+
+class PointerNotLoaded(BaseException):  # noqa: N818 - control flow, like StopIteration; no `except Exception` may hold it
+    """An expression needs the content of ``pointer`` first."""
+
+    def __init__(self, pointer: Pointer) -> None:
+        super().__init__(pointer.uri)
+        self.pointer = pointer
+
+
+class PointerCache:
+    """Content by pointer; what was used longest ago goes first once the bound is reached.
+
+    Args:
+        most_bytes: bytes of stored objects to keep; one larger object is kept alone, as it is needed.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._content: OrderedDict[Pointer, tuple[Any, int]] = OrderedDict()
+
+    def load(self, inner: Mapping[str, Any]) -> Any:
+        """The content of the inner pointer ``{"bucket", "key", ...}``.
+
+        Raises:
+            PointerNotLoaded: this process does not have it yet.
+            PermanentStepError: the object is not a pointer.
+        """
+        try:
+            pointer = Pointer.parse(dict(inner))
+        except StorageError as error:
+            raise step_error_from(error) from error
+        if pointer is None:
+            raise PermanentStepError(
+                f"An _s3_output_pointer needs a text bucket and a text key; this one has {sorted(inner)}."
+            )
+        held = self._content.get(pointer)
+        if held is None:
+            raise PointerNotLoaded(pointer)
+        self._content.move_to_end(pointer)
+        return held[0]
+
+    def put(self, pointer: Pointer, content: Any, size: int) -> None:
+        """Keep the content of a pointer; ``size`` in bytes as stored."""
+        self._content[pointer] = (content, size)
+        self._bytes += size
+        while self._bytes > self._most_bytes and len(self._content) > 1:
+            _, (_, dropped) = self._content.popitem(last=False)
+            self._bytes -= dropped
+
+
+async def fetch(pointer: Pointer, services: Services) -> None:
+    """Load a pointer's content into the cache.
+
+    Raises:
+        StepError: the object is missing, denied or unreadable, or there is no store to ask.
+    """
+    store = services.store
+    if store is None:
+        raise PermanentStepError(
+            f"The flow reads {pointer.uri}, but no store is configured. Set an AWS connection, or give --store."
+        )
+    try:
+        info = await services.in_thread(store.head, pointer)
+        content = await services.in_thread(load_content, store, pointer)
+    except StorageError as error:
+        raise step_error_from(error) from error
+    services.pointers.put(pointer, content, info.size)
+
+
+async def resolving(services: Services, function: Callable[..., _T], *args: Any) -> _T:
+    """Call something that evaluates expressions, loading the pointers that they turn out to need."""
+    for _ in range(_MOST_FETCHES):
+        try:
+            return function(*args)
+        except PointerNotLoaded as need:
+            await fetch(need.pointer, services)
+    raise PermanentStepError(
+        f"One step reads more than {_MOST_FETCHES} pointers, or more than this process can hold at a time. "
+        "Read less in one step, or run a fork over them."
+    )

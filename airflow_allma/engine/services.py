@@ -1,0 +1,98 @@
+"""What the engine needs from outside: a store, AWS clients, an HTTP client, settings, a clock.
+
+The engine never asks Airflow or the environment for any of it. Operators, the command line and tests each hand
+in their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from airflow_allma.engine.aws import AwsClients
+from airflow_allma.engine.http import AiohttpClient, HttpClient
+from airflow_allma.engine.pointers import PointerCache
+from airflow_allma.storage import ObjectStore
+from airflow_allma.storage.offload import OffloadLocation
+
+if TYPE_CHECKING:
+    from airflow_allma.engine.records import StepRecord
+    from airflow_allma.engine.results import BranchResult
+
+__all__ = ["EngineSettings", "Services"]
+
+_T = TypeVar("_T")
+
+KIB: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Limits of the engine.
+
+    Attributes:
+        offload_location: where large values go (`s3://bucket/prefix`, `file:///folder`); None: they stay inline.
+        output_offload_bytes: a step output with more compact JSON than this is offloaded.
+        result_offload_bytes: `COLLECT_ARRAY` results with more JSON than this become a JSON Lines object.
+        branch_concurrency: branch runs in flight in one process when the fork sets no `maxConcurrency`.
+        transient_tries: tries in all for a TransientStepError, inside the task.
+        transient_wait_seconds: first wait before a new try; doubles each time, plus up to a tenth of jitter.
+        longest_wait_seconds: no single wait is longer, whatever `Retry-After` says.
+        custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` may name; empty: any module that is
+            not part of Python itself.
+    """
+
+    offload_location: OffloadLocation | None = None
+    output_offload_bytes: int = 10 * KIB
+    result_offload_bytes: int = 1024 * KIB
+    branch_concurrency: int = 64
+    transient_tries: int = 5
+    transient_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 60.0
+    custom_module_prefixes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Services:
+    """The engine's seams; one object for one process and one event loop at a time.
+
+    Attributes:
+        store: where pointers lead; None: no pointer can be followed.
+        aws: boto3 clients; None: no AWS module can run.
+        http: the HTTP client of API calls.
+        settings: the limits.
+        pointers: content of pointers that this process has loaded, bounded.
+        recorder: called once for each finished step run, on the event loop; None: no records are made.
+        on_branch_result: called as each branch run of an in-process fork ends; None: nobody listens.
+        sleep: waits the given seconds; tests hand in a fake.
+        jitter: gives numbers from 0 to 1; tests hand in a fake.
+        executor: runs blocking calls; None: the event loop's own pool.
+        log: where warnings go.
+    """
+
+    store: ObjectStore | None = None
+    aws: AwsClients | None = None
+    http: HttpClient = field(default_factory=AiohttpClient)
+    settings: EngineSettings = field(default_factory=EngineSettings)
+    pointers: PointerCache = field(default_factory=PointerCache)
+    recorder: Callable[[StepRecord], None] | None = None
+    on_branch_result: Callable[[BranchResult], None] | None = None
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    jitter: Callable[[], float] = random.random
+    executor: Executor | None = None
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_allma.engine"))
+
+    async def in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Run a blocking call without stopping the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.executor, functools.partial(function, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Give back connections; the object can be used again afterwards."""
+        await self.http.close()

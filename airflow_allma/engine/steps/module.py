@@ -1,0 +1,64 @@
+"""Steps that a system module does: DATA_LOAD, DATA_SAVE, DATA_TRANSFORMATION."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
+from airflow_allma.engine.steps.base import StepCall
+from airflow_allma.expressions import compile_config
+from airflow_allma.flow import Step
+
+__all__ = ["BlockingModule", "InlineModule", "module_handler"]
+
+
+class _ModuleStep:
+    """What both kinds share: the custom config, rendered below the step's input."""
+
+    def __init__(self, step: Step) -> None:
+        self._identifier = step.module_identifier or ""
+        self._config = compile_config(step.custom_config) if step.custom_config else None
+
+    def effective_input(self, call: StepCall) -> dict[str, Any]:
+        """``{...rendered custom config, ...input}``, a shallow merge."""
+        if self._config is None:
+            return call.input
+        return {**self._config.render(call.root(), call.load), **call.input}
+
+
+class InlineModule(_ModuleStep):
+    """A pure transformation, done on the spot."""
+
+    inline = True
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        module = MODULES[self._identifier]
+        self._direct = module.function if module.input_model is None else None
+
+    def __call__(self, call: StepCall) -> Any:
+        """The module's output."""
+        if self._direct is not None:
+            return self._direct(self.effective_input(call))
+        return run_module(self._identifier, self.effective_input(call))
+
+
+class BlockingModule(_ModuleStep):
+    """A module that calls AWS: it runs in a thread."""
+
+    inline = False
+
+    async def __call__(self, call: StepCall) -> Any:
+        """The module's output."""
+        services = call.services
+        context = ModuleContext(
+            store=services.store, aws=services.aws, settings=services.settings, log=services.log
+        )
+        inputs = self.effective_input(call)
+        return await services.in_thread(run_module, self._identifier, inputs, context)
+
+
+def module_handler(step: Step) -> InlineModule | BlockingModule:
+    """The handler of a module step; its module is known to exist (it was checked at load time)."""
+    module = MODULES[step.module_identifier or ""]
+    return BlockingModule(step) if module.blocking else InlineModule(step)
