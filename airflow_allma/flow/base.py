@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic.alias_generators import to_camel
 
 __all__ = [
+    "NAME_PATTERN",
+    "URL_PATTERN",
     "AnyJson",
     "Bool",
     "HttpMethod",
@@ -42,6 +44,9 @@ Number = Annotated[float, Strict()]
 Text = Annotated[str, Field(min_length=1)]
 AnyJson = Any
 JsonObject = dict[str, Any]
+
+NAME_PATTERN = r"^[A-Za-z0-9_-]+$"
+URL_PATTERN = r"^https?://"
 
 
 class HttpMethod(StrEnum):

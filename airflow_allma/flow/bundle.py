@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import Bool, Int, JsonObject, Model, Text
-from airflow_allma.flow.steps import StepType
+from airflow_allma.flow.base import URL_PATTERN, Bool, Int, JsonObject, Model, Text
 
 __all__ = [
     "Agent",
@@ -41,9 +40,7 @@ class StepDefinition(Model):
 
     id: Annotated[Text, Field(description="What a step's stepDefinitionId names.")]
     name: Annotated[str | None, Field(description="What people read.")] = None
-    step_type: Annotated[StepType | Literal["MESSAGING"] | None, Field(description="What the step does.")] = (
-        None
-    )
+    step_type: Annotated[str | None, Field(description="What the step does.")] = None
 
 
 class McpAuthenticationType(StrEnum):
@@ -69,7 +66,7 @@ class McpConnection(Model):
 
     id: Annotated[Text, Field(description="What a step's mcpConnectionId names.")]
     name: Annotated[str | None, Field(description="What people read.")] = None
-    server_url: Annotated[Text, Field(pattern=r"^https?://", description="Where it is.")]
+    server_url: Annotated[Text, Field(pattern=URL_PATTERN, description="Where it is.")]
     authentication: Annotated[
         McpAuthentication, Field(default_factory=McpAuthentication, description="How it knows us.")
     ]

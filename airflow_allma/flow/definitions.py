@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_allma.flow.normalise import builtin_definition, merge_deep
@@ -23,20 +23,37 @@ class StepDefinitions:
 
     Attributes:
         by_id: definition id -> the definition, a JSON object.
+        places: definition id -> its index in the export.
     """
 
-    by_id: Mapping[str, Mapping[str, Any]]
+    by_id: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    places: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, definitions: Any) -> StepDefinitions:
         """From the ``stepDefinitions`` of an export; what has the wrong shape is left out."""
         listed = definitions if isinstance(definitions, list) else []
-        return cls(
-            {one["id"]: one for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)}
-        )
+        named = [(index, one) for index, one in enumerate(listed) if _text(one, "id")]
+        return cls({one["id"]: one for _, one in named}, {one["id"]: index for index, one in named})
+
+    def origin(self, flow: Any, path: Path) -> Path | None:
+        """Where an export says what a flow's step inherits, or None if the flow itself says it.
+
+        Args:
+            flow: the flow as it was written.
+            path: into the flow with its inherited fields.
+        """
+        at = flow
+        for index, segment in enumerate(path):
+            base = self.by_id.get(_text(at, "stepDefinitionId"))
+            rest = path[index:]
+            if base is not None and _depth_of(base, rest) > _depth_of(at, rest):
+                return ("stepDefinitions", self.places[at["stepDefinitionId"]], *rest)
+            at = _member(at, segment)
+        return None
 
     def inherit(self, flow: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:
-        """The flow with every step's inherited fields in place; unknown definitions are added to ``findings``."""
+        """The flow with every step's inherited fields in place; adds unknown definitions to ``findings``."""
         return (
             {**flow, "steps": self._steps(flow.get("steps"), ("steps",), findings)}
             if "steps" in flow
@@ -86,3 +103,25 @@ class StepDefinitions:
         else:
             mend = "an export carries its own in `stepDefinitions`; elsewhere give the step its fields itself"
         return Finding(path, f"{quoted(wanted)} is no known step definition; {mend}")
+
+
+def _member(value: Any, segment: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(segment)
+    if isinstance(value, list) and isinstance(segment, int) and segment < len(value):
+        return value[segment]
+    return None
+
+
+def _text(value: Any, field: str) -> str:
+    found = value.get(field) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _depth_of(value: Any, path: Path) -> int:
+    """How far a path leads into a value."""
+    for depth, segment in enumerate(path):
+        value = _member(value, segment)
+        if value is None:
+            return depth
+    return len(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path as FilePath
 from typing import Any
@@ -17,7 +19,6 @@ __all__ = ["MAX_FILE_BYTES", "Document", "UnreadableDocumentError", "read_docume
 MAX_FILE_BYTES = 32 * 1024 * 1024
 """Larger files are refused unread: flow files are thousands of bytes, exports a few millions."""
 
-_STRING_OR_KEY = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?')
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
 
@@ -76,11 +77,12 @@ class Document:
     def _decode(self) -> Any:
         try:
             value = msgspec.json.decode(self._text)
-            keys, depth = _measure(value)
+            depth = _depth(value)
+            repeats = _repeats_a_key(self._text) if depth <= MAX_DEPTH else False
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._explain(error)
             raise self._unreadable("this JSON cannot be decoded", 0) from error
-        if depth > MAX_DEPTH or keys != _count_keys(self._text):
+        if repeats or depth > MAX_DEPTH:
             self._explain(None)
         return value
 
@@ -128,10 +130,13 @@ def read_document(path: FilePath, file: str) -> Document:
         return UnreadableDocumentError((Problem(file, line, column, "$", message, Severity.ERROR),))
 
     try:
+        # Opening a pipe would wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise unreadable("not a regular file; remove it or rename it")
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise unreadable(f"the file cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise unreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MAX_FILE_BYTES:
         raise unreadable(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; split it into several")
     try:
@@ -144,23 +149,33 @@ def read_document(path: FilePath, file: str) -> Document:
     return Document(file, text)
 
 
-def _count_keys(text: str) -> int:
-    return sum(1 for found in _STRING_OR_KEY.finditer(text) if found[1])
+class _RepeatedKeyError(Exception):
+    pass
 
 
-def _measure(value: Any) -> tuple[int, int]:
-    """Number of keys in all objects of a value, and how deeply it is nested."""
-    keys = depth = 0
+def _refuse_repeated_keys(members: list[tuple[str, Any]]) -> None:
+    if len(dict(members)) != len(members):
+        raise _RepeatedKeyError
+
+
+_REPEATS = json.JSONDecoder(object_pairs_hook=_refuse_repeated_keys)
+
+
+def _repeats_a_key(text: str) -> bool:
+    """Whether an object has a key twice, of which the fast decoder silently keeps the last."""
+    try:
+        _REPEATS.decode(text)
+    except _RepeatedKeyError:
+        return True
+    return False
+
+
+def _depth(value: Any) -> int:
+    """How deeply objects and lists are nested."""
+    depth = 0
     level = [value]
     while level:
         containers = [one for one in level if isinstance(one, dict | list)]
-        if containers:
-            depth += 1
-        level = []
-        for one in containers:
-            if isinstance(one, dict):
-                keys += len(one)
-                level.extend(one.values())
-            else:
-                level.extend(one)
-    return keys, depth
+        depth += 1 if containers else 0
+        level = [member for one in containers for member in (one.values() if isinstance(one, dict) else one)]
+    return depth

@@ -18,7 +18,7 @@ __all__ = ["ExpressionChecks", "check_expressions", "check_template"]
 
 
 class ExpressionChecks(Protocol):
-    """Can a text be read? Each method raises ExpressionSyntaxError if it cannot; what it returns is ignored."""
+    """Can a text be read? Each method raises ExpressionSyntaxError if not; what it returns is ignored."""
 
     def path(self, text: str) -> object:
         """A JSONPath."""
@@ -239,7 +239,7 @@ def _source(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Findin
     if isinstance(value, str) and not value.startswith("$"):
         yield Finding(
             path,
-            f"{quoted(value)} is no JSONPath; start it with `$.`, or use `literals` for a fixed value or template",
+            f"{quoted(value)} is no JSONPath; start it with `$.`, or use `literals` for a fixed value",
         )
         return
     yield from _path(value, path, checks)

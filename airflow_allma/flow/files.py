@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -162,7 +162,7 @@ class _Loader:
             prompt = self.prompt(value)
             return self.result(FileKind.PROMPT, bundle=Bundle(prompts=(prompt,) if prompt else ()))
         if _is_flow(value):
-            return self.result(FileKind.FLOW, self.flows([((), value)], StepDefinitions({}), Bundle()))
+            return self.result(FileKind.FLOW, self.flows([((), value)], StepDefinitions(), Bundle()))
         if _is_export(value):
             return self.export(value)
         self.findings.append(
@@ -236,7 +236,9 @@ class _Loader:
             )
             return None
         checked = self.validator.check(flow, definitions)
-        self.findings.extend(finding.below(*path) for finding in checked.findings)
+        for finding in checked.findings:
+            origin = definitions.origin(flow, finding.path)
+            self.findings.append(finding.below(*path) if origin is None else replace(finding, path=origin))
         if checked.flow is None:
             flow_id = flow.get("id")
             self.broken.extend([flow_id] if isinstance(flow_id, str) else [])

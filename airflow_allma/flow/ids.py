@@ -24,8 +24,8 @@ _LOOKS_CHANGED = re.compile(r"--[0-9a-f]{10}\Z")
 def problem_with_id(text: str) -> str | None:
     """What is wrong with an id of a flow, a step or a branch, as a sentence, or None if nothing is.
 
-    Letters, digits, space and punctuation of any script are fine. Airflow sees an id of ASCII letters, digits,
-    ``_`` and ``-`` as it is, any other as ``safe_id`` makes it.
+    Letters, digits, space and punctuation of any script are fine. Airflow sees an id of ASCII letters,
+    digits, ``_`` and ``-`` as it is, any other as ``safe_id`` makes it.
     """
     if not text:
         return "an id must not be empty"
@@ -43,10 +43,10 @@ def problem_with_id(text: str) -> str | None:
 
 
 def safe_id(text: str, limit: int = MAX_KEY_LENGTH) -> str:
-    """An id as Airflow takes it: ASCII letters, digits, ``_`` and ``-``; never a dot, which joins task groups.
+    """An id as Airflow takes it: ASCII letters, digits, ``_`` and ``-``; no dots, which join task groups.
 
-    Different texts give different ids: what has to be changed ends with a hash of the whole text. The same text
-    gives the same id always.
+    Different texts give different ids: what has to be changed ends with a hash of the whole text. The same
+    text gives the same id always.
 
     Args:
         text: any text.

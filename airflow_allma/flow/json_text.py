@@ -7,6 +7,7 @@ is something to report.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -252,6 +253,9 @@ class _Scanner:
                     word, "not a JSON number; write digits as in -12.5e3, without a leading 0 or +"
                 )
             )
+        digits = self.text[self.at : end]
+        if math.isinf(float(digits)):
+            self.fail("this number is too large; write it as a text if all its digits count")
         self.at = end
 
     def literal(self) -> None:

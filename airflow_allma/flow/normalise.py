@@ -77,7 +77,7 @@ _TAKES_CUSTOM_CONFIG = frozenset(
 
 
 def builtin_definition(definition_id: str) -> dict[str, Json] | None:
-    """What a built-in step definition (``system-<name>``) gives to a step; None if there is none of that name."""
+    """What a built-in step definition (``system-<name>``) gives to a step; None if there is no such one."""
     name = definition_id.removeprefix(_DEFINITION_PREFIX)
     if name == definition_id:
         return None
@@ -168,7 +168,7 @@ def _apply_defaults(step: dict[str, Json], defaults: Mapping[str, Json], scope: 
     handler = defaults.get("defaultErrorHandler")
     if isinstance(handler, dict) and step.get("onError") is None:
         fallback = handler.get("fallbackStepInstanceId")
-        # The fallback step itself would fall back on itself for ever, and a branch cannot leave its own steps.
+        # The fallback step itself would fall back on itself for ever, and no branch leaves its own steps.
         usable = fallback != step.get("stepInstanceId") and fallback in scope
         step["onError"] = (
             handler if usable else {k: v for k, v in handler.items() if k != "fallbackStepInstanceId"}

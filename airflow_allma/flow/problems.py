@@ -103,7 +103,7 @@ def nearest(text: str, known: Iterable[str]) -> str | None:
     # Comparing is quadratic in the length: what is that long is no typing error.
     if len(text) > _LONGEST_QUOTE:
         return None
-    found = difflib.get_close_matches(text.casefold(), list(folded), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(text.casefold(), list(folded), n=1, cutoff=0.65)
     return folded[found[0]] if found else None
 
 

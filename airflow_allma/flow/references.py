@@ -27,7 +27,8 @@ def check_references(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> It
     own = {scope.path: scope for scope in all_scopes}
     starts = list(main.starts)
     starts.extend((path, text) for path, text in select(flow, _DEFAULT_FALLBACK) if isinstance(text, str))
-    for path, step_id in starts:
+    # A flow without steps is told so elsewhere.
+    for path, step_id in starts if main.steps else ():
         yield from _check(path, step_id, main)
     for scope in all_scopes:
         for place in scope.steps.values():
@@ -57,12 +58,10 @@ def _check(path: Path, step_id: str, scope: Scope) -> Iterator[Finding]:
         mend = "it is a step of the flow, and a branch with own `steps` can only go to those; copy it there"
     elif guess := nearest(step_id, scope.steps):
         mend = f"did you mean {quoted(guess)}?"
-    elif scope.steps:
+    else:
         names = [quoted(name) for name in scope.steps][:_MOST_NAMES]
         more = ", ..." if len(scope.steps) > _MOST_NAMES else ""
         mend = f"the steps are {', '.join(names)}{more}"
-    else:
-        mend = "there are no steps"
     yield Finding(path, f"{quoted(step_id)} names no step; {mend}")
 
 

@@ -18,8 +18,8 @@ _BRANCH_BEGINNINGS = ("stepInstanceId", "startStepInstanceId", "startStep", "sub
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a flow file; a new object at each call.
 
-    It accepts every flow file that loads, and finds wrong types, missing fields and unknown values. What spans
-    several fields (names of steps, expressions) only the loader finds.
+    It accepts every flow file that loads, and finds wrong types, missing fields and unknown values. What
+    spans several fields (names of steps, expressions) only the loader finds.
     """
     schema = _tidied(Flow.model_json_schema(by_alias=True, mode="validation"))
     definitions = schema["$defs"]

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from airflow_allma.flow.base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.models import AirflowOptions
 from airflow_allma.flow.normalise import MESSAGING, own_steps
 from airflow_allma.flow.problems import Finding, Path, nearest, quoted
@@ -17,7 +18,7 @@ from airflow_allma.flow.steps import StepType
 __all__ = ["findings_of"]
 
 _STEP_TYPES = frozenset(map(str, StepType))
-_QUOTED = re.compile(r"'([^']*)'")
+_WORDS = re.compile(r"\w+")
 _AIRFLOW_KEYS = frozenset(field.alias or name for name, field in AirflowOptions.model_fields.items())
 
 _JSON_NAMES: tuple[tuple[type, str], ...] = (
@@ -54,11 +55,11 @@ def _finding(error: ErrorDetails, document: Any) -> Finding | None:
     if kind == "union_tag_invalid":
         return _step_type(path, given)
     if kind == "missing":
-        return Finding(path, f"{quoted(field)} is missing")
+        return Finding(path, f"{quoted(field)} is missing; add it")
     if kind == "extra_forbidden":
         return Finding(path, _unknown_airflow_key(field), at_key=True)
     if given is None:
-        return Finding(path, f"{quoted(field)} must not be null; leave the field out, or {_wanted(error)}")
+        return Finding(path, f"{_wanted(error)}, not null; or leave the field out")
     return Finding(path, f"{_wanted(error)}{_instead(kind, given, error)}")
 
 
@@ -96,6 +97,17 @@ def _own_words(context: Mapping[str, Any]) -> str:
     return str(context["error"])
 
 
+# Every pattern that a model asks for, in words.
+_PATTERNS = {
+    NAME_PATTERN: "may hold letters, digits, `_` and `-` only",
+    URL_PATTERN: "must be a URL that begins with `https://` or `http://`",
+}
+
+
+def _pattern(context: Mapping[str, Any]) -> str:
+    return _PATTERNS.get(context["pattern"], "has the wrong form")
+
+
 _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "bool_type": lambda _: "must be true or false, without quotes",
     "dict_type": lambda _: "must be an object, { ... }",
@@ -109,7 +121,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "literal_error": _one_of,
     "model_attributes_type": lambda _: "must be an object, { ... }",
     "model_type": lambda _: "must be an object, { ... }",
-    "string_pattern_mismatch": lambda _: "may hold letters, digits, `_` and `-` only",
+    "string_pattern_mismatch": _pattern,
     "string_too_short": lambda _: "must not be empty",
     "string_type": lambda _: "must be a text, in double quotes",
     "tuple_type": lambda _: "must be a list, [ ... ]",
@@ -119,7 +131,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 _ABOUT_NUMBERS = frozenset(
     {"greater_than", "greater_than_equal", "less_than_equal", "int_type", "float_type"}
 )
-_ABOUT_WORDS = frozenset({"enum", "literal_error"})
+_ABOUT_WORDS = frozenset({"enum", "literal_error", "value_error"})
 
 
 def _wanted(error: ErrorDetails) -> str:
@@ -131,7 +143,7 @@ def _instead(kind: str, given: Any, error: ErrorDetails | None) -> str:
     if kind in _ABOUT_NUMBERS and isinstance(given, int | float) and not isinstance(given, bool):
         return f"; {str(given)[:40]} is not"
     if kind in _ABOUT_WORDS and isinstance(given, str) and error is not None:
-        guess = nearest(given, _QUOTED.findall(str(error.get("ctx", {}).get("expected", ""))))
+        guess = nearest(given, _WORDS.findall(_wanted(error)))
         return f", not {quoted(given)}" + (f"; did you mean {quoted(guess)}?" if guess else "")
     if kind.endswith(("_type", "_error")):
         names = [name for json_type, name in _JSON_NAMES if isinstance(given, json_type)]

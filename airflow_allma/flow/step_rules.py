@@ -74,7 +74,7 @@ def _id(place: StepPlace) -> _Findings:
     if isinstance(key, str) and isinstance(given, str) and given != key:
         yield Finding(
             (*place.path, "stepInstanceId"),
-            f"{quoted(given)} does not agree with the step's key {quoted(key)}; make them equal, or leave it out",
+            f"{quoted(given)} is not the step's key {quoted(key)}; make them equal or leave it out",
         )
     if reason := problem_with_id(place.id):
         yield Finding(place.path, reason, at_key=True)
@@ -132,7 +132,7 @@ def _needed_somewhere(place: StepPlace) -> _Findings:
         if not any(_names(source, needed) for source in sources):
             yield Finding(
                 (*place.path, needed),
-                f"`{needed}` is missing; give it in the step, in `customConfig`, `literals` or `inputMappings`",
+                f"`{needed}` is missing; give it here, in `customConfig`, `literals` or `inputMappings`",
             )
 
 

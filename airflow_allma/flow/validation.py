@@ -26,7 +26,7 @@ SupportCheck = Callable[[Step], str | None]
 """Says why a step cannot run here, or None if it can."""
 
 _STEP: TypeAdapter[Step] = TypeAdapter(AnyStep)
-_NO_DEFINITIONS = StepDefinitions({})
+_NO_DEFINITIONS = StepDefinitions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Validator:
             findings.extend(check_expressions(written, all_scopes, self.checks))
         if self.supported is not None:
             findings.extend(self._unsupported(flow, all_scopes, self.supported))
+        findings = _without_consequences(findings)
         broken = any(finding.severity is Severity.ERROR for finding in findings)
         return Checked(None if broken else flow, tuple(findings))
 
@@ -88,6 +89,16 @@ class Validator:
             reason = supported(step)
             if reason is not None:
                 yield Finding((*path, "stepType"), f"not supported yet: {reason}")
+
+
+def _without_consequences(findings: list[Finding]) -> list[Finding]:
+    """A step whose definition is unknown inherits no type: only the first of the two is worth saying."""
+    unknown = {finding.path[:-1] for finding in findings if finding.path[-1:] == ("stepDefinitionId",)}
+    return [
+        finding
+        for finding in findings
+        if not (finding.path[-1:] == ("stepType",) and finding.path[:-1] in unknown)
+    ]
 
 
 def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Path, Step]]:

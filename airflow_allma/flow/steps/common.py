@@ -183,8 +183,8 @@ class Step(Model):
     output_mappings: Annotated[
         dict[str, str] | None,
         Field(
-            description="JSONPath in the data <- JSONPath in the step's output. Absent: the whole output goes to "
-            "$.steps_output.<id>; an empty object: nothing is kept."
+            description="JSONPath in the data <- JSONPath in the step's output. Absent: the whole output "
+            "goes to $.steps_output.<id>; an empty object: nothing is kept."
         ),
     ] = None
     on_error: Annotated[OnError | None, Field(description="What happens when the step fails.")] = None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import AnyJson, Int, JsonObject, Model, Number, Text, shape
+from airflow_allma.flow.base import NAME_PATTERN, AnyJson, Int, JsonObject, Model, Number, Text, shape
 from airflow_allma.flow.steps.common import ContextMapping, Step, StepType
 
 __all__ = [
@@ -72,9 +72,7 @@ class LlmTool(Model):
     type: Annotated[
         LlmToolType, Field(description="A function of the flow's own, or a tool of the provider.")
     ]
-    name: Annotated[
-        str | None, Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of a function: its name.")
-    ] = None
+    name: Annotated[str | None, Field(pattern=NAME_PATTERN, description="Of a function: its name.")] = None
     description: Annotated[Text | None, Field(description="Of a function: what the model reads.")] = None
     parameters: Annotated[AnyJson, Field(description="Of a function: JSON Schema of its arguments.")] = None
     config: Annotated[JsonObject | None, Field(description="Settings of a provider's tool.")] = None
