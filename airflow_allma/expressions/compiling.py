@@ -41,14 +41,14 @@ __all__ = ["Find", "Holds", "compile_finder", "compile_predicate", "dynamic_key"
 class Find(Protocol):
     """Answers the value an operand has for an item, or NOTHING."""
 
-    def __call__(self, item: Any, load: LoadPointer | None = None, root: Any = None, /) -> Any:
+    def __call__(self, item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:
         """The value; see the module for the arguments."""
 
 
 class Holds(Protocol):
     """Answers whether a predicate holds for an item."""
 
-    def __call__(self, item: Any, load: LoadPointer | None = None, root: Any = None, /) -> bool:
+    def __call__(self, item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
         """True or False; see the module for the arguments."""
 
 
@@ -85,13 +85,13 @@ def _plain_finder(keys: tuple[Key, ...], text: str) -> Find:  # noqa: C901 (one 
     refuse = walking.refuse_to_load(text)
 
     def carefully(item: Any, load: LoadPointer | None) -> Any:
-        return walking.walk_keys(item, keys, load or refuse)
+        return walking.walk_keys(item, keys, refuse if load is None else load)
 
     names = [key.name for key in keys]
     if any(key.index >= 0 for key in keys):
         steps = tuple((key.index if key.index >= 0 else key.name, key.index >= 0) for key in keys)
 
-        def find(item: Any, load: LoadPointer | None = None, _root: Any = None, /) -> Any:
+        def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:  # noqa: ARG001
             node = item
             try:
                 for step, is_position in steps:
@@ -106,13 +106,13 @@ def _plain_finder(keys: tuple[Key, ...], text: str) -> Find:  # noqa: C901 (one 
 
     elif not keys:
 
-        def find(item: Any, _load: LoadPointer | None = None, _root: Any = None, /) -> Any:
+        def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:  # noqa: ARG001
             return item
 
     elif len(keys) == 1:
         (only,) = names
 
-        def find(item: Any, load: LoadPointer | None = None, _root: Any = None, /) -> Any:
+        def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:  # noqa: ARG001
             try:
                 return item[only]
             except (KeyError, TypeError, IndexError):
@@ -122,7 +122,7 @@ def _plain_finder(keys: tuple[Key, ...], text: str) -> Find:  # noqa: C901 (one 
     elif len(keys) == 2:
         first, second = names
 
-        def find(item: Any, load: LoadPointer | None = None, _root: Any = None, /) -> Any:
+        def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:  # noqa: ARG001
             try:
                 return item[first][second]
             except (KeyError, TypeError, IndexError):
@@ -132,7 +132,7 @@ def _plain_finder(keys: tuple[Key, ...], text: str) -> Find:  # noqa: C901 (one 
     elif len(keys) == 3:
         first, second, third = names
 
-        def find(item: Any, load: LoadPointer | None = None, _root: Any = None, /) -> Any:
+        def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:  # noqa: ARG001
             try:
                 return item[first][second][third]
             except (KeyError, TypeError, IndexError):
@@ -141,7 +141,7 @@ def _plain_finder(keys: tuple[Key, ...], text: str) -> Find:  # noqa: C901 (one 
 
     else:
 
-        def find(item: Any, load: LoadPointer | None = None, _root: Any = None, /) -> Any:
+        def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:  # noqa: ARG001
             node = item
             try:
                 for name in names:
@@ -178,8 +178,8 @@ def _definite_finder(segments: tuple[Segment, ...], text: str) -> Find:
         for segment in segments
     ]
 
-    def find(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> Any:
-        loader = load or refuse
+    def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:
+        loader = refuse if load is None else load
         whole = item if root is None else root
         # All keys are found first: a missing one is an error even where the walk would end before it.
         keys = [
@@ -195,8 +195,8 @@ def _list_finder(segments: tuple[Segment, ...], text: str) -> Find:
     refuse = walking.refuse_to_load(text)
     expansions = [_expansion(segment, text) for segment in segments]
 
-    def find(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> Any:
-        loader = load or refuse
+    def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:
+        loader = refuse if load is None else load
         whole = item if root is None else root
         nodes: Iterable[Any] = (item,)
         for expand in expansions:
@@ -242,8 +242,16 @@ def _member_expansion(keys: tuple[Key, ...]) -> Expand:
 
 
 def _members(nodes: Iterable[Any], keys: tuple[Key, ...], load: LoadPointer) -> list[Any]:
-    found = [walking.member(node, key, load) for node in nodes for key in keys]
-    return [value for value in found if value is not NOTHING]
+    found = []
+    member = walking.member
+    for node in nodes:
+        for key in keys:
+            # The usual case, without a call.
+            if node.__class__ is dict and key.name in node:
+                found.append(node[key.name])
+            elif (value := member(node, key, load)) is not NOTHING:
+                found.append(value)
+    return found
 
 
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -281,7 +289,7 @@ def compile_predicate(predicate: Predicate, text: str) -> Holds:
             return _truth(_operand(operand, text), empty_list_is_false=empty_list_is_false)
         case Not(inner):
             negated = compile_predicate(inner, text)
-            return lambda item, load=None, root=None, /: not negated(item, load, root)
+            return lambda item, /, load=None, root=None: not negated(item, load, root)
         case And(parts):
             return _all([compile_predicate(part, text) for part in parts])
         case Or(parts):
@@ -291,7 +299,7 @@ def compile_predicate(predicate: Predicate, text: str) -> Holds:
 def _operand(operand: Operand, text: str) -> Find:
     if isinstance(operand, Value):
         value = operand.value
-        return lambda _item, _load=None, _root=None, /: value
+        return lambda item, /, load=None, root=None: value  # noqa: ARG005
     return _query(operand, text)
 
 
@@ -300,7 +308,7 @@ def _query(query: Query, text: str) -> Find:
     if query.from_item:
         return find
 
-    def find_from_root(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> Any:
+    def find_from_root(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:
         return find(item if root is None else root, load, root)
 
     return find_from_root
@@ -310,12 +318,12 @@ def _compare(node: Compare, text: str) -> Holds:
     left, right = _operand(node.left, text), _operand(node.right, text)
     compare = _COMPARE[node.operator]
     if not isinstance(node.right, Value):
-        return lambda item, load=None, root=None, /: compare(left(item, load, root), right(item, load, root))
+        return lambda item, /, load=None, root=None: compare(left(item, load, root), right(item, load, root))
     literal = node.right.value
     quick = _COMPARE_NUMBERS[node.operator]
     if literal.__class__ in (int, float):
 
-        def holds(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> bool:
+        def holds(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
             value = left(item, load, root)
             if value.__class__ is int or value.__class__ is float:
                 return quick(value, literal)  # type: ignore[no-any-return]
@@ -323,7 +331,7 @@ def _compare(node: Compare, text: str) -> Holds:
 
     elif literal.__class__ is str and node.operator in _EQUALITY:
 
-        def holds(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> bool:
+        def holds(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
             value = left(item, load, root)
             if value.__class__ is str:
                 return quick(value, literal)  # type: ignore[no-any-return]
@@ -331,7 +339,7 @@ def _compare(node: Compare, text: str) -> Holds:
 
     else:
 
-        def holds(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> bool:
+        def holds(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
             return compare(left(item, load, root), literal)
 
     return holds
@@ -340,9 +348,9 @@ def _compare(node: Compare, text: str) -> Holds:
 def _truth(find: Find, *, empty_list_is_false: bool) -> Holds:
     truthy = js_values.truthy
     if not empty_list_is_false:
-        return lambda item, load=None, root=None, /: truthy(find(item, load, root))
+        return lambda item, /, load=None, root=None: truthy(find(item, load, root))
 
-    def holds(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> bool:
+    def holds(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
         value = find(item, load, root)
         return bool(value) if value.__class__ is list else truthy(value)
 
@@ -352,9 +360,9 @@ def _truth(find: Find, *, empty_list_is_false: bool) -> Holds:
 def _all(parts: list[Holds]) -> Holds:
     if len(parts) == 2:
         first, second = parts
-        return lambda item, load=None, root=None, /: first(item, load, root) and second(item, load, root)
+        return lambda item, /, load=None, root=None: first(item, load, root) and second(item, load, root)
 
-    def holds(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> bool:
+    def holds(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
         return all(part(item, load, root) for part in parts)
 
     return holds
@@ -363,9 +371,9 @@ def _all(parts: list[Holds]) -> Holds:
 def _either(parts: list[Holds]) -> Holds:
     if len(parts) == 2:
         first, second = parts
-        return lambda item, load=None, root=None, /: first(item, load, root) or second(item, load, root)
+        return lambda item, /, load=None, root=None: first(item, load, root) or second(item, load, root)
 
-    def holds(item: Any, load: LoadPointer | None = None, root: Any = None, /) -> bool:
+    def holds(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
         return any(part(item, load, root) for part in parts)
 
     return holds

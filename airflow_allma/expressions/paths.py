@@ -72,7 +72,7 @@ class Path:
     def _assign(
         self, data: Mapping[str, Any], value: Any, load: LoadPointer | None, *, share: bool
     ) -> dict[str, Any]:
-        loader = load or refuse_to_load(self.text)
+        loader = refuse_to_load(self.text) if load is None else load
         if self.is_root:
             return self._assign_root(data, value, share=share)
         keys = [self._key(segment, data, loader) for segment in self._segments]

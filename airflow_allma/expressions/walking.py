@@ -130,8 +130,8 @@ def descend(nodes: Iterable[Any], load: LoadPointer) -> list[Any]:
             found.append(node)
             if len(found) > MAX_DESCENDED or pointers > MAX_DESCENT_LOADS:
                 raise ExpressionEvaluationError(
-                    f"'..' meets more than {MAX_DESCENDED} objects and lists or {MAX_DESCENT_LOADS} pointers; "
-                    "name more of the path"
+                    f"'..' meets more than {MAX_DESCENDED} objects and lists, or than {MAX_DESCENT_LOADS} "
+                    "pointers; name more of the path"
                 )
             waiting.extend(_containers_last_first(node))
     return found

@@ -1,6 +1,7 @@
 """JavaScript's view of JSON values. Every row can be checked in any JavaScript console."""
 
 import copy
+import datetime
 import math
 import pickle
 import sys
@@ -66,6 +67,7 @@ EQUALITY = [
     (math.inf, "Infinity", True, False),
     (math.inf, "inf", False, False),
     (math.inf, "1e999", True, False),
+    (math.inf, "0x" + "f" * 400, True, False),
     ("a", "a", True, True),
     ("a", "A", False, False),
     ("1", "1.0", False, False),
@@ -214,6 +216,12 @@ def test_text_is_that_of_javascript(value, text):
 @pytest.mark.parametrize(("value", "truth"), TRUTH)
 def test_truth_is_that_of_javascript(value, truth):
     assert js_values.truthy(value) is truth
+
+
+def test_values_that_json_does_not_know_are_true_and_have_their_own_text():
+    day = datetime.date(2024, 2, 29)
+    assert js_values.truthy(day)
+    assert js_values.to_text(day) == "2024-02-29"
 
 
 @pytest.mark.parametrize(("text", "length"), [("", 0), ("abc", 3), ("é", 1), ("日本", 2), ("a\U0001f600", 3)])

@@ -81,7 +81,7 @@ FOUND = [
 @pytest.mark.parametrize(("path", "expected", "loaded"), FOUND)
 def test_a_walk_goes_on_in_the_content(path, expected, loaded):
     store = Store()
-    assert compile_path(path).find(DATA, store) == expected
+    assert compile_path(path).find(DATA, load=store) == expected
     assert store.loaded == loaded
 
 
@@ -96,7 +96,7 @@ def test_a_pointer_at_the_end_is_the_value(path, expected):
 
 def test_a_condition_loads_what_it_compares():
     store = Store()
-    assert compile_condition("$.object.price > 8 && $.list[0].id == 1").holds(DATA, store)
+    assert compile_condition("$.object.price > 8 && $.list[0].id == 1").holds(DATA, load=store)
     assert not compile_condition("$.object.price > 9").holds(DATA, store)
     assert store.loaded == ["object", "list", "object"]
 
