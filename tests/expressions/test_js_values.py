@@ -1,7 +1,7 @@
 """JavaScript's view of JSON values. Every row can be checked in any JavaScript console."""
 
 import copy
-import datetime
+import datetime as dt
 import math
 import pickle
 import sys
@@ -219,7 +219,7 @@ def test_truth_is_that_of_javascript(value, truth):
 
 
 def test_values_that_json_does_not_know_are_true_and_have_their_own_text():
-    day = datetime.date(2024, 2, 29)
+    day = dt.date(2024, 2, 29)
     assert js_values.truthy(day)
     assert js_values.to_text(day) == "2024-02-29"
 
