@@ -1,0 +1,259 @@
+"""A real Airflow in a folder of its own, for the demo, the tests and the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from demo.airflow_client import AirflowClient
+from demo.airflow_config import (
+    InstanceSettings,
+    bounded_parallelism,
+    instance_settings,
+    merged,
+    write_config,
+)
+from demo.metadata_db import new_postgres, new_sqlite
+from demo.postgres import PostgresServer
+from demo.processes import ManagedProcess, ServerError, clean_environment, free_port, stop_all, wait_until
+
+Database = Literal["sqlite", "postgresql"]
+Mode = Literal["components", "standalone"]
+
+USER = "admin"
+START_SECONDS = 180.0
+# nothing here is worth waiting for: a scheduler with running tasks would wait for all of them
+STOP_GRACE_SECONDS = 3.0
+COMPONENTS = {
+    "api-server": ["api-server"],
+    # task logs are read from the folder that all components share: the log servers would listen on all addresses
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+HEALTH_KEYS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+STANDALONE_WRAPPER = """#!/bin/sh
+# What `airflow standalone` starts: this interpreter's Airflow, without log servers that listen on all addresses.
+case "$1" in
+  scheduler|triggerer) exec "{python}" -m airflow "$@" --skip-serve-logs ;;
+  *) exec "{python}" -m airflow "$@" ;;
+esac
+"""
+
+
+class AirflowInstance:
+    """One Airflow: database, API server with UI, scheduler, Dag processor and, if asked for, triggerer.
+
+    Args:
+        home: its folder (`AIRFLOW_HOME`); made when missing. Nothing is written elsewhere, but that PostgreSQL has
+            its data in the system's temporary folder.
+        dags: Dag folders, at least one.
+        database: "postgresql" starts a throwaway server, unless `postgres` hands one in.
+        executor: as in `[core] executor`.
+        parallelism: tasks at once; 8 if not given, never more than 4 on SQLite.
+        config: more options, by section and key.
+        env: more environment variables for all components.
+        connections: Airflow connections by id, each a dict as in Airflow's JSON form.
+        triggerer: start one (standalone always does).
+        mode: "components" runs each as a process of its own; "standalone" runs `airflow standalone`.
+        postgres: a server that runs already, and keeps running.
+        template: a migrated SQLite file to copy.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags: Sequence[Path],
+        *,
+        database: Database = "sqlite",
+        executor: str = "LocalExecutor",
+        parallelism: int | None = None,
+        config: Mapping[str, Mapping[str, object]] | None = None,
+        env: Mapping[str, str] | None = None,
+        connections: Mapping[str, Mapping[str, Any]] | None = None,
+        triggerer: bool = False,
+        mode: Mode = "components",
+        postgres: PostgresServer | None = None,
+        template: Path | None = None,
+    ) -> None:
+        if not dags:
+            raise ServerError("An Airflow needs at least one Dag folder.")
+        self.home = home.resolve()
+        self.dags = tuple(folder.resolve() for folder in dags)
+        self.database: Database = database
+        self.user = USER
+        self.password = secrets.token_urlsafe(12)
+        self.timings: dict[str, float] = {}
+        self._executor = executor
+        self._parallelism = parallelism
+        self._extra_config = config or {}
+        self._extra_env = dict(env or {})
+        self._connections = connections or {}
+        self._mode: Mode = mode
+        self._triggerer = triggerer or mode == "standalone"
+        self._postgres = postgres
+        self._own_postgres: PostgresServer | None = None
+        self._template = template
+        self._settings: InstanceSettings | None = None
+        self._processes: list[ManagedProcess] = []
+        self._client: AirflowClient | None = None
+
+    def start(self) -> Self:
+        """Start everything and wait until every part is healthy; `timings` then tells the seconds of each stage.
+
+        Raises:
+            ServerError: a part did not become healthy; with the ends of the logs. Nothing is left running then.
+        """
+        try:
+            begin = time.monotonic()
+            database_url = self._prepare_database()
+            self.timings["database"] = time.monotonic() - begin
+            self._configure(database_url)
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _prepare_database(self) -> str:
+        self.home.mkdir(parents=True, exist_ok=True)
+        if self.database == "sqlite":
+            return new_sqlite(self.home / "airflow.db", self._template)
+        server = self._postgres
+        if server is None:
+            server = self._own_postgres = PostgresServer(log=self.home / "logs" / "postgres.log").start()
+        return new_postgres(server, f"airflow_{secrets.token_hex(4)}")
+
+    def _configure(self, database_url: str) -> None:
+        for folder in (*self.dags, self.home / "plugins"):
+            folder.mkdir(parents=True, exist_ok=True)
+        settings = InstanceSettings(
+            home=self.home,
+            dags=self.dags,
+            port=free_port(),
+            database_url=database_url,
+            executor=self._executor,
+            parallelism=bounded_parallelism(self._parallelism, database_url),
+            user=self.user,
+        )
+        self._settings = settings
+        write_config(self.home / "airflow.cfg", merged(instance_settings(settings), self._extra_config))
+        settings.password_file.touch(mode=0o600)
+        settings.password_file.write_text(json.dumps({self.user: self.password}))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every component: what a command needs to talk about this Airflow."""
+        connections = {
+            f"AIRFLOW_CONN_{name.upper()}": json.dumps(dict(value)) for name, value in self._connections.items()
+        }
+        own = {"AIRFLOW_HOME": str(self.home), "HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
+        return clean_environment(own | connections | self._extra_env)
+
+    def _launch(self) -> None:
+        begin = time.monotonic()
+        self._processes = self._standalone() if self._mode == "standalone" else self._components()
+        for process in self._processes:
+            process.start()
+        names = [name for name in COMPONENTS if name != "triggerer" or self._triggerer]
+        waiting = set(names)
+
+        def healthy() -> bool:
+            up = self.client.health()
+            for name in sorted(waiting):
+                if up is not None and up.get(HEALTH_KEYS.get(name, "metadatabase")) == "healthy":
+                    self.timings[name] = time.monotonic() - begin
+                    waiting.discard(name)
+            return not waiting
+
+        wait_until(healthy, what="Airflow", processes=self._processes, timeout=START_SECONDS)
+        self.timings["start"] = time.monotonic() - begin
+
+    def _components(self) -> list[ManagedProcess]:
+        return [
+            self._process(name, [sys.executable, "-m", "airflow", *arguments], self.environment)
+            for name, arguments in COMPONENTS.items()
+            if name != "triggerer" or self._triggerer
+        ]
+
+    def _standalone(self) -> list[ManagedProcess]:
+        wrapper = self.home / "bin" / "airflow"
+        wrapper.parent.mkdir(exist_ok=True)
+        wrapper.write_text(STANDALONE_WRAPPER.format(python=sys.executable))
+        wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+        environment = self.environment
+        environment["PATH"] = f"{wrapper.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        return [self._process("standalone", [wrapper, "standalone"], environment)]
+
+    def _process(self, name: str, command: Sequence[str | Path], environment: dict[str, str]) -> ManagedProcess:
+        return ManagedProcess(
+            name,
+            command,
+            log=self.home / "logs" / f"{name}.log",
+            env=environment,
+            cwd=self.home,
+            grace=STOP_GRACE_SECONDS,
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Address of the UI and the API."""
+        if self._settings is None:
+            raise ServerError("This Airflow was not started.")
+        return self._settings.base_url
+
+    @property
+    def parallelism(self) -> int:
+        """Tasks that run at once."""
+        if self._settings is None:
+            raise ServerError("This Airflow was not started.")
+        return self._settings.parallelism
+
+    @property
+    def client(self) -> AirflowClient:
+        """A client of its REST API, signed in."""
+        if self._client is None:
+            self._client = AirflowClient(self.base_url, self.user, self.password)
+        return self._client
+
+    @property
+    def processes(self) -> list[ManagedProcess]:
+        """The components' processes."""
+        return list(self._processes)
+
+    def log_tails(self, lines: int = 30) -> str:
+        """The last lines of every component's log."""
+        return "\n".join(process.tail(lines) for process in self._processes)
+
+    def stop(self) -> None:
+        """Stop every component and wait until none of their processes is left; may be called again.
+
+        Raises:
+            ServerError: a process would not end.
+        """
+        try:
+            if self._client:
+                self._client.close()
+            stop_all(self._processes)
+        finally:
+            self._client = None
+            self._processes = []
+            if self._own_postgres:
+                self._own_postgres.stop()
+            self._own_postgres = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
