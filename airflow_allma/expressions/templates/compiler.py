@@ -1,0 +1,326 @@
+"""Turns the tree of a template into closures: one for each piece that writes, one for each value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.expressions.path_syntax import key_segment
+from airflow_allma.expressions.paths import compile_path
+from airflow_allma.expressions.segments import Key
+from airflow_allma.expressions.templates.blocks import BLOCKS, BlockHelper, BlockParts, section
+from airflow_allma.expressions.templates.helpers import HELPERS, INSTEAD, Helper
+from airflow_allma.expressions.templates.pieces import Piece, joined, writer
+from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Write, follow, printed
+from airflow_allma.expressions.templates.tree import (
+    Block,
+    Call,
+    Expression,
+    Lookup,
+    Mustache,
+    Program,
+    Statement,
+    Text,
+    Value,
+)
+from airflow_allma.expressions.values import NOTHING
+
+__all__ = ["compile_program"]
+
+_SECTION: Final = BlockHelper("a plain section", section, parameters=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """The block parameters that are known in a part of the template."""
+
+    names: tuple[str, ...]
+    outer: _Scope | None
+
+    def find(self, name: str) -> tuple[int, int] | None:
+        """How many blocks further out the name is given, and in which place there."""
+        scope: _Scope | None = self
+        hops = 0
+        while scope is not None:
+            if name in scope.names:
+                return hops, scope.names.index(name)
+            scope = scope.outer
+            hops += 1
+        return None
+
+
+def compile_program(program: Program, text: str) -> Piece:
+    """The closure that writes a template, or the text itself if nothing in it depends on data.
+
+    Raises:
+        ExpressionSyntaxError: an unknown helper, or one with arguments that it cannot take.
+    """
+    return _Compiler(text).program(program, _Scope((), None))
+
+
+class _Compiler:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def error(self, reason: str, position: int) -> ExpressionSyntaxError:
+        return ExpressionSyntaxError(reason, self.text, position)
+
+    # Statements
+
+    def program(self, program: Program | None, scope: _Scope) -> Piece:
+        if program is None:
+            return ""
+        return joined([self.statement(statement, scope) for statement in program.body])
+
+    def statement(self, statement: Statement, scope: _Scope) -> Piece:
+        if isinstance(statement, Text):
+            return statement.value
+        if isinstance(statement, Mustache):
+            return self.mustache(statement, scope)
+        if isinstance(statement, Block):
+            return self.block(statement, scope)
+        return ""
+
+    def mustache(self, mustache: Mustache, scope: _Scope) -> Piece:
+        expression = mustache.expression
+        if isinstance(expression, Value):
+            return printed(expression.value)
+        if self.is_lookup(expression, scope):
+            return _written(
+                expression.callee, self.lookup(expression.callee, scope), _is_bound(expression.callee, scope)
+            )
+        evaluate = self.helper(expression, scope)
+        return lambda frame: printed(evaluate(frame))
+
+    def block(self, block: Block, scope: _Scope) -> Piece:
+        call = block.call
+        helper, source, constant = self.block_source(call, scope)
+        if len(block.parameters) > helper.parameters:
+            name, position = block.parameters[helper.parameters]
+            raise self.error(
+                f"{helper.name} gives {helper.parameters or 'no'} names after 'as'; remove {name!r}", position
+            )
+        inner = scope
+        if helper.parameters:
+            inner = _Scope(tuple(name for name, _ in block.parameters), scope)
+        return helper.build(
+            BlockParts(
+                part=f"{{{{#{call.text}}}}}",
+                source=source,
+                constant=constant,
+                include_zero=self.include_zero(call, helper, scope),
+                program=writer(self.program(block.program, inner)),
+                inverse=writer(self.program(block.inverse, scope)),
+            )
+        )
+
+    def block_source(self, call: Call, scope: _Scope) -> tuple[BlockHelper, Evaluate, Any]:
+        """What builds the block, what gives its argument, and that argument if it is a literal."""
+        helper = BLOCKS.get(call.callee.text) if self.could_be_helper(call, scope) else None
+        if helper is None:
+            if self.is_lookup(call, scope, in_block=True):
+                return _SECTION, self.lookup(call.callee, scope), NOTHING
+            raise self.error_as_block(call)
+        if len(call.arguments) != 1:
+            raise self.error(
+                f"{helper.name} takes one argument, not {len(call.arguments)}; "
+                "write the name of a value behind it, or a helper in parentheses",
+                call.position,
+            )
+        argument = call.arguments[0]
+        constant = argument.value if isinstance(argument, Value) else NOTHING
+        if helper.name == "with_json_path" and constant is not NOTHING:
+            self.check_path(argument, constant)
+        return helper, self.expression(argument, scope), constant
+
+    def check_path(self, argument: Expression, path: Any) -> None:
+        try:
+            compile_path(path)
+        except ExpressionSyntaxError as error:
+            # The quote before the path is one character long.
+            offset = 1 + error.position if isinstance(path, str) else 0
+            raise self.error(error.reason, argument.position + offset) from None
+
+    def include_zero(self, call: Call, helper: BlockHelper, scope: _Scope) -> Evaluate | None:
+        found = None
+        for name, expression in call.named:
+            if name not in helper.named:
+                raise self.error(
+                    f"{helper.name} takes no argument named {name!r}; remove it", expression.position
+                )
+            found = self.expression(expression, scope)
+        return found
+
+    def error_as_block(self, call: Call) -> ExpressionSyntaxError:
+        name = call.callee.text
+        if name in HELPERS:
+            return self.error(
+                f"{name!r} gives a value and is no block; write {HELPERS[name].usage}, "
+                f"or put it into one: {{{{#if ({call.text})}}}}",
+                call.position,
+            )
+        return self.error_as_unknown(call, list(BLOCKS))
+
+    # Expressions
+
+    def could_be_helper(self, call: Call, scope: _Scope) -> bool:
+        callee = call.callee
+        return callee.is_plain_name and scope.find(callee.names[0]) is None
+
+    def is_lookup(self, call: Call, scope: _Scope, *, in_block: bool = False) -> bool:
+        """Whether a call is nothing but the name of a value."""
+        if call.arguments or call.named or call.in_parentheses:
+            return False
+        if not self.could_be_helper(call, scope):
+            return True
+        return call.callee.names[0] not in HELPERS and (in_block or call.callee.names[0] not in BLOCKS)
+
+    def expression(self, expression: Expression, scope: _Scope) -> Evaluate:
+        if isinstance(expression, Value):
+            value = expression.value
+            return lambda frame: value  # noqa: ARG005
+        if isinstance(expression, Lookup):
+            return self.lookup(expression, scope)
+        return self.helper(expression, scope)
+
+    def helper(self, call: Call, scope: _Scope) -> Evaluate:
+        name = call.callee.text
+        helper = HELPERS.get(name) if self.could_be_helper(call, scope) else None
+        if helper is None:
+            if name in BLOCKS and self.could_be_helper(call, scope):
+                raise self.error(
+                    f"{name!r} is a block; open it with '#' and close it with {{{{/{name}}}}}", call.position
+                )
+            raise self.error_as_unknown(call, list(HELPERS))
+        if not helper.least <= len(call.arguments) <= helper.most:
+            raise self.error_for_count(call, helper)
+        for argument_name, expression in call.named:
+            raise self.error(
+                f"{name} takes no argument named {argument_name!r}; remove it", expression.position
+            )
+        arguments = [self.expression(argument, scope) for argument in call.arguments]
+        return _called(helper, arguments, f"{{{{{call.text}}}}}")
+
+    def error_for_count(self, call: Call, helper: Helper) -> ExpressionSyntaxError:
+        wanted = f"{helper.least}" if helper.least == helper.most else f"{helper.least} to {helper.most}"
+        hint = ""
+        if not call.arguments and not call.in_parentheses:
+            hint = f"; the value named {helper.name!r} is {{{{this.{helper.name}}}}}"
+        return self.error(
+            f"{helper.name} takes {wanted} arguments, not {len(call.arguments)}: {helper.usage}{hint}",
+            call.position,
+        )
+
+    def error_as_unknown(self, call: Call, known: list[str]) -> ExpressionSyntaxError:
+        name = call.callee.text
+        if name in INSTEAD:
+            hint = INSTEAD[name]
+        else:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            if not call.in_parentheses:
+                hint += "; a name with blanks stands in brackets: {{[a name]}}"
+        return self.error(f"there is no helper {name!r}: {hint}", call.position)
+
+    def lookup(self, lookup: Lookup, scope: _Scope) -> Evaluate:
+        part = f"{{{{{lookup.text}}}}}"
+        keys = tuple(key_segment(name) for name in lookup.names)
+        if lookup.is_data:
+            base = _loop_value(lookup.names[0], lookup.up)
+            return _walk_from(base, keys[1:], part)
+        if not lookup.is_scoped and (place := scope.find(lookup.names[0])) is not None:
+            return _walk_from(_block_parameter(*place), keys[1:], part)
+        if lookup.up:
+            return _walk_from(_up(lookup.up), keys, part)
+        return _walk_from_this(keys, part)
+
+
+def _is_bound(lookup: Lookup, scope: _Scope) -> bool:
+    """Whether a lookup begins elsewhere than at ``this``."""
+    return (
+        lookup.is_data or lookup.up > 0 or (not lookup.is_scoped and scope.find(lookup.names[0]) is not None)
+    )
+
+
+def _written(lookup: Lookup, evaluate: Evaluate, is_bound: bool) -> Write:
+    """Writes a value; members of ``this`` that are texts or numbers have the shortest way."""
+    if is_bound or len(lookup.names) != 1:
+        return lambda frame: printed(evaluate(frame))
+    name = lookup.names[0]
+
+    def write(frame: Frame) -> str:
+        this = frame.this
+        if this.__class__ is dict and (value := this.get(name)).__class__ is str:
+            return value
+        return printed(evaluate(frame))
+
+    return write
+
+
+def _walk_from_this(keys: tuple[Key, ...], part: str) -> Evaluate:
+    return lambda frame: follow(frame.this, keys, frame, part)
+
+
+def _walk_from(base: Evaluate, keys: tuple[Key, ...], part: str) -> Evaluate:
+    return lambda frame: follow(base(frame), keys, frame, part)
+
+
+def _up(count: int) -> Evaluate:
+    def evaluate(frame: Frame) -> Any:
+        at: Frame | None = frame
+        for _ in range(count):
+            at = at and at.parent
+        return NOTHING if at is None else at.this
+
+    return evaluate
+
+
+def _block_parameter(hops: int, place: int) -> Evaluate:
+    def evaluate(frame: Frame) -> Any:
+        names = frame.names
+        for _ in range(hops):
+            names = names[2]
+        return names[place]
+
+    return evaluate
+
+
+def _loop_value(name: str, up: int) -> Evaluate:
+    """``@root``, or one of the values of the loop that is ``up`` loops further out."""
+    if name == "root":
+        return lambda frame: frame.rendering.root
+    give = _LOOP_VALUES.get(name)
+
+    def evaluate(frame: Frame) -> Any:
+        loop = frame.loop
+        for _ in range(up):
+            loop = loop and loop.parent
+        return NOTHING if loop is None or give is None else give(loop)
+
+    return evaluate
+
+
+_LOOP_VALUES: Final[dict[str, Callable[[Any], Any]]] = {
+    "index": lambda loop: loop.index,
+    "key": lambda loop: loop.key,
+    "first": lambda loop: loop.index == 0,
+    "last": lambda loop: loop.index == loop.count - 1,
+}
+
+
+def _called(helper: Helper, arguments: list[Evaluate], part: str) -> Evaluate:
+    function = helper.function
+    if helper.loads:
+        return lambda frame: function(
+            frame.rendering.loader(part), *[argument(frame) for argument in arguments]
+        )
+    if len(arguments) == 1:
+        only = arguments[0]
+        return lambda frame: function(only(frame))
+    if len(arguments) == 2:
+        first, second = arguments
+        return lambda frame: function(first(frame), second(frame))
+    return lambda frame: function(*[argument(frame) for argument in arguments])

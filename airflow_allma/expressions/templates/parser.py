@@ -1,0 +1,310 @@
+"""Makes the tree of a template out of its tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.expressions.js_values import number_to_text
+from airflow_allma.expressions.templates.lexer import Kind, Token, tokens_of
+from airflow_allma.expressions.templates.tree import (
+    Block,
+    Call,
+    Comment,
+    Expression,
+    Lookup,
+    Mustache,
+    Program,
+    Strip,
+    Text,
+    Value,
+)
+from airflow_allma.expressions.values import NOTHING
+
+__all__ = ["MAX_LENGTH", "MAX_NESTING", "parse"]
+
+MAX_LENGTH: Final = 1_000_000
+"""Longest template, in characters."""
+
+MAX_NESTING: Final = 64
+"""Most blocks, ``else if`` parts and parentheses that may stand within one another."""
+
+_WORDS: Final = {"true": True, "false": False, "null": None, "undefined": NOTHING}
+_CLOSINGS: Final = frozenset({Kind.CLOSE, Kind.CLOSE_TRIPLE})
+_ENDS_PROGRAM: Final = frozenset({Kind.OPEN_CLOSING, Kind.ELSE, Kind.ELSE_CHAIN, Kind.END})
+_LITERALS: Final = frozenset({Kind.STRING, Kind.NUMBER, Kind.WORD})
+_STARTS_LOOKUP: Final = frozenset({Kind.NAME, Kind.UP, Kind.HERE, Kind.DATA})
+_STARTS_ARGUMENT: Final = _LITERALS | _STARTS_LOOKUP | {Kind.OPEN_PARENTHESIS}
+_UP_OR_HERE: Final = frozenset({Kind.UP, Kind.HERE})
+
+_EXACT_DIGITS: Final = 15  # longer numbers are doubles in JavaScript
+
+
+def parse(text: str) -> Program:
+    """The tree of a template, white space not yet stripped.
+
+    Raises:
+        ExpressionSyntaxError: it is no template, or one that is too long or nested too deep.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ExpressionSyntaxError(
+            f"the template has {len(text)} characters, {MAX_LENGTH} is the most; "
+            "render it in parts, in several steps",
+            text[:80] + "...",
+        )
+    parser = _Parser(text)
+    program = parser.program()
+    parser.expect_end()
+    return program
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = tokens_of(text)
+        self.index = 0
+        self.depth = 0
+
+    def peek(self) -> Token:
+        return self.tokens[self.index]
+
+    def take(self) -> Token:
+        token = self.tokens[self.index]
+        self.index += 1
+        return token
+
+    def error(self, reason: str, position: int | None = None) -> ExpressionSyntaxError:
+        return ExpressionSyntaxError(reason, self.text, self.peek().start if position is None else position)
+
+    def nest(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise self.error(
+                f"the template is nested deeper than {MAX_NESTING} levels; take it apart in several steps"
+            )
+
+    def expect_end(self) -> None:
+        token = self.peek()
+        if token.kind is Kind.OPEN_CLOSING:
+            self.take()
+            name = self.lookup_or_literal().text
+            raise self.error(f"{{{{/{name}}}}} closes a block that was never opened; remove it", token.start)
+        if token.kind is not Kind.END:
+            raise self.error("{{else}} belongs inside a block: between {{#if}} and {{/if}}, for example")
+
+    # Statements
+
+    def program(self) -> Program:
+        body = Program()
+        while (token := self.peek()).kind not in _ENDS_PROGRAM:
+            if token.kind is Kind.TEXT:
+                body.body.append(Text(token.value, token.value))
+                self.take()
+            elif token.kind is Kind.RAW:
+                body.body.append(
+                    Text(token.value, token.value, is_right_stripped=True, is_left_stripped=True)
+                )
+                self.take()
+            elif token.kind is Kind.COMMENT:
+                body.body.append(Comment(Strip(token.strips_left, token.strips_right)))
+                self.take()
+            elif token.kind in (Kind.OPEN, Kind.OPEN_TRIPLE):
+                body.body.append(self.mustache())
+            else:
+                body.body.append(self.block())
+        return body
+
+    def mustache(self) -> Mustache:
+        opening = self.take()
+        call = self.call()
+        if self.peek().kind is Kind.OPEN_PARAMETERS:
+            raise self.error("only blocks give names with 'as'; open the block with '#'")
+        closing = self.close(Kind.CLOSE_TRIPLE if opening.kind is Kind.OPEN_TRIPLE else Kind.CLOSE)
+        return Mustache(call, Strip(opening.strips_left, closing.strips_right))
+
+    def close(self, kind: Kind = Kind.CLOSE) -> Token:
+        if self.peek().kind is kind:
+            return self.take()
+        if self.peek().kind in _CLOSINGS:
+            raise self.error(
+                "three braces close what two have opened; put a space before the third brace"
+                if kind is Kind.CLOSE
+                else "two braces close what three have opened; add a brace"
+            )
+        raise self.error(f"{self.peek().text!r} is not expected here; close the braces before it")
+
+    def block(self) -> Block:
+        opening = self.peek()
+        call, parameters, strip = self.block_opening()
+        program: Program | None = self.program()
+        if opening.kind is Kind.OPEN_INVERSE and self.peek().kind is Kind.ELSE_CHAIN:
+            raise self.error("an inverse block has no {{else if}}; write it with {{#unless}}")
+        inverse, inverse_strip = self.inverse()
+        closing = self.block_closing(opening, call)
+        if inverse is not None:
+            _close_chain(inverse, closing)
+        self.depth -= 1
+        if opening.kind is Kind.OPEN_INVERSE:
+            program, inverse = inverse, program
+        return Block(call, parameters, program, inverse, strip, inverse_strip, closing)
+
+    def block_opening(self) -> tuple[Call, tuple[tuple[str, int], ...], Strip]:
+        self.nest()
+        opening = self.take()
+        call = self.call()
+        parameters = self.block_parameters()
+        closing = self.close()
+        return call, parameters, Strip(opening.strips_left, closing.strips_right)
+
+    def inverse(self) -> tuple[Program | None, Strip]:
+        """What follows an ``{{else}}`` or ``{{else if}}``, if there is one."""
+        token = self.peek()
+        if token.kind is Kind.ELSE:
+            self.take()
+            program = self.program()
+            if self.peek().kind in (Kind.ELSE, Kind.ELSE_CHAIN):
+                raise self.error("this block has had its {{else}}; remove one of the two")
+            return program, Strip(token.strips_left, token.strips_right)
+        if token.kind is not Kind.ELSE_CHAIN:
+            return None, Strip()
+        call, parameters, strip = self.block_opening()
+        program = self.program()
+        inverse, inverse_strip = self.inverse()
+        if inverse is not None:
+            _close_chain(inverse, inverse_strip)
+        self.depth -= 1
+        block = Block(call, parameters, program, inverse, strip, inverse_strip, inverse_strip)
+        return Program([block], is_chained=True), strip
+
+    def block_closing(self, opening: Token, call: Call) -> Strip:
+        name = call.callee.text
+        token = self.peek()
+        if token.kind is Kind.END:
+            raise self.error(
+                f"the block {opening.text}{name}}}}} is not closed; add {{{{/{name}}}}}", opening.start
+            )
+        self.take()
+        closed = self.lookup_or_literal().text
+        if closed != name:
+            raise self.error(
+                f"{{{{/{closed}}}}} closes {opening.text}{name}}}}}; write {{{{/{name}}}}} first", token.start
+            )
+        closing = self.close()
+        return Strip(token.strips_left, closing.strips_right)
+
+    def block_parameters(self) -> tuple[tuple[str, int], ...]:
+        if self.peek().kind is not Kind.OPEN_PARAMETERS:
+            return ()
+        opening = self.take()
+        names: list[tuple[str, int]] = []
+        while self.peek().kind is Kind.NAME:
+            token = self.take()
+            names.append((token.value, token.start))
+        if not names or self.peek().kind is not Kind.CLOSE_PARAMETERS:
+            raise self.error("after 'as |' come names and another bar: as |item index|", opening.start)
+        self.take()
+        return tuple(names)
+
+    # Expressions
+
+    def call(self, *, in_parentheses: bool = False) -> Call:
+        start = self.peek().start
+        callee = self.lookup_or_literal()
+        arguments: list[Expression] = []
+        named: list[tuple[str, Expression]] = []
+        while self.peek().kind in _STARTS_ARGUMENT:
+            if self.peek().kind is Kind.NAME and self.tokens[self.index + 1].kind is Kind.EQUALS:
+                name = self.take().value
+                self.take()
+                named.append((name, self.argument()))
+            elif named:
+                raise self.error("plain arguments come before those with a name")
+            else:
+                arguments.append(self.argument())
+        text = self.text[start : self.tokens[self.index - 1].end]
+        if isinstance(callee, Value):
+            # A literal in the place of a name is a name: {{"a b"}} is {{[a b]}}.
+            callee = Lookup(callee.text, start, (callee.text,))
+        return Call(text, start, callee, tuple(arguments), tuple(named), in_parentheses)
+
+    def argument(self) -> Expression:
+        if self.peek().kind is not Kind.OPEN_PARENTHESIS:
+            return self.lookup_or_literal()
+        self.nest()
+        opening = self.take()
+        call = self.call(in_parentheses=True)
+        if self.peek().kind is not Kind.CLOSE_PARENTHESIS:
+            raise self.error("the parenthesis that opens here is not closed; add )", opening.start)
+        self.take()
+        self.depth -= 1
+        return call
+
+    def lookup_or_literal(self) -> Lookup | Value:
+        token = self.peek()
+        if token.kind in _STARTS_LOOKUP:
+            return self.lookup()
+        if token.kind not in _LITERALS:
+            if token.kind in _CLOSINGS:
+                raise self.error("a name is missing before the braces close")
+            if token.kind is Kind.OPEN_PARENTHESIS:
+                raise self.error("parentheses are for arguments only; begin with the name of a helper")
+            raise self.error(f"a name or a value is expected here, not {token.text!r}")
+        self.take()
+        if token.kind is Kind.STRING:
+            return Value(token.value, token.start, token.value)
+        if token.kind is Kind.WORD:
+            return Value(token.text, token.start, _WORDS[token.text])
+        number = _number(token.text)
+        return Value(number_to_text(number), token.start, number)
+
+    def lookup(self) -> Lookup:
+        start = self.peek().start
+        is_data = self.peek().kind is Kind.DATA
+        if is_data:
+            self.take()
+        text = "@" if is_data else ""
+        names: list[str] = []
+        up = 0
+        is_scoped = False
+        while True:
+            token = self.segment()
+            text += token.value
+            if token.kind in _UP_OR_HERE or token.text == "this":
+                if names:
+                    raise self.error(
+                        f"{token.text!r} can only begin a path; put a name in brackets: .[{token.text}]",
+                        token.start,
+                    )
+                up += token.kind is Kind.UP
+                is_scoped = True
+            elif token.kind is Kind.NUMBER:
+                names.extend(token.text.split("."))
+            else:
+                names.append(token.value)
+            if self.peek().kind is not Kind.SEPARATOR:
+                break
+            text += self.take().text
+        if is_data and not names:
+            raise self.error("a name is missing after '@': root, index, key, first or last", start)
+        return Lookup(text, start, tuple(names), up, is_data, is_scoped)
+
+    def segment(self) -> Token:
+        """One part of a path; a number or a word like true is a name there."""
+        token = self.peek()
+        if token.kind in _UP_OR_HERE or token.kind is Kind.NAME:
+            return self.take()
+        if self.tokens[self.index - 1].kind is Kind.SEPARATOR and token.kind in (Kind.NUMBER, Kind.WORD):
+            return self.take()
+        raise self.error("a name is missing here")
+
+
+def _close_chain(inverse: Program, closing: Strip) -> None:
+    """The end of a block is the end of the ``else if`` within it too."""
+    if inverse.is_chained:
+        first = inverse.body[0]
+        if isinstance(first, Block):
+            first.closing = closing
+
+
+def _number(text: str) -> float:
+    return int(text) if "." not in text and len(text) <= _EXACT_DIGITS else float(text)
