@@ -1,0 +1,77 @@
+"""The command line, ``airflow-allma``: validate, run, graph, schema. None of it needs a running Airflow.
+
+Exit codes: 0 all well; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or a flow that
+cannot be used because it is not valid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="airflow-allma",
+    help="Declarative, massively parallel Allma flows on Apache Airflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+FlowFile = Annotated[Path, typer.Argument(help="A flow file, or an export of several flows.", exists=True)]
+FlowId = Annotated[str | None, typer.Option("--flow", help="Which flow of an export of several.")]
+
+
+@app.command()
+def validate(
+    paths: Annotated[list[Path], typer.Argument(help="Flow files, or folders of them.", exists=True)],
+) -> None:
+    """Print every problem of flow files, each with its place and how to mend it."""
+    from airflow_allma.cli.validating import validate_paths
+
+    raise typer.Exit(validate_paths(paths))
+
+
+@app.command()
+def run(
+    flow: FlowFile,
+    payload: Annotated[
+        str, typer.Option("--payload", help="The run's payload: a JSON file, or a JSON object.")
+    ] = "{}",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="file:///folder: bucket B is the folder B below it. Else AWS."),
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Write a record of every step to stderr.")] = False,
+    flow_id: FlowId = None,
+) -> None:
+    """Run a flow here, without Airflow, and print {"status", "error", "path", "context"}."""
+    from airflow_allma.cli.running import run_flow_file
+
+    raise typer.Exit(run_flow_file(flow, payload=payload, store=store, trace=trace, flow_id=flow_id))
+
+
+@app.command()
+def graph(flow: FlowFile, flow_id: FlowId = None) -> None:
+    """Show the Airflow tasks that a flow becomes, as text and as a Mermaid chart."""
+    from airflow_allma.cli.drawing import draw_flow_file
+
+    raise typer.Exit(draw_flow_file(flow, flow_id))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of flow files, for editors."""
+    import json
+
+    from airflow_allma.flow import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,146 @@
+"""``airflow-allma run``: a flow on the engine, without Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer
+
+from airflow_allma.cli.choosing import choose_flow
+from airflow_allma.cli.progress import Progress
+from airflow_allma.engine import (
+    EngineSettings,
+    RunInfo,
+    SegmentResult,
+    SegmentStatus,
+    Services,
+    StepRecord,
+    compile_flow,
+    run_segment,
+)
+from airflow_allma.engine.aws import EnvironmentAws
+from airflow_allma.engine.masking import mask_secrets
+from airflow_allma.exceptions import AllmaError
+from airflow_allma.flow import Flow
+from airflow_allma.storage import LocalStore, ObjectStore, RoutedStore, S3Store
+from airflow_allma.storage.offload import OffloadLocation
+
+__all__ = ["UsageError", "read_payload", "run_flow_file"]
+
+
+class UsageError(AllmaError):
+    """The command was called with something that it cannot use."""
+
+
+def run_flow_file(
+    path: Path, *, payload: str, store: str | None, trace: bool, flow_id: str | None
+) -> int:
+    """Run a flow and print what came of it, one JSON object, to standard output; all else to standard error.
+
+    Returns:
+        The exit code: 0 COMPLETED, 1 FAILED, 2 the flow or the call is not valid.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        given = read_payload(payload)
+        objects = _store(store)
+    except AllmaError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    source = choose_flow(path, flow_id)
+    if source is None:
+        return 2
+    try:
+        ended = asyncio.run(_run(source.flow, given, objects, trace=trace))
+    except AllmaError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    completed = ended.status is SegmentStatus.COMPLETED
+    answer = {
+        "status": "COMPLETED" if completed else "FAILED",
+        "error": ended.error,
+        "path": ended.state.path,
+        "context": ended.state.context,
+    }
+    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+    sys.stdout.flush()
+    return 0 if completed else 1
+
+
+def read_payload(given: str) -> dict[str, Any]:
+    """The payload: a JSON object, or the name of a file that holds one.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    text, named = given, "--payload"
+    if not given.lstrip().startswith(("{", "[")):
+        named = f"--payload {given}"
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{named} is neither a JSON object nor a file that can be read: {error}") from error
+    try:
+        payload = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UsageError(f"{named} is not JSON: {error}") from error
+    if not isinstance(payload, dict):
+        raise UsageError(f"{named} must be a JSON object such as {{\"key\": 1}}; it is {type(payload).__name__}")
+    return payload
+
+
+def _store(given: str | None) -> ObjectStore:
+    if given is None:
+        return RoutedStore(S3Store(EnvironmentAws()), None)
+    prefix = "file://"
+    if not given.startswith(prefix) or not given.removeprefix(prefix).startswith("/"):
+        raise UsageError(f"--store must be file:///folder; it is {given!r}")
+    folder = Path(given.removeprefix(prefix))
+    folder.mkdir(parents=True, exist_ok=True)
+    return LocalStore(folder)
+
+
+async def _run(flow: Flow, payload: dict[str, Any], store: ObjectStore, *, trace: bool) -> SegmentResult:
+    program = compile_flow(flow)
+    info = RunInfo.now(flow.id, flow.version, str(uuid.uuid4()))
+    location = flow.airflow.offload_location
+    with Progress() as progress:
+        services = Services(
+            store=store,
+            aws=EnvironmentAws(),
+            settings=EngineSettings(
+                offload_location=OffloadLocation.parse(location) if location else None,
+                branch_concurrency=flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency,
+            ),
+            recorder=_trace if trace else None,
+            on_branch_result=progress.branch_ended,
+        )
+        try:
+            return await run_segment(
+                program, program.start_state(payload, info.flow_execution_id), info, services
+            )
+        finally:
+            await services.close()
+
+
+def _trace(record: StepRecord) -> None:
+    shown = {
+        "step": record.step_id,
+        "type": record.step_type,
+        **({"branch": record.branch_id, "item": record.item_index} if record.branch_id is not None else {}),
+        "input": record.input,
+        "output": record.output,
+        "error": record.error,
+        "next": record.next_step,
+        "seconds": round(record.seconds, 6),
+        "tries": record.tries,
+    }
+    sys.stderr.write(msgspec.json.encode(mask_secrets(shown)).decode() + "\n")
+
+

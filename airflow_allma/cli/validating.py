@@ -1,0 +1,30 @@
+"""``airflow-allma validate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from airflow_allma.engine.loading import load_flow_files
+
+__all__ = ["validate_paths"]
+
+
+def validate_paths(paths: Sequence[Path]) -> int:
+    """Print all problems to standard output and a summary to standard error.
+
+    Returns:
+        The exit code: 1 when there is an error, 0 when there are at most warnings.
+    """
+    loaded = load_flow_files(paths)
+    for problem in loaded.problems:
+        typer.echo(str(problem))
+    errors = sum(problem.is_error for problem in loaded.problems)
+    typer.echo(
+        f"{len(loaded.files)} files, {len(loaded.flows)} flows that run, {errors} errors, "
+        f"{len(loaded.problems) - errors} warnings",
+        err=True,
+    )
+    return 1 if errors else 0

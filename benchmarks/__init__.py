@@ -1,0 +1,1 @@
+"""Speed, measured as ratios against something run in the same call: ``python -m benchmarks NAME``."""

@@ -1,0 +1,36 @@
+"""The recorded answers of the original engine, and ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_allma.exceptions import AllmaError
+from airflow_allma.expressions import NOTHING
+from tests.conformance.comparing import same, same_context, same_error
+from tests.conformance.kinds import KINDS
+
+
+def test_our_answer_is_the_recorded_one(vector: tuple[str, dict[str, Any]]) -> None:
+    kind, case = vector
+    assert kind in KINDS, f"there is no way to run vectors of kind {kind!r}"
+    try:
+        answer = KINDS[kind](case["given"])
+    except AllmaError as error:
+        assert case.get("error"), f"an answer was recorded, but this was raised: {error}"
+        assert str(error).strip(), "an error says what is wrong"
+        return
+    assert not case.get("error"), f"an error was recorded, but this came: {answer!r}"
+    if case.get("nothing"):
+        assert answer is NOTHING
+    elif kind == "flow":
+        expected = case["expected"]
+        assert (answer["status"], answer["path"]) == (expected["status"], expected["path"])
+        assert same_error(answer["error"], expected["error"])
+        assert same_context(answer["context"], expected["context"]), answer["context"]
+    elif kind == "aggregation":
+        expected = case["expected"]
+        assert answer["status"] == expected["status"]
+        assert same_error(answer["error"], expected["error"])
+        assert same(answer["context"], expected["context"]), answer["context"]
+    else:
+        assert same(answer, case["expected"]), answer
