@@ -1,0 +1,237 @@
+"""Fixtures that run Dags: in the test process with `dag.test()`, and on a real scheduler."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from demo.airflow_client import AirflowClient
+from demo.airflow_instance import AirflowInstance
+from demo.metadata_db import new_sqlite, sqlite_template
+from demo.postgres import find_postgres
+from tests.support import airflow_home
+
+BUNDLE = "dags-folder"
+LOADER = "allma_flows.py"
+
+
+@pytest.fixture(scope="session")
+def airflow_template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, kept between sessions where pytest has a cache and shared by xdist's workers."""
+    cache = getattr(request.config, "cache", None)
+    if cache is not None:
+        return sqlite_template(Path(cache.mkdir("airflow-database")))
+    base = tmp_path_factory.getbasetemp()
+    return sqlite_template((base.parent if hasattr(request.config, "workerinput") else base) / "airflow-database")
+
+
+# in the test process
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task instance of a run of `dag.test()`."""
+
+    task_id: str
+    map_index: int
+    """-1 for a task that is not mapped."""
+    state: str | None
+    label: str | None
+    """The rendered map index."""
+    try_number: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run of `dag.test()` ended."""
+
+    state: str
+    run_id: str
+    tasks: tuple[TaskResult, ...]
+    """By task id and map index."""
+    xcoms: Mapping[tuple[str, int, str], Any]
+    """Everything that was pushed, by task id, map index and key."""
+
+    def task(self, task_id: str, map_index: int = -1) -> TaskResult:
+        """One task instance; KeyError names those that there are."""
+        for task in self.tasks:
+            if (task.task_id, task.map_index) == (task_id, map_index):
+                return task
+        raise KeyError(f"no {task_id}[{map_index}] among {[(t.task_id, t.map_index) for t in self.tasks]}")
+
+    def states(self, task_id: str) -> dict[int, str | None]:
+        """The states of one task by map index."""
+        return {task.map_index: task.state for task in self.tasks if task.task_id == task_id}
+
+    def labels(self, task_id: str) -> dict[int, str | None]:
+        """The labels of one mapped task by map index."""
+        return {task.map_index: task.label for task in self.tasks if task.task_id == task_id}
+
+    def xcom(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
+        """What a task instance pushed; KeyError names what was pushed."""
+        try:
+            return self.xcoms[task_id, map_index, key]
+        except KeyError:
+            raise KeyError(f"no {(task_id, map_index, key)} among {sorted(self.xcoms)}") from None
+
+
+class RunDag(Protocol):
+    """What the fixture `run_dag` is."""
+
+    def __call__(self, dag: Any, conf: Mapping[str, Any] | None = None) -> RunResult:
+        """Run a Dag object with `conf` as its payload, whether or not it lies in a file."""
+
+
+@pytest.fixture(scope="session")
+def airflow_db(airflow_template: Path) -> Iterator[Path]:
+    """The migrated database of this process' Airflow, one for the session."""
+    new_sqlite(airflow_home.database(), airflow_template)
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    # a Dag belongs to a bundle; `dag.test()` looks for it in this, empty, one
+    DagBundlesManager().sync_bundles_to_db()
+    yield airflow_home.database()
+    from airflow import settings
+
+    settings.dispose_orm()
+
+
+@pytest.fixture
+def run_dag(airflow_db: Path) -> RunDag:
+    """Run a Dag that a test made, in this process, with retries, mapping and trigger rules as the scheduler has them."""
+    return _run_dag
+
+
+def _run_dag(dag: Any, conf: Mapping[str, Any] | None = None) -> RunResult:
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    # a run needs the Dag's serialized version in the database; for a Dag of no file `dag.test()` writes none
+    bag = DagBag(dag_folder=str(airflow_home.home() / "dags"), collect_dags=False)
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, BUNDLE, None)
+    run = dag.test(run_conf=dict(conf or {}))
+    return _result(run.dag_id, run.run_id, str(run.state))
+
+
+def _result(dag_id: str, run_id: str, state: str) -> RunResult:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        rows = session.scalars(
+            select(TaskInstance)
+            .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+            .order_by(TaskInstance.task_id, TaskInstance.map_index)
+        )
+        tasks = tuple(
+            TaskResult(
+                row.task_id,
+                row.map_index,
+                str(row.state) if row.state else None,
+                row.rendered_map_index,
+                row.try_number,
+            )
+            for row in rows
+        )
+        pushed = session.scalars(
+            select(XComModel).where(XComModel.dag_id == dag_id, XComModel.run_id == run_id)
+        )
+        xcoms = {(row.task_id, row.map_index, row.key): XComModel.deserialize_value(row) for row in pushed}
+    return RunResult(state, run_id, tasks, xcoms)
+
+
+# on a real scheduler
+
+
+@pytest.fixture(scope="session")
+def airflow_instance(
+    tmp_path_factory: pytest.TempPathFactory,
+    airflow_template: Path,
+    moto_endpoint: str,
+    repository: Path,
+) -> Iterator[AirflowInstance]:
+    """A running Airflow: PostgreSQL where it is installed, else SQLite; its `aws_default` is the moto server."""
+    home = tmp_path_factory.mktemp("airflow")
+    dags = home / "dags"
+    dags.mkdir()
+    loader = repository / "dags" / LOADER
+    if loader.exists():
+        shutil.copy(loader, dags / LOADER)
+    instance = AirflowInstance(
+        home,
+        [dags],
+        database="postgresql" if find_postgres() else "sqlite",
+        connections={"aws_default": aws_connection(moto_endpoint)},
+        template=airflow_template,
+    )
+    with instance:
+        yield instance
+
+
+@pytest.fixture
+def airflow_client(airflow_instance: AirflowInstance) -> AirflowClient:
+    """A client of the running Airflow's API."""
+    return airflow_instance.client
+
+
+def aws_connection(endpoint: str, region: str = "eu-central-1") -> dict[str, Any]:
+    """An Airflow connection to a server that checks no credentials."""
+    return {
+        "conn_type": "aws",
+        "login": "testing",
+        "password": "testing",
+        "extra": {"endpoint_url": endpoint, "region_name": region},
+    }
+
+
+class Deploy(Protocol):
+    """What the fixture `deploy` is."""
+
+    def __call__(self, flow: Mapping[str, Any] | Path) -> str:
+        """Put a flow, or a flow file, into the running Airflow's dags folder; its Dag id, once Airflow has it."""
+
+
+@pytest.fixture
+def deploy(airflow_instance: AirflowInstance) -> Deploy:
+    """Drop flows into the running Airflow's dags folder. They stay: give every test's flow its own id."""
+    folder = airflow_instance.dags[0]
+
+    def put(flow: Mapping[str, Any] | Path) -> str:
+        document = json.loads(flow.read_text()) if isinstance(flow, Path) else dict(flow)
+        write_atomically(folder / f"{document['id']}.json", json.dumps(document, indent=1))
+        return _wait_for(airflow_instance.client, document["id"])
+
+    return put
+
+
+@pytest.fixture
+def deploy_source(airflow_instance: AirflowInstance) -> Callable[[str, str], str]:
+    """Drop a hand-written Dag: `deploy_source(dag_id, python_source)` waits until Airflow has it."""
+    folder = airflow_instance.dags[0]
+
+    def put(dag_id: str, source: str) -> str:
+        write_atomically(folder / f"{dag_id}.py", source)
+        return _wait_for(airflow_instance.client, dag_id)
+
+    return put
+
+
+def _wait_for(client: AirflowClient, dag_id: str) -> str:
+    known = any(dag["dag_id"] == dag_id for dag in client.dags())
+    client.wait_for_dag(dag_id, parses=2 if known else 0)
+    return dag_id
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a file that another process may read at any moment."""
+    fresh = file.with_name(f".{file.name}.new")
+    fresh.write_text(text)
+    fresh.replace(file)
