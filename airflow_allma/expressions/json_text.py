@@ -57,8 +57,11 @@ def _write(value: Any, add: Callable[[str], None]) -> None:
             item = value[key]
             if item is NOTHING:
                 continue
-            add(f"{separator}{_text(key)}:")
-            _write(item, add)
+            if item.__class__ is str:
+                add(f"{separator}{_text(key)}:{_text(item)}")
+            else:
+                add(f"{separator}{_text(key)}:")
+                _write(item, add)
             separator = ","
         add("{}" if separator == "{" else "}")
     elif kind is list:

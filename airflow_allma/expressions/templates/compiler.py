@@ -230,7 +230,10 @@ class _Compiler:
         keys = tuple(key_segment(name) for name in lookup.names)
         if lookup.is_data:
             base = _loop_value(lookup.names[0], lookup.up)
-            return _walk_from(base, keys[1:], part)
+            # The values of a loop itself are texts and numbers: there is nothing to read through.
+            return (
+                base if lookup.names[0] in _LOOP_VALUES and not keys[1:] else _walk_from(base, keys[1:], part)
+            )
         if not lookup.is_scoped and (place := scope.find(lookup.names[0])) is not None:
             return _walk_from(_block_parameter(*place), keys[1:], part)
         if lookup.up:
@@ -269,6 +272,9 @@ def _walk_from(base: Evaluate, keys: tuple[Key, ...], part: str) -> Evaluate:
 
 
 def _up(count: int) -> Evaluate:
+    if count == 1:
+        return lambda frame: NOTHING if frame.parent is None else frame.parent.this
+
     def evaluate(frame: Frame) -> Any:
         at: Frame | None = frame
         for _ in range(count):
@@ -293,6 +299,8 @@ def _loop_value(name: str, up: int) -> Evaluate:
     if name == "root":
         return lambda frame: frame.rendering.root
     give = _LOOP_VALUES.get(name)
+    if give is not None and not up:
+        return lambda frame: NOTHING if frame.loop is None else give(frame.loop)
 
     def evaluate(frame: Frame) -> Any:
         loop = frame.loop

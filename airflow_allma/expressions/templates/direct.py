@@ -1,8 +1,8 @@
 """The short way of templates that hold nothing but text and plain lookups: ``https://x/{{a.b}}?r={{c.d}}``.
 
-It serves objects all the way, with a text or a whole number at the end, which is what nearly every template
-meets. Anything else (a missing name, a list, null, a pointer) is left to the general way, which then renders
-the whole template: so both write the same.
+It serves objects all the way with a text, a number, a truth value or null at the end, which is what nearly
+every template meets. Anything else (a missing name, a list, a pointer) is left to the general way, which then
+renders the whole template: so both write the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from airflow_allma.expressions.templates.runtime import printed
 from airflow_allma.expressions.templates.tree import Call, Comment, Mustache, Program, Text
 from airflow_allma.expressions.values import LoadPointer
 
@@ -19,7 +20,7 @@ Render = Callable[..., str]
 """``render(context, load=None)``."""
 
 Hole = Callable[[Any], Any]
-"""Gives the text or whole number in a hole, or None if the general way is needed."""
+"""Gives what to write into a hole, or None if the general way is needed."""
 
 _LARGEST: Final = 10**21  # larger numbers are printed with an exponent
 
@@ -67,7 +68,7 @@ def _depth_one(name: str) -> Hole:
         kind = value.__class__
         if kind is str or (kind is int and -_LARGEST < value < _LARGEST):
             return value
-        return None
+        return printed(value) if value is None or kind is bool or kind is float else None
 
     return find
 
@@ -81,7 +82,7 @@ def _depth_two(first: str, second: str) -> Hole:
         kind = value.__class__
         if kind is str or (kind is int and -_LARGEST < value < _LARGEST):
             return value
-        return None
+        return printed(value) if value is None or kind is bool or kind is float else None
 
     return find
 
@@ -97,7 +98,7 @@ def _depth_many(names: tuple[str, ...]) -> Hole:
         kind = value.__class__
         if kind is str or (kind is int and -_LARGEST < value < _LARGEST):
             return value
-        return None
+        return printed(value) if value is None or kind is bool or kind is float else None
 
     return find
 

@@ -100,6 +100,9 @@ def follow(value: Any, keys: Iterable[Key], frame: Frame, part: str) -> Any:
     for key in keys:
         if value.__class__ is dict and key.name in value:
             value = value[key.name]
+        elif value is None:
+            # Handlebars stays at null, where a JSONPath goes on to undefined.
+            return None
         else:
             value = member(value, key, frame.rendering.loader(part))
             if value is NOTHING:

@@ -30,9 +30,10 @@ class Template:
     Attributes:
         text: the template as it was written.
         render: ``render(context, load=None)`` gives the text. ``context`` is any JSON value, or a Mapping
-            with names at the root. ``load`` loads the pointers that the template names, each once a rendering.
-            It raises ExpressionEvaluationError when a pointer has to be loaded and ``load`` is None, when the
-            text gets too long, or when a value cannot be written; exceptions of ``load`` pass through.
+            with names at the root. ``load`` loads the pointers that the template names, each once in a
+            rendering. It raises ExpressionEvaluationError when a pointer has to be loaded and ``load`` is
+            None, when the text gets too long, or when a value cannot be written; exceptions of ``load`` pass
+            through.
         is_static: whether the text is the same for all data.
     """
 
