@@ -1,0 +1,117 @@
+"""Modules over lists: aggregate, flatten, generate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from airflow_allma.engine.modules.base import JsonInt, ModuleInput
+
+__all__ = [
+    "MOST_GENERATED",
+    "ArrayAggregatorInput",
+    "FlattenArrayInput",
+    "GenerateArrayInput",
+    "aggregate_array",
+    "flatten_array",
+    "generate_array",
+]
+
+MOST_GENERATED: Final = 1_000_000
+"""The longest list that ``system/generate-array`` makes."""
+
+Number = int | float
+
+
+class ArrayAggregatorInput(ModuleInput):
+    """Input of ``system/array-aggregator``; ``path`` is a plain key, not a JSONPath."""
+
+    array: list[Any]
+    operation: Literal["min", "max", "sum", "avg"]
+    path: str | None = None
+
+
+class FlattenArrayInput(ModuleInput):
+    """Input of ``system/flatten-array``; ``path`` is a plain key, not a JSONPath."""
+
+    array: list[Any]
+    path: Annotated[str, Field(min_length=1)] | None = None
+
+
+class GenerateArrayInput(ModuleInput):
+    """Input of ``system/generate-array``."""
+
+    count: Annotated[JsonInt, Field(ge=0, le=MOST_GENERATED)]
+
+
+def _total(numbers: Sequence[Number]) -> Number:
+    # One after the other, not compensated as Python's own sum is since 3.12: the same on every version.
+    total: Number = 0
+    for number in numbers:
+        total += number
+    return total
+
+
+def _average(numbers: Sequence[Number]) -> Number:
+    return _total(numbers) / len(numbers)
+
+
+_OPERATIONS: Final[Mapping[str, Callable[[Sequence[Number]], Number]]] = {
+    "min": min,
+    "max": max,
+    "sum": _total,
+    "avg": _average,
+}
+
+
+def aggregate_array(inputs: ArrayAggregatorInput) -> dict[str, Any]:
+    """``{"result": number or null}``; what is neither a finite number nor a boolean does not count."""
+    numbers = list(_numbers(inputs.array, inputs.path))
+    if not numbers:
+        return {"result": 0 if inputs.operation == "sum" else None}
+    try:
+        result = _OPERATIONS[inputs.operation](numbers)
+        return {"result": result if math.isfinite(result) else None}
+    except OverflowError:
+        # Whole numbers beyond what a float can hold, whose mean would be one.
+        return {"result": None}
+
+
+def _numbers(array: list[Any], path: str | None) -> Iterator[Number]:
+    for item in array:
+        if path is None:
+            value = item
+        elif isinstance(item, dict):
+            value = item.get(path)
+        else:
+            continue
+        if isinstance(value, bool):
+            yield int(value)
+        elif isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            yield value
+
+
+def flatten_array(inputs: FlattenArrayInput) -> dict[str, Any]:
+    """``{"result": list}``: one level less; with ``path`` the values of that key, lists among them opened."""
+    result: list[Any] = []
+    path = inputs.path
+    for item in inputs.array:
+        if path is None:
+            value = item
+        elif isinstance(item, dict) and item.get(path) is not None:
+            value = item[path]
+        else:
+            continue
+        if isinstance(value, list):
+            result.extend(value)
+        else:
+            result.append(value)
+    return {"result": result}
+
+
+def generate_array(inputs: GenerateArrayInput) -> dict[str, Any]:
+    """``{"array": [0, 1, ...]}`` with ``count`` numbers."""
+    return {"array": list(range(inputs.count))}

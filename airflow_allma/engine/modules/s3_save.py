@@ -1,0 +1,111 @@
+"""``system/s3-data-saver``: writes one object."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Annotated, Any, Final
+
+import msgspec
+from pydantic import AfterValidator
+
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.modules.base import ModuleContext, ModuleInput
+from airflow_allma.engine.modules.s3_load import object_uri
+from airflow_allma.exceptions import PermanentStepError, StorageError
+from airflow_allma.expressions.js_values import to_text
+from airflow_allma.storage import Pointer
+
+__all__ = ["S3SaverInput", "save_object"]
+
+_TEXT_TYPES: Final = re.compile(r"^text/|(?:application|text)/(?:json|javascript|xml)|\+(?:json|xml)$")
+_METADATA_KEY: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+_FROM_URL_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
+
+
+class S3SaverInput(ModuleInput):
+    """Input of the module; the templates are rendered by now."""
+
+    destination_s3_uri_template: Annotated[str, AfterValidator(object_uri)]
+    content_to_save: Any
+    content_type: str | None = None
+    metadata_template: dict[str, Any] | None = None
+
+
+def save_object(inputs: S3SaverInput, context: ModuleContext) -> dict[str, Any]:
+    """``{"s3Uri", "bucket", "key", "eTag", "versionId"?}``.
+
+    Text is written as it is; with a ``contentType`` that is not text it is taken as Base64 and decoded. Anything
+    else becomes JSON, indented by two spaces.
+
+    Raises:
+        StepError: text that should be Base64 is not, metadata that no header can hold, or the store refused or
+            did not answer.
+    """
+    store = context.need_store()
+    pointer = Pointer.from_uri(inputs.destination_s3_uri_template)
+    content = inputs.content_to_save
+    content_type = inputs.content_type or _default_type(content)
+    metadata = _metadata(inputs.metadata_template or {})
+    try:
+        info = store.write(
+            pointer, _body(content, content_type), content_type=content_type, metadata=metadata
+        )
+    except StorageError as error:
+        raise step_error_from(error) from error
+    output = {"s3Uri": pointer.uri, "bucket": pointer.bucket, "key": pointer.key, "eTag": info.etag}
+    if info.version_id is not None:
+        output["versionId"] = info.version_id
+    shown = {"Bucket": pointer.bucket, "Key": pointer.key, "ContentType": content_type}
+    return {**output, "_meta": {"status": "SUCCESS", "s3_params": shown}}
+
+
+def _default_type(content: Any) -> str:
+    if isinstance(content, str):
+        return "text/plain"
+    return "application/octet-stream" if isinstance(content, bytes) else "application/json"
+
+
+def _body(content: Any, content_type: str) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    if not isinstance(content, str):
+        return msgspec.json.format(msgspec.json.encode(content), indent=2)
+    media = content_type.split(";", 1)[0].strip().lower()
+    try:
+        return content.encode() if _TEXT_TYPES.search(media) else _decoded(content)
+    except UnicodeEncodeError as error:
+        raise PermanentStepError(
+            f"$.contentToSave holds broken Unicode at character {error.start} and cannot be written as UTF-8."
+        ) from error
+    except binascii.Error as error:
+        raise PermanentStepError(
+            f"$.contentToSave is text, and contentType {content_type!r} is not a text type, so that it must be "
+            f"Base64: {error}. Use a type such as text/plain or application/json to write the text itself."
+        ) from error
+
+
+def _decoded(text: str) -> bytes:
+    data = b"".join(text.encode().split()).translate(_FROM_URL_ALPHABET).rstrip(b"=")
+    return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
+
+
+def _metadata(template: dict[str, Any]) -> dict[str, str]:
+    metadata = {key: _metadata_text(value) for key, value in template.items() if value is not None}
+    for key, value in metadata.items():
+        if not _METADATA_KEY.fullmatch(key):
+            raise PermanentStepError(
+                f"$.metadataTemplate: {key!r} is no name for metadata. Use letters, digits, '-' and '_'."
+            )
+        if not _METADATA_VALUE.fullmatch(value):
+            raise PermanentStepError(
+                f"$.metadataTemplate[{key!r}] holds line breaks or characters that are not ASCII, which object "
+                "metadata cannot. Encode it, for example with the template helper base64."
+            )
+    return metadata
+
+
+def _metadata_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else to_text(value)
