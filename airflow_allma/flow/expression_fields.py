@@ -188,9 +188,9 @@ def check_expressions(
     yield from _check_object(flow, (), _FLOW_BY_FIELD, checks)
     for scope in all_scopes:
         for place in scope.steps.values():
-            table = _BY_TYPE_AND_FIELD.get(place.kind) if isinstance(place.kind, str) else None
+            table = _BY_TYPE_AND_FIELD.get(place.kind, _EVERY_STEP_BY_FIELD)
             step = place.step if _renders_config(place) else {**place.step, "customConfig": None}
-            yield from _check_object(step, place.path, table or _EVERY_STEP_BY_FIELD, checks)
+            yield from _check_object(step, place.path, table, checks)
 
 
 def check_template(text: str, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:

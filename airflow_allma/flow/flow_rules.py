@@ -83,7 +83,7 @@ def check_unknown_fields(flow: Mapping[str, Any], all_scopes: list[Scope]) -> It
     yield from _misspelt(flow, (), _FLOW_FIELDS)
     for scope in all_scopes:
         for place in scope.steps.values():
-            known = _STEP_FIELDS.get(place.kind) if isinstance(place.kind, str) else None
+            known = _STEP_FIELDS.get(place.kind)
             if known is None:
                 continue
             yield from _misspelt(place.step, place.path, known)

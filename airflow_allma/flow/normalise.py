@@ -161,7 +161,7 @@ def _branch(branch: Json, defaults: Mapping[str, Json]) -> Json:
 
 def _apply_defaults(step: dict[str, Json], defaults: Mapping[str, Json], scope: Mapping[str, Json]) -> None:
     kind = step.get("stepType")
-    if kind in _TAKES_CUSTOM_CONFIG:
+    if isinstance(kind, str) and kind in _TAKES_CUSTOM_CONFIG:
         _fill_fields(step, "customConfig", defaults.get("defaultCustomConfig"))
     if kind == "LLM_INVOCATION":
         _fill_fields(step, "inferenceParameters", defaults.get("defaultInferenceParameters"))
@@ -169,7 +169,7 @@ def _apply_defaults(step: dict[str, Json], defaults: Mapping[str, Json], scope: 
     if isinstance(handler, dict) and step.get("onError") is None:
         fallback = handler.get("fallbackStepInstanceId")
         # The fallback step itself would fall back on itself for ever, and no branch leaves its own steps.
-        usable = fallback != step.get("stepInstanceId") and fallback in scope
+        usable = isinstance(fallback, str) and fallback != step.get("stepInstanceId") and fallback in scope
         step["onError"] = (
             handler if usable else {k: v for k, v in handler.items() if k != "fallbackStepInstanceId"}
         )

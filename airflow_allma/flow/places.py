@@ -29,13 +29,13 @@ class StepPlace:
         id: the key in its map, or what a list's step calls itself.
         path: from the root of the flow.
         step: the step itself, a JSON object.
-        kind: its step type, the alias resolved; whatever stands there when it is no text.
+        kind: its step type, the alias resolved; empty when there is no text that says it.
     """
 
     id: str
     path: Path
     step: dict[str, Any]
-    kind: Any
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _collect(
     scope = Scope(
         path,
         {
-            step_id: StepPlace(step_id, (*path, place), step, type_of(step))
+            step_id: StepPlace(step_id, (*path, place), step, _kind(step))
             for step_id, place, step in own_steps(steps)
             if isinstance(step, dict)
         },
@@ -94,6 +94,11 @@ def _collect(
             if isinstance(branch.get("steps"), dict | list):
                 own = (*branch_path, "steps")
                 _collect(branch["steps"], own, tuple(start_fields(branch_path, branch)), scope, found)
+
+
+def _kind(step: Mapping[str, Any]) -> str:
+    kind = type_of(step)
+    return kind if isinstance(kind, str) else ""
 
 
 def branches_of(place: StepPlace) -> Iterator[tuple[Path, dict[str, Any]]]:

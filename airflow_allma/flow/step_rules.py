@@ -59,9 +59,8 @@ def check_steps(all_scopes: Sequence[Scope]) -> _Findings:
         for place in scope.steps.values():
             for rule in _EVERY_STEP:
                 yield from rule(place)
-            if isinstance(place.kind, str):
-                for rule in _BY_TYPE.get(place.kind, ()):
-                    yield from rule(place)
+            for rule in _BY_TYPE.get(place.kind, ()):
+                yield from rule(place)
 
 
 def _given(value: _Object, field: str) -> bool:
@@ -107,7 +106,7 @@ def _delay(place: StepPlace) -> _Findings:
 
 def _module(place: StepPlace) -> _Findings:
     module = place.step.get("moduleIdentifier")
-    only = _ONLY_MODULE.get(place.kind) if isinstance(place.kind, str) else None
+    only = _ONLY_MODULE.get(place.kind)
     if only is not None and isinstance(module, str) and module != only:
         yield Finding(
             (*place.path, "moduleIdentifier"),
