@@ -34,8 +34,9 @@ class AwsClients(Protocol):
 class EnvironmentAws:
     """Clients with the credentials, region and endpoint of the environment, as boto3 finds them.
 
-    That is: environment variables, the AWS configuration files, the machine's role. Nothing is looked up before
-    the first client is asked for. Safe to share between threads; a client is made once a service and region.
+    That is: environment variables, the AWS configuration files, the machine's role. Nothing is looked up
+    before the first client is asked for. Safe to share between threads; a client is made once a service and
+    region.
     """
 
     connection: Final = "the AWS credentials of the environment"

@@ -63,10 +63,10 @@ def step_error_from(
     """The step error that another error stands for; raise it ``from`` that error.
 
     Args:
-        error: a step error is given back as it is; a store that did not answer, throttling, lost connections and
-            5xx become a TransientStepError; everything else a PermanentStepError.
-        doing: what was being done, in front of the message: ``DynamoDB query of table 'users'``. Storage errors
-            name their object themselves.
+        error: a step error is given back as it is; a store that did not answer, throttling, lost connections
+            and 5xx become a TransientStepError; everything else a PermanentStepError.
+        doing: what was being done, in front of the message: ``DynamoDB query of table 'users'``. Storage
+            errors name their object themselves.
         connection: what names the AWS credentials, behind the message. Storage errors name it themselves.
         details: JSON object for ``errorDetails``; must hold no secrets.
     """

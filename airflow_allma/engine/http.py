@@ -1,6 +1,7 @@
 """HTTP: one narrow protocol, the client behind it, and a fake of it for tests.
 
-Network failures are step errors as they leave the client. What a status means is ``classify_response``'s answer.
+Network failures are step errors as they leave the client. What a status means is ``classify_response``'s
+answer.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class HttpClient(Protocol):
 
         Raises:
             TransientStepError: no answer in time, or the connection failed.
-            PermanentStepError: asking again cannot help: a certificate that is not trusted, too large an answer.
+            PermanentStepError: asking again cannot help: a certificate that is not trusted, too large an
+                answer.
         """
 
     async def close(self) -> None:
@@ -77,9 +79,9 @@ class HttpClient(Protocol):
 class AiohttpClient:
     """The HTTP client. Nothing is opened before the first request.
 
-    There is one session for each event loop, with its connections kept open between requests. Certificates are
-    checked; proxy settings and ``.netrc`` of the environment are not looked at; cookies are not kept; redirects
-    are followed as browsers do.
+    There is one session for each event loop, with its connections kept open between requests. Certificates
+    are checked; proxy settings and ``.netrc`` of the environment are not looked at; cookies are not kept;
+    redirects are followed as browsers do.
 
     Args:
         limit: most requests in flight on one event loop; further ones wait, without their timeouts running.
@@ -125,8 +127,8 @@ class AiohttpClient:
             if size > self._most_bytes:
                 response.close()
                 raise PermanentStepError(
-                    f"{method} {mask_url(url)} answers with more than {self._most_bytes} bytes. Ask for less, or "
-                    "fetch it in pages.",
+                    f"{method} {mask_url(url)} answers with more than {self._most_bytes} bytes. Ask for "
+                    "less, or fetch it in pages.",
                     details=_details(method, url, response.status),
                 )
             chunks.append(chunk)
@@ -195,8 +197,8 @@ def _network_error(error: Exception, method: str, url: str, timeout: float) -> S
         )
     if isinstance(error, ssl.CertificateError | aiohttp.ClientConnectorCertificateError):
         return PermanentStepError(
-            f"{call}: the server's certificate is not trusted: {_reason(error, url)}. Check the URL's host, or add "
-            "the certificate's issuer to the machine.",
+            f"{call}: the server's certificate is not trusted: {_reason(error, url)}. Check the URL's host, "
+            "or add the certificate's issuer to the machine.",
             details=details,
         )
     if isinstance(error, aiohttp.TooManyRedirects):

@@ -118,7 +118,7 @@ def run_module(identifier: str, inputs: Mapping[str, Any], context: ModuleContex
 
 
 def module_problem(step_type: str, identifier: str) -> str | None:
-    """Why a step of this type cannot name this module, as a sentence that says how to mend it; None if it can."""
+    """Why a step of this type cannot name this module, and how to mend it, in a sentence; None if it can."""
     module = MODULES.get(identifier)
     if module is None:
         return _unknown(identifier)

@@ -68,8 +68,8 @@ class ModuleContext:
         """
         if self.store is None:
             raise PermanentStepError(
-                "This step reads or writes objects, but there is no store. Configure an AWS connection, or run "
-                "with a local store."
+                "This step reads or writes objects, but there is no store. Configure an AWS connection, or "
+                "run with a local store."
             )
         return self.store
 
@@ -81,8 +81,8 @@ class ModuleContext:
         """
         if self.aws is None:
             raise PermanentStepError(
-                "This step calls AWS, but there are no AWS credentials. Configure an AWS connection, or run with "
-                "the environment's credentials."
+                "This step calls AWS, but there are no AWS credentials. Configure an AWS connection, or run "
+                "with the environment's credentials."
             )
         return self.aws
 
@@ -95,8 +95,8 @@ class Module:
         identifier: as flows name it, such as ``system/flatten-array``.
         step_types: the step types that may name it.
         input_model: checks the input; None: any object will do, and ``function`` takes it as it is.
-        function: ``(input) -> output``; of a blocking module ``(input, ModuleContext) -> output``. ``input`` is
-            an ``input_model``, or the input object itself when there is none. The output is an object; its
+        function: ``(input) -> output``; of a blocking module ``(input, ModuleContext) -> output``. ``input``
+            is an ``input_model``, or the input object itself when there is none. The output is an object; its
             ``_meta`` is for the log.
         blocking: whether it waits for something outside of the process, so that it must run in a thread.
     """
@@ -112,8 +112,8 @@ def read_input(module: Module, inputs: Mapping[str, Any]) -> Any:
     """The checked input of a module.
 
     Raises:
-        PermanentStepError: it does not fit; names the module and every field that is wrong, and how to mend it.
-            The values themselves are left out, as they may be secrets.
+        PermanentStepError: it does not fit; names the module and every field that is wrong, and how to mend
+            it. The values themselves are left out, as they may be secrets.
     """
     if module.input_model is None:
         return inputs
@@ -126,8 +126,8 @@ def read_input(module: Module, inputs: Mapping[str, Any]) -> Any:
         ]
     shown = "; ".join(f"{found['path']}: {found['problem']}" for found in problems[:_MOST_PROBLEMS])
     raise PermanentStepError(
-        f"The input of {module.identifier} does not fit: {shown}. Give these fields in customConfig, literals or "
-        "inputMappings of the step.",
+        f"The input of {module.identifier} does not fit: {shown}. Give these fields in customConfig, "
+        "literals or inputMappings of the step.",
         details={"moduleIdentifier": module.identifier, "problems": problems[:_MOST_PROBLEMS]},
     )
 
@@ -140,7 +140,7 @@ def _problem(found: Any) -> str:
     text: str = found["msg"].removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type", "list_type", "dict_type"}:
-        return f"{text}, but it is text; a template always gives text, a JSONPath as the whole value keeps the type"
+        return f"{text}, but it is text. A template always gives text; a JSONPath alone keeps the type"
     return text if value is not None else f"{text}, but it is null"
 
 

@@ -22,8 +22,8 @@ class DynamoDbCall:
     Args:
         context: has the AWS clients.
         operation: boto3's method, such as ``query``.
-        parameters: DynamoDB's own parameters, with JSON values where DynamoDB wants typed ones; None and empty
-            objects are left out.
+        parameters: DynamoDB's own parameters, with JSON values where DynamoDB wants typed ones; None and
+            empty objects are left out.
 
     Raises:
         PermanentStepError: there are no AWS clients, or a value cannot be a DynamoDB value.

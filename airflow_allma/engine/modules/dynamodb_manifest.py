@@ -50,10 +50,10 @@ class ManifestInput(ModuleInput):
 def write_manifest(inputs: ManifestInput, context: ModuleContext) -> dict[str, Any]:
     """``{"manifest": pointer, "itemCount", "itemsOffloaded"}``.
 
-    The items go to the object page by page, in the query's order; it appears when the last one is written, and
-    not at all when anything fails. With ``enableItemOffloading`` an item whose JSON is larger than the offload
-    threshold becomes an object of its own beside the manifest (``<key>.items/<its number>.json``), and its line
-    the pointer to it.
+    The items go to the object page by page, in the query's order; it appears when the last one is written,
+    and not at all when anything fails. With ``enableItemOffloading`` an item whose JSON is larger than the
+    offload threshold becomes an object of its own beside the manifest (``<key>.items/<its number>.json``),
+    and its line the pointer to it.
 
     Raises:
         StepError: DynamoDB or the store refused or did not answer.

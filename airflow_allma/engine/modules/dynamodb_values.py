@@ -55,27 +55,11 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-_READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
-    {
-        "S": lambda value: value,
-        "N": _number,
-        "BOOL": lambda value: value,
-        "NULL": lambda _: None,
-        "M": lambda value: item_from_dynamodb(value),
-        "L": lambda value: [from_dynamodb(item) for item in value],
-        "B": _base64,
-        "SS": list,
-        "NS": lambda value: [_number(item) for item in value],
-        "BS": lambda value: [_base64(item) for item in value],
-    }
-)
-
-
 def from_dynamodb(typed: Mapping[str, Any]) -> Any:
     """A typed value as JSON.
 
-    Whole numbers are integers (exact), others floats; sets are lists, in the order in which DynamoDB gives them;
-    binary values are Base64 text.
+    Whole numbers are integers (exact), others floats; sets are lists, in the order in which DynamoDB gives
+    them; binary values are Base64 text.
     """
     ((kind, value),) = typed.items()
     return _READERS[kind](value)
@@ -84,3 +68,19 @@ def from_dynamodb(typed: Mapping[str, Any]) -> Any:
 def item_from_dynamodb(item: Mapping[str, Any]) -> dict[str, Any]:
     """An item as a JSON object."""
     return {name: from_dynamodb(value) for name, value in item.items()}
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        "S": lambda value: value,
+        "N": _number,
+        "BOOL": lambda value: value,
+        "NULL": lambda _: None,
+        "M": item_from_dynamodb,
+        "L": lambda value: [from_dynamodb(item) for item in value],
+        "B": _base64,
+        "SS": list,
+        "NS": lambda value: [_number(item) for item in value],
+        "BS": lambda value: [_base64(item) for item in value],
+    }
+)

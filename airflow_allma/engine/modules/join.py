@@ -132,8 +132,8 @@ def _side(name: str, source: Any, kind: Format, keys: Sequence[str]) -> _Side:
         rows, dropped = read_csv(source)
         if dropped:
             _log.warning(
-                "system/join-data: %d lines of %s_source have more or fewer fields than its first line and are "
-                "left out",
+                "system/join-data: %d lines of %s_source have more or fewer fields than its first line and "
+                "are left out",
                 dropped,
                 name,
             )
@@ -148,9 +148,9 @@ def _side(name: str, source: Any, kind: Format, keys: Sequence[str]) -> _Side:
     absent = [key for key in keys if rows and key not in columns]
     if absent:
         raise PermanentStepError(
-            f"system/join-data: the {name} side has no column {', '.join(map(repr, absent))}; its first row has "
-            f"{', '.join(map(repr, columns))}. Name key columns of both sides in join_keys, or pairs of them in "
-            "key_mappings."
+            f"system/join-data: the {name} side has no column {', '.join(map(repr, absent))}; its first row "
+            f"has {', '.join(map(repr, columns))}. Name key columns of both sides in join_keys, or pairs of "
+            "them in key_mappings."
         )
     return _Side(rows, columns, keys)
 
@@ -174,8 +174,8 @@ def _plan(left: _Side, right: _Side, selected: Sequence[str] | None) -> _Plan:
     doubled = sorted({name for name in plan.columns if plan.columns.count(name) > 1})
     if doubled:
         raise PermanentStepError(
-            f"system/join-data: two columns of the result would be called {', '.join(map(repr, doubled))}. Rename "
-            "one of them before, or leave it out with right_select_columns."
+            f"system/join-data: two columns of the result would be called {', '.join(map(repr, doubled))}. "
+            "Rename one of them before, or leave it out with right_select_columns."
         )
     return plan
 

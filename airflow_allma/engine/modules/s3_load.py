@@ -126,8 +126,8 @@ def _content(pointer: Pointer, data: bytes, inputs: S3LoaderInput) -> Any:
             text = data.decode(encoding)
         except UnicodeDecodeError as error:
             raise PermanentStepError(
-                f"{pointer} is not {encoding} text: byte {error.start} is {data[error.start]:#04x}. Set `encoding` "
-                "to the right one, or `outputFormat` to RAW_BUFFER."
+                f"{pointer} is not {encoding} text: byte {error.start} is {data[error.start]:#04x}. Set "
+                "`encoding` to the right one, or `outputFormat` to RAW_BUFFER."
             ) from error
     return _parsed(pointer, text) if inputs.output_format == "JSON" else text
 
@@ -137,8 +137,8 @@ def _parsed(pointer: Pointer, text: str) -> Any:
         return msgspec.json.decode(text.removeprefix("\ufeff").encode())
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise PermanentStepError(
-            f"{pointer} is not JSON: {error}. Set `outputFormat` to TEXT, or mend the object. JSON Lines are read "
-            "by a fork whose `itemsPath` finds a pointer to them."
+            f"{pointer} is not JSON: {error}. Set `outputFormat` to TEXT, or mend the object. JSON Lines are "
+            "read by a fork whose `itemsPath` finds a pointer to them."
         ) from error
 
 

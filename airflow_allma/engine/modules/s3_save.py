@@ -37,12 +37,12 @@ class S3SaverInput(ModuleInput):
 def save_object(inputs: S3SaverInput, context: ModuleContext) -> dict[str, Any]:
     """``{"s3Uri", "bucket", "key", "eTag", "versionId"?}``.
 
-    Text is written as it is; with a ``contentType`` that is not text it is taken as Base64 and decoded. Anything
-    else becomes JSON, indented by two spaces.
+    Text is written as it is; with a ``contentType`` that is not text it is taken as Base64 and decoded.
+    Anything else becomes JSON, indented by two spaces.
 
     Raises:
-        StepError: text that should be Base64 is not, metadata that no header can hold, or the store refused or
-            did not answer.
+        StepError: text that should be Base64 is not, metadata that no header can hold, or the store refused
+            or did not answer.
     """
     store = context.need_store()
     pointer = Pointer.from_uri(inputs.destination_s3_uri_template)
@@ -82,8 +82,8 @@ def _body(content: Any, content_type: str) -> bytes:
         ) from error
     except binascii.Error as error:
         raise PermanentStepError(
-            f"$.contentToSave is text, and contentType {content_type!r} is not a text type, so that it must be "
-            f"Base64: {error}. Use a type such as text/plain or application/json to write the text itself."
+            f"$.contentToSave is text, and contentType {content_type!r} is not a text type, so that it must "
+            f"be Base64: {error}. Use a type such as text/plain or application/json to write the text itself."
         ) from error
 
 
@@ -101,8 +101,8 @@ def _metadata(template: dict[str, Any]) -> dict[str, str]:
             )
         if not _METADATA_VALUE.fullmatch(value):
             raise PermanentStepError(
-                f"$.metadataTemplate[{key!r}] holds line breaks or characters that are not ASCII, which object "
-                "metadata cannot. Encode it, for example with the template helper base64."
+                f"$.metadataTemplate[{key!r}] holds line breaks or characters that are not ASCII, which "
+                "object metadata cannot. Encode it, for example with the template helper base64."
             )
     return metadata
 

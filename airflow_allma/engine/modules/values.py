@@ -76,8 +76,8 @@ def calculate_date_time(inputs: DateTimeCalculatorInput) -> dict[str, Any]:
         moment = _EPOCH + timedelta(milliseconds=math.trunc(moved))
     except (OverflowError, ValueError):
         raise PermanentStepError(
-            f"system/date-time-calculator: {inputs.base_time} {inputs.operation} {inputs.offset_seconds} seconds "
-            "lies outside of the years 1 to 9999. Check $.offsetSeconds: its unit is seconds."
+            f"system/date-time-calculator: {inputs.base_time} {inputs.operation} {inputs.offset_seconds} "
+            "seconds lies outside of the years 1 to 9999. Check $.offsetSeconds: its unit is seconds."
         ) from None
     text = moment.isoformat(timespec="milliseconds")
     return {"result": text.removesuffix("+00:00") + "Z"}
