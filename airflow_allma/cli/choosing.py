@@ -27,11 +27,14 @@ def choose_flow(path: Path, flow_id: str | None) -> FlowSource | None:
     flows = {source.flow.id: source for source in loaded.flows}
     if flow_id is not None:
         if flow_id not in flows:
-            typer.echo(f"{path}: no valid flow {flow_id!r}; there are: {', '.join(flows) or 'none'}", err=True)
+            typer.echo(
+                f"{path}: no valid flow {flow_id!r}; there are: {', '.join(flows) or 'none'}", err=True
+            )
         return flows.get(flow_id)
     if len(flows) != 1:
         typer.echo(
-            f"{path}: {len(flows)} flows that run; say which with --flow: {', '.join(flows) or 'none'}", err=True
+            f"{path}: {len(flows)} flows that run; say which with --flow: {', '.join(flows) or 'none'}",
+            err=True,
         )
         return None
     return next(iter(flows.values()))

@@ -37,7 +37,9 @@ class Progress:
         if self._bar is None and now - self._started > _PATIENCE_SECONDS:
             from tqdm import tqdm
 
-            self._bar = tqdm(desc="branch runs", unit="", file=sys.stderr, initial=self._done, mininterval=0.2)
+            self._bar = tqdm(
+                desc="branch runs", unit="", file=sys.stderr, initial=self._done, mininterval=0.2
+            )
         elif self._bar is not None:
             self._bar.update(1)
             if self._failed:

@@ -29,7 +29,7 @@ from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.flow import Flow
 from airflow_allma.storage import LocalStore, ObjectStore, RoutedStore, S3Store
-from airflow_allma.storage.offload import OffloadLocation
+from airflow_allma.storage.keys import OffloadLocation
 
 __all__ = ["UsageError", "read_payload", "run_flow_file"]
 
@@ -38,9 +38,7 @@ class UsageError(AllmaError):
     """The command was called with something that it cannot use."""
 
 
-def run_flow_file(
-    path: Path, *, payload: str, store: str | None, trace: bool, flow_id: str | None
-) -> int:
+def run_flow_file(path: Path, *, payload: str, store: str | None, trace: bool, flow_id: str | None) -> int:
     """Run a flow and print what came of it, one JSON object, to standard output; all else to standard error.
 
     Returns:
@@ -85,13 +83,17 @@ def read_payload(given: str) -> dict[str, Any]:
         try:
             text = Path(given).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{named} is neither a JSON object nor a file that can be read: {error}") from error
+            raise UsageError(
+                f"{named} is neither a JSON object nor a file that can be read: {error}"
+            ) from error
     try:
         payload = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"{named} is not JSON: {error}") from error
     if not isinstance(payload, dict):
-        raise UsageError(f"{named} must be a JSON object such as {{\"key\": 1}}; it is {type(payload).__name__}")
+        raise UsageError(
+            f'{named} must be a JSON object such as {{"key": 1}}; it is {type(payload).__name__}'
+        )
     return payload
 
 
@@ -142,5 +144,3 @@ def _trace(record: StepRecord) -> None:
         "tries": record.tries,
     }
     sys.stderr.write(msgspec.json.encode(mask_secrets(shown)).decode() + "\n")
-
-

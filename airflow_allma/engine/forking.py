@@ -12,7 +12,7 @@ from airflow_allma.engine.failures import failed_step
 from airflow_allma.engine.items import Feed, ItemError, resolve_items
 from airflow_allma.engine.manifests import manifest_items
 from airflow_allma.engine.mappings import merge_deep
-from airflow_allma.engine.pointers import PointerNotLoaded, resolving
+from airflow_allma.engine.pointers import PointerNotLoaded, need_store, resolving
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.runner import NeedsWaiting, run_inline, run_segment
@@ -60,12 +60,10 @@ async def run_fork(
     items = await resolve_items(fork, context, services)
     results: list[BranchResult] = []
     if items.pointer is not None:
-        source: Iterable[tuple[int, Any]] = await services.in_thread(manifest_items, items.pointer, services)
+        source: Iterable[tuple[int, Any]] = manifest_items(need_store(services, items.pointer), items.pointer)
     else:
         source = enumerate(items.values or [])
-    await run_items(
-        fork, source, context, info, services, results.append, blocking=items.pointer is not None
-    )
+    await run_items(fork, source, context, info, services, results.append, blocking=items.pointer is not None)
     results.sort(key=lambda result: (result.item_index, result.branch_index))
     aggregator = Aggregator(
         fork.config, custom_module_prefixes=services.settings.custom_module_prefixes, log=services.log

@@ -194,7 +194,10 @@ class OutputPlan:
                         value = find(step_input, load)
                 if value is NOTHING:
                     log.warning(
-                        "Step %s: %s finds nothing in the output; %s stays as it is", self._step_id, source, target
+                        "Step %s: %s finds nothing in the output; %s stays as it is",
+                        self._step_id,
+                        source,
+                        target,
                     )
                     continue
                 state.write(target, value, load)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.storage import Pointer
-from airflow_allma.storage.offload import store_value
+from airflow_allma.storage.content import encode_value, store_value
 
 __all__ = ["offloaded_output", "wants_offload"]
-
-_ENCODER = msgspec.json.Encoder()
 
 
 def wants_offload(step: CompiledStep, output: Any, services: Services) -> bool:
@@ -30,7 +26,7 @@ def wants_offload(step: CompiledStep, output: Any, services: Services) -> bool:
         return True
     if step.model.disable_s3_offload or services.settings.offload_location is None or step.fork is not None:
         return False
-    return len(_ENCODER.encode(output)) > services.settings.output_offload_bytes
+    return len(encode_value(output)) > services.settings.output_offload_bytes
 
 
 async def offloaded_output(step: CompiledStep, output: Any, info: RunInfo, services: Services) -> Any:
@@ -48,12 +44,16 @@ async def offloaded_output(step: CompiledStep, output: Any, info: RunInfo, servi
             f"Step {step.id} has forceS3Offload, but no offload location is configured. Set offload_location in "
             "[allma], or airflow.offloadLocation in the flow."
         )
-    pure = {key: value for key, value in output.items() if key != "_meta"} if isinstance(output, dict) else output
+    pure = (
+        {key: value for key, value in output.items() if key != "_meta"}
+        if isinstance(output, dict)
+        else output
+    )
     parts = [info.flow_id, info.flow_execution_id, step.id]
     if info.branch_id is not None:
         parts += [info.branch_id, str(info.item_index)]
     try:
-        pointer = await services.in_thread(store_value, store, location, parts, pure)
+        pointer = await services.in_thread(store_value, store, location, pure, *parts)
     except StorageError as error:
         raise step_error_from(error) from error
     return pointer.wrap()

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.storage import Pointer, load_content
+from airflow_allma.storage import ObjectStore, Pointer
+from airflow_allma.storage.content import load_content
 
 if TYPE_CHECKING:
     from airflow_allma.engine.services import Services
 
-__all__ = ["PointerCache", "PointerNotLoaded", "fetch", "resolving"]
+__all__ = ["PointerCache", "PointerNotLoaded", "fetch", "need_store", "resolving"]
 
 _T = TypeVar("_T")
 
@@ -28,7 +29,7 @@ _MOST_FETCHES: Final = 1000
 """Pointers that one evaluation may load before it is taken to go round in circles."""
 
 
-class PointerNotLoaded(BaseException):  # noqa: N818 - control flow, like StopIteration; no `except Exception` may hold it
+class PointerNotLoaded(BaseException):
     """An expression needs the content of ``pointer`` first."""
 
     def __init__(self, pointer: Pointer) -> None:
@@ -84,17 +85,26 @@ async def fetch(pointer: Pointer, services: Services) -> None:
     Raises:
         StepError: the object is missing, denied or unreadable, or there is no store to ask.
     """
-    store = services.store
-    if store is None:
-        raise PermanentStepError(
-            f"The flow reads {pointer.uri}, but no store is configured. Set an AWS connection, or give --store."
-        )
+    store = need_store(services, pointer)
     try:
         info = await services.in_thread(store.head, pointer)
         content = await services.in_thread(load_content, store, pointer)
     except StorageError as error:
         raise step_error_from(error) from error
     services.pointers.put(pointer, content, info.size)
+
+
+def need_store(services: Services, pointer: Pointer) -> ObjectStore:
+    """The store to read a pointer from.
+
+    Raises:
+        PermanentStepError: there is none.
+    """
+    if services.store is None:
+        raise PermanentStepError(
+            f"The flow reads {pointer.uri}, but no store is configured. Set an AWS connection, or give --store."
+        )
+    return services.store
 
 
 async def resolving(services: Services, function: Callable[..., _T], *args: Any) -> _T:

@@ -11,8 +11,8 @@ from airflow_allma.engine.mappings import InputPlan, OutputPlan, sees_state
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
 from airflow_allma.engine.steps import HANDLERS, Handler
-from airflow_allma.expressions import NOTHING, LoadPointer, Path, compile_condition, compile_path
 from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.expressions import NOTHING, LoadPointer, Path, compile_condition, compile_path
 from airflow_allma.flow import (
     AggregationConfig,
     BranchSelection,
@@ -98,7 +98,7 @@ def _transitions(step: Step) -> Iterable[CompiledTransition]:
     if step.default_next_step_instance_id is not None:
         yield CompiledTransition(
             None,
-            False,  # noqa: FBT003 - the field is named above
+            False,
             step.default_next_step_instance_id,
             step.default_next_max_transitions,
             f"{step.step_instance_id}:default",

@@ -127,7 +127,7 @@ async def _run_step(
             # Nothing has been written yet: the same step again, with waiting.
             pass
     if step.ends_path:
-        raise AssertionError("END_FLOW is always inline")  # noqa: TRY301
+        raise AssertionError("END_FLOW is always inline")
     started = perf_counter()
     state.path.append(step.id)
     step_input: dict[str, Any] | None = None

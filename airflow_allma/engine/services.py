@@ -19,7 +19,7 @@ from airflow_allma.engine.aws import AwsClients
 from airflow_allma.engine.http import AiohttpClient, HttpClient
 from airflow_allma.engine.pointers import PointerCache
 from airflow_allma.storage import ObjectStore
-from airflow_allma.storage.offload import OffloadLocation
+from airflow_allma.storage.keys import OffloadLocation
 
 if TYPE_CHECKING:
     from airflow_allma.engine.records import StepRecord

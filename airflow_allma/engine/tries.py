@@ -68,7 +68,7 @@ async def call_with_tries(
         tries += 1
         try:
             output = await _call(step, step_input, context, info, services)
-        except Exception as raised:  # noqa: BLE001 - every error gets the same chances
+        except Exception as raised:
             error = step_error_from(raised)
             error.tries = tries  # type: ignore[attr-defined]  # for the record of the step
             if isinstance(error, TransientStepError) and transient + 1 < settings.transient_tries:
@@ -128,5 +128,3 @@ def _content_wait(step: CompiledStep, done: int) -> float:
     if retry is None or "interval_seconds" not in retry.model_fields_set:
         return 0.0
     return retry.interval_seconds * retry.backoff_rate**done
-
-

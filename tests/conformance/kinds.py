@@ -41,7 +41,7 @@ INFO = RunInfo("flow", 1, "00000000-0000-4000-8000-000000000000", "2026-01-01T00
 
 
 def flow_of(document: dict[str, Any]) -> Flow:
-    return parse_flow(document, CHECKS, unsupported_reason)
+    return parse_flow(document, checks=CHECKS, supported=unsupported_reason)
 
 
 def run_path(given: dict[str, Any]) -> Any:
@@ -83,9 +83,7 @@ def run_next_step(given: dict[str, Any]) -> Any:
     step_id = document["stepInstanceId"]
     targets = {one["nextStepInstanceId"] for one in document.get("transitions", [])}
     targets.add(document.get("defaultNextStepInstanceId"))
-    others = {
-        target: {"stepInstanceId": target, "stepType": "NO_OP"} for target in targets - {None, step_id}
-    }
+    others = {target: {"stepInstanceId": target, "stepType": "NO_OP"} for target in targets - {None, step_id}}
     flow = flow_of({"id": "f", "startStepInstanceId": step_id, "steps": {step_id: document, **others}})
     step = compile_flow(flow).steps[step_id]
     state = RunState(step_id, given["state"]["currentContextData"])

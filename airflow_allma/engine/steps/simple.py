@@ -16,7 +16,8 @@ class NoOp:
     inline: ClassVar[bool] = True
 
     def __init__(self, step: Step) -> None:
-        self._message = f"NO_OP step '{step.label}' executed successfully."
+        # Recorded flows show "undefined" for a step without a display name, and compare the text.
+        self._message = f"NO_OP step '{step.display_name or 'undefined'}' executed successfully."
 
     def __call__(self, call: StepCall) -> Any:
         """The input and the message; the message wins over an input of that name."""

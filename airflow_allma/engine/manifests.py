@@ -1,0 +1,97 @@
+"""The lines of a manifest as the items of a fork."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any, Final
+
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.items import ItemError
+from airflow_allma.exceptions import ObjectDecodeError
+from airflow_allma.storage import ObjectStore, Pointer
+from airflow_allma.storage.chunks import ManifestChunk, ManifestFormat
+from airflow_allma.storage.decoding import decode_line
+from airflow_allma.storage.gunzip import gunzip
+from airflow_allma.storage.json_array import array_elements
+from airflow_allma.storage.jsonl import Line, read_lines, split_lines
+from airflow_allma.storage.manifest import detect_format
+
+__all__ = ["chunk_items", "manifest_items"]
+
+_MOST_COUNTED_BYTES: Final = 1 << 30
+"""How far into an object line breaks are counted, to say a bad line's number."""
+
+
+def manifest_items(store: ObjectStore, pointer: Pointer) -> Iterator[tuple[int, Any]]:
+    """All items of an object, streamed: JSON Lines or one JSON array, either of them perhaps gzipped.
+
+    Yields:
+        Index and item, from 0; an ``ItemError`` for a line that is not JSON.
+
+    Raises:
+        StepError: the object cannot be read, or is broken as a whole.
+    """
+    try:
+        info, found = detect_format(store, pointer)
+        if found is ManifestFormat.JSON_LINES:
+            yield from chunk_items(store, ManifestChunk.whole(info))
+            return
+        name = str(info.pointer)
+        with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:  # type: ignore[type-var]
+            plain = gunzip(blocks, name) if found.is_packed else blocks
+            if found.is_array:
+                lines: Iterable[Line] = array_elements(plain, source=name)
+            else:
+                lines = (line for batch in split_lines(plain, source=name) for line in batch)
+            for index, line in enumerate(lines):
+                yield index, _decoded(line, name, None)
+    except Exception as error:
+        raise step_error_from(error) from error
+
+
+def chunk_items(store: ObjectStore, chunk: ManifestChunk) -> Iterator[tuple[int, Any]]:
+    """The items of one planned chunk of JSON Lines.
+
+    Yields:
+        Index within the chunk, from 0, and item; an ``ItemError`` for a line that is not JSON.
+
+    Raises:
+        StorageError: the object cannot be read, or is not the planned one any more.
+    """
+    counter = _LineCounter(store, chunk)
+    name = str(chunk.pointer)
+    with closing(read_lines(store, chunk)) as lines:
+        for index, line in enumerate(lines):
+            yield index, _decoded(line, name, counter)
+
+
+def _decoded(line: Line, name: str, counter: _LineCounter | None) -> Any:
+    try:
+        return decode_line(line.data, line.offset, name)
+    except ObjectDecodeError as error:
+        number = counter.number_at(line.offset) if counter is not None else None
+        details = {"byteOffset": line.offset, **({"lineNumber": number} if number is not None else {})}
+        where = f"Line {number}: " if number is not None else ""
+        failed = step_error_from(ObjectDecodeError(f"{where}{error}"), details=details)
+        return ItemError(failed)
+
+
+class _LineCounter:
+    """Says at which line a byte lies; counts only when asked, and on from where it counted last."""
+
+    def __init__(self, store: ObjectStore, chunk: ManifestChunk) -> None:
+        self._store = store
+        self._chunk = chunk
+        self._offset = 0
+        self._breaks = 0
+
+    def number_at(self, offset: int) -> int | None:
+        """The line's number, from 1; None when it lies too far into the object to count."""
+        if offset > _MOST_COUNTED_BYTES:
+            return None
+        if offset > self._offset:
+            blocks = self._store.stream(self._chunk.pointer, self._offset, offset, if_match=self._chunk.etag)
+            self._breaks += sum(block.count(b"\n") for block in blocks)
+            self._offset = offset
+        return self._breaks + 1
