@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,7 +26,6 @@ __all__ = ["Checked", "SupportCheck", "Validator", "parse_flow"]
 SupportCheck = Callable[[Step], str | None]
 """Says why a step cannot run here, or None if it can."""
 
-_STEP: TypeAdapter[Step] = TypeAdapter(AnyStep)
 _NO_DEFINITIONS = StepDefinitions()
 
 
@@ -110,13 +110,19 @@ def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Pat
                     yield from _steps_of_model(branch.steps, (*path, key, "parallelBranches", index, "steps"))
 
 
+@cache
+def _any_step() -> TypeAdapter[Step]:
+    # Built when a broken flow needs it, since building takes longer than parsing twenty flows.
+    return TypeAdapter(AnyStep)
+
+
 def _steps_one_by_one(all_scopes: list[Scope]) -> Iterator[tuple[Path, Step]]:
     """Those steps of a broken flow that are sound themselves."""
     for scope in all_scopes:
         for place in scope.steps.values():
             step = {"stepInstanceId": place.id, **place.step, "stepType": place.kind}
             try:
-                yield place.path, _STEP.validate_python(step, by_alias=True, by_name=False)
+                yield place.path, _any_step().validate_python(step, by_alias=True, by_name=False)
             except ValidationError:
                 # Reported with the flow already.
                 continue

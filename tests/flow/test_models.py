@@ -19,7 +19,9 @@ from airflow_allma.flow import (
 )
 from tests.support.flow_checks import BracketChecks
 
-EXAMPLES = [json.loads(line) for line in (Path(__file__).parent / "step_examples.jsonl").open()]
+EXAMPLES = [
+    json.loads(line) for line in (Path(__file__).parent / "step_examples.jsonl").read_text().splitlines()
+]
 VECTORS = Path(__file__).parents[1] / "conformance" / "vectors" / "flow.jsonl"
 
 
@@ -60,7 +62,9 @@ def test_what_an_example_says_is_what_its_model_says(example):
 
 
 @pytest.mark.parametrize(
-    "flow", [json.loads(line)["given"]["flow"] for line in VECTORS.open()], ids=lambda flow: flow["id"]
+    "flow",
+    [json.loads(line)["given"]["flow"] for line in VECTORS.read_text().splitlines()],
+    ids=lambda flow: flow["id"],
 )
 def test_a_flow_of_the_recorded_runs_is_valid(flow):
     parsed = parse_flow(flow, checks=BracketChecks())

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from airflow_allma.flow import STEP_MODELS, json_schema, load_file
 
 HERE = Path(__file__).parent
-EXAMPLES = [json.loads(line)["step"] for line in (HERE / "step_examples.jsonl").open()]
+EXAMPLES = [json.loads(line)["step"] for line in (HERE / "step_examples.jsonl").read_text().splitlines()]
 VECTORS = HERE.parent / "conformance" / "vectors" / "flow.jsonl"
 VALIDATOR = Draft202012Validator(json_schema())
 
@@ -54,7 +54,7 @@ def test_the_schema_accepts_the_examples(step):
 
 
 def test_the_schema_accepts_the_flows_of_the_recorded_runs():
-    for line in VECTORS.open():
+    for line in VECTORS.read_text().splitlines():
         assert errors(json.loads(line)["given"]["flow"]) == []
 
 

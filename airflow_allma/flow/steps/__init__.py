@@ -1,10 +1,6 @@
-"""One model for each step type, and the union that tells them apart by ``stepType``."""
+"""One model for each step type."""
 
 from __future__ import annotations
-
-from typing import Annotated, get_args
-
-from pydantic import Field
 
 from airflow_allma.flow.steps.calls import (
     ApiCallDefinition,
@@ -31,8 +27,10 @@ from airflow_allma.flow.steps.common import (
     Transition,
 )
 from airflow_allma.flow.steps.fork import (
+    STEP_MODELS,
     AggregationConfig,
     AggregationStrategy,
+    AnyStep,
     BranchSelection,
     ParallelBranch,
     ParallelForkManagerStep,
@@ -121,37 +119,3 @@ __all__ = [
     "Transition",
     "WaitForExternalEventStep",
 ]
-
-AnyStep = Annotated[
-    ApiCallStep
-    | CustomLambdaInvokeStep
-    | CustomLogicStep
-    | DataLoadStep
-    | DataSaveStep
-    | DataTransformationStep
-    | EmailStartPointStep
-    | EmailStep
-    | EndFlowStep
-    | FileDownloadStep
-    | LlmInvocationStep
-    | McpCallStep
-    | NoOpStep
-    | ParallelForkManagerStep
-    | PollExternalApiStep
-    | ScheduleStartPointStep
-    | SnsPublishStep
-    | SqsSendStep
-    | StartFlowExecutionStep
-    | StartSubFlowStep
-    | WaitForExternalEventStep,
-    Field(discriminator="step_type"),
-]
-
-# A branch holds steps and a step may be a fork that holds branches: the circle closes here.
-ParallelBranch.model_rebuild(_types_namespace={"AnyStep": AnyStep})
-ParallelForkManagerStep.model_rebuild(_types_namespace={"AnyStep": AnyStep})
-
-STEP_MODELS: dict[StepType, type[Step]] = {
-    get_args(model.model_fields["step_type"].annotation)[0]: model for model in get_args(get_args(AnyStep)[0])
-}
-"""Step type -> its model."""

@@ -1,21 +1,47 @@
-"""The parallel fork: branches for each item, and what becomes of their results."""
+"""The parallel fork: branches for each item, and what becomes of their results.
+
+Branches hold steps and a step may be a fork, so the union of all step types stands here too.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from airflow_allma.flow.base import AnyJson, Bool, Int, Model, Number, Text
+from airflow_allma.flow.steps.calls import (
+    ApiCallStep,
+    McpCallStep,
+    PollExternalApiStep,
+    WaitForExternalEventStep,
+)
 from airflow_allma.flow.steps.common import Step, StepType
-
-if TYPE_CHECKING:
-    from airflow_allma.flow.steps import AnyStep
+from airflow_allma.flow.steps.llm import LlmInvocationStep
+from airflow_allma.flow.steps.messages import EmailStep, SnsPublishStep, SqsSendStep
+from airflow_allma.flow.steps.modules import (
+    CustomLambdaInvokeStep,
+    CustomLogicStep,
+    DataLoadStep,
+    DataSaveStep,
+    DataTransformationStep,
+    EndFlowStep,
+    FileDownloadStep,
+    NoOpStep,
+)
+from airflow_allma.flow.steps.starts import (
+    EmailStartPointStep,
+    ScheduleStartPointStep,
+    StartFlowExecutionStep,
+    StartSubFlowStep,
+)
 
 __all__ = [
+    "STEP_MODELS",
     "AggregationConfig",
     "AggregationStrategy",
+    "AnyStep",
     "BranchSelection",
     "ParallelBranch",
     "ParallelForkManagerStep",
@@ -118,3 +144,38 @@ class ParallelForkManagerStep(Step):
     item_label_path: Annotated[
         str | None, Field(description="JSONPath in an item to what names it in the UI.")
     ] = None
+
+
+AnyStep = Annotated[
+    ApiCallStep
+    | CustomLambdaInvokeStep
+    | CustomLogicStep
+    | DataLoadStep
+    | DataSaveStep
+    | DataTransformationStep
+    | EmailStartPointStep
+    | EmailStep
+    | EndFlowStep
+    | FileDownloadStep
+    | LlmInvocationStep
+    | McpCallStep
+    | NoOpStep
+    | ParallelForkManagerStep
+    | PollExternalApiStep
+    | ScheduleStartPointStep
+    | SnsPublishStep
+    | SqsSendStep
+    | StartFlowExecutionStep
+    | StartSubFlowStep
+    | WaitForExternalEventStep,
+    Field(discriminator="step_type"),
+]
+
+STEP_MODELS: dict[StepType, type[Step]] = {
+    get_args(model.model_fields["step_type"].annotation)[0]: model for model in get_args(get_args(AnyStep)[0])
+}
+"""Step type -> its model."""
+
+# A branch holds steps, and a fork among them holds branches: here the circle closes.
+ParallelBranch.model_rebuild()
+ParallelForkManagerStep.model_rebuild()
