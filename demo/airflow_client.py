@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -151,8 +150,8 @@ class AirflowClient:
     def wait_for_dag(self, dag_id: str, *, timeout: float = 60.0, parses: int = 0) -> dict[str, Any]:
         """Wait until the Dag is there, and was parsed `parses` more times; its details.
 
-        `parses=2` is sure to have seen what was written to its files before the call: the first of them may have
-        begun earlier.
+        `parses=2` is sure to have seen what was written to its files before the call: the first of them
+        may have begun earlier.
         """
         seen: set[str | None] = set()
 
@@ -193,7 +192,7 @@ class AirflowClient:
         """Start a run with `conf` as its payload; its run id.
 
         Raises:
-            AirflowApiError: Airflow refused it; `status` 400 when `conf` is not what the Dag's params ask for.
+            AirflowApiError: Airflow refused it; `status` 400 when `conf` is not what the params ask for.
         """
         body = {"conf": conf or {}, "logical_date": None, "dag_run_id": run_id}
         answer: dict[str, Any] = self.call("POST", f"dags/{quote(dag_id)}/dagRuns", body=body)
@@ -258,15 +257,14 @@ class AirflowClient:
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
     ) -> Any:
-        """The value that a task instance pushed.
+        """The JSON value that a task instance pushed.
 
         Raises:
             AirflowApiError: there is none (`status` 404).
         """
-        path = f"{self._run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{quote(key, safe='')}"
-        value = self.call("GET", path, map_index=map_index)["value"]
-        # what is stored is JSON text; plain values come back as that text
-        return json.loads(value) if isinstance(value, str) else value
+        task = f"{self._run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}"
+        entry = self.call("GET", f"{task}/xcomEntries/{quote(key, safe='')}", map_index=map_index)
+        return entry["value"]
 
     def xcom_keys(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[str]:
         """The keys under which a task instance pushed something, as the UI's XCom tab shows them."""
@@ -338,5 +336,6 @@ class AirflowClient:
 def _log_line(event: Any) -> str:
     if not isinstance(event, dict):
         return str(event)
-    details = [f"{name}={value}" for name, value in event.items() if name in {"error_detail", "exc_info"} and value]
-    return " ".join([str(event.get("timestamp") or ""), str(event.get("level") or ""), str(event.get("event")), *details])
+    details = [f"{name}={event[name]}" for name in ("error_detail", "exc_info") if event.get(name)]
+    head = [str(event.get(name) or "") for name in ("timestamp", "level", "event")]
+    return " ".join([*head, *details])

@@ -1,4 +1,4 @@
-"""The configuration of a throwaway Airflow: everything in one folder, nothing but loopback, quick to react."""
+"""The configuration of a throwaway Airflow: all in one folder, nothing but loopback, quick to react."""
 
 from __future__ import annotations
 

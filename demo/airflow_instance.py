@@ -34,14 +34,14 @@ START_SECONDS = 180.0
 STOP_GRACE_SECONDS = 3.0
 COMPONENTS = {
     "api-server": ["api-server"],
-    # task logs are read from the folder that all components share: the log servers would listen on all addresses
+    # task logs are read from the folder that all components share; the log servers would listen everywhere
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 HEALTH_KEYS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 STANDALONE_WRAPPER = """#!/bin/sh
-# What `airflow standalone` starts: this interpreter's Airflow, without log servers that listen on all addresses.
+# What `airflow standalone` starts: this interpreter's Airflow, without log servers that listen everywhere.
 case "$1" in
   scheduler|triggerer) exec "{python}" -m airflow "$@" --skip-serve-logs ;;
   *) exec "{python}" -m airflow "$@" ;;
@@ -53,8 +53,8 @@ class AirflowInstance:
     """One Airflow: database, API server with UI, scheduler, Dag processor and, if asked for, triggerer.
 
     Args:
-        home: its folder (`AIRFLOW_HOME`); made when missing. Nothing is written elsewhere, but that PostgreSQL has
-            its data in the system's temporary folder.
+        home: its folder (`AIRFLOW_HOME`); made when missing. Nothing is written elsewhere, but that
+            PostgreSQL has its data in the system's temporary folder.
         dags: Dag folders, at least one.
         database: "postgresql" starts a throwaway server, unless `postgres` hands one in.
         executor: as in `[core] executor`.
@@ -107,10 +107,10 @@ class AirflowInstance:
         self._client: AirflowClient | None = None
 
     def start(self) -> Self:
-        """Start everything and wait until every part is healthy; `timings` then tells the seconds of each stage.
+        """Start everything and wait until every part is healthy; `timings` then has each stage's seconds.
 
         Raises:
-            ServerError: a part did not become healthy; with the ends of the logs. Nothing is left running then.
+            ServerError: a part did not become healthy; with the ends of the logs. Nothing is left running.
         """
         try:
             begin = time.monotonic()
@@ -153,7 +153,8 @@ class AirflowInstance:
     def environment(self) -> dict[str, str]:
         """The environment of every component: what a command needs to talk about this Airflow."""
         connections = {
-            f"AIRFLOW_CONN_{name.upper()}": json.dumps(dict(value)) for name, value in self._connections.items()
+            f"AIRFLOW_CONN_{name.upper()}": json.dumps(dict(value))
+            for name, value in self._connections.items()
         }
         own = {"AIRFLOW_HOME": str(self.home), "HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
         return clean_environment(own | connections | self._extra_env)
@@ -193,12 +194,12 @@ class AirflowInstance:
         environment["PATH"] = f"{wrapper.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
         return [self._process("standalone", [wrapper, "standalone"], environment)]
 
-    def _process(self, name: str, command: Sequence[str | Path], environment: dict[str, str]) -> ManagedProcess:
+    def _process(self, name: str, command: Sequence[str | Path], env: dict[str, str]) -> ManagedProcess:
         return ManagedProcess(
             name,
             command,
             log=self.home / "logs" / f"{name}.log",
-            env=environment,
+            env=env,
             cwd=self.home,
             grace=STOP_GRACE_SECONDS,
         )

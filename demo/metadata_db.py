@@ -39,7 +39,7 @@ def migrate(database_url: str) -> None:
 
 
 def sqlite_template(folder: Path) -> Path:
-    """A migrated SQLite file in `folder`, made when it is not there yet; several processes may ask at once."""
+    """A migrated SQLite file in `folder`, made when it is missing; several processes may ask at once."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"airflow-{version('apache-airflow-core')}.db"
     with (folder / "lock").open("w") as lock:
@@ -76,7 +76,7 @@ def new_sqlite(file: Path, template: Path | None) -> str:
 
 
 def new_postgres(server: PostgresServer, name: str) -> str:
-    """The URL of a migrated database of this server; the first call also makes the template (4 s, then 0.1 s)."""
+    """The URL of a migrated database of this server; the first call makes a template (4 s, then 0.1 s)."""
     if not server.has_database(POSTGRES_TEMPLATE):
         building = f"{POSTGRES_TEMPLATE}_building"
         server.create_database(building)

@@ -12,7 +12,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from demo.processes import ManagedProcess, ServerError, clean_environment, free_port, port_open, wait_until
 
@@ -70,6 +74,12 @@ def _account() -> str:
     raise ServerError(
         f"PostgreSQL does not run as root, and there is no account {' or '.join(UNPRIVILEGED)} to run it as."
     )
+
+
+def _identifier(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} is no database name: letters, digits and underscores only.")
+    return f'"{name}"'
 
 
 class PostgresServer:
@@ -152,22 +162,17 @@ class PostgresServer:
     def _answers(self) -> bool:
         if not port_open(self.port):
             return False
-        import psycopg2
-
         try:
-            with contextlib.closing(self._connect("postgres")):
-                return True
-        except psycopg2.OperationalError:
+            self._execute("SELECT 1")
+        except OperationalError:
             return False
+        return True
 
-    def _connect(self, database: str):  # noqa: ANN202 - psycopg2's type, which is imported late
-        import psycopg2
-
-        connection = psycopg2.connect(
-            host="127.0.0.1", port=self.port, user=SUPERUSER, password=self._password, dbname=database
-        )
-        connection.autocommit = True
-        return connection
+    def _execute(self, statement: str, **values: str) -> list[Any]:
+        engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
 
     @property
     def processes(self) -> list[ManagedProcess]:
@@ -180,25 +185,15 @@ class PostgresServer:
 
     def create_database(self, name: str, template: str = "template1") -> None:
         """Create a database, as a copy of `template` (which nobody may be connected to)."""
-        from psycopg2 import sql
-
-        with contextlib.closing(self._connect("postgres")) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
+        self._execute(f"CREATE DATABASE {_identifier(name)} TEMPLATE {_identifier(template)}")
 
     def has_database(self, name: str) -> bool:
         """Whether there is a database of this name."""
-        with contextlib.closing(self._connect("postgres")) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
-            return cursor.fetchone() is not None
+        return bool(self._execute("SELECT 1 FROM pg_database WHERE datname = :name", name=name))
 
     def drop_database(self, name: str) -> None:
         """Drop a database, whoever is connected to it."""
-        from psycopg2 import sql
-
-        with contextlib.closing(self._connect("postgres")) as connection, connection.cursor() as cursor:
-            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._execute(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE)")
 
     def stop(self) -> None:
         """Stop the server and remove its data."""

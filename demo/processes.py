@@ -17,7 +17,7 @@ STOP_MARGIN_SECONDS = 10.0
 
 
 class ServerError(RuntimeError):
-    """A server did not start, died or could not be stopped; the message ends with the last lines of its log."""
+    """A server did not start, died or would not stop; the message ends with the last lines of its log."""
 
 
 def free_port() -> int:
@@ -31,7 +31,8 @@ def free_port() -> int:
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process' environment without what would reach into Airflow or AWS, plus `extra`.
 
-    Byte code is written even where the caller's shell forbids it: it makes importing Airflow three times as fast.
+    Byte code is written even where the caller's shell forbids it: without, importing Airflow takes three
+    times as long.
     """
     foreign = ("AIRFLOW_", "AWS_", "PYTHONDONTWRITEBYTECODE", "_AIRFLOW", "__AIRFLOW")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -41,8 +42,8 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 class ManagedProcess:
     """One command, run under a warden that ends all of its processes with it.
 
-    `user` runs it as another account (only root can). `grace` is how many seconds the command has to end by itself
-    after `stop_signal`, before everything below it is killed.
+    `user` runs it as another account (only root can). `grace` is how many seconds the command has to end by
+    itself after `stop_signal`, before everything below it is killed.
     """
 
     def __init__(

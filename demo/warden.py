@@ -4,10 +4,10 @@ Started as a script by `demo.processes` (plain Python, no imports of ours, so th
 
     python -I -S warden.py PARENT_PID GRACE_SECONDS STOP_SIGNAL USER COMMAND...
 
-The warden ends the command and every process that came of it when it is told to (SIGTERM), when the command itself
-ends, and when the process that started the warden is gone, however that happened. On Linux it is the reaper of all
-orphans below it, so processes that changed their group or session are found too, and it exits only when the kernel
-says that it has no child left.
+The warden ends the command and every process that came of it when it is told to (SIGTERM), when the command
+itself ends, and when the process that started the warden is gone, however that happened. On Linux it is the
+reaper of all orphans below it, so processes that changed their group or session are found too, and it exits
+only when the kernel says that it has no child left.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pwd
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -66,14 +68,14 @@ class Warden:
 
     def run(self) -> int:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
-        os.set_blocking(self._wake_writer, False)  # noqa: FBT003
+        os.set_blocking(self._wake_writer, False)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop_asked)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         try:
             self.child = self._start()
-        except OSError as error:
+        except (OSError, KeyError) as error:
             print(f"warden: cannot start {self.command[0]}: {error}", file=sys.stderr, flush=True)
             return 127
         while self.status is None and not self._should_stop():
@@ -85,19 +87,16 @@ class Warden:
         return 0 if self.asked_to_stop else (self.status or 0)
 
     def _start(self) -> int:
-        extra = {}
-        if self.user:
-            import pwd
-
-            account = pwd.getpwnam(self.user)
-            extra = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        account = pwd.getpwnam(self.user) if self.user else None
         # the process has one thread: what runs between fork and exec cannot deadlock
         return subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
-            **extra,
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
         ).pid
 
     def _stop_asked(self, *_: object) -> None:
@@ -122,10 +121,10 @@ class Warden:
             if pid == self.child:
                 self.status = abs(os.waitstatus_to_exitcode(status))
 
-    def _wait_until(self, reached: object, seconds: float) -> bool:
+    def _wait_until(self, reached: Callable[[], bool], seconds: float) -> bool:
         end = time.monotonic() + seconds
         alive = True
-        while alive and not (callable(reached) and reached()) and time.monotonic() < end:
+        while alive and not reached() and time.monotonic() < end:
             alive = self._wait(0.05)
         return alive
 

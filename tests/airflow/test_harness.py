@@ -1,4 +1,4 @@
-"""The machinery that the other Airflow tests stand on: `dag.test()` in this process and a real Airflow beside it."""
+"""What the other Airflow tests stand on: `dag.test()` in this process and a real Airflow beside it."""
 
 from __future__ import annotations
 
@@ -49,22 +49,19 @@ MAPPED_GROUP = textwrap.dedent(
 )
 UNSTEADY = textwrap.dedent(
     """
+    import os
+    import time
     from datetime import timedelta
     from pathlib import Path
-    import os, time
     from airflow.sdk import dag, task
 
     @dag(schedule=None)
     def unsteady():
         @task(retries=1, retry_delay=timedelta(seconds=0))
-        def fails_once(params=None, dag_run=None, ti=None):
+        def fails_once(ti=None):
             if ti.try_number == 1:
                 raise ValueError("not yet")
             return ti.try_number
-
-        @task.short_circuit(ignore_downstream_trigger_rules=False)
-        def go_on():
-            return True
 
         @task
         def needs_file(index, dag_run=None):
@@ -188,12 +185,12 @@ def test_retries_kill_clear_and_rerun_on_the_scheduler(airflow_client, deploy_so
     assert "not yet" in airflow_client.logs("unsteady", run_id, "fails_once", try_number=1)
 
     (tmp_path / "0").write_text("changed")
-    (tmp_path / "1").write_text("one")
+    (tmp_path / "1").write_text("1")
     cleared = airflow_client.clear("unsteady", run_id, ["needs_file"], only_failed=True)
     assert [(t.task_id, t.map_index) for t in cleared] == [("needs_file", 1)]
     assert airflow_client.wait_for_run("unsteady", run_id) == "success"
     assert airflow_client.xcom("unsteady", run_id, "needs_file", 0) == "zero"
-    assert airflow_client.xcom("unsteady", run_id, "needs_file", 1) == "one"
+    assert airflow_client.xcom("unsteady", run_id, "needs_file", 1) == "1"
 
 
 @pytest.mark.scheduler
@@ -227,7 +224,8 @@ STUBBORN = textwrap.dedent(
     folder = pathlib.Path(sys.argv[1])
     code = (
         "import os, pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.setsid();"
-        "f = pathlib.Path(sys.argv[1]); (f / 'part').write_text(str(os.getpid())); (f / 'part').rename(f / 'grandchild');"
+        "f = pathlib.Path(sys.argv[1]); (f / 'part').write_text(str(os.getpid()));"
+        "(f / 'part').rename(f / 'grandchild');"
         "time.sleep(300)"
     )
     subprocess.Popen([sys.executable, "-I", "-S", "-c", code, str(folder)])
@@ -288,5 +286,5 @@ def test_a_command_that_does_not_exist_is_reported_by_name(tmp_path: Path):
     server = ManagedProcess("none", [tmp_path / "no-such-program"], log=tmp_path / "log")
     server.start()
 
-    with pytest.raises(ServerError, match="cannot start .*no-such-program"):
+    with pytest.raises(ServerError, match=r"cannot start .*no-such-program"):
         wait_until(lambda: False, what="A server", processes=[server])

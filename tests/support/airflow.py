@@ -15,6 +15,7 @@ from demo.airflow_client import AirflowClient
 from demo.airflow_instance import AirflowInstance
 from demo.metadata_db import new_sqlite, sqlite_template
 from demo.postgres import find_postgres
+from demo.servers import aws_connection
 from tests.support import airflow_home
 
 BUNDLE = "dags-folder"
@@ -23,12 +24,13 @@ LOADER = "allma_flows.py"
 
 @pytest.fixture(scope="session")
 def airflow_template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, kept between sessions where pytest has a cache and shared by xdist's workers."""
+    """A migrated SQLite file, kept between sessions if pytest has a cache and shared by xdist's workers."""
     cache = getattr(request.config, "cache", None)
     if cache is not None:
         return sqlite_template(Path(cache.mkdir("airflow-database")))
     base = tmp_path_factory.getbasetemp()
-    return sqlite_template((base.parent if hasattr(request.config, "workerinput") else base) / "airflow-database")
+    shared = base.parent if hasattr(request.config, "workerinput") else base
+    return sqlite_template(shared / "airflow-database")
 
 
 # in the test process
@@ -104,7 +106,7 @@ def airflow_db(airflow_template: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def run_dag(airflow_db: Path) -> RunDag:
-    """Run a Dag that a test made, in this process, with retries, mapping and trigger rules as the scheduler has them."""
+    """Run a Dag that a test made, in this process: mapping, retries and trigger rules as on a scheduler."""
     return _run_dag
 
 
@@ -158,7 +160,7 @@ def airflow_instance(
     moto_endpoint: str,
     repository: Path,
 ) -> Iterator[AirflowInstance]:
-    """A running Airflow: PostgreSQL where it is installed, else SQLite; its `aws_default` is the moto server."""
+    """A running Airflow, on PostgreSQL if it is installed, else SQLite; `aws_default` is the moto server."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     dags.mkdir()
@@ -182,21 +184,11 @@ def airflow_client(airflow_instance: AirflowInstance) -> AirflowClient:
     return airflow_instance.client
 
 
-def aws_connection(endpoint: str, region: str = "eu-central-1") -> dict[str, Any]:
-    """An Airflow connection to a server that checks no credentials."""
-    return {
-        "conn_type": "aws",
-        "login": "testing",
-        "password": "testing",
-        "extra": {"endpoint_url": endpoint, "region_name": region},
-    }
-
-
 class Deploy(Protocol):
     """What the fixture `deploy` is."""
 
     def __call__(self, flow: Mapping[str, Any] | Path) -> str:
-        """Put a flow, or a flow file, into the running Airflow's dags folder; its Dag id, once Airflow has it."""
+        """Put a flow or a flow file into the dags folder; its Dag id, once Airflow has it."""
 
 
 @pytest.fixture

@@ -15,14 +15,16 @@ _homes: list[Path] = []
 
 
 def enter() -> None:
-    """Point this process' Airflow at a fresh temporary folder; the database comes with the `airflow_db` fixture.
+    """Point this process' Airflow at a fresh temporary folder; the fixture `airflow_db` brings the database.
 
     Airflow reads its settings when it is imported, so this must come first.
     """
     if _homes:
         return
     if "airflow" in sys.modules:
-        raise RuntimeError("Airflow was imported before tests/conftest.py: it reads another home's settings now.")
+        raise RuntimeError(
+            "Airflow was imported before tests/conftest.py: it has read another home's settings."
+        )
     folder = Path(tempfile.mkdtemp(prefix="allma-tests-"))
     _homes.append(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,0 +1,165 @@
+"""`python -m demo`: both example flows on a real Airflow, from nothing to their results in the UI."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from demo.airflow_client import AirflowApiError
+from demo.airflow_instance import AirflowInstance, Database
+from demo.data import BUCKET, TABLE, create_bucket, create_users
+from demo.postgres import find_postgres
+from demo.processes import ManagedProcess, ServerError
+from demo.servers import aws_connection, aws_server, shop_server
+from demo.stages import Stages
+from demo.walkthrough import PRODUCTS, USERS, WalkError, check_products, check_users, run_walk, tell
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXIT_FAILED = 1
+POLL_SECONDS = 0.5
+
+
+class Stopped(BaseException):
+    """Somebody asked the demo to end (SIGTERM, SIGHUP)."""
+
+
+def main() -> int:
+    """Run the demo; the exit status."""
+    arguments = _arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    stages = Stages()
+    running: list[ManagedProcess] = []
+    try:
+        with ExitStack() as stack:
+            _demonstrate(arguments, stages, stack, running)
+    except (KeyboardInterrupt, Stopped):
+        stages.say("Interrupted; everything is stopped.")
+        return EXIT_FAILED
+    except (ServerError, WalkError, AirflowApiError) as error:
+        stages.say(f"\nThe demo failed: {error}")
+        for process in running:
+            if process.log.exists():
+                stages.say(process.tail(15))
+        stages.say(f"All logs are in {arguments.home / 'logs'}; everything is stopped.")
+        return EXIT_FAILED
+    stages.say("Everything is stopped.")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=REPOSITORY / ".demo",
+        help="the demo's folder: its dags, logs and airflow folders are made anew (default: %(default)s)",
+    )
+    parser.add_argument("--users", type=int, default=5000, help="user records (default: %(default)s)")
+    parser.add_argument(
+        "--database",
+        choices=["postgresql", "sqlite"],
+        default="postgresql" if find_postgres() else "sqlite",
+        help="Airflow's database (default here: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _demonstrate(
+    arguments: argparse.Namespace, stages: Stages, stack: ExitStack, running: list[ManagedProcess]
+) -> None:
+    home: Path = arguments.home.resolve()
+    stack.enter_context(_own_folder(home))
+    with stages.stage("AWS on this machine: moto, with S3 and DynamoDB"):
+        aws = stack.enter_context(aws_server(home))
+        running.append(aws.process)
+        stages.detail(aws.url)
+    with stages.stage("The shop's product and user API"):
+        shop = stack.enter_context(shop_server(home, arguments.users))
+        running.append(shop.process)
+        stages.detail(shop.url)
+    with stages.stage(f"{arguments.users} user records in the DynamoDB table {TABLE}; the bucket {BUCKET}"):
+        create_bucket(aws.url)
+        create_users(aws.url, arguments.users)
+    airflow = _airflow(home, aws.url, arguments.database)
+    with stages.stage(f"Airflow (airflow standalone on {_NAMES[airflow.database]})"):
+        stack.enter_context(airflow)
+        running += airflow.processes
+        stages.detail(f"{airflow.base_url}   user {airflow.user}, password {airflow.password}")
+    with stages.stage(f"Run {PRODUCTS.dag_id}: a short list, one mapped task instance an item"):
+        products = run_walk(airflow.client, PRODUCTS, shop.url, aws.url)
+        check_products(products)
+        tell(stages, products, airflow.base_url)
+    with stages.stage(f"Run {USERS.dag_id}: a manifest in S3, read in chunks"):
+        users = run_walk(airflow.client, USERS, shop.url, aws.url)
+        check_users(airflow.client, users, aws.url, arguments.users)
+        tell(stages, users, airflow.base_url)
+    stages.say(f"\nBoth flows are done, {stages.elapsed:.0f} s after the start.")
+    stages.say(f"The UI: {airflow.base_url}   sign in as {airflow.user} with {airflow.password}")
+    if sys.stdout.isatty():
+        _serve(stages, running)
+
+
+_NAMES: dict[Database, str] = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
+
+
+def _airflow(home: Path, aws_url: str, database: Database) -> AirflowInstance:
+    dags = home / "dags"
+    shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    return AirflowInstance(
+        home / "airflow",
+        [dags],
+        database=database,
+        mode="standalone",
+        connections={"aws_default": aws_connection(aws_url)},
+        config={
+            "allma": {"offload_location": f"s3://{BUCKET}/allma"},
+            # parsing again every 2 s would only warm the room
+            "dag_processor": {"min_file_process_interval": "10", "stale_dag_threshold": "20"},
+        },
+    )
+
+
+@contextmanager
+def _own_folder(home: Path) -> Iterator[None]:
+    """Have the demo's folder, empty, for ourselves."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(
+                f"Another demo runs in {home}. Stop it, or choose another folder with --home."
+            ) from None
+        for entry in home.iterdir():
+            if entry.is_dir() and entry.name in {"airflow", "dags", "logs"}:
+                shutil.rmtree(entry)
+        yield
+
+
+def _serve(stages: Stages, running: list[ManagedProcess]) -> None:
+    stages.say("Serving until you press Ctrl-C.")
+    try:
+        while True:
+            for process in running:
+                if not process.running:
+                    raise ServerError(f"{process.name} has ended by itself.")
+            time.sleep(POLL_SECONDS)
+    except (KeyboardInterrupt, Stopped):
+        stages.say("\nStopping ...")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""A small product and user API: `python -m demo.shop_api --port PORT --users COUNT`.
+
+    GET /products/{id}         -> {"id", "productName", "price", "currency", "inStock"}   ids 101 to 199
+    GET /users/{id}?region=    -> {"userId", "plan", "region", "seats"}                   ids u-00000 and up
+
+An id that it does not know is a 404 with `{"error": {"code", "message"}}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+FIRST_PRODUCT, LAST_PRODUCT = 101, 199
+KINDS = ("Kettle", "Lamp", "Chair", "Teapot", "Blanket", "Notebook", "Clock", "Mirror", "Basket")
+COLOURS = ("Red", "Blue", "Green", "Yellow", "White", "Black", "Grey")
+PLANS = ("free", "team", "business")
+DEFAULT_REGION = "eu"
+
+
+def product(product_id: str) -> dict[str, object] | None:
+    """The product of this id, the same at every call; None for an unknown id."""
+    number = int(product_id) if product_id.isascii() and product_id.isdigit() else 0
+    if not FIRST_PRODUCT <= number <= LAST_PRODUCT:
+        return None
+    return {
+        "id": number,
+        "productName": f"{COLOURS[number % len(COLOURS)]} {KINDS[number % len(KINDS)]}",
+        "price": round(4.99 + (number - FIRST_PRODUCT) * 2.5, 2),
+        "currency": "EUR",
+        "inStock": number % 4 != 0,
+    }
+
+
+def user_id(number: int) -> str:
+    """The id of the user of this number, counted from 0."""
+    return f"u-{number:05d}"
+
+
+def plan_of(number: int) -> str:
+    """The plan of the user of this number."""
+    return PLANS[number % len(PLANS)]
+
+
+def user(wanted: str, region: str, users: int) -> dict[str, object] | None:
+    """What the API knows of a user; None for an unknown id."""
+    digits = wanted.removeprefix("u-")
+    number = int(digits) if digits.isascii() and digits.isdigit() else -1
+    if not 0 <= number < users or user_id(number) != wanted:
+        return None
+    return {"userId": wanted, "plan": plan_of(number), "region": region, "seats": 1 + number % 9}
+
+
+def application(users: int) -> web.Application:
+    """The server, for `users` users."""
+
+    async def get_product(request: web.Request) -> web.Response:
+        wanted = request.match_info["id"]
+        return _answer(product(wanted), f"There is no product {wanted}.")
+
+    async def get_user(request: web.Request) -> web.Response:
+        wanted = request.match_info["id"]
+        found = user(wanted, request.query.get("region", DEFAULT_REGION), users)
+        return _answer(found, f"There is no user {wanted}.")
+
+    async def health(_request: web.Request) -> web.Response:
+        return _answer({"status": "ok"}, "")
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/products/{id}", get_product),
+            web.get("/users/{id}", get_user),
+            web.get("/health", health),
+        ]
+    )
+    return app
+
+
+def _answer(found: Mapping[str, object] | None, unknown: str) -> web.Response:
+    if found is None:
+        body, status = {"error": {"code": "NOT_FOUND", "message": unknown}}, web.HTTPNotFound.status_code
+    else:
+        body, status = dict(found), web.HTTPOk.status_code
+    return web.Response(body=json.dumps(body).encode(), status=status, content_type="application/json")
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description="A small product and user API.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--users", type=int, default=5000)
+    arguments = parser.parse_args()
+    # an access log line a request would be most of the work
+    web.run_app(
+        application(arguments.users), host="127.0.0.1", port=arguments.port, access_log=None, print=None
+    )
+
+
+if __name__ == "__main__":
+    main()
