@@ -1,0 +1,172 @@
+"""The last task of a fork: joins the results and decides whether the fork failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_allma.exceptions import AllmaError, StepError
+from airflow_allma.operators.collecting import Collected
+from airflow_allma.operators.flow_task import FlowTask
+from airflow_allma.operators.fork_results import BranchTasks, chunk_results, memory_results
+from airflow_allma.operators.run import TaskRun
+from airflow_allma.operators.xcoms import Key, pull
+
+if TYPE_CHECKING:
+    from airflow_allma.engine import BranchResult, RunState, SegmentResult
+
+__all__ = ["AggregateOperator"]
+
+
+class AggregateOperator(FlowTask):
+    """Joins what a fork's branch runs came to, in item order, and goes on (or fails) as the fork's step.
+
+    It alone decides whether the fork failed; its trigger rule is ``all_done``. What was planned is the measure:
+    an item without a result, because its process was killed or its task was cleared away, counts as failed and
+    is named.
+
+    Args:
+        items: full id of the fork's ``items`` task.
+        branches: the tasks of each branch.
+        chunks: full id of the fork's ``chunks`` task.
+        chunk: full id of the task that runs the chunks.
+        kwargs: as for ``FlowTask``; ``step`` is the fork.
+
+    Returns:
+        ``{"aggregatedData": ...}``, or the error object when the fork failed and the flow goes on.
+    """
+
+    def __init__(
+        self, *, items: str, branches: Sequence[BranchTasks], chunks: str, chunk: str, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.items = items
+        self.branches = tuple(branches)
+        self.chunks = chunks
+        self.chunk = chunk
+
+    def execute(self, context: Mapping[str, Any]) -> Any:
+        """Join; in the task's own process."""
+        from airflow_allma.engine import RunState, SegmentStatus
+        from airflow_allma.engine.errors import step_error_from
+
+        run = TaskRun(self.flow, context)
+        states = run.task_states(
+            [
+                self.items,
+                self.chunks,
+                self.chunk,
+                *(task for branch in self.branches for task in branch.tasks),
+            ]
+        )
+        self._require_arrival(run, states)
+        saved = run.saved_state(self.items)
+        if saved is None:
+            raise AirflowFailException(f"Task {self.items} left no state. Clear it and what comes after it.")
+        state = RunState.from_dict(saved)
+        try:
+            output = self._output(run, states)
+            ended = run.run(lambda: _complete(run, state, self.step, output))
+        except AllmaError as error:
+            failure = step_error_from(error)
+            ended = run.run(lambda: _fail(run, state, self.step, failure))
+        if ended.status is SegmentStatus.FAILED:
+            self.fail(run, ended.error or {})
+        run.save_state(_copied(ended))
+        return run.as_return_value(ended.output)
+
+    def _require_arrival(self, run: TaskRun, states: Mapping[str, str | None]) -> None:
+        """Go on only if the run came to this fork.
+
+        Raises:
+            AirflowSkipException: it took another way.
+            AirflowFailException: it never got so far.
+        """
+        state = states.get(self.items)
+        if state == "skipped":
+            raise AirflowSkipException("The run takes another way.")
+        if state == "success" or pull(run.ti, self.items, Key.ERROR) is not None:
+            return
+        raise AirflowFailException(
+            f"The run did not get through {self.items} (it is {state}): see the tasks before it."
+        )
+
+    def _output(self, run: TaskRun, states: Mapping[str, str | None]) -> dict[str, Any]:
+        from airflow_allma.engine import Aggregator
+        from airflow_allma.flow import AggregationStrategy
+
+        fork = run.handle.fork(self.step)
+        for task in (self.items, self.chunks):
+            if states.get(task) != "success":
+                raise _step_error(run, task, states.get(task))
+        services = run.services
+        location = services.settings.offload_location
+        where = (run.info.flow_id, run.info.flow_execution_id, self.step, "aggregated")
+        collected = Collected(
+            services.store,
+            location.pointer(*where, ending=".jsonl") if location else None,
+            services.settings.result_offload_bytes,
+            run.settings.max_inline_bytes,
+        )
+        aggregator = Aggregator(
+            fork.config,
+            custom_module_prefixes=services.settings.custom_module_prefixes,
+            log=services.log,
+            collect=collected.add,
+        )
+        try:
+            for result in self._results(run, states):
+                aggregator.add(result)
+            output = aggregator.finish()
+        except BaseException as error:
+            collected.abandon(error)
+            raise
+        self.log.info("%d branch runs, %d of them failed", aggregator.count, aggregator.failed)
+        if fork.config.strategy is AggregationStrategy.COLLECT_ARRAY:
+            return output | {"aggregatedData": collected.finish()}
+        return output
+
+    def _results(self, run: TaskRun, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
+        decided = pull(run.ti, self.items, Key.PLAN)
+        fork = run.handle.fork(self.step)
+        if decided["mode"] == "memory":
+            yield from memory_results(run, fork, int(decided["count"]), self.branches, states)
+        else:
+            plan = pull(run.ti, self.chunks, Key.PLAN)
+            yield from chunk_results(run, fork, plan, self.chunk, states)
+
+
+async def _complete(run: TaskRun, state: RunState, step: str, output: dict[str, Any]) -> SegmentResult:
+    from airflow_allma.engine import complete_step
+
+    return await complete_step(run.program, state, step, output, run.info, run.services)
+
+
+async def _fail(run: TaskRun, state: RunState, step: str, error: StepError) -> SegmentResult:
+    from airflow_allma.engine import fail_step
+
+    # A new try of this task could only read the same results again: the tries of a fork are those of its branches.
+    return await fail_step(run.program, state, step, error, run.info, run.services, last_try=True)
+
+
+def _copied(ended: SegmentResult) -> RunState:
+    """The state to save; saving drops the last output, which is still needed as the return value."""
+    from dataclasses import replace
+
+    return replace(ended.state)
+
+
+def _step_error(run: TaskRun, task: str, state: str | None) -> StepError:
+    from airflow_allma.exceptions import PermanentStepError
+
+    error = pull(run.ti, task, Key.ERROR)
+    if error is None:
+        return PermanentStepError(
+            f"Task {task} ended as {state} and left no error: its process was killed, or somebody set its state. "
+            "Clear it to run it again."
+        )
+    return PermanentStepError(
+        str(error.get("errorMessage")), details=error.get("errorDetails"), error_name=error.get("errorName")
+    )

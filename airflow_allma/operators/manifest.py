@@ -1,0 +1,207 @@
+"""Planning chunks of a JSON Lines object, for a fork or for any Dag."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_allma.exceptions import AllmaError, StorageError
+from airflow_allma.operators.chunk_plan import ChunkSpec, list_chunks, manifest_chunks
+from airflow_allma.operators.flow_task import FlowTask
+from airflow_allma.operators.run import LOG, TaskRun
+from airflow_allma.operators.settings import AllmaSettings
+from airflow_allma.operators.xcoms import Key, pull, push
+
+if TYPE_CHECKING:
+    from airflow_allma.engine import Services
+    from airflow_allma.storage import Pointer
+
+__all__ = ["ForkChunksOperator", "S3ManifestOperator", "plan_chunks_of"]
+
+
+class S3ManifestOperator(BaseOperator):
+    """Plans chunks of a JSON Lines object and returns them for ``expand``.
+
+    Planning reads the object's size and first bytes, and counts its lines when it is small; every chunk is
+    pinned to the content of that moment. In a Dag of your own::
+
+        chunks = S3ManifestOperator(task_id="chunks", bucket="data", key="users.jsonl").output
+        work.expand(chunk=chunks)  # a task of yours; read the items with ``chunk_items(chunk)``
+
+    gzip and JSON arrays need an ``offload_location``, to which they are written as JSON Lines first.
+
+    Args:
+        bucket: the bucket. Templated.
+        key: the object's key. Templated.
+        version_id: a version of it; None for the current one. Templated.
+        region: the bucket's region; None for the connection's.
+        aws_conn_id: the Airflow connection; None for the one of ``[allma] aws_conn_id``.
+        chunk_bytes: bytes that a chunk aims at; None for ``[allma] chunk_bytes``.
+        max_chunks: most chunks; None for ``[allma] max_chunks``.
+        kwargs: as for any operator.
+
+    Returns:
+        A list of JSON objects, one a chunk; ``label`` names it (``map_index_template="{{ task.chunk.label }}"``).
+    """
+
+    template_fields = ("bucket", "key", "version_id")
+    ui_color = "#fff4de"
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        key: str,
+        version_id: str | None = None,
+        region: str | None = None,
+        aws_conn_id: str | None = None,
+        chunk_bytes: int | None = None,
+        max_chunks: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket = bucket
+        self.key = key
+        self.version_id = version_id
+        self.region = region
+        self.aws_conn_id = aws_conn_id
+        self.chunk_bytes = chunk_bytes
+        self.max_chunks = max_chunks
+
+    def execute(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Plan; in the task's own process."""
+        from airflow_allma.operators.services import build_services
+        from airflow_allma.storage import Pointer
+
+        settings = AllmaSettings.load().changed(
+            aws_conn_id=self.aws_conn_id, chunk_bytes=self.chunk_bytes, max_chunks=self.max_chunks
+        )
+        ti = context["ti"]
+        try:
+            pointer = Pointer(self.bucket, self.key, self.version_id or None, self.region)
+            services = build_services(settings, LOG)
+            chunks = plan_chunks_of(pointer, services, settings, (ti.dag_id, ti.run_id, ti.task_id))
+        except AllmaError as error:
+            raise AirflowFailException(str(error)) from error
+        return [chunk.as_dict() for chunk in chunks]
+
+
+class ForkChunksOperator(FlowTask):
+    """Plans the chunks of a fork whose items are many, or lie in an object; returns ``[]`` for other forks.
+
+    Under ``allma_plan`` it tells the chunks' tasks and the aggregate what was planned:
+    ``{"chunks": n, "token": ..., "concurrency": branch runs in flight in one chunk}``.
+
+    Args:
+        items: full id of the fork's ``items`` task.
+        chunks_at_a_time: most chunks that run at a time; None: no limit of the fork's own.
+        kwargs: as for ``FlowTask``; ``step`` is the fork.
+    """
+
+    def __init__(self, *, items: str, chunks_at_a_time: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.items = items
+        self.chunks_at_a_time = chunks_at_a_time
+
+    def execute(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Plan; in the task's own process."""
+        from airflow_allma.engine.errors import step_error_from
+
+        run = TaskRun(self.flow, context)
+        decided = pull(run.ti, self.items, Key.PLAN)
+        if decided is None:
+            raise AirflowSkipException(f"{self.items} decided nothing.")
+        if decided["mode"] != "chunks":
+            self.log.info("The items have map indexes of their own: there is nothing to plan")
+            return []
+        try:
+            chunks = self._plan(run, decided)
+        except AllmaError as error:
+            self.fail(run, step_error_from(error).as_dict())
+        push(
+            run.ti,
+            Key.PLAN,
+            {
+                "chunks": [chunk.as_dict() for chunk in chunks],
+                "token": self._token(run, chunks),
+                "concurrency": self._concurrency(run, len(chunks)),
+            },
+        )
+        self.log.info("%d chunks", len(chunks))
+        return [chunk.as_dict() for chunk in chunks]
+
+    def _plan(self, run: TaskRun, decided: Mapping[str, Any]) -> list[ChunkSpec]:
+        from airflow_allma.storage import Pointer
+
+        where = (run.info.flow_id, run.info.flow_execution_id, self.step)
+        inner = decided.get("pointer")
+        if inner is not None:
+            pointer = Pointer.parse(inner)
+            if pointer is None:
+                raise StorageError(f"The fork's items are at {inner}, which names no object.")
+            return plan_chunks_of(pointer, run.services, run.settings, where)
+        settings = run.settings
+        if settings.offload_location and decided["bytes"] > settings.max_in_memory_bytes:
+            pointer = self._spilled(run, where)
+            return plan_chunks_of(pointer, run.services, settings, where)
+        by_items = -(-decided["count"] // max(1, settings.max_in_memory_items))
+        by_bytes = -(-decided["bytes"] // settings.chunk_bytes)
+        return list_chunks(decided["count"], min(settings.max_chunks, max(by_items, by_bytes)))
+
+    def _spilled(self, run: TaskRun, where: tuple[str, str, str]) -> Pointer:
+        """The fork's list as a JSON Lines object."""
+        location, store = run.services.settings.offload_location, run.services.store
+        if location is None or store is None:
+            raise StorageError("There is no offload location.")
+        pointer = location.pointer(*where, "items", ending=".jsonl")
+        with store.open_writer(pointer, content_type="application/x-ndjson") as writer:
+            for item in run.fork_values(self.items, self.step):
+                writer.write(msgspec.json.encode(item) + b"\n")
+        return pointer
+
+    def _token(self, run: TaskRun, chunks: list[ChunkSpec]) -> str:
+        # Results of an earlier try count again only if they were made from the same data.
+        digest = hashlib.sha256(msgspec.json.encode([chunk.as_dict() for chunk in chunks]))
+        digest.update(msgspec.json.encode(run.saved_state(self.items)))
+        return digest.hexdigest()[:16]
+
+    def _concurrency(self, run: TaskRun, chunks: int) -> int:
+        limit = run.handle.fork(self.step).max_concurrency
+        if limit is None:
+            return run.settings.chunk_concurrency
+        return max(1, limit // max(1, min(chunks, self.chunks_at_a_time or chunks)))
+
+
+def plan_chunks_of(
+    pointer: Pointer, services: Services, settings: AllmaSettings, where: tuple[str, ...]
+) -> list[ChunkSpec]:
+    """Plan the chunks of an object.
+
+    Args:
+        pointer: the object.
+        services: its store.
+        settings: how large and how many.
+        where: identifiers below the offload location for lines that have to be made of something else.
+
+    Raises:
+        StorageError: it cannot be read, or needs an offload location.
+    """
+    from airflow_allma.storage.manifest import plan_manifest
+
+    store = services.store
+    if store is None:
+        raise StorageError(f"There is no store to read {pointer} from.")
+    location = services.settings.offload_location
+    plan = plan_manifest(
+        store,
+        pointer,
+        chunk_bytes=settings.chunk_bytes,
+        max_chunks=settings.max_chunks,
+        spool_to=location.pointer(*where, "lines", ending=".jsonl") if location else None,
+    )
+    return manifest_chunks(plan, store)

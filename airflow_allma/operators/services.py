@@ -1,0 +1,121 @@
+"""The engine's services, made from Airflow: connections, settings, the task's log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.operators.settings import SECTION, AllmaSettings
+
+if TYPE_CHECKING:
+    from airflow_allma.engine import Services
+    from airflow_allma.storage import ObjectStore
+    from airflow_allma.storage.keys import OffloadLocation
+
+__all__ = ["AirflowAws", "build_services", "open_store"]
+
+
+class AirflowAws:
+    """boto3 clients with the credentials, region and endpoint of an Airflow connection.
+
+    Args:
+        conn_id: the connection; "" for the credentials of the process's own environment.
+
+    Runs in the task's process. Safe to share between threads; one client a service and region.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str | None], Any] = {}
+
+    @property
+    def connection(self) -> str:
+        """What errors call it."""
+        if not self._conn_id:
+            return "the worker's own AWS credentials"
+        return f"Airflow connection {self._conn_id!r}"
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """A client of an AWS service.
+
+        Raises:
+            StorageConfigurationError: the connection does not exist, or makes no client.
+        """
+        with self._lock:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._make(service, region)
+            return self._clients[service, region]
+
+    def _make(self, service: str, region: str | None) -> Any:
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+        self._require_connection()
+        hook = AwsBaseHook(aws_conn_id=self._conn_id or None, client_type=service, region_name=region)
+        try:
+            return hook.get_conn()
+        except Exception as error:
+            raise StorageConfigurationError(
+                f"{self.connection} makes no client for {service}: {error}. "
+                f"Check the connection that [{SECTION}] aws_conn_id (or airflow.awsConnId of the flow) names."
+            ) from error
+
+    def _require_connection(self) -> None:
+        # The hook itself only warns, and then uses whatever credentials the machine has.
+        if not self._conn_id:
+            return
+        from airflow.sdk import BaseHook
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
+        try:
+            BaseHook.get_connection(self._conn_id)
+        except AirflowNotFoundException as error:
+            raise StorageConfigurationError(
+                f"There is no {self.connection}. Add it, or name another one in [{SECTION}] aws_conn_id or in "
+                "airflow.awsConnId of the flow; empty means the worker's own AWS credentials."
+            ) from error
+
+
+def offload_location(settings: AllmaSettings) -> OffloadLocation | None:
+    """Where large values go; None when nothing is configured.
+
+    Raises:
+        StorageConfigurationError: the setting is no location.
+    """
+    if not settings.offload_location:
+        return None
+    from airflow_allma.storage.keys import OffloadLocation
+
+    return OffloadLocation.parse(settings.offload_location)
+
+
+def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
+    """S3 through the connection and, when the offload location is a folder, that folder."""
+    from airflow_allma.storage import LocalStore
+    from airflow_allma.storage.routed import RoutedStore
+    from airflow_allma.storage.s3 import S3Store
+
+    location = settings.offload_location
+    files = LocalStore(location.removeprefix("file://")) if location.startswith("file://") else None
+    return RoutedStore(S3Store(aws), files)
+
+
+def build_services(settings: AllmaSettings, log: logging.Logger, recorder: Any = None) -> Services:
+    """What steps of this task may use."""
+    from airflow_allma.engine import EngineSettings, Services
+
+    aws = AirflowAws(settings.aws_conn_id)
+    return Services(
+        store=open_store(settings, aws),
+        aws=aws,
+        settings=EngineSettings(
+            offload_location=offload_location(settings),
+            output_offload_bytes=settings.output_offload_bytes,
+            result_offload_bytes=settings.max_in_memory_bytes,
+            branch_concurrency=settings.chunk_concurrency,
+        ),
+        recorder=recorder,
+        log=log,
+    )

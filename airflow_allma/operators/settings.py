@@ -1,0 +1,118 @@
+"""The settings of the ``[allma]`` section: one table, from which Airflow's own listing is made too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from airflow_allma.flow import AirflowOptions
+
+__all__ = ["OPTIONS", "SECTION", "AllmaSettings", "Option"]
+
+SECTION: Final = "allma"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting of ``[allma]``.
+
+    Attributes:
+        description: what it means, with its unit.
+        default: its value when nobody sets it; "" for none.
+        kind: its type in Airflow's listing.
+        example: a value to copy.
+    """
+
+    description: str
+    default: str
+    kind: str = "integer"
+    example: str | None = None
+
+
+OPTIONS: Final[dict[str, Option]] = {
+    "max_in_memory_items": Option(
+        "Forks over longer lists run in chunks instead of as one mapped task instance an item. "
+        "``[core] max_map_length`` bounds it too.",
+        "300",
+    ),
+    "max_in_memory_bytes": Option("Forks over lists with more bytes of JSON run in chunks.", "1048576"),
+    "chunk_bytes": Option("Bytes of a manifest that one chunk aims at.", "1048576"),
+    "max_chunks": Option("Most chunks, that is map indexes, of one fork; chunks grow instead.", "200"),
+    "chunk_concurrency": Option(
+        "Branch runs in flight in one chunk when the fork sets no maxConcurrency.", "64"
+    ),
+    "max_inline_bytes": Option(
+        "Bytes of JSON that the results of one chunk, or of a fork, may have when no offload_location is set.",
+        "16777216",
+    ),
+    "context_offload_bytes": Option(
+        "A run's data with more bytes of JSON travels between tasks through the offload location.", "102400"
+    ),
+    "output_offload_bytes": Option(
+        "A step output with more bytes of JSON is kept in the offload location.", "10240"
+    ),
+    "log_bytes": Option("Bytes of an input or output that are shown in a task's log.", "4096"),
+    "offload_location": Option(
+        "Where large values, spilled lists and results of chunks are kept. Empty: everything stays in XComs.",
+        "",
+        "string",
+        "s3://my-bucket/allma",
+    ),
+    "aws_conn_id": Option(
+        "The Airflow connection for all AWS access; region and endpoint come from it. "
+        "Empty: the credentials of the worker's own environment.",
+        "aws_default",
+        "string",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AllmaSettings:
+    """The settings of one flow: ``[allma]``, with what the flow's ``airflow`` object says on top.
+
+    Attributes are named as the options; see ``OPTIONS`` for their meaning.
+    """
+
+    max_in_memory_items: int
+    max_in_memory_bytes: int
+    chunk_bytes: int
+    max_chunks: int
+    chunk_concurrency: int
+    max_inline_bytes: int
+    context_offload_bytes: int
+    output_offload_bytes: int
+    log_bytes: int
+    offload_location: str
+    aws_conn_id: str
+
+    @classmethod
+    def load(cls, own: AirflowOptions | None = None) -> AllmaSettings:
+        """Read Airflow's configuration; runs where tasks run.
+
+        Args:
+            own: what the flow itself says.
+
+        Raises:
+            AirflowConfigException: a number is not a number; the message names the option.
+        """
+        from airflow.sdk.configuration import conf
+
+        values: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls)):
+            option = OPTIONS[name]
+            said = getattr(own, name, None)
+            if said is not None:
+                values[name] = said
+            elif option.kind == "integer":
+                values[name] = conf.getint(SECTION, name, fallback=int(option.default))
+            else:
+                values[name] = conf.get(SECTION, name, fallback=option.default) or ""
+        longest = conf.getint("core", "max_map_length", fallback=1024)
+        values["max_in_memory_items"] = min(values["max_in_memory_items"], longest)
+        values["max_chunks"] = max(1, min(values["max_chunks"], longest))
+        return cls(**values)
+
+    def changed(self, **values: Any) -> AllmaSettings:
+        """The same, but for those values that are not None."""
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
