@@ -140,7 +140,7 @@ def _templated(template: Template) -> Render:
         try:
             path = compile_path(text)
         except ExpressionSyntaxError as error:
-            # Data made it look like a path ("$.50 a piece"): it is a text then.
+            # Data made it look like a path ("$.50 (each)"): it is a text then.
             logger.debug("the text of %s is no path: %s", template.text, error.reason)
             return text
         return copy_value(find_or_keep(path, context, load, text))

@@ -138,9 +138,16 @@ def _with(parts: BlockParts) -> Write:
         value = source(frame)
         if _is_empty(value):
             return inverse(frame)
-        return program(Frame(value, frame, frame.loop, (value, NOTHING, frame.names), frame.rendering))
+        return program(_inside(frame, value))
 
     return write
+
+
+def _inside(frame: Frame, value: Any) -> Frame:
+    """The frame of a block over ``value``: one level below, unless the value is what ``this`` was before."""
+    names = (value, NOTHING, frame.names)
+    parent = frame.parent if value is frame.this and isinstance(value, Mapping | list) else frame
+    return Frame(value, parent, frame.loop, names, frame.rendering)
 
 
 def _with_json_path(parts: BlockParts) -> Write:
@@ -183,10 +190,10 @@ def section(parts: BlockParts) -> Write:
             return turns(frame, value, None)
         if value is False or value is None or value is NOTHING or value == []:
             return inverse(frame)
-        names = (value, NOTHING, frame.names)
         if value is True:
+            names = (value, NOTHING, frame.names)
             return program(Frame(frame.this, frame.parent, frame.loop, names, frame.rendering))
-        return program(Frame(value, frame, frame.loop, names, frame.rendering))
+        return program(_inside(frame, value))
 
     return write
 

@@ -158,9 +158,7 @@ class _Compiler:
         name = call.callee.text
         if name in HELPERS:
             return self.error(
-                f"{name!r} gives a value and is no block; write {HELPERS[name].usage}, "
-                f"or put it into one: {{{{#if ({call.text})}}}}",
-                call.position,
+                f"{name!r} gives a value and opens no block; write {HELPERS[name].usage}", call.position
             )
         return self.error_as_unknown(call, list(BLOCKS))
 
@@ -206,11 +204,12 @@ class _Compiler:
 
     def error_for_count(self, call: Call, helper: Helper) -> ExpressionSyntaxError:
         wanted = f"{helper.least}" if helper.least == helper.most else f"{helper.least} to {helper.most}"
+        plural = "" if helper.most == 1 else "s"
         hint = ""
         if not call.arguments and not call.in_parentheses:
             hint = f"; the value named {helper.name!r} is {{{{this.{helper.name}}}}}"
         return self.error(
-            f"{helper.name} takes {wanted} arguments, not {len(call.arguments)}: {helper.usage}{hint}",
+            f"{helper.name} takes {wanted} argument{plural}, not {len(call.arguments)}: {helper.usage}{hint}",
             call.position,
         )
 

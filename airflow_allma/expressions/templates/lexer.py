@@ -116,6 +116,8 @@ _OPENING: Final = re.compile(
     r")"
 )
 _ENDS_NAME: Final = r"(?=[=~}\s/.)\]|]|\Z)"
+_NAME_CHARACTERS: Final = r"""[^\s!"#%-,./;->@\[-\^`{-~]++"""
+_NAME: Final = re.compile(_NAME_CHARACTERS)
 _ENDS_LITERAL: Final = r"(?=[~}\s)\]]|\Z)"
 _INSIDE: Final = re.compile(
     r"(?P<SPACE>\s+)"
@@ -135,8 +137,7 @@ _INSIDE: Final = re.compile(
     rf"|(?P<NUMBER>-?[0-9]+(?:\.[0-9]+)?{_ENDS_LITERAL})"
     r"|(?P<OPEN_PARAMETERS>as\s+\|)"
     r"|(?P<CLOSE_PARAMETERS>\|)"
-    r"""|(?P<NAME>[^\s!"#%-,./;->@\[-\^`{-~]++"""
-    rf"{_ENDS_NAME})"
+    rf"|(?P<NAME>{_NAME_CHARACTERS}{_ENDS_NAME})"
     r"|(?P<BRACKETS>\[(?:\\\]|[^\]])*+\])"
 )
 _COMMENT_END: Final = re.compile(r"\}\}")
@@ -288,15 +289,24 @@ class _Lexer:
 
     def _error_inside(self, opened: int) -> ExpressionSyntaxError:
         character = self.text[self.position]
+        if name := _NAME.match(self.text, self.position):
+            # The name itself is fine: it is the character after it that is wrong.
+            if self.text[name.end()] == "[":
+                return self._error(f"an index stands behind a dot: {name[0]}.[0]", name.end())
+            return self._error_at(name.end())
         if character in "\"'":
             return self._error(f"the text that opens here is not closed; add {character}")
         if character == "[":
             return self._error("the bracket that opens here is not closed; add ]")
         if character == "{":
             return self._error("the braces before this are not closed; add }}", opened)
+        return self._error_at(self.position)
+
+    def _error_at(self, position: int) -> ExpressionSyntaxError:
         return self._error(
-            f"{character!r} means nothing between braces; "
-            "write a name with such characters in brackets: {{[a name]}}"
+            f"{self.text[position]!r} means nothing here; "
+            "write a name with such characters in brackets: {{[a name]}}",
+            position,
         )
 
     def _error(self, reason: str, position: int | None = None) -> ExpressionSyntaxError:

@@ -213,6 +213,8 @@ class _Parser:
         arguments: list[Expression] = []
         named: list[tuple[str, Expression]] = []
         while self.peek().kind in _STARTS_ARGUMENT:
+            if self.peek().kind in _UP_OR_HERE and self.peek().start == self.tokens[self.index - 1].end:
+                raise self.error("a name is missing after this dot; put a name with dots in brackets: [a.b]")
             if self.peek().kind is Kind.NAME and self.tokens[self.index + 1].kind is Kind.EQUALS:
                 name = self.take().value
                 self.take()

@@ -52,7 +52,7 @@ class Rendering:
         self.left -= work
         if self.left < 0:
             raise ExpressionEvaluationError(
-                f"{part} makes the text longer than {MAX_WORK:,} characters; "
+                f"{part} takes the loops of this template beyond {MAX_WORK:,} turns and characters; "
                 "loop over a slice of the list, or make the text in several steps"
             )
 
