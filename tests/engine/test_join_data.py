@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_allma.engine.modules import run_module
+from airflow_allma.engine.modules.csv_text import read_csv, write_csv
+from airflow_allma.exceptions import PermanentStepError
+
+STAFF = [{"id": 1, "name": "A"}, {"id": 2, "name": "B"}]
+PHONES = [{"id": "2", "phone": "22"}, {"id": 3, "phone": "33"}]
+
+
+def join(left, right, **more):
+    inputs = {
+        "left_source": left,
+        "right_source": right,
+        "left_format": "csv" if isinstance(left, str) else "json",
+        "right_format": "csv" if isinstance(right, str) else "json",
+        "output_format": "json",
+        "join_type": "inner",
+    }
+    if "key_mappings" not in more:
+        inputs["join_keys"] = ["id"]
+    return run_module("system/join-data", {**inputs, **more})
+
+
+@pytest.mark.parametrize(
+    ("join_type", "rows"),
+    [
+        ("inner", [{"id": 2, "name": "B", "phone": "22"}]),
+        ("left", [{"id": 1, "name": "A", "phone": None}, {"id": 2, "name": "B", "phone": "22"}]),
+        ("right", [{"id": 2, "name": "B", "phone": "22"}, {"id": 3, "name": None, "phone": "33"}]),
+        (
+            "outer",
+            [
+                {"id": 1, "name": "A", "phone": None},
+                {"id": 2, "name": "B", "phone": "22"},
+                {"id": 3, "name": None, "phone": "33"},
+            ],
+        ),
+    ],
+)
+def test_each_join_type_keeps_its_rows_once(join_type, rows):
+    assert join(STAFF, PHONES, join_type=join_type) == {"result": rows, "rowCount": len(rows)}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "join_type", "rows"),
+    [
+        (STAFF, [], "left", STAFF),
+        (STAFF, [], "outer", STAFF),
+        (STAFF, [], "inner", []),
+        (STAFF, [], "right", []),
+        ([], PHONES, "right", PHONES),
+        ([], PHONES, "outer", PHONES),
+        ([], PHONES, "left", []),
+        ("id,name", PHONES, "right", PHONES),
+        ([], [], "outer", []),
+    ],
+)
+def test_an_empty_side_loses_no_row_of_the_other(left, right, join_type, rows):
+    assert join(left, right, join_type=join_type)["result"] == rows
+
+
+def test_a_column_of_both_sides_is_told_apart():
+    left, right = [{"id": 1, "x": "l"}], [{"id": 1, "x": "r"}]
+    assert join(left, right)["result"] == [{"id": 1, "x_left": "l", "x_right": "r"}]
+    assert join(left, [{"id": 1, "x": "r", "y": 0}], right_select_columns=["y"])["result"] == [
+        {"id": 1, "x_left": "l", "y": 0}
+    ]
+
+
+def test_a_right_column_never_overwrites_a_left_key():
+    rows = join(
+        [{"id": 1, "a": "l"}],
+        [{"uid": 1, "id": 77}],
+        key_mappings=[{"left": "id", "right": "uid"}],
+    )["result"]
+    assert rows == [{"id": 1, "a": "l", "id_right": 77}]
+
+
+def test_key_parts_are_not_glued_together():
+    left = [{"a": "x | y", "b": "z"}]
+    right = [{"a": "x", "b": "y | z", "c": 1}]
+    assert join(left, right, key_mappings=[{"left": n, "right": n} for n in "ab"])["rowCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [(1, "1"), (1.0, 1), (True, "true"), (None, ""), ({"k": 1}, {"k": 1})]
+)
+def test_keys_are_compared_as_text(left, right):
+    assert join([{"id": left}], [{"id": right, "v": 1}])["rowCount"] == 1
+
+
+def test_objects_with_other_content_are_other_keys():
+    assert join([{"id": {"k": 1}}], [{"id": {"k": 2}}])["rowCount"] == 0
+
+
+@pytest.mark.parametrize("selected", [None, []])
+def test_no_selection_means_all_right_columns(selected):
+    assert join(STAFF, PHONES, right_select_columns=selected)["result"][0]["phone"] == "22"
+
+
+def test_selected_columns_come_in_their_order_also_where_the_first_row_lacks_them():
+    right = [{"id": 1, "b": 1}, {"id": 2, "a": 2, "b": 3}]
+    joined = join(STAFF, right, right_select_columns=["a", "b", "id"], output_format="csv")
+    assert joined["result"] == "id,name,a,b\n1,A,,1\n2,B,2,3"
+
+
+def test_lines_of_another_width_are_left_out_and_logged(caplog):
+    joined = join("id,name\n1,A\n\n2\n3,C,c\r\n2,B\n", PHONES)
+    assert joined["result"] == [{"id": "2", "name": "B", "phone": "22"}]
+    assert "2 lines of left_source" in caplog.text
+
+
+def test_json_output_of_values_keeps_types_and_csv_output_writes_them_as_json_does():
+    right = [{"id": 1, "f": 3.0, "t": True, "o": {"k": [1]}, "n": None, "q": 'a"b,c\nd'}]
+    joined = join([{"id": 1}], right, output_format="csv")
+    assert joined["result"] == 'id,f,t,o,n,q\n1,3,true,"{""k"":[1]}",,"a""b,c\nd"'
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"join_keys": ["nope"]}, "left side has no column 'nope'; its first row has 'id', 'name'"),
+        ({"join_keys": []}, r"\$\.join_keys"),
+        ({"join_keys": None}, "either join_keys or key_mappings"),
+        (
+            {"key_mappings": [{"left": "id", "right": "id"}], "join_keys": ["id"]},
+            "either join_keys or key_mappings",
+        ),
+        ({"key_mappings": [{"left": "", "right": "id"}], "join_keys": None}, r"\$\.key_mappings\[0\]\.left"),
+        ({"left_source": "text"}, "left_source must be a list of objects"),
+        ({"right_format": "csv"}, "right_source must be text"),
+        ({"left_source": [{"id": 1}, 5]}, r"\$\.left_source\[1\] is no object"),
+        ({"join_type": "cross"}, r"\$\.join_type"),
+        ({"right_source": [{"id": 1, "name": 2, "name_left": 3}]}, "would be called 'name_left'"),
+    ],
+)
+def test_what_cannot_be_joined_is_refused_with_its_place(changes, message):
+    with pytest.raises(PermanentStepError, match=message):
+        join(STAFF, PHONES, **{"join_keys": ["id"], **changes})
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=6)
+
+
+@given(
+    st.lists(st.text("abcxyz", min_size=1, max_size=3), min_size=1, max_size=4, unique=True),
+    st.data(),
+)
+def test_written_text_is_read_back(columns, data):
+    # A lone empty cell is a blank line; it and white space at the ends of the text are not kept.
+    row = st.lists(CELLS.map(lambda cell: f"<{cell}>"), min_size=len(columns), max_size=len(columns))
+    rows = [
+        dict(zip(columns, cells, strict=True)) for cells in data.draw(st.lists(row, min_size=1, max_size=5))
+    ]
+    text = write_csv(columns, rows)
+    assert read_csv(text) == (rows, 0)
+    assert list(csv.DictReader(io.StringIO(text, newline=""))) == rows
+
+
+@given(st.text('a",\n\r ', max_size=60))
+def test_any_text_is_read_somehow(text):
+    rows, dropped = read_csv(text)
+    assert dropped >= 0
+    assert all(isinstance(value, str) for row in rows for value in row.values())
+
+
+IDS = st.sampled_from([1, "1", 2, None, "", "b"])
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"id": IDS, "l": st.integers(0, 9)}), max_size=6),
+    st.lists(st.fixed_dictionaries({"id": IDS, "r": st.integers(0, 9)}), max_size=6),
+)
+def test_joins_agree_with_comparing_every_pair(left, right):
+    def key(row):
+        return "" if row["id"] is None else str(row["id"])
+
+    pairs = [(a["l"], b["r"]) for a in left for b in right if key(a) == key(b)]
+    only_left = [(a["l"], None) for a in left if all(key(a) != key(b) for b in right)]
+    only_right = [(None, b["r"]) for b in right if all(key(a) != key(b) for a in left)]
+    wanted = {
+        "inner": pairs,
+        "left": pairs + only_left,
+        "right": pairs + only_right,
+        "outer": pairs + only_left + only_right,
+    }
+    for join_type, expected in wanted.items():
+        joined = join(left, right, join_type=join_type)
+        found = [(row.get("l"), row.get("r")) for row in joined["result"]]
+        assert sorted(found, key=repr) == sorted(expected, key=repr)
+        assert joined["rowCount"] == len(expected)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_allma.engine.modules import MODULES, ModuleContext, module_problem, run_module
+from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.flow import StepType
+
+
+def test_every_module_runs_where_its_documentation_puts_it():
+    for identifier, module in MODULES.items():
+        assert module.identifier == identifier
+        for step_type in module.step_types:
+            assert module_problem(step_type, identifier) is None
+
+
+def test_only_composing_takes_its_input_unchecked():
+    assert [m.identifier for m in MODULES.values() if m.input_model is None] == [
+        "system/compose-object-from-input"
+    ]
+
+
+def test_modules_that_reach_outside_are_marked_as_blocking():
+    assert {m.identifier for m in MODULES.values() if m.blocking} == {
+        "system/ddb-query-to-s3-manifest",
+        "system/dynamodb-data-loader",
+        "system/s3-data-loader",
+        "system/s3-list-files",
+        "system/s3-data-saver",
+    }
+
+
+@pytest.mark.parametrize(
+    ("step_type", "identifier", "said"),
+    [
+        ("DATA_SAVE", "system/flatten-array", "set stepType to DATA_TRANSFORMATION"),
+        ("DATA_LOAD", "system/join-data", "set stepType to DATA_TRANSFORMATION"),
+        ("DATA_TRANSFORMATION", "system/s3-data-saver", "set stepType to DATA_SAVE"),
+        ("DATA_SAVE", "system/s3-list-files", "set stepType to DATA_LOAD"),
+        ("DATA_LOAD", "system/sqs-receive-messages", "not supported yet"),
+        ("DATA_SAVE", "system/dynamodb-update-item", "not supported yet"),
+        ("DATA_LOAD", "system/api-call", "set stepType to API_CALL"),
+        ("DATA_TRANSFORMATION", "system/flaten-array", "did you mean 'system/flatten-array'?"),
+        ("DATA_TRANSFORMATION", "acme/risk-score", "not supported yet"),
+        ("DATA_TRANSFORMATION", "system/zzz", "known modules: system/array-aggregator"),
+        ("DATA_LOAD", "", "moduleIdentifier is missing"),
+    ],
+)
+def test_a_module_that_cannot_run_there_says_what_to_do(step_type, identifier, said):
+    assert said in module_problem(step_type, identifier)
+
+
+def test_step_types_can_be_given_as_members_of_the_enum():
+    assert module_problem(StepType.DATA_LOAD, "system/s3-list-files") is None
+
+
+def test_running_an_unknown_module_is_a_step_error():
+    with pytest.raises(PermanentStepError, match="did you mean 'system/s3-list-files'"):
+        run_module("system/s3-list-file", {})
+
+
+def test_all_fields_that_are_wrong_are_named_at_once_and_values_are_not():
+    with pytest.raises(PermanentStepError) as caught:
+        run_module(
+            "system/ddb-query-to-s3-manifest",
+            {
+                "query": {"tableName": "", "expressionAttributeValues": {":a": 1}},
+                "destination": "hunter2",
+                "enableItemOffloading": "true",
+            },
+            ModuleContext(),
+        )
+    message = caught.value.message
+    assert "system/ddb-query-to-s3-manifest" in message
+    for path in (
+        "$.query.tableName",
+        "$.query.keyConditionExpression",
+        "$.destination",
+        "$.enableItemOffloading",
+    ):
+        assert path in message
+    assert "a JSONPath alone keeps the type" in message
+    assert "hunter2" not in str(caught.value.as_dict())
+    assert [problem["path"] for problem in caught.value.details["problems"]][:2] == [
+        "$.query.tableName",
+        "$.query.keyConditionExpression",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("identifier", "inputs", "said"),
+    [
+        ("system/s3-list-files", {"bucket": "b"}, "there is no store"),
+        ("system/dynamodb-data-loader", {"operation": "SCAN", "tableName": "t"}, "no AWS credentials"),
+    ],
+)
+def test_what_a_module_needs_from_outside_is_asked_for(identifier, inputs, said):
+    with pytest.raises(PermanentStepError, match=said):
+        run_module(identifier, inputs)
