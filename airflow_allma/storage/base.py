@@ -15,7 +15,7 @@ Each message names bucket and key, and the connection or folder in use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -123,7 +123,7 @@ class ObjectStore(Protocol):
         *,
         if_match: str | None = None,
         block_bytes: int = BLOCK_BYTES,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Read the same bytes block by block; blocks are not empty, and all but the last may be of any size.
 
         All blocks come from one and the same content: an object that is replaced meanwhile either goes on

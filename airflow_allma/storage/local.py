@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +82,7 @@ class LocalStore:
         *,
         if_match: str | None = None,
         block_bytes: int = BLOCK_BYTES,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Read a range of a file block by block."""
         with self._open(pointer) as file:
             self._check_etag(pointer, file, if_match)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -49,7 +49,7 @@ class MemoryStore:
         *,
         if_match: str | None = None,
         block_bytes: int = BLOCK_BYTES,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Read a range block by block."""
         data = self._find(pointer, if_match)[0]
         stop = len(data) if end is None else min(end, len(data))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["read_ahead"]
 
 
-def read_ahead(blocks: Generator[bytes, None, None]) -> Iterator[bytes]:
+def read_ahead(blocks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
     """The same blocks, with one more always on its way.
 
     At most two blocks are held. Errors come where the block would have come. Closing this iterator waits for

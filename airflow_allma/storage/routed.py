@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo, ObjectStore, ObjectWriter
@@ -47,7 +47,7 @@ class RoutedStore:
         *,
         if_match: str | None = None,
         block_bytes: int = BLOCK_BYTES,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Stream from the pointer's store."""
         store = self._store(pointer.bucket)
         return store.stream(pointer, start, end, if_match=if_match, block_bytes=block_bytes)

@@ -84,7 +84,7 @@ class S3Store:
         *,
         if_match: str | None = None,
         block_bytes: int = BLOCK_BYTES,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """GET a range block by block; the next block is fetched while the last one is worked on."""
         blocks = self._blocks(pointer, start, end, if_match, block_bytes=block_bytes)
         if end is not None and end - start <= block_bytes:

@@ -1,4 +1,4 @@
-"""An HTTP server before another one, which breaks answers on purpose: what a store's network does on bad days."""
+"""An HTTP server before another one, which breaks answers on purpose."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def faulty_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[str, list[Call]]]:
             else:
                 self._forward(body, cut=fault is Fault.SHORT_BODY)
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
 
         def _reset(self) -> None:
             # Linger 0: closing sends RST instead of FIN.

@@ -45,6 +45,6 @@ class EndpointClients:
             region_name=region or REGION,
             endpoint_url=self.endpoint,
             aws_access_key_id="testing",
-            aws_secret_access_key="testing",  # noqa: S106
+            aws_secret_access_key="testing",
             config=self._config,
         )

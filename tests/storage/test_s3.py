@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from airflow_allma.exceptions import (
+    AllmaError,
+    ObjectAccessDeniedError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    StorageConfigurationError,
+    StorageError,
+    StorageUnavailableError,
+)
+from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.retry import Backoff
+from airflow_allma.storage.s3 import S3Store
+from airflow_allma.storage.s3_errors import translated
+from tests.support.faulty_proxy import Call, Fault, Plan, faulty_proxy
+from tests.support.moto import EndpointClients
+
+DATA = random.Random(7).randbytes(3_000_000)
+
+
+@contextmanager
+def broken(endpoint: str, plan: Plan, **backoff: Any) -> Iterator[tuple[S3Store, list[Call], list[float]]]:
+    pauses: list[float] = []
+    with faulty_proxy(endpoint, plan) as (url, calls):
+        store = S3Store(EndpointClients(url), backoff=Backoff(sleep=pauses.append, **backoff))
+        yield store, calls, pauses
+
+
+@pytest.fixture
+def bucket(make_bucket: Callable[[], str]) -> str:
+    return make_bucket()
+
+
+@pytest.fixture
+def good(moto_endpoint: str) -> S3Store:
+    return S3Store(EndpointClients(moto_endpoint))
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET, Fault.SHORT_BODY])
+def test_a_call_that_breaks_is_tried_again(moto_endpoint: str, good: S3Store, bucket: str, fault: Fault):
+    etag = good.write(Pointer(bucket, "k"), DATA).etag
+    with broken(moto_endpoint, lambda call: fault if call.number % 3 < 2 else None) as (store, calls, pauses):
+        assert store.head(Pointer(bucket, "k")).etag == etag
+        assert store.read(Pointer(bucket, "k"), 100, 2_000_000, if_match=etag) == DATA[100:2_000_000]
+        store.write(Pointer(bucket, "new"), b"new")
+        assert [info.size for info in store.list(bucket)] == [len(DATA), 3]
+        if fault is not Fault.SHORT_BODY:  # HEAD and PUT have no body that could be short
+            assert len(calls) == 12
+            assert len(pauses) == 8
+    assert good.read(Pointer(bucket, "new")) == b"new"
+
+
+def test_a_stream_goes_on_where_it_was_cut(moto_endpoint: str, good: S3Store, bucket: str):
+    good.write(Pointer(bucket, "k"), DATA)
+    cut = {0: Fault.SHORT_BODY, 1: Fault.SHORT_BODY, 2: Fault.RESET, 3: Fault.SLOW_DOWN}
+    with broken(moto_endpoint, lambda call: cut.get(call.number)) as (store, calls, _):
+        assert b"".join(store.stream(Pointer(bucket, "k"), block_bytes=10_000)) == DATA
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_lost_or_doubled_when_calls_break_at_random(
+    moto_endpoint: str, good: S3Store, bucket: str, seed: int
+):
+    chance = random.Random(seed)
+    faults = [Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET, Fault.SHORT_BODY]
+
+    def plan(call: Call) -> Fault | None:
+        # A completed upload that is not answered is asked for below.
+        return chance.choice(faults) if chance.random() < 0.3 else None
+
+    with broken(moto_endpoint, plan, attempts=20) as (store, _, _):
+        with store.open_writer(Pointer(bucket, "w")) as writer:
+            for start in range(0, len(DATA) * 6, 700_000):
+                writer.write((DATA * 6)[start : start + 700_000])
+        assert b"".join(store.stream(Pointer(bucket, "w"), block_bytes=100_000)) == DATA * 6
+
+
+def test_after_the_last_attempt_the_error_says_so_and_names_object_and_connection(
+    moto_endpoint: str, bucket: str
+):
+    with (
+        broken(moto_endpoint, lambda _: Fault.SLOW_DOWN, attempts=4) as (store, calls, pauses),
+        pytest.raises(StorageUnavailableError) as caught,
+    ):
+        store.read(Pointer(bucket, "k"))
+    message = str(caught.value)
+    assert all(part in message for part in (f"s3://{bucket}/k", "SlowDown", "'moto'", "after 4 attempts"))
+    assert (len(calls), len(pauses)) == (4, 3)
+
+
+def test_pauses_grow_are_bounded_and_jittered():
+    pauses: list[float] = []
+    low = Backoff(first_seconds=1, longest_seconds=5, sleep=pauses.append, jitter=lambda: 0.0)
+    high = Backoff(first_seconds=1, longest_seconds=5, sleep=pauses.append, jitter=lambda: 1.0)
+    for backoff in (low, high):
+        for failures in (1, 2, 3, 4, 50):
+            backoff.pause(failures)
+    assert pauses == [0.5, 1, 2, 2.5, 2.5, 1, 2, 4, 5, 5]
+
+
+def test_denied_access_is_not_tried_again_and_names_the_connection(moto_endpoint: str, bucket: str):
+    with broken(moto_endpoint, lambda _: Fault.DENIED) as (store, calls, _):
+        for attempt in (
+            lambda: store.head(Pointer(bucket, "k")),
+            lambda: store.read(Pointer(bucket, "k")),
+            lambda: store.write(Pointer(bucket, "k"), b""),
+            lambda: list(store.list(bucket)),
+        ):
+            with pytest.raises(ObjectAccessDeniedError, match="test connection 'moto'"):
+                attempt()
+    assert len(calls) == 4
+
+
+def test_a_stream_that_breaks_does_not_go_on_with_other_content(
+    moto_endpoint: str, good: S3Store, bucket: str
+):
+    old = good.write(Pointer(bucket, "k"), DATA).etag
+
+    def plan(call: Call) -> Fault | None:
+        return Fault.SHORT_BODY if call.number == 0 else None
+
+    with broken(moto_endpoint, plan) as (store, _, _):
+        stream = store.stream(Pointer(bucket, "k"), block_bytes=100_000)
+        taken = next(stream)
+        new = good.write(Pointer(bucket, "k"), DATA[::-1]).etag
+        with pytest.raises(ObjectChangedError) as caught:
+            list(stream)
+    assert DATA.startswith(taken)
+    assert old in str(caught.value)
+    assert new in str(caught.value)
+
+
+def test_an_upload_that_failed_leaves_no_parts_behind(moto_endpoint: str, good: S3Store, bucket: str):
+    def plan(call: Call) -> Fault | None:
+        return Fault.ERROR_500 if "partNumber=2" in call.path else None
+
+    def write(store: S3Store) -> None:
+        with store.open_writer(Pointer(bucket, "w")) as writer:
+            writer.write(DATA * 8)
+
+    with (
+        broken(moto_endpoint, plan, attempts=2) as (store, _, _),
+        pytest.raises(StorageUnavailableError, match="InternalError"),
+    ):
+        write(store)
+    client = EndpointClients(moto_endpoint).client("s3")
+    assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    assert list(good.list(bucket)) == []
+
+
+def test_an_upload_that_cannot_be_removed_is_noted_on_the_first_error(moto_endpoint: str, bucket: str):
+    def plan(call: Call) -> Fault | None:
+        if call.method == "DELETE":
+            return Fault.DENIED
+        return Fault.ERROR_500 if "partNumber=1" in call.path else None
+
+    with (
+        broken(moto_endpoint, plan, attempts=2) as (store, _, _),
+        pytest.raises(StorageUnavailableError) as caught,
+        store.open_writer(Pointer(bucket, "w")) as writer,
+    ):
+        writer.write(DATA * 8)
+    assert any("could not be removed" in note for note in caught.value.__notes__)
+
+
+def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, bucket: str):
+    class LosesTheAnswer:
+        """Completes the upload, and then behaves as if the connection had been lost."""
+
+        connection = "test"
+
+        def __init__(self, client: Any) -> None:
+            self.real = client
+            self.lost = False
+
+        def client(self, service: str, region: str | None = None) -> Any:
+            return self
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def complete_multipart_upload(self, **arguments: Any) -> Any:
+            answer = self.real.complete_multipart_upload(**arguments)
+            if not self.lost:
+                self.lost = True
+                raise botocore.exceptions.ConnectionClosedError(endpoint_url="http://x")
+            return answer
+
+    store = S3Store(LosesTheAnswer(good._client(Pointer(bucket, "w"))), backoff=Backoff(sleep=lambda _: None))
+    with store.open_writer(Pointer(bucket, "w")) as writer:
+        writer.write(DATA * 8)
+    assert good.read(Pointer(bucket, "w")) == DATA * 8
+    assert writer.info.size == len(DATA) * 8
+
+
+def test_a_version_is_read_as_it_was_and_pinned_by_head(moto_endpoint: str, good: S3Store, bucket: str):
+    EndpointClients(moto_endpoint).client("s3").put_bucket_versioning(
+        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    first = good.write(Pointer(bucket, "k"), b"first")
+    second = good.write(Pointer(bucket, "k"), b"second")
+    assert first.version_id
+    assert first.version_id != second.version_id
+    assert good.head(Pointer(bucket, "k")).version_id == second.version_id
+    assert good.read(first.pointer, if_match=first.etag) == b"first"
+    with good.open_writer(Pointer(bucket, "copy")) as writer:
+        writer.append_object(first.pointer)
+    assert good.read(Pointer(bucket, "copy")) == b"first"
+    good.delete(Pointer(bucket, "k"))
+    assert good.read(first.pointer) == b"first"
+    with pytest.raises(ObjectNotFoundError):
+        good.read(Pointer(bucket, "k"))
+
+
+def test_a_region_is_asked_for_once(moto_endpoint: str, bucket: str):
+    clients = EndpointClients(moto_endpoint)
+    store = S3Store(clients)
+    for region in (None, "us-west-2", None, "us-west-2"):
+        store.write(Pointer(bucket, "k", region=region), b"1")
+        assert store.read(Pointer(bucket, "k", region=region)) == b"1"
+    assert clients.asked == [("s3", None), ("s3", "us-west-2")]
+
+
+def test_metadata_and_type_are_kept(good: S3Store, bucket: str):
+    good.write(Pointer(bucket, "k"), b"1", content_type="text/plain", metadata={"owner": "me"})
+    found = good.head(Pointer(bucket, "k"))
+    assert (found.content_type, found.metadata) == ("text/plain", {"owner": "me"})
+
+
+def test_metadata_that_s3_cannot_keep_is_refused(good: S3Store, bucket: str):
+    with pytest.raises(StorageConfigurationError, match="ParamValidationError"):
+        good.write(Pointer(bucket, "k"), b"1", metadata={"owner": "grüß"})
+
+
+def test_a_long_listing_is_read_page_by_page(moto_endpoint: str, bucket: str):
+    with broken(moto_endpoint, lambda _: None) as (store, calls, _):
+        for number in range(1005):
+            store.write(Pointer(bucket, f"k{number:05d}"), b"")
+        del calls[:]
+        assert len(list(itertools.islice(store.list(bucket), 10))) == 10
+        assert len(calls) == 1
+        assert [info.pointer.key for info in store.list(bucket)] == [
+            f"k{number:05d}" for number in range(1005)
+        ]
+        assert len(list(store.list(bucket, limit=1003))) == 1003
+        assert len(list(store.list(bucket, limit=3))) == 3
+        assert len(calls) == 1 + 2 + 2 + 1
+
+
+def test_a_missing_bucket_is_told_apart_from_a_missing_object(good: S3Store, bucket: str):
+    with pytest.raises(ObjectNotFoundError, match="the bucket does not exist"):
+        good.read(Pointer("no-such-bucket-at-all", "k"))
+    with pytest.raises(ObjectNotFoundError, match="it does not exist"):
+        good.read(Pointer(bucket, "k"))
+
+
+def test_large_sources_are_copied_inside_s3(moto_endpoint: str, good: S3Store, bucket: str):
+    good.write(Pointer(bucket, "part"), DATA * 4)
+    with broken(moto_endpoint, lambda _: None) as (store, calls, _):
+        with store.open_writer(Pointer(bucket, "all")) as writer:
+            for _ in range(3):
+                writer.append_object(Pointer(bucket, "part"))
+        assert [call for call in calls if call.method == "GET"] == []
+    assert good.read(Pointer(bucket, "all")) == DATA * 12
+
+
+class Providing:
+    connection = "Airflow connection 'aws_default'"
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        return self._make()
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("Invalid endpoint: nowhere"), KeyError("aws_default"), botocore.exceptions.NoRegionError()],
+)
+def test_a_client_that_cannot_be_made_names_the_connection(error: Exception):
+    store = S3Store(Providing(lambda: _raise(error)))
+    with pytest.raises(StorageConfigurationError, match="Airflow connection 'aws_default'"):
+        store.head(Pointer("b", "k"))
+
+
+def test_an_error_of_this_package_passes_the_provider_unchanged():
+    mine = AllmaError("mine")
+    with pytest.raises(AllmaError) as caught:
+        S3Store(Providing(lambda: _raise(mine))).head(Pointer("b", "k"))
+    assert caught.value is mine
+
+
+def test_missing_credentials_name_the_connection(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    store = S3Store(
+        Providing(lambda: boto3.Session().client("s3", "eu-west-1", endpoint_url="http://127.0.0.1:9"))
+    )
+    with pytest.raises(StorageConfigurationError, match=r"NoCredentialsError.*credentials") as caught:
+        store.head(Pointer("b", "k"))
+    assert "aws_default" in str(caught.value)
+
+
+def test_an_endpoint_that_nobody_serves_is_unavailable_and_names_the_connection():
+    store = S3Store(EndpointClients("http://127.0.0.1:9"), backoff=Backoff(attempts=2, sleep=lambda _: None))
+    with pytest.raises(StorageUnavailableError, match=r"'moto'.*endpoint"):
+        store.head(Pointer("b", "k"))
+
+
+def test_a_local_file_is_not_looked_for_in_s3(good: S3Store):
+    with pytest.raises(StorageConfigurationError, match="local file"):
+        good.read(Pointer.from_uri("file:///etc/passwd"))
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "versioned", "expected"),
+    [
+        ("NoSuchKey", 404, False, ObjectNotFoundError),
+        ("404", 404, False, ObjectNotFoundError),
+        ("MethodNotAllowed", 405, True, ObjectNotFoundError),
+        ("InvalidArgument", 400, True, ObjectNotFoundError),
+        ("InvalidArgument", 400, False, StorageConfigurationError),
+        ("AccessDenied", 403, False, ObjectAccessDeniedError),
+        ("InvalidAccessKeyId", 403, False, ObjectAccessDeniedError),
+        ("ExpiredToken", 400, False, ObjectAccessDeniedError),
+        ("PreconditionFailed", 412, False, ObjectChangedError),
+        ("SlowDown", 503, False, StorageUnavailableError),
+        ("RequestTimeout", 400, False, StorageUnavailableError),
+        ("", 429, False, StorageUnavailableError),
+        ("BadGateway", 502, False, StorageUnavailableError),
+        ("PermanentRedirect", 301, False, StorageConfigurationError),
+        ("AuthorizationHeaderMalformed", 400, True, StorageConfigurationError),
+    ],
+)
+def test_every_answer_of_s3_has_its_error(
+    code: str, status: int, versioned: bool, expected: type[StorageError]
+):
+    error = botocore.exceptions.ClientError(
+        {"Error": {"Code": code, "Message": "said"}, "ResponseMetadata": {"HTTPStatusCode": status}},
+        "GetObject",
+    )
+    with pytest.raises(expected) as caught, translated("s3://b/k", "connection 'x'", versioned=versioned):
+        raise error
+    assert type(caught.value) is expected
+    assert all(part in str(caught.value) for part in ("s3://b/k", "connection 'x'", "said"))
