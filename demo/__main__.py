@@ -74,6 +74,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # once: what follows is the stopping
     raise Stopped
 
 

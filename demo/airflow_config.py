@@ -132,6 +132,8 @@ def instance_settings(settings: InstanceSettings) -> Sections:
             "base_log_folder": str(settings.home / "logs"),
             "dag_processor_child_process_log_directory": str(settings.home / "logs" / "dag_processor"),
             "colored_console_log": "False",
+            # a line a request and a line a look into each folder would hide what happens
+            "namespace_levels": "http.access=WARNING airflow.dag_processing.manager=WARNING",
         },
     }
     return merged(sections, own)

@@ -92,7 +92,8 @@ def aws_client(service: str, endpoint: str) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.Session().client(
+    session: Any = boto3.Session()  # its stubs want every service named
+    return session.client(
         service,
         region_name=REGION,
         endpoint_url=endpoint,

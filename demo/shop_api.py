@@ -81,10 +81,8 @@ def application(users: int) -> web.Application:
 
 
 def _answer(found: Mapping[str, object] | None, unknown: str) -> web.Response:
-    if found is None:
-        body, status = {"error": {"code": "NOT_FOUND", "message": unknown}}, web.HTTPNotFound.status_code
-    else:
-        body, status = dict(found), web.HTTPOk.status_code
+    status = web.HTTPNotFound.status_code if found is None else web.HTTPOk.status_code
+    body = {"error": {"code": "NOT_FOUND", "message": unknown}} if found is None else found
     return web.Response(body=json.dumps(body).encode(), status=status, content_type="application/json")
 
 

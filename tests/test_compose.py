@@ -1,0 +1,117 @@
+"""docker-compose.yaml has the form that Docker and Airflow expect; nothing here starts a container."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "airflow-init"}
+SERVERS = {"postgres", "redis", "s3"}
+ONE_SHOT = {"airflow-init"}
+# sections of packages that are in the image but not needed here, and our own
+FOREIGN = {"celery": {"broker_url", "result_backend"}}
+VARIABLE = re.compile(r"\$\{(\w+)(:-([^}]*))?\}")
+
+
+@pytest.fixture(scope="module")
+def compose(repository: Path) -> dict[str, Any]:
+    return yaml.safe_load((repository / "docker-compose.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def airflow_options() -> dict[str, set[str]]:
+    from airflow_allma.operators.settings import OPTIONS
+
+    package = importlib.util.find_spec("airflow")
+    assert package is not None
+    assert package.origin is not None
+    config = Path(package.origin).with_name("config_templates") / "config.yml"
+    sections = yaml.safe_load(config.read_text())
+    known = {section: set(content["options"]) for section, content in sections.items()}
+    return known | FOREIGN | {"allma": set(OPTIONS)}
+
+
+def filled(text: str) -> str:
+    """The text with every variable's default, as Docker fills it in when nobody sets them."""
+    return VARIABLE.sub(lambda found: found[3] or "", text)
+
+
+def test_every_part_of_a_distributed_airflow_is_there(compose):
+    assert set(compose["services"]) == AIRFLOW | SERVERS
+
+
+def test_every_lasting_service_has_a_health_check(compose):
+    without = {
+        name for name, service in compose["services"].items() if "test" not in service.get("healthcheck", {})
+    }
+    assert without == ONE_SHOT
+
+
+@pytest.mark.parametrize("name", sorted(AIRFLOW))
+def test_every_airflow_variable_is_an_option_that_airflow_knows(compose, airflow_options, name):
+    variables = [key for key in compose["services"][name]["environment"] if key.startswith("AIRFLOW__")]
+    assert variables
+    for variable in variables:
+        _, section, key = variable.lower().split("__", 2)
+        assert key in airflow_options[section], variable
+
+
+def test_all_airflow_services_share_image_and_settings(compose):
+    services = [compose["services"][name] for name in sorted(AIRFLOW)]
+    assert {service["image"] for service in services} == {"airflow-allma:local"}
+    base = compose["x-airflow"]["environment"]
+    assert all(base.items() <= service["environment"].items() for service in services)
+
+
+def test_the_image_is_built_from_the_supported_airflow_with_this_project(compose, repository):
+    build = compose["services"]["airflow-init"]["build"]
+    assert (repository / build["context"]).resolve() == repository.resolve()
+    assert "FROM apache/airflow:3.3.2\n" in build["dockerfile_inline"]
+    assert "/opt/allma" in build["dockerfile_inline"]
+
+
+def test_mounted_folders_are_in_the_project_and_named_volumes_are_declared(compose, repository):
+    for service in compose["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (repository / source).is_dir() if source.startswith(".") else source in compose["volumes"]
+
+
+def test_services_wait_for_services_that_exist(compose):
+    for service in compose["services"].values():
+        for other, how in service.get("depends_on", {}).items():
+            expected = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
+            assert how["condition"] == expected
+            assert other in compose["services"]
+
+
+def test_the_executor_is_celery_over_redis_and_postgresql(compose):
+    environment = compose["x-airflow"]["environment"]
+    assert environment["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
+    assert environment["AIRFLOW__CELERY__BROKER_URL"].startswith("redis://redis:")
+    assert "@postgres/" in filled(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+
+
+def test_the_aws_connection_is_json_that_points_to_the_s3_server(compose):
+    connection = json.loads(filled(compose["x-airflow"]["environment"]["AIRFLOW_CONN_AWS_DEFAULT"]))
+    assert connection["conn_type"] == "aws"
+    assert connection["extra"]["endpoint_url"] == "http://s3:5000"
+
+
+def test_ports_are_published_on_the_loopback_address_only(compose):
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_every_password_and_key_comes_from_a_variable(compose):
+    for service in compose["services"].values():
+        for key, value in service.get("environment", {}).items():
+            if any(word in key for word in ("PASSWORD", "SECRET", "FERNET")):
+                assert VARIABLE.fullmatch(value), key
