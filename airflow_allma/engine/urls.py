@@ -15,11 +15,11 @@ _PARTS: Final = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?", re.IGNORECASE
 )
 _AUTHORITY: Final = re.compile(
-    r"""(?:(?P<user>[^@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s<>"{}|^`%\[\]@:\\,;]+)(?::(?P<port>\d{1,5})?)?"""
+    r"""(?:(?P<user>[^@\\]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s<>"{}|^`%\[\]@:\\,;]+)(?::(?P<port>\d{1,5})?)?"""
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _EXPRESSION: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_DOTS: Final = re.compile(r"(?:^|/)(?:\.|%2e){2}(?=[/?#\\]|$)", re.IGNORECASE)
+_DOTS: Final = re.compile(r"(?:^|[/\\])(?:\.|%2e){2}(?=[/?#\\]|$)", re.IGNORECASE)
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # What may stand in a URL as it is: unreserved and reserved characters, and escapes that are there already.
 _AS_IT_IS: Final = "!#$%&'()*+,/:;=?@[]~-._"

@@ -60,8 +60,8 @@ def _known_encoding(name: str) -> str:
     if plain in _BYTE_ENCODINGS:
         return plain
     try:
-        # Decoding nothing tells text encodings from Python's other codecs.
-        b"".decode(_PYTHON_NAMES.get(plain, plain))
+        # Only text encodings encode text; Python's other codecs raise.
+        " ".encode(_PYTHON_NAMES.get(plain, plain))
         return codecs.lookup(_PYTHON_NAMES.get(plain, plain)).name
     except (LookupError, ValueError):
         raise ValueError(f"{name!r} is no text encoding; use utf-8, latin1, utf16le, ascii ...") from None

@@ -1,0 +1,331 @@
+"""The HTTP client against a real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from aiohttp import web
+
+from airflow_allma.engine.http import AiohttpClient, HttpResponse, classify_response, retry_after
+from airflow_allma.engine.http_fake import FakeHttpClient, json_response
+from airflow_allma.exceptions import PermanentStepError, TransientStepError
+
+
+class Server:
+    """A server that counts connections and remembers requests."""
+
+    def __init__(self):
+        self.url = ""
+        self.connections = set()
+        self.requests = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.release = asyncio.Event()
+
+    async def handle(self, request):
+        self.connections.add(request.transport.get_extra_info("peername"))
+        self.requests.append((request.method, request.raw_path, dict(request.headers), await request.read()))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self.answer(request)
+        finally:
+            self.in_flight -= 1
+
+    async def answer(self, request):
+        match request.path:
+            case "/hang":
+                await self.release.wait()
+            case "/slow":
+                await asyncio.sleep(0.02)
+            case "/cut":
+                request.transport.close()
+            case "/twice":
+                return web.Response(headers=[("X-A", "1"), ("X-A", "2"), ("Set-Cookie", "c=1")])
+            case "/gzip":
+                return web.Response(body=gzip.compress(b"x" * 100_000), headers={"Content-Encoding": "gzip"})
+            case "/big":
+                return web.Response(body=b"x" * 10_001)
+            case "/moved":
+                return web.Response(status=302, headers={"Location": "/there?token=hidden"})
+            case "/round":
+                return web.Response(status=302, headers={"Location": "/round"})
+            case "/mail":
+                return web.Response(status=302, headers={"Location": "mailto:x@y"})
+            case path if path.startswith("/status/"):
+                return web.Response(status=int(path.rpartition("/")[2]), text="said so")
+        return web.Response(text="ok")
+
+
+def with_server(scenario, client=None):
+    """Run ``scenario(server, client)`` beside a server, and close everything."""
+
+    async def main():
+        server = Server()
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", server.handle)
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        used = client or AiohttpClient()
+        try:
+            return await scenario(server, used)
+        finally:
+            server.release.set()
+            await used.close()
+            await runner.cleanup()
+
+    return asyncio.run(main())
+
+
+def get(client, url, method="GET", *, headers=None, body=None, timeout=30.0):
+    return client.request(method, url, headers=headers or {}, body=body, timeout=timeout)
+
+
+def test_an_answer_has_status_plain_headers_and_the_whole_body():
+    async def scenario(server, client):
+        response = await get(client, server.url + "/twice")
+        assert (response.status, response.body) == (200, b"")
+        assert response.headers["x-a"] == "1, 2"
+        assert (await get(client, server.url + "/status/404")).body == b"said so"
+        assert (await get(client, server.url + "/gzip")).body == b"x" * 100_000
+        assert (await get(client, server.url + "/x", "HEAD")).body == b""
+
+    with_server(scenario)
+
+
+def test_a_request_is_sent_as_it_is_given():
+    async def scenario(server, client):
+        await get(
+            client, server.url + "/a%2Fb/../c?q=a%2Bb+c%20d", "POST", headers={"X-A": "1"}, body=b"body"
+        )
+        method, path, headers, body = server.requests[0]
+        assert (method, path, body) == ("POST", "/a%2Fb/../c?q=a%2Bb+c%20d", b"body")
+        assert headers["X-A"] == "1"
+        assert headers["User-Agent"] == "airflow-allma"
+
+    with_server(scenario)
+
+
+def test_connections_are_kept_and_cookies_are_not():
+    async def scenario(server, client):
+        await get(client, server.url + "/twice")
+        await get(client, server.url + "/x")
+        assert len(server.connections) == 1
+        assert "Cookie" not in server.requests[1][2]
+
+    with_server(scenario)
+
+
+def test_proxies_of_the_environment_are_not_asked(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+
+    async def scenario(server, client):
+        assert (await get(client, server.url + "/x")).status == 200
+
+    with_server(scenario)
+
+
+def test_only_so_many_requests_are_in_flight():
+    async def scenario(server, client):
+        answers = await asyncio.gather(*(get(client, server.url + "/slow") for _ in range(20)))
+        assert [answer.status for answer in answers] == [200] * 20
+        assert server.most_in_flight == 2
+
+    with_server(scenario, AiohttpClient(limit=2))
+
+
+def test_waiting_for_a_turn_does_not_use_up_the_timeout():
+    async def scenario(server, client):
+        first = asyncio.create_task(get(client, server.url + "/hang"))
+        second = asyncio.create_task(get(client, server.url + "/x", timeout=1))
+        await asyncio.sleep(1.2)
+        assert len(server.requests) == 1
+        server.release.set()
+        assert (await second).status == (await first).status == 200
+
+    with_server(scenario, AiohttpClient(limit=1))
+
+
+def test_no_answer_in_time_passes_and_says_how_long_was_waited():
+    async def scenario(server, client):
+        with pytest.raises(TransientStepError) as caught:
+            await get(client, server.url + "/hang?token=hidden", timeout=0.05)
+        assert "GET http://127.0.0.1" in caught.value.message
+        assert "/hang?token=***: no answer within 0.05 seconds" in caught.value.message
+        assert "hidden" not in str(caught.value.as_dict())
+
+    with_server(scenario)
+
+
+def test_a_lost_connection_passes():
+    async def scenario(server, client):
+        with pytest.raises(TransientStepError, match=r"POST .*/cut: ServerDisconnectedError"):
+            await get(client, server.url + "/cut", "POST", body=b"x")
+
+    with_server(scenario)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/x?sig=hidden", "http://no-such-host.invalid/x?sig=hidden"]
+)
+def test_a_server_that_cannot_be_reached_passes_with_its_address(url):
+    async def scenario(_server, client):
+        with pytest.raises(TransientStepError) as caught:
+            await get(client, url)
+        assert url.replace("hidden", "***") in caught.value.message
+        assert "hidden" not in caught.value.message
+        assert caught.value.details["method"] == "GET"
+
+    with_server(scenario)
+
+
+@pytest.mark.parametrize("path", ["/big", "/gzip"])
+def test_a_body_beyond_the_bound_is_refused_also_when_it_comes_compressed(path):
+    async def scenario(server, client):
+        with pytest.raises(PermanentStepError, match="more than 10000 bytes"):
+            await get(client, server.url + path)
+        assert (await get(client, server.url + "/x")).body == b"ok"
+
+    with_server(scenario, AiohttpClient(most_bytes=10_000))
+
+
+def test_redirects_are_followed():
+    async def scenario(server, client):
+        assert (await get(client, server.url + "/moved")).body == b"ok"
+        assert server.requests[1][1] == "/there?token=hidden"
+
+    with_server(scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("/round", "more than 10 redirects"), ("/mail", "cannot be sent")]
+)
+def test_redirects_that_lead_nowhere_are_permanent(path, said):
+    async def scenario(server, client):
+        with pytest.raises(PermanentStepError, match=said):
+            await get(client, server.url + path)
+
+    with_server(scenario)
+
+
+def test_a_header_that_cannot_be_sent_is_permanent():
+    async def scenario(server, client):
+        with pytest.raises(PermanentStepError, match="cannot be sent"):
+            await get(client, server.url + "/x", headers={"X": "a\r\nY: b"})
+        assert server.requests == []
+
+    with_server(scenario)
+
+
+def test_one_client_serves_one_event_loop_after_another():
+    client = AiohttpClient()
+
+    async def scenario(server, client):
+        assert (await get(client, server.url + "/x")).status == 200
+        await client.close()
+        assert (await get(client, server.url + "/x")).status == 200
+
+    with_server(scenario, client)
+    with_server(scenario, client)
+
+
+def test_closing_an_unused_client_does_nothing():
+    asyncio.run(AiohttpClient().close())
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+def test_2xx_is_an_answer(status):
+    assert classify_response("GET", "http://h", HttpResponse(status)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (429, TransientStepError),
+        (500, TransientStepError),
+        (503, TransientStepError),
+        (599, TransientStepError),
+        (304, PermanentStepError),
+        (400, PermanentStepError),
+        (404, PermanentStepError),
+        (499, PermanentStepError),
+    ],
+)
+def test_other_statuses_are_errors_that_name_call_status_and_body(status, kind):
+    response = HttpResponse(status, {}, b"the\r\n\x1b[31mbody " + b"x" * 5000)
+    with pytest.raises(kind) as caught:
+        classify_response("PUT", "https://u:p@h/x?apiKey=hidden", response)
+    assert type(caught.value) is kind
+    message = caught.value.message
+    assert message.startswith(f"PUT https://***@h/x?apiKey=*** answered {status}: the [31mbody xxx")
+    assert len(caught.value.details["body"]) == 500
+    assert caught.value.details["status"] == status
+    assert message.isprintable()
+
+
+def test_a_redirect_that_was_not_followed_tells_where_it_leads():
+    response = HttpResponse(304, {"location": "/x?token=hidden"}, b"")
+    with pytest.raises(PermanentStepError, match=r"empty body\. \(location: /x\?token=\*\*\*\)"):
+        classify_response("GET", "http://h", response)
+
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "date", "seconds"),
+    [
+        ("7", None, 7),
+        (" 0 ", None, 0),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), NOW, 90),
+        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), NOW, 0),
+        ("Sunday, 01-Mar-26 12:00:05 GMT", NOW, 5),
+        ("soon", NOW, None),
+        ("-3", NOW, None),
+        ("²", NOW, None),
+        ("", NOW, None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(text, date, seconds):
+    headers = {"retry-after": text}
+    if date is not None:
+        headers["date"] = format_datetime(date, usegmt=True)
+    assert retry_after(HttpResponse(503, headers)) == seconds
+    with pytest.raises(TransientStepError) as caught:
+        classify_response("GET", "http://h", HttpResponse(429, headers))
+    assert caught.value.retry_after == seconds
+
+
+def test_a_date_without_the_servers_clock_is_compared_with_ours():
+    until = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+    assert 7000 < retry_after(HttpResponse(503, {"retry-after": until})) <= 7200
+
+
+def test_the_fake_answers_in_turn_and_remembers():
+    async def scenario():
+        fake = FakeHttpClient()
+        fake.route("GET", "http://h/a", HttpResponse(500), json_response({"n": 1}))
+        fake.route("GET", "http://h/*", TransientStepError("down"))
+        fake.route("POST", "http://h/*", lambda request: json_response(request.json(), 201))
+        assert [(await get(fake, "http://h/a")).status for _ in range(3)] == [500, 200, 200]
+        with pytest.raises(TransientStepError, match="down"):
+            await get(fake, "http://h/b")
+        echoed = await get(fake, "http://h/c", "POST", body=b'{"x":1}')
+        assert (echoed.status, echoed.body) == (201, b'{"x":1}')
+        with pytest.raises(
+            PermanentStepError, match="no answer for DELETE http://h/a; it has: GET http://h/a"
+        ):
+            await get(fake, "http://h/a", "DELETE")
+        assert [request.method for request in fake.requests] == ["GET"] * 4 + ["POST", "DELETE"]
+        await fake.close()
+        assert fake.closed
+
+    asyncio.run(scenario())
