@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from airflow_allma.engine.modules import ModuleContext, run_module
 from airflow_allma.engine.modules.dynamodb_values import from_dynamodb, to_dynamodb
 from airflow_allma.engine.services import EngineSettings
-from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError, TransientStepError
+from airflow_allma.exceptions import (
+    ObjectAccessDeniedError,
+    ObjectNotFoundError,
+    PermanentStepError,
+    TransientStepError,
+)
 from airflow_allma.storage import MemoryStore, Pointer
 from tests.support.moto import EndpointClients
 
@@ -229,6 +234,21 @@ def test_a_manifest_that_fails_half_way_does_not_appear(error, kind):
     assert caught.value.details["awsErrorCode"] == error.response["Error"]["Code"]
     with pytest.raises(ObjectNotFoundError):
         store.head(Pointer("lake", "m/x.jsonl"))
+
+
+class _RefusingStore(MemoryStore):
+    def open_writer(self, pointer, *, content_type=""):
+        raise ObjectAccessDeniedError(f"{pointer}: access is denied")
+
+
+def test_a_manifest_that_must_not_be_written_is_named():
+    with pytest.raises(PermanentStepError, match=r"s3://lake/m/x\.jsonl: access is denied"):
+        manifest(_Paged(1), _RefusingStore())
+
+
+def test_a_destination_that_is_no_key_is_refused():
+    with pytest.raises(PermanentStepError, match="control characters"):
+        manifest(_Paged(1), MemoryStore(), destination={"bucketName": "lake", "key": "a\nb"})
 
 
 def test_a_table_that_is_not_there_is_named_with_the_connection(clients):

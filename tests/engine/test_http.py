@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from airflow_allma.engine.http import AiohttpClient, HttpResponse, classify_response, retry_after
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
@@ -61,7 +66,30 @@ class Server:
         return web.Response(text="ok")
 
 
-def with_server(scenario, client=None):
+def untrusted_certificate(folder):
+    """A TLS context for localhost that nobody has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ) + certificate.public_bytes(serialization.Encoding.PEM)
+    (folder / "both.pem").write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    return context
+
+
+def with_server(scenario, client=None, tls=None):
     """Run ``scenario(server, client)`` beside a server, and close everything."""
 
     async def main():
@@ -70,9 +98,9 @@ def with_server(scenario, client=None):
         app.router.add_route("*", "/{rest:.*}", server.handle)
         runner = web.AppRunner(app, shutdown_timeout=0)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        server.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
         used = client or AiohttpClient()
         try:
             return await scenario(server, used)
@@ -195,6 +223,15 @@ def test_a_body_beyond_the_bound_is_refused_also_when_it_comes_compressed(path):
         assert (await get(client, server.url + "/x")).body == b"ok"
 
     with_server(scenario, AiohttpClient(most_bytes=10_000))
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
+    async def scenario(server, client):
+        with pytest.raises(PermanentStepError, match="certificate is not trusted"):
+            await get(client, server.url + "/x")
+        assert server.requests == []
+
+    with_server(scenario, tls=untrusted_certificate(tmp_path))
 
 
 def test_redirects_are_followed():

@@ -124,6 +124,10 @@ def test_json_output_of_values_keeps_types_and_csv_output_writes_them_as_json_do
     assert joined["result"] == 'id,f,t,o,n,q\n1,3,true,"{""k"":[1]}",,"a""b,c\nd"'
 
 
+def test_a_join_without_rows_is_written_as_empty_text():
+    assert join(STAFF, [], output_format="csv") == {"result": "", "rowCount": 0}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -87,6 +87,22 @@ def test_all_fields_that_are_wrong_are_named_at_once_and_values_are_not():
     ]
 
 
+def test_the_path_of_an_odd_key_is_quoted():
+    with pytest.raises(PermanentStepError, match=r"\$\.query\.expressionAttributeNames\['#a b'\]"):
+        run_module(
+            "system/ddb-query-to-s3-manifest",
+            {
+                "query": {
+                    "tableName": "t",
+                    "keyConditionExpression": "a = :a",
+                    "expressionAttributeValues": {},
+                    "expressionAttributeNames": {"#a b": 1},
+                },
+                "destination": {"bucketName": "b", "key": "k"},
+            },
+        )
+
+
 @pytest.mark.parametrize(
     ("identifier", "inputs", "said"),
     [

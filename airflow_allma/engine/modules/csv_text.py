@@ -37,22 +37,17 @@ def read_csv(text: str) -> tuple[list[dict[str, Any]], int]:
 
 def _lines(text: str) -> Iterator[list[str]]:
     fields: list[str] = []
-    position = 0
-    while True:
-        found = _FIELD.match(text, position)
-        if found is None:  # cannot be: the second alternative takes any text
-            raise AssertionError(text[position : position + 20])
+    for found in _FIELD.finditer(text):
         quoted, plain, end = found.groups()
         if quoted is not None:
             fields.append(quoted.replace('""', '"'))
         else:
-            fields.append(plain.removesuffix("\r") if end != "," else plain)
-        position = found.end()
+            fields.append(plain if end == "," else plain.removesuffix("\r"))
         if end == ",":
             continue
         yield fields
         fields = []
-        if end == "":
+        if not end:
             return
 
 
