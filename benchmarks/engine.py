@@ -1,7 +1,7 @@
 """The engine on one core: whole items, and each kind of expression.
 
-``items`` decodes a line, runs a one-step branch, encodes the result and writes it, for every item; its reference,
-the floor, does the same without the branch.
+``items`` decodes a line, runs a one-step branch, encodes the result and writes it, for every item; its
+reference, the floor, does the same without the branch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from airflow_allma.engine import BranchResult, RunInfo, Services, compile_flow, run_items
+from airflow_allma.engine import BranchResult, ForkRun, RunInfo, Services, compile_flow, run_items
 from airflow_allma.expressions import compile_condition, compile_path, compile_template
 from airflow_allma.flow import parse_flow
 from benchmarks.measuring import Measure, rate, seconds
@@ -106,4 +106,4 @@ async def _items(data: list[bytes], out: BinaryIO) -> None:
         write(b"\n")
 
     context = program.start_state({}, info.flow_execution_id).context
-    await run_items(fork, items(), context, info, Services(), sink)
+    await run_items(ForkRun(fork, context, info, Services()), items(), sink)

@@ -8,13 +8,14 @@ import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure; ``reference`` is what it is held against, in the same unit, and ``ratio`` is value / reference."""
+    """One figure, and what it is held against, in the same unit; ``ratio`` is value / reference."""
 
     value: float
     unit: str
@@ -52,7 +53,7 @@ def rate(call: Callable[[], object], count: int = 200_000) -> float:
 def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), model)
     except OSError:
         pass

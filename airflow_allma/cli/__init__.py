@@ -1,7 +1,7 @@
 """The command line, ``airflow-allma``: validate, run, graph, schema. None of it needs a running Airflow.
 
-Exit codes: 0 all well; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or a flow that
-cannot be used because it is not valid.
+Exit codes: 0 all well; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or a flow
+that cannot be used because it is not valid.
 """
 
 from __future__ import annotations

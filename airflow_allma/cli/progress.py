@@ -16,7 +16,7 @@ _PATIENCE_SECONDS: Final = 1.0
 
 
 class Progress:
-    """Counts branch runs on standard error, once they have gone on for a second; silent where that is no terminal."""
+    """Counts branch runs on standard error once they have gone on for a second, on terminals only."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()

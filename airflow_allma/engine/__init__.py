@@ -1,13 +1,13 @@
 """The engine: runs flows, or segments of them, without knowing where.
 
-``compile_flow`` makes a flow ready, ``run_segment`` runs it; the rest are the pieces for callers who spread a run
-over several processes. Nothing here knows Airflow.
+``compile_flow`` makes a flow ready, ``run_segment`` runs it; the rest are the pieces for callers who spread a
+run over several processes. Nothing here knows Airflow.
 """
 
 from __future__ import annotations
 
 from airflow_allma.engine.aggregation import Aggregator, empty_output
-from airflow_allma.engine.forking import branch_state, run_branch, run_fork, run_items
+from airflow_allma.engine.forking import ForkRun, branch_state, run_fork, run_items
 from airflow_allma.engine.items import ForkItems, ItemError, classify_items, label_of, resolve_items
 from airflow_allma.engine.pointers import PointerCache, resolving
 from airflow_allma.engine.program import (
@@ -34,6 +34,7 @@ __all__ = [
     "EngineSettings",
     "FlowProgram",
     "ForkItems",
+    "ForkRun",
     "ItemError",
     "PointerCache",
     "Program",
@@ -52,7 +53,6 @@ __all__ = [
     "label_of",
     "resolve_items",
     "resolving",
-    "run_branch",
     "run_fork",
     "run_items",
     "run_segment",

@@ -181,8 +181,8 @@ def load_custom_aggregator(
 ) -> Callable[[Iterator[dict[str, Any]]], Any]:
     """The Python function that a flow names, ``package.module:function`` or ``package.module.function``.
 
-    The name comes from a flow, so it reaches only functions that the module itself defines, never what a module
-    has imported, and nothing of Python's own library.
+    The name comes from a flow, so it reaches only functions that the module itself defines, never what it has
+    imported, and nothing of Python's own library.
 
     Args:
         identifier: the import path.
@@ -206,8 +206,8 @@ def load_custom_aggregator(
     )
     if not allowed:
         raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} is not allowed. Name a function of your own package, below "
-            f"one of the allowed prefixes ({', '.join(prefixes) or 'anything but the standard library'})."
+            f"customModuleIdentifier {identifier!r} is not allowed. Name a function of your own, "
+            f"below one of the allowed prefixes ({', '.join(prefixes) or 'any but the standard ones'})."
         )
     try:
         function = getattr(import_module(module_name), name, None)

@@ -8,7 +8,7 @@ from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.state import RunInfo
 from airflow_allma.exceptions import PermanentStepError, StepError
 
-__all__ = ["Route", "decide", "failed_step", "may_retry"]
+__all__ = ["Route", "decide", "failed_step", "fallback_of", "may_retry"]
 
 
 class Route(Enum):
@@ -52,6 +52,11 @@ def decide(step: CompiledStep, error: StepError, *, in_handler: bool, last_try: 
     if on_error.continue_on_failure and in_handler and not _is_transition_limit(error):
         return Route.CONTINUE
     return Route.FALLBACK if on_error.fallback_step_instance_id is not None else Route.FAIL
+
+
+def fallback_of(step: CompiledStep) -> str | None:
+    """The step at which the flow goes on when this one fails, if there is one."""
+    return step.model.on_error.fallback_step_instance_id if step.model.on_error else None
 
 
 def _is_transition_limit(error: StepError) -> bool:

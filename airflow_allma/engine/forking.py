@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_allma.engine.aggregation import Aggregator
@@ -19,10 +20,12 @@ from airflow_allma.engine.runner import NeedsWaiting, run_inline, run_segment
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState
 
-__all__ = ["branch_state", "run_branch", "run_fork", "run_items"]
+__all__ = ["ForkRun", "branch_state", "run_fork", "run_items"]
 
 _YIELD_EVERY: Final = 256
 """Inline branch runs between two looks at the event loop."""
+_MOST_WORKERS: Final = 4096
+"""More coroutines than this would wait for one another, whatever a flow asks for."""
 
 
 def branch_state(
@@ -35,15 +38,15 @@ def branch_state(
 
     Args:
         branch: the branch, which applies to the item.
-        context: the main context with ``currentItem``; it is shared, not copied: nothing ever changes a context.
+        context: the main context with ``currentItem``; shared, not copied: nothing ever changes a context.
         info: the branch run.
         services: for pointers that the branch's own mappings read.
     """
-    data: Mapping[str, Any] = context
+    data: Any = context
     if not branch.input_plan.is_empty:
         built = branch.input_plan.build(context, info, services.pointers.load, services.log)
         data = merge_deep(context, built)
-    return RunState(branch.start, dict(data) if not isinstance(data, dict) else data)
+    return RunState(branch.start, data)
 
 
 async def run_fork(
@@ -59,11 +62,12 @@ async def run_fork(
     """
     items = await resolve_items(fork, context, services)
     results: list[BranchResult] = []
+    run = ForkRun(fork, context, info, services)
     if items.pointer is not None:
-        source: Iterable[tuple[int, Any]] = manifest_items(need_store(services, items.pointer), items.pointer)
+        lines = manifest_items(need_store(services, items.pointer), items.pointer)
+        await run_items(run, lines, results.append, blocking=True)
     else:
-        source = enumerate(items.values or [])
-    await run_items(fork, source, context, info, services, results.append, blocking=items.pointer is not None)
+        await run_items(run, enumerate(items.values or []), results.append)
     results.sort(key=lambda result: (result.item_index, result.branch_index))
     aggregator = Aggregator(
         fork.config, custom_module_prefixes=services.settings.custom_module_prefixes, log=services.log
@@ -74,11 +78,8 @@ async def run_fork(
 
 
 async def run_items(
-    fork: CompiledFork,
+    run: ForkRun,
     items: Iterable[tuple[int, Any]],
-    context: Mapping[str, Any],
-    info: RunInfo,
-    services: Services,
     sink: Callable[[BranchResult], None],
     *,
     concurrency: int | None = None,
@@ -86,137 +87,139 @@ async def run_items(
 ) -> None:
     """Run every item's branches, and hand each result over as it comes.
 
-    No more than ``concurrency`` branch runs are ever in flight, and no more than a batch of items is read ahead.
+    No more than ``concurrency`` branch runs are in flight, and no more than a batch of items is read ahead.
 
     Args:
-        fork: the branches.
+        run: the fork and what its branches see.
         items: pairs of index and item; an ``ItemError`` in an item's place fails that item alone.
-        context: the main context.
-        info: the run.
-        services: what steps may use.
         sink: gets each result, in the order in which branch runs end.
         concurrency: most branch runs in flight; None: ``maxConcurrency``, else the settings' bound.
         blocking: whether taking from ``items`` may wait for a disk or a network.
     """
-    notify = services.on_branch_result
-
-    def deliver(result: BranchResult) -> None:
-        sink(result)
-        if notify is not None:
-            notify(result)
-
+    fork, services = run.fork, run.services
+    if services.on_branch_result is not None:
+        sink = _both(sink, services.on_branch_result)
+    if not fork.branches:
+        return
     feed = Feed(_runs(items, fork), services, blocking=blocking)
     if fork.is_inline:
-        await _run_in_turn(fork, feed, context, info, services, deliver)
+        await _in_turn(run, feed, sink)
         return
     limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
-    async with asyncio.TaskGroup() as group:
-        for _ in range(limit):
-            group.create_task(_worker(fork, feed, context, info, services, deliver))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(limit, _MOST_WORKERS)):
+                group.create_task(_worker(run, feed, sink))
+    except ExceptionGroup as errors:
+        # Branch runs do not raise; the items or the sink did, and the first error says it all.
+        raise errors.exceptions[0] from None
 
 
-def _runs(items: Iterable[tuple[int, Any]], fork: CompiledFork) -> Iterable[tuple[int, Any]]:
-    """One entry a branch run where branches are independent, one an item where the first that applies is taken."""
-    if fork.first_only or len(fork.branches) <= 1:
-        for index, item in items:
-            yield index, (item, fork.branches)
-        return
+def _both(
+    first: Callable[[BranchResult], None], second: Callable[[BranchResult], None]
+) -> Callable[[BranchResult], None]:
+    def deliver(result: BranchResult) -> None:
+        first(result)
+        second(result)
+
+    return deliver
+
+
+def _runs(
+    items: Iterable[tuple[int, Any]], fork: CompiledFork
+) -> Iterator[tuple[int, Any, tuple[CompiledBranch, ...]]]:
+    """One entry a branch run; where only the first branch that applies runs, one an item."""
+    groups = (fork.branches,) if fork.first_only else tuple((branch,) for branch in fork.branches)
     for index, item in items:
-        for branch in fork.branches:
-            yield index, (item, (branch,))
+        for branches in groups:
+            yield index, item, branches
 
 
-async def _worker(
-    fork: CompiledFork,
-    feed: Feed,
-    context: Mapping[str, Any],
-    info: RunInfo,
-    services: Services,
-    deliver: Callable[[BranchResult], None],
-) -> None:
+async def _worker(run: ForkRun, feed: Feed, sink: Callable[[BranchResult], None]) -> None:
     while (entry := await feed.next()) is not None:
-        index, (item, branches) = entry
+        index, item, branches = entry
         for branch in branches:
-            result = await run_branch(fork, branch, index, item, context, info, services)
-            deliver(result)
-            if fork.first_only and result.status is not BranchStatus.SKIPPED:
+            result = await run.branch(branch, index, item)
+            sink(result)
+            if result.status is not BranchStatus.SKIPPED:
                 break
 
 
-async def _run_in_turn(
-    fork: CompiledFork,
-    feed: Feed,
-    context: Mapping[str, Any],
-    info: RunInfo,
-    services: Services,
-    deliver: Callable[[BranchResult], None],
-) -> None:
-    done = 0
-    while (entry := await feed.next()) is not None:
-        index, (item, branches) = entry
-        for branch in branches:
-            try:
-                result = _run_branch_inline(fork, branch, index, item, context, info, services)
-            except (NeedsWaiting, PointerNotLoaded):
-                result = await run_branch(fork, branch, index, item, context, info, services)
-            deliver(result)
-            if fork.first_only and result.status is not BranchStatus.SKIPPED:
-                break
-        done += 1
-        if done % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)
+async def _in_turn(run: ForkRun, feed: Feed, sink: Callable[[BranchResult], None]) -> None:
+    while batch := await feed.batch(_YIELD_EVERY):
+        for index, item, branches in batch:
+            for branch in branches:
+                try:
+                    result = run.branch_inline(branch, index, item)
+                except (NeedsWaiting, PointerNotLoaded):
+                    result = await run.branch(branch, index, item)
+                sink(result)
+                if result.status is not BranchStatus.SKIPPED:
+                    break
+        # Heartbeats and signals get their turn.
+        await asyncio.sleep(0)
 
 
-def _run_branch_inline(
-    fork: CompiledFork,
-    branch: CompiledBranch,
-    index: int,
-    item: Any,
-    context: Mapping[str, Any],
-    info: RunInfo,
-    services: Services,
-) -> BranchResult:
-    if isinstance(item, ItemError):
-        return _failed_to_start(fork, branch, index, item.error, info.in_branch(branch.branch_id, index))
-    load = services.pointers.load
-    inside = info.in_branch(branch.branch_id, index)
-    item_context = {**context, "currentItem": item}
-    try:
-        if not branch.applies(item_context, inside, load):
-            return fork.not_applicable(branch, index)
-        state = branch_state(branch, item_context, inside, services)
-    except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-        return _failed_to_start(fork, branch, index, error, inside)
-    return fork.result(branch, index, run_inline(branch.program, state, inside, services), load)
+@dataclass(frozen=True, slots=True)
+class ForkRun:
+    """One run of a fork: its branches, and what they see.
 
+    Attributes:
+        fork: the branches.
+        context: the main context.
+        info: the run.
+        services: what steps may use.
+    """
 
-async def run_branch(
-    fork: CompiledFork,
-    branch: CompiledBranch,
-    index: int,
-    item: Any,
-    context: Mapping[str, Any],
-    info: RunInfo,
-    services: Services,
-) -> BranchResult:
-    """One branch run of one item; a failure is a result, not an exception."""
-    if isinstance(item, ItemError):
-        return _failed_to_start(fork, branch, index, item.error, info.in_branch(branch.branch_id, index))
-    load = services.pointers.load
-    inside = info.in_branch(branch.branch_id, index)
-    item_context = {**context, "currentItem": item}
-    try:
-        if not await resolving(services, branch.applies, item_context, inside, load):
-            return fork.not_applicable(branch, index)
-        state = await resolving(services, branch_state, branch, item_context, inside, services)
-        ended = await run_segment(branch.program, state, inside, services)
-        return await resolving(services, fork.result, branch, index, ended, load)
-    except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-        return _failed_to_start(fork, branch, index, error, inside)
+    fork: CompiledFork
+    context: Mapping[str, Any]
+    info: RunInfo
+    services: Services
 
+    def branch_inline(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
+        """One branch run of one item whose steps wait for nothing; a failure is a result.
 
-def _failed_to_start(
-    fork: CompiledFork, branch: CompiledBranch, index: int, error: Exception, info: RunInfo
-) -> BranchResult:
-    shown = failed_step(step_error_from(error), fork.step_id, info).as_dict()
-    return BranchResult(index, branch.index, branch.branch_id, BranchStatus.FAILED, error=shown)
+        Raises:
+            NeedsWaiting, PointerNotLoaded: something has to be waited for after all: use ``branch``.
+        """
+        info = self.info.in_branch(branch.branch_id, index)
+        if item.__class__ is ItemError:
+            return self._not_started(branch, info, item.error)
+        fork, services = self.fork, self.services
+        load = services.pointers.load
+        context = {**self.context, "currentItem": item}
+        try:
+            if not branch.applies(context, info, load):
+                return fork.not_applicable(branch, index)
+            state = branch_state(branch, context, info, services)
+            state.context_is_read = fork.reads_context
+            return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
+        except NeedsWaiting:
+            raise
+        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
+            return self._not_started(branch, info, error)
+
+    async def branch(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
+        """One branch run of one item; a failure is a result, not an exception."""
+        info = self.info.in_branch(branch.branch_id, index)
+        if item.__class__ is ItemError:
+            return self._not_started(branch, info, item.error)
+        fork, services = self.fork, self.services
+        load = services.pointers.load
+        context = {**self.context, "currentItem": item}
+        try:
+            if not await resolving(services, branch.applies, context, info, load):
+                return fork.not_applicable(branch, index)
+            state = await resolving(services, branch_state, branch, context, info, services)
+            state.context_is_read = fork.reads_context
+            ended = await run_segment(branch.program, state, info, services)
+            return await resolving(services, fork.result, branch, index, ended, load)
+        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
+            return self._not_started(branch, info, error)
+
+    def _not_started(self, branch: CompiledBranch, info: RunInfo, error: Exception) -> BranchResult:
+        """The item could not be read, or its condition or mappings not be evaluated."""
+        shown = failed_step(step_error_from(error), self.fork.step_id, info).as_dict()
+        return BranchResult(
+            info.item_index or 0, branch.index, branch.branch_id, BranchStatus.FAILED, error=shown
+        )

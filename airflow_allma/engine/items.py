@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from airflow_allma.engine.pointers import resolving
@@ -87,43 +88,45 @@ def label_of(fork: CompiledFork, item: Any, index: int) -> str:
 
 
 class Feed:
-    """Hands items to many coroutines, each item once, reading ahead no more than a batch.
+    """Hands entries to many coroutines, each entry once, reading ahead no more than a batch.
 
     Args:
-        items: pairs of index and item (or ``ItemError``).
+        items: the entries; None is none of them.
         services: its threads do the reading when ``blocking``.
         blocking: whether taking from ``items`` may wait for a disk or a network.
     """
 
-    def __init__(
-        self, items: Iterable[tuple[int, Any]], services: Services, *, blocking: bool = False
-    ) -> None:
-        self._iterator: Iterator[tuple[int, Any]] = iter(items)
+    def __init__(self, items: Iterable[Any], services: Services, *, blocking: bool = False) -> None:
+        self._iterator: Iterator[Any] = iter(items)
         self._services = services
         self._blocking = blocking
-        self._ready: deque[tuple[int, Any]] = deque()
+        self._ready: deque[Any] = deque()
         self._ended = False
         self._lock = asyncio.Lock()
 
-    async def next(self) -> tuple[int, Any] | None:
-        """The next item, or None when there are no more."""
+    async def next(self) -> Any:
+        """The next entry, or None when there are no more."""
         if not self._blocking:
             return next(self._iterator, None)
         while not self._ready:
-            if self._ended:
+            if not await self._refill():
                 return None
-            async with self._lock:
-                if not self._ready and not self._ended:
-                    batch = await self._services.in_thread(_take, self._iterator, _BATCH)
-                    self._ended = len(batch) < _BATCH
-                    self._ready.extend(batch)
         return self._ready.popleft()
 
+    async def batch(self, most: int) -> list[Any]:
+        """Up to ``most`` next entries; an empty list when there are no more. For one caller alone."""
+        if self._blocking:
+            return await self._services.in_thread(_take, self._iterator, most)
+        return list(islice(self._iterator, most))
 
-def _take(iterator: Iterator[tuple[int, Any]], most: int) -> list[tuple[int, Any]]:
-    taken = []
-    for pair in iterator:
-        taken.append(pair)
-        if len(taken) == most:
-            break
-    return taken
+    async def _refill(self) -> bool:
+        async with self._lock:
+            if not self._ready and not self._ended:
+                read = await self._services.in_thread(_take, self._iterator, _BATCH)
+                self._ended = len(read) < _BATCH
+                self._ready.extend(read)
+            return bool(self._ready)
+
+
+def _take(iterator: Iterator[Any], most: int) -> list[Any]:
+    return list(islice(iterator, most))

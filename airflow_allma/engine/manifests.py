@@ -38,12 +38,9 @@ def manifest_items(store: ObjectStore, pointer: Pointer) -> Iterator[tuple[int, 
             yield from chunk_items(store, ManifestChunk.whole(info))
             return
         name = str(info.pointer)
-        with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:  # type: ignore[type-var]
+        with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
             plain = gunzip(blocks, name) if found.is_packed else blocks
-            if found.is_array:
-                lines: Iterable[Line] = array_elements(plain, source=name)
-            else:
-                lines = (line for batch in split_lines(plain, source=name) for line in batch)
+            lines = array_elements(plain, source=name) if found.is_array else _lines(plain, name)
             for index, line in enumerate(lines):
                 yield index, _decoded(line, name, None)
     except Exception as error:
@@ -64,6 +61,11 @@ def chunk_items(store: ObjectStore, chunk: ManifestChunk) -> Iterator[tuple[int,
     with closing(read_lines(store, chunk)) as lines:
         for index, line in enumerate(lines):
             yield index, _decoded(line, name, counter)
+
+
+def _lines(blocks: Iterable[bytes], name: str) -> Iterator[Line]:
+    for batch in split_lines(blocks, source=name):
+        yield from map(Line, batch.offsets, batch.lines)
 
 
 def _decoded(line: Line, name: str, counter: _LineCounter | None) -> Any:

@@ -17,6 +17,7 @@ from airflow_allma.expressions import (
     compile_target,
     copy_value,
 )
+from airflow_allma.expressions.values import POINTER_KEY
 
 __all__ = ["InputPlan", "OutputPlan", "merge_deep", "sees_state", "step_output_path"]
 
@@ -137,11 +138,12 @@ class OutputPlan:
         falls_back_to_input: whether a source that the output lacks is looked up in the step's input.
     """
 
-    __slots__ = ("_entries", "_falls_back", "_step_id", "maps_output")
+    __slots__ = ("_entries", "_falls_back", "_step_id", "is_default", "maps_output")
 
     def __init__(
         self, step_id: str, mappings: Mapping[str, str] | None, *, falls_back_to_input: bool = True
     ) -> None:
+        self.is_default = mappings is None
         if mappings is None:
             mappings = {step_output_path(step_id): "$"}
         self._step_id = step_id
@@ -182,6 +184,8 @@ class OutputPlan:
         """
         output = output or {}
         whole = whole or {}
+        if self.is_default and state.journal is None and self._write_default(state, whole):
+            return
         for target, source, find, is_root, is_meta in self._entries:
             try:
                 if is_root:
@@ -205,6 +209,15 @@ class OutputPlan:
                 log.warning("Step %s: %s <- %s is left out: %s", self._step_id, target, source, error)
         if self.maps_output:
             state.output_mapped = True
+
+    def _write_default(self, state: RunState, whole: Any) -> bool:
+        """The write that most steps make, without the general machinery; False where that is needed."""
+        context = state.context
+        held = context.get("steps_output")
+        if held.__class__ is not dict or POINTER_KEY in held:
+            return False
+        state.context = {**context, "steps_output": {**held, self._step_id: whole}}
+        return True
 
 
 def _is_output(target: str) -> bool:

@@ -18,7 +18,7 @@ __all__ = ["offloaded_output", "wants_offload"]
 def wants_offload(step: CompiledStep, output: Any, services: Services) -> bool:
     """Whether an output is to be stored outside the context.
 
-    A pointer is never stored again. Only outputs above the threshold are, unless the step forces or forbids it.
+    A pointer is never stored again; outputs above the threshold are, unless the step says otherwise.
     """
     if not output or (isinstance(output, dict) and Pointer.parse(output) is not None):
         return False
@@ -41,8 +41,8 @@ async def offloaded_output(step: CompiledStep, output: Any, info: RunInfo, servi
     location, store = services.settings.offload_location, services.store
     if location is None or store is None:
         raise PermanentStepError(
-            f"Step {step.id} has forceS3Offload, but no offload location is configured. Set offload_location in "
-            "[allma], or airflow.offloadLocation in the flow."
+            f"Step {step.id} has forceS3Offload, but no offload location is configured. Set offload_location "
+            "in [allma], or airflow.offloadLocation in the flow."
         )
     pure = (
         {key: value for key, value in output.items() if key != "_meta"}

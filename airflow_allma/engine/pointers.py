@@ -1,6 +1,6 @@
 """Loading what pointers stand for, without stopping the event loop.
 
-Expressions are plain synchronous walks. When one meets a pointer whose content this process does not have yet,
+Expressions are plain synchronous walks. When one meets a pointer whose content is not here yet,
 ``PointerCache.load`` raises ``PointerNotLoaded`` through it; the runner fetches the content in a thread and
 evaluates the expression again. Everything up to a handler's side effect can be evaluated twice, so nothing is
 done twice; and nothing is loaded that no expression reads.
@@ -102,7 +102,7 @@ def need_store(services: Services, pointer: Pointer) -> ObjectStore:
     """
     if services.store is None:
         raise PermanentStepError(
-            f"The flow reads {pointer.uri}, but no store is configured. Set an AWS connection, or give --store."
+            f"The flow reads {pointer.uri}, but there is no store. Set an AWS connection, or give --store."
         )
     return services.store
 

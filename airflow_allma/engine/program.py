@@ -147,7 +147,19 @@ class CompiledBranch:
 
 
 class CompiledFork:
-    """A fork's branches, and how a branch run begins and what it yields."""
+    """A fork's branches, and how a branch run begins and what it yields.
+
+    Attributes:
+        step_id: the fork step.
+        model: the step as it was written.
+        config: its aggregation.
+        branches: in the order in which they were written.
+        items_path: where the items are; None: there are none.
+        first_only: whether only the first branch that applies to an item runs.
+        max_concurrency: most branch runs in flight over the whole step; None: no limit of its own.
+        reads_context: whether results are looked up in a branch's final context.
+        label_path: where an item's name is, in the item; None: the usual places.
+    """
 
     def __init__(self, step: ParallelForkManagerStep, around: Program) -> None:
         self.step_id = step.step_instance_id
@@ -161,6 +173,7 @@ class CompiledFork:
         self.max_concurrency: int | None = self.config.max_concurrency or None
         data_path = (self.config.data_path or "$").strip()
         self._data_path = None if data_path in _WHOLE_RESULT else compile_path(data_path)
+        self.reads_context = self._data_path is not None
         label_path = step.item_label_path
         self.label_path = compile_path(label_path) if label_path else None
 

@@ -6,25 +6,25 @@ that a branch of such steps costs no event loop; all others go through the same 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from time import perf_counter
-from typing import Any
+from collections.abc import Container
+from typing import Any, Final
 
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.failures import Route, decide, failed_step
+from airflow_allma.engine.failures import Route, decide, failed_step, fallback_of
 from airflow_allma.engine.offload import offloaded_output, wants_offload
 from airflow_allma.engine.pointers import PointerNotLoaded, resolving
 from airflow_allma.engine.program import CompiledStep, Program
-from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
-from airflow_allma.engine.steps import Handler
+from airflow_allma.engine.settling import StepRun, settle
+from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.steps.base import StepCall
 from airflow_allma.engine.tries import call_with_tries, pause, validate
 from airflow_allma.exceptions import PermanentStepError, StepError
-from airflow_allma.expressions import NOTHING
 
-__all__ = ["NeedsWaiting", "complete_step", "fail_step", "run_inline", "run_segment", "settle"]
+__all__ = ["NeedsWaiting", "complete_step", "fail_step", "run_inline", "run_segment"]
+
+
+_MOST_FALLBACKS: Final = 1000
 
 
 class NeedsWaiting(Exception):  # noqa: N818 - control flow inside the engine, never seen outside
@@ -60,7 +60,16 @@ async def run_segment(
             return SegmentResult(SegmentStatus.COMPLETED, state)
         if inside is not None and step_id not in inside:
             return SegmentResult(SegmentStatus.LEFT, state)
-        ended = await _run_step(program.steps[step_id], state, info, services, last_try)
+        step = program.steps[step_id]
+        ended: SegmentResult | None
+        if step.is_inline:
+            try:
+                ended = _run_inline_step(step, state, info, services)
+            except (PointerNotLoaded, NeedsWaiting):
+                # Nothing has been written yet: the same step again, with waiting.
+                ended = await _run_step(step, state, info, services, last_try)
+        else:
+            ended = await _run_step(step, state, info, services, last_try)
         if ended is not None:
             return ended
 
@@ -69,8 +78,8 @@ def run_inline(program: Program, state: RunState, info: RunInfo, services: Servi
     """Run to the end without an event loop; every step that is met must be inline.
 
     Raises:
-        NeedsWaiting: a pointer has to be loaded or a value offloaded. Nothing outside has happened; start again
-            from the beginning with ``run_segment``.
+        NeedsWaiting: a pointer has to be loaded or a value offloaded. Nothing outside has happened; start
+            again from the beginning with ``run_segment``.
     """
     steps = program.steps
     try:
@@ -87,216 +96,105 @@ def _run_inline_step(
     step: CompiledStep, state: RunState, info: RunInfo, services: Services
 ) -> SegmentResult | None:
     """One inline step; None when the run goes on, a result when it failed."""
-    started = perf_counter() if services.recorder is not None else 0.0
+    run = StepRun(step, state, info, services)
     state.path.append(step.id)
     if step.ends_path:
         state.next_step = None
-        _record(services, step, info, started, None, None, None)
+        run.record()
         return None
-    step_input: dict[str, Any] | None = None
-    handler: Handler = step.handler  # type: ignore[assignment]  # only forks have none
+    load = services.pointers.load
     try:
-        step_input = step.input_plan.build(state.context, info, services.pointers.load, services.log)
-        call = StepCall(step.id, step_input, state.context, info, services, services.pointers.load)
-        output = handler(call)
+        made = step.input_plan.build(state.context, info, load, services.log)
+        run.step_input = made
+        output = step.handler(StepCall(step.id, made, state.context, info, services, load))  # type: ignore[misc]
         if step.required:
-            validate(step, output, services.pointers.load)
+            validate(step, output, load)
         if services.settings.offload_location is not None and wants_offload(step, output, services):
             state.path.pop()
-            raise NeedsWaiting
-        settle(step, state, info, services, output, output, step_input)
+            raise NeedsWaiting  # noqa: TRY301 - not an error: the caller goes another way
+        settle(run, output, output)
     except PointerNotLoaded:
         state.path.pop()
         raise
     except NeedsWaiting:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the flow's to deal with
-        return _failed(step, state, info, services, error, step_input, started, last_try=True)
-    if services.recorder is not None:
-        _record(services, step, info, started, step_input, state, None)
+        return _failed(run, error, last_try=True)
+    run.record()
     return None
 
 
 async def _run_step(
     step: CompiledStep, state: RunState, info: RunInfo, services: Services, last_try: bool | None
 ) -> SegmentResult | None:
-    if step.is_inline:
-        try:
-            return _run_inline_step(step, state, info, services)
-        except (PointerNotLoaded, NeedsWaiting):
-            # Nothing has been written yet: the same step again, with waiting.
-            pass
-    if step.ends_path:
-        raise AssertionError("END_FLOW is always inline")
-    started = perf_counter()
+    run = StepRun(step, state, info, services)
     state.path.append(step.id)
-    step_input: dict[str, Any] | None = None
-    tries = 0
     try:
         if step.fork is not None:
+            # A fork runs segments, and a segment runs forks.
             from airflow_allma.engine.forking import run_fork
 
-            step_input = {}
-            tries = 1
+            run.step_input = {}
             output = await run_fork(step.fork, state.context, info, services)
         else:
             await pause(step, "before", services)
-            step_input = await resolving(
+            run.step_input = await resolving(
                 services, step.input_plan.build, state.context, info, services.pointers.load, services.log
             )
-            output, tries = await call_with_tries(step, step_input, state.context, info, services, last_try)
+            output = await call_with_tries(run, last_try=last_try)
             await pause(step, "after", services)
-        whole = await offloaded_output(step, output, info, services)
-        await resolving(services, settle, step, state, info, services, output, whole, step_input)
+        await _settle(run, output)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the flow's to deal with
-        return _failed(step, state, info, services, error, step_input, started, last_try, tries)
-    _record(services, step, info, started, step_input, state, None, tries)
+        return _failed(run, error, last_try=last_try)
+    run.record()
     return None
 
 
-def settle(
-    step: CompiledStep,
-    state: RunState,
-    info: RunInfo,
-    services: Services,
-    output: Any,
-    whole: Any,
-    step_input: Mapping[str, Any],
-) -> None:
-    """After a step's work: map its output, count its transition, and set where the run goes on.
-
-    Either everything happens, or, when this raises, only what language rules say stays: an output is mapped even
-    if the transition after it is one too many.
-    """
-    context, journal_length = state.context, len(state.journal) if state.journal is not None else 0
-    load = services.pointers.load
-    meta: Any = NOTHING
-    if output.__class__ is dict and "_meta" in output:
-        meta = output["_meta"]
-        same = whole is output
-        output = {key: value for key, value in output.items() if key != "_meta"}
-        whole = output if same else whole
-    try:
-        step.output_plan.apply(
-            state, output, step_input=step_input, meta=meta, whole=whole, load=load, log=services.log
-        )
-        target, counter, most = _choose(step, state, info, services)
-    except PointerNotLoaded:
-        # The caller loads it and comes again: take the writes back.
-        state.context = context
-        if state.journal is not None:
-            del state.journal[journal_length:]
-        raise
-    state.last_output = output
-    if counter is not None:
-        taken = state.transition_counts.get(counter, 0) + 1
-        if most and taken > most:
-            raise PermanentStepError(
-                f"Step {step.id}: the way to {target} was taken more than {most} times in this run. If the loop is "
-                "meant to go on that long, raise maxTransitions (defaultNextMaxTransitions; 0 is no limit).",
-                details={"transition": counter, "maxTransitions": most},
-            )
-        state.transition_counts[counter] = taken
-    state.next_step = target
+async def _settle(run: StepRun, output: Any) -> None:
+    whole = await offloaded_output(run.step, output, run.info, run.services)
+    await resolving(run.services, settle, run, output, whole)
 
 
-def _choose(
-    step: CompiledStep, state: RunState, info: RunInfo, services: Services
-) -> tuple[str | None, str | None, int]:
-    """The next step, its counter and its limit."""
-    for transition in step.transitions:
-        if transition.holds is not None:
-            root: Mapping[str, Any] = state.context
-            if transition.needs_state:
-                root = {**state_view(info, root), **root}
-            if not transition.holds(root, services.pointers.load):
-                continue
-        return transition.target, transition.counter, transition.most
-    return None, None, 0
-
-
-def _failed(
-    step: CompiledStep,
-    state: RunState,
-    info: RunInfo,
-    services: Services,
-    raised: Exception,
-    step_input: dict[str, Any] | None,
-    started: float,
-    last_try: bool | None,
-    tries: int = 1,
-) -> SegmentResult | None:
+def _failed(run: StepRun, raised: Exception, *, last_try: bool | None) -> SegmentResult | None:
     """What the step's ``onError`` makes of an error; None when the run goes on."""
     if not isinstance(raised, StepError):
-        services.log.debug("Step %s raised", step.id, exc_info=raised)
-    error = failed_step(step_error_from(raised), step.id, info)
-    tries = max(tries, getattr(raised, "tries", 1))
-    route = decide(step, error, in_handler=step_input is not None, last_try=last_try)
+        run.services.log.debug("Step %s raised", run.step.id, exc_info=raised)
+    error = failed_step(step_error_from(raised), run.step.id, run.info)
+    route = decide(run.step, error, in_handler=run.step_input is not None, last_try=last_try)
     shown = error.as_dict()
-    ended: SegmentResult | None = None
     if route is Route.RETRY:
-        state.path.pop()
-        ended = SegmentResult(SegmentStatus.RETRY, state, shown)
-    elif route is Route.CONTINUE:
+        run.state.path.pop()
+        run.record(shown)
+        return SegmentResult(SegmentStatus.RETRY, run.state, shown)
+    if route is Route.CONTINUE:
         try:
-            settle(step, state, info, services, shown, shown, step_input or {})
+            settle(run, shown, shown)
         except PermanentStepError as too_often:
-            return _failed_after_all(step, state, info, services, too_often, step_input, started, tries)
-    elif route is Route.FALLBACK:
-        state.next_step = step.model.on_error.fallback_step_instance_id  # type: ignore[union-attr]
-    else:
-        ended = SegmentResult(SegmentStatus.FAILED, state, shown)
-    if services.recorder is not None:
-        _record(services, step, info, started, step_input, state, shown, tries)
-    return ended
+            # The way out was taken too often: now only a fallback can help.
+            shown = failed_step(too_often, run.step.id, run.info).as_dict()
+            route = Route.FALLBACK if fallback_of(run.step) else Route.FAIL
+    if route is Route.FALLBACK:
+        if _runs_in_circles(run):
+            route = Route.FAIL
+        else:
+            run.state.next_step = fallback_of(run.step)
+    run.record(shown)
+    return SegmentResult(SegmentStatus.FAILED, run.state, shown) if route is Route.FAIL else None
 
 
-def _failed_after_all(
-    step: CompiledStep,
-    state: RunState,
-    info: RunInfo,
-    services: Services,
-    error: PermanentStepError,
-    step_input: dict[str, Any] | None,
-    started: float,
-    tries: int,
-) -> SegmentResult | None:
-    """The transition after a continued failure was one too many: only a fallback can help now."""
-    shown = failed_step(error, step.id, info).as_dict()
-    fallback = step.model.on_error.fallback_step_instance_id if step.model.on_error else None
-    if fallback is not None:
-        state.next_step = fallback
-    _record(services, step, info, started, step_input, state, shown, tries)
-    return None if fallback is not None else SegmentResult(SegmentStatus.FAILED, state, shown)
-
-
-def _record(
-    services: Services,
-    step: CompiledStep,
-    info: RunInfo,
-    started: float,
-    step_input: dict[str, Any] | None,
-    state: RunState | None,
-    error: dict[str, Any] | None,
-    tries: int = 1,
-) -> None:
-    if services.recorder is None:
-        return
-    output = None if state is None or error is not None or state.last_output is NOTHING else state.last_output
-    services.recorder(
-        StepRecord(
-            step_id=step.id,
-            step_type=step.model.step_type.value,
-            input=step_input,
-            output=output,
-            error=error,
-            next_step=state.next_step if state is not None else None,
-            seconds=perf_counter() - started,
-            tries=tries,
-            branch_id=info.branch_id,
-            item_index=info.item_index,
-        )
+def _runs_in_circles(run: StepRun) -> bool:
+    """Whether a step has fallen back so often that its fallback must lead back to it."""
+    counts = run.state.transition_counts
+    counter = f"{run.step.id}:fallback"
+    counts[counter] = counts.get(counter, 0) + 1
+    if counts[counter] <= _MOST_FALLBACKS:
+        return False
+    run.services.log.error(
+        "Step %s has fallen back %d times in this run: its fallback leads back to it",
+        run.step.id,
+        _MOST_FALLBACKS,
     )
+    return True
 
 
 async def complete_step(
@@ -304,6 +202,7 @@ async def complete_step(
     state: RunState,
     step_id: str,
     output: Any,
+    *,
     info: RunInfo,
     services: Services,
 ) -> SegmentResult:
@@ -312,15 +211,13 @@ async def complete_step(
     Returns:
         LEFT with the next step, COMPLETED, or FAILED when its transition is one too many.
     """
-    step = program.steps[step_id]
-    started = perf_counter()
+    run = StepRun(program.steps[step_id], state, info, services, {})
     state.path.append(step_id)
     try:
-        whole = await offloaded_output(step, output, info, services)
-        await resolving(services, settle, step, state, info, services, output, whole, {})
+        await _settle(run, output)
     except Exception as error:  # noqa: BLE001 - an error of the step, like any other
-        return _failed(step, state, info, services, error, {}, started, last_try=True) or _left(state)
-    _record(services, step, info, started, {}, state, None)
+        return _failed(run, error, last_try=True) or _left(state)
+    run.record()
     return _left(state)
 
 
@@ -329,9 +226,9 @@ async def fail_step(
     state: RunState,
     step_id: str,
     error: StepError,
+    *,
     info: RunInfo,
     services: Services,
-    *,
     last_try: bool | None = True,
 ) -> SegmentResult:
     """End a step that failed elsewhere: ``onError`` decides, as for any step.
@@ -339,11 +236,22 @@ async def fail_step(
     Returns:
         LEFT or COMPLETED when the flow goes on, RETRY (only with ``last_try`` False), or FAILED.
     """
-    step = program.steps[step_id]
-    started = perf_counter()
+    run = StepRun(program.steps[step_id], state, info, services, {})
     state.path.append(step_id)
-    ended = await resolving(services, _failed, step, state, info, services, error, {}, started, last_try)
+    try:
+        ended = _failed(run, error, last_try=last_try)
+    except PointerNotLoaded:
+        # Only a continued failure evaluates anything: a condition may need a pointer.
+        state.path.append(step_id)
+        ended = await _continue_failed(run, error)
     return ended or _left(state)
+
+
+async def _continue_failed(run: StepRun, error: StepError) -> SegmentResult | None:
+    shown = error.as_dict()
+    await resolving(run.services, settle, run, shown, shown)
+    run.record(shown)
+    return None
 
 
 def _left(state: RunState) -> SegmentResult:

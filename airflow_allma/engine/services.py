@@ -1,7 +1,7 @@
 """What the engine needs from outside: a store, AWS clients, an HTTP client, settings, a clock.
 
-The engine never asks Airflow or the environment for any of it. Operators, the command line and tests each hand
-in their own.
+The engine never asks Airflow or the environment for any of it. Operators, the command line and tests each
+hand in their own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EngineSettings:
     """Limits of the engine.
 
     Attributes:
-        offload_location: where large values go (`s3://bucket/prefix`, `file:///folder`); None: they stay inline.
+        offload_location: where large values go (``s3://bucket/prefix``, ``file:///folder``); None: nowhere.
         output_offload_bytes: a step output with more compact JSON than this is offloaded.
         result_offload_bytes: `COLLECT_ARRAY` results with more JSON than this become a JSON Lines object.
         branch_concurrency: branch runs in flight in one process when the fork sets no `maxConcurrency`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.engine.errors import step_error_from
@@ -12,10 +12,11 @@ from airflow_allma.engine.failures import may_retry
 from airflow_allma.engine.pointers import PointerNotLoaded, fetch, resolving
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.state import RunInfo
+from airflow_allma.engine.settling import StepRun
 from airflow_allma.engine.steps.base import StepCall
-from airflow_allma.exceptions import ContentBasedRetryableError, TransientStepError
+from airflow_allma.exceptions import ContentBasedRetryableError, StepError, TransientStepError
 from airflow_allma.expressions import NOTHING, LoadPointer, copy_value
+from airflow_allma.flow import ContentRetry, Retries
 
 __all__ = ["call_with_tries", "pause", "validate"]
 
@@ -46,65 +47,78 @@ def validate(step: CompiledStep, output: Any, load: LoadPointer) -> None:
             )
 
 
-async def call_with_tries(
-    step: CompiledStep,
-    step_input: dict[str, Any],
-    context: Mapping[str, Any],
-    info: RunInfo,
-    services: Services,
-    last_try: bool | None,
-) -> tuple[Any, int]:
+async def call_with_tries(run: StepRun, *, last_try: bool | None) -> Any:
     """Call the handler until it gives a valid output or an error that stays.
 
-    Three kinds of new try, each with its own count: transient errors, always and inside the task; content errors,
-    when ``retryOnContentError`` says so; and, when ``last_try`` is None, the step's own ``retries``.
+    Three kinds of new try, each with its own count: transient errors, always and inside the task; content
+    errors, when ``retryOnContentError`` says so; and, when ``last_try`` is None, the step's own ``retries``.
 
     Returns:
-        The output, and how often the handler ran.
+        The output; ``run.tries`` says how often the handler ran.
     """
-    settings = services.settings
-    transient = content = own = tries = 0
+    done = _Done()
+    run.tries = 0
     while True:
-        tries += 1
+        run.tries += 1
         try:
-            output = await _call(step, step_input, context, info, services)
+            return await _call(run)
         except Exception as raised:
             error = step_error_from(raised)
-            error.tries = tries  # type: ignore[attr-defined]  # for the record of the step
-            if isinstance(error, TransientStepError) and transient + 1 < settings.transient_tries:
-                wait = settings.transient_wait_seconds * 2**transient * (1 + 0.1 * services.jitter())
-                wait = min(max(wait, error.retry_after or 0), settings.longest_wait_seconds)
-                transient += 1
-            elif isinstance(error, ContentBasedRetryableError) and content < _content_tries(step):
-                wait = _content_wait(step, content)
-                content += 1
-            elif last_try is None and may_retry(step, error) and own < step.model.on_error.retries.count:  # type: ignore[union-attr]
-                retries = step.model.on_error.retries  # type: ignore[union-attr]
-                wait = retries.interval_seconds * retries.backoff_rate**own  # type: ignore[union-attr]
-                own += 1
-                transient = content = 0
-            else:
+            wait = _wait(run, error, done, last_try=last_try)
+            if wait is None:
                 if error is raised:
                     raise
                 raise error from raised
-            services.log.info("Step %s, try %d failed: %s; next try in %.1f s", step.id, tries, error, wait)
-            await services.sleep(wait)
-        else:
-            return output, tries
+            run.services.log.info(
+                "Step %s, try %d failed: %s; next try in %.1f s", run.step.id, run.tries, error, wait
+            )
+            await run.services.sleep(wait)
 
 
-async def _call(
-    step: CompiledStep,
-    step_input: dict[str, Any],
-    context: Mapping[str, Any],
-    info: RunInfo,
-    services: Services,
-) -> Any:
+@dataclass(slots=True)
+class _Done:
+    """New tries so far, of each kind."""
+
+    transient: int = 0
+    content: int = 0
+    own: int = 0
+
+
+def _wait(run: StepRun, error: StepError, done: _Done, *, last_try: bool | None) -> float | None:
+    """Seconds to wait before the next try; None when there is none."""
+    settings = run.services.settings
+    on_error = run.step.model.on_error
+    if isinstance(error, TransientStepError) and done.transient + 1 < settings.transient_tries:
+        wait: float = settings.transient_wait_seconds * 2.0**done.transient
+        wait *= 1 + 0.1 * run.services.jitter()
+        done.transient += 1
+        return min(max(wait, error.retry_after or 0), settings.longest_wait_seconds)
+    content = on_error.retry_on_content_error if on_error else None
+    if isinstance(error, ContentBasedRetryableError) and content is not None and done.content < content.count:
+        done.content += 1
+        # At once, unless the flow names an interval itself.
+        named = "interval_seconds" in content.model_fields_set
+        return _growing(content, done.content) if named else 0.0
+    own = on_error.retries if on_error else None
+    if last_try is None and own is not None and done.own < own.count and may_retry(run.step, error):
+        done.own += 1
+        done.transient = done.content = 0
+        return _growing(own, done.own)
+    return None
+
+
+def _growing(retry: Retries | ContentRetry, number: int) -> float:
+    wait: float = retry.interval_seconds * retry.backoff_rate ** (number - 1)
+    return wait
+
+
+async def _call(run: StepRun) -> Any:
+    step, services = run.step, run.services
     load = services.pointers.load
     while True:
         try:
             # A try gets its own input: one that failed half-way may have changed it.
-            call = StepCall(step.id, copy_value(step_input), context, info, services, load)
+            call = StepCall(step.id, copy_value(run.step_input), run.state.context, run.info, services, load)
             output = step.handler(call)  # type: ignore[misc]  # only forks have none
             if inspect.isawaitable(output):
                 output = await output
@@ -115,16 +129,3 @@ async def _call(
     if step.required:
         await resolving(services, validate, step, output, load)
     return output
-
-
-def _content_tries(step: CompiledStep) -> int:
-    on_error = step.model.on_error
-    return on_error.retry_on_content_error.count if on_error and on_error.retry_on_content_error else 0
-
-
-def _content_wait(step: CompiledStep, done: int) -> float:
-    """At once, unless the flow names an interval itself."""
-    retry = step.model.on_error.retry_on_content_error  # type: ignore[union-attr]
-    if retry is None or "interval_seconds" not in retry.model_fields_set:
-        return 0.0
-    return retry.interval_seconds * retry.backoff_rate**done

@@ -23,8 +23,8 @@ from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step
 
 __all__ = ["Checked", "SupportCheck", "Validator", "parse_flow"]
 
-SupportCheck = Callable[[Step], str | None]
-"""Says why a step cannot run here, or None if it can."""
+SupportCheck = Callable[[Step], tuple[str, str] | None]
+"""Says which field of a step keeps it from running here, and a sentence why; None if it runs."""
 
 _NO_DEFINITIONS = StepDefinitions()
 
@@ -86,9 +86,10 @@ class Validator:
     ) -> Iterator[Finding]:
         found = _steps_of_model(flow.steps, ("steps",)) if flow else _steps_one_by_one(all_scopes)
         for path, step in found:
-            reason = supported(step)
-            if reason is not None:
-                yield Finding((*path, "stepType"), f"not supported yet: {reason}")
+            unsupported = supported(step)
+            if unsupported is not None:
+                field, reason = unsupported
+                yield Finding((*path, field), reason)
 
 
 def _without_consequences(findings: list[Finding]) -> list[Finding]:

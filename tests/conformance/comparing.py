@@ -18,7 +18,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def same_context(ours: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Contexts of whole runs: what every run has of its own is left out; ``{"errorName": "*"}`` fits any error."""
+    """Contexts of whole runs: without what is each run's own; ``{"errorName": "*"}`` fits any error."""
     ours = {key: value for key, value in ours.items() if key != "initialContextData"}
     variables = dict(ours.get("flow_variables", {}))
     variables.pop("flowExecutionId", None)

@@ -202,11 +202,11 @@ def test_an_unsupported_step_is_an_error_at_its_type_even_in_a_branch(tmp_path):
     path = write(tmp_path, "shop.json", flow(steps={"a": fork}))
 
     def supported(step):
-        return "END_FLOW has no engine" if step.step_type is StepType.END_FLOW else None
+        return ("stepType", "END_FLOW has no engine") if step.step_type is StepType.END_FLOW else None
 
     (problem,) = load_file(path, supported=supported).problems
     assert problem.path == "$.steps.a.parallelBranches[0].steps.x.stepType"
-    assert problem.message == "not supported yet: END_FLOW has no engine"
+    assert problem.message == "END_FLOW has no engine"
     assert problem.column > 1
 
 
@@ -216,7 +216,7 @@ def test_unsupported_steps_are_told_beside_other_mistakes(tmp_path):
         "b": {"stepType": "MCP_CALL", "mcpConnectionId": "m", "toolName": "t"},
     }
     loaded = load_file(
-        write(tmp_path, "shop.json", flow(steps=steps)), supported=lambda step: str(step.step_type)
+        write(tmp_path, "shop.json", flow(steps=steps)), supported=lambda step: ("stepType", step.step_type)
     )
     assert [problem.path for problem in loaded.problems] == ["$.steps.a.displayName", "$.steps.b.stepType"]
 

@@ -40,18 +40,22 @@ HANDLERS: Final[Mapping[StepType, Callable[[Any], Handler]]] = MappingProxyType(
 _MODULE_TYPES: Final = frozenset({StepType.DATA_LOAD, StepType.DATA_SAVE, StepType.DATA_TRANSFORMATION})
 
 
-def unsupported_reason(step: Step) -> str | None:
-    """Why a step cannot run here, for load-time errors; None when it can."""
+def unsupported_reason(step: Step) -> tuple[str, str] | None:
+    """What keeps a step from running here, for load-time errors: field and sentence; None if it runs."""
     if isinstance(step, ParallelForkManagerStep):
         for branch in step.parallel_branches:
             if branch.step_type is not None:
-                return (
+                return "parallelBranches", (
                     f"branch {branch.branch_id!r} is a sub-flow, which is not supported yet; "
-                    "give the branch steps of its own"
+                    "give it a first step instead"
                 )
         return None
     if step.step_type not in HANDLERS:
-        return f"step type {step.step_type.value} is not supported yet; remove the step or replace it by an API_CALL"
+        return "stepType", (
+            f"step type {step.step_type.value} is not supported yet; take the step out, "
+            "or do its work with an API_CALL"
+        )
     if step.step_type in _MODULE_TYPES:
-        return module_problem(step.step_type, step.module_identifier or "")
+        problem = module_problem(step.step_type, step.module_identifier or "")
+        return ("moduleIdentifier", problem) if problem else None
     return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
+
+import msgspec
 
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, state_view
@@ -14,8 +15,7 @@ from airflow_allma.expressions import LoadPointer
 __all__ = ["AsyncHandler", "Handler", "InlineHandler", "StepCall"]
 
 
-@dataclass(slots=True)
-class StepCall:
+class StepCall(msgspec.Struct):
     """One call of a handler.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
-from airflow_allma.engine.steps.base import StepCall
+from airflow_allma.engine.steps.base import Handler, StepCall
 from airflow_allma.expressions import compile_config
 from airflow_allma.flow import Step
 
@@ -29,7 +29,7 @@ class _ModuleStep:
 class InlineModule(_ModuleStep):
     """A pure transformation, done on the spot."""
 
-    inline = True
+    inline: ClassVar[bool] = True
 
     def __init__(self, step: Step) -> None:
         super().__init__(step)
@@ -46,7 +46,7 @@ class InlineModule(_ModuleStep):
 class BlockingModule(_ModuleStep):
     """A module that calls AWS: it runs in a thread."""
 
-    inline = False
+    inline: ClassVar[bool] = False
 
     async def __call__(self, call: StepCall) -> Any:
         """The module's output."""
@@ -58,7 +58,7 @@ class BlockingModule(_ModuleStep):
         return await services.in_thread(run_module, self._identifier, inputs, context)
 
 
-def module_handler(step: Step) -> InlineModule | BlockingModule:
+def module_handler(step: Step) -> Handler:
     """The handler of a module step; its module is known to exist (it was checked at load time)."""
     module = MODULES[step.module_identifier or ""]
     return BlockingModule(step) if module.blocking else InlineModule(step)

@@ -1,0 +1,150 @@
+"""One run of one step: what belongs to it, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+from airflow_allma.engine.pointers import PointerNotLoaded
+from airflow_allma.engine.program import CompiledStep, CompiledTransition
+from airflow_allma.engine.records import StepRecord
+from airflow_allma.engine.services import Services
+from airflow_allma.engine.state import RunInfo, RunState, state_view
+from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.expressions import NOTHING
+
+__all__ = ["StepRun", "settle"]
+
+
+class StepRun:
+    """One run of one step.
+
+    Attributes:
+        step: the step.
+        state: the run's state; ``settle`` moves it on.
+        info: the run.
+        services: what the step may use.
+        step_input: its input, once it is made.
+        tries: how often its handler was called.
+    """
+
+    __slots__ = ("_started", "info", "services", "state", "step", "step_input", "tries")
+
+    def __init__(
+        self,
+        step: CompiledStep,
+        state: RunState,
+        info: RunInfo,
+        services: Services,
+        step_input: dict[str, Any] | None = None,
+    ) -> None:
+        self.step = step
+        self.state = state
+        self.info = info
+        self.services = services
+        self.step_input = step_input
+        self.tries = 1
+        self._started = perf_counter() if services.recorder is not None else 0.0
+
+    def record(self, error: dict[str, Any] | None = None) -> None:
+        """Tell the recorder, if there is one, that this run has ended, and how."""
+        recorder = self.services.recorder
+        if recorder is None:
+            return
+        ended_well = error is None and not self.step.ends_path
+        recorder(
+            StepRecord(
+                step_id=self.step.id,
+                step_type=self.step.model.step_type.value,
+                input=self.step_input,
+                output=self.state.last_output if ended_well else None,
+                meta=self.state.last_meta if ended_well else {},
+                error=error,
+                next_step=self.state.next_step
+                if self.state.next_step != self.step.id or ended_well
+                else None,
+                seconds=perf_counter() - self._started,
+                tries=self.tries,
+                branch_id=self.info.branch_id,
+                item_index=self.info.item_index,
+            )
+        )
+
+
+def settle(run: StepRun, output: Any, whole: Any) -> None:
+    """After a step's work: map its output, count its transition, and set where the run goes on.
+
+    Args:
+        run: the step's run; its state is moved on.
+        output: what the handler gave, ``_meta`` included.
+        whole: what ``$`` stands for in output mappings: the output, or the pointer that took its place.
+
+    Raises:
+        PermanentStepError: a transition was taken too often; the output has been mapped all the same.
+        PointerNotLoaded: a pointer is needed; nothing has changed.
+    """
+    step, state = run.step, run.state
+    meta: Any = NOTHING
+    if output.__class__ is dict and "_meta" in output:
+        meta = output["_meta"]
+        same = whole is output
+        output = {key: value for key, value in output.items() if key != "_meta"}
+        whole = output if same else whole
+    if not step.transitions and not state.context_is_read and step.output_plan.is_default:
+        # Nobody will see the context again: the output is all that is left of this run.
+        chosen = None
+    else:
+        chosen = _write_and_choose(run, output, whole, meta)
+    state.last_output = output
+    if run.services.recorder is not None:
+        state.last_meta = meta if isinstance(meta, dict) else {}
+    if chosen is None:
+        state.next_step = None
+        return
+    taken = state.transition_counts.get(chosen.counter, 0) + 1
+    if chosen.most and taken > chosen.most:
+        raise PermanentStepError(
+            f"Step {step.id}: the way to {chosen.target} was taken more than {chosen.most} times. "
+            "If the loop is meant to go on that long, raise maxTransitions (for the default transition: "
+            "defaultNextMaxTransitions; 0 is no limit).",
+            details={"transition": chosen.counter, "maxTransitions": chosen.most},
+        )
+    state.transition_counts[chosen.counter] = taken
+    state.next_step = chosen.target
+
+
+def _write_and_choose(run: StepRun, output: Any, whole: Any, meta: Any) -> CompiledTransition | None:
+    state, services = run.state, run.services
+    context = state.context
+    writes = len(state.journal) if state.journal is not None else 0
+    try:
+        run.step.output_plan.apply(
+            state,
+            output,
+            step_input=run.step_input or {},
+            meta=meta,
+            whole=whole,
+            load=services.pointers.load,
+            log=services.log,
+        )
+        return _choose(run)
+    except PointerNotLoaded:
+        # The caller loads it and comes again: take the writes back.
+        state.context = context
+        if state.journal is not None:
+            del state.journal[writes:]
+        raise
+
+
+def _choose(run: StepRun) -> CompiledTransition | None:
+    """The first transition that holds; the default holds always."""
+    for transition in run.step.transitions:
+        if transition.holds is None:
+            return transition
+        root: Mapping[str, Any] = run.state.context
+        if transition.needs_state:
+            root = {**state_view(run.info, root), **root}
+        if transition.holds(root, run.services.pointers.load):
+            return transition
+    return None
