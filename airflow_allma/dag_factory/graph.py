@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from airflow_allma.flow import Flow, Step
+from airflow_allma.flow import Flow, Step, StepType
 
 __all__ = ["Component", "StepGraph", "components", "reachable", "successors_of"]
 
@@ -30,7 +30,9 @@ class Component:
 
 
 def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
-    """The steps that may follow ``step``: its transitions, its default, its fallback; each once."""
+    """The steps that may follow ``step``: its transitions, its default, its fallback; each once. None after END_FLOW."""
+    if step.step_type is StepType.END_FLOW:
+        return ()
     handler = step.on_error
     if handler is None and flow.default_step_config is not None:
         handler = flow.default_step_config.default_error_handler

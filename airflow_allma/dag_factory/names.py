@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+from airflow_allma.flow import safe_id
 
 __all__ = ["NameTable", "safe_dag_id", "safe_name"]
 
-_MOST_CHARACTERS_OF_DAG_ID = 200
-_MOST_CHARACTERS_OF_NAME = 70
-"""Airflow takes 250 characters for a full id, and a full id joins fork, branch and step."""
-
-_DAG_ID_FORBIDS = re.compile(r"[^\w.-]", re.ASCII)
-_NAME_FORBIDS = re.compile(r"[^\w-]", re.ASCII)
+_LONGEST_DAG_ID = 200
+_LONGEST_NAME = 70
+"""Airflow takes 250 characters for a full task id, which joins fork, branch and step."""
 
 
 def safe_dag_id(flow_id: str) -> str:
-    """The Dag's id: ``flow_id`` with what Airflow cannot take replaced by ``_``.
-
-    An id that had to be changed gets a short hash of the original, so that two flows never share a Dag.
-    """
-    cleaned = _DAG_ID_FORBIDS.sub("_", flow_id)
-    if cleaned == flow_id and len(cleaned) <= _MOST_CHARACTERS_OF_DAG_ID:
-        return flow_id
-    return f"{cleaned[:_MOST_CHARACTERS_OF_DAG_ID]}-{_digest(flow_id)}"
+    """The Dag's id: the flow's own where Airflow can take it."""
+    return safe_id(flow_id, _LONGEST_DAG_ID)
 
 
 def safe_name(step_id: str) -> str:
-    """A task or group id without dots, which Airflow uses to join groups and tasks."""
-    cleaned = _NAME_FORBIDS.sub("_", step_id) or "_"
-    if len(cleaned) <= _MOST_CHARACTERS_OF_NAME:
-        return cleaned
-    return f"{cleaned[:_MOST_CHARACTERS_OF_NAME]}-{_digest(step_id)}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    """A task's or group's own part of its full id; without dots, which join them."""
+    return safe_id(step_id, _LONGEST_NAME)
 
 
 class NameTable:

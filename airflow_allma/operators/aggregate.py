@@ -74,7 +74,7 @@ class AggregateOperator(FlowTask):
             ended = run.run(lambda: _fail(run, state, self.step, failure))
         if ended.status is SegmentStatus.FAILED:
             self.fail(run, ended.error or {})
-        run.save_state(_copied(ended))
+        run.save_state(ended.state)
         return run.as_return_value(ended.output)
 
     def _require_arrival(self, run: TaskRun, states: Mapping[str, str | None]) -> None:
@@ -141,21 +141,14 @@ class AggregateOperator(FlowTask):
 async def _complete(run: TaskRun, state: RunState, step: str, output: dict[str, Any]) -> SegmentResult:
     from airflow_allma.engine import complete_step
 
-    return await complete_step(run.program, state, step, output, run.info, run.services)
+    return await complete_step(run.program, state, step, output, info=run.info, services=run.services)
 
 
 async def _fail(run: TaskRun, state: RunState, step: str, error: StepError) -> SegmentResult:
     from airflow_allma.engine import fail_step
 
     # A new try of this task could only read the same results again: the tries of a fork are those of its branches.
-    return await fail_step(run.program, state, step, error, run.info, run.services, last_try=True)
-
-
-def _copied(ended: SegmentResult) -> RunState:
-    """The state to save; saving drops the last output, which is still needed as the return value."""
-    from dataclasses import replace
-
-    return replace(ended.state)
+    return await fail_step(run.program, state, step, error, info=run.info, services=run.services)
 
 
 def _step_error(run: TaskRun, task: str, state: str | None) -> StepError:

@@ -117,12 +117,10 @@ class TaskRun:
 
     def save_state(self, state: RunState) -> None:
         """Push where the run stands; a large context goes to the offload location and a pointer in its place."""
-        from airflow_allma.expressions import NOTHING
-
+        saved = state.to_dict()
         if state.journal is None:
             # On the main path nobody asks for the last output again.
-            state.last_output = NOTHING
-        saved = state.to_dict()
+            saved.pop("lastOutput", None)
         push(self.ti, Key.STATE, self._offloaded(saved))
 
     def _offloaded(self, saved: dict[str, Any]) -> dict[str, Any]:

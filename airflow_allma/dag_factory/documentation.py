@@ -1,0 +1,47 @@
+"""What people read in Airflow's UI about a Dag and its tasks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from airflow_allma.flow import Flow, Step
+
+__all__ = ["dag_documentation", "step_documentation"]
+
+_LONGEST_FLOW: Final = 64 << 10
+_LONGEST_STEP: Final = 8 << 10
+"""Characters of JSON; the documentation travels with every version of the Dag."""
+
+
+def dag_documentation(flow: Flow) -> str:
+    """A flow's description and its JSON."""
+    parts = [f"Flow `{flow.id}`, version {flow.version}."]
+    if flow.description:
+        parts.insert(0, flow.description)
+    parts.append(_json_block(_written(flow), _LONGEST_FLOW))
+    return "\n\n".join(parts)
+
+
+def step_documentation(step: Step, note: str = "") -> str:
+    """A step's JSON, with a sentence of what the task does where that is not plain."""
+    parts = [note] if note else []
+    parts.append(_json_block(_written(step), _LONGEST_STEP))
+    return "\n\n".join(parts)
+
+
+def _written(model: Flow | Step) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _json_block(value: Any, most: int) -> str:
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    cut = ""
+    if len(text) > most:
+        cut = f"\n\n(the first {most} of {len(text)} characters)"
+        text = text[:most]
+    # A fence longer than any in the text: the text cannot end the block.
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}json\n{text}\n{fence}{cut}"

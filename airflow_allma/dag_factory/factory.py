@@ -1,0 +1,107 @@
+"""From a flow to an Airflow Dag."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from airflow.sdk import DAG
+from airflow.sdk.configuration import conf
+
+from airflow_allma.dag_factory.documentation import dag_documentation
+from airflow_allma.dag_factory.inputs import payload_params
+from airflow_allma.dag_factory.segments import plan_flow
+from airflow_allma.dag_factory.tasks import TaskBuilder
+from airflow_allma.exceptions import FlowError
+from airflow_allma.flow import AirflowOptions, Flow
+from airflow_allma.operators.handle import FlowHandle
+
+__all__ = ["FIRST_DATE", "OWNER", "TAG", "build_dag", "timetable_for"]
+
+FIRST_DATE: Final = datetime(2020, 1, 1, tzinfo=UTC)
+"""A fixed date: one that moved would make a new version of the Dag at every parse."""
+
+TAG: Final = "allma"
+OWNER: Final = "allma"
+
+_LONGEST_TAG: Final = 100
+
+
+def build_dag(flow: Flow) -> DAG:
+    """Build the Dag of a flow. Equal flows give equal Dags.
+
+    Args:
+        flow: a flow that was validated when it was loaded.
+
+    Returns:
+        The Dag, with one task (or group) for each segment of the flow.
+
+    Raises:
+        FlowError: Airflow cannot take what the flow's ``airflow`` object says.
+    """
+    plan = plan_flow(flow)
+    options = flow.airflow
+    with DAG(
+        dag_id=plan.dag_id,
+        dag_display_name=flow.name or flow.id,
+        description=flow.description,
+        doc_md=dag_documentation(flow),
+        schedule=timetable_for(flow),
+        start_date=_start_date(flow),
+        catchup=bool(options.catchup),
+        tags=_tags(flow),
+        params=payload_params(flow),
+        default_args=_default_args(options),
+        max_active_runs=options.max_active_runs or conf.getint("core", "max_active_runs_per_dag", fallback=16),
+    ) as dag:
+        TaskBuilder(flow, plan, FlowHandle(flow)).build()
+    return dag
+
+
+def timetable_for(flow: Flow) -> Any:  # noqa: ARG001 - the seam for schedules
+    """When the Dag runs by itself; None: only when it is triggered."""
+    return None
+
+
+def _start_date(flow: Flow) -> datetime:
+    text = flow.airflow.start_date
+    if text is None:
+        return FIRST_DATE
+    try:
+        start = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise FlowError(
+            f"Flow {flow.id}: airflow.startDate {text!r} is no ISO 8601 date, such as 2026-01-31."
+        ) from error
+    return start if start.tzinfo else start.replace(tzinfo=_zone(flow))
+
+
+def _zone(flow: Flow) -> Any:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    name = flow.airflow.timezone
+    if name is None:
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise FlowError(
+            f"Flow {flow.id}: airflow.timezone {name!r} is no time zone, such as Europe/Berlin."
+        ) from error
+
+
+def _tags(flow: Flow) -> set[str]:
+    return {tag[:_LONGEST_TAG] for tag in (TAG, *flow.tags, *flow.airflow.tags) if tag}
+
+
+def _default_args(options: AirflowOptions) -> dict[str, Any]:
+    given = {
+        "owner": options.owner or OWNER,
+        "pool": options.pool,
+        "queue": options.queue,
+        "priority_weight": options.priority_weight,
+        "execution_timeout": None
+        if options.execution_timeout_seconds is None
+        else timedelta(seconds=options.execution_timeout_seconds),
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,35 @@
+"""What Airflow's providers manager finds: who we are, and the settings of ``[allma]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_allma import __version__
+from airflow_allma.operators.settings import OPTIONS, SECTION
+
+__all__ = ["get_provider_info"]
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Provider metadata, as Airflow's schema for it has it."""
+    return {
+        "package-name": "airflow-provider-allma",
+        "name": "Allma flows",
+        "description": "Runs declarative, massively parallel Allma flows natively on Airflow.",
+        "versions": [__version__],
+        "config": {
+            SECTION: {
+                "description": "Limits and connections of Allma flows. A flow's `airflow` object overrides them.",
+                "options": {
+                    name: {
+                        "description": option.description + "\n",
+                        "version_added": "0.1.0",
+                        "type": option.kind,
+                        "example": option.example,
+                        "default": option.default,
+                    }
+                    for name, option in OPTIONS.items()
+                },
+            }
+        },
+    }
