@@ -157,8 +157,10 @@ def test_an_unfinished_writer_has_no_info_and_a_closed_one_takes_no_bytes(world:
         writer.write(b"closed")
 
 
-@pytest.mark.parametrize("before", [0, 100, 5 << 20])
-@pytest.mark.parametrize("appended", [0, 50, 6 << 20, len(BIG)])
+@pytest.mark.parametrize(
+    ("before", "appended"),
+    [(0, 0), (100, 50), (0, 6 << 20), (100, 6 << 20), (5 << 20, 6 << 20), (7, len(BIG))],
+)
 def test_objects_are_appended_whole_and_in_order(world: World, before: int, appended: int):
     source = world.store.write(world.at("source"), BIG[:appended])
     with world.store.open_writer(world.at("target")) as writer:
