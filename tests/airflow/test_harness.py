@@ -200,13 +200,16 @@ def test_a_file_that_cannot_be_imported_is_listed_and_leaves_the_others_alone(
     broken = airflow_instance.dags[0] / "broken.py"
     broken.write_text("from airflow.sdk import dag\nraise RuntimeError('cannot be read')\n")
     deploy_source("mapped_group", MAPPED_GROUP)
-    wait_until(lambda: bool(airflow_client.import_errors()), what="the import error")
 
-    assert "cannot be read" in airflow_client.import_errors()[0]["stack_trace"]
+    def listed() -> bool:
+        traces = {error["filename"]: error["stack_trace"] for error in airflow_client.import_errors()}
+        return "cannot be read" in traces.get(broken.name, "")
+
+    wait_until(listed, what="the import error")
     assert airflow_client.dag_details("mapped_group")["is_stale"] is False
 
     broken.unlink()
-    wait_until(lambda: not airflow_client.import_errors(), what="the end of the import error")
+    wait_until(lambda: not listed(), what="the end of the import error")
 
 
 def _alive(pid: int) -> bool:
