@@ -88,7 +88,7 @@ class BranchOperator(SegmentOperator):
             load = services.pointers.load
             if saved is None:
                 fork = self._fork(run)
-                if branch not in await resolving(services, fork.eligible, item_context, info, load):
+                if not await resolving(services, _runs, fork, branch, item_context, info, load):
                     push(run.ti, Key.RESULT, fork.not_applicable(branch, self._entry.index).to_dict())
                     raise AirflowSkipException("The branch's condition does not hold for this item.")
             state = await resolving(services, branch_state, branch, item_context, info, services)
@@ -139,3 +139,12 @@ class BranchOperator(SegmentOperator):
             self._entry.index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error
         )
         push(ti, Key.RESULT, result.to_dict())
+
+
+def _runs(
+    fork: CompiledFork, branch: CompiledBranch, context: Mapping[str, Any], info: RunInfo, load: Any
+) -> bool:
+    """Whether a branch runs for the item; an error in another branch's condition is that branch's."""
+    if fork.first_only:
+        return branch in fork.eligible(context, info, load)
+    return branch.applies(context, info, load)

@@ -12,7 +12,7 @@ from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConf
 from airflow_allma.operators.chunk_plan import ChunkSpec, range_label
 from airflow_allma.operators.chunk_results import read_part, write_part
 from airflow_allma.operators.flow_task import FlowTask
-from airflow_allma.operators.run import TaskRun
+from airflow_allma.operators.run import LOG, TaskRun
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ class ChunkOperator(FlowTask):
             results, items = self._results(run, chunk, plan)
             failed = self._failed_items(results)
             self._deliver(run, chunk, plan, results, items)
-        except AllmaError as error:
+        except Exception as error:
+            # Whatever it was: the aggregate is to say so instead of "lost".
+            if not isinstance(error, AllmaError):
+                LOG.exception("This is a defect of the chunk's task")
             self.fail(run, step_error_from(error).as_dict())
         label = range_label(chunk.first, items)
         context["allma_label"] = f"{label}, {len(failed)} failed" if failed else label  # type: ignore[index]
@@ -75,6 +78,7 @@ class ChunkOperator(FlowTask):
     ) -> tuple[list[BranchResult], int]:
         """Run what has no result yet; all results in item order, and how many items there are."""
         from airflow_allma.engine import BranchStatus, run_items
+        from airflow_allma.engine.forking import ForkRun
 
         base = run.saved_state(self.items)
         if base is None:
@@ -98,15 +102,12 @@ class ChunkOperator(FlowTask):
 
         if done:
             self.log.info("%d items have results of an earlier try", len(done))
-        fork = run.handle.fork(self.step)
+        fork_run = ForkRun(run.handle.fork(self.step), base["context"], run.info, run.services)
         results = list(kept)
         run.run(
             lambda: run_items(
-                fork,
+                fork_run,
                 left(),
-                base["context"],
-                run.info,
-                run.services,
                 results.append,
                 concurrency=int(plan["concurrency"]),
                 blocking=chunk.manifest is not None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.operators.chunk_plan import ChunkSpec
 from airflow_allma.operators.chunk_results import read_part
-from airflow_allma.operators.xcoms import Key, pull_all
+from airflow_allma.operators.xcoms import Key, pull, pull_all
 
 if TYPE_CHECKING:
     from airflow_allma.engine import BranchResult, CompiledBranch, CompiledFork
@@ -115,9 +115,7 @@ def chunk_results(
     for planned in map(ChunkSpec.from_dict, plan["chunks"]):
         saved = left.get(planned.number)
         if saved is None:
-            why = f"task {task}[{planned.number}] ({planned.label}) ended as " + str(
-                states.get(f"{task}_{planned.number}")
-            )
+            why = _why_chunk(run, task, planned, states)
             yield from _lost_chunk(fork, planned, before, why)
             before += planned.count or 1
             continue
@@ -125,6 +123,13 @@ def chunk_results(
         shift = before if planned.first is None else 0
         yield from _of_chunk(run, fork, saved, planned.first or 0, shift)
         before += int(saved["items"])
+
+
+def _why_chunk(run: TaskRun, task: str, planned: ChunkSpec, states: Mapping[str, str | None]) -> str:
+    state = states.get(f"{task}_{planned.number}")
+    error = pull(run.ti, task, Key.ERROR, planned.number) if state == "failed" else None
+    said = f": {error.get('errorName')}: {error.get('errorMessage')}" if error else " and left no result"
+    return f"task {task}[{planned.number}] ({planned.label}) ended as {state}{said}"
 
 
 def _of_chunk(
