@@ -99,6 +99,7 @@ class Module:
             is an ``input_model``, or the input object itself when there is none. The output is an object; its
             ``_meta`` is for the log.
         blocking: whether it waits for something outside of the process, so that it must run in a thread.
+        templated_keys: members of ``customConfig`` whose keys are templates too; elsewhere only values are.
     """
 
     identifier: str
@@ -106,6 +107,7 @@ class Module:
     input_model: type[ModuleInput] | None
     function: Callable[..., Any]
     blocking: bool = False
+    templated_keys: frozenset[str] = frozenset()
 
 
 def read_input(module: Module, inputs: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
 from airflow_allma.engine.steps.base import Handler, StepCall
-from airflow_allma.expressions import compile_config
+from airflow_allma.expressions import compile_config, compile_template
 from airflow_allma.flow import Step
 
 __all__ = ["BlockingModule", "InlineModule", "module_handler"]
@@ -18,12 +18,22 @@ class _ModuleStep:
     def __init__(self, step: Step) -> None:
         self._identifier = step.module_identifier or ""
         self._config = compile_config(step.custom_config) if step.custom_config else None
+        self._keys = {
+            name: {key: compile_template(key) for key in step.custom_config[name]}
+            for name in MODULES[self._identifier].templated_keys
+            if isinstance(step.custom_config.get(name), dict)
+        }
 
     def effective_input(self, call: StepCall) -> dict[str, Any]:
         """``{...rendered custom config, ...input}``, a shallow merge."""
         if self._config is None:
             return call.input
-        return {**self._config.render(call.root(), call.load), **call.input}
+        root = call.root()
+        config = self._config.render(root, call.load)
+        for name, templates in self._keys.items():
+            rendered = config.get(name, {})
+            config[name] = {templates[key].render(root, call.load): value for key, value in rendered.items()}
+        return {**config, **call.input}
 
 
 class InlineModule(_ModuleStep):
