@@ -8,7 +8,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_allma.operators.handle import FlowHandle
-from airflow_allma.operators.retries import StepFailedForNow
+from airflow_allma.operators.retries import StepTriedAgainError
 from airflow_allma.operators.xcoms import Key, push
 
 if TYPE_CHECKING:
@@ -46,5 +46,5 @@ class FlowTask(BaseOperator):
         push(run.ti, Key.ERROR, error)
         text = f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}"
         if retry:
-            raise StepFailedForNow(text)
+            raise StepTriedAgainError(text)
         raise AirflowFailException(text)

@@ -13,10 +13,10 @@ from airflow_allma.flow import Retries
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
-__all__ = ["FlowRetryPolicy", "StepFailedForNow"]
+__all__ = ["FlowRetryPolicy", "StepTriedAgainError"]
 
 
-class StepFailedForNow(StepError):
+class StepTriedAgainError(StepError):
     """A step failed with an error that its ``onError.retries`` covers: Airflow runs the task again."""
 
     retryable = True
@@ -54,7 +54,7 @@ class FlowRetryPolicy(RetryPolicy):
         context: Context | None = None,  # noqa: ARG002 - Airflow's signature
     ) -> RetryDecision:
         """Retry with the flow's wait; runs in the task's own process."""
-        if not isinstance(exception, StepFailedForNow):
+        if not isinstance(exception, StepTriedAgainError):
             return RetryDecision.default()
         # A cleared task counts its tries on; max_tries then tells how many lay before this round.
         before_this_round = max_tries - self._count

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
 from tests.support.airflow import RunResult
 

@@ -1,0 +1,72 @@
+"""A small API whose answers a test decides, and that remembers who asked at the same time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, Any]
+
+
+class Shop:
+    """What the server knows; ``answer`` decides, by path and number of the call to it (from 1)."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.most_at_once = 0
+        self.answer: Callable[[str, int], Answer] = lambda path, _: (200, {"path": path})
+        self.url = ""
+        self._open = 0
+        self._lock = threading.Lock()
+
+    def handle(self, path: str) -> Answer:
+        """Answer one call."""
+        with self._lock:
+            self.calls[path] += 1
+            number = self.calls[path]
+            self._open += 1
+            self.most_at_once = max(self.most_at_once, self._open)
+        try:
+            return self.answer(path, number)
+        finally:
+            with self._lock:
+                self._open -= 1
+
+
+@contextmanager
+def open_shop() -> Iterator[Shop]:
+    """A shop on a free loopback port."""
+    shop = Shop()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = shop.handle(self.path)
+            data = json.dumps(body).encode()
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+            except OSError:
+                self.close_connection = True  # whoever asked is gone
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    shop.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield shop
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

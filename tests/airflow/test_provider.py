@@ -1,0 +1,60 @@
+"""What Airflow finds through entry points."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+from airflow_allma import operators
+from airflow_allma.flow import AirflowOptions
+from airflow_allma.operators.settings import OPTIONS, AllmaSettings
+from airflow_allma.plugin import AllmaPlugin
+from airflow_allma.provider import get_provider_info
+
+pytestmark = pytest.mark.airflow
+
+
+def test_the_entry_points_lead_here():
+    (provider,) = (
+        one for one in entry_points(group="apache_airflow_provider") if one.module == "airflow_allma.provider"
+    )
+    assert provider.load() is get_provider_info
+    (plugin,) = (one for one in entry_points(group="airflow.plugins") if one.name == "allma")
+    assert plugin.load() is AllmaPlugin
+
+
+def test_the_providers_metadata_fits_airflows_schema():
+    schema = json.loads(Path(airflow.__file__).with_name("provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_every_setting_is_listed_with_its_default():
+    listed = get_provider_info()["config"]["allma"]["options"]
+    assert {name: option["default"] for name, option in listed.items()} == {
+        name: option.default for name, option in OPTIONS.items()
+    }
+
+
+def test_settings_come_from_the_section_and_the_flow_wins(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ALLMA__MAX_CHUNKS", "9")
+    monkeypatch.setenv("AIRFLOW__ALLMA__AWS_CONN_ID", "mine")
+    settings = AllmaSettings.load(AirflowOptions(aws_conn_id="flows"))
+    assert (settings.max_chunks, settings.aws_conn_id, settings.max_in_memory_items) == (9, "flows", 300)
+
+
+def test_airflows_own_bound_on_mapped_lists_is_never_passed(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "50")
+    settings = AllmaSettings.load(AirflowOptions(max_in_memory_items=1000, max_chunks=1000))
+    assert (settings.max_in_memory_items, settings.max_chunks) == (50, 50)
+
+
+def test_public_operators_are_those_that_are_named():
+    for name in operators.__all__:
+        assert getattr(operators, name).__name__ == name
+    with pytest.raises(AttributeError):
+        _ = operators.Nothing
