@@ -61,8 +61,4 @@ def gunzip(blocks: Iterable[bytes], source: str) -> Generator[bytes, None, None]
             if unpacked:
                 yield unpacked
     if begun and not member.eof:
-        # What did not fit into the last output may still wait inside.
-        while unpacked := member.decompress(member.unconsumed_tail, _OUTPUT_BYTES):
-            yield unpacked
-        if not member.eof:
-            raise ObjectDecodeError(f"{source} is gzip that ends too early: it was not written whole.")
+        raise ObjectDecodeError(f"{source} is gzip that ends too early: it was not written whole.")

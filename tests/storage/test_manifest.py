@@ -218,6 +218,21 @@ def test_what_cannot_be_cut_needs_a_place_to_spool(content: bytes):
         plan_manifest(store, AT, chunk_bytes=10, max_chunks=2)
 
 
+def test_a_manifest_that_is_gzip_by_its_first_bytes_only_is_an_error():
+    store = MemoryStore()
+    store.write(AT, gzip.compress(b"1")[:10] + b"\xff" * 100)
+    with pytest.raises(ObjectDecodeError, match="not sound gzip"):
+        plan_manifest(store, AT, chunk_bytes=10, max_chunks=2, spool_to=SPOOL)
+
+
+def test_spooling_a_large_array_writes_it_in_several_pieces():
+    store = MemoryStore()
+    store.write(AT, b"[" + b",".join(b'"%01000d"' % number for number in range(3000)) + b"]")
+    plan = plan_manifest(store, AT, chunk_bytes=1 << 20, max_chunks=200, spool_to=SPOOL)
+    assert plan.line_count == 3000
+    assert store.read(SPOOL) == b"".join(b'"%01000d"\n' % number for number in range(3000))
+
+
 def test_a_broken_manifest_leaves_no_spooled_object():
     store = MemoryStore()
     store.write(AT, b"[1,2,3")

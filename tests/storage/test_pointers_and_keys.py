@@ -135,6 +135,11 @@ def test_long_identifiers_that_differ_at_the_end_differ_in_the_key():
     assert len(key_segment("ü" * 4000)) <= 120
 
 
+def test_an_identifier_cannot_be_made_to_look_like_a_cut_one():
+    cut = key_segment("x" * 500)
+    assert key_segment(cut) != cut
+
+
 def test_an_ordinary_run_can_be_recognised_in_the_key():
     pointer = OffloadLocation.parse("s3://lake/allma/").pointer(
         "my_dag", "manual__2026-01-01T00:00:00+00:00", "fork", "00012", ending=".jsonl"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import itertools
 import random
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +21,7 @@ from airflow_allma.exceptions import (
     StorageUnavailableError,
 )
 from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.read_ahead import read_ahead
 from airflow_allma.storage.retry import Backoff
 from airflow_allma.storage.s3 import S3Store
 from airflow_allma.storage.s3_errors import translated
@@ -174,34 +177,84 @@ def test_an_upload_that_cannot_be_removed_is_noted_on_the_first_error(moto_endpo
     assert any("could not be removed" in note for note in caught.value.__notes__)
 
 
-def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, bucket: str):
-    class LosesTheAnswer:
-        """Completes the upload, and then behaves as if the connection had been lost."""
+class Intercepting:
+    """A client provider whose client does everything but one operation as the real one."""
 
-        connection = "test"
+    connection = "test"
 
-        def __init__(self, client: Any) -> None:
-            self.real = client
-            self.lost = False
+    def __init__(self, client: Any, operation: str, replacement: Callable[..., Any]) -> None:
+        self._real = client
+        setattr(self, operation, replacement)
 
-        def client(self, service: str, region: str | None = None) -> Any:
-            return self
+    def client(self, service: str, region: str | None = None) -> Any:
+        return self
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.real, name)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
 
-        def complete_multipart_upload(self, **arguments: Any) -> Any:
-            answer = self.real.complete_multipart_upload(**arguments)
-            if not self.lost:
-                self.lost = True
-                raise botocore.exceptions.ConnectionClosedError(endpoint_url="http://x")
-            return answer
 
-    store = S3Store(LosesTheAnswer(good._client(Pointer(bucket, "w"))), backoff=Backoff(sleep=lambda _: None))
-    with store.open_writer(Pointer(bucket, "w")) as writer:
+def answer_with(code: str, status: int) -> botocore.exceptions.ClientError:
+    return botocore.exceptions.ClientError(
+        {"Error": {"Code": code, "Message": "said"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Any"
+    )
+
+
+def lost_completion(client: Any, *, does_complete: bool) -> S3Store:
+    """S3 with an upload whose completion is not answered, and which is gone when it is asked for again."""
+    calls: list[object] = []
+
+    def complete(**arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise answer_with("NoSuchUpload", 404)
+        if does_complete:
+            client.complete_multipart_upload(**arguments)
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url="http://x")
+
+    provider = Intercepting(client, "complete_multipart_upload", complete)
+    return S3Store(provider, backoff=Backoff(sleep=lambda _: None))
+
+
+def write_large(store: S3Store, pointer: Pointer) -> int:
+    with store.open_writer(pointer) as writer:
         writer.write(DATA * 8)
-    assert good.read(Pointer(bucket, "w")) == DATA * 8
-    assert writer.info.size == len(DATA) * 8
+    return writer.info.size
+
+
+def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, bucket: str):
+    pointer = Pointer(bucket, "w")
+    store = lost_completion(good._client(pointer), does_complete=True)
+    assert write_large(store, pointer) == len(DATA) * 8
+    assert good.read(pointer) == DATA * 8
+
+
+def test_an_upload_that_vanished_is_not_taken_for_the_object_that_was_there_before(
+    good: S3Store, bucket: str
+):
+    pointer = Pointer(bucket, "w")
+    good.write(pointer, b"before")
+    store = lost_completion(good._client(pointer), does_complete=False)
+    with pytest.raises(ObjectNotFoundError, match="NoSuchUpload"):
+        write_large(store, pointer)
+    assert good.read(pointer) == b"before"
+
+
+@pytest.mark.parametrize("code", [("InvalidRange", 416), ("PreconditionFailed", 412)])
+def test_a_replaced_object_is_a_change_however_s3_says_so(good: S3Store, bucket: str, code: tuple[str, int]):
+    pointer = Pointer(bucket, "k")
+    now = good.write(pointer, b"short").etag
+
+    def get(**_: Any) -> Any:
+        raise answer_with(*code)
+
+    store = S3Store(Intercepting(good._client(pointer), "get_object", get))
+    with pytest.raises(ObjectChangedError) as caught:
+        store.read(pointer, 100, 200, if_match='"planned"')
+    assert '"planned"' in str(caught.value)
+    assert now in str(caught.value)
+    good.delete(pointer)
+    with pytest.raises((ObjectChangedError, ObjectNotFoundError), match="does not exist"):
+        store.read(pointer, 100, 200, if_match='"planned"')
 
 
 def test_a_version_is_read_as_it_was_and_pinned_by_head(moto_endpoint: str, good: S3Store, bucket: str):
@@ -274,6 +327,56 @@ def test_large_sources_are_copied_inside_s3(moto_endpoint: str, good: S3Store, b
                 writer.append_object(Pointer(bucket, "part"))
         assert [call for call in calls if call.method == "GET"] == []
     assert good.read(Pointer(bucket, "all")) == DATA * 12
+
+
+def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, bucket: str):
+    pointer = Pointer(bucket, "k")
+    good.write(pointer, DATA)
+    client = good._client(pointer)
+    calls: list[object] = []
+
+    def get(**arguments: Any) -> Any:
+        calls.append(arguments)
+        answer = client.get_object(**arguments)
+        return {**answer, "Body": io.BytesIO(answer["Body"].read()[:1000])} if len(calls) == 1 else answer
+
+    store = S3Store(Intercepting(client, "get_object", get), backoff=Backoff(sleep=lambda _: None))
+    assert store.read(pointer) == DATA
+    assert len(calls) == 2
+
+
+def test_the_next_block_is_fetched_while_the_last_one_is_worked_on():
+    fetching = threading.Event()
+
+    def blocks() -> Generator[bytes, None, None]:
+        yield b"1"
+        fetching.set()
+        yield b"2"
+
+    stream = read_ahead(blocks())
+    assert next(stream) == b"1"
+    assert fetching.wait(30)
+    assert list(stream) == [b"2"]
+
+
+def test_a_stream_left_while_a_block_is_on_its_way_is_closed_after_that_block():
+    fetching, arrived, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def blocks() -> Generator[bytes, None, None]:
+        try:
+            yield b"1"
+            fetching.set()
+            arrived.wait(30)
+            yield b"2"
+        finally:
+            closed.set()
+
+    stream = read_ahead(blocks())
+    next(stream)
+    fetching.wait(30)
+    threading.Timer(0.1, arrived.set).start()
+    stream.close()
+    assert closed.is_set()
 
 
 class Providing:
