@@ -128,7 +128,7 @@ class TaskRun:
         large = len(msgspec.json.encode(saved)) > self.settings.context_offload_bytes
         if location is None or self.services.store is None or not large:
             return saved
-        from airflow_allma.storage.offload import store_value
+        from airflow_allma.storage.content import store_value
 
         parts = [
             self.info.flow_id,
@@ -137,7 +137,7 @@ class TaskRun:
             self.ti.task_id,
             str(self.map_index),
         ]
-        pointer = store_value(self.services.store, location, parts, saved)
+        pointer = store_value(self.services.store, location, saved, *parts)
         return {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
 
     def saved_state(
@@ -175,11 +175,11 @@ class TaskRun:
         if location is not None and store is not None:
             size = len(msgspec.json.encode(output))
             if size > self.settings.context_offload_bytes:
-                from airflow_allma.storage.offload import store_value
+                from airflow_allma.storage.content import store_value
 
                 run = [self.info.flow_id, self.info.flow_execution_id, "output"]
                 return store_value(
-                    store, location, [*run, self.ti.task_id, str(self.map_index)], output
+                    store, location, output, *run, self.ti.task_id, str(self.map_index)
                 ).wrap()
         return shown(output)
 

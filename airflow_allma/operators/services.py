@@ -113,7 +113,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: Any =
         settings=EngineSettings(
             offload_location=offload_location(settings),
             output_offload_bytes=settings.output_offload_bytes,
-            result_offload_bytes=settings.max_in_memory_bytes,
+            result_offload_bytes=settings.output_offload_bytes,
             branch_concurrency=settings.chunk_concurrency,
         ),
         recorder=recorder,
