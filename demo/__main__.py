@@ -127,7 +127,8 @@ def _airflow(home: Path, aws_url: str, database: Database) -> AirflowInstance:
         mode="standalone",
         connections={"aws_default": aws_connection(aws_url)},
         config={
-            "allma": {"offload_location": f"s3://{BUCKET}/allma"},
+            # small chunks, so that a few thousand records already make several
+            "allma": {"offload_location": f"s3://{BUCKET}/allma", "chunk_bytes": "65536"},
             # parsing again every 2 s would only warm the room
             "dag_processor": {"min_file_process_interval": "10", "stale_dag_threshold": "20"},
         },

@@ -183,6 +183,27 @@ class PostgresServer:
         """SQLAlchemy's URL of a database of this server, with the password."""
         return f"postgresql+psycopg2://{SUPERUSER}:{self._password}@127.0.0.1:{self.port}/{database}"
 
+    def libpq_url(self, database: str) -> str:
+        """The same for PostgreSQL's own programs, without the password: `run` hands that over."""
+        return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port}/{database}"
+
+    def run(self, program: Path, *arguments: str) -> None:
+        """Run one of PostgreSQL's client programs against this server.
+
+        Raises:
+            ServerError: it failed; with what it printed.
+        """
+        answer = subprocess.run(
+            [program, *arguments],
+            env=clean_environment({"PGPASSWORD": self._password}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if answer.returncode:
+            raise ServerError(f"{program.name} failed ({answer.returncode}):\n{answer.stderr}")
+
     def create_database(self, name: str, template: str = "template1") -> None:
         """Create a database, as a copy of `template` (which nobody may be connected to)."""
         self._execute(f"CREATE DATABASE {_identifier(name)} TEMPLATE {_identifier(template)}")

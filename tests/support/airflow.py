@@ -13,7 +13,7 @@ import pytest
 
 from demo.airflow_client import AirflowClient
 from demo.airflow_instance import AirflowInstance
-from demo.metadata_db import new_sqlite, sqlite_template
+from demo.metadata_db import DatabaseCache, new_sqlite
 from demo.postgres import find_postgres
 from demo.servers import aws_connection
 from tests.support import airflow_home
@@ -23,14 +23,14 @@ LOADER = "allma_flows.py"
 
 
 @pytest.fixture(scope="session")
-def airflow_template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, kept between sessions if pytest has a cache and shared by xdist's workers."""
+def database_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DatabaseCache:
+    """Migrated databases, kept between sessions if pytest has a cache and shared by xdist's workers."""
     cache = getattr(request.config, "cache", None)
     if cache is not None:
-        return sqlite_template(Path(cache.mkdir("airflow-database")))
+        return DatabaseCache(Path(cache.mkdir("airflow-database")))
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if hasattr(request.config, "workerinput") else base
-    return sqlite_template(shared / "airflow-database")
+    return DatabaseCache(shared / "airflow-database")
 
 
 # in the test process
@@ -91,9 +91,9 @@ class RunDag(Protocol):
 
 
 @pytest.fixture(scope="session")
-def airflow_db(airflow_template: Path) -> Iterator[Path]:
+def airflow_db(database_cache: DatabaseCache) -> Iterator[Path]:
     """The migrated database of this process' Airflow, one for the session."""
-    new_sqlite(airflow_home.database(), airflow_template)
+    new_sqlite(airflow_home.database(), database_cache)
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     # a Dag belongs to a bundle; `dag.test()` looks for it in this, empty, one
@@ -156,7 +156,7 @@ def _result(dag_id: str, run_id: str, state: str) -> RunResult:
 @pytest.fixture(scope="session")
 def airflow_instance(
     tmp_path_factory: pytest.TempPathFactory,
-    airflow_template: Path,
+    database_cache: DatabaseCache,
     moto_endpoint: str,
     repository: Path,
 ) -> Iterator[AirflowInstance]:
@@ -172,7 +172,7 @@ def airflow_instance(
         [dags],
         database="postgresql" if find_postgres() else "sqlite",
         connections={"aws_default": aws_connection(moto_endpoint)},
-        template=airflow_template,
+        cache=database_cache,
     )
     with instance:
         yield instance
