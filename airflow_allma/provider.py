@@ -19,7 +19,7 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "config": {
             SECTION: {
-                "description": "Limits and connections of Allma flows. A flow's `airflow` object overrides them.",
+                "description": "Limits and connections of Allma flows; a flow's `airflow` object wins.",
                 "options": {
                     name: {
                         "description": option.description + "\n",

@@ -52,7 +52,7 @@ def build_dag(flow: Flow) -> DAG:
         tags=_tags(flow),
         params=payload_params(flow),
         default_args=_default_args(options),
-        max_active_runs=options.max_active_runs or conf.getint("core", "max_active_runs_per_dag", fallback=16),
+        max_active_runs=options.max_active_runs or _default_active_runs(),
     ) as dag:
         TaskBuilder(flow, plan, FlowHandle(flow)).build()
     return dag
@@ -61,6 +61,10 @@ def build_dag(flow: Flow) -> DAG:
 def timetable_for(flow: Flow) -> Any:  # noqa: ARG001 - the seam for schedules
     """When the Dag runs by itself; None: only when it is triggered."""
     return None
+
+
+def _default_active_runs() -> int:
+    return int(conf.getint("core", "max_active_runs_per_dag", fallback=16))
 
 
 def _start_date(flow: Flow) -> datetime:

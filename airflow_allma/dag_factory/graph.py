@@ -30,7 +30,7 @@ class Component:
 
 
 def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
-    """The steps that may follow ``step``: its transitions, its default, its fallback; each once. None after END_FLOW."""
+    """The steps that may follow ``step``: its transitions, its default, its fallback; none after END_FLOW."""
     if step.step_type is StepType.END_FLOW:
         return ()
     handler = step.on_error

@@ -18,7 +18,7 @@ _ANY_JSON: Final = ["object", "array", "string", "number", "boolean", "null"]
 
 
 def inferred_inputs(flow: Flow) -> tuple[str, ...]:
-    """The keys of the payload that the flow's own expressions name as ``initialContextData.<key>``, sorted."""
+    """The keys of the payload that the flow's expressions name (``initialContextData.<key>``), sorted."""
     return tuple(sorted(set(_READS.findall(flow.model_dump_json(by_alias=True, exclude_unset=True)))))
 
 

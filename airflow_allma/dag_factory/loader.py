@@ -31,7 +31,9 @@ def load_flows(
     only: str | None = None,
     on_problem: OnProblem | None = None,
 ) -> dict[str, DAG]:
-    """Build a Dag for each flow. Two lines of a Dag file do it::
+    """Build a Dag for each flow.
+
+    Two lines of a Dag file do it::
 
         from airflow_allma.dag_factory import load_flows
         globals().update(load_flows(__file__))
@@ -40,8 +42,8 @@ def load_flows(
     task's own process only that task's Dag is built, from the few files that name it.
 
     Args:
-        places: a folder to look through, or several; a file, such as ``__file__``, stands for its folder. None:
-            Airflow's dags folder.
+        places: a folder to look through, or several; a file, such as ``__file__``, stands for its folder.
+            None: Airflow's dags folder.
         only: build the Dag of this id alone; None: that of the task whose process this is, else all.
         on_problem: called with every problem as well.
 

@@ -2,7 +2,7 @@
 
 Public names, imported when they are first used (a Dag file that needs none pays for none):
 
-- ``S3ManifestOperator`` plans chunks of a JSON Lines object and returns them for ``expand``; of use in any Dag.
+- ``S3ManifestOperator`` plans chunks of a JSON Lines object and returns them for ``expand``, in any Dag.
 - ``ChunkOperator``, ``ForkItemsOperator``, ``AggregateOperator``: the other tasks of a fork.
 - ``SegmentOperator``, ``BranchOperator``: a segment of a flow, on the main path and in a mapped branch.
 """

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, StepError
+from airflow_allma.operators.chunk_results import ChunkResults
 from airflow_allma.operators.collecting import Collected
 from airflow_allma.operators.flow_task import FlowTask
-from airflow_allma.operators.fork_results import BranchTasks, chunk_results, memory_results
+from airflow_allma.operators.fork_results import BranchTasks, memory_results
 from airflow_allma.operators.run import TaskRun
 from airflow_allma.operators.xcoms import Key, pull
 
@@ -23,9 +24,9 @@ __all__ = ["AggregateOperator"]
 class AggregateOperator(FlowTask):
     """Joins what a fork's branch runs came to, in item order, and goes on (or fails) as the fork's step.
 
-    It alone decides whether the fork failed; its trigger rule is ``all_done``. What was planned is the measure:
-    an item without a result, because its process was killed or its task was cleared away, counts as failed and
-    is named.
+    It alone decides whether the fork failed; its trigger rule is ``all_done``. What was planned is the
+    measure: an item without a result, because its process was killed or its task was cleared away, counts as
+    failed and is named.
 
     Args:
         items: full id of the fork's ``items`` task.
@@ -135,7 +136,7 @@ class AggregateOperator(FlowTask):
             yield from memory_results(run, fork, int(decided["count"]), self.branches, states)
         else:
             plan = pull(run.ti, self.chunks, Key.PLAN)
-            yield from chunk_results(run, fork, plan, self.chunk, states)
+            yield from ChunkResults(run, fork, plan, self.chunk, states).read()
 
 
 async def _complete(run: TaskRun, state: RunState, step: str, output: dict[str, Any]) -> SegmentResult:
@@ -147,7 +148,7 @@ async def _complete(run: TaskRun, state: RunState, step: str, output: dict[str, 
 async def _fail(run: TaskRun, state: RunState, step: str, error: StepError) -> SegmentResult:
     from airflow_allma.engine import fail_step
 
-    # A new try of this task could only read the same results again: the tries of a fork are those of its branches.
+    # A new try could only read the same results again: the tries of a fork are those of its branches.
     return await fail_step(run.program, state, step, error, info=run.info, services=run.services)
 
 
@@ -157,8 +158,8 @@ def _step_error(run: TaskRun, task: str, state: str | None) -> StepError:
     error = pull(run.ti, task, Key.ERROR)
     if error is None:
         return PermanentStepError(
-            f"Task {task} ended as {state} and left no error: its process was killed, or somebody set its state. "
-            "Clear it to run it again."
+            f"Task {task} ended as {state} and left no error: its process was killed, or somebody set its "
+            "state. Clear it to run it again."
         )
     return PermanentStepError(
         str(error.get("errorMessage")), details=error.get("errorDetails"), error_name=error.get("errorName")

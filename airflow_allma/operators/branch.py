@@ -23,9 +23,9 @@ __all__ = ["BranchOperator"]
 class BranchOperator(SegmentOperator):
     """Runs a segment of a branch for one item.
 
-    The item comes from the fork's list; the context from which the branch began is read once, from the fork's
-    ``items`` task, and what the branch itself has set from the task before. The task in which the branch ends,
-    well or not, pushes the branch's result under ``allma_result``.
+    The item comes from the fork's list; the context from which the branch began is read from the fork's
+    ``items`` task, and what the branch itself has set from the task before. The task in which the branch
+    ends, well or not, pushes the branch's result under ``allma_result``.
 
     Args:
         fork: the fork's step id.
@@ -51,7 +51,7 @@ class BranchOperator(SegmentOperator):
         except AirflowTaskTimeout as error:
             seconds = self.execution_timeout.total_seconds() if self.execution_timeout else 0
             late = PermanentStepError(
-                f"Step {self.step}: the task ran longer than {seconds:g} s (airflow.executionTimeoutSeconds).",
+                f"Step {self.step} ran longer than {seconds:g} s (airflow.executionTimeoutSeconds).",
                 error_name="TaskTimeout",
             )
             self._push_failure(context["ti"], late.as_dict())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.storage.chunks import ManifestChunk
@@ -73,7 +74,7 @@ def list_chunks(count: int, chunks: int) -> list[ChunkSpec]:
     bounds = [count * number // chunks for number in range(chunks + 1)]
     return [
         ChunkSpec(number, range_label(first, end - first), first, end - first)
-        for number, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for number, (first, end) in enumerate(pairwise(bounds))
     ]
 
 

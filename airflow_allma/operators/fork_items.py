@@ -22,7 +22,8 @@ __all__ = ["ForkItemsOperator"]
 class ForkItemsOperator(SegmentOperator):
     """Evaluates ``itemsPath`` and decides the mode.
 
-    A list that is short and small enough is returned, one entry an item, for the branches' groups to map over.
+    A list that is short and small enough is returned, one entry an item, for the branches' groups to map
+    over.
     Everything else returns ``[]``, and the fork's ``chunks`` task plans chunks. The decision goes under
     ``allma_plan``: ``{"mode": "memory" | "chunks", "count"?, "bytes"?, "pointer"?}``.
     """
@@ -56,7 +57,7 @@ class ForkItemsOperator(SegmentOperator):
         size = len(msgspec.json.encode(items))
         plan = {"mode": "memory", "count": len(items), "bytes": size}
         settings = run.settings
-        # Each branch has a task of its own, and a limit lower than their number can only be kept in one process.
+        # Each branch has a task of its own: a limit below their number can only be kept in one process.
         too_tight = fork.max_concurrency is not None and fork.max_concurrency < len(fork.branches)
         too_many = len(items) > settings.max_in_memory_items or size > settings.max_in_memory_bytes
         if items and (too_many or too_tight):

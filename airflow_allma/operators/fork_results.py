@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.operators.chunk_plan import ChunkSpec
-from airflow_allma.operators.chunk_results import read_part
-from airflow_allma.operators.xcoms import Key, pull, pull_all
+from airflow_allma.operators.xcoms import Key, pull_all
 
 if TYPE_CHECKING:
     from airflow_allma.engine import BranchResult, CompiledBranch, CompiledFork
     from airflow_allma.operators.run import TaskRun
 
-__all__ = ["BranchTasks", "chunk_results", "memory_results"]
+__all__ = ["BranchTasks", "lost_result", "memory_results"]
 
 LOST = "BranchResultLost"
 """``errorName`` of a branch run of which nothing is known."""
@@ -63,12 +61,12 @@ def memory_results(
     for index in range(count):
         for compiled, tasks in zip(fork.branches, branches, strict=True):
             found = known.get((index, compiled.index))
-            yield found or _lost(compiled, index, _why(tasks, states, index))
+            yield found or lost_result(compiled, index, _why(tasks, states, index))
 
 
 def _is_current(state: str | None, *, is_first: bool) -> bool:
-    # A task that Airflow skips or fails without a process of its own keeps the XComs of an earlier try. The first
-    # task of a branch is the only one that skips itself and has something to say about it.
+    # A task that Airflow skips or fails without a process of its own keeps the XComs of an earlier try. The
+    # first task of a branch is the only one that skips itself and has something to say about it.
     return state in {"success", "failed"} or (is_first and state == "skipped")
 
 
@@ -80,7 +78,8 @@ def _why(tasks: BranchTasks, states: Mapping[str, str | None], index: int) -> st
     return "its tasks ended as " + ", ".join(f"{task}: {state}" for task, state in told.items())
 
 
-def _lost(branch: CompiledBranch, index: int, why: str) -> BranchResult:
+def lost_result(branch: CompiledBranch, index: int, why: str) -> BranchResult:
+    """The failure that stands for a branch run of which nothing is known."""
     from airflow_allma.engine import BranchResult, BranchStatus
 
     error = PermanentStepError(
@@ -89,82 +88,3 @@ def _lost(branch: CompiledBranch, index: int, why: str) -> BranchResult:
         details={"itemIndex": index, "branchId": branch.branch_id},
     )
     return BranchResult(index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error.as_dict())
-
-
-def chunk_results(
-    run: TaskRun,
-    fork: CompiledFork,
-    plan: Mapping[str, Any],
-    task: str,
-    states: Mapping[str, str | None],
-) -> Iterator[BranchResult]:
-    """The results of all chunks, in item order; a chunk is held in memory at a time, never all.
-
-    Args:
-        run: the asking task.
-        fork: the fork.
-        plan: what the fork's ``chunks`` task planned.
-        task: full id of the task that ran the chunks.
-        states: the states of its instances.
-    """
-    left: dict[int, dict[str, Any]] = {}
-    for saved in pull_all(run.ti, task, Key.RESULTS):
-        if states.get(f"{task}_{saved['number']}") in {"success", "failed"}:
-            left[saved["number"]] = saved
-    before = 0
-    for planned in map(ChunkSpec.from_dict, plan["chunks"]):
-        saved = left.get(planned.number)
-        if saved is None:
-            why = _why_chunk(run, task, planned, states)
-            yield from _lost_chunk(fork, planned, before, why)
-            before += planned.count or 1
-            continue
-        # Where nobody counted the lines before, a chunk's own indexes begin at 0.
-        shift = before if planned.first is None else 0
-        yield from _of_chunk(run, fork, saved, planned.first or 0, shift)
-        before += int(saved["items"])
-
-
-def _why_chunk(run: TaskRun, task: str, planned: ChunkSpec, states: Mapping[str, str | None]) -> str:
-    state = states.get(f"{task}_{planned.number}")
-    error = pull(run.ti, task, Key.ERROR, planned.number) if state == "failed" else None
-    said = f": {error.get('errorName')}: {error.get('errorMessage')}" if error else " and left no result"
-    return f"task {task}[{planned.number}] ({planned.label}) ended as {state}{said}"
-
-
-def _of_chunk(
-    run: TaskRun, fork: CompiledFork, saved: Mapping[str, Any], first: int, shift: int
-) -> Iterator[BranchResult]:
-    import msgspec
-
-    from airflow_allma.engine import BranchResult
-
-    if "part" in saved:
-        results = list(_part_results(run, saved["part"]))
-    else:
-        results = [BranchResult.from_dict(one) for one in saved["results"]]
-    results.sort(key=lambda result: (result.item_index, result.branch_index))
-    seen = {result.item_index for result in results}
-    if shift:
-        results = [
-            msgspec.structs.replace(result, item_index=result.item_index + shift) for result in results
-        ]
-    yield from results
-    for index in range(first, first + int(saved["items"])):
-        if index not in seen:
-            yield _lost(fork.branches[0], index + shift, "its chunk ended without a result for it")
-
-
-def _part_results(run: TaskRun, inner: Mapping[str, Any]) -> Iterator[BranchResult]:
-    from airflow_allma.storage import Pointer
-
-    part = Pointer.parse(inner)
-    if part is None or run.services.store is None:
-        raise PermanentStepError(f"The results of a chunk are not where they were put: {inner}.")
-    return read_part(run.services.store, part)
-
-
-def _lost_chunk(fork: CompiledFork, planned: ChunkSpec, before: int, why: str) -> Iterator[BranchResult]:
-    for index in range(before, before + (planned.count or 1)):
-        for branch in fork.branches:
-            yield _lost(branch, index, why)

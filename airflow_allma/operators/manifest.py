@@ -46,7 +46,7 @@ class S3ManifestOperator(BaseOperator):
         kwargs: as for any operator.
 
     Returns:
-        A list of JSON objects, one a chunk; ``label`` names it (``map_index_template="{{ task.chunk.label }}"``).
+        A list of JSON objects, one a chunk; ``label`` names it for ``map_index_template``.
     """
 
     template_fields = ("bucket", "key", "version_id")

@@ -65,7 +65,7 @@ def bounded_json(value: Any, most: int) -> str:
 
     Values whose names look secret are masked, and, as everywhere in Airflow, the secrets of connections.
     """
-    from airflow.sdk.log import redact
+    from airflow.sdk._shared.secrets_masker import redact
 
     from airflow_allma.engine.masking import mask_secrets
 

@@ -20,6 +20,7 @@ from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push, shown
 
 if TYPE_CHECKING:
     from airflow_allma.engine import FlowProgram, RunInfo, RunState, Services
+    from airflow_allma.storage import Pointer
 
 __all__ = ["LOG", "TaskRun", "flow_execution_id"]
 
@@ -116,7 +117,7 @@ class TaskRun:
         return asyncio.run(whole())
 
     def save_state(self, state: RunState) -> None:
-        """Push where the run stands; a large context goes to the offload location and a pointer in its place."""
+        """Push where the run stands; a large context is stored, and a pointer goes in its place."""
         saved = state.to_dict()
         if state.journal is None:
             # On the main path nobody asks for the last output again.
@@ -124,21 +125,29 @@ class TaskRun:
         push(self.ti, Key.STATE, self._offloaded(saved))
 
     def _offloaded(self, saved: dict[str, Any]) -> dict[str, Any]:
-        location = self.services.settings.offload_location
-        large = len(msgspec.json.encode(saved)) > self.settings.context_offload_bytes
-        if location is None or self.services.store is None or not large:
-            return saved
+        pointer = self._stored(saved, "state")
+        return saved if pointer is None else {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
+
+    def _stored(self, value: Any, kind: str) -> Pointer | None:
+        """A value that is too large to travel, where it is now; None when it stays."""
+        location, store = self.services.settings.offload_location, self.services.store
+        if location is None or store is None:
+            return None
+        if len(msgspec.json.encode(value)) <= self.settings.context_offload_bytes:
+            return None
         from airflow_allma.storage.content import store_value
 
-        parts = [
-            self.info.flow_id,
-            self.info.flow_execution_id,
-            "state",
+        info = self.info
+        return store_value(
+            store,
+            location,
+            value,
+            info.flow_id,
+            info.flow_execution_id,
+            kind,
             self.ti.task_id,
             str(self.map_index),
-        ]
-        pointer = store_value(self.services.store, location, saved, *parts)
-        return {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
+        )
 
     def saved_state(
         self, task_id: str, map_index: int = NOT_MAPPED, *, only_if: Collection[str] | None = None
@@ -161,7 +170,8 @@ class TaskRun:
             return None
         if "stored" not in saved:
             return saved
-        from airflow_allma.storage import Pointer, load_content
+        from airflow_allma.storage import Pointer
+        from airflow_allma.storage.content import load_content
 
         pointer = Pointer.parse(saved["stored"])
         if pointer is None or self.services.store is None:
@@ -170,18 +180,9 @@ class TaskRun:
         return whole
 
     def as_return_value(self, output: Any) -> Any:
-        """A step's output as the task's return value, which the UI shows; a large one is stored, like a context."""
-        location, store = self.services.settings.offload_location, self.services.store
-        if location is not None and store is not None:
-            size = len(msgspec.json.encode(output))
-            if size > self.settings.context_offload_bytes:
-                from airflow_allma.storage.content import store_value
-
-                run = [self.info.flow_id, self.info.flow_execution_id, "output"]
-                return store_value(
-                    store, location, output, *run, self.ti.task_id, str(self.map_index)
-                ).wrap()
-        return shown(output)
+        """A step's output as the task's return value, which the UI shows; a large one as a pointer."""
+        pointer = self._stored(output, "output")
+        return shown(output) if pointer is None else pointer.wrap()
 
     def task_states(self, tasks: Sequence[str], map_index: int | None = None) -> Mapping[str, str | None]:
         """States of tasks of this Dag run in one call.

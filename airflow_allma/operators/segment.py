@@ -22,15 +22,15 @@ __all__ = ["SegmentOperator"]
 class SegmentOperator(FlowTask):
     """Runs the flow from the step at which it comes here until it leaves this task's steps.
 
-    It asks the tasks before it whether the run comes here, and is skipped when it does not. Its return value is
-    the output of the last step that ran; where the run goes on travels under ``allma_state``.
+    It asks the tasks before it whether the run comes here, and is skipped when it does not. Its return value
+    is the output of the last step that ran; where the run goes on travels under ``allma_state``.
 
     Args:
         flow: the flow.
         steps: the ids of the segment's steps, the first names the task.
         after: full ids of the tasks that can lead here; empty where the flow begins.
-        retried_by_airflow: whether the tries of ``onError.retries`` are tries of this task. They are for a task
-            of one step; a task of several does them itself, or steps that went well would run again.
+        retried_by_airflow: whether the tries of ``onError.retries`` are tries of this task. They are for a
+            task of one step; one of several does them itself, or steps that went well would run again.
         kwargs: as for any operator.
     """
 

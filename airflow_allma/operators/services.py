@@ -73,8 +73,8 @@ class AirflowAws:
             BaseHook.get_connection(self._conn_id)
         except AirflowNotFoundException as error:
             raise StorageConfigurationError(
-                f"There is no {self.connection}. Add it, or name another one in [{SECTION}] aws_conn_id or in "
-                "airflow.awsConnId of the flow; empty means the worker's own AWS credentials."
+                f"There is no {self.connection}. Add it, or name another one in [{SECTION}] aws_conn_id or "
+                "in airflow.awsConnId of the flow; empty means the worker's own AWS credentials."
             ) from error
 
 

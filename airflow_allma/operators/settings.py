@@ -42,7 +42,7 @@ OPTIONS: Final[dict[str, Option]] = {
         "Branch runs in flight in one chunk when the fork sets no maxConcurrency.", "64"
     ),
     "max_inline_bytes": Option(
-        "Bytes of JSON that the results of one chunk, or of a fork, may have when no offload_location is set.",
+        "Bytes of JSON that the results of a chunk or a fork may have without an offload_location.",
         "16777216",
     ),
     "context_offload_bytes": Option(

@@ -142,7 +142,7 @@ class LocalStore:
         walk = _walk(base / folder, f"{folder}/" if folder else "", prefix)
         found = 0
         while limit is None or found < limit:
-            with self._errors(Pointer(bucket, prefix or "*")):
+            with self._errors(Pointer(bucket, prefix.rstrip("/") or "*")):
                 key, path = next(walk, (None, base))
             if key is None:
                 return

@@ -12,7 +12,7 @@ import pytest
 
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
 from tests.airflow.shop import open_shop
-from tests.support.moto import MotoClients
+from tests.support.moto import EndpointClients
 
 pytestmark = pytest.mark.scheduler
 
@@ -28,7 +28,7 @@ def shop():
 
 @pytest.fixture
 def s3(moto_endpoint):
-    return MotoClients(moto_endpoint).client("s3", "eu-central-1")
+    return EndpointClients(moto_endpoint).client("s3", "eu-central-1")
 
 
 def ask(shop, to=None, path="/items/{{currentItem.id}}", **more):

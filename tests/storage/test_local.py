@@ -194,3 +194,11 @@ def test_a_pointer_without_a_store_says_which_setting_is_missing(tmp_path: Path)
         RoutedStore(MemoryStore(), None).read(Pointer.from_uri("file:///etc/passwd"))
     with pytest.raises(StorageConfigurationError, match="aws_conn_id"):
         RoutedStore(None, LocalStore(tmp_path)).head(Pointer("b", "k"))
+
+
+def test_a_folder_of_files_that_are_named_by_their_path_can_be_listed(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "one").write_bytes(b"1")
+    store = LocalStore(tmp_path)
+    key = str(tmp_path / "folder").lstrip("/")
+    assert [info.pointer.key for info in store.list(FILE_BUCKET, f"{key}/")] == [f"{key}/one"]

@@ -1,0 +1,144 @@
+"""Where a chunk's results go: to the offload location as they come, or into one XCom at the end."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import msgspec
+
+from airflow_allma.exceptions import StorageConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_allma.engine import BranchResult
+    from airflow_allma.storage import ObjectStore
+    from airflow_allma.storage.keys import OffloadLocation
+
+__all__ = ["ChunkSink", "InlineSink", "StoredSink"]
+
+
+class ChunkSink(Protocol):
+    """Takes results; a context manager around the running of a chunk.
+
+    Items are counted from the chunk's first.
+    """
+
+    def is_done(self, item: int, branch: str) -> bool:
+        """Whether an earlier run of the chunk has a good result of this branch run."""
+
+    def add(self, item: int, result: BranchResult) -> None:
+        """Take one result."""
+
+    def delivery(self, items: int) -> dict[str, Any]:
+        """What the aggregate is told, once all ``items`` of the chunk have ended.
+
+        Raises:
+            StorageError: the results cannot be kept.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class InlineSink:
+    """Keeps results for the task's own XCom; knows of no earlier run.
+
+    Args:
+        most_bytes: bytes of JSON that an XCom may have.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._results: list[tuple[int, BranchResult]] = []
+
+    def is_done(self, item: int, branch: str) -> bool:  # noqa: ARG002 - the protocol's signature
+        """No: Airflow drops a task's XComs when the task runs again."""
+        return False
+
+    def add(self, item: int, result: BranchResult) -> None:
+        """Take one result."""
+        self._results.append((item, result))
+
+    def delivery(self, items: int) -> dict[str, Any]:
+        """All results.
+
+        Raises:
+            StorageConfigurationError: they are too large.
+        """
+        results = [[item, result.to_dict()] for item, result in self._results]
+        size = len(msgspec.json.encode(results))
+        if size > self._most_bytes:
+            raise StorageConfigurationError(
+                f"The results of this chunk are {size} bytes of JSON, more than [allma] max_inline_bytes "
+                f"({self._most_bytes}). Set [allma] offload_location, so that results are written there, or "
+                "make chunk_bytes smaller."
+            )
+        return {"items": items, "results": results}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class StoredSink:
+    """Writes results in parts while the chunk runs, so that a killed process loses little.
+
+    Args:
+        store: where the location lies.
+        location: the chunk's own folder.
+    """
+
+    def __init__(self, store: ObjectStore, location: OffloadLocation) -> None:
+        from airflow_allma.storage.result_writer import ResultWriter
+
+        self._writer = ResultWriter(store, location)
+        # One thread: parts are written one after the other, and the event loop waits for none of them.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="allma-results")
+        self._flush: Future[None] | None = None
+
+    def is_done(self, item: int, branch: str) -> bool:
+        """Whether its success is written."""
+        return self._writer.is_done(item, branch)
+
+    def add(self, item: int, result: BranchResult) -> None:
+        """Take one result, and have a part written when it is time."""
+        from airflow_allma.engine import BranchStatus
+
+        if result.status is BranchStatus.SKIPPED:
+            return
+        if result.status is BranchStatus.OK:
+            due = self._writer.add_output(item, 0, result.branch_id, result.output)
+        else:
+            due = self._writer.add_error(item, 0, result.branch_id, result.error)
+        if due and (self._flush is None or self._flush.done()):
+            self._raise_failure()
+            self._flush = self._thread.submit(self._writer.flush)
+
+    def delivery(self, items: int) -> dict[str, Any]:
+        """How many items there were: the results are where the aggregate looks for them."""
+        self._writer.finish(items)
+        return {"items": items}
+
+    def _raise_failure(self) -> None:
+        if self._flush is not None:
+            self._flush.result()
+            self._flush = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        if error is None:
+            self._raise_failure()
+        self._writer.__exit__(kind, error, trace)
