@@ -8,6 +8,7 @@ import sys
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import typer
@@ -26,9 +27,9 @@ from airflow_allma.engine import (
 )
 from airflow_allma.engine.aws import EnvironmentAws
 from airflow_allma.engine.masking import mask_secrets
-from airflow_allma.exceptions import AllmaError
+from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.flow import Flow
-from airflow_allma.storage import LocalStore, ObjectStore, RoutedStore, S3Store
+from airflow_allma.storage import LocalStore, ObjectStore, RoutedStore, S3Store, encode_value
 from airflow_allma.storage.keys import OffloadLocation
 
 __all__ = ["UsageError", "read_payload", "run_flow_file"]
@@ -66,7 +67,14 @@ def run_flow_file(path: Path, *, payload: str, store: str | None, trace: bool, f
         "path": ended.state.path,
         "context": ended.state.context,
     }
-    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+    try:
+        line = encode_value(answer)
+    except AllmaError as error:
+        completed = False
+        shown = PermanentStepError(f"The run's data cannot be shown. {error}").as_dict()
+        answer |= {"status": "FAILED", "error": shown, "context": {}}
+        line = encode_value(answer)
+    sys.stdout.buffer.write(line + b"\n")
     sys.stdout.flush()
     return 0 if completed else 1
 
@@ -81,8 +89,9 @@ def read_payload(given: str) -> dict[str, Any]:
     if not given.lstrip().startswith(("{", "[")):
         named = f"--payload {given}"
         try:
-            text = Path(given).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            # Editors on Windows begin a file with a byte order mark.
+            text = Path(given).read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
             raise UsageError(
                 f"{named} is neither a JSON object nor a file that can be read: {error}"
             ) from error
@@ -103,8 +112,12 @@ def _store(given: str | None) -> ObjectStore:
     prefix = "file://"
     if not given.startswith(prefix) or not given.removeprefix(prefix).startswith("/"):
         raise UsageError(f"--store must be file:///folder; it is {given!r}")
-    folder = Path(given.removeprefix(prefix))
-    folder.mkdir(parents=True, exist_ok=True)
+    # As in all other file:// addresses, spaces may stand as %20.
+    folder = Path(unquote(given.removeprefix(prefix)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--store {given} is no folder that can be used: {error}") from error
     return LocalStore(folder)
 
 
@@ -143,4 +156,9 @@ def _trace(record: StepRecord) -> None:
         "seconds": round(record.seconds, 6),
         "tries": record.tries,
     }
-    sys.stderr.write(msgspec.json.encode(mask_secrets(shown)).decode() + "\n")
+    try:
+        line = encode_value(mask_secrets(shown)).decode()
+    except (AllmaError, RecursionError) as error:
+        # A record that cannot be shown is no reason to fail the run.
+        line = encode_value({"step": record.step_id, "notShown": str(error)}).decode()
+    sys.stderr.write(line + "\n")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final
 
+import msgspec
+
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError
 from airflow_allma.flow import AggregationConfig, AggregationStrategy
@@ -146,13 +148,18 @@ class Aggregator:
         }
 
     def _finish_results(self) -> dict[str, Any]:
-        function = load_custom_aggregator(self._config.custom_module_identifier or "", self._prefixes)
-
-        def results() -> Iterator[dict[str, Any]]:
-            for result in self._results:
-                yield result.to_dict()
-
-        return {"aggregatedData": function(results())}
+        if not self._results:
+            return {"aggregatedData": []}
+        identifier = self._config.custom_module_identifier or ""
+        function = load_custom_aggregator(identifier, self._prefixes)
+        made = function(result.to_dict() for result in self._results)
+        try:
+            return {"aggregatedData": msgspec.to_builtins(made, str_keys=True)}
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PermanentStepError(
+                f"customModuleIdentifier {identifier!r} gave what is no JSON value: {error}. "
+                "Let the function return objects, lists, texts, numbers, booleans or None."
+            ) from error
 
 
 _ADD: Final[dict[AggregationStrategy, Callable[[Aggregator, BranchResult], None]]] = {
@@ -211,9 +218,11 @@ def load_custom_aggregator(
         )
     try:
         function = getattr(import_module(module_name), name, None)
-    except ImportError as error:
+    except Exception as error:
+        # A module that is being imported can raise anything.
         raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} cannot be imported: {error}. Install it where tasks run."
+            f"customModuleIdentifier {identifier!r} cannot be imported: {type(error).__name__}: {error}. "
+            "Install it where tasks run."
         ) from error
     if not inspect.isfunction(function) or function.__module__ != module_name:
         raise PermanentStepError(

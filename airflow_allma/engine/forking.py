@@ -151,8 +151,8 @@ async def _in_turn(run: ForkRun, feed: Feed, sink: Callable[[BranchResult], None
             for branch in branches:
                 try:
                     result = run.branch_inline(branch, index, item)
-                except (NeedsWaiting, PointerNotLoaded):
-                    result = await run.branch(branch, index, item)
+                except NeedsWaiting as need:
+                    result = await run.branch(branch, index, item, need.state)
                 sink(result)
                 if result.status is not BranchStatus.SKIPPED:
                     break
@@ -180,7 +180,38 @@ class ForkRun:
         """One branch run of one item whose steps wait for nothing; a failure is a result.
 
         Raises:
-            NeedsWaiting, PointerNotLoaded: something has to be waited for after all: use ``branch``.
+            NeedsWaiting: something has to be waited for after all: ``branch`` takes its state on.
+        """
+        info = self.info.in_branch(branch.branch_id, index)
+        if item.__class__ is ItemError:
+            return self._not_started(branch, info, item.error)
+        fork, services = self.fork, self.services
+        load = services.pointers.load
+        context = {**self.context, "currentItem": item}
+        state: RunState | None = None
+        try:
+            if not branch.applies(context, info, load):
+                return fork.not_applicable(branch, index)
+            state = branch_state(branch, context, info, services)
+            state.context_is_read = fork.reads_context
+            return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
+        except PointerNotLoaded as need:
+            raise NeedsWaiting(state) from need
+        except NeedsWaiting:
+            raise
+        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
+            return self._not_started(branch, info, error)
+
+    async def branch(
+        self, branch: CompiledBranch, index: int, item: Any, begun: RunState | None = None
+    ) -> BranchResult:
+        """One branch run of one item; a failure is a result, not an exception.
+
+        Args:
+            branch: the branch.
+            index: the item's place.
+            item: the item, or an ``ItemError`` in its place.
+            begun: where ``branch_inline`` came to, if it did the beginning.
         """
         info = self.info.in_branch(branch.branch_id, index)
         if item.__class__ is ItemError:
@@ -189,29 +220,12 @@ class ForkRun:
         load = services.pointers.load
         context = {**self.context, "currentItem": item}
         try:
-            if not branch.applies(context, info, load):
-                return fork.not_applicable(branch, index)
-            state = branch_state(branch, context, info, services)
-            state.context_is_read = fork.reads_context
-            return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
-        except NeedsWaiting:
-            raise
-        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-            return self._not_started(branch, info, error)
-
-    async def branch(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
-        """One branch run of one item; a failure is a result, not an exception."""
-        info = self.info.in_branch(branch.branch_id, index)
-        if item.__class__ is ItemError:
-            return self._not_started(branch, info, item.error)
-        fork, services = self.fork, self.services
-        load = services.pointers.load
-        context = {**self.context, "currentItem": item}
-        try:
-            if not await resolving(services, branch.applies, context, info, load):
-                return fork.not_applicable(branch, index)
-            state = await resolving(services, branch_state, branch, context, info, services)
-            state.context_is_read = fork.reads_context
+            state = begun
+            if state is None:
+                if not await resolving(services, branch.applies, context, info, load):
+                    return fork.not_applicable(branch, index)
+                state = await resolving(services, branch_state, branch, context, info, services)
+                state.context_is_read = fork.reads_context
             ended = await run_segment(branch.program, state, info, services)
             return await resolving(services, fork.result, branch, index, ended, load)
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone

@@ -77,14 +77,18 @@ def label_of(fork: CompiledFork, item: Any, index: int) -> str:
             found = fork.label_path.find(item)
         except ExpressionEvaluationError:
             found = NOTHING
-        if isinstance(found, str | int | float):
+        if _can_be_label(found):
             return str(found)[:_LONGEST_LABEL]
     if isinstance(item, dict):
         for key in _LABEL_KEYS:
             named = item.get(key)
-            if isinstance(named, str | int | float) and not isinstance(named, bool) and named != "":
+            if _can_be_label(named):
                 return str(named)[:_LONGEST_LABEL]
     return str(index)
+
+
+def _can_be_label(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
 
 
 class Feed:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from airflow_allma.engine.state import STATE_KEYS, RunInfo, RunState, state_view
+from airflow_allma.engine.state import STATE_KEYS, RunInfo, RunState, member_path, state_view
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions import (
     NOTHING,
@@ -21,7 +22,8 @@ from airflow_allma.expressions.values import POINTER_KEY
 
 __all__ = ["InputPlan", "OutputPlan", "merge_deep", "sees_state", "step_output_path"]
 
-_META_PREFIXES: Final = ("$._meta", "$['_meta']", '$["_meta"]')
+_META: Final = re.compile(r"""\s*\$(\._meta|\['_meta'\]|\["_meta"\])\s*($|[.\[])""")
+_OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[.\[])""")
 
 
 def sees_state(text: str) -> bool:
@@ -123,10 +125,7 @@ def _as_path(target: str) -> str:
 
 def step_output_path(step_id: str) -> str:
     """Where a step's output goes when the step does not say: ``$.steps_output.<id>``."""
-    if step_id.isidentifier():
-        return f"$.steps_output.{step_id}"
-    quoted = step_id.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$.steps_output['{quoted}']"
+    return member_path("$.steps_output", step_id)
 
 
 class OutputPlan:
@@ -154,11 +153,11 @@ class OutputPlan:
                 source,
                 compile_path(source).find,
                 compile_path(source).is_root,
-                source.startswith(_META_PREFIXES),
+                _META.match(source) is not None,
             )
             for target, source in mappings.items()
         ]
-        self.maps_output = any(_is_output(target) for target in mappings)
+        self.maps_output = any(_OUTPUT.match(target) for target in mappings)
 
     def apply(
         self,
@@ -182,8 +181,8 @@ class OutputPlan:
             load: loads pointers on the way.
             log: gets a warning for each source that is nowhere.
         """
-        output = output or {}
-        whole = whole or {}
+        output = _or_object(output)
+        whole = _or_object(whole)
         if self.is_default and state.journal is None and self._write_default(state, whole):
             return
         for target, source, find, is_root, is_meta in self._entries:
@@ -208,6 +207,7 @@ class OutputPlan:
             except ExpressionEvaluationError as error:
                 log.warning("Step %s: %s <- %s is left out: %s", self._step_id, target, source, error)
         if self.maps_output:
+            # Meant is enough: a branch whose mapping finds nothing yields an empty object, as recorded.
             state.output_mapped = True
 
     def _write_default(self, state: RunState, whole: Any) -> bool:
@@ -220,8 +220,6 @@ class OutputPlan:
         return True
 
 
-def _is_output(target: str) -> bool:
-    rest = target.strip()
-    return rest in {"$.output", "$['output']", '$["output"]'} or rest.startswith(
-        ("$.output.", "$.output[", "$['output']", '$["output"]')
-    )
+def _or_object(output: Any) -> Any:
+    # An empty list is a value, as it is in JavaScript.
+    return output if output or output.__class__ is list else {}

@@ -9,7 +9,7 @@ from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.storage import Pointer
+from airflow_allma.storage import POINTER_FIELD
 from airflow_allma.storage.content import encode_value, store_value
 
 __all__ = ["offloaded_output", "wants_offload"]
@@ -20,7 +20,7 @@ def wants_offload(step: CompiledStep, output: Any, services: Services) -> bool:
 
     A pointer is never stored again; outputs above the threshold are, unless the step says otherwise.
     """
-    if not output or (isinstance(output, dict) and Pointer.parse(output) is not None):
+    if not output or (isinstance(output, dict) and POINTER_FIELD in output):
         return False
     if step.model.force_s3_offload:
         return True

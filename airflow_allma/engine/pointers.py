@@ -8,24 +8,33 @@ done twice; and nothing is loaded that no expression reads.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.storage import ObjectStore, Pointer
+from airflow_allma.storage import POINTER_FIELD, ObjectStore, Pointer
 from airflow_allma.storage.content import load_content
 
 if TYPE_CHECKING:
     from airflow_allma.engine.services import Services
 
-__all__ = ["PointerCache", "PointerNotLoaded", "fetch", "need_store", "resolving"]
+__all__ = [
+    "MOST_FETCHES",
+    "PointerCache",
+    "PointerNotLoaded",
+    "fetch",
+    "need_store",
+    "resolving",
+    "too_many_pointers",
+]
 
 _T = TypeVar("_T")
 
 _MOST_BYTES: Final = 256 * 1024 * 1024
-_MOST_FETCHES: Final = 1000
+MOST_FETCHES: Final = 1000
 """Pointers that one evaluation may load before it is taken to go round in circles."""
 
 
@@ -48,6 +57,7 @@ class PointerCache:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._content: OrderedDict[Pointer, tuple[Any, int]] = OrderedDict()
+        self._coming: dict[Pointer, asyncio.Task[None]] = {}
 
     def load(self, inner: Mapping[str, Any]) -> Any:
         """The content of the inner pointer ``{"bucket", "key", ...}``.
@@ -57,7 +67,7 @@ class PointerCache:
             PermanentStepError: the object is not a pointer.
         """
         try:
-            pointer = Pointer.parse(dict(inner))
+            pointer = Pointer.parse({POINTER_FIELD: inner})
         except StorageError as error:
             raise step_error_from(error) from error
         if pointer is None:
@@ -72,11 +82,30 @@ class PointerCache:
 
     def put(self, pointer: Pointer, content: Any, size: int) -> None:
         """Keep the content of a pointer; ``size`` in bytes as stored."""
+        _, before = self._content.pop(pointer, (None, 0))
         self._content[pointer] = (content, size)
-        self._bytes += size
+        self._bytes += size - before
         while self._bytes > self._most_bytes and len(self._content) > 1:
             _, (_, dropped) = self._content.popitem(last=False)
             self._bytes -= dropped
+
+    async def fetch(self, pointer: Pointer, store: ObjectStore, services: Services) -> None:
+        """Load and keep a pointer's content; those who ask while it is on its way wait for the same one.
+
+        Raises:
+            StorageError: the object is missing, denied or unreadable.
+        """
+        task = self._coming.get(pointer)
+        if task is None:
+            task = asyncio.ensure_future(self._fetch(pointer, store, services))
+            self._coming[pointer] = task
+            task.add_done_callback(lambda _: self._coming.pop(pointer, None))
+        # Who gives up waiting does not take it away from the others.
+        await asyncio.shield(task)
+
+    async def _fetch(self, pointer: Pointer, store: ObjectStore, services: Services) -> None:
+        info = await services.in_thread(store.head, pointer)
+        self.put(pointer, await services.in_thread(load_content, store, pointer), info.size)
 
 
 async def fetch(pointer: Pointer, services: Services) -> None:
@@ -87,11 +116,9 @@ async def fetch(pointer: Pointer, services: Services) -> None:
     """
     store = need_store(services, pointer)
     try:
-        info = await services.in_thread(store.head, pointer)
-        content = await services.in_thread(load_content, store, pointer)
+        await services.pointers.fetch(pointer, store, services)
     except StorageError as error:
         raise step_error_from(error) from error
-    services.pointers.put(pointer, content, info.size)
 
 
 def need_store(services: Services, pointer: Pointer) -> ObjectStore:
@@ -108,13 +135,22 @@ def need_store(services: Services, pointer: Pointer) -> ObjectStore:
 
 
 async def resolving(services: Services, function: Callable[..., _T], *args: Any) -> _T:
-    """Call something that evaluates expressions, loading the pointers that they turn out to need."""
-    for _ in range(_MOST_FETCHES):
+    """Call something that evaluates expressions, loading the pointers that they turn out to need.
+
+    Raises:
+        StepError: a pointer cannot be loaded, or there is no end of them.
+    """
+    for _ in range(MOST_FETCHES):
         try:
             return function(*args)
         except PointerNotLoaded as need:
             await fetch(need.pointer, services)
-    raise PermanentStepError(
-        f"One step reads more than {_MOST_FETCHES} pointers, or more than this process can hold at a time. "
+    raise too_many_pointers()
+
+
+def too_many_pointers() -> PermanentStepError:
+    """What is raised when ``MOST_FETCHES`` were not enough."""
+    return PermanentStepError(
+        f"One step reads more than {MOST_FETCHES} pointers, or more than this process can hold at a time. "
         "Read less in one step, or run a fork over them."
     )

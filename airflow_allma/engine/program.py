@@ -77,7 +77,7 @@ class CompiledStep:
         fallback = on_error.fallback_step_instance_id if on_error else None
         targets = [transition.target for transition in self.transitions] + ([fallback] if fallback else [])
         self.successors = tuple(dict.fromkeys(targets))
-        self.is_inline = (
+        self.is_inline = self.ends_path or (
             self.handler is not None
             and self.handler.inline
             and step.delay is None
@@ -122,7 +122,11 @@ class CompiledBranch:
         self.branch_id = branch.branch_id
         self.index = index
         self.model = branch
-        self.program = around if branch.steps is None else Program(branch.steps, branch.start)
+        self.program = (
+            around.home_of(branch.start)
+            if branch.steps is None
+            else Program(branch.steps, branch.start, around.root)
+        )
         self.start = branch.start
         self.input_plan = InputPlan(branch.input_mappings, branch.literals)
         self._condition = compile_condition(branch.condition).holds if branch.condition else None
@@ -237,13 +241,20 @@ class Program:
     Attributes:
         steps: step id -> compiled step.
         start: the first step.
+        root: the flow's own steps; this very program unless it is a branch's.
     """
 
-    def __init__(self, steps: Mapping[str, Step], start: str) -> None:
+    def __init__(self, steps: Mapping[str, Step], start: str, root: Program | None = None) -> None:
         self.start = start
+        self.root = root or self
+        self._ids = frozenset(steps)
         self.steps: dict[str, CompiledStep] = {}
         for step_id, step in steps.items():
             self.steps[step_id] = CompiledStep(step, self)
+
+    def home_of(self, start: str) -> Program:
+        """Where a branch without own steps goes whose fork stands here: here, else the flow's steps."""
+        return self if start in self._ids else self.root
 
     def reachable_from(self, start: str) -> frozenset[str]:
         """The steps that can be come to from a step, itself included, without entering branches."""

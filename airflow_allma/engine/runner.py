@@ -12,14 +12,14 @@ from typing import Any, Final
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import Route, decide, failed_step, fallback_of
 from airflow_allma.engine.offload import offloaded_output, wants_offload
-from airflow_allma.engine.pointers import PointerNotLoaded, resolving
+from airflow_allma.engine.pointers import PointerNotLoaded, fetch, resolving
 from airflow_allma.engine.program import CompiledStep, Program
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.settling import StepRun, settle
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.steps.base import StepCall
-from airflow_allma.engine.tries import call_with_tries, pause, validate
-from airflow_allma.exceptions import PermanentStepError, StepError
+from airflow_allma.engine.tries import call_handler, call_with_tries, pause, validate
+from airflow_allma.exceptions import StepError
 
 __all__ = ["NeedsWaiting", "complete_step", "fail_step", "run_inline", "run_segment"]
 
@@ -28,7 +28,15 @@ _MOST_FALLBACKS: Final = 1000
 
 
 class NeedsWaiting(Exception):  # noqa: N818 - control flow inside the engine, never seen outside
-    """A run that was thought to need no waiting does: run it on an event loop instead."""
+    """A run that was thought to need no waiting does: go on from ``state`` on an event loop.
+
+    Attributes:
+        state: where the run stands, before the step that has to wait; None when it has not begun.
+    """
+
+    def __init__(self, state: RunState | None = None) -> None:
+        super().__init__()
+        self.state = state
 
 
 async def run_segment(
@@ -78,8 +86,7 @@ def run_inline(program: Program, state: RunState, info: RunInfo, services: Servi
     """Run to the end without an event loop; every step that is met must be inline.
 
     Raises:
-        NeedsWaiting: a pointer has to be loaded or a value offloaded. Nothing outside has happened; start
-            again from the beginning with ``run_segment``.
+        NeedsWaiting: a pointer has to be loaded or a value offloaded; ``run_segment`` takes its state on.
     """
     steps = program.steps
     try:
@@ -87,8 +94,8 @@ def run_inline(program: Program, state: RunState, info: RunInfo, services: Servi
             ended = _run_inline_step(steps[state.next_step], state, info, services)
             if ended is not None:
                 return ended
-    except PointerNotLoaded as need:
-        raise NeedsWaiting from need
+    except (PointerNotLoaded, NeedsWaiting) as need:
+        raise NeedsWaiting(state) from need
     return SegmentResult(SegmentStatus.COMPLETED, state)
 
 
@@ -110,16 +117,17 @@ def _run_inline_step(
         if step.required:
             validate(step, output, load)
         if services.settings.offload_location is not None and wants_offload(step, output, services):
-            state.path.pop()
             raise NeedsWaiting  # noqa: TRY301 - not an error: the caller goes another way
         settle(run, output, output)
-    except PointerNotLoaded:
+    except (PointerNotLoaded, NeedsWaiting):
         state.path.pop()
         raise
-    except NeedsWaiting:
-        raise
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the flow's to deal with
-        return _failed(run, error, last_try=True)
+        try:
+            return _fail(run, error, last_try=True)
+        except PointerNotLoaded:
+            state.path.pop()
+            raise
     run.record()
     return None
 
@@ -130,24 +138,33 @@ async def _run_step(
     run = StepRun(step, state, info, services)
     state.path.append(step.id)
     try:
-        if step.fork is not None:
-            # A fork runs segments, and a segment runs forks.
-            from airflow_allma.engine.forking import run_fork
-
-            run.step_input = {}
-            output = await run_fork(step.fork, state.context, info, services)
-        else:
+        if step.fork is None:
             await pause(step, "before", services)
-            run.step_input = await resolving(
-                services, step.input_plan.build, state.context, info, services.pointers.load, services.log
-            )
-            output = await call_with_tries(run, last_try=last_try)
+        output = await call_with_tries(run, _work, last_try=last_try)
+        if step.fork is None:
             await pause(step, "after", services)
         await _settle(run, output)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the flow's to deal with
-        return _failed(run, error, last_try=last_try)
+        return await _failed(run, error, last_try=last_try)
     run.record()
     return None
+
+
+async def _work(run: StepRun) -> Any:
+    """One try of a step: make its input, if that is not done yet, and its output."""
+    step, services = run.step, run.services
+    if step.fork is not None:
+        # A fork runs segments, and a segment runs forks.
+        from airflow_allma.engine.forking import run_fork
+
+        run.step_input = {}
+        return await run_fork(step.fork, run.state.context, run.info, services)
+    if run.step_input is None:
+        build = step.input_plan.build
+        run.step_input = await resolving(
+            services, build, run.state.context, run.info, services.pointers.load, services.log
+        )
+    return await call_handler(run)
 
 
 async def _settle(run: StepRun, output: Any) -> None:
@@ -155,12 +172,33 @@ async def _settle(run: StepRun, output: Any) -> None:
     await resolving(run.services, settle, run, output, whole)
 
 
-def _failed(run: StepRun, raised: Exception, *, last_try: bool | None) -> SegmentResult | None:
-    """What the step's ``onError`` makes of an error; None when the run goes on."""
-    if not isinstance(raised, StepError):
-        run.services.log.debug("Step %s raised", run.step.id, exc_info=raised)
+async def _failed(run: StepRun, raised: Exception, *, last_try: bool | None) -> SegmentResult | None:
+    """As ``_fail``, loading the pointers that the way on from an error reads."""
+    while True:
+        try:
+            return _fail(run, raised, last_try=last_try)
+        except PointerNotLoaded as need:
+            try:
+                await fetch(need.pointer, run.services)
+            except StepError as worse:
+                return _fail(run, worse, last_try=True, may_continue=False)
+
+
+def _fail(
+    run: StepRun, raised: Exception, *, last_try: bool | None, may_continue: bool = True
+) -> SegmentResult | None:
+    """What the step's ``onError`` makes of an error; None when the run goes on.
+
+    Raises:
+        PointerNotLoaded: the flow would go on after the error, and how depends on a pointer; nothing has
+            changed.
+    """
+    unexpected = raised.__cause__ if isinstance(raised, StepError) else raised
+    if unexpected is not None:
+        run.services.log.debug("Step %s raised", run.step.id, exc_info=unexpected)
     error = failed_step(step_error_from(raised), run.step.id, run.info)
-    route = decide(run.step, error, in_handler=run.step_input is not None, last_try=last_try)
+    in_handler = may_continue and run.step_input is not None
+    route = decide(run.step, error, in_handler=in_handler, last_try=last_try)
     shown = error.as_dict()
     if route is Route.RETRY:
         run.state.path.pop()
@@ -169,10 +207,9 @@ def _failed(run: StepRun, raised: Exception, *, last_try: bool | None) -> Segmen
     if route is Route.CONTINUE:
         try:
             settle(run, shown, shown)
-        except PermanentStepError as too_often:
-            # The way out was taken too often: now only a fallback can help.
-            shown = failed_step(too_often, run.step.id, run.info).as_dict()
-            route = Route.FALLBACK if fallback_of(run.step) else Route.FAIL
+        except Exception as worse:  # noqa: BLE001 - an error of the step, like the first
+            # The way out was taken too often, or cannot be found: now only a fallback can help.
+            return _fail(run, worse, last_try=True, may_continue=False)
     if route is Route.FALLBACK:
         if _runs_in_circles(run):
             route = Route.FAIL
@@ -216,7 +253,7 @@ async def complete_step(
     try:
         await _settle(run, output)
     except Exception as error:  # noqa: BLE001 - an error of the step, like any other
-        return _failed(run, error, last_try=True) or _left(state)
+        return await _failed(run, error, last_try=True) or _left(state)
     run.record()
     return _left(state)
 
@@ -238,20 +275,7 @@ async def fail_step(
     """
     run = StepRun(program.steps[step_id], state, info, services, {})
     state.path.append(step_id)
-    try:
-        ended = _failed(run, error, last_try=last_try)
-    except PointerNotLoaded:
-        # Only a continued failure evaluates anything: a condition may need a pointer.
-        state.path.append(step_id)
-        ended = await _continue_failed(run, error)
-    return ended or _left(state)
-
-
-async def _continue_failed(run: StepRun, error: StepError) -> SegmentResult | None:
-    shown = error.as_dict()
-    await resolving(run.services, settle, run, shown, shown)
-    run.record(shown)
-    return None
+    return await _failed(run, error, last_try=last_try) or _left(state)
 
 
 def _left(state: RunState) -> SegmentResult:

@@ -11,7 +11,15 @@ import msgspec
 
 from airflow_allma.expressions import NOTHING, compile_path
 
-__all__ = ["STATE_KEYS", "RunInfo", "RunState", "SegmentResult", "SegmentStatus", "state_view"]
+__all__ = [
+    "STATE_KEYS",
+    "RunInfo",
+    "RunState",
+    "SegmentResult",
+    "SegmentStatus",
+    "member_path",
+    "state_view",
+]
 
 
 # Structs, not dataclasses: one of each is made for every item of a fork, and these are made faster.
@@ -81,6 +89,14 @@ def state_view(info: RunInfo, context: Mapping[str, Any]) -> dict[str, Any]:
     if info.branch_id is not None:
         view["branchId"] = info.branch_id
     return view
+
+
+def member_path(parent: str, name: str) -> str:
+    """The JSONPath of an object's member, whatever its name."""
+    if name.isidentifier():
+        return f"{parent}.{name}"
+    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{parent}['{quoted}']"
 
 
 class SegmentStatus(StrEnum):
@@ -160,9 +176,26 @@ class RunState(msgspec.Struct):
         Raises:
             ExpressionEvaluationError: the path names many places, or a place in something that holds none.
         """
-        self.context = compile_path(target).assign_shared(self.context, value, load)
-        if self.journal is not None:
+        path = compile_path(target)
+        if self.journal is None:
+            self.context = path.assign_shared(self.context, value, load)
+            return
+        opened = False
+
+        def watched(inner: Mapping[str, Any]) -> Any:
+            nonlocal opened
+            opened = True
+            return load(inner)
+
+        before = self.context
+        self.context = path.assign_shared(before, value, watched if load is not None else None)
+        if not opened:
             self.journal.append([target, value])
+            return
+        # Who replays this has no store: what pointers on the way stood for travels with the write.
+        for name, member in self.context.items():
+            if member is not before.get(name, NOTHING):
+                self.journal.append([member_path("$", name), member])
 
     def replay(self, journal: list[list[Any]], load: Any = None) -> None:
         """Make the writes of a journal again, over this context."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import may_retry
-from airflow_allma.engine.pointers import PointerNotLoaded, fetch, resolving
+from airflow_allma.engine.pointers import MOST_FETCHES, PointerNotLoaded, fetch, resolving, too_many_pointers
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.settling import StepRun
@@ -18,7 +19,7 @@ from airflow_allma.exceptions import ContentBasedRetryableError, StepError, Tran
 from airflow_allma.expressions import NOTHING, LoadPointer, copy_value
 from airflow_allma.flow import ContentRetry, Retries
 
-__all__ = ["call_with_tries", "pause", "validate"]
+__all__ = ["call_handler", "call_with_tries", "pause", "validate"]
 
 
 async def pause(step: CompiledStep, position: str, services: Services) -> None:
@@ -47,21 +48,23 @@ def validate(step: CompiledStep, output: Any, load: LoadPointer) -> None:
             )
 
 
-async def call_with_tries(run: StepRun, *, last_try: bool | None) -> Any:
-    """Call the handler until it gives a valid output or an error that stays.
+async def call_with_tries(
+    run: StepRun, work: Callable[[StepRun], Awaitable[Any]], *, last_try: bool | None
+) -> Any:
+    """Do a step's work until it gives a valid output or an error that stays.
 
     Three kinds of new try, each with its own count: transient errors, always and inside the task; content
     errors, when ``retryOnContentError`` says so; and, when ``last_try`` is None, the step's own ``retries``.
 
     Returns:
-        The output; ``run.tries`` says how often the handler ran.
+        The output; ``run.tries`` says how often the work was done.
     """
     done = _Done()
     run.tries = 0
     while True:
         run.tries += 1
         try:
-            return await _call(run)
+            return await work(run)
         except Exception as raised:
             error = step_error_from(raised)
             wait = _wait(run, error, done, last_try=last_try)
@@ -112,10 +115,16 @@ def _growing(retry: Retries | ContentRetry, number: int) -> float:
     return wait
 
 
-async def _call(run: StepRun) -> Any:
+async def call_handler(run: StepRun) -> Any:
+    """Call the handler once, with what its expressions read, and check its output.
+
+    Raises:
+        ContentBasedRetryableError: the output lacks what ``outputValidation`` requires.
+        Exception: whatever the handler raises.
+    """
     step, services = run.step, run.services
     load = services.pointers.load
-    while True:
+    for _ in range(MOST_FETCHES):
         try:
             # A try gets its own input: one that failed half-way may have changed it.
             call = StepCall(step.id, copy_value(run.step_input), run.state.context, run.info, services, load)
@@ -126,6 +135,8 @@ async def _call(run: StepRun) -> Any:
         except PointerNotLoaded as need:
             # Handlers evaluate their expressions before they do anything outside.
             await fetch(need.pointer, services)
+    else:
+        raise too_many_pointers()
     if step.required:
         await resolving(services, validate, step, output, load)
     return output

@@ -21,8 +21,7 @@ class NoOp:
 
     def __call__(self, call: StepCall) -> Any:
         """The input and the message; the message wins over an input of that name."""
-        call.input["message"] = self._message
-        return call.input
+        return {**call.input, "message": self._message}
 
 
 class EndFlow:
