@@ -96,7 +96,7 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
 def _counted(chunks: list[ManifestChunk], store: ObjectStore) -> Iterator[ChunkSpec]:
     first = number = 0
     for chunk in chunks:
-        count = sum(len(batch) for batch in read_line_batches(store, chunk))
+        count = sum(len(batch.lines) for batch in read_line_batches(store, chunk))
         if count:
             yield ChunkSpec(number, range_label(first, count), first, count, chunk)
             number += 1
