@@ -1,0 +1,187 @@
+"""Operators in hand-written Dags, the services behind them, and what they write to the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from airflow.sdk import DAG, task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_allma.engine import StepRecord
+from airflow_allma.exceptions import StorageConfigurationError, StorageError
+from airflow_allma.operators import S3ManifestOperator
+from airflow_allma.operators.chunk_items import chunk_items
+from airflow_allma.operators.chunk_plan import ChunkSpec, list_chunks, range_label
+from airflow_allma.operators.collecting import Collected
+from airflow_allma.operators.elements import item_element, read_element
+from airflow_allma.operators.records import StepLog
+from airflow_allma.operators.run import flow_execution_id
+from airflow_allma.operators.services import AirflowAws
+from airflow_allma.storage import LocalStore, Pointer
+from tests.support.airflow import aws_connection
+from tests.support.moto import EndpointClients
+
+pytestmark = pytest.mark.airflow
+
+
+def test_a_hand_written_dag_maps_its_own_task_over_the_chunks_of_an_object(
+    run_dag, moto_endpoint, monkeypatch
+):
+    s3 = EndpointClients(moto_endpoint).client("s3")
+    s3.create_bucket(Bucket="hand", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_object(Bucket="hand", Key="n.jsonl", Body="".join(f'{{"n": {n}}}\n' for n in range(100)).encode())
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_AWS", json.dumps(aws_connection(moto_endpoint)))
+    with DAG("hand-written", schedule=None) as dag:
+        chunks = S3ManifestOperator(
+            task_id="chunks", bucket="hand", key="{{ params.get('k', 'n.jsonl') }}",
+            aws_conn_id="shop_aws", chunk_bytes=300,
+        )  # fmt: skip
+
+        @task(map_index_template="{{ task.op_kwargs['chunk']['label'] }}")
+        def total(chunk):
+            return sum(item["n"] for item in chunk_items(chunk, aws_conn_id="shop_aws"))
+
+        @task
+        def everything(parts):
+            return sum(parts)
+
+        everything(total.expand(chunk=chunks.output))
+    ended = run_dag(dag)
+    assert ended.state == "success"
+    assert ended.xcom("everything") == 4950
+    assert len(ended.states("total")) == 4
+    assert ended.labels("total")[0].startswith("items 0-")
+
+
+def test_an_object_that_is_not_there_is_named_with_its_connection(run_dag, moto_endpoint, monkeypatch, capfd):
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_AWS", json.dumps(aws_connection(moto_endpoint)))
+    with DAG("no-object", schedule=None) as dag:
+        S3ManifestOperator(task_id="chunks", bucket="nowhere", key="n.jsonl", aws_conn_id="shop_aws")
+    assert run_dag(dag).state == "failed"
+    told = "".join(capfd.readouterr())
+    assert "s3://nowhere/n.jsonl" in told
+    assert "Airflow connection 'shop_aws'" in told
+
+
+def test_a_missing_connection_names_the_setting_that_names_it(airflow_db):
+    with pytest.raises(StorageConfigurationError) as missing:
+        AirflowAws("not_there").client("s3")
+    assert "'not_there'" in str(missing.value)
+    assert "[allma] aws_conn_id" in str(missing.value)
+    assert "airflow.awsConnId" in str(missing.value)
+
+
+def test_clients_come_from_the_connection_and_are_made_once(airflow_db, moto_endpoint, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_AWS", json.dumps(aws_connection(moto_endpoint)))
+    aws = AirflowAws("shop_aws")
+    client = aws.client("s3")
+    assert client.meta.endpoint_url == moto_endpoint
+    assert client.meta.region_name == "eu-central-1"
+    assert aws.client("s3") is client
+    assert aws.connection == "Airflow connection 'shop_aws'"
+
+
+def test_step_records_are_one_block_bounded_and_masked(caplog):
+    log = logging.getLogger("airflow_allma.task")
+    record = StepRecord(
+        step_id="a",
+        step_type="API_CALL",
+        input={"apiKey": "sesame", "text": "x" * 1000},
+        output={"ok": True},
+        error=None,
+        next_step="b",
+        seconds=0.25,
+        tries=2,
+    )
+    with caplog.at_level(logging.INFO, log.name):
+        StepLog(log, 100)(record)
+    lines = [entry.getMessage() for entry in caplog.records]
+    assert lines[0] == "::group::Step a (API_CALL): done in 0.250 s"
+    assert lines[-1] == "::endgroup::"
+    assert "sesame" not in "".join(lines)
+    assert "characters in all" in lines[1]
+    assert lines[2:5] == ['output: {"ok": true}', "tries:  2", "next:   b"]
+
+
+def test_a_chunk_logs_failures_only_and_not_without_end(caplog):
+    log = logging.getLogger("airflow_allma.task")
+    step_log = StepLog(log, 100, only_failures=True)
+    good = StepRecord("a", "NO_OP", {}, {}, None, None, 0.0, item_index=1, branch_id="b")
+    bad = StepRecord("a", "NO_OP", {}, None, {"errorName": "E"}, None, 0.0, item_index=2, branch_id="b")
+    with caplog.at_level(logging.INFO, log.name):
+        step_log(good)
+        for _ in range(500):
+            step_log(bad)
+    assert (
+        sum("::group::Step a (NO_OP) [item 2, branch b]: failed" in r.getMessage() for r in caplog.records)
+        == 200
+    )
+
+
+def test_the_execution_id_is_the_same_for_every_try_and_differs_by_run():
+    assert flow_execution_id("d", "r") == flow_execution_id("d", "r")
+    assert len({flow_execution_id("d", "r"), flow_execution_id("d", "s"), flow_execution_id("e", "r")}) == 3
+
+
+@given(st.integers(1, 5000), st.integers(1, 300))
+def test_parts_of_a_list_cover_it_without_gap_and_differ_by_one_at_most(count, wanted):
+    chunks = list_chunks(count, wanted)
+    assert len(chunks) == min(count, wanted)
+    assert [chunk.first for chunk in chunks[1:]] == [chunk.first + chunk.count for chunk in chunks[:-1]]
+    assert (chunks[0].first, chunks[-1].first + chunks[-1].count) == (0, count)
+    sizes = {chunk.count for chunk in chunks}
+    assert max(sizes) - min(sizes) <= 1
+    assert [ChunkSpec.from_dict(json.loads(json.dumps(chunk.as_dict()))) for chunk in chunks] == chunks
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "label"), [(0, 50, "items 0-49"), (7, 1, "item 7"), (None, 12, "12 items")]
+)
+def test_a_chunk_is_named_by_its_items(first, count, label):
+    assert range_label(first, count) == label
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "__type", "__classname__", "__data__"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_an_item_reaches_its_task_unchanged_through_airflows_serializer(item):
+    from airflow.sdk.serde import deserialize, serialize
+
+    entry = deserialize(serialize(item_element(3, "x", item)))
+    assert read_element(entry).item == item
+
+
+def test_collected_results_stay_a_list_as_long_as_they_are_small(tmp_path):
+    collected = Collected(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
+    for number in range(5):
+        collected.add({"n": number})
+    assert collected.finish() == [{"n": number} for number in range(5)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_collected_results_become_an_object_and_a_pointer_once_they_are_large(tmp_path):
+    (tmp_path / "b").mkdir()
+    collected = Collected(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
+    for number in range(50):
+        collected.add({"n": number})
+    assert Pointer.parse(collected.finish()) is not None
+    lines = (tmp_path / "b" / "k.jsonl").read_text().splitlines()
+    assert [json.loads(line)["n"] for line in lines] == list(range(50))
+
+
+def test_large_results_without_an_offload_location_say_what_to_set():
+    collected = Collected(None, None, 10, 100)
+    collected.add("x" * 90)
+    with pytest.raises(StorageError, match="offload_location"):
+        collected.add("x" * 90)
