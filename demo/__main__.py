@@ -49,7 +49,8 @@ def main() -> int:
         for process in running:
             if process.log.exists():
                 stages.say(process.tail(15))
-        stages.say(f"All logs are in {arguments.home / 'logs'}; everything is stopped.")
+        logs = [str(arguments.home / folder) for folder in ("logs", "airflow/logs")]
+        stages.say(f"All logs are in {' and '.join(logs)}; everything is stopped.")
         return EXIT_FAILED
     stages.say("Everything is stopped.")
     return 0

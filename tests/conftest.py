@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import airflow_home
 
 airflow_home.enter()
+
+AIRFLOW_TESTS = "tests/airflow/"
 
 pytest_plugins = ["tests.support.airflow", "tests.support.moto"]
 
@@ -17,12 +20,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--vectors", metavar="DIR", help="run the conformance vectors of this folder instead")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup`, all tests that need a running Airflow share one worker."""
-    for item in items:
-        if item.get_closest_marker("scheduler"):
-            item.add_marker(pytest.mark.xdist_group("scheduler"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n 2`, a file's tests stay together, and all Airflow tests share one worker and its Airflow.
+
+    `--dist loadgroup` would say the same with marks, but xdist 3.8 writes groups where pytest 9.2 no longer
+    looks.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneAirflow(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "airflow" if nodeid.startswith(AIRFLOW_TESTS) else nodeid.partition("::")[0]
+
+    return OneAirflow(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -194,6 +194,22 @@ def test_retries_kill_clear_and_rerun_on_the_scheduler(airflow_client, deploy_so
 
 
 @pytest.mark.scheduler
+def test_a_flow_is_deployed_and_its_next_form_too(airflow_client, deploy):
+    flow = {
+        "id": "harness-flow",
+        "version": 1,
+        "description": "first",
+        "startStepInstanceId": "only",
+        "steps": {"only": {"stepType": "NO_OP"}},
+    }
+    assert deploy(flow) == "harness-flow"
+    assert airflow_client.dag_details("harness-flow")["description"] == "first"
+
+    deploy(flow | {"description": "second"})
+    assert airflow_client.dag_details("harness-flow")["description"] == "second"
+
+
+@pytest.mark.scheduler
 def test_a_file_that_cannot_be_imported_is_listed_and_leaves_the_others_alone(
     airflow_client, airflow_instance, deploy_source
 ):
