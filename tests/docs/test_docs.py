@@ -1,0 +1,204 @@
+"""The documentation says what is so: its flows run, its links lead somewhere, its tables are complete."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import airflow
+import pytest
+import yaml
+
+from airflow_allma.engine import EngineSettings, RunInfo, Services, compile_flow, run_segment
+from airflow_allma.engine.http_fake import FakeHttpClient, json_response
+from airflow_allma.engine.loading import load_flow_file
+from airflow_allma.engine.modules import _NOT_YET, MODULES
+from airflow_allma.engine.steps import HANDLERS
+from airflow_allma.expressions import compile_path
+from airflow_allma.flow import AirflowOptions, StepType
+from airflow_allma.provider import get_provider_info
+from airflow_allma.storage import LocalStore
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+OPTIONS = get_provider_info()["config"]["allma"]["options"]
+
+_BLOCK = re.compile(r"(?:^<!-- run: (?P<run>[^\n]*) -->\n)?^```json\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A flow on a page; ``run`` says with what it runs and what that gives, if it is to run."""
+
+    name: str
+    text: str
+    run: dict[str, Any] | None
+
+
+def examples() -> Iterator[Example]:
+    for page in PAGES:
+        for found in _BLOCK.finditer(page.read_text()):
+            content = json.loads(found["text"])
+            if isinstance(content, dict) and "steps" in content:
+                run = json.loads(found["run"]) if found["run"] else None
+                yield Example(f"{page.name}:{content.get('id')}", found["text"], run)
+
+
+EXAMPLES = list(examples())
+RUNNABLE = [example for example in EXAMPLES if example.run is not None]
+
+
+def named(example: Example) -> str:
+    return example.name
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=named)
+def test_an_example_is_a_flow_without_problems(example, tmp_path):
+    file = tmp_path / "flow.json"
+    file.write_text(example.text)
+    loaded = load_flow_file(file)
+    assert [str(problem) for problem in loaded.problems] == []
+    assert len(loaded.flows) == 1
+
+
+async def no_sleep(_seconds: float) -> None:
+    return
+
+
+@pytest.mark.parametrize("example", RUNNABLE, ids=named)
+def test_an_example_gives_what_the_page_says(example, tmp_path):
+    flow_file = tmp_path / "flow.json"
+    flow_file.write_text(example.text)
+    for name, content in example.run.get("objects", {}).items():
+        target = tmp_path / "store" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+    (tmp_path / "store" / "data").mkdir(parents=True, exist_ok=True)
+    http = FakeHttpClient()
+    for answer in example.run.get("http", []):
+        http.route(answer["method"], answer["url"], json_response(answer["json"]))
+    (source,) = load_flow_file(flow_file).flows
+    program = compile_flow(source.flow)
+    info = RunInfo.now(source.flow.id, source.flow.version, "run-1")
+    services = Services(
+        store=LocalStore(tmp_path / "store"), http=http, settings=EngineSettings(), sleep=no_sleep
+    )
+
+    async def run() -> Any:
+        return await run_segment(program, program.start_state(example.run["payload"], "run-1"), info, services)
+
+    ended = asyncio.run(run())
+    assert str(ended.status) == example.run.get("status", "COMPLETED"), ended.error
+    seen = {**ended.state.context, "path": ended.state.path, "error": ended.error}
+    given = {path: compile_path(path).find(seen) for path in example.run["gives"]}
+    assert given == example.run["gives"]
+
+
+def test_most_examples_run():
+    assert len(RUNNABLE) >= 12
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page):
+    text = _FENCED.sub("", page.read_text())
+    broken = []
+    for link in _LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Heading anchors, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", _FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def airflow_options() -> dict[str, set[str]]:
+    text = Path(airflow.__file__).with_name("config_templates").joinpath("config.yml").read_text()
+    return {section: set(content["options"]) for section, content in yaml.safe_load(text).items()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_that_is_named_exists(page):
+    text = page.read_text()
+    known = airflow_options() | {"allma": set(OPTIONS)}
+    named_settings = re.findall(r"\[([a-z_]+)\] ([a-z_]+)", text)
+    variables = [
+        (section.lower(), option.lower())
+        for section, option in re.findall(r"AIRFLOW__([A-Z]+(?:_[A-Z]+)*)__([A-Z0-9_]+)", text)
+    ]
+    unknown = [pair for pair in (*named_settings, *variables) if pair[1] not in known.get(pair[0], set())]
+    assert unknown == []
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    _, _, below = (ROOT / "docs" / page).read_text().partition(f"\n## {heading}\n")
+    assert below, f"{page} has no {heading}"
+    lines = iter(below.splitlines())
+    for line in lines:
+        if line.startswith("| ---"):
+            break
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))])
+    return rows
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_table_of_step_types_tells_which_run():
+    told = {codes(row[0])[0]: row[1].startswith("runs") for row in table("flows.md", "Step types")}
+    runs = {*HANDLERS, StepType.PARALLEL_FORK_MANAGER}
+    assert told == {kind.value: kind in runs for kind in StepType}
+
+
+def test_the_table_of_modules_tells_which_run():
+    rows = table("flows.md", "Modules")
+    told = {codes(row[0])[0]: "not supported yet" not in row[2] for row in rows}
+    assert told == {**dict.fromkeys(MODULES, True), **dict.fromkeys(_NOT_YET, False)}
+    for row in rows:
+        module = MODULES.get(codes(row[0])[0])
+        assert module is None or codes(row[1])[0] in module.step_types
+
+
+def test_the_table_of_module_inputs_names_fields_that_exist():
+    for row in table("flows.md", "Modules"):
+        module = MODULES.get(codes(row[0])[0])
+        if module is None or module.input_model is None:
+            continue
+        fields = {field.alias or name for name, field in module.input_model.model_fields.items()}
+        told = set(codes(re.sub(r"\([^)]*\)", "", row[2])))
+        assert told <= fields, row[0]
+
+
+def test_the_table_of_the_airflow_object_has_all_its_keys():
+    told = [key for row in table("flows.md", "The `airflow` object") for key in codes(row[0])]
+    assert sorted(told) == sorted(field.alias for field in AirflowOptions.model_fields.values())
+
+
+def test_the_table_of_settings_agrees_with_the_providers_metadata():
+    rows = {codes(row[0])[0]: row for row in table("settings.md", "The `[allma]` section")}
+    assert list(rows) == list(OPTIONS)
+    own = {field.alias for field in AirflowOptions.model_fields.values()}
+    for name, row in rows.items():
+        default = OPTIONS[name]["default"]
+        assert "".join(codes(row[1])) == default, name
+        in_flow = re.sub(r"_(.)", lambda found: found[1].upper(), name)
+        assert codes(row[2]) == ([in_flow] if in_flow in own else []), name
