@@ -1,0 +1,177 @@
+"""From branch results to ``aggregatedData``."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_allma.engine import Aggregator, BranchResult, BranchStatus, EngineSettings
+from airflow_allma.engine.aggregation import load_custom_aggregator
+from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError
+from airflow_allma.flow import AggregationConfig
+from tests.support.engine import compose, fork, run
+
+MINE = "tests.support.aggregators"
+ERROR = {"errorName": "Oops", "errorMessage": "went wrong", "errorDetails": {}, "isRetryable": False}
+
+
+def result(index, output=None, status=BranchStatus.OK):
+    error = ERROR if status is BranchStatus.FAILED else None
+    return BranchResult(index, 0, "b", status, output=output, error=error)
+
+
+def failed(index):
+    return result(index, status=BranchStatus.FAILED)
+
+
+def skipped(index):
+    return result(index, status=BranchStatus.SKIPPED)
+
+
+def aggregated(*results, **config):
+    aggregator = Aggregator(AggregationConfig.model_validate(config))
+    for one in results:
+        aggregator.add(one)
+    return aggregator.finish()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (
+            "COLLECT_ARRAY",
+            {"aggregatedData": [{"a": 1, "b": 1}, {"branchId": "b", "error": ERROR}, 4, {"b": 2}]},
+        ),
+        (
+            "MERGE_OBJECTS",
+            {"aggregatedData": {"a": 1, "b": 2, "_branchErrors": [{"branchId": "b", "error": ERROR}]}},
+        ),
+        ("SUM", {"aggregatedData": 4}),
+        (
+            "NONE",
+            {"aggregatedData": None, "aggregationSkipped": True, "branchCount": 4, "failedBranchCount": 1},
+        ),
+    ],
+)
+def test_a_strategy_makes_its_own_of_results_and_tolerated_failures(strategy, expected):
+    results = [result(0, {"a": 1, "b": 1}), failed(1), skipped(2), result(3, 4), result(4, {"b": 2})]
+    assert aggregated(*results, strategy=strategy, failOnBranchError=False) == expected
+
+
+def test_what_does_not_fit_its_strategy_is_left_out_with_a_warning(caplog):
+    assert aggregated(result(0, True), result(1, "1"), result(2, 1.5), strategy="SUM") == {
+        "aggregatedData": 1.5
+    }
+    assert "Item 0, branch b: the result is not a number; SUM leaves it out" in caplog.text
+    assert aggregated(result(7, [1]), strategy="MERGE_OBJECTS") == {"aggregatedData": {}}
+    assert "Item 7, branch b: the result is not an object" in caplog.text
+
+
+@given(st.integers(1, 40), st.data(), st.integers(0, 100))
+def test_a_fork_fails_only_above_the_tolerated_percentage(count, data, percentage):
+    failures = data.draw(st.integers(0, count))
+    results = [failed(index) if index < failures else result(index, index) for index in range(count)]
+    fails = failures * 100 > percentage * count
+    if not fails:
+        output = aggregated(*results, toleratedFailurePercentage=percentage)
+        assert len(output["aggregatedData"]) == count
+        return
+    with pytest.raises(ParallelBranchExecutionError) as caught:
+        aggregated(*results, toleratedFailurePercentage=percentage)
+    error = caught.value
+    assert (error.details["failedBranchCount"], error.details["branchCount"]) == (failures, count)
+    assert len(error.details["branchErrors"]) == min(failures, 10)
+    start = f"{failures} of {count} branch runs failed. The first, of branch b: Oops:"
+    assert error.message.startswith(start)
+
+
+@pytest.mark.parametrize(("failures", "fails"), [(0, False), (1, False), (2, True)])
+def test_exactly_the_tolerated_percentage_is_tolerated(failures, fails):
+    results = [failed(index) for index in range(failures)]
+    results += [result(index) for index in range(failures, 4)]
+    if fails:
+        with pytest.raises(ParallelBranchExecutionError):
+            aggregated(*results, toleratedFailurePercentage=25)
+    else:
+        aggregated(*results, toleratedFailurePercentage=25)
+
+
+def test_skipped_branch_runs_do_not_dilute_the_percentage():
+    with pytest.raises(ParallelBranchExecutionError, match="1 of 1 branch runs"):
+        aggregated(failed(0), *[skipped(index) for index in range(1, 100)], toleratedFailurePercentage=50)
+
+
+def custom(identifier, items=(1, 2), prefixes=(), **config):
+    steps = {
+        "fan": fork(
+            config={
+                "strategy": "CUSTOM_MODULE",
+                "customModuleIdentifier": identifier,
+                "dataPath": "$.v",
+                **config,
+            }
+        ),
+        "work": compose(inputMappings={"v": "$.currentItem"}, outputValidation={"requiredFields": ["$.v"]}),
+    }
+    return run(steps, {"items": list(items)}, settings=EngineSettings(custom_module_prefixes=tuple(prefixes)))
+
+
+@pytest.mark.parametrize("identifier", [f"{MINE}:joined", f"{MINE}.joined"])
+@pytest.mark.parametrize("prefixes", [(), ("tests.support",), ("other", MINE)])
+def test_a_flow_may_name_a_function_that_takes_the_results(identifier, prefixes):
+    ran = custom(identifier, prefixes=prefixes)
+    assert ran.outputs["fan"] == {"aggregatedData": "0.0:ok:1 1.0:ok:2"}
+
+
+def test_the_function_sees_tolerated_failures_too():
+    ran = custom(f"{MINE}:joined", items=(1, None), failOnBranchError=False)
+    assert ran.outputs["fan"] == {"aggregatedData": "0.0:ok:1 1.0:failed:None"}
+
+
+@pytest.mark.parametrize(
+    ("identifier", "said"),
+    [
+        ("os.system", "is not allowed"),
+        ("os:system", "is not allowed"),
+        ("posix:system", "is not allowed"),
+        ("builtins.exec", "is not allowed"),
+        ("builtins:eval", "is not allowed"),
+        ("subprocess:run", "is not allowed"),
+        ("importlib.util:module_from_spec", "is not allowed"),
+        (f"{MINE}:dumps", "names no function that"),
+        (f"{MINE}:AsFunction", "names no function that"),
+        (f"{MINE}:no_such", "names no function that"),
+        (f"{MINE}:joined.__globals__", "is no import path"),
+        ("joined", "is no import path"),
+        ("..joined", "is no import path"),
+        ("", "is no import path"),
+        ("a b:c", "is no import path"),
+        ("no_such_package.module:thing", "cannot be imported"),
+    ],
+)
+def test_names_that_reach_further_than_a_function_of_ones_own_are_refused(identifier, said):
+    with pytest.raises(PermanentStepError, match=said):
+        load_custom_aggregator(identifier)
+
+
+def test_only_modules_below_an_allowed_prefix_may_be_named():
+    for prefix in ("tests.sup", "tests.support.aggregators.joined", "other"):
+        with pytest.raises(PermanentStepError, match="is not allowed"):
+            load_custom_aggregator(f"{MINE}:joined", (prefix,))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("raising", "RuntimeError: no 2"), ("not_json", "gave what is no JSON value")]
+)
+def test_a_function_that_fails_fails_the_step(name, said):
+    ran = custom(f"{MINE}:{name}")
+    assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
+    assert said in ran.error["errorMessage"]
+
+
+def test_results_travel_as_json():
+    saved = result(3, {"a": [1]})
+    assert BranchResult.from_dict(saved.to_dict()) == saved
+    assert BranchResult.from_dict(failed(2).to_dict()) == failed(2)
+    assert skipped(1).to_dict() == {"itemIndex": 1, "branchIndex": 0, "branchId": "b", "status": "skipped"}

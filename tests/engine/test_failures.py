@@ -1,0 +1,399 @@
+"""What ``onError`` makes of errors, and how often a way may be taken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from airflow_allma.engine import RunState, complete_step, fail_step
+from airflow_allma.engine.http import HttpResponse
+from airflow_allma.engine.http_fake import json_response
+from airflow_allma.exceptions import ContentBasedRetryableError, PermanentStepError, TransientStepError
+from airflow_allma.storage import MemoryStore, Pointer
+from tests.support.engine import INFO, World, call, compose, end, fork, noop, program_of, run, then
+
+URL = "https://api.test/x"
+FINE = json_response({"ok": True})
+BUSY = json_response({}, status=503)
+REFUSED = json_response({}, status=404)
+
+
+def asked(*answers, last_try=None, **fields):
+    """A run of one call that gets these answers, one after the other."""
+    world = World()
+    world.fake.route("GET", URL, *answers)
+    steps = {"ask": call(**fields), "spare": noop(), "next": noop()}
+    return run({key: steps[key] for key in _used(steps, fields)}, world=world, last_try=last_try)
+
+
+def _used(steps, fields):
+    return [key for key in steps if key == "ask" or f"'{key}'" in str(fields)]
+
+
+def tries(ran):
+    return len(ran.world.fake.requests)
+
+
+def test_a_transient_error_is_tried_five_times_with_growing_waits():
+    ran = asked(BUSY)
+    assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", 5, [0.5, 1.0, 2.0, 4.0])
+    assert ran.error["errorName"] == "TransientStepError"
+    assert ran.error["isRetryable"] is True
+    assert ran.world.record("ask").tries == 5
+
+
+def test_a_transient_error_that_passes_leaves_no_trace_but_the_tries():
+    ran = asked(BUSY, TransientStepError("lost"), FINE)
+    assert (ran.status, ran.error, ran.path, ran.world.record("ask").tries) == (
+        "COMPLETED", None, ["ask"], 3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("after", "slept"), [("3", [3.0]), ("0", [0.5]), ("100000", [60.0]), ("nonsense", [0.5])]
+)
+def test_retry_after_is_honoured_up_to_the_longest_wait(after, slept):
+    ran = asked(HttpResponse(429, {"retry-after": after}, b""), FINE)
+    assert (ran.status, ran.world.sleeps) == ("COMPLETED", slept)
+
+
+def test_jitter_adds_up_to_a_tenth():
+    world = World()
+    world.fake.route("GET", URL, BUSY)
+    run({"ask": call()}, world=world, jitter=lambda: 1.0)
+    assert world.sleeps == pytest.approx([0.55, 1.1, 2.2, 4.4])
+
+
+def test_own_retries_come_after_the_transient_ones_each_with_its_own_count():
+    ran = asked(BUSY, onError={"retries": {"count": 2, "intervalSeconds": 7, "backoffRate": 3}})
+    short = [0.5, 1.0, 2.0, 4.0]
+    assert (tries(ran), ran.world.sleeps) == (15, [*short, 7.0, *short, 21.0, *short])
+
+
+@pytest.mark.parametrize("last_try", [None, False, True])
+def test_a_permanent_error_is_never_tried_again(last_try):
+    ran = asked(REFUSED, onError={"retries": {"count": 5}}, last_try=last_try)
+    assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", 1, [])
+
+
+def test_a_caller_who_does_the_retries_gets_the_state_from_before_the_step():
+    world = World()
+    world.fake.route("GET", URL, BUSY)
+    steps = {"first": noop(**then("ask")), "ask": call(onError={"retries": {"count": 1}})}
+    ran = run(steps, world=world, last_try=False)
+    assert (ran.status, ran.path, ran.result.next_step) == ("RETRY", ["first"], "ask")
+    assert ran.error["errorName"] == "TransientStepError"
+    assert set(ran.outputs) == {"first"}
+
+
+def test_on_the_last_try_of_the_caller_the_other_ways_are_open():
+    on_error = {"retries": {"count": 1}, "continueOnFailure": True}
+    assert asked(BUSY, onError=on_error, last_try=False).status == "RETRY"
+    assert asked(BUSY, onError=on_error, last_try=True).status == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [(None, 10), ([], 5), (["TransientStepError"], 10), (["PermanentStepError", "Other"], 5)],
+)
+def test_only_named_errors_are_tried_again(names, count):
+    retries = {"count": 1, **({} if names is None else {"errorEquals": names})}
+    assert tries(asked(BUSY, onError={"retries": retries})) == count
+
+
+@pytest.mark.parametrize(
+    ("retry", "count", "slept"),
+    [
+        (None, 1, []),
+        ({"count": 2}, 3, [0.0, 0.0]),
+        ({"count": 2, "intervalSeconds": 4, "backoffRate": 2}, 3, [4.0, 8.0]),
+    ],
+)
+def test_content_errors_are_tried_again_as_often_as_the_step_says(retry, count, slept):
+    on_error = {} if retry is None else {"onError": {"retryOnContentError": retry}}
+    ran = asked(FINE, outputValidation={"requiredFields": ["$.data.price"]}, **on_error)
+    assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", count, slept)
+    assert ran.error["errorName"] == "ContentBasedRetryableError"
+
+
+def test_a_content_error_may_pass():
+    on_error = {"retryOnContentError": {"count": 1}}
+    good = json_response({"price": 1})
+    ran = asked(FINE, good, outputValidation={"requiredFields": ["$.data.price"]}, onError=on_error)
+    assert (ran.status, tries(ran)) == ("COMPLETED", 2)
+
+
+def test_continue_on_failure_goes_before_the_fallback_and_gives_the_error_as_output():
+    ran = asked(
+        REFUSED,
+        onError={"continueOnFailure": True, "fallbackStepInstanceId": "spare"},
+        transitions=[
+            {"condition": "$.steps_output.ask.errorName == 'x'", "nextStepInstanceId": "spare"},
+        ],
+        **then("next"),
+    )
+    assert (ran.status, ran.path) == ("COMPLETED", ["ask", "next"])
+    output = ran.outputs["ask"]
+    assert output["errorName"] == "PermanentStepError"
+    assert output["errorDetails"]["failedStepInstanceId"] == "ask"
+    assert output["isRetryable"] is False
+    assert ran.world.record("ask").error == output
+
+
+@pytest.mark.parametrize("delay", [{}, {"delay": {"milliseconds": 1}}])
+def test_an_input_that_cannot_be_made_is_not_continued_but_falls_back(delay):
+    store, payload = pointed("gone.json")
+    on_error = {"continueOnFailure": True, "fallbackStepInstanceId": "spare"}
+    step = compose(inputMappings={"a": "$.far.go"}, onError=on_error, **delay)
+    ran = run({"make": step, "spare": noop()}, payload, store=store)
+    assert (ran.status, ran.path) == ("COMPLETED", ["make", "spare"])
+    assert ran.world.record("make").input is None
+
+
+def test_a_fallback_takes_over_without_the_failed_steps_output():
+    ran = asked(REFUSED, onError={"fallbackStepInstanceId": "spare"})
+    assert (ran.status, ran.error, ran.path) == ("COMPLETED", None, ["ask", "spare"])
+    assert set(ran.outputs) == {"spare"}
+    assert ran.world.record("ask").next_step == "spare"
+
+
+def test_a_fallback_is_not_counted_as_a_transition():
+    world = World()
+    world.fake.route("GET", URL, REFUSED)
+    steps = {
+        "ask": call(onError={"fallbackStepInstanceId": "back"}),
+        "back": compose(
+            literals={"x": 1},
+            inputMappings={"n": "$.tries.length"},
+            outputMappings={"$.tries[0]": "$.x"},
+            transitions=[{"condition": "$.enough", "nextStepInstanceId": "done"}],
+            defaultNextStepInstanceId="ask",
+            defaultNextMaxTransitions=8,
+        ),
+        "done": end(),
+    }
+    ran = run(steps, world=world)
+    # Eight ways back are allowed, and the ninth ends it; the nine fallbacks did not count.
+    assert (ran.status, ran.path.count("ask")) == ("FAILED", 9)
+    assert ran.error["errorDetails"]["transition"] == "back:default"
+
+
+def test_fallbacks_that_lead_to_one_another_end(caplog):
+    ran = asked(REFUSED, onError={"fallbackStepInstanceId": "ask"})
+    assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
+    assert tries(ran) == 1001
+    assert "its fallback leads back to it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("step", "runs"),
+    [
+        (noop(**then("loop")), 6),
+        (noop(defaultNextMaxTransitions=2, **then("loop")), 3),
+        (noop(transitions=[{"condition": "$.steps_output.loop", "nextStepInstanceId": "loop"}]), 6),
+        (
+            noop(
+                transitions=[
+                    {"condition": "$.steps_output.loop", "nextStepInstanceId": "loop", "maxTransitions": 1}
+                ]
+            ),
+            2,
+        ),
+    ],
+)
+def test_a_way_taken_too_often_fails_the_flow(step, runs):
+    ran = run({"loop": step})
+    assert (ran.status, len(ran.path)) == ("FAILED", runs)
+    assert ran.error["errorName"] == "PermanentStepError"
+    assert "maxTransitions" in ran.error["errorDetails"]
+
+
+def test_each_way_has_its_own_count():
+    steps = {
+        "loop": noop(
+            transitions=[
+                {"condition": "$.never", "nextStepInstanceId": "loop"},
+                {"condition": "$.also", "nextStepInstanceId": "loop", "maxTransitions": 3},
+            ],
+            defaultNextMaxTransitions=1,
+            **then("other"),
+        ),
+        "other": compose(literals={"x": 1}, outputMappings={"$.also": "$.x"}, **then("loop")),
+    }
+    ran = run(steps)
+    assert ran.path == ["loop", "other", *["loop"] * 4]
+    assert ran.error["errorDetails"]["transition"] == "loop:1"
+
+
+def test_zero_is_no_limit():
+    steps = {
+        "loop": compose(
+            inputMappings={"list": "$.list"},
+            literals={"one": 1},
+            outputMappings={"$.list[50]": "$.one"},
+            defaultNextMaxTransitions=0,
+            **then("fill"),
+        ),
+        "fill": compose(
+            inputMappings={"n": "$.steps_output.fill.m"},
+            literals={"m": "{{n}}1"},
+            transitions=[{"condition": "$.steps_output.fill.m.length > 20", "nextStepInstanceId": "done"}],
+            defaultNextMaxTransitions=0,
+            **then("loop"),
+        ),
+        "done": end(),
+    }
+    ran = run(steps)
+    assert (ran.status, ran.path.count("fill")) == ("COMPLETED", 21)
+
+
+def test_after_a_limit_the_output_is_there_and_the_fallback_takes_over():
+    on_error = {"continueOnFailure": True, "fallbackStepInstanceId": "spare"}
+    steps = {
+        "loop": compose(literals={"a": 1}, defaultNextMaxTransitions=1, onError=on_error, **then("loop")),
+        "spare": noop(),
+    }
+    ran = run(steps)
+    assert (ran.status, ran.path) == ("COMPLETED", ["loop", "loop", "spare"])
+    assert ran.outputs["loop"] == {"a": 1}
+
+
+def test_a_step_that_goes_on_after_failing_is_bound_by_the_limit_too():
+    on_error = {"continueOnFailure": True}
+    ran = asked(REFUSED, onError=on_error, **then("ask"))
+    assert (ran.status, tries(ran)) == ("FAILED", 6)
+    assert "maxTransitions" in ran.error["errorDetails"]
+
+
+def test_an_error_says_where_it_happened():
+    world = World()
+    world.fake.route("GET", "https://api.test/0", FINE)
+    world.fake.route("GET", "https://api.test/1", REFUSED)
+    steps = {"fan": fork(), "work": call("https://api.test/{{currentItem}}")}
+    ran = run(steps, {"items": [0, 1]}, world=world)
+    assert set(ran.error) == {"errorName", "errorMessage", "errorDetails", "isRetryable"}
+    assert ran.error["errorName"] == "ParallelBranchExecutionError"
+    details = ran.error["errorDetails"]
+    assert details["failedStepInstanceId"] == "fan"
+    assert (details["failedBranchCount"], details["branchCount"]) == (1, 2)
+    inner = details["branchErrors"][0]["error"]["errorDetails"]
+    assert (inner["failedStepInstanceId"], inner["branchId"], inner["itemIndex"]) == ("work", "b", 1)
+
+
+@pytest.mark.parametrize("on_error", [{}, {"onError": {"retries": {"count": 1}}}])
+def test_what_a_handler_raises_unexpectedly_becomes_a_step_error_and_its_traceback_is_logged(
+    caplog, on_error
+):
+    caplog.set_level(logging.DEBUG, "airflow_allma.engine")
+    ran = asked(ZeroDivisionError("of my own"), **on_error)
+    assert ran.error["errorName"] == "PermanentStepError"
+    assert ran.error["errorMessage"] == "ZeroDivisionError: of my own"
+    (logged,) = [one for one in caplog.records if one.exc_info]
+    assert logged.levelno == logging.DEBUG
+    assert isinstance(logged.exc_info[1], ZeroDivisionError)
+
+
+def test_a_fork_is_tried_again_as_its_retries_say():
+    world = World()
+    world.fake.route("GET", URL, REFUSED, FINE)
+    retries = {"onError": {"retries": {"count": 2, "intervalSeconds": 3}}}
+    ran = run({"fan": fork(**retries), "work": call()}, {"items": [1]}, world=world)
+    assert (ran.status, world.sleeps, world.record("fan").tries) == ("COMPLETED", [3.0], 2)
+    assert len(ran.outputs["fan"]["aggregatedData"]) == 1
+
+
+def routed(step, error, *, last_try=True, payload=None, **services):
+    """``fail_step`` of a fork that failed elsewhere."""
+    program = program_of({"fan": step, "work": noop(), "next": noop(**then("fan")), "spare": noop()})
+    state = RunState("fan", {"steps_output": {}, **(payload or {})})
+    world = World()
+    ended = asyncio.run(
+        fail_step(
+            program, state, "fan", error, info=INFO, services=world.services(**services), last_try=last_try
+        )
+    )
+    return ended, world
+
+
+@pytest.mark.parametrize(
+    ("on_error", "error", "last_try", "status", "next_step"),
+    [
+        (None, PermanentStepError("no"), True, "FAILED", "fan"),
+        ({"fallbackStepInstanceId": "spare"}, PermanentStepError("no"), True, "LEFT", "spare"),
+        ({"retries": {"count": 1}}, TransientStepError("no"), False, "RETRY", "fan"),
+        ({"retries": {"count": 1}}, PermanentStepError("no"), False, "FAILED", "fan"),
+        ({"retries": {"count": 1}}, TransientStepError("no"), True, "FAILED", "fan"),
+        ({"continueOnFailure": True}, ContentBasedRetryableError("no"), True, "LEFT", "next"),
+    ],
+)
+def test_a_step_that_failed_elsewhere_goes_the_ways_of_any_step(on_error, error, last_try, status, next_step):
+    step = fork(**then("next"), **({"onError": on_error} if on_error else {}))
+    ended, world = routed(step, error, last_try=last_try)
+    assert (ended.status.value, ended.next_step) == (status, next_step)
+    assert ended.state.path == ([] if status == "RETRY" else ["fan"])
+    assert world.record("fan").error["errorDetails"]["failedStepInstanceId"] == "fan"
+
+
+def pointed(key="o.json"):
+    store = MemoryStore()
+    store.write(Pointer("bucket", "o.json"), b'{"go": true}', content_type="application/json")
+    return store, {"far": Pointer("bucket", key).wrap()}
+
+
+ON_POINTER = {
+    "onError": {"continueOnFailure": True, "fallbackStepInstanceId": "spare"},
+    "transitions": [{"condition": "$.far.go", "nextStepInstanceId": "next"}],
+}
+
+
+def test_the_way_on_from_an_error_may_lie_behind_a_pointer():
+    store, payload = pointed()
+    ended, world = routed(fork(**ON_POINTER), PermanentStepError("no"), payload=payload, store=store)
+    assert (ended.next_step, ended.state.path, len(world.records)) == ("next", ["fan"], 1)
+    # And so for a step that failed here, waiting or not.
+    broken = {"moduleIdentifier": "system/date-time-calculator", "stepType": "DATA_TRANSFORMATION"}
+    for delay in ({}, {"delay": {"milliseconds": 1}}):
+        steps = {"work": {**broken, **ON_POINTER, **delay}, "next": noop(), "spare": noop()}
+        ran = run(steps, payload, store=store)
+        assert (ran.status, ran.path) == ("COMPLETED", ["work", "next"])
+        assert [one.step_id for one in ran.world.records] == ["work", "next"]
+
+
+def test_a_pointer_on_the_way_on_that_cannot_be_loaded_leaves_the_fallback():
+    store, payload = pointed("gone.json")
+    ended, _ = routed(fork(**ON_POINTER), PermanentStepError("no"), payload=payload, store=store)
+    assert (ended.status.value, ended.next_step) == ("LEFT", "spare")
+
+
+def test_a_condition_that_cannot_be_evaluated_after_an_error_fails_the_step():
+    ways = [{"condition": "$.list[$.no.such]", "nextStepInstanceId": "next"}]
+    ran = asked(REFUSED, onError={"continueOnFailure": True}, transitions=ways)
+    assert (ran.status, ran.path) == ("FAILED", ["ask"])
+    assert "$.no.such" in ran.error["errorMessage"]
+
+
+def completed(step, output, state=None):
+    program = program_of({"fan": step, "work": noop(), "next": noop(**then("fan")), "spare": noop()})
+    state = state or RunState("fan", {"steps_output": {}})
+    services = World().services()
+    return asyncio.run(complete_step(program, state, "fan", output, info=INFO, services=services))
+
+
+def test_an_output_made_elsewhere_is_mapped_and_the_flow_goes_on():
+    ended = completed(
+        fork(outputMappings={"$.got": "$.aggregatedData"}, **then("next")), {"aggregatedData": [1]}
+    )
+    assert (ended.status.value, ended.next_step, ended.state.context["got"]) == ("LEFT", "next", [1])
+    assert completed(fork(), {"aggregatedData": [1]}).status.value == "COMPLETED"
+
+
+def test_an_output_made_elsewhere_counts_its_transition():
+    step = fork(defaultNextMaxTransitions=1, **then("next"))
+    state = completed(step, {}).state
+    ended = completed(step, {}, state)
+    assert (ended.status.value, ended.error["errorDetails"]["transition"]) == ("FAILED", "fan:default")
+    back = {"onError": {"fallbackStepInstanceId": "spare"}}
+    ended = completed({**step, **back}, {}, state)
+    assert (ended.status.value, ended.next_step) == ("LEFT", "spare")

@@ -1,0 +1,162 @@
+"""Forks over what lies in objects: every format, broken lines, labels."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+
+import pytest
+
+from airflow_allma.engine import ItemError, Services, classify_items, label_of, resolve_items
+from airflow_allma.engine.manifests import chunk_items, manifest_items
+from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError
+from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
+from tests.support.engine import compose, fork, program_of, run
+from tests.support.faulty_store import FaultyStore, fail_when
+
+ITEMS = [{"id": 1, "n": "ä"}, [2], None, "four", 5]
+LINES = b"".join(json.dumps(item).encode() + b"\n" for item in ITEMS)
+ARRAY = json.dumps(ITEMS, indent=1).encode()
+OBJECT = Pointer("bucket", "items")
+WORK = compose(inputMappings={"v": "$.currentItem"})
+
+
+def stored(data, pointer=OBJECT):
+    store = MemoryStore()
+    store.write(pointer, data)
+    return store
+
+
+@pytest.mark.parametrize("given", [OBJECT.wrap(), OBJECT.inner(), {**OBJECT.wrap(), "itemCount": 5}])
+@pytest.mark.parametrize(
+    "data", [LINES, LINES.rstrip(b"\n"), ARRAY, gzip.compress(LINES), gzip.compress(ARRAY)]
+)
+@pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
+def test_a_pointer_to_items_is_read_in_every_format(given, data, waits):
+    ran = run({"fan": fork(), "work": {**WORK, **waits}}, {"items": given}, store=stored(data))
+    assert ran.status == "COMPLETED"
+    assert ran.outputs["fan"]["aggregatedData"] == [{"v": item} for item in ITEMS]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"[]", gzip.compress(b"")])
+def test_an_object_without_items_is_an_empty_fork(data):
+    ran = run({"fan": fork(), "work": WORK}, {"items": OBJECT.inner()}, store=stored(data))
+    assert ran.outputs["fan"] == {"aggregatedData": []}
+
+
+def test_a_pointer_within_a_pointer_is_followed_on_the_way_to_the_items():
+    store = stored(LINES)
+    store.write(Pointer("bucket", "out.json"), json.dumps({"manifest": OBJECT.wrap()}).encode())
+    payload = {"out": Pointer("bucket", "out.json").wrap()}
+    ran = run({"fan": fork(items="$.out.manifest"), "work": WORK}, payload, store=store)
+    assert len(ran.outputs["fan"]["aggregatedData"]) == 5
+
+
+def test_a_line_that_is_not_json_fails_its_item_with_line_and_byte_and_the_others_run():
+    data = b'{"id": 1}\n\nnot json\n{"id": 2}\n{"id": \n'
+    config = {"failOnBranchError": False}
+    ran = run({"fan": fork(config=config), "work": WORK}, {"items": OBJECT.inner()}, store=stored(data))
+    first, second, third, fourth = ran.outputs["fan"]["aggregatedData"]
+    assert (first, third) == ({"v": {"id": 1}}, {"v": {"id": 2}})
+    details = second["error"]["errorDetails"]
+    assert (details["lineNumber"], details["byteOffset"], details["itemIndex"]) == (3, 11, 1)
+    assert second["error"]["errorMessage"].startswith("Line 3: ")
+    assert str(OBJECT) in second["error"]["errorMessage"]
+    assert (fourth["error"]["errorDetails"]["lineNumber"], fourth["error"]["errorDetails"]["byteOffset"]) == (
+        5,
+        30,
+    )
+
+
+def test_a_broken_line_fails_every_branch_of_its_item_once():
+    branches = [{"branchId": name, "stepInstanceId": "work"} for name in "ab"]
+    for selection, failures in (("all", 2), ("first", 1)):
+        config = {"strategy": "NONE", "failOnBranchError": False}
+        fan = fork(config=config, parallelBranches=branches, branchSelection=selection)
+        ran = run({"fan": fan, "work": WORK}, {"items": OBJECT.inner()}, store=stored(b"nope\n1\n"))
+        assert ran.outputs["fan"]["failedBranchCount"] == failures
+
+
+@pytest.mark.parametrize("data", [gzip.compress(b"1\nnot json\n"), b"[1, nul]"])
+def test_a_broken_member_of_what_is_packed_or_an_array_is_an_error_that_names_the_object(data):
+    ran = run({"fan": fork(), "work": WORK}, {"items": OBJECT.inner()}, store=stored(data))
+    assert ran.status == "FAILED"
+    assert str(OBJECT) in ran.error["errorMessage"]
+
+
+def test_chunks_count_lines_from_the_start_of_the_object():
+    lines = [b'"%d"' % number for number in range(50)]
+    lines[40] = b"broken"
+    store = stored(b"\n".join(lines))
+    plan = plan_manifest(store, OBJECT, chunk_bytes=40, max_chunks=100)
+    found = [item for chunk in plan.chunks() for _, item in chunk_items(store, chunk)]
+    assert [item for item in found if not isinstance(item, ItemError)] == [
+        str(n) for n in range(50) if n != 40
+    ]
+    (broken,) = [item for item in found if isinstance(item, ItemError)]
+    assert broken.error.details["lineNumber"] == 41
+
+
+@pytest.mark.parametrize(
+    ("payload", "services", "said"),
+    [
+        ({"items": {"bucket": "bucket", "key": "gone"}}, {"store": MemoryStore()}, "s3://bucket/gone"),
+        ({"items": {"bucket": "bucket", "key": "gone"}}, {}, "there is no store"),
+        ({"items": {"bucket": "a/b", "key": "k"}}, {"store": MemoryStore()}, "'a/b' is not a bucket's name"),
+    ],
+)
+def test_items_that_cannot_be_read_fail_the_step_with_their_place(payload, services, said):
+    ran = run({"fan": fork(), "work": WORK}, payload, **services)
+    assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
+    assert said in ran.error["errorMessage"]
+    assert ran.error["errorDetails"]["failedStepInstanceId"] == "fan"
+
+
+def test_items_that_cannot_be_found_fail_the_step():
+    ran = run({"fan": fork(items="$.lists[$.no.such]"), "work": WORK}, {"lists": {}})
+    assert "Step fan: itemsPath:" in ran.error["errorMessage"]
+
+
+def test_a_store_that_fails_half_way_fails_the_fork_after_its_tries():
+    store = FaultyStore(stored(LINES), fail_when(lambda operation, *_: operation == "stream"))
+    ran = run({"fan": fork(), "work": WORK}, {"items": OBJECT.inner()}, store=store)
+    assert (ran.status, ran.error["errorName"]) == ("FAILED", "TransientStepError")
+    assert len(ran.world.sleeps) == 4
+
+
+def test_reading_a_manifest_raises_step_errors():
+    with pytest.raises(PermanentStepError, match="s3://bucket/items"):
+        list(manifest_items(MemoryStore(), OBJECT))
+
+
+def test_a_pointer_with_a_bad_name_is_no_ordinary_item():
+    with pytest.raises(StorageConfigurationError, match="not a bucket's name"):
+        classify_items({"bucket": "a/b", "key": "k"})
+
+
+def test_a_fork_without_items_path_has_no_items():
+    program = program_of({"fan": fork(itemsPath=None, parallelBranches=[])})
+    assert asyncio.run(resolve_items(program.steps["fan"].fork, {}, Services())).values == []
+
+
+@pytest.mark.parametrize(
+    ("path", "item", "label"),
+    [
+        (None, {"id": 7, "name": "n"}, "7"),
+        (None, {"id": "", "name": "n"}, "n"),
+        (None, {"id": True, "key": "k"}, "k"),
+        (None, {"id": {"x": 1}}, "3"),
+        (None, "text", "3"),
+        (None, {"id": "x" * 300}, "x" * 200),
+        ("$.user.mail", {"user": {"mail": "a@b"}, "id": 1}, "a@b"),
+        ("$.user.mail", {"user": {"mail": ""}, "id": 1}, "1"),
+        ("$.user.mail", {"user": {"mail": False}, "id": 1}, "1"),
+        ("$.user.mail", {"id": 1}, "1"),
+        ("$.user[$.no.such]", {"id": 1}, "1"),
+        ("$", 0, "0"),
+    ],
+)
+def test_an_item_is_called_by_what_people_know(path, item, label):
+    program = program_of({"fan": fork(itemLabelPath=path), "work": WORK})
+    assert label_of(program.steps["fan"].fork, item, 3) == label

@@ -1,0 +1,162 @@
+"""Flows on the engine in a few words: small steps, fakes at every seam, and what came of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_allma.engine import (
+    FlowProgram,
+    RunInfo,
+    SegmentResult,
+    Services,
+    StepRecord,
+    compile_flow,
+    run_segment,
+)
+from airflow_allma.engine.http_fake import FakeHttpClient
+from airflow_allma.engine.loading import CHECKS
+from airflow_allma.engine.steps import unsupported_reason
+from airflow_allma.flow import Flow, parse_flow
+
+INFO = RunInfo("shop", 1, "run-1", "2026-03-01T00:00:00.000Z")
+COMPOSE = "system/compose-object-from-input"
+
+Json = dict[str, Any]
+
+
+def noop(**fields: Any) -> Json:
+    return {"stepType": "NO_OP", **fields}
+
+
+def compose(**fields: Any) -> Json:
+    """A step whose output is its input."""
+    return {"stepType": "DATA_TRANSFORMATION", "moduleIdentifier": COMPOSE, **fields}
+
+
+def call(url: str = "https://api.test/x", **fields: Any) -> Json:
+    return {
+        "stepType": "API_CALL",
+        "apiHttpMethod": "GET",
+        "apiUrlTemplate": {"template": url},
+        **fields,
+    }
+
+
+def end(**fields: Any) -> Json:
+    return {"stepType": "END_FLOW", **fields}
+
+
+def fork(start: str = "work", items: str = "$.items", config: Json | None = None, **fields: Any) -> Json:
+    """A fork with one branch, ``b``; ``parallelBranches`` in ``fields`` takes its place."""
+    return {
+        "stepType": "PARALLEL_FORK_MANAGER",
+        "itemsPath": items,
+        "parallelBranches": [{"branchId": "b", "stepInstanceId": start}],
+        "aggregationConfig": config or {},
+        **fields,
+    }
+
+
+def then(step: str, **fields: Any) -> Json:
+    return {"defaultNextStepInstanceId": step, **fields}
+
+
+def flow_of(steps: Mapping[str, Json], **fields: Any) -> Flow:
+    """A checked flow; its first step is the start."""
+    document = {"id": "shop", "startStepInstanceId": next(iter(steps)), "steps": dict(steps), **fields}
+    return parse_flow(document, checks=CHECKS, supported=unsupported_reason)
+
+
+def program_of(steps: Mapping[str, Json], **fields: Any) -> FlowProgram:
+    return compile_flow(flow_of(steps, **fields))
+
+
+@dataclass
+class World:
+    """The seams of a run, and what it did to them."""
+
+    fake: FakeHttpClient = field(default_factory=FakeHttpClient)
+    sleeps: list[float] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+
+    def services(self, **given: Any) -> Services:
+        return Services(
+            **{
+                "http": self.fake,
+                "sleep": self._sleep,
+                "jitter": lambda: 0.0,
+                "recorder": self.records.append,
+                "log": logging.getLogger("airflow_allma.engine"),
+                **given,
+            }
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        await asyncio.sleep(0)
+
+    def record(self, step_id: str) -> StepRecord:
+        """The last record of a step."""
+        return [one for one in self.records if one.step_id == step_id][-1]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run came to."""
+
+    result: SegmentResult
+    world: World
+
+    @property
+    def status(self) -> str:
+        return self.result.status.value
+
+    @property
+    def error(self) -> Any:
+        return self.result.error
+
+    @property
+    def context(self) -> Json:
+        return self.result.state.context
+
+    @property
+    def outputs(self) -> Json:
+        outputs: Json = self.context["steps_output"]
+        return outputs
+
+    @property
+    def path(self) -> list[str]:
+        return self.result.state.path
+
+
+def run(
+    steps: Mapping[str, Json] | FlowProgram,
+    payload: Json | None = None,
+    *,
+    world: World | None = None,
+    flow: Json | None = None,
+    last_try: bool | None = None,
+    **services: Any,
+) -> Ran:
+    """Run a flow to its end.
+
+    Args:
+        steps: the flow's steps, the start first, or a program.
+        payload: the run's payload.
+        world: the fakes; fresh ones if None.
+        flow: further fields of the flow.
+        last_try: as ``run_segment``.
+        services: fields of ``Services`` other than the world's.
+    """
+    program = steps if isinstance(steps, FlowProgram) else program_of(steps, **(flow or {}))
+    surroundings = world or World()
+
+    async def main() -> SegmentResult:
+        state = program.start_state(payload or {}, INFO.flow_execution_id)
+        return await run_segment(program, state, INFO, surroundings.services(**services), last_try=last_try)
+
+    return Ran(asyncio.run(main()), surroundings)
