@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from tests.support.cli import Called, flow_document, written
+
+
+@pytest.mark.parametrize("name", ["enrich_users", "product_details"])
+def test_the_graph_of_a_flow_that_comes_along_is_the_kept_one(repository, name):
+    called = Called("graph", repository / f"dags/{name}.json")
+    assert (called.code, called.err) == (0, "")
+    kept = repository / f"tests/cli/snapshots/{name}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        kept.write_text(called.out)
+    assert called.out == kept.read_text(), "if this change is meant: UPDATE_SNAPSHOTS=1 pytest tests/cli"
+
+
+def test_the_chart_joins_tasks_that_it_has_named(repository):
+    chart = Called("graph", repository / "dags/enrich_users.json").out.partition("flowchart LR\n")[2]
+    named = {
+        line.split("[")[0].strip()
+        for line in chart.splitlines()
+        if line.strip().startswith("t") and "[" in line
+    }
+    joined = {end.strip() for line in chart.splitlines() if "-->" in line for end in line.split("-->")}
+    assert joined
+    assert joined <= named
+
+
+def test_the_graph_of_a_broken_flow_is_its_problems(tmp_path):
+    file = written(
+        tmp_path, "f.json", flow_document({"a": {"stepType": "NO_OP", "defaultNextStepInstanceId": "b"}})
+    )
+    called = Called("graph", file)
+    assert (called.code, called.out) == (2, "")
+    assert f"{file}:1:" in called.err
+
+
+def test_the_schema_accepts_the_flows_that_come_along_and_refuses_others(repository):
+    called = Called("schema")
+    assert (called.code, called.err) == (0, "")
+    schema = called.answer
+    validator = jsonschema.validators.validator_for(schema)
+    validator.check_schema(schema)
+    for file in sorted((repository / "dags").glob("*.json")):
+        document = json.loads(file.read_text())
+        assert list(validator(schema).iter_errors(document)) == []
+        assert not validator(schema).is_valid({**document, "startStepInstanceId": 5})
+        assert not validator(schema).is_valid({**document, "steps": {"a": {"stepType": "NO_SUCH"}}})
+
+
+def test_without_a_command_the_commands_are_shown():
+    called = Called()
+    assert all(name in called.out + called.err for name in ("validate", "run", "graph", "schema"))
+
+
+@pytest.mark.parametrize("command", [["validate", "dags"], ["schema"], ["--help"]])
+def test_a_command_that_needs_no_airflow_does_not_import_it(repository, command):
+    program = (
+        "import sys\nfrom airflow_allma.cli import app\n"
+        f"try:\n    app({command!r})\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "print('imported', {'airflow', 'boto3'} & set(sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=repository
+    )
+    assert answer.stdout.endswith("imported set()\n")

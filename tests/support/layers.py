@@ -1,0 +1,107 @@
+"""Who imports whom in a package, and what of it goes against the layers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = "airflow_allma"
+LONGEST_FILE = 450
+
+_LOWEST = frozenset({"exceptions"})
+_ENGINE = _LOWEST | {"flow", "expressions", "storage"}
+_TIMETABLES = _ENGINE | {"engine"}
+_OPERATORS = _TIMETABLES | {"timetables"}
+_FACTORY = _OPERATORS | {"operators"}
+_TOP = _FACTORY | {"dag_factory"}
+
+MAY_IMPORT: Mapping[str, frozenset[str]] = {
+    "exceptions": frozenset(),
+    "flow": _LOWEST,
+    "expressions": _LOWEST,
+    "storage": _LOWEST | {"flow"},
+    "engine": _ENGINE,
+    "timetables": _TIMETABLES,
+    "operators": _OPERATORS,
+    "dag_factory": _FACTORY,
+    "cli": _TOP,
+    "plugin": _TOP,
+    "provider": _TOP,
+    "__init__": frozenset(),
+    "__main__": frozenset({"cli"}),
+}
+"""Part of the package -> the parts that it may import, besides itself."""
+
+KNOWS_AIRFLOW = frozenset({"timetables", "operators", "dag_factory", "plugin", "provider"})
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement's module; of ``from package import name`` the name is part of it."""
+
+    file: Path
+    line: int
+    part: str
+    module: str
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.part} imports {self.module}"
+
+
+def modules(root: Path) -> Iterator[Path]:
+    """All Python files of the package that lies in ``root``."""
+    return iter(sorted((root / PACKAGE).rglob("*.py")))
+
+
+def imports(root: Path) -> Iterator[Import]:
+    """All imports of the package, also those inside functions and of type checkers."""
+    for file in modules(root):
+        path = file.relative_to(root / PACKAGE)
+        part = path.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield Import(file, node.lineno, part, alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                names = tuple(alias.name for alias in node.names)
+                module = _absolute(node, path)
+                if module == PACKAGE:
+                    for name in names:
+                        yield Import(file, node.lineno, part, f"{PACKAGE}.{name}")
+                else:
+                    yield Import(file, node.lineno, part, module, names)
+            elif isinstance(node, ast.Call) and _is_dynamic(node):
+                argument = node.args[0]
+                if isinstance(argument, ast.Constant):
+                    yield Import(file, node.lineno, part, str(argument.value))
+
+
+def _absolute(node: ast.ImportFrom, path: Path) -> str:
+    if not node.level:
+        return node.module or ""
+    above = [PACKAGE, *path.parts[:-1]]
+    return ".".join([*above[: len(above) - node.level + 1], *([node.module] if node.module else [])])
+
+
+def _is_dynamic(node: ast.Call) -> bool:
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return name in {"import_module", "__import__"} and bool(node.args)
+
+
+def violations(root: Path) -> list[str]:
+    """What goes against the layers, one sentence each."""
+    found = []
+    for one in imports(root):
+        top, _, rest = one.module.partition(".")
+        if top == PACKAGE:
+            below = rest.split(".")[0]
+            if below.startswith("__") or below == one.part:
+                continue
+            if below not in MAY_IMPORT.get(one.part, frozenset()):
+                found.append(str(one))
+        elif top == "airflow" and one.part not in KNOWS_AIRFLOW:
+            found.append(str(one))
+    return found
