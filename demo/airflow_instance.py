@@ -129,7 +129,7 @@ class AirflowInstance:
             return new_sqlite(self.home / "airflow.db", self._cache)
         server = self._postgres
         if server is None:
-            server = self._own_postgres = PostgresServer(log=self.home / "logs" / "postgres.log").start()
+            server = self._own_postgres = PostgresServer(self.home / "logs" / "postgres.log").start()
         return new_postgres(server, f"airflow_{secrets.token_hex(4)}", self._cache)
 
     def _configure(self, database_url: str) -> None:

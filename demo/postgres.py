@@ -83,9 +83,9 @@ def _identifier(name: str) -> str:
 
 
 class PostgresServer:
-    """One server. `start()` takes about a second; `url()` is for SQLAlchemy."""
+    """One server, which logs to `log`. `start()` takes about a second; `url()` is for SQLAlchemy."""
 
-    def __init__(self, *, log: Path | None = None) -> None:
+    def __init__(self, log: Path) -> None:
         self.port = 0
         self._password = secrets.token_urlsafe(18)
         self._folder: Path | None = None
@@ -151,9 +151,10 @@ class PostgresServer:
         self._process = ManagedProcess(
             "postgres",
             [programs / "postgres", "-D", folder / "data", *(f"--{k}={v}" for k, v in settings.items())],
-            log=self._log or folder / "postgres.log",
+            log=self._log,
             cwd=folder,
             user=account,
+            scratch=folder,
             stop_signal=signal.SIGINT,  # "fast": do not wait for clients
         )
         self._process.start()

@@ -43,7 +43,8 @@ class ManagedProcess:
     """One command, run under a warden that ends all of its processes with it.
 
     `user` runs it as another account (only root can). `grace` is how many seconds the command has to end by
-    itself after `stop_signal`, before everything below it is killed.
+    itself after `stop_signal`, before everything below it is killed. `scratch` is a folder to remove when
+    nothing of it is left, even when nobody calls `stop`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ManagedProcess:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         user: str = "",
+        scratch: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace: float = 5.0,
     ) -> None:
@@ -65,6 +67,7 @@ class ManagedProcess:
         self._env = dict(env) if env is not None else clean_environment()
         self._cwd = cwd
         self._user = user
+        self._scratch = scratch
         self._stop_signal = stop_signal
         self._warden: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +76,7 @@ class ManagedProcess:
         if self.running:
             raise ServerError(f"{self.name} is running already.")
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        guard = [os.getpid(), self.grace, int(self._stop_signal), self._user]
+        guard = [os.getpid(), self.grace, int(self._stop_signal), self._user, self._scratch or ""]
         with self.log.open("ab") as log:
             # a session of its own: Ctrl-C reaches only us, and we stop our servers in order
             self._warden = subprocess.Popen(

@@ -2,12 +2,12 @@
 
 Started as a script by `demo.processes` (plain Python, no imports of ours, so that it is there at once):
 
-    python -I -S warden.py PARENT_PID GRACE_SECONDS STOP_SIGNAL USER COMMAND...
+    python -I -S warden.py PARENT_PID GRACE_SECONDS STOP_SIGNAL USER SCRATCH COMMAND...
 
 The warden ends the command and every process that came of it when it is told to (SIGTERM), when the command
 itself ends, and when the process that started the warden is gone, however that happened. On Linux it is the
 reaper of all orphans below it, so processes that changed their group or session are found too, and it exits
-only when the kernel says that it has no child left.
+only when the kernel says that it has no child left. Then it removes the folder SCRATCH, if one is given.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import ctypes
 import os
 import pwd
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -55,11 +56,13 @@ def _descendants(root: int) -> list[int]:
 
 
 class Warden:
-    def __init__(self, parent: int, grace: float, stop_signal: int, user: str, command: list[str]) -> None:
-        self.parent = parent
-        self.grace = grace
-        self.stop_signal = stop_signal
-        self.user = user or None
+    def __init__(self, arguments: Sequence[str]) -> None:
+        parent, grace, stop_signal, user, scratch, *command = arguments
+        self.parent = int(parent)
+        self.grace = float(grace)
+        self.stop_signal = int(stop_signal)
+        self.user = user
+        self.scratch = scratch
         self.command = command
         self.asked_to_stop = False
         self.status: int | None = None
@@ -84,6 +87,8 @@ class Warden:
             self._signal([self.child], self.stop_signal)
             self._wait_until(lambda: self.status is not None, self.grace)
         self._end_leftovers()
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
         return 0 if self.asked_to_stop else (self.status or 0)
 
     def _start(self) -> int:
@@ -152,5 +157,4 @@ class Warden:
 
 
 if __name__ == "__main__":
-    _parent, _grace, _signal, _user, *_command = sys.argv[1:]
-    sys.exit(Warden(int(_parent), float(_grace), int(_signal), _user, _command).run())
+    sys.exit(Warden(sys.argv[1:]).run())

@@ -278,9 +278,10 @@ def test_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path
         import pathlib, sys, time
         from demo.processes import ManagedProcess
         folder = pathlib.Path(sys.argv[1])
-        ManagedProcess(
-            "stubborn", [sys.executable, "-c", sys.argv[2], str(folder)], log=folder / "log", grace=1.0
-        ).start()
+        command = [sys.executable, "-c", sys.argv[2], str(folder)]
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        ManagedProcess("stubborn", command, log=folder / "log", grace=1.0, scratch=scratch).start()
         time.sleep(300)
         """
     )
@@ -291,6 +292,7 @@ def test_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path
     parent.wait()
 
     wait_until(lambda: not _alive(grandchild), what="the end of the grandchild", timeout=20)
+    wait_until(lambda: not (tmp_path / "scratch").exists(), what="the end of its scratch folder")
 
 
 def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path):
