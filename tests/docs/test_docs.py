@@ -13,7 +13,9 @@ from typing import Any
 import airflow
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from airflow_allma.cli import app
 from airflow_allma.engine import EngineSettings, RunInfo, Services, compile_flow, run_segment
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.loading import load_flow_file
@@ -28,7 +30,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 OPTIONS = get_provider_info()["config"]["allma"]["options"]
 
-_BLOCK = re.compile(r"(?:^<!-- run: (?P<run>[^\n]*) -->\n)?^```json\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"(?:^<!-- run: (?P<run>[^\n]*) -->\n)?^```json\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -92,7 +96,9 @@ def test_an_example_gives_what_the_page_says(example, tmp_path):
     )
 
     async def run() -> Any:
-        return await run_segment(program, program.start_state(example.run["payload"], "run-1"), info, services)
+        return await run_segment(
+            program, program.start_state(example.run["payload"], "run-1"), info, services
+        )
 
     ended = asyncio.run(run())
     assert str(ended.status) == example.run.get("status", "COMPLETED"), ended.error
@@ -134,7 +140,7 @@ def airflow_options() -> dict[str, set[str]]:
 def test_every_setting_that_is_named_exists(page):
     text = page.read_text()
     known = airflow_options() | {"allma": set(OPTIONS)}
-    named_settings = re.findall(r"\[([a-z_]+)\] ([a-z_]+)", text)
+    named_settings = re.findall(r"\[([a-z_]+)\] ([a-z_]+)", _FENCED.sub("", text))
     variables = [
         (section.lower(), option.lower())
         for section, option in re.findall(r"AIRFLOW__([A-Z]+(?:_[A-Z]+)*)__([A-Z0-9_]+)", text)
@@ -202,3 +208,40 @@ def test_the_table_of_settings_agrees_with_the_providers_metadata():
         assert "".join(codes(row[1])) == default, name
         in_flow = re.sub(r"_(.)", lambda found: found[1].upper(), name)
         assert codes(row[2]) == ([in_flow] if in_flow in own else []), name
+
+
+def fenced(page: str) -> list[str]:
+    return [
+        block.partition("\n")[2].removesuffix("```") for block in _FENCED.findall((ROOT / page).read_text())
+    ]
+
+
+def cli(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> tuple[int, str]:
+    monkeypatch.chdir(folder)
+    ended = CliRunner().invoke(app, list(arguments))
+    return ended.exit_code, ended.stdout
+
+
+def test_the_problems_on_the_page_are_those_that_validate_prints(tmp_path, monkeypatch):
+    blocks = fenced("docs/command-line.md")
+    (place,) = (number for number, block in enumerate(blocks) if '"id": "broken"' in block)
+    (tmp_path / "broken.json").write_text(blocks[place])
+    assert cli(monkeypatch, tmp_path, "validate", "broken.json") == (1, blocks[place + 1])
+
+
+def test_the_graph_on_the_page_is_that_of_the_first_flow(tmp_path, monkeypatch):
+    (greet,) = (block for block in fenced("README.md") if '"id": "greet"' in block)
+    (tmp_path / "greet.json").write_text(greet)
+    (drawn,) = (block for block in fenced("docs/command-line.md") if block.startswith("Dag greet"))
+    assert cli(monkeypatch, tmp_path, "graph", "greet.json") == (0, drawn)
+
+
+def test_the_run_on_the_page_is_that_of_the_first_flow(tmp_path, monkeypatch):
+    (greet,) = (block for block in fenced("README.md") if '"id": "greet"' in block)
+    (tmp_path / "greet.json").write_text(greet)
+    (shown,) = (block for block in fenced("docs/command-line.md") if block.startswith("$ airflow-allma run"))
+    code, out = cli(monkeypatch, tmp_path, "run", "greet.json", "--payload", '{"people": [{"name": "Ada"}]}')
+    ran, told = json.loads(out), json.loads(shown.partition("\n")[2])
+    for one in (ran, told):
+        del one["context"]["flow_variables"]["flowExecutionId"]
+    assert (code, ran) == (0, told)
