@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from airflow_allma.engine import RunState, complete_step, fail_step
+from airflow_allma.engine import RunState, fail_step
 from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.http_fake import json_response
 from airflow_allma.exceptions import ContentBasedRetryableError, PermanentStepError, TransientStepError
@@ -372,28 +372,3 @@ def test_a_condition_that_cannot_be_evaluated_after_an_error_fails_the_step():
     ran = asked(REFUSED, onError={"continueOnFailure": True}, transitions=ways)
     assert (ran.status, ran.path) == ("FAILED", ["ask"])
     assert "$.no.such" in ran.error["errorMessage"]
-
-
-def completed(step, output, state=None):
-    program = program_of({"fan": step, "work": noop(), "next": noop(**then("fan")), "spare": noop()})
-    state = state or RunState("fan", {"steps_output": {}})
-    services = World().services()
-    return asyncio.run(complete_step(program, state, "fan", output, info=INFO, services=services))
-
-
-def test_an_output_made_elsewhere_is_mapped_and_the_flow_goes_on():
-    ended = completed(
-        fork(outputMappings={"$.got": "$.aggregatedData"}, **then("next")), {"aggregatedData": [1]}
-    )
-    assert (ended.status.value, ended.next_step, ended.state.context["got"]) == ("LEFT", "next", [1])
-    assert completed(fork(), {"aggregatedData": [1]}).status.value == "COMPLETED"
-
-
-def test_an_output_made_elsewhere_counts_its_transition():
-    step = fork(defaultNextMaxTransitions=1, **then("next"))
-    state = completed(step, {}).state
-    ended = completed(step, {}, state)
-    assert (ended.status.value, ended.error["errorDetails"]["transition"]) == ("FAILED", "fan:default")
-    back = {"onError": {"fallbackStepInstanceId": "spare"}}
-    ended = completed({**step, **back}, {}, state)
-    assert (ended.status.value, ended.next_step) == ("LEFT", "spare")
