@@ -26,7 +26,7 @@ Nothing here imports anything of this package: every layer may raise from this t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 __all__ = [
     "AllmaError",
@@ -47,6 +47,9 @@ __all__ = [
     "StorageUnavailableError",
     "TransientStepError",
 ]
+
+
+_SHOWN: Final = 60
 
 
 class AllmaError(Exception):
@@ -76,8 +79,13 @@ class ExpressionSyntaxError(ExpressionError):
         self.position = position
         line_start = text.rfind("\n", 0, position) + 1
         line_end = text.find("\n", position)
-        line = text[line_start : line_end if line_end >= 0 else len(text)]
-        super().__init__(f"{reason}\n  {line}\n  {' ' * (position - line_start)}^")
+        line_end = line_end if line_end >= 0 else len(text)
+        # Templates of a thousand characters on one line are common: show what is around the place.
+        start = max(line_start, position - _SHOWN)
+        end = min(line_end, position + _SHOWN)
+        before, after = "..." if start > line_start else "", "..." if end < line_end else ""
+        caret = " " * (len(before) + position - start)
+        super().__init__(f"{reason}\n  {before}{text[start:end]}{after}\n  {caret}^")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.text, self.position)

@@ -78,12 +78,20 @@ SELECTORS = st.sampled_from(
 )
 
 
+def _has_digit_names(data: Any) -> bool:
+    if isinstance(data, dict):
+        return any(name.isdigit() or _has_digit_names(value) for name, value in data.items())
+    return isinstance(data, list) and any(map(_has_digit_names, data))
+
+
 @given(JSON, st.lists(SELECTORS, min_size=1, max_size=4))
 @example({"a": [{"b": 1}, {"b": 2}]}, [".a", "[*]", ".b"])
 def test_operators_find_what_the_library_finds_where_both_agree_on_the_language(data, selectors):
     text = "$" + "".join(selectors)
     path = compile_path(text)
     assume(not path.is_definite)
+    # An index finds the object's member of that name here, as in JavaScript; in the library it finds none.
+    assume(not _has_digit_names(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = [match.value for match in jsonpath_ng.parse(text).find(data)]
