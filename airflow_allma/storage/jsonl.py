@@ -146,6 +146,9 @@ def split_lines(
     """
     # `position` is where the line in `pieces` begins.
     position, stream = _first_line(iter(blocks), start, end)
+    if start == 0 and end is not None:
+        # The byte order mark belongs to the first line: the chunk that owns byte 0 owns it, however short it is.
+        end = max(end, position)
     pieces: list[bytes] = []
     waiting = 0
     for block in stream:

@@ -57,6 +57,7 @@ CONTENTS = st.lists(PIECES, max_size=40).map(b"".join)
 @example(b'{"a":1}', 1, 50, 1)
 @example(BOM, 1, 9, 1)
 @example(BOM + b"\n1", 1, 9, 1)
+@example(BOM + b"{}", 1, 9, 1)
 @example(b"1\r\n2\r\n", 3, 9, 2)
 @example(b"x" * 100 + b"\n1\n2", 7, 50, 5)
 def test_the_lines_of_all_chunks_are_the_lines_of_the_object_in_order_each_once(
