@@ -72,6 +72,8 @@ class ResultWriter:
         self._waiting_since = 0.0
         self._succeeded: set[tuple[int, str]] = set()
         self._failed: set[tuple[int, str]] = set()
+        self._skipped: set[tuple[int, str]] = set()
+        self._of_status = {"ok": self._succeeded, "failed": self._failed, "skipped": self._skipped}
         try:
             parts = list_parts(store, location)
         except ObjectNotFoundError:
@@ -93,7 +95,16 @@ class ResultWriter:
         """Branch runs that failed and have not succeeded since."""
         return len(self._failed)
 
+    @property
+    def skipped(self) -> int:
+        """Branch runs that were not for their item."""
+        return len(self._skipped)
+
     def is_done(self, item: int, branch: str) -> bool:
+        """Whether this branch run has succeeded or was skipped, now or in an earlier run of the chunk."""
+        return self.has_succeeded(item, branch) or (item, branch) in self._skipped
+
+    def has_succeeded(self, item: int, branch: str) -> bool:
         """Whether this branch run has succeeded, now or in an earlier run of the chunk."""
         return (item, branch) in self._succeeded
 
@@ -129,6 +140,14 @@ class ResultWriter:
         """
         return self._add(ResultLine(item, offset, branch, "failed", error=msgspec.Raw(encode_value(error))))
 
+    def add_skipped(self, item: int, offset: int, branch: str) -> bool:
+        """Note that a branch is not for an item; ignored when that is known, or when it has succeeded before.
+
+        Returns:
+            Whether it is time to flush.
+        """
+        return self._add(ResultLine(item, offset, branch, "skipped"))
+
     def flush(self) -> None:
         """Write what waits as one part. When that fails, it goes on waiting.
 
@@ -159,7 +178,7 @@ class ResultWriter:
             StorageError: the store's own.
         """
         self.flush()
-        manifest = ChunkManifest(items, self.succeeded, self.failed, list(self._keys))
+        manifest = ChunkManifest(items, self.succeeded, self.failed, list(self._keys), self.skipped)
         self._store.write(manifest_pointer(self._location), self._encode(manifest), content_type=JSON_TYPE)
         return manifest
 
@@ -188,15 +207,13 @@ class ResultWriter:
             return self.is_due
 
     def _count(self, line: ResultLine) -> bool:
-        """Note how a branch run ended; False when it had succeeded before."""
+        """Note how a branch run ended; False when that changes nothing."""
         run = (line.item, line.branch)
-        if run in self._succeeded:
+        if run in self._succeeded or (line.status == "skipped" and run in self._skipped):
             return False
-        if line.is_ok:
-            self._failed.discard(run)
-            self._succeeded.add(run)
-        else:
-            self._failed.add(run)
+        self._failed.discard(run)
+        self._skipped.discard(run)
+        self._of_status[line.status].add(run)
         return True
 
     def _write_part(self, lines: list[tuple[int, bytes]]) -> None:

@@ -14,10 +14,11 @@ key. Objects with other names are left alone. A line is one branch run of one it
 
     {"item": 12, "offset": 1840, "branch": "fetch", "status": "ok", "output": ...}
     {"item": 13, "offset": 1992, "branch": "fetch", "status": "failed", "error": {...}}
+    {"item": 14, "offset": 2144, "branch": "fetch", "status": "skipped"}
 
 ``item`` counts the chunk's lines from 0, ``offset`` is where the line begins in the manifest, in bytes.
 Of several results of one item and branch, in the order of their parts, the first success counts; without any,
-the last failure does.
+the last of the others does. A skipped one says that the branch is not for this item: nothing is missing.
 
 The **manifest** is written when the chunk has ended, last of all: how many items it had, how they ended,
 and the parts. Readers need the parts alone; the manifest is the chunk's word that nothing is missing.
@@ -64,7 +65,7 @@ class ResultLine(msgspec.Struct, frozen=True):
         item: the item's place among the chunk's items, from 0.
         offset: where the item's line begins in the manifest, in bytes.
         branch: the branch's id.
-        status: ``ok`` or ``failed``.
+        status: ``ok``, ``failed``, or ``skipped`` when the branch is not for the item.
         output: the branch's result, still encoded; only of ``ok``.
         error: the error object, still encoded; only of ``failed``.
     """
@@ -72,7 +73,7 @@ class ResultLine(msgspec.Struct, frozen=True):
     item: int
     offset: int
     branch: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "skipped"]
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -82,7 +83,7 @@ class ResultLine(msgspec.Struct, frozen=True):
         return self.status == "ok"
 
     def value(self) -> Any:
-        """The output of a success, or the error object of a failure, decoded."""
+        """The output of a success, or the error object of a failure, decoded; None of what was skipped."""
         encoded = self.output if self.is_ok else self.error
         return None if isinstance(encoded, msgspec.UnsetType) else msgspec.json.decode(encoded)
 
@@ -119,6 +120,7 @@ class ChunkManifest(msgspec.Struct, frozen=True):
         succeeded: branch runs that ended well.
         failed: branch runs that failed, for all that was tried.
         parts: the keys of the parts.
+        skipped: branch runs that were not for their item.
         version: of this format.
     """
 
@@ -126,6 +128,7 @@ class ChunkManifest(msgspec.Struct, frozen=True):
     succeeded: int
     failed: int
     parts: list[str]
+    skipped: int = 0
     version: Literal[1] = 1
 
 

@@ -64,45 +64,55 @@ def test_the_format_on_disk_is_the_documented_one():
     with ResultWriter(store, CHUNK) as writer:
         writer.add_error(13, 1992, "fetch", {"errorName": "E"})
         writer.add_output(12, 1840, "fetch", None)
-        writer.finish(2)
+        writer.add_skipped(14, 2144, "fetch")
+        writer.finish(3)
     [part] = list_parts(store, CHUNK)
-    assert part.info.pointer.key.startswith("results/000003/parts/000000-0000000012-0000000013-2-")
+    assert part.info.pointer.key.startswith("results/000003/parts/000000-0000000012-0000000014-3-")
     assert [json.loads(line) for line in store.read(part.info.pointer).splitlines()] == [
         {"item": 12, "offset": 1840, "branch": "fetch", "status": "ok", "output": None},
         {"item": 13, "offset": 1992, "branch": "fetch", "status": "failed", "error": {"errorName": "E"}},
+        {"item": 14, "offset": 2144, "branch": "fetch", "status": "skipped"},
     ]
     assert json.loads(store.read(Pointer("b", "results/000003/manifest.json"))) == {
         "version": 1,
-        "items": 2,
+        "items": 3,
         "succeeded": 1,
         "failed": 1,
+        "skipped": 1,
         "parts": [part.info.pointer.key],
     }
 
 
+STATUSES = ("ok", "failed", "skipped")
 RUNS = st.lists(
-    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["a", "b"]), st.booleans()), max_size=20),
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab"), st.sampled_from(STATUSES)), max_size=20),
     max_size=5,
 )
 
 
 @given(RUNS, st.integers(1, 400))
-def test_the_first_success_counts_else_the_last_failure_over_any_number_of_runs(runs, flush_bytes: int):
+def test_the_first_success_counts_else_the_last_of_the_others_over_any_number_of_runs(runs, flush_bytes: int):
     store = new_store()
-    expected: dict[tuple[int, str], tuple[str, int]] = {}
+    expected: dict[tuple[int, str], tuple[str, int | None]] = {}
     numbers = itertools.count()
     for run in runs:
         with ResultWriter(store, CHUNK, flush_bytes=flush_bytes) as writer:
-            for item, branch, is_ok in run:
+            for item, branch, status in run:
                 number = next(numbers)
-                assert writer.is_done(item, branch) == (expected.get((item, branch), ("", 0))[0] == "ok")
-                add = writer.add_output if is_ok else writer.add_error
-                if add(item, 0, branch, number):
+                before = expected.get((item, branch), ("", 0))[0]
+                assert writer.has_succeeded(item, branch) == (before == "ok")
+                assert writer.is_done(item, branch) == (before in {"ok", "skipped"})
+                if status == "skipped":
+                    due = writer.add_skipped(item, 0, branch)
+                else:
+                    due = (writer.add_output if status == "ok" else writer.add_error)(item, 0, branch, number)
+                if due:
                     writer.flush()
-                if expected.get((item, branch), ("", 0))[0] != "ok":
-                    expected[item, branch] = ("ok" if is_ok else "failed", number)
+                if before != "ok":
+                    expected[item, branch] = (status, None if status == "skipped" else number)
             states = [status for status, _ in expected.values()]
-            assert (writer.succeeded, writer.failed) == (states.count("ok"), states.count("failed"))
+            counts = [states.count(status) for status in STATUSES]
+            assert [writer.succeeded, writer.failed, writer.skipped] == counts
     assert found(store) == [(*run, *expected[run]) for run in sorted(expected)]
 
 
