@@ -147,7 +147,7 @@ def split_lines(
     # `position` is where the line in `pieces` begins.
     position, stream = _first_line(iter(blocks), start, end)
     if start == 0 and end is not None:
-        # The byte order mark belongs to the first line: the chunk that owns byte 0 owns it, however short it is.
+        # The byte order mark belongs to the first line, which is owned with byte 0 by the shortest chunk too.
         end = max(end, position)
     pieces: list[bytes] = []
     waiting = 0

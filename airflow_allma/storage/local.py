@@ -31,6 +31,7 @@ from airflow_allma.exceptions import (
 from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.content_types import guess_type
 from airflow_allma.storage.pointers import FILE_BUCKET, Pointer, check_local_segments, check_writable
+from airflow_allma.storage.writing import WriterBase
 
 __all__ = ["LocalStore"]
 
@@ -203,39 +204,20 @@ class LocalStore:
             )
 
 
-class LocalWriter:
+class LocalWriter(WriterBase):
     """Writes beside the target and renames at the end."""
 
     def __init__(self, store: LocalStore, pointer: Pointer) -> None:
         self._store = store
-        self._pointer = pointer
+        super().__init__(pointer)
         self._target = store._path(pointer)  # noqa: SLF001  # two halves of one thing
         self._temporary = self._target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
         self._file: BinaryIO | None = None
-        self._info: ObjectInfo | None = None
-        self._position = 0
-
-    @property
-    def pointer(self) -> Pointer:
-        """The object being written."""
-        return self._pointer
-
-    @property
-    def position(self) -> int:
-        """Bytes written so far."""
-        return self._position
-
-    @property
-    def info(self) -> ObjectInfo:
-        """The object as written."""
-        if self._info is None:
-            raise RuntimeError(f"{self._pointer} is not written yet")
-        return self._info
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
         if self._file is None:
-            raise RuntimeError(f"{self._pointer} is not open for writing")
+            raise self._not_open()
         with self._errors():
             self._file.write(data)
         self._position += len(data)

@@ -12,6 +12,7 @@ from typing import Self
 from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError
 from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.pointers import Pointer, check_writable
+from airflow_allma.storage.writing import WriterBase
 
 __all__ = ["MemoryStore"]
 
@@ -112,38 +113,19 @@ class MemoryStore:
         return found
 
 
-class MemoryWriter:
+class MemoryWriter(WriterBase):
     """Collects the pieces and puts them at the end."""
 
     def __init__(self, store: MemoryStore, pointer: Pointer, content_type: str) -> None:
         self._store = store
-        self._pointer = pointer
+        super().__init__(pointer)
         self._content_type = content_type
         self._buffer: bytearray | None = None
-        self._position = 0
-        self._info: ObjectInfo | None = None
-
-    @property
-    def pointer(self) -> Pointer:
-        """The object being written."""
-        return self._pointer
-
-    @property
-    def position(self) -> int:
-        """Bytes written so far."""
-        return self._position
-
-    @property
-    def info(self) -> ObjectInfo:
-        """The object as written."""
-        if self._info is None:
-            raise RuntimeError(f"{self._pointer} is not written yet")
-        return self._info
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
         if self._buffer is None:
-            raise RuntimeError(f"{self._pointer} is not open for writing")
+            raise self._not_open()
         self._buffer += data
         self._position += len(data)
 

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError, StorageError
-from airflow_allma.storage.base import ObjectInfo
 from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.writing import WriterBase
 
 if TYPE_CHECKING:
     from airflow_allma.storage.s3 import S3Store
@@ -25,41 +25,28 @@ _LARGEST_COPY: Final = 5 << 30
 _PARTS_OF_A_SIZE: Final = 1000
 
 
-class S3Writer:
+class S3Writer(WriterBase):
     """A multipart upload, begun only when the first part is full; before, one PUT is enough."""
 
     def __init__(self, store: S3Store, pointer: Pointer, content_type: str) -> None:
         self._store = store
-        self._pointer = pointer
+        super().__init__(pointer)
         self._content_type = content_type
         self._buffer = bytearray()
         self._upload: str | None = None
         self._parts: list[dict[str, Any]] = []
         self._sent = 0
-        self._info: ObjectInfo | None = None
         self._is_open = False
-
-    @property
-    def pointer(self) -> Pointer:
-        """The object being written."""
-        return self._pointer
 
     @property
     def position(self) -> int:
         """Bytes written so far."""
         return self._sent + len(self._buffer)
 
-    @property
-    def info(self) -> ObjectInfo:
-        """The object as written."""
-        if self._info is None:
-            raise RuntimeError(f"{self._pointer} is not written yet")
-        return self._info
-
     def write(self, data: bytes) -> None:
         """Append bytes; sends a part whenever one is full."""
         if not self._is_open:
-            raise RuntimeError(f"{self._pointer} is not open for writing")
+            raise self._not_open()
         self._buffer += data
         while len(self._buffer) >= (size := PART_BYTES * (1 + len(self._parts) // _PARTS_OF_A_SIZE)):
             self._send(bytes(memoryview(self._buffer)[:size]))
