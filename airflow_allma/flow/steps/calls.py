@@ -51,25 +51,10 @@ class ApiCallDefinition(Model):
     ] = None
 
 
-class ApiCallStep(Step):
+class ApiCallStep(ApiCallDefinition, Step):
     """Calls an HTTP API; the output is ``{status, headers, data}``."""
 
     step_type: Literal[StepType.API_CALL]
-    api_url_template: Annotated[ApiUrlTemplate, Field(description="The URL.")]
-    api_http_method: Annotated[HttpMethod, Field(description="HTTP method.")]
-    api_static_headers: Annotated[
-        dict[str, str], Field(default_factory=dict, description="Headers that are sent as they stand.")
-    ]
-    api_headers_template: Annotated[
-        dict[str, str],
-        Field(default_factory=dict, description="Header <- JSONPath if it starts with $, else template."),
-    ]
-    request_body_template: Annotated[
-        dict[str, ContextMapping] | None,
-        Field(
-            description="Name in the JSON body <- value in the data; absent: customConfig.requestBodyPath."
-        ),
-    ] = None
 
 
 class McpCallStep(Step):
