@@ -12,19 +12,16 @@ import botocore.exceptions
 import pytest
 
 from airflow_allma.exceptions import (
-    AllmaError,
     ObjectAccessDeniedError,
     ObjectChangedError,
     ObjectNotFoundError,
     StorageConfigurationError,
-    StorageError,
     StorageUnavailableError,
 )
 from airflow_allma.storage.pointers import Pointer
 from airflow_allma.storage.read_ahead import read_ahead
 from airflow_allma.storage.retry import Backoff
 from airflow_allma.storage.s3 import S3Store
-from airflow_allma.storage.s3_errors import translated
 from tests.support.faulty_proxy import Call, Fault, Plan, faulty_proxy
 from tests.support.moto import EndpointClients
 
@@ -377,94 +374,3 @@ def test_a_stream_left_while_a_block_is_on_its_way_is_closed_after_that_block():
     threading.Timer(0.1, arrived.set).start()
     stream.close()
     assert closed.is_set()
-
-
-class Providing:
-    connection = "Airflow connection 'aws_default'"
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-
-    def client(self, service: str, region: str | None = None) -> Any:
-        return self._make()
-
-
-def _raise(error: BaseException) -> Any:
-    raise error
-
-
-@pytest.mark.parametrize(
-    "error",
-    [ValueError("Invalid endpoint: nowhere"), KeyError("aws_default"), botocore.exceptions.NoRegionError()],
-)
-def test_a_client_that_cannot_be_made_names_the_connection(error: Exception):
-    store = S3Store(Providing(lambda: _raise(error)))
-    with pytest.raises(StorageConfigurationError, match="Airflow connection 'aws_default'"):
-        store.head(Pointer("b", "k"))
-
-
-def test_an_error_of_this_package_passes_the_provider_unchanged():
-    mine = AllmaError("mine")
-    with pytest.raises(AllmaError) as caught:
-        S3Store(Providing(lambda: _raise(mine))).head(Pointer("b", "k"))
-    assert caught.value is mine
-
-
-def test_missing_credentials_name_the_connection(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    import boto3
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    store = S3Store(
-        Providing(lambda: boto3.Session().client("s3", "eu-west-1", endpoint_url="http://127.0.0.1:9"))
-    )
-    with pytest.raises(StorageConfigurationError, match=r"NoCredentialsError.*credentials") as caught:
-        store.head(Pointer("b", "k"))
-    assert "aws_default" in str(caught.value)
-
-
-def test_an_endpoint_that_nobody_serves_is_unavailable_and_names_the_connection():
-    store = S3Store(EndpointClients("http://127.0.0.1:9"), backoff=Backoff(attempts=2, sleep=lambda _: None))
-    with pytest.raises(StorageUnavailableError, match=r"'moto'.*endpoint"):
-        store.head(Pointer("b", "k"))
-
-
-def test_a_local_file_is_not_looked_for_in_s3(good: S3Store):
-    with pytest.raises(StorageConfigurationError, match="local file"):
-        good.read(Pointer.from_uri("file:///etc/passwd"))
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "versioned", "expected"),
-    [
-        ("NoSuchKey", 404, False, ObjectNotFoundError),
-        ("404", 404, False, ObjectNotFoundError),
-        ("MethodNotAllowed", 405, True, ObjectNotFoundError),
-        ("InvalidArgument", 400, True, ObjectNotFoundError),
-        ("InvalidArgument", 400, False, StorageConfigurationError),
-        ("AccessDenied", 403, False, ObjectAccessDeniedError),
-        ("InvalidAccessKeyId", 403, False, ObjectAccessDeniedError),
-        ("ExpiredToken", 400, False, ObjectAccessDeniedError),
-        ("PreconditionFailed", 412, False, ObjectChangedError),
-        ("SlowDown", 503, False, StorageUnavailableError),
-        ("RequestTimeout", 400, False, StorageUnavailableError),
-        ("", 429, False, StorageUnavailableError),
-        ("BadGateway", 502, False, StorageUnavailableError),
-        ("PermanentRedirect", 301, False, StorageConfigurationError),
-        ("AuthorizationHeaderMalformed", 400, True, StorageConfigurationError),
-    ],
-)
-def test_every_answer_of_s3_has_its_error(
-    code: str, status: int, versioned: bool, expected: type[StorageError]
-):
-    error = botocore.exceptions.ClientError(
-        {"Error": {"Code": code, "Message": "said"}, "ResponseMetadata": {"HTTPStatusCode": status}},
-        "GetObject",
-    )
-    with pytest.raises(expected) as caught, translated("s3://b/k", "connection 'x'", versioned=versioned):
-        raise error
-    assert type(caught.value) is expected
-    assert all(part in str(caught.value) for part in ("s3://b/k", "connection 'x'", "said"))
