@@ -11,7 +11,7 @@ from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import failed_step
 from airflow_allma.engine.items import Feed, ItemError, resolve_items
-from airflow_allma.engine.manifests import manifest_items
+from airflow_allma.engine.manifests import ByteOffsets, manifest_items
 from airflow_allma.engine.mappings import merge_deep
 from airflow_allma.engine.pointers import PointerNotLoaded, need_store, resolving
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
@@ -65,7 +65,13 @@ async def run_fork(
     run = ForkRun(fork, context, info, services)
     if items.pointer is not None:
         lines = manifest_items(need_store(services, items.pointer), items.pointer)
-        await run_items(run, lines, results.append, blocking=True)
+        offsets = ByteOffsets()
+        await run_items(
+            run,
+            offsets.passing(lines),
+            lambda result: results.append(offsets.told(result.item_index, result)),
+            blocking=True,
+        )
     else:
         await run_items(run, enumerate(items.values or []), results.append)
     results.sort(key=lambda result: (result.item_index, result.branch_index))

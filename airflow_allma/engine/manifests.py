@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.items import ItemError
+from airflow_allma.engine.results import BranchResult
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.chunks import ManifestChunk, ManifestFormat
@@ -17,17 +21,53 @@ from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import Line, read_lines, split_lines
 from airflow_allma.storage.manifest import detect_format
 
-__all__ = ["chunk_items", "manifest_items"]
+__all__ = ["ByteOffsets", "ManifestItem", "chunk_items", "manifest_items"]
 
 _MOST_COUNTED_BYTES: Final = 1 << 30
 """How far into an object line breaks are counted, to say a bad line's number."""
 
 
-def manifest_items(store: ObjectStore, pointer: Pointer) -> Iterator[tuple[int, Any]]:
-    """All items of an object, streamed: JSON Lines or one JSON array, either of them perhaps gzipped.
+class ManifestItem(NamedTuple):
+    """One line of a manifest.
 
-    Yields:
-        Index and item, from 0; an ``ItemError`` for a line that is not JSON.
+    Attributes:
+        place: which of the lines it is, from 0.
+        offset: where it begins, in bytes; of what is packed, in what comes out of it.
+        item: the JSON value; an ``ItemError`` for a line that is not JSON.
+    """
+
+    place: int
+    offset: int
+    item: Any
+
+
+class ByteOffsets:
+    """Where the lines that have passed by begin, for the results of their branch runs."""
+
+    def __init__(self) -> None:
+        self._offsets = array("q")
+
+    def passing(self, lines: Iterable[ManifestItem]) -> Iterator[tuple[int, Any]]:
+        """Index and item of each line, whose offset is known from then on."""
+        note = self._offsets.append
+        for index, offset, item in lines:
+            note(offset)
+            yield index, item
+
+    def of(self, index: int) -> int:
+        """A line's offset in bytes; 0 for the members of a list, which never passed by."""
+        return self._offsets[index] if self._offsets else 0
+
+    def told(self, index: int, result: BranchResult) -> BranchResult:
+        """The result, whose error says where its line begins (``byteOffset``)."""
+        if result.error is None or not self._offsets:
+            return result
+        details = {"byteOffset": self._offsets[index], **(result.error.get("errorDetails") or {})}
+        return msgspec.structs.replace(result, error={**result.error, "errorDetails": details})
+
+
+def manifest_items(store: ObjectStore, pointer: Pointer) -> Iterator[ManifestItem]:
+    """All items of an object, streamed: JSON Lines or one JSON array, either of them perhaps gzipped.
 
     Raises:
         StepError: the object cannot be read, or is broken as a whole.
@@ -42,16 +82,13 @@ def manifest_items(store: ObjectStore, pointer: Pointer) -> Iterator[tuple[int, 
             plain = gunzip(blocks, name) if found.is_packed else blocks
             lines = array_elements(plain, source=name) if found.is_array else _lines(plain, name)
             for index, line in enumerate(lines):
-                yield index, _decoded(line, name, None)
+                yield ManifestItem(index, line.offset, _decoded(line, name, None))
     except Exception as error:
         raise step_error_from(error) from error
 
 
-def chunk_items(store: ObjectStore, chunk: ManifestChunk) -> Iterator[tuple[int, Any]]:
-    """The items of one planned chunk of JSON Lines.
-
-    Yields:
-        Index within the chunk, from 0, and item; an ``ItemError`` for a line that is not JSON.
+def chunk_items(store: ObjectStore, chunk: ManifestChunk) -> Iterator[ManifestItem]:
+    """The items of one planned chunk of JSON Lines; places count from the chunk's first line.
 
     Raises:
         StorageError: the object cannot be read, or is not the planned one any more.
@@ -60,7 +97,7 @@ def chunk_items(store: ObjectStore, chunk: ManifestChunk) -> Iterator[tuple[int,
     name = str(chunk.pointer)
     with closing(read_lines(store, chunk)) as lines:
         for index, line in enumerate(lines):
-            yield index, _decoded(line, name, counter)
+            yield ManifestItem(index, line.offset, _decoded(line, name, counter))
 
 
 def _lines(blocks: Iterable[bytes], name: str) -> Iterator[Line]:

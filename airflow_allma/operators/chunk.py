@@ -17,7 +17,8 @@ from airflow_allma.operators.run import LOG, TaskRun
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
-    from airflow_allma.engine import BranchResult
+    from airflow_allma.engine import BranchResult, CompiledFork
+    from airflow_allma.engine.manifests import ByteOffsets
 
 __all__ = ["ChunkOperator"]
 
@@ -58,6 +59,7 @@ class ChunkOperator(FlowTask):
         try:
             with self._sink(run, chunk, plan) as sink:
                 self._run_items(run, chunk, int(plan["concurrency"]), sink, tally)
+                chunk.require_count(tally.items)
             push(run.ti, Key.RESULTS, {"number": chunk.number, **sink.delivery(tally.items)})
         except Exception as error:  # noqa: BLE001 - whatever it was, the aggregate is to say so, not "lost"
             if not isinstance(error, AllmaError):
@@ -70,8 +72,9 @@ class ChunkOperator(FlowTask):
         self.log.info("%s: %d of %d items failed", label, failed, tally.items)
         if failed and run.handle.fork(self.step).config.fail_on_branch_error:
             first = min(tally.failed)
+            place = f"item {first}" if chunk.first is not None else f"item {first} of this chunk"
             raise AirflowFailException(
-                f"{failed} of {tally.items} items failed, the first is item {first}: {tally.failed[first]}. "
+                f"{failed} of {tally.items} items failed, the first is {place}: {tally.failed[first]}. "
                 "Clear this task to run the failed items again."
             )
         return {"items": tally.items, "failed": failed, "first": chunk.first}
@@ -87,26 +90,28 @@ class ChunkOperator(FlowTask):
     ) -> None:
         """Run what has no good result yet."""
         from airflow_allma.engine import ForkRun, run_items
+        from airflow_allma.engine.manifests import ByteOffsets
 
         base = run.saved_state(self.items)
         if base is None:
             raise PermanentStepError(f"Fork {self.step}: task {self.items} left no state.")
         fork = run.handle.fork(self.step)
-        names = [branch.branch_id for branch in fork.branches]
         first = chunk.first or 0
-        source = self._items(run, chunk)
+        offsets = ByteOffsets()
+        source = self._items(run, chunk, offsets)
 
         def left() -> Iterator[tuple[int, Any]]:
             for place, item in source:
                 tally.items += 1
-                if all(sink.is_done(place, name) for name in names):
+                if _is_done(fork, place, sink):
                     tally.kept += 1
                 else:
                     yield first + place, item
 
         def take(result: BranchResult) -> None:
+            place = result.item_index - first
             tally.add(result)
-            sink.add(result.item_index - first, result)
+            sink.add(place, offsets.of(place), offsets.told(place, result))
 
         fork_run = ForkRun(fork, base["context"], run.info, run.services)
         run.run(
@@ -117,8 +122,8 @@ class ChunkOperator(FlowTask):
         if tally.kept:
             self.log.info("%d items had results of an earlier try", tally.kept)
 
-    def _items(self, run: TaskRun, chunk: ChunkSpec) -> Iterator[tuple[int, Any]]:
-        """Pairs of place in the chunk and item."""
+    def _items(self, run: TaskRun, chunk: ChunkSpec, offsets: ByteOffsets) -> Iterator[tuple[int, Any]]:
+        """Pairs of place in the chunk and item; ``offsets`` learns where the lines of a manifest begin."""
         if chunk.manifest is None:
             first, count = chunk.first or 0, chunk.count or 0
             return enumerate(run.fork_values(self.items, self.step)[first : first + count])
@@ -126,7 +131,15 @@ class ChunkOperator(FlowTask):
             raise StorageError(f"There is no store to read {chunk.manifest.pointer} from.")
         from airflow_allma.engine.manifests import chunk_items
 
-        return iter(chunk_items(run.services.store, chunk.manifest))
+        return offsets.passing(chunk_items(run.services.store, chunk.manifest))
+
+
+def _is_done(fork: CompiledFork, place: int, sink: ChunkSink) -> bool:
+    """Whether nothing of an item has to run again."""
+    names = [branch.branch_id for branch in fork.branches]
+    if fork.first_only and any(sink.has_succeeded(place, name) for name in names):
+        return True
+    return all(sink.is_done(place, name) for name in names)
 
 
 @dataclass(slots=True)

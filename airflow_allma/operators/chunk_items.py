@@ -34,7 +34,7 @@ def chunk_items(
         raise ValueError("This chunk is a part of a fork's list, which only the fork itself can read.")
     settings = AllmaSettings.load().changed(aws_conn_id=aws_conn_id, offload_location=offload_location)
     store = open_store(settings, AirflowAws(settings.aws_conn_id))
-    for _, item in planned_items(store, manifest):
+    for _, _, item in planned_items(store, manifest):
         if isinstance(item, ItemError):
             raise item.error
         yield item

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.storage.chunks import ManifestChunk
 from airflow_allma.storage.jsonl import read_line_batches
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_allma.storage import ObjectStore
     from airflow_allma.storage.chunks import ManifestPlan
 
-__all__ = ["ChunkSpec", "list_chunks", "manifest_chunks", "range_label"]
+__all__ = ["ChunkSpec", "count_lines", "list_chunks", "manifest_chunks", "range_label"]
 
 _COUNTED_BYTES: Final = 16 << 20
 """Manifests up to this size are read once at planning, so that chunks can be named by their items."""
@@ -60,6 +61,19 @@ class ChunkSpec:
             manifest=ManifestChunk.from_dict(manifest) if manifest else None,
         )
 
+    def require_count(self, ran: int) -> None:
+        """Check that a chunk whose items were counted had as many when it ran.
+
+        Raises:
+            PermanentStepError: it had not; the message names the chunk and both numbers.
+        """
+        if self.count is not None and ran != self.count:
+            raise PermanentStepError(
+                f"Chunk {self.number} ({self.label}) had {ran} items when it ran, but {self.count} when it "
+                "was planned: the fork's data has changed since. Clear the fork's items task, and what comes "
+                "after it, to plan again."
+            )
+
 
 def range_label(first: int | None, count: int) -> str:
     """Names a chunk by its items: ``items 0-49``."""
@@ -96,8 +110,17 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
 def _counted(chunks: list[ManifestChunk], store: ObjectStore) -> Iterator[ChunkSpec]:
     first = number = 0
     for chunk in chunks:
-        count = sum(len(batch.lines) for batch in read_line_batches(store, chunk))
+        count = count_lines(store, chunk)
         if count:
             yield ChunkSpec(number, range_label(first, count), first, count, chunk)
             number += 1
         first += count
+
+
+def count_lines(store: ObjectStore, chunk: ManifestChunk) -> int:
+    """How many items a chunk has; reads all of it.
+
+    Raises:
+        StorageError: the manifest cannot be read, or is not the planned one any more.
+    """
+    return sum(len(batch.lines) for batch in read_line_batches(store, chunk))

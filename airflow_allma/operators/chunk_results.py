@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_allma.operators.chunk_plan import ChunkSpec
+from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.operators.chunk_plan import ChunkSpec, count_lines
 from airflow_allma.operators.fork_results import lost_result
 from airflow_allma.operators.xcoms import Key, pull, pull_all
 
@@ -55,7 +59,14 @@ class ChunkResults:
     states: Mapping[str, str | None]
 
     def read(self) -> Iterator[BranchResult]:
-        """All results in item order, then branch order; of one chunk at a time."""
+        """All results in item order, then branch order; of one chunk at a time.
+
+        Every branch run that was planned has one: where a chunk left none, a failure stands for it.
+
+        Raises:
+            PermanentStepError: a chunk had another number of items than planned.
+            StorageError: the results, or the lines of a chunk that has to be counted, cannot be read.
+        """
         ended: dict[int, dict[str, Any]] = {
             saved["number"]: saved
             for saved in pull_all(self.run.ti, self.task, Key.RESULTS)
@@ -66,14 +77,52 @@ class ChunkResults:
             saved = ended.get(chunk.number)
             # Where nobody has counted the lines before it, a chunk follows those that have been read.
             first = before if chunk.first is None else chunk.first
-            count = chunk.count or 1 if saved is None else int(saved["items"])
-            known = set()
-            for item, result in self._left_behind(chunk, saved):
-                known.add(item)
-                yield msgspec.structs.replace(result, item_index=first + item)
-            if saved is None:
-                yield from self._missing(chunk, first, set(range(count)) - known)
+            count = self._count(chunk, saved)
+            yield from self._whole(chunk, first, count, self._left_behind(chunk, saved))
             before = first + count
+
+    def _count(self, chunk: ChunkSpec, saved: Mapping[str, Any] | None) -> int:
+        """How many items a chunk has, whoever counted them."""
+        if saved is not None:
+            chunk.require_count(int(saved["items"]))
+            return int(saved["items"])
+        if chunk.count is not None:
+            return chunk.count
+        if chunk.manifest is None or self.run.services.store is None:
+            raise PermanentStepError(f"There is nothing to count the items of chunk {chunk.number} by.")
+        return count_lines(self.run.services.store, chunk.manifest)
+
+    def _whole(
+        self, chunk: ChunkSpec, first: int, count: int, found: Iterator[tuple[int, BranchResult]]
+    ) -> Iterator[BranchResult]:
+        """What was found of a chunk, with a failure in each gap."""
+        why = cache(lambda: self._why(chunk))
+        due = 0
+        for item, pairs in groupby(found, key=itemgetter(0)):
+            if item >= count:
+                raise PermanentStepError(
+                    f"Chunk {chunk.number} ({chunk.label}) has {count} items, but a result of item {item} of "
+                    "it, counted from 0. Clear the fork's items task, and what comes after it, to plan again."
+                )
+            for gap in range(due, item):
+                yield from self._complete(first + gap, [], why)
+            yield from self._complete(first + item, [result for _, result in pairs], why)
+            due = item + 1
+        for gap in range(due, count):
+            yield from self._complete(first + gap, [], why)
+
+    def _complete(self, index: int, found: list[BranchResult], why: Callable[[], str]) -> list[BranchResult]:
+        """The results of one item."""
+        from airflow_allma.engine import BranchStatus
+
+        known = {result.branch_index for result in found}
+        missing = [branch for branch in self.fork.branches if branch.index not in known]
+        if self.fork.first_only:
+            # Where one branch ran the others were not to; where none did, it is one result that is lost.
+            ran = any(result.status is not BranchStatus.SKIPPED for result in found)
+            missing = [] if ran else missing[:1]
+        lost = [lost_result(branch, index, why()) for branch in missing]
+        return sorted([*(_placed(result, index) for result in found), *lost], key=attrgetter("branch_index"))
 
     def _state(self, number: int) -> str | None:
         return self.states.get(f"{self.task}_{number}")
@@ -105,20 +154,26 @@ class ChunkResults:
                 if line.branch not in places:
                     continue
                 place, value = places[line.branch], line.value()
-                if line.is_ok:
-                    result = BranchResult(line.item, place, line.branch, output=value)
+                status = BranchStatus(line.status)
+                if status is BranchStatus.FAILED:
+                    result = BranchResult(line.item, place, line.branch, status, error=value)
                 else:
-                    result = BranchResult(line.item, place, line.branch, BranchStatus.FAILED, error=value)
+                    result = BranchResult(line.item, place, line.branch, status, output=value)
                 yield line.item, result
         except ObjectNotFoundError:
             # A chunk that was killed before its first part, in a location that does not exist yet.
             return
 
-    def _missing(self, chunk: ChunkSpec, first: int, items: set[int]) -> Iterator[BranchResult]:
+    def _why(self, chunk: ChunkSpec) -> str:
         state = self._state(chunk.number)
         error = pull(self.run.ti, self.task, Key.ERROR, chunk.number) if state == "failed" else None
         said = f": {error.get('errorName')}: {error.get('errorMessage')}" if error else " and left no result"
-        why = f"task {self.task}[{chunk.number}] ({chunk.label}) ended as {state}{said}"
-        for item in sorted(items):
-            for branch in self.fork.branches:
-                yield lost_result(branch, first + item, why)
+        return f"task {self.task}[{chunk.number}] ({chunk.label}) ended as {state}{said}"
+
+
+def _placed(result: BranchResult, index: int) -> BranchResult:
+    """The result with its item's place in the whole list; a chunk that nobody had counted did not know it."""
+    error = result.error
+    if error is not None and "itemIndex" in (error.get("errorDetails") or {}):
+        error = {**error, "errorDetails": {**error["errorDetails"], "itemIndex": index}}
+    return msgspec.structs.replace(result, item_index=index, error=error)

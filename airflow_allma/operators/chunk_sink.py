@@ -25,10 +25,13 @@ class ChunkSink(Protocol):
     """
 
     def is_done(self, item: int, branch: str) -> bool:
+        """Whether an earlier run of the chunk has a good result of this branch run, or has skipped it."""
+
+    def has_succeeded(self, item: int, branch: str) -> bool:
         """Whether an earlier run of the chunk has a good result of this branch run."""
 
-    def add(self, item: int, result: BranchResult) -> None:
-        """Take one result."""
+    def add(self, item: int, offset: int, result: BranchResult) -> None:
+        """Take one result; ``offset`` is where the item begins in its manifest, in bytes."""
 
     def delivery(self, items: int) -> dict[str, Any]:
         """What the aggregate is told, once all ``items`` of the chunk have ended.
@@ -59,7 +62,11 @@ class InlineSink:
         """No: Airflow drops a task's XComs when the task runs again."""
         return False
 
-    def add(self, item: int, result: BranchResult) -> None:
+    def has_succeeded(self, item: int, branch: str) -> bool:  # noqa: ARG002 - the protocol's signature
+        """No, for the same reason."""
+        return False
+
+    def add(self, item: int, offset: int, result: BranchResult) -> None:  # noqa: ARG002 - the protocol's
         """Take one result."""
         self._results.append((item, result))
 
@@ -105,19 +112,24 @@ class StoredSink:
         self._flush: Future[None] | None = None
 
     def is_done(self, item: int, branch: str) -> bool:
-        """Whether its success is written."""
+        """Whether its success is known, or that the branch is not for the item."""
         return self._writer.is_done(item, branch)
 
-    def add(self, item: int, result: BranchResult) -> None:
+    def has_succeeded(self, item: int, branch: str) -> bool:
+        """Whether its success is known."""
+        return self._writer.has_succeeded(item, branch)
+
+    def add(self, item: int, offset: int, result: BranchResult) -> None:
         """Take one result, and have a part written when it is time."""
         from airflow_allma.engine import BranchStatus
 
-        if result.status is BranchStatus.SKIPPED:
-            return
         if result.status is BranchStatus.OK:
-            due = self._writer.add_output(item, 0, result.branch_id, result.output)
+            due = self._writer.add_output(item, offset, result.branch_id, result.output)
+        elif result.status is BranchStatus.FAILED:
+            due = self._writer.add_error(item, offset, result.branch_id, result.error)
         else:
-            due = self._writer.add_error(item, 0, result.branch_id, result.error)
+            # A chunk that runs again must not take the item for one that has not run.
+            due = self._writer.add_skipped(item, offset, result.branch_id)
         if due and (self._flush is None or self._flush.done()):
             self._raise_failure()
             self._flush = self._thread.submit(self._writer.flush)

@@ -120,7 +120,8 @@ class ForkChunksOperator(FlowTask):
             self.log.info("The items have map indexes of their own: there is nothing to plan")
             return []
         try:
-            chunks = self._plan(run, decided)
+            # Without branches nothing runs, and nothing is to be missed.
+            chunks = self._plan(run, decided) if run.handle.fork(self.step).branches else []
         except AllmaError as error:
             self.fail(run, step_error_from(error).as_dict())
         push(

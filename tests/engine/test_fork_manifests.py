@@ -69,6 +69,17 @@ def test_a_line_that_is_not_json_fails_its_item_with_line_and_byte_and_the_other
     )
 
 
+@pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
+@pytest.mark.parametrize("data", [b"1\n2\n\n3\n", gzip.compress(b"1\n2\n\n3\n"), b"[1,2, 3]"])
+def test_an_item_that_fails_says_at_which_byte_it_begins(data, waits):
+    config = {"failOnBranchError": False}
+    picky = compose(outputValidation={"requiredFields": ["$.v"]}, **waits)
+    ran = run({"fan": fork(config=config), "work": picky}, {"items": OBJECT.inner()}, store=stored(data))
+    details = [one["error"]["errorDetails"] for one in ran.outputs["fan"]["aggregatedData"]]
+    assert [one["itemIndex"] for one in details] == [0, 1, 2]
+    assert [one["byteOffset"] for one in details] == ([1, 3, 6] if data.startswith(b"[") else [0, 2, 5])
+
+
 def test_a_broken_line_fails_every_branch_of_its_item_once():
     branches = [{"branchId": name, "stepInstanceId": "work"} for name in "ab"]
     for selection, failures in (("all", 2), ("first", 1)):
@@ -90,7 +101,7 @@ def test_chunks_count_lines_from_the_start_of_the_object():
     lines[40] = b"broken"
     store = stored(b"\n".join(lines))
     plan = plan_manifest(store, OBJECT, chunk_bytes=40, max_chunks=100)
-    found = [item for chunk in plan.chunks() for _, item in chunk_items(store, chunk)]
+    found = [line.item for chunk in plan.chunks() for line in chunk_items(store, chunk)]
     assert [item for item in found if not isinstance(item, ItemError)] == [
         str(n) for n in range(50) if n != 40
     ]

@@ -1,0 +1,135 @@
+"""Tasks of a flow, run one by one without Airflow around them: tests say which run, and which are killed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_allma.dag_factory import build_dag
+from airflow_allma.flow import Flow
+from airflow_allma.operators.chunk_plan import ChunkSpec
+from airflow_allma.operators.run import TaskRun
+from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push
+from tests.airflow.flows import Json
+
+
+@dataclass
+class Desk:
+    """What Airflow would know of one run.
+
+    Attributes:
+        flow: the flow.
+        payload: the run's payload.
+        xcoms: everything that was pushed, by task id, map index and key.
+        states: task states as Airflow keys them, ``<task id>`` or ``<task id>_<map index>``.
+    """
+
+    flow: Json
+    payload: Json = field(default_factory=dict)
+    xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
+    states: dict[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dag = build_dag(Flow.model_validate(self.flow))
+
+    def instance(self, task_id: str, map_index: int = NOT_MAPPED) -> TaskInstance:
+        """A try of a task."""
+        return TaskInstance(self, task_id, map_index)
+
+    def context(self, task_id: str, map_index: int = NOT_MAPPED) -> dict[str, Any]:
+        """Airflow's context of a try."""
+        dag_run = SimpleNamespace(conf=self.payload, start_date=datetime(2026, 3, 1, tzinfo=UTC))
+        return {"ti": self.instance(task_id, map_index), "dag_run": dag_run}
+
+    def run(self, task_id: str, map_index: int = NOT_MAPPED, element: Any = None) -> Any:
+        """Execute a task; its return value, or the exception of Airflow's with which it ended."""
+        task: Any = self.dag.get_task(task_id)
+        if element is not None:
+            arguments = {key: value for key, value in task.partial_kwargs.items() if key in CHUNK_ARGUMENTS}
+            task = task.operator_class(task_id=f"{task_id}-by-hand", element=element, **arguments)
+        context = self.context(task_id, map_index)
+        for key in [one for one in self.xcoms if one[:2] == (task_id, map_index)]:
+            del self.xcoms[key]
+        name = task_id if map_index == NOT_MAPPED else f"{task_id}_{map_index}"
+        try:
+            returned = task.execute(context)
+        except AirflowException as error:
+            self.states[name] = "skipped" if "Skip" in type(error).__name__ else "failed"
+            return error
+        self.states[name] = "success"
+        context["ti"].xcom_push("return_value", returned)
+        return returned
+
+    def plan(self, fork: str) -> list[Json]:
+        """Run a fork's first two tasks; the chunks that they planned."""
+        self.run(f"{fork}.items")
+        planned: list[Json] = self.run(f"{fork}.chunks")
+        return planned
+
+    def leave_uncounted(self, fork: str) -> list[Json]:
+        """Plan, and forget how many items each chunk has, as of a manifest that is too large to count."""
+        self.plan(fork)
+        plan = pull(self.instance("x"), f"{fork}.chunks", Key.PLAN)
+        chunks = [
+            ChunkSpec(
+                entry["number"], f"chunk {entry['number']}", manifest=ChunkSpec.from_dict(entry).manifest
+            )
+            for entry in plan["chunks"]
+        ]
+        plan["chunks"] = [chunk.as_dict() for chunk in chunks]
+        push(self.instance(f"{fork}.chunks"), Key.PLAN, plan)
+        return list(plan["chunks"])
+
+    def kill(self, task_id: str, map_index: int) -> None:
+        """What a try leaves that was killed just before its end: no XComs, but what it has stored."""
+        for key in [one for one in self.xcoms if one[:2] == (task_id, map_index)]:
+            del self.xcoms[key]
+        self.states[f"{task_id}_{map_index}"] = "failed"
+
+    def task_run(self, task_id: str) -> TaskRun:
+        """The run as one of its tasks sees it."""
+        return TaskRun(self.dag.get_task(task_id).flow, self.context(task_id))
+
+
+CHUNK_ARGUMENTS = {"flow", "step", "items", "chunks"}
+
+
+@dataclass
+class TaskInstance:
+    """The calls of Airflow's task instance that tasks of flows make."""
+
+    desk: Desk
+    task_id: str
+    map_index: int
+    dag_id: str = "by-hand"
+    run_id: str = "run-1"
+    try_number: int = 1
+    max_tries: int = 0
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self.desk.xcoms[self.task_id, self.map_index, key] = value
+
+    def xcom_pull(self, task_ids: str | list[str], key: str, map_indexes: int | None = None) -> Any:
+        """One value; a list of tasks without map indexes gives those of all of them."""
+        if isinstance(task_ids, str):
+            return self.desk.xcoms.get((task_ids, NOT_MAPPED if map_indexes is None else map_indexes, key))
+        found = sorted(one for one in self.desk.xcoms if one[0] in task_ids and one[2] == key)
+        return [self.desk.xcoms[one] for one in found]
+
+    def get_task_states(
+        self, *, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
+    ) -> Mapping[str, Mapping[str, str | None]]:
+        """The states of all instances of some tasks."""
+        assert (dag_id, run_ids, map_index) == (self.dag_id, [self.run_id], None)
+        found = {
+            name: state
+            for name, state in self.desk.states.items()
+            if name in task_ids or name.rpartition("_")[0] in task_ids
+        }
+        return {self.run_id: found}

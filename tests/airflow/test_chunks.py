@@ -1,0 +1,217 @@
+"""Chunks one by one: what is counted, what is lost, and what a second try runs again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_allma.operators.chunk_plan import ChunkSpec
+from airflow_allma.operators.xcoms import Key, pull, push
+from tests.airflow.by_hand import Desk
+from tests.airflow.flows import branch, compose, failing, flow, fork, route
+from tests.airflow.shop import Shop, open_shop
+
+pytestmark = pytest.mark.airflow
+
+WORK = {"w": compose({"n": "$.currentItem.n"})}
+PICKY = {
+    "w": route(("$.currentItem.n == 7", "bad"), to="x"),
+    "x": compose({"n": "$.currentItem.n"}),
+    "bad": failing(),
+}
+
+
+@pytest.fixture
+def shop():
+    with open_shop() as opened:
+        yield opened
+
+
+def asking(shop: Shop) -> dict[str, object]:
+    """A step that asks the shop for the item."""
+    url = {"template": shop.url + "/{{currentItem.n}}"}
+    return {"w": {"stepType": "API_CALL", "apiHttpMethod": "GET", "apiUrlTemplate": url}}
+
+
+def lines(folder: Path, count: int = 40, name: str = "m.jsonl") -> dict[str, object]:
+    """A manifest of lines of one length; the payload that points at it."""
+    file = folder / name
+    file.write_text("".join(f'{{"n": {n:2d}}}\n' for n in range(count)))
+    return {"p": {"bucket": "file://", "key": str(file).lstrip("/")}}
+
+
+def desk_of(
+    folder: Path, steps: dict[str, object], *branches: object, count: int = 40, **more: object
+) -> Desk:
+    """A run over a manifest, at its beginning; its chunks begin at the lines 0, 11, 21 and 31."""
+    fan = fork(*(branches or [branch("w")]), items="$.initialContextData.p", failOnBranchError=False, **more)
+    written = flow(
+        "chunks",
+        {"f": fan, **steps},
+        airflow={"chunkBytes": 100, "maxChunks": 4, "offloadLocation": f"file://{folder}"},
+    )
+    return Desk(written, lines(folder, count))
+
+
+def run_all(desk: Desk, chunks: list[dict[str, object]]) -> None:
+    for number, chunk in enumerate(chunks):
+        desk.run("f.chunk", number, chunk)
+
+
+def parts(folder: Path) -> list[Path]:
+    """Result parts, chunk by chunk."""
+    return sorted(folder.glob("**/parts/*.jsonl"))
+
+
+def cut(part: Path, places: list[int]) -> None:
+    """Leave only some results of a part, as if its chunk had been killed before the others."""
+    all_lines = part.read_text().splitlines(keepends=True)
+    kept = [all_lines[place] for place in places]
+    first, last = (json.loads(kept[place])["item"] for place in (0, -1))
+    sequence, *_, writer = part.name.split("-")
+    part.unlink()
+    part.with_name(f"{sequence}-{first:010d}-{last:010d}-{len(kept)}-{writer}").write_text("".join(kept))
+
+
+@pytest.mark.parametrize("uncounted", [False, True])
+def test_every_item_that_a_killed_chunk_left_no_result_of_is_lost_by_name_and_in_its_place(
+    tmp_path, uncounted
+):
+    desk = desk_of(tmp_path, WORK)
+    run_all(desk, desk.leave_uncounted("f") if uncounted else desk.plan("f"))
+    desk.kill("f.chunk", 1)
+    cut(parts(tmp_path)[1], [0, 1, 4])
+    data = desk.run("f.aggregate")["aggregatedData"]
+    lost = [13, 14, *range(16, 21)]
+    assert [one.get("n") for one in data] == [None if n in lost else n for n in range(40)]
+    for index in lost:
+        error = data[index]["error"]
+        assert error["errorName"] == "BranchResultLost"
+        assert error["errorDetails"]["itemIndex"] == index
+        assert f"Item {index}, branch b: task f.chunk[1]" in error["errorMessage"]
+
+
+def test_a_killed_chunk_without_any_result_loses_all_its_items_though_nobody_counted_them(tmp_path):
+    desk = desk_of(tmp_path, WORK)
+    chunks = desk.leave_uncounted("f")
+    run_all(desk, chunks[:3])
+    desk.states["f.chunk_3"] = "failed"
+    data = desk.run("f.aggregate")["aggregatedData"]
+    assert [one.get("n") for one in data] == [*range(31), *[None] * 9]
+    assert data[39]["error"]["errorDetails"]["itemIndex"] == 39
+
+
+def test_of_an_item_with_two_branches_only_the_missing_branch_is_lost(tmp_path):
+    desk = desk_of(tmp_path, WORK, branch("w", "a"), branch("w", "b"))
+    run_all(desk, desk.plan("f"))
+    desk.kill("f.chunk", 0)
+    cut(parts(tmp_path)[0], [n for n in range(22) if n != 8])
+    data = desk.run("f.aggregate")["aggregatedData"]
+    assert [one.get("n") for one in data] == [n // 2 if n != 8 else None for n in range(80)]
+    assert data[8]["branchId"] == "a"
+    assert data[8]["error"]["errorName"] == "BranchResultLost"
+
+
+def test_an_item_of_which_one_branch_is_chosen_is_lost_once(tmp_path):
+    branches = [branch("w", "none", condition="$.currentItem.n > 100"), branch("w", "a"), branch("w", "b")]
+    desk = desk_of(tmp_path, WORK, *branches, branchSelection="first")
+    chunks = desk.plan("f")
+    run_all(desk, chunks[:3])
+    desk.states["f.chunk_3"] = "failed"
+    data = desk.run("f.aggregate")["aggregatedData"]
+    assert len(data) == 40
+    assert [one.get("branchId") for one in data] == [*[None] * 31, *["none"] * 9]
+
+
+def test_a_chunk_that_ran_another_number_of_items_than_planned_fails_with_both(tmp_path):
+    desk = Desk(
+        flow("list", {"f": fork(branch("w"), items="$.initialContextData.items"), **WORK},
+             airflow={"maxInMemoryItems": 2}),
+        {"items": [{"n": n} for n in range(4)]},
+    )  # fmt: skip
+    first, second = desk.plan("f")
+    assert desk.run("f.chunk", 0, first)["items"] == 2
+    longer = {**second, "count": 3}
+    assert "2 items" in str(desk.run("f.chunk", 1, longer))
+    assert "3" in desk.xcoms["f.chunk", 1, Key.ERROR]
+    assert "chunk 1 (items 2-3)" in desk.xcoms["f.chunk", 1, Key.ERROR].lower()
+
+
+def test_an_aggregate_that_is_told_of_another_number_than_planned_fails_with_both(tmp_path):
+    desk = desk_of(tmp_path, WORK)
+    run_all(desk, desk.plan("f"))
+    push(desk.instance("f.chunk", 2), Key.RESULTS, {"number": 2, "items": 9})
+    said = str(desk.run("f.aggregate"))
+    assert "PermanentStepError" in said
+    assert "Chunk 2 (items 21-30)" in said
+    assert "9 items" in said
+    assert "10" in said
+
+
+def test_a_fork_without_branches_runs_nothing_over_a_manifest(tmp_path):
+    steps = {"f": fork(items="$.initialContextData.p")}
+    written = flow("none", steps, airflow={"chunkBytes": 100, "offloadLocation": f"file://{tmp_path}"})
+    desk = Desk(written, lines(tmp_path))
+    assert desk.plan("f") == []
+    assert desk.run("f.aggregate") == {"aggregatedData": []}
+
+
+@pytest.mark.parametrize("uncounted", [False, True])
+def test_a_failed_item_is_named_by_its_place_in_the_whole_manifest_and_its_byte(tmp_path, uncounted):
+    steps = PICKY | {"w": route(("$.currentItem.n >= 37", "bad"), to="x")}
+    desk = desk_of(tmp_path, steps)
+    run_all(desk, desk.leave_uncounted("f") if uncounted else desk.plan("f"))
+    data = desk.run("f.aggregate")["aggregatedData"]
+    details = [one["error"]["errorDetails"] for one in data if "error" in one]
+    assert [one["itemIndex"] for one in details] == [37, 38, 39]
+    assert [one["byteOffset"] for one in details] == [370, 380, 390]
+    stored = [json.loads(line) for line in parts(tmp_path)[3].read_text().splitlines()]
+    assert [line["offset"] for line in stored] == [310 + 10 * n for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("branches", "selection"),
+    [
+        ([branch("w")], "all"),
+        (
+            [
+                branch("w", "low", condition="$.currentItem.n < 8"),
+                branch("w", "high", condition="$.currentItem.n >= 8"),
+            ],
+            "all",
+        ),
+        ([branch("w", "low", condition="$.currentItem.n < 8"), branch("w", "rest")], "first"),
+        ([branch("w", "none", condition="$.currentItem.n > 90"), branch("w", "rest")], "first"),
+    ],
+)
+@pytest.mark.parametrize("uncounted", [False, True])
+def test_a_chunk_that_runs_again_runs_only_the_items_without_a_good_result(
+    tmp_path, shop, branches, selection, uncounted
+):
+    shop.answer = lambda path, number: (404, {}) if path == "/7" and number == 1 else (200, {"path": path})
+    desk = desk_of(tmp_path, asking(shop), *branches, branchSelection=selection, dataPath="$.data.path")
+    chunks = desk.leave_uncounted("f") if uncounted else desk.plan("f")
+    run_all(desk, chunks)
+    assert desk.run("f.aggregate")["aggregatedData"][7]["error"]["errorName"] == "PermanentStepError"
+    run_all(desk, chunks)
+    assert shop.calls == {f"/{n}": 2 if n == 7 else 1 for n in range(40)}
+    assert desk.run("f.aggregate") == {"aggregatedData": [f"/{n}" for n in range(40)]}
+
+
+def test_items_that_no_branch_takes_are_left_alone_too(tmp_path):
+    desk = desk_of(tmp_path, WORK, branch("w", "none", condition="$.currentItem.n > 100"))
+    chunks = desk.plan("f")
+    run_all(desk, chunks)
+    before = parts(tmp_path)
+    run_all(desk, chunks)
+    assert parts(tmp_path) == before
+    assert desk.run("f.aggregate") == {"aggregatedData": []}
+
+
+def test_a_plan_survives_its_way_through_json(tmp_path):
+    desk = desk_of(tmp_path, WORK)
+    chunks = desk.leave_uncounted("f")
+    assert [ChunkSpec.from_dict(chunk).count for chunk in chunks] == [None] * 4
+    assert pull(desk.instance("x"), "f.chunks", Key.PLAN)["chunks"] == chunks
