@@ -1,0 +1,129 @@
+"""The work of a chunk's task without Airflow around it, and the lines that it works on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from airflow_allma.engine import BranchResult, ForkRun, RunInfo, Services, compile_flow, run_items
+from airflow_allma.engine.manifests import ByteOffsets, chunk_items
+from airflow_allma.engine.program import CompiledFork
+from airflow_allma.flow import parse_flow
+from airflow_allma.operators.chunk_sink import StoredSink
+from airflow_allma.storage import LocalStore, Pointer
+from airflow_allma.storage.chunks import ManifestChunk
+from airflow_allma.storage.keys import OffloadLocation
+from airflow_allma.storage.manifest import plan_manifest
+
+BUCKET = "bench"
+COMPOSE: dict[str, Any] = {
+    "stepType": "DATA_TRANSFORMATION",
+    "moduleIdentifier": "system/compose-object-from-input",
+    "inputMappings": {
+        "id": "$.currentItem.userId",
+        "region": "$.currentItem.region",
+        "plan": "$.currentItem.account.plan",
+    },
+    "literals": {"kind": "user"},
+}
+
+
+def user(number: int) -> dict[str, Any]:
+    """About 150 bytes of JSON."""
+    return {
+        "userId": f"user-{number}",
+        "region": "eu-west-1",
+        "account": {"plan": "pro", "since": "2024-01-01", "limits": [1, 2, 3]},
+        "note": "some text that nobody reads, to be long enough",
+    }
+
+
+def write_lines(file: Path, items: int) -> Path:
+    """A manifest of so many users."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    encode = msgspec.json.Encoder().encode
+    with file.open("wb", buffering=1 << 20) as out:
+        for number in range(items):
+            out.write(encode(user(number)) + b"\n")
+    return file
+
+
+def fork_flow(step: dict[str, Any], flow_id: str = "bench", **fork: Any) -> dict[str, Any]:
+    """A flow of one fork whose branch is one step."""
+    return {
+        "id": flow_id,
+        "startStepInstanceId": "fork",
+        "steps": {
+            "fork": {
+                "stepType": "PARALLEL_FORK_MANAGER",
+                "itemsPath": "$.initialContextData.items",
+                "parallelBranches": [{"branchId": "each", "stepInstanceId": "work"}],
+                **fork,
+            },
+            "work": step,
+        },
+    }
+
+
+def plan(store: LocalStore, key: str, chunks: int) -> list[ManifestChunk]:
+    """So many chunks of an object."""
+    return plan_manifest(store, Pointer(BUCKET, key), chunk_bytes=1, max_chunks=chunks).chunks()
+
+
+def folder_of(run: str, number: int) -> OffloadLocation:
+    """Where a chunk's results go."""
+    return OffloadLocation(BUCKET).below("results", run, f"{number:06d}")
+
+
+class ChunkWorker:
+    """Runs chunks of one flow, each as its task would in a process of its own."""
+
+    def __init__(
+        self, store: LocalStore, flow: dict[str, Any], *, concurrency: int = 64, context: Any = None
+    ) -> None:
+        program = compile_flow(parse_flow(flow))
+        fork = program.steps["fork"].fork
+        assert fork is not None
+        self.fork: CompiledFork = fork
+        self._store = store
+        self._concurrency = concurrency
+        self._info = RunInfo.now("bench", 1, "bench-run")
+        self._context = program.start_state(context or {}, "bench-run").context
+
+    def run(self, chunk: ManifestChunk, folder: OffloadLocation) -> int:
+        """The chunk's items; all of them must go well."""
+        return asyncio.run(self._run(chunk, folder))
+
+    async def _run(self, chunk: ManifestChunk, folder: OffloadLocation) -> int:
+        services = Services(store=self._store)
+        offsets = ByteOffsets()
+        items = failed = 0
+        with StoredSink(self._store, folder) as sink:
+
+            def left() -> Iterator[tuple[int, Any]]:
+                nonlocal items
+                is_done = partial(sink.is_done, branch="each")
+                for place, item in offsets.passing(chunk_items(self._store, chunk)):
+                    items += 1
+                    if not is_done(place):
+                        yield place, item
+
+            def take(result: BranchResult) -> None:
+                nonlocal failed
+                failed += result.error is not None
+                place = result.item_index
+                sink.add(place, offsets.of(place), offsets.told(place, result))
+
+            try:
+                run = ForkRun(self.fork, self._context, self._info, services)
+                await run_items(run, left(), take, concurrency=self._concurrency, blocking=True)
+            finally:
+                await services.close()
+        sink.delivery(items)
+        assert not failed, f"{failed} of {items} items failed"
+        return items

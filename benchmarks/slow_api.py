@@ -1,0 +1,46 @@
+"""An API that answers every GET after a fixed time: ``python -m benchmarks.slow_api --port N --milliseconds N``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+
+from aiohttp import web
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--milliseconds", type=float, required=True)
+    arguments = parser.parse_args()
+    seconds = arguments.milliseconds / 1000
+    in_flight = most = calls = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal in_flight, most, calls
+        calls += 1
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(seconds)
+        in_flight -= 1
+        return _json({"userId": request.match_info["id"], "plan": "pro"})
+
+    async def seen(_: web.Request) -> web.Response:
+        nonlocal most, calls
+        response = _json({"most": most, "calls": calls})
+        most = calls = 0
+        return response
+
+    app = web.Application()
+    app.router.add_get("/users/{id}", answer)
+    app.router.add_get("/seen", seen)
+    web.run_app(app, host="127.0.0.1", port=arguments.port, print=None, access_log=None)
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(text=json.dumps(value), content_type="application/json")
+
+
+if __name__ == "__main__":
+    main()
