@@ -17,6 +17,7 @@ NAMES = (
     "engine",
     "map-api",
     "map-compose",
+    "map-memory",
     "parse",
 )
 

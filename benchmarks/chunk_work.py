@@ -70,14 +70,14 @@ def fork_flow(step: dict[str, Any], flow_id: str = "bench", **fork: Any) -> dict
     }
 
 
-def plan(store: LocalStore, key: str, chunks: int) -> list[ManifestChunk]:
-    """So many chunks of an object."""
-    return plan_manifest(store, Pointer(BUCKET, key), chunk_bytes=1, max_chunks=chunks).chunks()
+def plan(store: LocalStore, key: str, chunks: int, chunk_bytes: int = 1) -> list[ManifestChunk]:
+    """At most so many chunks of an object."""
+    return plan_manifest(store, Pointer(BUCKET, key), chunk_bytes=chunk_bytes, max_chunks=chunks).chunks()
 
 
-def folder_of(run: str, number: int) -> OffloadLocation:
+def folder_of(number: int) -> OffloadLocation:
     """Where a chunk's results go."""
-    return OffloadLocation(BUCKET).below("results", run, f"{number:06d}")
+    return OffloadLocation(BUCKET).below("bench", "bench-run", "fork", "results", "token", f"{number:06d}")
 
 
 class ChunkWorker:
@@ -92,7 +92,7 @@ class ChunkWorker:
         self.fork: CompiledFork = fork
         self._store = store
         self._concurrency = concurrency
-        self._info = RunInfo.now("bench", 1, "bench-run")
+        self.info = RunInfo.now("bench", 1, "bench-run")
         self._context = program.start_state(context or {}, "bench-run").context
 
     def run(self, chunk: ManifestChunk, folder: OffloadLocation) -> int:
@@ -120,7 +120,7 @@ class ChunkWorker:
                 sink.add(place, offsets.of(place), offsets.told(place, result))
 
             try:
-                run = ForkRun(self.fork, self._context, self._info, services)
+                run = ForkRun(self.fork, self._context, self.info, services)
                 await run_items(run, left(), take, concurrency=self._concurrency, blocking=True)
             finally:
                 await services.close()

@@ -54,13 +54,13 @@ def run(items: int = 10_000) -> dict[str, Measure]:
 
 def _round(root: Path, url: str, items: int) -> tuple[float, int]:
     """Seconds, and the most requests that the server saw at once."""
-    shutil.rmtree(root / BUCKET / "results", ignore_errors=True)
+    shutil.rmtree(root / BUCKET / "bench", ignore_errors=True)
     _seen(url)
     store = LocalStore(root)
     worker = ChunkWorker(store, fork_flow(CALL), concurrency=CONCURRENCY, context={"api": url})
     started = perf_counter()
     (chunk,) = plan(store, KEY, 1)
-    assert worker.run(chunk, folder_of("run", 0)) == items
+    assert worker.run(chunk, folder_of(0)) == items
     elapsed = perf_counter() - started
     seen = _seen(url)
     assert seen["calls"] == items, seen

@@ -1,8 +1,8 @@
-"""A fork over a manifest, as chunk tasks run it: plan, read, decode, run a compose step, write result parts.
+"""A fork over a manifest, as chunk tasks run it: read, decode, run a compose step, write result parts.
 
-``one_process`` runs all chunks in one process; its reference, the floor, is a loop that reads, decodes, encodes
-and writes the same lines. ``two_processes`` runs the same chunks in two processes on two cores; its reference
-is ``one_process``. Files are local; starting Python and Airflow is not counted.
+``one_process`` runs all chunks in one process; its reference, the floor, is a loop that reads, decodes,
+encodes and writes the same lines. ``two_processes`` runs the same chunks in two processes on two cores; its
+reference is ``one_process``. Files are local; starting Python and Airflow is not counted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _floor(file: Path, target: Path) -> None:
 
 def _elapsed(root: Path, processes: int) -> float:
     """Seconds from the moment when all processes are ready until the last one is done."""
-    shutil.rmtree(root / BUCKET / "results", ignore_errors=True)
+    shutil.rmtree(root / BUCKET / "bench", ignore_errors=True)
     spawn = multiprocessing.get_context("spawn")
     ready = spawn.Barrier(processes + 1)
     started = [
@@ -75,4 +75,4 @@ def _work(root: Path, ready: Barrier, number: int, processes: int) -> None:
     chunks = plan(store, KEY, CHUNKS)
     ready.wait()
     for chunk in chunks[number::processes]:
-        worker.run(chunk, folder_of("run", chunk.number))
+        worker.run(chunk, folder_of(chunk.number))

@@ -1,4 +1,4 @@
-"""An API that answers every GET after a fixed time: ``python -m benchmarks.slow_api --port N --milliseconds N``."""
+"""An API that answers every GET after a fixed time, and tells how many it has served at once."""
 
 from __future__ import annotations
 

@@ -1,0 +1,132 @@
+"""Peak memory of a fork's processes over manifests of 10,000, 1,000,000 and 10,000,000 short lines.
+
+``worker_N`` is the peak of a process that runs chunks of N lines, planned as they are by default, one after
+the other; ``aggregate_N`` that of the one that then joins all their results into a JSON Lines object. Each is
+a process of its own that has imported Airflow, as in a task. The reference is the same for 10,000 lines.
+``seconds_N`` is what the measuring took.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
+
+from airflow_allma.engine import Aggregator, EngineSettings, Services
+from airflow_allma.operators.chunk_plan import ChunkSpec
+from airflow_allma.operators.chunk_results import ChunkResults
+from airflow_allma.operators.collecting import Collected
+from airflow_allma.storage import LocalStore
+from airflow_allma.storage.keys import OffloadLocation
+from benchmarks.chunk_work import BUCKET, ChunkWorker, folder_of, fork_flow, plan
+from benchmarks.measuring import Measure
+
+SIZES = (10_000, 1_000_000, 10_000_000)
+CHUNK_BYTES, MAX_CHUNKS = 1 << 20, 200
+WORKERS = 2
+KEY = "numbers.jsonl"
+FLOW = fork_flow(
+    {
+        "stepType": "DATA_TRANSFORMATION",
+        "moduleIdentifier": "system/compose-object-from-input",
+        "inputMappings": {"n": "$.currentItem.n"},
+    }
+)
+
+
+def run(most: int = SIZES[-1]) -> dict[str, Measure]:
+    measures: dict[str, Measure] = {}
+    for lines in [size for size in SIZES if size <= most]:
+        begun = perf_counter()
+        with tempfile.TemporaryDirectory(prefix="allma-bench-") as folder:
+            _write(Path(folder) / BUCKET / KEY, lines)
+            workers = [_start("worker", folder, number) for number in range(WORKERS)]
+            found = [_told(worker) for worker in workers]
+            joined = _told(_start("aggregate", folder))
+            counted = sum(items for _, items in found), joined[1]
+            assert counted == (lines, lines), counted
+        for name, peak in (("worker", max(peak for peak, _ in found)), ("aggregate", joined[0])):
+            least = measures.get(f"{name}_{SIZES[0]}")
+            measures[f"{name}_{lines}"] = Measure(peak, "MB", least.value if least else None)
+        measures[f"seconds_{lines}"] = Measure(perf_counter() - begun, "s")
+    return measures
+
+
+def _write(file: Path, lines: int) -> None:
+    file.parent.mkdir(parents=True)
+    with file.open("w", buffering=1 << 20) as out:
+        out.writelines(f'{{"n":{number}}}\n' for number in range(lines))
+
+
+def _start(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", __name__, *map(str, arguments)], stdout=subprocess.PIPE)
+
+
+def _told(process: subprocess.Popen[bytes]) -> tuple[float, int]:
+    """Its peak in MB and how many items it saw."""
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    peak, items = json.loads(out.splitlines()[-1])
+    return peak, items
+
+
+def _work(folder: str, number: str) -> int:
+    store = LocalStore(folder)
+    worker = ChunkWorker(store, FLOW)
+    chunks = plan(store, KEY, MAX_CHUNKS, CHUNK_BYTES)
+    return sum(worker.run(chunk, folder_of(chunk.number)) for chunk in chunks[int(number) :: WORKERS])
+
+
+def _aggregate(folder: str) -> int:
+    """As the aggregate's task does, with what Airflow would tell it."""
+    store = LocalStore(folder)
+    worker = ChunkWorker(store, FLOW)
+    specs = [ChunkSpec(c.number, "chunk", manifest=c) for c in plan(store, KEY, MAX_CHUNKS, CHUNK_BYTES)]
+    services = Services(store=store, settings=EngineSettings(offload_location=OffloadLocation(BUCKET)))
+    ended = [_ended(store, spec.number) for spec in specs]
+    task = SimpleNamespace(
+        info=worker.info, services=services, ti=SimpleNamespace(xcom_pull=lambda **_: iter(ended))
+    )
+    results = ChunkResults(
+        task,  # type: ignore[arg-type]
+        worker.fork,
+        {"chunks": [spec.as_dict() for spec in specs], "token": "token"},
+        "chunk",
+        {f"chunk_{spec.number}": "success" for spec in specs},
+    )
+    target = folder_of(0).below("aggregated").pointer("all", ending=".jsonl")
+    collected = Collected(store, target, services.settings.result_offload_bytes, 1 << 24)
+    aggregator = Aggregator(worker.fork.config, collect=collected.add)
+    for result in results.read():
+        aggregator.add(result)
+    aggregator.finish()
+    collected.finish()
+    return aggregator.count
+
+
+def _ended(store: LocalStore, number: int) -> str:
+    manifest: dict[str, Any] = json.loads(store.read(folder_of(number).pointer("manifest", ending=".json")))
+    return json.dumps({"number": number, "items": manifest["items"]})
+
+
+def _peak() -> float:
+    """In MB; of this program alone, where ``ru_maxrss`` would begin with that of the parent."""
+    (line,) = [line for line in _status() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
+def _status() -> Iterator[str]:
+    yield from Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+
+
+if __name__ == "__main__":
+    from airflow_allma.operators.chunk import ChunkOperator as _  # noqa: F401 - what a task's process holds
+
+    seen = {"worker": _work, "aggregate": _aggregate}[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps([_peak(), seen]))
