@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.engine.results import BranchResult, BranchStatus
-from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError
+from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError, StepError
 from airflow_allma.flow import AggregationConfig, AggregationStrategy
 
 __all__ = ["Aggregator", "empty_output", "load_custom_aggregator"]
@@ -152,7 +152,16 @@ class Aggregator:
             return {"aggregatedData": []}
         identifier = self._config.custom_module_identifier or ""
         function = load_custom_aggregator(identifier, self._prefixes)
-        made = function(result.to_dict() for result in self._results)
+        try:
+            made = function(result.to_dict() for result in self._results)
+        except StepError:
+            # A function of this kind may say itself whether trying again helps.
+            raise
+        except Exception as error:
+            raise PermanentStepError(
+                f"customModuleIdentifier {identifier!r} raised {type(error).__name__}: {error}. "
+                "Mend the function, or what the branches give it."
+            ) from error
         try:
             return {"aggregatedData": msgspec.to_builtins(made, str_keys=True)}
         except (TypeError, ValueError, RecursionError) as error:

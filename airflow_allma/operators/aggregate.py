@@ -12,7 +12,7 @@ from airflow_allma.operators.chunk_results import ChunkResults
 from airflow_allma.operators.collecting import Collected
 from airflow_allma.operators.flow_task import FlowTask
 from airflow_allma.operators.fork_results import BranchTasks, memory_results
-from airflow_allma.operators.run import TaskRun
+from airflow_allma.operators.run import LOG, TaskRun
 from airflow_allma.operators.xcoms import Key, pull
 
 if TYPE_CHECKING:
@@ -70,13 +70,26 @@ class AggregateOperator(FlowTask):
         try:
             output = self._output(run, states)
             ended = run.run(lambda: _complete(run, state, self.step, output))
-        except AllmaError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the fork's onError is to deal with it
+            if not isinstance(error, AllmaError):
+                LOG.exception("This is a defect of the fork's aggregate task")
             failure = step_error_from(error)
+            self._warn_of_retries(run, failure)
             ended = run.run(lambda: _fail(run, state, self.step, failure))
         if ended.status is SegmentStatus.FAILED:
             self.fail(run, ended.error or {})
         run.save_state(ended.state)
         return run.as_return_value(ended.output)
+
+    def _warn_of_retries(self, run: TaskRun, failure: StepError) -> None:
+        from airflow_allma.engine.failures import may_retry
+
+        if may_retry(run.program.steps[self.step], failure):
+            LOG.warning(
+                "onError.retries of step %s cannot run its branches again: they ran in tasks of their own. "
+                "Give the steps in its branches retries, or clear their failed tasks and this one.",
+                self.step,
+            )
 
     def _require_arrival(self, run: TaskRun, states: Mapping[str, str | None]) -> None:
         """Go on only if the run came to this fork.

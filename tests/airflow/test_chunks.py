@@ -215,3 +215,60 @@ def test_a_plan_survives_its_way_through_json(tmp_path):
     chunks = desk.leave_uncounted("f")
     assert [ChunkSpec.from_dict(chunk).count for chunk in chunks] == [None] * 4
     assert pull(desk.instance("x"), "f.chunks", Key.PLAN)["chunks"] == chunks
+
+
+def custom(function: str, **more: object) -> Desk:
+    config = {"strategy": "CUSTOM_MODULE", "customModuleIdentifier": f"tests.support.aggregators:{function}"}
+    steps = {
+        "f": fork(branch("w"), to="z", **config, **more),
+        "w": compose({"n": "$.currentItem"}),
+        "z": compose(),
+        "rescue": compose(),
+    }
+    return Desk(flow("custom", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
+
+
+def test_whatever_a_function_of_the_flow_raises_is_an_error_of_the_fork():
+    desk = custom("raising")
+    run_all(desk, desk.plan("f"))
+    assert "PermanentStepError" in str(desk.run("f.aggregate"))
+    error = pull(desk.instance("x"), "f.aggregate", Key.ERROR)
+    assert "tests.support.aggregators:raising' raised RuntimeError: no 2" in error["errorMessage"]
+    assert error["errorDetails"] == {"failedStepInstanceId": "f"}
+
+
+@pytest.mark.parametrize(
+    ("on_error", "way"),
+    [({"fallbackStepInstanceId": "rescue"}, "rescue"), ({"continueOnFailure": True}, "z")],
+)
+def test_a_fork_whose_aggregation_fails_goes_on_as_its_on_error_says(on_error, way):
+    desk = custom("raising", onError=on_error)
+    run_all(desk, desk.plan("f"))
+    desk.run("f.aggregate")
+    assert desk.states["f.aggregate"] == "success"
+    assert pull(desk.instance("x"), "f.aggregate", Key.STATE)["nextStep"] == way
+
+
+def test_a_defect_while_results_are_read_is_an_error_of_the_fork_too(caplog):
+    desk = custom("joined", onError={"fallbackStepInstanceId": "rescue"})
+    run_all(desk, desk.plan("f"))
+    desk.xcoms["f.chunk", 1, Key.RESULTS] = '{"number": 1, "items": 1, "results": 7}'
+    desk.run("f.aggregate")
+    assert pull(desk.instance("x"), "f.aggregate", Key.STATE)["nextStep"] == "rescue"
+    assert "This is a defect" in caplog.text
+
+
+RETRIES = {"retries": {"count": 2, "errorEquals": ["ParallelBranchExecutionError"]}}
+
+
+@pytest.mark.parametrize(
+    ("start", "on_error", "warned"),
+    [("bad", RETRIES, True), ("bad", {}, False), ("w", RETRIES, False)],
+)
+def test_retries_that_a_failed_fork_does_not_get_are_told_of_in_the_log(caplog, start, on_error, warned):
+    steps = {"f": fork(branch(start), onError=on_error), "w": compose(), "bad": failing()}
+    desk = Desk(flow("tries", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
+    run_all(desk, desk.plan("f"))
+    desk.run("f.aggregate")
+    said = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert any("onError.retries of step f cannot run its branches again" in text for text in said) == warned

@@ -162,12 +162,19 @@ def test_only_modules_below_an_allowed_prefix_may_be_named():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("raising", "RuntimeError: no 2"), ("not_json", "gave what is no JSON value")]
+    ("name", "said"),
+    [("raising", f"'{MINE}:raising' raised RuntimeError: no 2"), ("not_json", "gave what is no JSON value")],
 )
 def test_a_function_that_fails_fails_the_step(name, said):
     ran = custom(f"{MINE}:{name}")
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
     assert said in ran.error["errorMessage"]
+
+
+def test_a_function_may_raise_a_step_error_of_its_own():
+    ran = custom(f"{MINE}:busy")
+    assert ran.error["errorName"] == "TransientStepError"
+    assert ran.error["errorMessage"] == "come back later"
 
 
 def test_results_travel_as_json():

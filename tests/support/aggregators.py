@@ -5,7 +5,9 @@ from __future__ import annotations
 from json import dumps
 from typing import Any
 
-__all__ = ["AsFunction", "dumps", "joined", "not_json", "raising"]
+from airflow_allma.exceptions import TransientStepError
+
+__all__ = ["AsFunction", "busy", "dumps", "joined", "not_json", "raising"]
 
 
 def joined(results: Any) -> str:
@@ -18,6 +20,10 @@ def joined(results: Any) -> str:
 
 def raising(results: Any) -> Any:
     raise RuntimeError(f"no {len(list(results))}")
+
+
+def busy(results: Any) -> Any:
+    raise TransientStepError("come back later")
 
 
 def not_json(results: Any) -> Any:
