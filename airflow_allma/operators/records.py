@@ -21,7 +21,7 @@ class StepLog:
 
     Args:
         log: the task's log.
-        most_bytes: characters that each input, output or error may take.
+        most_bytes: bytes of JSON, in UTF-8, that each input, output or error may take.
         only_failures: leave out steps that went well (for chunks of many items).
     """
 
@@ -60,8 +60,8 @@ class StepLog:
         ]
 
 
-def bounded_json(value: Any, most: int) -> str:
-    """A value as JSON on one line, cut to ``most`` characters.
+def bounded_json(value: Any, most_bytes: int) -> str:
+    """A value as JSON on one line, cut to ``most_bytes`` of UTF-8, at a whole character.
 
     Values whose names look secret are masked, and, as everywhere in Airflow, the secrets of connections.
     """
@@ -70,6 +70,8 @@ def bounded_json(value: Any, most: int) -> str:
     from airflow_allma.engine.masking import mask_secrets
 
     text = json.dumps(redact(mask_secrets(value)), ensure_ascii=False, default=str)
-    if len(text) <= most:
-        return text
-    return f"{text[:most]}... ({len(text)} characters in all)"
+    # JSON may hold halves of surrogate pairs, which UTF-8 cannot.
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= most_bytes:
+        return data.decode()
+    return f"{data[:most_bytes].decode(errors='ignore')}... ({len(data)} bytes in all)"

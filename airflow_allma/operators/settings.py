@@ -51,7 +51,9 @@ OPTIONS: Final[dict[str, Option]] = {
     "output_offload_bytes": Option(
         "A step output with more bytes of JSON is kept in the offload location.", "10240"
     ),
-    "log_bytes": Option("Bytes of an input or output that are shown in a task's log.", "4096"),
+    "log_bytes": Option(
+        "Bytes of JSON, in UTF-8, of each input, output or error that are shown in a task's log.", "4096"
+    ),
     "offload_location": Option(
         "Where large values, spilled lists and results of chunks are kept. Empty: everything stays in XComs.",
         "",
@@ -63,6 +65,13 @@ OPTIONS: Final[dict[str, Option]] = {
         "Empty: the credentials of the worker's own environment.",
         "aws_default",
         "string",
+    ),
+    "custom_module_prefixes": Option(
+        "Python modules whose functions flows may name as CUSTOM_MODULE, with all modules below them, "
+        "separated by commas. Empty: all but Python's own.",
+        "",
+        "string",
+        "shop.aggregators,common.flows",
     ),
 }
 
@@ -85,6 +94,7 @@ class AllmaSettings:
     log_bytes: int
     offload_location: str
     aws_conn_id: str
+    custom_module_prefixes: str
 
     @classmethod
     def load(cls, own: AirflowOptions | None = None) -> AllmaSettings:
@@ -112,6 +122,11 @@ class AllmaSettings:
         values["max_in_memory_items"] = min(values["max_in_memory_items"], longest)
         values["max_chunks"] = max(1, min(values["max_chunks"], longest))
         return cls(**values)
+
+    @property
+    def module_prefixes(self) -> tuple[str, ...]:
+        """``custom_module_prefixes`` one by one."""
+        return tuple(prefix.strip() for prefix in self.custom_module_prefixes.split(",") if prefix.strip())
 
     def changed(self, **values: Any) -> AllmaSettings:
         """The same, but for those values that are not None."""

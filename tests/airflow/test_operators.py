@@ -17,7 +17,7 @@ from airflow_allma.operators.chunk_items import chunk_items
 from airflow_allma.operators.chunk_plan import ChunkSpec, list_chunks, range_label
 from airflow_allma.operators.collecting import Collected
 from airflow_allma.operators.elements import item_element, read_element
-from airflow_allma.operators.records import StepLog
+from airflow_allma.operators.records import StepLog, bounded_json
 from airflow_allma.operators.run import flow_execution_id
 from airflow_allma.operators.services import AirflowAws
 from airflow_allma.storage import LocalStore, Pointer
@@ -102,8 +102,23 @@ def test_step_records_are_one_block_bounded_and_masked(caplog):
     assert lines[0] == "::group::Step a (API_CALL): done in 0.250 s"
     assert lines[-1] == "::endgroup::"
     assert "sesame" not in "".join(lines)
-    assert "characters in all" in lines[1]
+    assert lines[1].endswith("... (1029 bytes in all)")
     assert lines[2:5] == ['output: {"ok": true}', "tries:  2", "next:   b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "shown"),
+    [
+        ("ab", 4, '"ab"'),
+        ("abc", 4, '"abc... (5 bytes in all)'),
+        ("äöü", 8, '"äöü"'),
+        ("äöü", 7, '"äöü... (8 bytes in all)'),
+        ("äöü", 6, '"äö... (8 bytes in all)'),
+        ("\ud800", 20, '"\\ud800"'),
+    ],
+)
+def test_what_is_logged_is_cut_by_bytes_at_whole_characters(value, most, shown):
+    assert bounded_json(value, most) == shown
 
 
 def test_a_chunk_logs_failures_only_and_not_without_end(caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from airflow_allma import operators
 from airflow_allma.flow import AirflowOptions
+from airflow_allma.operators.services import build_services
 from airflow_allma.operators.settings import OPTIONS, AllmaSettings
 from airflow_allma.plugin import AllmaPlugin
 from airflow_allma.provider import get_provider_info
@@ -51,6 +53,21 @@ def test_airflows_own_bound_on_mapped_lists_is_never_passed(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "50")
     settings = AllmaSettings.load(AirflowOptions(max_in_memory_items=1000, max_chunks=1000))
     assert (settings.max_in_memory_items, settings.max_chunks) == (50, 50)
+
+
+@pytest.mark.parametrize("name", ["custom_module_prefixes", "customModulePrefixes"])
+def test_a_flow_cannot_widen_which_modules_it_may_name(name):
+    with pytest.raises(ValueError, match=name):
+        AirflowOptions.model_validate({name: "os"})
+
+
+@pytest.mark.parametrize(
+    ("text", "prefixes"), [("", ()), ("shop", ("shop",)), (" shop.a ,b,, ", ("shop.a", "b")), (",", ())]
+)
+def test_flows_may_name_functions_of_the_modules_that_the_section_lists(monkeypatch, text, prefixes):
+    monkeypatch.setenv("AIRFLOW__ALLMA__CUSTOM_MODULE_PREFIXES", text)
+    services = build_services(AllmaSettings.load(), logging.getLogger("x"))
+    assert services.settings.custom_module_prefixes == prefixes
 
 
 def test_public_operators_are_those_that_are_named():
