@@ -116,7 +116,8 @@ class AggregateOperator(FlowTask):
             if states.get(task) != "success":
                 raise _step_error(run, task, states.get(task))
         services = run.services
-        location = services.settings.offload_location
+        # As of any step, a pointer takes the output's place only if the flow does not forbid it.
+        location = None if fork.model.disable_s3_offload else services.settings.offload_location
         where = (run.info.flow_id, run.info.flow_execution_id, self.step, "aggregated")
         collected = Collected(
             services.store,

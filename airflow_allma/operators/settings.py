@@ -49,7 +49,9 @@ OPTIONS: Final[dict[str, Option]] = {
         "A run's data with more bytes of JSON travels between tasks through the offload location.", "102400"
     ),
     "output_offload_bytes": Option(
-        "A step output with more bytes of JSON is kept in the offload location.", "10240"
+        "Step outputs, and COLLECT_ARRAY results of forks, with more bytes of JSON are kept in the offload "
+        "location.",
+        "10240",
     ),
     "log_bytes": Option(
         "Bytes of JSON, in UTF-8, of each input, output or error that are shown in a task's log.", "4096"

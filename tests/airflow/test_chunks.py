@@ -272,3 +272,30 @@ def test_retries_that_a_failed_fork_does_not_get_are_told_of_in_the_log(caplog, 
     desk.run("f.aggregate")
     said = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert any("onError.retries of step f cannot run its branches again" in text for text in said) == warned
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "is_object"),
+    [(10, {}, False), (300, {}, True), (300, {"disableS3Offload": True}, False)],
+)
+def test_results_above_the_offload_threshold_become_an_object_that_a_later_fork_takes(
+    tmp_path, size, more, is_object
+):
+    steps = {
+        "f": {**fork(branch("w"), to="g"), **more},
+        "w": compose({"n": "$.currentItem"}, literals={"text": "x" * size}),
+        "g": fork(branch("v"), items="$.steps_output.f.aggregatedData"),
+        "v": compose({"n": "$.currentItem.n"}),
+    }
+    options = {"maxInMemoryItems": 10, "offloadLocation": f"file://{tmp_path}"}
+    desk = Desk(flow("large", steps, airflow=options), {"items": list(range(40))})
+    run_all(desk, desk.plan("f"))
+    data = desk.run("f.aggregate")["aggregatedData"]
+    if is_object:
+        assert data["_s3_output_pointer"]["key"].endswith(".jsonl")
+        told = Path("/", data["_s3_output_pointer"]["key"]).read_text()
+        data = [json.loads(line) for line in told.splitlines()]
+    assert [one["n"] for one in data] == list(range(40))
+    for number, chunk in enumerate(desk.plan("g")):
+        desk.run("g.chunk", number, chunk)
+    assert desk.run("g.aggregate")["aggregatedData"] == [{"n": n} for n in range(40)]
