@@ -249,6 +249,74 @@ def test_a_manifest_runs_as_chunks_that_say_what_failed(airflow_client, deploy, 
     assert shop.calls == {f"/items/u{n}": 2 if n == 7 else 1 for n in range(30)}
 
 
+@pytest.mark.parametrize("again", ["by a retry", "by a clear"])
+def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
+    airflow_client, deploy, s3, shop, again
+):
+    count, in_flight = 2400, range(1100, 1200)
+    asked, released = threading.Event(), threading.Event()
+
+    def answer(path, _):
+        number = int(path.rpartition("/")[2])
+        if number in in_flight:
+            asked.set()
+            released.wait(180)
+        # Some 800 of these make a part.
+        return 200, {"n": number, "text": "x" * 5000}
+
+    shop.answer = answer
+    name = "killed-chunk-" + again.rpartition(" ")[2]
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    lines = "".join(f'{{"id": "{n:04}"}}\n' for n in range(count))
+    s3.put_object(Bucket=name, Key="users.jsonl", Body=lines.encode())
+    retries = {"retries": {"count": 1, "intervalSeconds": 1}} if again == "by a retry" else {}
+    steps = {
+        "f": fork(
+            branch("w"), items="$.initialContextData.p", dataPath="$.steps_output.w.data", onError=retries
+        ),
+        "w": ask(shop),
+    }
+    options = {"chunkBytes": len(lines) // 2, "offloadLocation": f"s3://{name}/allma"}
+    deploy(flow(name, steps, airflow=options))
+    run_id = airflow_client.trigger(name, {"p": {"bucket": name, "key": "users.jsonl"}})
+    running = airflow_client.wait_for_task(name, run_id, "f.chunk", 0, states=["running"])
+    assert asked.wait(180)
+    wait_for_stored_items(s3, name, "/000000/parts/")
+    os.kill(running.pid, signal.SIGKILL)
+    stored = wait_for_stored_items(s3, name, "/000000/parts/")
+    released.set()
+    state = airflow_client.wait_for_run(name, run_id, 300.0)
+    if again == "by a clear":
+        assert state == "failed"
+        error = json.loads(airflow_client.xcom(name, run_id, "f.aggregate", -1, "allma_error"))
+        assert error["errorDetails"]["failedBranchCount"] == 1201 - len(stored)
+        assert error["errorDetails"]["branchErrors"][0]["error"]["errorName"] == "BranchResultLost"
+        airflow_client.clear(name, run_id, ["f.chunk"], [0])
+        airflow_client.clear(name, run_id, ["f.aggregate"])
+        state = airflow_client.wait_for_run(name, run_id, 300.0)
+    assert state == "success"
+    pointer = airflow_client.xcom(name, run_id, "f.aggregate")["aggregatedData"]["_s3_output_pointer"]
+    results = s3.get_object(Bucket=pointer["bucket"], Key=pointer["key"])["Body"].read().splitlines()
+    assert [json.loads(line)["n"] for line in results] == list(range(count))
+    calls = [shop.calls[f"/items/{n:04}"] for n in range(count)]
+    second_chunk = set(range(1201, count))
+    assert {calls[n] for n in stored | second_chunk} == {1}
+    assert {calls[n] for n in set(range(1201)) - stored} <= {1, 2}
+    assert max(calls[n] for n in in_flight) == 2
+
+
+def wait_for_stored_items(s3, bucket, folder, seconds=180.0):
+    """The places of the items whose results lie in parts below a folder, once there are any."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+        parts = [s3.get_object(Bucket=bucket, Key=key) for key in keys if folder in key]
+        if parts:
+            return {json.loads(line)["item"] for part in parts for line in part["Body"].read().splitlines()}
+        time.sleep(0.2)
+    raise TimeoutError(f"there is no object below {folder} in {keys}")
+
+
 def test_a_payload_that_is_no_object_is_refused_at_the_trigger(airflow_client, deploy):
     from demo.airflow_client import AirflowApiError
 
