@@ -54,8 +54,8 @@ class Collected:
         if self._store is None or self._target is None:
             raise StorageConfigurationError(
                 f"The results of the fork are more than {self._most_bytes} bytes of JSON ([allma] "
-                "max_inline_bytes). Set [allma] offload_location, and no disableS3Offload in the fork, so that they "
-                "become an object."
+                "max_inline_bytes). Set [allma] offload_location, and no disableS3Offload in the fork, so "
+                "that they become an object."
             )
         self._writer = self._store.open_writer(self._target, content_type="application/x-ndjson")
         self._writer.__enter__()
