@@ -7,6 +7,7 @@ the open ones are merged; memory holds one block of each.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -17,8 +18,9 @@ from airflow_allma.storage.results import ResultLine, ResultPart, list_parts, re
 
 __all__ = ["read_results"]
 
-_Place = tuple[int, int, str, int]
-"""Item, then where its line stands: sequence and writer of the part, number of the line."""
+_Place = tuple[int, int, str]
+"""Item, then sequence and writer of the part. A part has one line at a time in the heap, so places differ."""
+_Open = tuple[_Place, ResultLine, Iterator[ResultLine], ResultPart]
 
 
 def read_results(
@@ -37,33 +39,59 @@ def read_results(
     """
     ranks = {branch: rank for rank, branch in enumerate(branches)}
     waiting = deque(sorted(list_parts(store, location), key=lambda part: part.first))
-    heap: list[tuple[_Place, ResultLine, Iterator[tuple[_Place, ResultLine]]]] = []
+    heap: list[_Open] = []
     with ExitStack() as opened:
         while waiting or heap:
             while waiting and (not heap or waiting[0].first <= heap[0][1].item):
-                _push(heap, opened.enter_context(closing(_placed(store, waiting.popleft()))))
-            item = heap[0][1].item
-            lines = []
-            while heap and heap[0][1].item == item:
-                _, line, placed = heapq.heappop(heap)
-                lines.append(line)
-                _push(heap, placed)
-            yield from _settled(lines, ranks)
+                part = waiting.popleft()
+                _push(heap, opened.enter_context(closing(read_part(store, part))), part)
+            if len(heap) == 1:
+                until = waiting[0].first if waiting else sys.maxsize
+                groups = _alone(heap, until)
+            else:
+                groups = iter([_next_item(heap)] if heap else [])
+            for lines in groups:
+                yield from lines if len(lines) == 1 else _settled(lines, ranks)
 
 
-def _placed(store: ObjectStore, part: ResultPart) -> Generator[tuple[_Place, ResultLine], None, None]:
-    for number, line in enumerate(read_part(store, part)):
-        yield (line.item, part.sequence, part.writer, number), line
+def _alone(heap: list[_Open], until: int) -> Iterator[list[ResultLine]]:
+    """Lines of the only part in the heap, by item, before item ``until``.
+
+    Most parts overlap no other, and their lines need no comparing.
+    """
+    _, line, lines, part = heap.pop()
+    held = [line]
+    for line in lines:
+        if line.item == held[0].item:
+            held.append(line)
+            continue
+        yield held
+        if line.item >= until:
+            heapq.heappush(heap, (_place(line, part), line, lines, part))
+            return
+        held = [line]
+    yield held
 
 
-def _push(
-    heap: list[tuple[_Place, ResultLine, Iterator[tuple[_Place, ResultLine]]]],
-    placed: Iterator[tuple[_Place, ResultLine]],
-) -> None:
-    found = next(placed, None)
-    if found is not None:
-        # Places differ, so that lines are never compared.
-        heapq.heappush(heap, (*found, placed))
+def _next_item(heap: list[_Open]) -> list[ResultLine]:
+    """All lines of the next item, in the order in which they were written."""
+    item = heap[0][1].item
+    found = []
+    while heap and heap[0][1].item == item:
+        _, line, lines, part = heapq.heappop(heap)
+        found.append(line)
+        _push(heap, lines, part)
+    return found
+
+
+def _place(line: ResultLine, part: ResultPart) -> _Place:
+    return line.item, part.sequence, part.writer
+
+
+def _push(heap: list[_Open], lines: Iterator[ResultLine], part: ResultPart) -> None:
+    line = next(lines, None)
+    if line is not None:
+        heapq.heappush(heap, (_place(line, part), line, lines, part))
 
 
 def _settled(lines: list[ResultLine], ranks: dict[str, int]) -> list[ResultLine]:

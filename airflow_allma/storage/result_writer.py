@@ -15,9 +15,9 @@ from airflow_allma.exceptions import ObjectNotFoundError, StorageError
 from airflow_allma.storage.base import JSON_LINES_TYPE, JSON_TYPE, ObjectStore
 from airflow_allma.storage.content import encode_value
 from airflow_allma.storage.keys import OffloadLocation
+from airflow_allma.storage.result_marks import ResultMarks, Status
 from airflow_allma.storage.results import (
     ChunkManifest,
-    ResultLine,
     list_parts,
     manifest_pointer,
     part_pointer,
@@ -28,6 +28,17 @@ __all__ = ["ResultWriter"]
 
 _FLUSH_BYTES: Final = 4 << 20
 _FLUSH_SECONDS: Final = 10.0
+
+
+class _NewLine(msgspec.Struct, gc=False):
+    """A ``ResultLine`` whose value is not encoded yet: the whole line is encoded at once."""
+
+    item: int
+    offset: int
+    branch: str
+    status: Status
+    output: Any = msgspec.UNSET
+    error: Any = msgspec.UNSET
 
 
 class ResultWriter:
@@ -67,13 +78,12 @@ class ResultWriter:
         self._encode = msgspec.json.Encoder().encode
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._waiting: list[tuple[int, bytes]] = []
+        # Two lists, not one of pairs: so many small tuples would keep the garbage collector busy.
+        self._items: list[int] = []
+        self._lines: list[bytes] = []
         self._waiting_bytes = 0
         self._waiting_since = 0.0
-        self._succeeded: set[tuple[int, str]] = set()
-        self._failed: set[tuple[int, str]] = set()
-        self._skipped: set[tuple[int, str]] = set()
-        self._of_status = {"ok": self._succeeded, "failed": self._failed, "skipped": self._skipped}
+        self._marks = ResultMarks()
         try:
             parts = list_parts(store, location)
         except ObjectNotFoundError:
@@ -83,35 +93,35 @@ class ResultWriter:
         self._keys = [part.info.pointer.key for part in parts]
         for part in parts:
             for line in read_part(store, part):
-                self._count(line)
+                self._marks.note(line.item, line.branch, line.status)
 
     @property
     def succeeded(self) -> int:
         """Branch runs that ended well, in this run of the chunk and earlier ones."""
-        return len(self._succeeded)
+        return self._marks.count("ok")
 
     @property
     def failed(self) -> int:
         """Branch runs that failed and have not succeeded since."""
-        return len(self._failed)
+        return self._marks.count("failed")
 
     @property
     def skipped(self) -> int:
         """Branch runs that were not for their item."""
-        return len(self._skipped)
+        return self._marks.count("skipped")
 
     def is_done(self, item: int, branch: str) -> bool:
         """Whether this branch run has succeeded or was skipped, now or in an earlier run of the chunk."""
-        return self.has_succeeded(item, branch) or (item, branch) in self._skipped
+        return self._marks.is_done(item, branch)
 
     def has_succeeded(self, item: int, branch: str) -> bool:
         """Whether this branch run has succeeded, now or in an earlier run of the chunk."""
-        return (item, branch) in self._succeeded
+        return self._marks.is_ok(item, branch)
 
     @property
     def is_due(self) -> bool:
         """Whether it is time to flush."""
-        if not self._waiting:
+        if not self._lines:
             return False
         return (
             self._waiting_bytes >= self._flush_bytes
@@ -127,7 +137,7 @@ class ResultWriter:
         Raises:
             ObjectDecodeError: the output is no JSON value.
         """
-        return self._add(ResultLine(item, offset, branch, "ok", output=msgspec.Raw(encode_value(output))))
+        return self._add(_NewLine(item, offset, branch, "ok", output=output))
 
     def add_error(self, item: int, offset: int, branch: str, error: Any) -> bool:
         """Take the error object of a branch run that failed; ignored when it has succeeded before.
@@ -138,7 +148,7 @@ class ResultWriter:
         Raises:
             ObjectDecodeError: the error is no JSON value.
         """
-        return self._add(ResultLine(item, offset, branch, "failed", error=msgspec.Raw(encode_value(error))))
+        return self._add(_NewLine(item, offset, branch, "failed", error=error))
 
     def add_skipped(self, item: int, offset: int, branch: str) -> bool:
         """Note that a branch is not for an item; ignored when that is known, or when it has succeeded before.
@@ -146,7 +156,7 @@ class ResultWriter:
         Returns:
             Whether it is time to flush.
         """
-        return self._add(ResultLine(item, offset, branch, "skipped"))
+        return self._add(_NewLine(item, offset, branch, "skipped"))
 
     def flush(self) -> None:
         """Write what waits as one part. When that fails, it goes on waiting.
@@ -156,15 +166,17 @@ class ResultWriter:
         """
         with self._flushing:
             with self._lock:
-                taken, self._waiting = self._waiting, []
+                items, self._items = self._items, []
+                lines, self._lines = self._lines, []
                 taken_bytes, self._waiting_bytes = self._waiting_bytes, 0
-            if not taken:
+            if not lines:
                 return
             try:
-                self._write_part(taken)
+                self._write_part(items, lines)
             except BaseException:
                 with self._lock:
-                    self._waiting = taken + self._waiting
+                    self._items = items + self._items
+                    self._lines = lines + self._lines
                     self._waiting_bytes += taken_bytes
                 raise
 
@@ -195,39 +207,33 @@ class ResultWriter:
                 raise
             error.add_note(f"Results that waited could not be written: {failure}")
 
-    def _add(self, line: ResultLine) -> bool:
-        data = self._encode(line)
+    def _add(self, line: _NewLine) -> bool:
+        data = encode_value(line)
         with self._lock:
-            if not self._count(line):
+            if not self._marks.note(line.item, line.branch, line.status):
                 return self.is_due
-            if not self._waiting:
-                self._waiting_since = self._clock()
-            self._waiting.append((line.item, data))
+            now = self._clock()
+            if not self._lines:
+                self._waiting_since = now
+            self._items.append(line.item)
+            self._lines.append(data)
             self._waiting_bytes += len(data) + 1
-            return self.is_due
+            return (
+                self._waiting_bytes >= self._flush_bytes or now - self._waiting_since >= self._flush_seconds
+            )
 
-    def _count(self, line: ResultLine) -> bool:
-        """Note how a branch run ended; False when that changes nothing."""
-        run = (line.item, line.branch)
-        if run in self._succeeded or (line.status == "skipped" and run in self._skipped):
-            return False
-        self._failed.discard(run)
-        self._skipped.discard(run)
-        self._of_status[line.status].add(run)
-        return True
-
-    def _write_part(self, lines: list[tuple[int, bytes]]) -> None:
+    def _write_part(self, items: list[int], lines: list[bytes]) -> None:
         # Sorting is stable: a failure and a success of one item stay in their order.
-        ordered = sorted(lines, key=lambda line: line[0])
+        order = sorted(range(len(items)), key=items.__getitem__)
         pointer = part_pointer(
             self._location,
             sequence=self._sequence,
-            first=ordered[0][0],
-            last=ordered[-1][0],
-            count=len(ordered),
+            first=items[order[0]],
+            last=items[order[-1]],
+            count=len(items),
             writer=self._writer,
         )
-        body = b"\n".join([*(data for _, data in ordered), b""])
+        body = b"\n".join([*(lines[place] for place in order), b""])
         self._store.write(pointer, body, content_type=JSON_LINES_TYPE)
         self._sequence += 1
         self._keys.append(pointer.key)

@@ -37,9 +37,10 @@ import msgspec
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
 from airflow_allma.storage.base import ObjectInfo, ObjectStore
 from airflow_allma.storage.chunks import ManifestChunk
-from airflow_allma.storage.jsonl import read_lines
+from airflow_allma.storage.jsonl import LineBatch, read_line_batches
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.result_marks import Status
 
 __all__ = [
     "ChunkManifest",
@@ -73,7 +74,7 @@ class ResultLine(msgspec.Struct, frozen=True):
     item: int
     offset: int
     branch: str
-    status: Literal["ok", "failed", "skipped"]
+    status: Status
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -187,17 +188,31 @@ def read_part(store: ObjectStore, part: ResultPart) -> Generator[ResultLine, Non
     """
     count = 0
     chunk = ManifestChunk.whole(part.info)
-    with closing(read_lines(store, chunk, max_line_bytes=_LONGEST_LINE, block_bytes=_BLOCK_BYTES)) as lines:
-        for offset, data in lines:
-            try:
-                line = _decode_line(data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise ObjectDecodeError(
-                    f"The line at byte {offset} of {part.info.pointer} is no result: {error}."
-                ) from error
-            count += 1
-            yield line
+    with closing(
+        read_line_batches(store, chunk, max_line_bytes=_LONGEST_LINE, block_bytes=_BLOCK_BYTES)
+    ) as batches:
+        for batch in batches:
+            for line in _decoded(batch, part):
+                if not part.first <= line.item <= part.last:
+                    raise ObjectDecodeError(
+                        f"{part.info.pointer} has a result of item {line.item}, but its name tells of items "
+                        f"{part.first} to {part.last}."
+                    )
+                count += 1
+                yield line
     if count != part.count:
         raise ObjectDecodeError(
             f"{part.info.pointer} has {count} results, not the {part.count} that its name tells of."
         )
+
+
+def _decoded(batch: LineBatch, part: ResultPart) -> list[ResultLine]:
+    lines: list[ResultLine] = []
+    try:
+        # What was decoded before a bad line stays in the list, and tells which one it is.
+        lines.extend(map(_decode_line, batch.lines))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ObjectDecodeError(
+            f"The line at byte {batch.offsets[len(lines)]} of {part.info.pointer} is no result: {error}."
+        ) from error
+    return lines
