@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -15,14 +16,16 @@ from airflow_allma.engine.results import BranchResult
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.chunks import ManifestChunk, ManifestFormat
-from airflow_allma.storage.decoding import decode_line
+from airflow_allma.storage.decoding import decode_line, decode_lines
 from airflow_allma.storage.gunzip import gunzip
 from airflow_allma.storage.json_array import array_elements
-from airflow_allma.storage.jsonl import Line, read_lines, split_lines
+from airflow_allma.storage.jsonl import Line, read_line_batches, split_lines
 from airflow_allma.storage.manifest import detect_format
 
 __all__ = ["ByteOffsets", "ManifestItem", "chunk_items", "manifest_items"]
 
+_DECODED_AT_ONCE: Final = 256
+"""Lines that are decoded in one go."""
 _MOST_COUNTED_BYTES: Final = 1 << 30
 """How far into an object line breaks are counted, to say a bad line's number."""
 
@@ -95,9 +98,17 @@ def chunk_items(store: ObjectStore, chunk: ManifestChunk) -> Iterator[ManifestIt
     """
     counter = _LineCounter(store, chunk)
     name = str(chunk.pointer)
-    with closing(read_lines(store, chunk)) as lines:
-        for index, line in enumerate(lines):
-            yield ManifestItem(index, line.offset, _decoded(line, name, counter))
+    first = 0
+    with closing(read_line_batches(store, chunk)) as batches:
+        for batch in batches:
+            for start in range(0, len(batch.lines), _DECODED_AT_ONCE):
+                offsets = batch.offsets[start : start + _DECODED_AT_ONCE]
+                lines = batch.lines[start : start + _DECODED_AT_ONCE]
+                items = decode_lines(lines)
+                if items is None:
+                    items = [_decoded(line, name, counter) for line in map(Line, offsets, lines)]
+                yield from map(ManifestItem, count(first + start), offsets, items)
+            first += len(batch.lines)
 
 
 def _lines(blocks: Iterable[bytes], name: str) -> Iterator[Line]:

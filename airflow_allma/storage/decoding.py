@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
 from airflow_allma.exceptions import ObjectDecodeError
 
-__all__ = ["BOM", "decode_line", "try_decode"]
+__all__ = ["BOM", "decode_line", "decode_lines", "try_decode"]
 
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -34,6 +35,14 @@ def decode_line(data: bytes, offset: int = 0, source: str = "the object") -> Any
         raise ObjectDecodeError(
             f"The line at byte {offset} of {source} is not JSON: {_reason(data, error)}."
         ) from error
+
+
+def decode_lines(lines: Iterable[bytes]) -> list[Any] | None:
+    """Many JSON values at the price of few; None when one of them is none: ``decode_line`` tells which."""
+    try:
+        return list(map(_decode, lines))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def try_decode(data: bytes) -> tuple[bool, Any]:
