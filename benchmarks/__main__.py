@@ -15,6 +15,8 @@ from benchmarks.measuring import Measure, machine
 
 NAMES = (
     "engine",
+    "in-memory",
+    "map-airflow",
     "map-api",
     "map-compose",
     "map-memory",
