@@ -2,7 +2,7 @@
 
 ``steps`` has a mapped task instance for each step of each item, as the hand-written Dag has, which is the
 reference; ``branch`` has ``branchGranularity: branch``, one for each item. Seconds are from the run's start
-to its end, the median of ``--rounds`` runs, which take turns. LocalExecutor, PostgreSQL where it is installed.
+to its end, the median of ``--rounds`` runs, which take turns. LocalExecutor, PostgreSQL where that is there.
 """
 
 from __future__ import annotations
