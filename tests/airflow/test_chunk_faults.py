@@ -283,7 +283,7 @@ def test_a_results_location_that_refuses_fails_the_chunk_by_name_and_leaves_the_
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk that is full, as far as writers can tell: no file of this process grows beyond ``size`` bytes."""
+    """A disk that is full, as far as writers can tell: no file grows beyond ``size`` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
