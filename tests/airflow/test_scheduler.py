@@ -274,7 +274,8 @@ def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
         "f": fork(
             branch("w"), items="$.initialContextData.p", dataPath="$.steps_output.w.data", onError=retries
         ),
-        "w": ask(shop),
+        # On a busy machine an answer may take longer than the usual ten seconds: no call is to be made twice.
+        "w": ask(shop, customConfig={"timeoutMs": 170_000}),
     }
     options = {"chunkBytes": len(lines) // 2, "offloadLocation": f"s3://{name}/allma"}
     deploy(flow(name, steps, airflow=options))
@@ -298,9 +299,11 @@ def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
     pointer = airflow_client.xcom(name, run_id, "f.aggregate")["aggregatedData"]["_s3_output_pointer"]
     results = s3.get_object(Bucket=pointer["bucket"], Key=pointer["key"])["Body"].read().splitlines()
     assert [json.loads(line)["n"] for line in results] == list(range(count))
-    calls = [shop.calls[f"/items/{n:04}"] for n in range(count)]
+    calls = {n: shop.calls[f"/items/{n:04}"] for n in range(count)}
     second_chunk = set(range(1201, count))
-    assert {calls[n] for n in stored | second_chunk} == {1}
+    assert {n: calls[n] for n in stored | second_chunk if calls[n] != 1} == {}, airflow_client.logs(
+        name, run_id, "f.chunk", 1
+    )
     assert {calls[n] for n in set(range(1201)) - stored} <= {1, 2}
     assert max(calls[n] for n in in_flight) == 2
 
