@@ -206,7 +206,15 @@ def test_parts_of_other_names_are_left_alone_but_broken_ones_are_named():
     assert len(found(store)) == 1
     [part] = list_parts(store, CHUNK)
     good = store.read(part.info.pointer)
-    for content, reason in ((b"{}\n", "byte 0"), (good + good, "name tells of"), (b"", "name tells of")):
+    other = good.replace(b'"item":0', b'"item":7')
+    assert other != good
+    for content, reason in (
+        (b"{}\n", "byte 0"),
+        (good + b"{}\n", f"byte {len(good)}"),
+        (good + good, "name tells of"),
+        (b"", "name tells of"),
+        (other, "item 7"),
+    ):
         store.write(part.info.pointer, content)
         with pytest.raises(ObjectDecodeError, match=reason) as caught:
             found(store)
