@@ -83,7 +83,7 @@ class ChunkOperator(FlowTask):
         folder = chunk_folder(run, self.step, str(plan["token"]), chunk.number)
         if folder is None or run.services.store is None:
             return InlineSink(run.settings.max_inline_bytes)
-        return StoredSink(run.services.store, folder)
+        return StoredSink(run.services.store, folder, run.settings.result_part_bytes)
 
     def _run_items(
         self, run: TaskRun, chunk: ChunkSpec, concurrency: int, sink: ChunkSink, tally: _Tally

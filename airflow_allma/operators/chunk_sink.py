@@ -101,12 +101,13 @@ class StoredSink:
     Args:
         store: where the location lies.
         location: the chunk's own folder.
+        part_bytes: a part is written when so many bytes of results wait.
     """
 
-    def __init__(self, store: ObjectStore, location: OffloadLocation) -> None:
+    def __init__(self, store: ObjectStore, location: OffloadLocation, part_bytes: int = 4 << 20) -> None:
         from airflow_allma.storage.result_writer import ResultWriter
 
-        self._writer = ResultWriter(store, location)
+        self._writer = ResultWriter(store, location, flush_bytes=part_bytes)
         # One thread: parts are written one after the other, and the event loop waits for none of them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="allma-results")
         self._flush: Future[None] | None = None

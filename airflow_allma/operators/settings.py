@@ -41,6 +41,11 @@ OPTIONS: Final[dict[str, Option]] = {
     "chunk_concurrency": Option(
         "Branch runs in flight in one chunk when the fork sets no maxConcurrency.", "64"
     ),
+    "result_part_bytes": Option(
+        "A chunk writes a part of its results when so many bytes of them wait, or after ten seconds. "
+        "A killed chunk does again what no part has.",
+        "4194304",
+    ),
     "max_inline_bytes": Option(
         "Bytes of JSON that the results of a chunk or a fork may have without an offload_location.",
         "16777216",
@@ -90,6 +95,7 @@ class AllmaSettings:
     chunk_bytes: int
     max_chunks: int
     chunk_concurrency: int
+    result_part_bytes: int
     max_inline_bytes: int
     context_offload_bytes: int
     output_offload_bytes: int

@@ -65,7 +65,7 @@ def open_shop() -> Iterator[Shop]:
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     shop.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:

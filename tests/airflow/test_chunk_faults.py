@@ -21,7 +21,6 @@ from airflow_allma.operators.xcoms import NOT_MAPPED, Key
 from airflow_allma.storage import LocalStore, Pointer
 from airflow_allma.storage.base import ObjectInfo, ObjectStore
 from airflow_allma.storage.memory import MemoryStore
-from airflow_allma.storage.result_writer import ResultWriter
 from airflow_allma.storage.retry import Backoff
 from airflow_allma.storage.s3 import S3Store
 from tests.airflow.by_hand import Desk, TaskInstance
@@ -51,7 +50,7 @@ def use_store(monkeypatch) -> Callable[[ObjectStore], ObjectStore]:
 @pytest.fixture
 def flushed_often(monkeypatch) -> None:
     """Parts of a few results, so that few items make many parts."""
-    monkeypatch.setitem(ResultWriter.__init__.__kwdefaults__, "flush_bytes", 200)
+    monkeypatch.setenv("AIRFLOW__ALLMA__RESULT_PART_BYTES", "200")
 
 
 @pytest.fixture
