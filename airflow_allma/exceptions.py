@@ -16,6 +16,7 @@ AllmaError
 └── StepError                         a step of a running flow (has the four fields a flow can see)
     ├── PermanentStepError            trying again does not help
     ├── TransientStepError            may pass later: retried inside the task, then by Airflow
+    ├── StepTimeoutError              no end after the longest time that a try may take
     ├── ContentBasedRetryableError    the answer's content is not what the flow requires
     └── ParallelBranchExecutionError  branches of a fork failed
 ```
@@ -42,6 +43,7 @@ __all__ = [
     "ParallelBranchExecutionError",
     "PermanentStepError",
     "StepError",
+    "StepTimeoutError",
     "StorageConfigurationError",
     "StorageError",
     "StorageUnavailableError",
@@ -179,6 +181,16 @@ class TransientStepError(StepError):
     ) -> None:
         super().__init__(message, details=details, error_name=error_name)
         self.retry_after = retry_after
+
+
+class StepTimeoutError(StepError):
+    """One try of a step took too long and was given up.
+
+    It may pass, but not soon: unlike a TransientStepError it is tried again only where the flow says so.
+    """
+
+    default_name = "StepTimeoutError"
+    retryable = True
 
 
 class ContentBasedRetryableError(StepError):

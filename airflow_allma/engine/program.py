@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from airflow_allma.engine.mappings import InputPlan, OutputPlan, sees_state
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
-from airflow_allma.engine.steps import HANDLERS, Handler
+from airflow_allma.engine.steps import HANDLERS, AsyncHandler, Handler
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING, LoadPointer, Path, compile_condition, compile_path
 from airflow_allma.flow import (
@@ -56,6 +56,8 @@ class CompiledStep:
         successors: the steps that can come next, each once: by transition, default and fallback.
         fork: for a PARALLEL_FORK_MANAGER, its branches; None for others.
         is_inline: whether it runs without waiting for anything.
+        is_bounded: whether the setting ``step_timeout_seconds`` bounds its tries.
+        blocks: whether a try of it holds a thread.
     """
 
     def __init__(self, step: Step, around: Program) -> None:
@@ -70,6 +72,9 @@ class CompiledStep:
             falls_back_to_input=self.fork is None,
         )
         self.handler: Handler | None = None if self.fork else HANDLERS[step.step_type](step)
+        waiting = None if self.handler is None or self.handler.inline else cast("AsyncHandler", self.handler)
+        self.is_bounded = waiting is not None and not waiting.says_how_long
+        self.blocks = waiting is not None and waiting.blocks
         required = step.output_validation.required_fields if step.output_validation else ()
         self.required: tuple[Path, ...] = tuple(compile_path(path) for path in required)
         self.transitions = () if self.ends_path else tuple(_transitions(step))
@@ -228,7 +233,7 @@ class CompiledFork:
                 output = self._data_path.find(whole, load)
             if output is NOTHING:
                 output = None
-        return BranchResult(item_index, branch.index, branch.branch_id, output=output)
+        return BranchResult(item_index, branch.index, branch.branch_id, BranchStatus.OK, output)
 
     def not_applicable(self, branch: CompiledBranch, item_index: int) -> BranchResult:
         """The result of a branch whose condition did not hold for the item."""

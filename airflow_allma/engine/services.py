@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from airflow_allma.engine.aws import AwsClients
 from airflow_allma.engine.http import AiohttpClient, HttpClient
 from airflow_allma.engine.pointers import PointerCache
+from airflow_allma.engine.threads import CallThreads
 from airflow_allma.storage import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
 
@@ -44,6 +45,8 @@ class EngineSettings:
         transient_tries: tries in all for a TransientStepError, inside the task.
         transient_wait_seconds: first wait before a new try; doubles each time, plus up to a tenth of jitter.
         longest_wait_seconds: no single wait is longer, whatever `Retry-After` says.
+        step_timeout_seconds: one try of a step that waits for something is given up after this long, unless
+            the step itself says how long it waits; 0: never.
         custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` may name; empty: any module that is
             not part of Python itself.
     """
@@ -55,6 +58,7 @@ class EngineSettings:
     transient_tries: int = 5
     transient_wait_seconds: float = 0.5
     longest_wait_seconds: float = 60.0
+    step_timeout_seconds: float = 900.0
     custom_module_prefixes: tuple[str, ...] = ()
 
 
@@ -72,7 +76,8 @@ class Services:
         on_branch_result: called as each branch run of an in-process fork ends; None: nobody listens.
         sleep: waits the given seconds; tests hand in a fake.
         jitter: gives numbers from 0 to 1; tests hand in a fake.
-        executor: runs blocking calls; None: the event loop's own pool.
+        executor: runs the engine's own blocking calls; None: the event loop's own pool.
+        threads: runs the blocking calls of steps.
         log: where warnings go.
     """
 
@@ -86,6 +91,7 @@ class Services:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random.random
     executor: Executor | None = None
+    threads: CallThreads = field(default_factory=CallThreads)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_allma.engine"))
 
     async def in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:

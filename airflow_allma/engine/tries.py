@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,12 @@ from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.settling import StepRun
 from airflow_allma.engine.steps.base import StepCall
-from airflow_allma.exceptions import ContentBasedRetryableError, StepError, TransientStepError
+from airflow_allma.exceptions import (
+    ContentBasedRetryableError,
+    StepError,
+    StepTimeoutError,
+    TransientStepError,
+)
 from airflow_allma.expressions import NOTHING, LoadPointer, copy_value
 from airflow_allma.flow import ContentRetry, Retries
 
@@ -64,7 +70,7 @@ async def call_with_tries(
     while True:
         run.tries += 1
         try:
-            return await work(run)
+            return await _try_once(run, work)
         except Exception as raised:
             error = step_error_from(raised)
             wait = _wait(run, error, done, last_try=last_try)
@@ -76,6 +82,32 @@ async def call_with_tries(
                 "Step %s, try %d failed: %s; next try in %.1f s", run.step.id, run.tries, error, wait
             )
             await run.services.sleep(wait)
+
+
+async def _try_once(run: StepRun, work: Callable[[StepRun], Awaitable[Any]]) -> Any:
+    if not run.step.blocks:
+        return await _bounded(run, work)
+    # The time counts from here: steps that hang hold their turns, and others must not hang with them.
+    async with run.services.threads.turn:
+        return await _bounded(run, work)
+
+
+async def _bounded(run: StepRun, work: Callable[[StepRun], Awaitable[Any]]) -> Any:
+    """One try, given up when its time is over."""
+    seconds = run.services.settings.step_timeout_seconds
+    if not run.step.is_bounded or seconds <= 0:
+        return await work(run)
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await work(run)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StepTimeoutError(
+            f"Step {run.step.id} was given up after {seconds:g} s. Find out what it waits for, or set "
+            "[allma] step_timeout_seconds higher; 0 means no bound.",
+            details={"timeoutSeconds": seconds},
+        ) from error
 
 
 @dataclass(slots=True)

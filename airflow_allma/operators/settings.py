@@ -46,6 +46,11 @@ OPTIONS: Final[dict[str, Option]] = {
         "A killed chunk does again what no part has.",
         "4194304",
     ),
+    "step_timeout_seconds": Option(
+        "One try of a step that waits for something is given up after so many seconds, unless the step "
+        "itself says how long it waits. 0: never.",
+        "900",
+    ),
     "max_inline_bytes": Option(
         "Bytes of JSON that the results of a chunk or a fork may have without an offload_location.",
         "16777216",
@@ -96,6 +101,7 @@ class AllmaSettings:
     max_chunks: int
     chunk_concurrency: int
     result_part_bytes: int
+    step_timeout_seconds: int
     max_inline_bytes: int
     context_offload_bytes: int
     output_offload_bytes: int

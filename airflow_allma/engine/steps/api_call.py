@@ -44,6 +44,7 @@ class ApiCall:
     """
 
     inline: ClassVar[bool] = False
+    blocks: ClassVar[bool] = False
 
     def __init__(self, step: ApiCallStep) -> None:
         url = step.api_url_template
@@ -59,6 +60,7 @@ class ApiCall:
         path = step.custom_config.get("requestBodyPath")
         self._body_path = compile_path(path) if isinstance(path, str) and path else None
         self._timeout_ms = step.custom_config.get("timeoutMs")
+        self.says_how_long = self._timeout_ms is not None
 
     async def __call__(self, call: StepCall) -> Any:
         """Send the request and read the answer.

@@ -54,9 +54,17 @@ class InlineHandler(Protocol):
 
 
 class AsyncHandler(Protocol):
-    """A handler that waits for something."""
+    """A handler that waits for something.
+
+    Attributes:
+        says_how_long: whether the step's own configuration bounds how long it waits, so that the setting
+            ``step_timeout_seconds`` does not.
+        blocks: whether a call holds a thread.
+    """
 
     inline: ClassVar[bool]
+    says_how_long: bool
+    blocks: ClassVar[bool]
 
     async def __call__(self, call: StepCall) -> Any:
         """The step's output (its ``_meta`` included)."""

@@ -57,6 +57,11 @@ class BlockingModule(_ModuleStep):
     """A module that calls AWS: it runs in a thread."""
 
     inline: ClassVar[bool] = False
+    blocks: ClassVar[bool] = True
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.says_how_long = False
 
     async def __call__(self, call: StepCall) -> Any:
         """The module's output."""
@@ -65,7 +70,7 @@ class BlockingModule(_ModuleStep):
             store=services.store, aws=services.aws, settings=services.settings, log=services.log
         )
         inputs = self.effective_input(call)
-        return await services.in_thread(run_module, self._identifier, inputs, context)
+        return await services.threads.run(run_module, self._identifier, inputs, context)
 
 
 def module_handler(step: Step) -> Handler:

@@ -1,0 +1,152 @@
+"""Steps that hang, or that only take their time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_allma.engine import EngineSettings
+from airflow_allma.engine.http import HttpResponse
+from airflow_allma.engine.http_fake import FakeHttpClient, json_response
+from airflow_allma.engine.threads import CallThreads
+from airflow_allma.storage import Pointer
+from airflow_allma.storage.memory import MemoryStore
+from tests.support.engine import Json, World, call, fork, run
+from tests.support.faulty_store import FaultyStore
+
+SHORT = EngineSettings(step_timeout_seconds=0.5)
+ITEM_URL = "https://api.test/{{currentItem}}"
+
+
+class SlowApi(FakeHttpClient):
+    """Takes its time over those paths for which it is told how long, the first so many times."""
+
+    def __init__(self, **seconds: float) -> None:
+        super().__init__()
+        self.route("GET", "https://api.test/*", lambda request: json_response({"url": request.url}))
+        self._seconds = seconds
+        self.most_slow = 1000
+        self.calls: Counter[str] = Counter()
+
+    async def request(self, method: str, url: str, **options) -> HttpResponse:
+        path = url.rpartition("/")[2]
+        self.calls[path] += 1
+        if self.calls[path] <= self.most_slow:
+            await asyncio.sleep(self._seconds.get(path, 0))
+        return await super().request(method, url, **options)
+
+
+class HangingStore(FaultyStore):
+    """Never answers a question for the object ``hang``, until the test is over."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(), self._hang_at)
+        self.over = threading.Event()
+        self.hanging = 0
+
+    def _hang_at(self, _: str, pointer: Pointer, __: int) -> None:
+        if pointer.key == "hang":
+            self.hanging += 1
+            self.over.wait(30)
+            self.hanging -= 1
+
+
+@pytest.fixture
+def hanging_store() -> Iterator[HangingStore]:
+    store = HangingStore()
+    store.write(Pointer("b", "fine"), b'"content"')
+    yield store
+    store.over.set()
+
+
+def asked(api: SlowApi, items: list[str], settings: EngineSettings = SHORT, **step: object):
+    """A fork that asks the API for each item."""
+    config = {"failOnBranchError": False}
+    steps = {"fan": fork(config=config), "work": call(ITEM_URL, **step)}
+    return run(steps, {"items": items}, world=World(fake=api), settings=settings)
+
+
+def errors(ran) -> list[Json | None]:
+    return [one.get("error") for one in ran.outputs["fan"]["aggregatedData"]]
+
+
+def test_an_item_whose_step_hangs_fails_alone_and_says_how_long_was_waited():
+    api = SlowApi(hang=60)
+    ran = asked(api, ["a", "hang", "b", "c"])
+    assert ran.status == "COMPLETED"
+    first, hung, *others = errors(ran)
+    assert [first, *others] == [None, None, None]
+    assert hung["errorName"] == "StepTimeoutError"
+    assert hung["isRetryable"] is True
+    assert hung["errorMessage"] == (
+        "Step work was given up after 0.5 s. Find out what it waits for, or set [allma] step_timeout_seconds "
+        "higher; 0 means no bound."
+    )
+    details = {"timeoutSeconds": 0.5, "failedStepInstanceId": "work", "branchId": "b", "itemIndex": 1}
+    assert hung["errorDetails"] == details
+    # No silent tries as after a lost connection: each would take as long again.
+    assert api.calls["hang"] == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "calls"), [(None, 2), (["StepTimeoutError"], 2), (["TransientStepError"], 1)]
+)
+def test_a_step_that_hangs_is_tried_again_where_the_flow_says_so(names, calls):
+    api = SlowApi(hang=60)
+    api.most_slow = 1
+    retries = {"count": 2, "intervalSeconds": 1, **({"errorEquals": names} if names else {})}
+    ran = asked(api, ["hang"], onError={"retries": retries})
+    assert api.calls["hang"] == calls
+    assert (errors(ran) == [None]) == (calls == 2)
+
+
+def test_modules_that_hang_in_their_threads_hold_up_neither_other_items_nor_the_end(hanging_store):
+    step = {
+        "stepType": "DATA_LOAD",
+        "moduleIdentifier": "system/s3-data-loader",
+        "customConfig": {"sourceS3Uri": "s3://b/{{currentItem}}"},
+    }
+    steps = {"fan": fork(config={"failOnBranchError": False}), "work": step}
+    items = ["hang", "hang", *["fine"] * 6]
+    # Both threads hang at once; the other items only get their turns when these are given up.
+    ran = run(steps, {"items": items}, store=hanging_store, settings=SHORT, threads=CallThreads(2))
+    assert hanging_store.hanging == 2
+    names = [error and error["errorName"] for error in errors(ran)]
+    assert names == ["StepTimeoutError", "StepTimeoutError", *[None] * 6]
+
+
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        (EngineSettings(step_timeout_seconds=0), {}),
+        (EngineSettings(step_timeout_seconds=0.1), {"customConfig": {"timeoutMs": 5000}}),
+    ],
+)
+def test_a_step_may_take_long_without_a_bound_or_with_one_of_its_own(settings, step):
+    ran = asked(SlowApi(slow=0.4), ["slow"], settings, **step)
+    assert errors(ran) == [None]
+
+
+def test_a_fork_may_take_longer_than_each_of_its_steps():
+    config = {"failOnBranchError": False, "maxConcurrency": 1}
+    api = SlowApi(slow=0.3)
+    steps = {"fan": fork(config=config), "work": call(ITEM_URL)}
+    settings = EngineSettings(step_timeout_seconds=1)
+    ran = run(steps, {"items": ["slow"] * 5}, world=World(fake=api), settings=settings)
+    assert ran.status == "COMPLETED"
+    assert errors(ran) == [None] * 5
+
+
+def test_a_timeout_of_the_handlers_own_is_no_step_timeout():
+    def late(_):
+        raise TimeoutError("its own")
+
+    api = SlowApi()
+    api.route("GET", "https://other.test/x", late)
+    ran = run({"work": call("https://other.test/x")}, world=World(fake=api))
+    assert ran.error["errorName"] == "PermanentStepError"
+    assert "its own" in ran.error["errorMessage"]
