@@ -11,7 +11,7 @@ from airflow_allma.operators.chunk_plan import ChunkSpec
 from airflow_allma.operators.xcoms import Key, pull, push
 from tests.airflow.by_hand import Desk
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
-from tests.airflow.shop import Shop, open_shop
+from tests.airflow.shop import Shop
 
 pytestmark = pytest.mark.airflow
 
@@ -21,12 +21,6 @@ PICKY = {
     "x": compose({"n": "$.currentItem.n"}),
     "bad": failing(),
 }
-
-
-@pytest.fixture
-def shop():
-    with open_shop() as opened:
-        yield opened
 
 
 def asking(shop: Shop) -> dict[str, object]:

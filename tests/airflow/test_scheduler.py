@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
-from tests.airflow.shop import open_shop
+from tests.airflow.runs import Ran, ask
 from tests.support.moto import EndpointClients
 
 pytestmark = pytest.mark.scheduler
@@ -21,55 +21,8 @@ ITEMS = [{"id": f"p{n}", "v": n} for n in range(4)]
 
 
 @pytest.fixture
-def shop():
-    with open_shop() as opened:
-        yield opened
-
-
-@pytest.fixture
 def s3(moto_endpoint):
     return EndpointClients(moto_endpoint).client("s3", "eu-central-1")
-
-
-def ask(shop, to=None, path="/items/{{currentItem.id}}", **more):
-    """A step that asks the shop for the item."""
-    return {
-        "stepType": "API_CALL",
-        "apiHttpMethod": "GET",
-        "apiUrlTemplate": {"template": shop.url + path},
-        **({"defaultNextStepInstanceId": to} if to else {}),
-        **more,
-    }
-
-
-class Ran:
-    """A run that is over."""
-
-    def __init__(self, client, dag_id, conf, timeout=180.0):
-        self.client, self.dag_id = client, dag_id
-        self.run_id = client.trigger(dag_id, conf)
-        self.state = client.wait_for_run(dag_id, self.run_id, timeout)
-
-    def again(self):
-        self.state = self.client.wait_for_run(self.dag_id, self.run_id, 180.0)
-
-    def states(self, task_id):
-        return {t.map_index: t.state for t in self._instances() if t.task_id == task_id}
-
-    def labels(self, task_id):
-        return {t.map_index: t.label for t in self._instances() if t.task_id == task_id}
-
-    def tries(self, task_id):
-        return {t.map_index: t.try_number for t in self._instances() if t.task_id == task_id}
-
-    def xcom(self, task_id, map_index=-1, key="return_value"):
-        return self.client.xcom(self.dag_id, self.run_id, task_id, map_index, key)
-
-    def logs(self, task_id, map_index=-1):
-        return self.client.logs(self.dag_id, self.run_id, task_id, map_index)
-
-    def _instances(self):
-        return self.client.task_instances(self.dag_id, self.run_id)
 
 
 def test_gates_fallbacks_loops_and_inner_forks_act_on_their_own_item_alone(airflow_client, deploy):
