@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageError
+from airflow_allma.operators.chunk_failures import FailedRuns, ItemNames
 from airflow_allma.operators.chunk_plan import ChunkSpec, range_label
 from airflow_allma.operators.chunk_results import chunk_folder
 from airflow_allma.operators.chunk_sink import ChunkSink, InlineSink, StoredSink
@@ -66,18 +67,33 @@ class ChunkOperator(FlowTask):
                 LOG.exception("This is a defect of the chunk's task")
             self.fail(run, step_error_from(error).as_dict())
         label = range_label(chunk.first, tally.items)
-        failed = len(tally.failed)
+        failed = tally.failed.items
         # Airflow renders the label once more when the task has ended, with what stands in its context then.
         cast("dict[str, Any]", context)["allma_label"] = f"{label}, {failed} failed" if failed else label
         self.log.info("%s: %d of %d items failed", label, failed, tally.items)
-        if failed and run.handle.fork(self.step).config.fail_on_branch_error:
-            first = min(tally.failed)
-            place = f"item {first}" if chunk.first is not None else f"item {first} of this chunk"
-            raise AirflowFailException(
-                f"{failed} of {tally.items} items failed, the first is {place}: {tally.failed[first]}. "
-                "Clear this task to run the failed items again."
-            )
+        if failed:
+            self._tell_of_failures(run, chunk, tally)
+            if run.handle.fork(self.step).config.fail_on_branch_error:
+                raise AirflowFailException(
+                    f"{failed} of {tally.items} items failed; the log above names the first of them. "
+                    f"{_redrive(run)}"
+                )
         return {"items": tally.items, "failed": failed, "first": chunk.first}
+
+    def _tell_of_failures(self, run: TaskRun, chunk: ChunkSpec, tally: _Tally) -> None:
+        """Name the first items that failed in the log."""
+        values = None
+        if chunk.manifest is None:
+            first, count = chunk.first or 0, chunk.count or 0
+            values = run.fork_values(self.items, self.step)[first : first + count]
+        names = ItemNames(run.handle.fork(self.step), chunk.first, values, chunk.manifest, run.services.store)
+        where = f" of {chunk.manifest.pointer}" if chunk.manifest is not None else ""
+        self.log.warning(
+            "%d of %d items%s failed. The first of them:", tally.failed.items, tally.items, where
+        )
+        for line in names.lines(tally.failed):
+            self.log.warning("%s", line)
+        self.log.warning("%s", _redrive(run))
 
     def _sink(self, run: TaskRun, chunk: ChunkSpec, plan: Mapping[str, Any]) -> ChunkSink:
         folder = chunk_folder(run, self.step, str(plan["token"]), chunk.number)
@@ -110,8 +126,9 @@ class ChunkOperator(FlowTask):
 
         def take(result: BranchResult) -> None:
             place = result.item_index - first
-            tally.add(result)
-            sink.add(place, offsets.of(place), offsets.told(place, result))
+            told = offsets.told(place, result)
+            tally.failed.add(place, told)
+            sink.add(place, offsets.of(place), told)
 
         fork_run = ForkRun(fork, base["context"], run.info, run.services)
         run.run(
@@ -142,6 +159,16 @@ def _is_done(fork: CompiledFork, place: int, sink: ChunkSink) -> bool:
     return all(sink.is_done(place, name) for name in names)
 
 
+def _redrive(run: TaskRun) -> str:
+    """How to run what failed again."""
+    if run.services.settings.offload_location is None:
+        return (
+            "Clear this task, with what comes after it, to run all items of this chunk again. With [allma] "
+            "offload_location only those that failed would run again."
+        )
+    return "Clear this task, with what comes after it, to run the failed items again, and only these."
+
+
 @dataclass(slots=True)
 class _Tally:
     """What came of a chunk's items.
@@ -149,17 +176,9 @@ class _Tally:
     Attributes:
         items: how many it has.
         kept: how many had good results before.
-        failed: index of a failed item -> its first error.
+        failed: those that failed.
     """
 
     items: int = 0
     kept: int = 0
-    failed: dict[int, str] = field(default_factory=dict)
-
-    def add(self, result: BranchResult) -> None:
-        """Count one result."""
-        if result.error is not None:
-            error = result.error
-            self.failed.setdefault(
-                result.item_index, f"{error.get('errorName')}: {error.get('errorMessage')}"
-            )
+    failed: FailedRuns = field(default_factory=FailedRuns)
