@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageError
 from airflow_allma.operators.chunk_failures import FailedRuns, ItemNames
@@ -48,12 +49,21 @@ class ChunkOperator(FlowTask):
         self.items = items
         self.chunks = chunks
         self.element = element
+        self._running: TaskRun | None = None
+
+    def on_kill(self) -> None:
+        """End soon, so that finished results are written; Airflow calls it when the task is to stop.
+
+        A moment later the process is killed.
+        """
+        if self._running is not None:
+            self._running.stop()
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Run the items; in the task's own process."""
         from airflow_allma.engine.errors import step_error_from
 
-        run = TaskRun(self.flow, context, many=True)
+        self._running = run = TaskRun(self.flow, context, many=True)
         chunk = ChunkSpec.from_dict(self.element)
         plan = pull(run.ti, self.chunks, Key.PLAN)
         tally = _Tally()
@@ -62,6 +72,9 @@ class ChunkOperator(FlowTask):
                 self._run_items(run, chunk, int(plan["concurrency"]), sink, tally)
                 chunk.require_count(tally.items)
             push(run.ti, Key.RESULTS, {"number": chunk.number, **sink.delivery(tally.items)})
+        except CancelledError as error:
+            # An exception that is no failure of the chunk's: Airflow may have it tried again.
+            raise AirflowException("The task was told to stop. What had ended is kept.") from error
         except Exception as error:  # noqa: BLE001 - whatever it was, the aggregate is to say so, not "lost"
             if not isinstance(error, AllmaError):
                 LOG.exception("This is a defect of the chunk's task")

@@ -50,6 +50,8 @@ class TaskRun:
         self.log = LOG
         self._dag_run = context["dag_run"]
         self._many = many
+        self._stopped = False
+        self._cancel: Callable[[], object] | None = None
 
     @property
     def program(self) -> FlowProgram:
@@ -106,15 +108,32 @@ class TaskRun:
         return self.program.start_state(payload, self.info.flow_execution_id)
 
     def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Run something of the engine to its end on an event loop of its own."""
+        """Run something of the engine to its end on an event loop of its own.
+
+        Raises:
+            CancelledError: somebody called ``stop``.
+        """
 
         async def whole() -> _T:
+            task = asyncio.current_task()
+            if task is not None:
+                loop = asyncio.get_running_loop()
+                self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
             try:
+                if self._stopped:
+                    raise asyncio.CancelledError
                 return await work()
             finally:
+                self._cancel = None
                 await self.services.close()
 
         return asyncio.run(whole())
+
+    def stop(self) -> None:
+        """End ``run``, now or as soon as it begins; for signal handlers."""
+        self._stopped = True
+        if self._cancel is not None:
+            self._cancel()
 
     def save_state(self, state: RunState) -> None:
         """Push where the run stands; a large context is stored, and a pointer goes in its place."""
