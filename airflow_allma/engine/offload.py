@@ -49,7 +49,7 @@ async def offloaded_output(step: CompiledStep, output: Any, info: RunInfo, servi
         if isinstance(output, dict)
         else output
     )
-    parts = [info.flow_id, info.flow_execution_id, step.id]
+    parts = [*info.key_ids, step.id]
     if info.branch_id is not None:
         parts += [info.branch_id, str(info.item_index)]
     try:

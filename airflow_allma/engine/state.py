@@ -33,6 +33,8 @@ class RunInfo(msgspec.Struct, frozen=True):
         start_time: when the run started, ISO 8601 in UTC with milliseconds and ``Z``.
         branch_id: the branch, inside one.
         item_index: the item's place, inside a branch; goes into error details.
+        stored_under: the identifiers with which the keys of all that the run stores begin; None: the flow's
+            id and the run's.
     """
 
     flow_id: str
@@ -41,6 +43,12 @@ class RunInfo(msgspec.Struct, frozen=True):
     start_time: str
     branch_id: str | None = None
     item_index: int | None = None
+    stored_under: tuple[str, ...] | None = None
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """What the keys of all that the run stores begin with; no two runs have the same."""
+        return self.stored_under or (self.flow_id, self.flow_execution_id)
 
     @classmethod
     def now(cls, flow_id: str, flow_version: int, flow_execution_id: str) -> Self:
@@ -57,6 +65,7 @@ class RunInfo(msgspec.Struct, frozen=True):
             self.start_time,
             branch_id,
             item_index,
+            self.stored_under,
         )
 
 

@@ -118,7 +118,7 @@ class AggregateOperator(FlowTask):
         services = run.services
         # As of any step, a pointer takes the output's place only if the flow does not forbid it.
         location = None if fork.model.disable_s3_offload else services.settings.offload_location
-        where = (run.info.flow_id, run.info.flow_execution_id, self.step, "aggregated")
+        where = (*run.info.key_ids, self.step, "aggregated")
         collected = Collected(
             services.store,
             location.pointer(*where, ending=".jsonl") if location else None,

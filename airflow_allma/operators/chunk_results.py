@@ -36,8 +36,7 @@ def chunk_folder(run: TaskRun, fork: str, token: str, number: int) -> OffloadLoc
     location = run.services.settings.offload_location
     if location is None:
         return None
-    info = run.info
-    return location.below(info.flow_id, info.flow_execution_id, fork, "results", token, f"{number:06d}")
+    return location.below(*run.info.key_ids, fork, "results", token, f"{number:06d}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class ForkChunksOperator(FlowTask):
     def _plan(self, run: TaskRun, decided: Mapping[str, Any]) -> list[ChunkSpec]:
         from airflow_allma.storage import Pointer
 
-        where = (run.info.flow_id, run.info.flow_execution_id, self.step)
+        where = (*run.info.key_ids, self.step)
         inner = decided.get("pointer")
         if inner is not None:
             pointer = Pointer.parse(inner)
@@ -154,7 +154,7 @@ class ForkChunksOperator(FlowTask):
         by_bytes = -(-decided["bytes"] // settings.chunk_bytes)
         return list_chunks(decided["count"], min(settings.max_chunks, max(by_items, by_bytes)))
 
-    def _spilled(self, run: TaskRun, where: tuple[str, str, str]) -> Pointer:
+    def _spilled(self, run: TaskRun, where: tuple[str, ...]) -> Pointer:
         """The fork's list as a JSON Lines object."""
         location, store = run.services.settings.offload_location, run.services.store
         if location is None or store is None:

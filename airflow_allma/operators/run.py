@@ -90,6 +90,7 @@ class TaskRun:
             flow_version=self.handle.flow.version,
             flow_execution_id=flow_execution_id(self.ti.dag_id, self.ti.run_id),
             start_time=started.strftime("%Y-%m-%dT%H:%M:%S.") + f"{started.microsecond // 1000:03d}Z",
+            stored_under=(self.ti.dag_id, self.ti.run_id),
         )
 
     def start_state(self) -> RunState:
@@ -156,16 +157,8 @@ class TaskRun:
             return None
         from airflow_allma.storage.content import store_value
 
-        info = self.info
         return store_value(
-            store,
-            location,
-            value,
-            info.flow_id,
-            info.flow_execution_id,
-            kind,
-            self.ti.task_id,
-            str(self.map_index),
+            store, location, value, *self.info.key_ids, kind, self.ti.task_id, str(self.map_index)
         )
 
     def saved_state(
