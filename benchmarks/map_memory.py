@@ -18,10 +18,9 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
-from airflow_allma.engine import Aggregator, EngineSettings, Services
+from airflow_allma.engine import EngineSettings, Services, join_results
 from airflow_allma.operators.chunk_plan import ChunkSpec
 from airflow_allma.operators.chunk_results import ChunkResults
-from airflow_allma.operators.collecting import Collected
 from airflow_allma.storage import LocalStore
 from airflow_allma.storage.keys import OffloadLocation
 from benchmarks.chunk_work import BUCKET, ChunkWorker, folder_of, fork_flow, plan
@@ -101,13 +100,7 @@ def _aggregate(folder: str) -> int:
         {f"chunk_{spec.number}": "success" for spec in specs},
     )
     target = folder_of(0).below("aggregated").pointer("all", ending=".jsonl")
-    collected = Collected(store, target, services.settings.result_offload_bytes, 1 << 24)
-    aggregator = Aggregator(worker.fork.config, collect=collected.add)
-    for result in results.read():
-        aggregator.add(result)
-    aggregator.finish()
-    collected.finish()
-    return aggregator.count
+    return join_results(worker.fork, results.read(), services, target, most_inline_bytes=1 << 24).count
 
 
 def _ended(store: LocalStore, number: int) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import sys
-from collections.abc import Callable, Iterator
-from importlib import import_module
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.engine.custom_aggregators import load_custom_aggregator
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError, StepError
 from airflow_allma.flow import AggregationConfig, AggregationStrategy
 
-__all__ = ["Aggregator", "empty_output", "load_custom_aggregator"]
+__all__ = ["Aggregator"]
 
 _ERRORS_SHOWN: Final = 10
 
@@ -23,11 +22,17 @@ _ERRORS_SHOWN: Final = 10
 class Aggregator:
     """Takes branch results in item order (then branch order) and gives the fork's output.
 
+    Results are taken one by one and not kept: memory holds what the strategy makes of them.
+
     Args:
         config: strategy and tolerance.
         custom_module_prefixes: see ``EngineSettings``.
         log: gets a warning where a result does not fit its strategy.
         collect: where ``COLLECT_ARRAY`` members go, a list unless the caller streams them elsewhere.
+
+    Attributes:
+        count: branch runs so far, without skipped ones.
+        failed: how many of them failed.
     """
 
     def __init__(
@@ -45,32 +50,49 @@ class Aggregator:
         self._collect = collect or self._members.append
         self._merged: dict[str, Any] = {}
         self._sum: int | float = 0
-        self._results: list[BranchResult] = []
         self._errors: list[dict[str, Any]] = []
         self.count = 0
         self.failed = 0
 
-    def add(self, result: BranchResult) -> None:
-        """Take the next result; skipped ones leave no trace."""
-        if result.status is BranchStatus.SKIPPED:
-            return
-        self.count += 1
-        if result.status is BranchStatus.FAILED:
-            self.failed += 1
-            if self._config.strategy is AggregationStrategy.MERGE_OBJECTS or self.failed <= _ERRORS_SHOWN:
-                self._errors.append({"branchId": result.branch_id, "error": result.error})
-        _ADD[self._config.strategy](self, result)
-
-    def finish(self) -> dict[str, Any]:
+    def join(self, results: Iterable[BranchResult]) -> dict[str, Any]:
         """The fork's output.
+
+        Args:
+            results: of all branch runs; skipped ones leave no trace.
 
         Raises:
             ParallelBranchExecutionError: more branch runs failed than the fork tolerates.
             StepError: what a custom module raised.
         """
+        return _JOIN[self._config.strategy](self, results)
+
+    def _counted(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
+        """Those that ran.
+
+        Raises:
+            ParallelBranchExecutionError: at the end, when too many failed.
+        """
+        all_errors = self._config.strategy is AggregationStrategy.MERGE_OBJECTS
+        skipped, failed = BranchStatus.SKIPPED, BranchStatus.FAILED
+        for result in results:
+            if result.status is skipped:
+                continue
+            self.count += 1
+            if result.status is failed:
+                self.failed += 1
+                if all_errors or self.failed <= _ERRORS_SHOWN:
+                    self._errors.append({"branchId": result.branch_id, "error": result.error})
+            yield result
         if self.failed and not self._tolerated():
             raise self._failure()
-        return _FINISH[self._config.strategy](self)
+
+    def _succeeded(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
+        return (one for one in self._counted(results) if one.status is not BranchStatus.FAILED)
+
+    def _shown(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
+        """Those that a flow's function sees: no failure, where none is tolerated."""
+        tolerates = not self._config.fail_on_branch_error or bool(self._config.tolerated_failure_percentage)
+        return (one for one in self._counted(results) if tolerates or not self.failed)
 
     def _tolerated(self) -> bool:
         if not self._config.fail_on_branch_error:
@@ -91,33 +113,43 @@ class Aggregator:
             },
         )
 
-    def _add_member(self, result: BranchResult) -> None:
-        if result.status is BranchStatus.FAILED:
-            self._collect({"branchId": result.branch_id, "error": result.error})
-        else:
-            self._collect(result.output)
+    def _members_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+        collect = self._collect
+        for result in self._counted(results):
+            if result.status is BranchStatus.FAILED:
+                collect({"branchId": result.branch_id, "error": result.error})
+            else:
+                collect(result.output)
+        return {"aggregatedData": self._members}
 
-    def _add_object(self, result: BranchResult) -> None:
-        if result.status is BranchStatus.FAILED:
-            return
-        if isinstance(result.output, dict):
-            self._merged.update(result.output)
-        else:
-            self._skip(result, "an object")
+    def _object_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+        for result in self._succeeded(results):
+            if isinstance(result.output, dict):
+                self._merged.update(result.output)
+            else:
+                self._skip(result, "an object")
+        if self._errors:
+            return {"aggregatedData": {**self._merged, "_branchErrors": self._errors}}
+        return {"aggregatedData": self._merged}
 
-    def _add_number(self, result: BranchResult) -> None:
-        if result.status is BranchStatus.FAILED:
-            return
-        if isinstance(result.output, int | float) and not isinstance(result.output, bool):
-            self._sum += result.output
-        else:
-            self._skip(result, "a number")
+    def _sum_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+        for result in self._succeeded(results):
+            if isinstance(result.output, int | float) and not isinstance(result.output, bool):
+                self._sum += result.output
+            else:
+                self._skip(result, "a number")
+        return {"aggregatedData": self._sum}
 
-    def _add_nothing(self, result: BranchResult) -> None:
-        """NONE is a barrier: that the branch ended is all that matters."""
-
-    def _add_result(self, result: BranchResult) -> None:
-        self._results.append(result)
+    def _nothing_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+        """NONE is a barrier: that the branches ended is all that matters."""
+        for _ in self._counted(results):
+            pass
+        return {
+            "aggregatedData": None,
+            "aggregationSkipped": True,
+            "branchCount": self.count,
+            "failedBranchCount": self.failed,
+        }
 
     def _skip(self, result: BranchResult, wanted: str) -> None:
         self._log.warning(
@@ -128,114 +160,73 @@ class Aggregator:
             self._config.strategy,
         )
 
-    def _finish_members(self) -> dict[str, Any]:
-        return {"aggregatedData": self._members}
-
-    def _finish_object(self) -> dict[str, Any]:
-        if self._errors:
-            return {"aggregatedData": {**self._merged, "_branchErrors": self._errors}}
-        return {"aggregatedData": self._merged}
-
-    def _finish_number(self) -> dict[str, Any]:
-        return {"aggregatedData": self._sum}
-
-    def _finish_nothing(self) -> dict[str, Any]:
-        return {
-            "aggregatedData": None,
-            "aggregationSkipped": True,
-            "branchCount": self.count,
-            "failedBranchCount": self.failed,
-        }
-
-    def _finish_results(self) -> dict[str, Any]:
-        if not self._results:
+    def _custom_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+        """What the flow's function makes of an iterator, which ends in an error where the fork fails."""
+        source = _Passing(self._shown(results))
+        first = next(source, None)
+        if first is None:
             return {"aggregatedData": []}
         identifier = self._config.custom_module_identifier or ""
         function = load_custom_aggregator(identifier, self._prefixes)
+        told = (result.to_dict() for result in chain([first], source))
         try:
-            made = function(result.to_dict() for result in self._results)
-        except StepError:
-            # A function of this kind may say itself whether trying again helps.
-            raise
+            made = function(told)
         except Exception as error:
+            source.exhaust()
+            # A function of this kind may say itself whether trying again helps.
+            if isinstance(error, StepError):
+                raise
             raise PermanentStepError(
                 f"customModuleIdentifier {identifier!r} raised {type(error).__name__}: {error}. "
                 "Mend the function, or what the branches give it."
             ) from error
         try:
-            return {"aggregatedData": msgspec.to_builtins(made, str_keys=True)}
+            output = {"aggregatedData": msgspec.to_builtins(made, str_keys=True)}
         except (TypeError, ValueError, RecursionError) as error:
+            source.exhaust()
             raise PermanentStepError(
                 f"customModuleIdentifier {identifier!r} gave what is no JSON value: {error}. "
                 "Let the function return objects, lists, texts, numbers, booleans or None."
             ) from error
+        source.exhaust()
+        return output
 
 
-_ADD: Final[dict[AggregationStrategy, Callable[[Aggregator, BranchResult], None]]] = {
-    AggregationStrategy.COLLECT_ARRAY: Aggregator._add_member,  # noqa: SLF001 - the class's own table
-    AggregationStrategy.MERGE_OBJECTS: Aggregator._add_object,  # noqa: SLF001
-    AggregationStrategy.SUM: Aggregator._add_number,  # noqa: SLF001
-    AggregationStrategy.NONE: Aggregator._add_nothing,  # noqa: SLF001
-    AggregationStrategy.CUSTOM_MODULE: Aggregator._add_result,  # noqa: SLF001
+class _Passing:
+    """An iterator that goes through a function of the flow's, which may stop early or swallow errors."""
+
+    def __init__(self, results: Iterator[BranchResult]) -> None:
+        self._results = results
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[BranchResult]:
+        return self
+
+    def __next__(self) -> BranchResult:
+        try:
+            return next(self._results)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._error = error
+            raise
+
+    def exhaust(self) -> None:
+        """Read what is left.
+
+        Raises:
+            Exception: what the results ever raised, whatever the function made of it.
+        """
+        if self._error is not None:
+            raise self._error
+        for _ in self._results:
+            pass
+
+
+_JOIN: Final[dict[AggregationStrategy, Callable[[Aggregator, Iterable[BranchResult]], dict[str, Any]]]] = {
+    AggregationStrategy.COLLECT_ARRAY: Aggregator._members_of,  # noqa: SLF001 - the class's own table
+    AggregationStrategy.MERGE_OBJECTS: Aggregator._object_of,  # noqa: SLF001
+    AggregationStrategy.SUM: Aggregator._sum_of,  # noqa: SLF001
+    AggregationStrategy.NONE: Aggregator._nothing_of,  # noqa: SLF001
+    AggregationStrategy.CUSTOM_MODULE: Aggregator._custom_of,  # noqa: SLF001
 }
-_FINISH: Final[dict[AggregationStrategy, Callable[[Aggregator], dict[str, Any]]]] = {
-    AggregationStrategy.COLLECT_ARRAY: Aggregator._finish_members,  # noqa: SLF001
-    AggregationStrategy.MERGE_OBJECTS: Aggregator._finish_object,  # noqa: SLF001
-    AggregationStrategy.SUM: Aggregator._finish_number,  # noqa: SLF001
-    AggregationStrategy.NONE: Aggregator._finish_nothing,  # noqa: SLF001
-    AggregationStrategy.CUSTOM_MODULE: Aggregator._finish_results,  # noqa: SLF001
-}
-
-
-def empty_output(config: AggregationConfig) -> dict[str, Any]:
-    """The output of a fork without items."""
-    return Aggregator(config).finish()
-
-
-def load_custom_aggregator(
-    identifier: str, prefixes: tuple[str, ...] = ()
-) -> Callable[[Iterator[dict[str, Any]]], Any]:
-    """The Python function that a flow names, ``package.module:function`` or ``package.module.function``.
-
-    The name comes from a flow, so it reaches only functions that the module itself defines, never what it has
-    imported, and nothing of Python's own library.
-
-    Args:
-        identifier: the import path.
-        prefixes: modules allowed, with all below them; empty allows all but Python's own.
-
-    Raises:
-        PermanentStepError: no such function, or one that is not allowed.
-    """
-    module_name, mark, name = identifier.partition(":")
-    if not mark:
-        module_name, _, name = identifier.rpartition(".")
-    parts = module_name.split(".")
-    if not name.isidentifier() or not all(part.isidentifier() for part in parts):
-        raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} is no import path; write package.module:function."
-        )
-    allowed = (
-        any(module_name == prefix or module_name.startswith(f"{prefix}.") for prefix in prefixes)
-        if prefixes
-        else parts[0] not in sys.stdlib_module_names and parts[0] != "builtins"
-    )
-    if not allowed:
-        raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} is not allowed. Name a function of your own, "
-            f"below one of the allowed prefixes ({', '.join(prefixes) or 'any but the standard ones'})."
-        )
-    try:
-        function = getattr(import_module(module_name), name, None)
-    except Exception as error:
-        # A module that is being imported can raise anything.
-        raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} cannot be imported: {type(error).__name__}: {error}. "
-            "Install it where tasks run."
-        ) from error
-    if not inspect.isfunction(function) or function.__module__ != module_name:
-        raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} names no function that {module_name} defines."
-        )
-    loaded: Callable[[Iterator[dict[str, Any]]], Any] = function
-    return loaded

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import failed_step
 from airflow_allma.engine.items import Feed, ItemError, resolve_items
+from airflow_allma.engine.joining import MOST_HELD_ITEMS, Joining, join_held
 from airflow_allma.engine.manifests import ByteOffsets, manifest_items
 from airflow_allma.engine.mappings import merge_deep
 from airflow_allma.engine.pointers import PointerNotLoaded, need_store, resolving
@@ -61,26 +61,25 @@ async def run_fork(
         StepError: the items cannot be read, or more branch runs failed than the fork tolerates.
     """
     items = await resolve_items(fork, context, services)
-    results: list[BranchResult] = []
     run = ForkRun(fork, context, info, services)
+    values = items.values or []
+    if items.pointer is None and len(values) <= MOST_HELD_ITEMS:
+        results: list[BranchResult] = []
+        await run_items(run, enumerate(values), results.append)
+        return await join_held(fork, results, info, services)
+    offsets = ByteOffsets()
+    source: Iterable[tuple[int, Any]] = enumerate(values)
     if items.pointer is not None:
-        lines = manifest_items(need_store(services, items.pointer), items.pointer)
-        offsets = ByteOffsets()
+        source = offsets.passing(manifest_items(need_store(services, items.pointer), items.pointer))
+    async with Joining(fork, info, services) as joining:
+        put = joining.handover.put
         await run_items(
             run,
-            offsets.passing(lines),
-            lambda result: results.append(offsets.told(result.item_index, result)),
+            joining.handover.paced(source),
+            lambda result: put([offsets.told(result.item_index, result)]),
             blocking=True,
         )
-    else:
-        await run_items(run, enumerate(items.values or []), results.append)
-    results.sort(key=lambda result: (result.item_index, result.branch_index))
-    aggregator = Aggregator(
-        fork.config, custom_module_prefixes=services.settings.custom_module_prefixes, log=services.log
-    )
-    for result in results:
-        aggregator.add(result)
-    return aggregator.finish()
+    return joining.output
 
 
 async def run_items(

@@ -39,8 +39,8 @@ class EngineSettings:
 
     Attributes:
         offload_location: where large values go (``s3://bucket/prefix``, ``file:///folder``); None: nowhere.
-        output_offload_bytes: a step output with more compact JSON than this is offloaded.
-        result_offload_bytes: `COLLECT_ARRAY` results with more JSON than this become a JSON Lines object.
+        output_offload_bytes: a step output with more compact JSON than this is offloaded; `COLLECT_ARRAY`
+            results become a JSON Lines object.
         branch_concurrency: branch runs in flight in one process when the fork sets no `maxConcurrency`.
         transient_tries: tries in all for a TransientStepError, inside the task.
         transient_wait_seconds: first wait before a new try; doubles each time, plus up to a tenth of jitter.
@@ -53,7 +53,6 @@ class EngineSettings:
 
     offload_location: OffloadLocation | None = None
     output_offload_bytes: int = 10 * KIB
-    result_offload_bytes: int = 1024 * KIB
     branch_concurrency: int = 64
     transient_tries: int = 5
     transient_wait_seconds: float = 0.5

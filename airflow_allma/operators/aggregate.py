@@ -9,7 +9,6 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, StepError
 from airflow_allma.operators.chunk_results import ChunkResults
-from airflow_allma.operators.collecting import Collected
 from airflow_allma.operators.flow_task import FlowTask
 from airflow_allma.operators.fork_results import BranchTasks, memory_results
 from airflow_allma.operators.run import LOG, TaskRun
@@ -108,40 +107,21 @@ class AggregateOperator(FlowTask):
         )
 
     def _output(self, run: TaskRun, states: Mapping[str, str | None]) -> dict[str, Any]:
-        from airflow_allma.engine import Aggregator
-        from airflow_allma.flow import AggregationStrategy
+        from airflow_allma.engine import collected_target, join_results
 
         fork = run.handle.fork(self.step)
         for task in (self.items, self.chunks):
             if states.get(task) != "success":
                 raise _step_error(run, task, states.get(task))
-        services = run.services
-        # As of any step, a pointer takes the output's place only if the flow does not forbid it.
-        location = None if fork.model.disable_s3_offload else services.settings.offload_location
-        where = (*run.info.key_ids, self.step, "aggregated")
-        collected = Collected(
-            services.store,
-            location.pointer(*where, ending=".jsonl") if location else None,
-            services.settings.result_offload_bytes,
-            run.settings.max_inline_bytes,
+        joined = join_results(
+            fork,
+            self._results(run, states),
+            run.services,
+            collected_target(fork, run.info, run.services),
+            most_inline_bytes=run.settings.max_inline_bytes,
         )
-        aggregator = Aggregator(
-            fork.config,
-            custom_module_prefixes=services.settings.custom_module_prefixes,
-            log=services.log,
-            collect=collected.add,
-        )
-        try:
-            for result in self._results(run, states):
-                aggregator.add(result)
-            output = aggregator.finish()
-        except BaseException as error:
-            collected.abandon(error)
-            raise
-        self.log.info("%d branch runs, %d of them failed", aggregator.count, aggregator.failed)
-        if fork.config.strategy is AggregationStrategy.COLLECT_ARRAY:
-            return output | {"aggregatedData": collected.finish()}
-        return output
+        self.log.info("%d branch runs, %d of them failed", joined.count, joined.failed)
+        return joined.output
 
     def _results(self, run: TaskRun, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
         decided = pull(run.ti, self.items, Key.PLAN)

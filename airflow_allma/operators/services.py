@@ -113,7 +113,6 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: Any =
         settings=EngineSettings(
             offload_location=offload_location(settings),
             output_offload_bytes=settings.output_offload_bytes,
-            result_offload_bytes=settings.output_offload_bytes,
             branch_concurrency=settings.chunk_concurrency,
             step_timeout_seconds=settings.step_timeout_seconds,
             custom_module_prefixes=settings.module_prefixes,

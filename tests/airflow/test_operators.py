@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine import StepRecord
+from airflow_allma.engine.collecting import Collected
 from airflow_allma.exceptions import StorageConfigurationError, StorageError
 from airflow_allma.operators import S3ManifestOperator
 from airflow_allma.operators.chunk_items import chunk_items
 from airflow_allma.operators.chunk_plan import ChunkSpec, list_chunks, range_label
-from airflow_allma.operators.collecting import Collected
 from airflow_allma.operators.elements import item_element, read_element
 from airflow_allma.operators.records import StepLog, bounded_json
 from airflow_allma.operators.run import flow_execution_id

@@ -108,11 +108,9 @@ def run_aggregation(given: dict[str, Any]) -> Any:
     model = flow.steps["fork"]
     assert isinstance(model, ParallelForkManagerStep)
     fork = CompiledFork(model, Program({}, "fork"))
-    aggregator = Aggregator(fork.config)
-    for index, branch in enumerate(given["branches"]):
-        aggregator.add(_aggregated(fork, index, branch))
+    results = [_aggregated(fork, index, branch) for index, branch in enumerate(given["branches"])]
     try:
-        output = aggregator.finish()
+        output = Aggregator(fork.config).join(results)
     except AllmaError as error:
         return {"status": "FAILED", "error": getattr(error, "error_name", "Error"), "context": {}}
     state = RunState("fork", {})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine import Aggregator, BranchResult, BranchStatus, EngineSettings
-from airflow_allma.engine.aggregation import load_custom_aggregator
+from airflow_allma.engine.custom_aggregators import load_custom_aggregator
 from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError
 from airflow_allma.flow import AggregationConfig
+from tests.support.aggregators import SEEN
 from tests.support.engine import compose, fork, run
 
 MINE = "tests.support.aggregators"
@@ -30,10 +33,7 @@ def skipped(index):
 
 
 def aggregated(*results, **config):
-    aggregator = Aggregator(AggregationConfig.model_validate(config))
-    for one in results:
-        aggregator.add(one)
-    return aggregator.finish()
+    return Aggregator(AggregationConfig.model_validate(config)).join(iter(results))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +175,60 @@ def test_a_function_may_raise_a_step_error_of_its_own():
     ran = custom(f"{MINE}:busy")
     assert ran.error["errorName"] == "TransientStepError"
     assert ran.error["errorMessage"] == "come back later"
+
+
+def reduced(name, *results, **config):
+    given = {"strategy": "CUSTOM_MODULE", "customModuleIdentifier": f"{MINE}:{name}", **config}
+    return aggregated(*results, **given)
+
+
+def test_a_function_that_stops_reading_early_hides_no_failure():
+    assert reduced("first_only", result(0, 4), result(1, 5)) == {"aggregatedData": 4}
+    with pytest.raises(ParallelBranchExecutionError, match="1 of 3"):
+        reduced("first_only", result(0, 4), result(1, 5), failed(2))
+
+
+def test_a_function_sees_no_failure_that_is_not_tolerated_and_cannot_swallow_the_forks():
+    SEEN.clear()
+    with pytest.raises(ParallelBranchExecutionError, match="2 of 4"):
+        reduced("swallowing", result(0, 4), failed(1), result(2, 5), failed(3))
+    assert SEEN.pop() == "4!"
+    with pytest.raises(ParallelBranchExecutionError, match="2 of 4"):
+        reduced("swallowing", result(0, 4), failed(1), result(2, 5), failed(3), toleratedFailurePercentage=49)
+    assert SEEN.pop() == "4None5None!"
+
+
+@pytest.mark.parametrize(
+    ("percentage", "error"), [(10, ParallelBranchExecutionError), (50, PermanentStepError)]
+)
+def test_what_a_function_raises_over_failures_counts_only_where_they_are_tolerated(percentage, error):
+    with pytest.raises(error) as caught:
+        reduced("demanding", result(0, 4), failed(1), toleratedFailurePercentage=percentage)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "MERGE_OBJECTS", "SUM", "NONE", "CUSTOM_MODULE"])
+def test_no_result_is_kept_that_the_strategy_has_done_with(strategy):
+    alive = weakref.WeakSet()
+
+    class Tracked(dict):
+        """An output that can be seen to go."""
+
+        __hash__ = object.__hash__
+
+    def results():
+        for index in range(50):
+            output = Tracked(n=index)
+            alive.add(output)
+            yield result(index, output)
+            del output
+            most.append(len(alive))
+
+    most: list[int] = []
+    config = AggregationConfig(strategy=strategy, custom_module_identifier=f"{MINE}:counting")
+    Aggregator(config, collect=lambda _: None).join(results())
+    assert len(most) == 50
+    assert max(most) <= 2
 
 
 def test_results_travel_as_json():

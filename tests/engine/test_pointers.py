@@ -250,7 +250,8 @@ def test_single_values_of_an_output_that_was_stored_are_mapped_as_ever():
 
 
 def test_branches_yield_what_was_stored_and_not_its_pointer():
-    steps = {"fan": fork(), "work": compose(literals=LARGE, **then("look")), "look": compose(literals=LARGE)}
+    fan = fork(disableS3Offload=True)
+    steps = {"fan": fan, "work": compose(literals=LARGE, **then("look")), "look": compose(literals=LARGE)}
     ran = run(steps, {"items": [1, 2]}, store=MemoryStore(), settings=THRESHOLD)
     assert ran.outputs["fan"] == {"aggregatedData": [LARGE, LARGE]}
 

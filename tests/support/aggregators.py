@@ -7,7 +7,19 @@ from typing import Any
 
 from airflow_allma.exceptions import TransientStepError
 
-__all__ = ["AsFunction", "busy", "dumps", "joined", "not_json", "raising"]
+__all__ = [
+    "SEEN",
+    "AsFunction",
+    "busy",
+    "counting",
+    "demanding",
+    "dumps",
+    "first_only",
+    "joined",
+    "not_json",
+    "raising",
+    "swallowing",
+]
 
 
 def joined(results: Any) -> str:
@@ -32,3 +44,33 @@ def not_json(results: Any) -> Any:
 
 class AsFunction:
     """A class is no function."""
+
+
+def first_only(results: Any) -> Any:
+    """Stops reading early."""
+    return next(results)["output"]
+
+
+def swallowing(results: Any) -> str:
+    """Takes whatever goes wrong for the end."""
+    seen = ""
+    try:
+        for one in results:
+            seen += str(one.get("output"))
+    except Exception:  # noqa: BLE001 - as a careless function would
+        seen += "!"
+    SEEN.append(seen)
+    return seen
+
+
+def demanding(results: Any) -> int:
+    """Fails at a result without an output."""
+    return sum(one["output"] for one in results)
+
+
+SEEN: list[str] = []
+
+
+def counting(results: Any) -> int:
+    """How many there are."""
+    return sum(1 for _ in results)
