@@ -173,6 +173,13 @@ def airflow_instance(
         database="postgresql" if find_postgres() else "sqlite",
         connections={"aws_default": aws_connection(moto_endpoint)},
         cache=database_cache,
+        # a task whose supervisor was killed is to run again soon
+        config={
+            "scheduler": {
+                "task_instance_heartbeat_timeout": "15",
+                "task_instance_heartbeat_timeout_detection_interval": "2",
+            }
+        },
     )
     with instance:
         yield instance
