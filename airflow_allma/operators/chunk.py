@@ -101,12 +101,10 @@ class ChunkOperator(FlowTask):
             values = run.fork_values(self.items, self.step)[first : first + count]
         names = ItemNames(run.handle.fork(self.step), chunk.first, values, chunk.manifest, run.services.store)
         where = f" of {chunk.manifest.pointer}" if chunk.manifest is not None else ""
-        self.log.warning(
-            "%d of %d items%s failed. The first of them:", tally.failed.items, tally.items, where
-        )
+        run.log.warning("%d of %d items%s failed. The first of them:", tally.failed.items, tally.items, where)
         for line in names.lines(tally.failed):
-            self.log.warning("%s", line)
-        self.log.warning("%s", _redrive(run))
+            run.log.warning("%s", line)
+        run.log.warning("%s", _redrive(run))
 
     def _sink(self, run: TaskRun, chunk: ChunkSpec, plan: Mapping[str, Any]) -> ChunkSink:
         folder = chunk_folder(run, self.step, str(plan["token"]), chunk.number)

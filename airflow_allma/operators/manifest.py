@@ -166,9 +166,10 @@ class ForkChunksOperator(FlowTask):
         return pointer
 
     def _token(self, run: TaskRun, chunks: list[ChunkSpec]) -> str:
-        # Results of an earlier try count again only if they were made from the same data.
+        # Results of an earlier try count again only if they were made from the same data, and not for a run
+        # of the same id that has been deleted since.
         digest = hashlib.sha256(msgspec.json.encode([chunk.as_dict() for chunk in chunks]))
-        digest.update(msgspec.json.encode(run.saved_state(self.items)))
+        digest.update(msgspec.json.encode([run.saved_state(self.items), run.run_after]))
         return digest.hexdigest()[:16]
 
     def _concurrency(self, run: TaskRun, chunks: int) -> int:

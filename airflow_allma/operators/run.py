@@ -93,6 +93,11 @@ class TaskRun:
             stored_under=(self.ti.dag_id, self.ti.run_id),
         )
 
+    @property
+    def run_after(self) -> str:
+        """When the run was due; clearing leaves it as it is, a new run under an old id has another one."""
+        return str(self._dag_run.run_after.isoformat())
+
     def start_state(self) -> RunState:
         """Where the flow begins.
 

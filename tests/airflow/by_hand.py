@@ -27,12 +27,14 @@ class Desk:
         payload: the run's payload.
         xcoms: everything that was pushed, by task id, map index and key.
         states: task states as Airflow keys them, ``<task id>`` or ``<task id>_<map index>``.
+        run_after: when the run was due.
     """
 
     flow: Json
     payload: Json = field(default_factory=dict)
     xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
     states: dict[str, str | None] = field(default_factory=dict)
+    run_after: datetime = datetime(2026, 3, 1, tzinfo=UTC)
 
     def __post_init__(self) -> None:
         self.dag = build_dag(Flow.model_validate(self.flow))
@@ -43,7 +45,9 @@ class Desk:
 
     def context(self, task_id: str, map_index: int = NOT_MAPPED) -> dict[str, Any]:
         """Airflow's context of a try."""
-        dag_run = SimpleNamespace(conf=self.payload, start_date=datetime(2026, 3, 1, tzinfo=UTC))
+        dag_run = SimpleNamespace(
+            conf=self.payload, start_date=datetime(2026, 3, 1, tzinfo=UTC), run_after=self.run_after
+        )
         return {"ti": self.instance(task_id, map_index), "dag_run": dag_run}
 
     def run(self, task_id: str, map_index: int = NOT_MAPPED, element: Any = None) -> Any:

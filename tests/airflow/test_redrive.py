@@ -1,0 +1,139 @@
+"""Items that failed run again, and only these: chunks cleared over Airflow's API, on a real scheduler."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow.flows import branch, compose, flow, fork
+from tests.airflow.runs import Ran, ask
+from tests.airflow.shop import Answer, Shop
+
+pytestmark = pytest.mark.scheduler
+
+COUNT = 10_000
+CHUNKS = 8
+FAILING = sorted(random.Random(3).sample(range(2 * COUNT // CHUNKS, 6 * COUNT // CHUNKS), 137))
+"""In the chunks 2 to 5."""
+
+
+def path_of(number: int) -> str:
+    return f"/items/u{number:05}"
+
+
+def failing_at_first(shop: Shop, numbers: list[int]) -> None:
+    """Let the shop refuse some items, until ``mend``."""
+    refused = {path_of(number) for number in numbers}
+
+    def answer(path: str, _: int) -> Answer:
+        return (404, {"message": "not yet"}) if path in refused else (200, {"path": path})
+
+    shop.answer = answer
+
+
+def mend(shop: Shop) -> None:
+    """Remove the cause of the failures, and begin to count anew."""
+    shop.answer = lambda path, _: (200, {"path": path})
+    shop.calls = Counter()
+
+
+@pytest.fixture
+def begin(airflow_client, deploy, shop, tmp_path):
+    """Run a flow over a manifest of ``count`` lines in ``CHUNKS`` chunks, to its end."""
+
+    def run(name: str, count: int, **config: Any) -> Ran:
+        lines = "".join(f'{{"id": "u{n:05}"}}\n' for n in range(count))
+        manifest = tmp_path / "users.jsonl"
+        manifest.write_text(lines)
+        data = {"items": "$.initialContextData.p", "dataPath": "$.steps_output.w.data.path"}
+        steps = {
+            "f": fork(branch("w"), to="z", **data, **config),
+            "w": ask(shop),
+            "z": compose({"last": f"$.steps_output.f.aggregatedData[{count - 1}]"}),
+        }
+        options = {"chunkBytes": -(-len(lines) // CHUNKS), "offloadLocation": f"file://{tmp_path}"}
+        deploy(flow(name, steps, airflow=options))
+        return Ran(airflow_client, name, {"p": {"bucket": "file://", "key": str(manifest).lstrip("/")}})
+
+    return run
+
+
+def aggregated(ran: Ran) -> list[object]:
+    """What the fork handed on, in its order."""
+    data = ran.xcom("f.aggregate")["aggregatedData"]
+    if isinstance(data, list):
+        return data
+    pointer = data["_s3_output_pointer"]
+    return [json.loads(line) for line in Path("/", pointer["key"]).read_text().splitlines()]
+
+
+def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_is_whole(begin, shop):
+    failing_at_first(shop, FAILING)
+    ran = begin("redrive", COUNT)
+    assert ran.state == "failed"
+    assert shop.calls == {path_of(n): 1 for n in range(COUNT)}
+    states = ran.states("f.chunk")
+    failed = [index for index, state in states.items() if state == "failed"]
+    assert (failed, len(states)) == ([2, 3, 4, 5], CHUNKS)
+    assert ran.states("f.aggregate") == {-1: "failed"}
+    assert ran.states("z") == {-1: "upstream_failed"}
+    log = ran.logs("f.aggregate")
+    assert "137 of 10000" in log
+    check_log_of_a_failed_chunk(ran, failed[0])
+
+    mend(shop)
+    ran.client.clear("redrive", ran.run_id, ["f.chunk"], failed, downstream=True)
+    ran.again()
+    assert ran.state == "success"
+    assert shop.calls == {path_of(n): 1 for n in FAILING}
+    assert ran.tries("f.chunk") == {index: 2 if index in failed else 1 for index in range(CHUNKS)}
+    whole = [path_of(n) for n in range(COUNT)]
+    assert aggregated(ran) == whole
+    assert ran.xcom("z") == {"last": whole[-1]}
+
+    for tasks, downstream in ((["f.chunk"], True), (["f.aggregate"], False)):
+        ran.client.clear("redrive", ran.run_id, tasks, downstream=downstream)
+        ran.again()
+        assert ran.state == "success"
+        assert aggregated(ran) == whole
+    assert sum(shop.calls.values()) == len(FAILING)
+
+
+def check_log_of_a_failed_chunk(ran: Ran, index: int) -> None:
+    """It names the first ten items that failed, and says what to do."""
+    log = ran.logs("f.chunk", index)
+    first, last = (int(n) for n in re.findall(r"\d+", ran.labels("f.chunk")[index] or "")[:2])
+    here = [n for n in FAILING if first <= n <= last]
+    assert ran.labels("f.chunk")[index] == f"items {first}-{last}, {len(here)} failed"
+    told = re.findall(r" item (\d+) \((u\d+)\), line (\d+), byte (\d+), step w: (.*)", log)
+    assert [one[:4] for one in told] == [(str(n), f"u{n:05}", str(n + 1), str(n * 17)) for n in here[:10]]
+    assert all("PermanentStepError: GET http" in one[4] and "404" in one[4] for one in told)
+    assert f"{len(here)} of {last - first + 1} items of file:///" in log
+    assert "Clear this task, with what comes after it, to run the failed items again, and only these." in log
+
+
+def test_items_whose_failure_is_tolerated_can_be_run_again_too(begin, shop):
+    failing = [3, 50, 51, 99]
+    failing_at_first(shop, failing)
+    ran = begin("tolerated", 100, failOnBranchError=False)
+    assert ran.state == "success"
+    assert set(ran.states("f.chunk").values()) == {"success"}
+    with_failures = [index for index, label in ran.labels("f.chunk").items() if "failed" in (label or "")]
+    assert len(with_failures) == 4
+    data = aggregated(ran)
+    assert [n for n, one in enumerate(data) if one != path_of(n)] == failing
+    assert [data[n]["error"]["errorDetails"]["itemIndex"] for n in failing] == failing
+    assert "item 99 (u00099), line 100, byte 1683, step w: PermanentStepError" in ran.logs(
+        "f.chunk", with_failures[-1]
+    )
+    mend(shop)
+    ran.client.clear("tolerated", ran.run_id, ["f.chunk"], with_failures, downstream=True)
+    ran.again()
+    assert (ran.state, shop.calls) == ("success", {path_of(n): 1 for n in failing})
+    assert aggregated(ran) == [path_of(n) for n in range(100)]
