@@ -95,7 +95,8 @@ class ForkChunksOperator(FlowTask):
     """Plans the chunks of a fork whose items are many, or lie in an object; returns ``[]`` for other forks.
 
     Under ``allma_plan`` it tells the chunks' tasks and the aggregate what was planned:
-    ``{"chunks": n, "token": ..., "concurrency": branch runs in flight in one chunk}``.
+    ``{"chunks": [...], "items": how many, if the fork has a list, "token": ..., "concurrency": branch runs in
+    flight in one chunk}``.
 
     Args:
         items: full id of the fork's ``items`` task.
@@ -129,6 +130,7 @@ class ForkChunksOperator(FlowTask):
             Key.PLAN,
             {
                 "chunks": [chunk.as_dict() for chunk in chunks],
+                "items": decided.get("count"),
                 "token": self._token(run, chunks),
                 "concurrency": self._concurrency(run, len(chunks)),
             },
