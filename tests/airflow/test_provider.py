@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import logging
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from airflow_allma.operators.services import build_services
 from airflow_allma.operators.settings import OPTIONS, AllmaSettings
 from airflow_allma.plugin import AllmaPlugin
 from airflow_allma.provider import get_provider_info
+from demo.processes import clean_environment
 
 pytestmark = pytest.mark.airflow
 
@@ -40,6 +44,29 @@ def test_every_setting_is_listed_with_its_default():
     assert {name: option["default"] for name, option in listed.items()} == {
         name: option.default for name, option in OPTIONS.items()
     }
+
+
+def test_airflows_own_command_lists_every_setting_with_its_value(tmp_path):
+    listed = subprocess.run(
+        [sys.executable, "-m", "airflow", "config", "list", "--section", "allma", "--show-values"],
+        env=clean_environment({"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__ALLMA__MAX_CHUNKS": "9"}),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    section = configparser.RawConfigParser()
+    section.read_string(listed)
+    defaults = {name: option.default for name, option in OPTIONS.items()}
+    assert dict(section["allma"]) == defaults | {"max_chunks": "9"}
+    assert {
+        "max_in_memory_items": "300",
+        "max_in_memory_bytes": str(1 << 20),
+        "chunk_bytes": str(1 << 20),
+        "max_chunks": "200",
+        "chunk_concurrency": "64",
+        "offload_location": "",
+        "aws_conn_id": "aws_default",
+    }.items() <= defaults.items()
 
 
 def test_settings_come_from_the_section_and_the_flow_wins(monkeypatch):
