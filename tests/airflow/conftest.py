@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from airflow_allma.operators import services
+from airflow_allma.storage.base import ObjectStore
 from tests.airflow.flows import flow
 from tests.airflow.shop import Shop, open_shop
 from tests.support.airflow import RunDag, RunResult
+from tests.support.moto import REGION, EndpointClients
 
 _numbers = itertools.count()
 
@@ -35,3 +39,29 @@ def shop() -> Iterator[Shop]:
     """A small API whose answers the test decides."""
     with open_shop() as opened:
         yield opened
+
+
+@pytest.fixture
+def use_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[ObjectStore], ObjectStore]:
+    """Let all tasks have this store, in place of the one that a connection and the settings make."""
+
+    def use(store: ObjectStore) -> ObjectStore:
+        monkeypatch.setattr(services, "open_store", lambda *_: store)
+        return store
+
+    return use
+
+
+@pytest.fixture
+def flushed_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of a few results, so that few items make many parts."""
+    monkeypatch.setenv("AIRFLOW__ALLMA__RESULT_PART_BYTES", "200")
+
+
+@pytest.fixture
+def bucket(moto_endpoint: str) -> str:
+    """A fresh bucket in the local S3."""
+    name = f"tests-{uuid4().hex[:8]}"
+    s3 = EndpointClients(moto_endpoint).client("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return name

@@ -13,6 +13,10 @@ from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from airflow_allma.storage.retry import Backoff
+from airflow_allma.storage.s3 import S3Store
+from tests.support.moto import EndpointClients
+
 
 class Fault(StrEnum):
     ERROR_500 = "500"
@@ -104,3 +108,10 @@ def faulty_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[str, list[Call]]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def s3_behind(endpoint: str, plan: Plan) -> Iterator[tuple[S3Store, list[Call]]]:
+    """Yield a store whose calls go through the proxy, and that does not wait between its tries."""
+    with faulty_proxy(endpoint, plan) as (url, calls):
+        yield S3Store(EndpointClients(url), backoff=Backoff(sleep=lambda _: None)), calls

@@ -1,0 +1,87 @@
+"""Items that break, and items of two runs at once."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+
+from airflow_allma.storage import Pointer
+from airflow_allma.storage.memory import MemoryStore
+from tests.airflow.shop import Answer
+from tests.support.faulty_runs import aggregated, asking, desk_of, lost, manifest, run_all
+
+pytestmark = pytest.mark.airflow
+
+
+def test_of_a_hundred_thousand_lines_a_thousand_bad_ones_fail_with_their_places_and_all_others_run(use_store):
+    store = use_store(MemoryStore())
+    count = 100_000
+    bad = set(random.Random(11).sample(range(count), 1000))
+    text, places = bytearray(), []
+    for n in range(count):
+        if n % 997 == 0:
+            text += b"\r\n"  # a blank line is no item, but a line that an editor counts
+        places.append((text.count(b"\n", places[-1][1]) + places[-1][0] if places else 2, len(text)))
+        text += (b'{"n": %d,\n' if n in bad else b'{"n": %d, "v": "old"}\n') % n
+    store.write(Pointer("data", "m.jsonl"), bytes(text))
+    desk = desk_of(Pointer("data", "m.jsonl"), "s3://data/r", chunkBytes=300_000, maxChunks=8)
+    chunks = desk.plan("f")
+    assert len(chunks) > 5
+    run_all(desk, chunks)
+    data = aggregated(desk, store)
+    assert len(data) == count
+    assert set(lost(data)) == bad
+    for n, one in enumerate(data):
+        if n in bad:
+            line, offset = places[n]
+            details = one["error"]["errorDetails"]
+            assert (details["itemIndex"], details["lineNumber"], details["byteOffset"]) == (n, line, offset)
+            assert f"Line {line}:" in one["error"]["errorMessage"]
+        else:
+            assert one == {"n": n, "v": "old"}
+
+
+def test_an_item_whose_step_hangs_fails_alone_and_runs_again_alone(use_store, shop, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ALLMA__STEP_TIMEOUT_SECONDS", "1")
+    store = use_store(MemoryStore())
+    over = threading.Event()
+
+    def answer(path: str, call: int) -> Answer:
+        if (path, call) == ("/7", 1):
+            over.wait(60)
+        return 200, {"path": path}
+
+    shop.answer = answer
+    store.write(Pointer("data", "m.jsonl"), manifest(40))
+    desk = desk_of(Pointer("data", "m.jsonl"), "s3://data/r", asking(shop), chunkBytes=1 << 20)
+    chunks = desk.plan("f")
+    run_all(desk, chunks)
+    data = aggregated(desk, store)
+    over.set()
+    assert lost(data) == [7]
+    assert data[7]["error"]["errorName"] == "StepTimeoutError"
+    assert "[allma] step_timeout_seconds" in data[7]["error"]["errorMessage"]
+    run_all(desk, chunks)
+    assert [one["data"]["path"] for one in aggregated(desk, store)] == [f"/{n}" for n in range(40)]
+    assert shop.calls == {f"/{n}": 2 if n == 7 else 1 for n in range(40)}
+
+
+def test_two_runs_of_a_flow_over_one_manifest_do_not_see_each_others_results(use_store, shop):
+    store = use_store(MemoryStore())
+    source = Pointer("data", "m.jsonl")
+    store.write(source, manifest(40))
+    shop.answer = lambda path, call: (200, {"path": path, "call": call})
+    runs = [
+        desk_of(source, "s3://results/r", asking(shop), run_id=name, chunkBytes=400, maxChunks=4)
+        for name in ("one", "two")
+    ]
+    plans = [desk.plan("f") for desk in runs]
+    for number in range(4):
+        for desk, chunks in zip(runs, plans, strict=True):
+            desk.run("f.chunk", number, chunks[number])
+    assert shop.calls == {f"/{n}": 2 for n in range(40)}
+    for call, desk in enumerate(runs, start=1):
+        data = aggregated(desk, store)
+        assert [one["data"] for one in data] == [{"path": f"/{n}", "call": call} for n in range(40)]
