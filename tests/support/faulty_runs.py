@@ -15,17 +15,6 @@ from tests.airflow.by_hand import Desk, TaskInstance
 from tests.airflow.flows import branch, compose, flow, fork
 from tests.airflow.shop import Shop
 
-    "Run",
-    "aggregated",
-    "asking",
-    "desk_of",
-    "error_of",
-    "lost",
-    "manifest",
-    "run_all",
-    "stored_items",
-]
-
 WORK = {"w": compose({"n": "$.currentItem.n", "v": "$.currentItem.v"})}
 """Steps that give each item back."""
 
