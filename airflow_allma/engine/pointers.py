@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.storage import POINTER_FIELD, ObjectStore, Pointer
-from airflow_allma.storage.content import load_content
+from airflow_allma.storage.content import load_sized
 
 if TYPE_CHECKING:
     from airflow_allma.engine.services import Services
@@ -104,8 +104,8 @@ class PointerCache:
         await asyncio.shield(task)
 
     async def _fetch(self, pointer: Pointer, store: ObjectStore, services: Services) -> None:
-        info = await services.in_thread(store.head, pointer)
-        self.put(pointer, await services.in_thread(load_content, store, pointer), info.size)
+        content, size = await services.in_thread(load_sized, store, pointer)
+        self.put(pointer, content, size)
 
 
 async def fetch(pointer: Pointer, services: Services) -> None:

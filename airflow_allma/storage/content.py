@@ -19,7 +19,7 @@ from airflow_allma.storage.gunzip import gunzip, is_gzip
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.pointers import POINTER_FIELD, Pointer
 
-__all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_wrapped", "store_value"]
+__all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_sized", "load_wrapped", "store_value"]
 
 MAX_CONTENT_BYTES: Final = 64 << 20
 """Larger objects are not loaded into a flow's data, unless the caller says so."""
@@ -52,19 +52,27 @@ def load_content(
         StorageConfigurationError: ``pointer`` is no pointer.
         StorageError: the store's own.
     """
-    if isinstance(pointer, Pointer):
-        target = pointer
-    else:
-        found = Pointer.parse(pointer)
-        if found is None:
-            raise StorageConfigurationError("A pointer needs a bucket and a key, both text and not empty.")
-        target = found
+    return load_sized(store, pointer, max_bytes=max_bytes)[0]
+
+
+def load_sized(
+    store: ObjectStore, pointer: Mapping[str, Any] | Pointer, *, max_bytes: int = MAX_CONTENT_BYTES
+) -> tuple[Any, int]:
+    """As ``load_content``, with the object's size as stored, in bytes.
+
+    Raises:
+        StorageError: as ``load_content``.
+    """
+    target = pointer if isinstance(pointer, Pointer) else Pointer.parse(pointer)
+    if target is None:
+        raise StorageConfigurationError("A pointer needs a bucket and a key, both text and not empty.")
     info = store.head(target)
     _check_size(target, info.size, max_bytes)
-    data = store.read(target, if_match=info.etag)
+    # What the HEAD has found is what is read, also when another version comes in between.
+    data = store.read(info.pointer, if_match=info.etag)
     if is_gzip(data):
         data = _unpack(target, data, max_bytes)
-    return _decode(target, info, data)
+    return _decode(target, info, data), info.size
 
 
 def load_wrapped(

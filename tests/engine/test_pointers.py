@@ -50,6 +50,14 @@ def test_a_pointer_is_loaded_once_and_only_by_what_reads_through_it(waits):
     assert [one.step_id for one in ran.world.records] == ["pass", "read", "twice"]
 
 
+def test_loading_costs_one_head_and_one_read():
+    store = stored(far={"a": 1})
+    steps = {"read": compose(inputMappings={"a": "$.far.a"})}
+    ran = run(steps, {"far": FAR.wrap()}, store=store)
+    assert ran.outputs["read"] == {"a": 1}
+    assert [operation for operation, _ in store.calls] == ["head", "read"]
+
+
 def test_what_is_read_twice_before_it_is_here_is_loaded_once_for_all():
     store = stored(far={"a": 1})
     steps = {"fan": fork(), "work": compose(inputMappings={"a": "$.far.a"}, delay={"milliseconds": 1})}
