@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from functools import partial
+import logging
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from airflow_allma.engine import BranchResult, ForkRun, RunInfo, Services, compile_flow, run_items
-from airflow_allma.engine.manifests import ByteOffsets, chunk_items
+from airflow_allma.engine import ForkRun, RunInfo, Services, compile_flow
+from airflow_allma.engine.manifests import chunk_batches
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.flow import parse_flow
+from airflow_allma.operators.chunk_plan import ChunkSpec
+from airflow_allma.operators.chunk_running import ChunkRun
 from airflow_allma.operators.chunk_sink import StoredSink
 from airflow_allma.storage import LocalStore, Pointer
 from airflow_allma.storage.chunks import ManifestChunk
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.manifest import plan_manifest
 
+LOG = logging.getLogger("airflow_allma.bench")
 BUCKET = "bench"
 COMPOSE: dict[str, Any] = {
     "stepType": "DATA_TRANSFORMATION",
@@ -101,29 +103,14 @@ class ChunkWorker:
 
     async def _run(self, chunk: ManifestChunk, folder: OffloadLocation) -> int:
         services = Services(store=self._store)
-        offsets = ByteOffsets()
-        items = failed = 0
         with StoredSink(self._store, folder) as sink:
-
-            def left() -> Iterator[tuple[int, Any]]:
-                nonlocal items
-                is_done = partial(sink.is_done, branch="each")
-                for place, item in offsets.passing(chunk_items(self._store, chunk)):
-                    items += 1
-                    if not is_done(place):
-                        yield place, item
-
-            def take(result: BranchResult) -> None:
-                nonlocal failed
-                failed += result.error is not None
-                place = result.item_index
-                sink.add(place, offsets.of(place), offsets.told(place, result))
-
+            fork_run = ForkRun(self.fork, self._context, self.info, services)
+            work = ChunkRun(fork_run, ChunkSpec(chunk.number, "", manifest=chunk), sink, LOG)
             try:
-                run = ForkRun(self.fork, self._context, self.info, services)
-                await run_items(run, left(), take, concurrency=self._concurrency, blocking=True)
+                await work.run(work.offsets.passing(chunk_batches(self._store, chunk)), self._concurrency)
             finally:
                 await services.close()
-        sink.delivery(items)
-        assert not failed, f"{failed} of {items} items failed"
-        return items
+        done = work.progress
+        sink.delivery(done.items)
+        assert not done.failed.items, f"{done.failed.items} of {done.items} items failed"
+        return done.items

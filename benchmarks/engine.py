@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
 
 from airflow_allma.engine import BranchResult, ForkRun, RunInfo, Services, compile_flow, run_items
+from airflow_allma.engine.items import in_batches
 from airflow_allma.expressions import compile_condition, compile_path, compile_template
 from airflow_allma.flow import parse_flow
 from benchmarks.measuring import Measure, rate, seconds
@@ -97,13 +98,14 @@ async def _items(data: list[bytes], out: BinaryIO) -> None:
     assert fork is not None
     info = RunInfo.now("bench", 1, "bench-run")
 
-    def items() -> Iterator[tuple[int, Any]]:
-        for index, line in enumerate(data):
-            yield index, decode(line)
+    def items() -> Iterator[list[tuple[int, Any]]]:
+        for batch in in_batches(enumerate(data)):
+            yield [(index, decode(line)) for index, line in batch]
 
-    def sink(result: BranchResult) -> None:
-        write(encode(result))
-        write(b"\n")
+    def sink(results: Sequence[BranchResult]) -> None:
+        for result in results:
+            write(encode(result))
+            write(b"\n")
 
     context = program.start_state({}, info.flow_execution_id).context
     await run_items(ForkRun(fork, context, info, Services()), items(), sink)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import failed_step
-from airflow_allma.engine.items import Feed, ItemError, resolve_items
+from airflow_allma.engine.items import Feed, ItemError, in_batches, resolve_items
 from airflow_allma.engine.joining import MOST_HELD_ITEMS, Joining, join_held
-from airflow_allma.engine.manifests import ByteOffsets, manifest_items
+from airflow_allma.engine.manifests import ByteOffsets, manifest_batches
 from airflow_allma.engine.mappings import merge_deep
 from airflow_allma.engine.pointers import PointerNotLoaded, need_store, resolving
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
@@ -20,10 +20,11 @@ from airflow_allma.engine.runner import NeedsWaiting, run_inline, run_segment
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState
 
-__all__ = ["ForkRun", "branch_state", "run_fork", "run_items"]
+__all__ = ["ForkRun", "ResultSink", "branch_state", "run_fork", "run_items"]
 
-_YIELD_EVERY: Final = 256
-"""Inline branch runs between two looks at the event loop."""
+ResultSink = Callable[[Sequence[BranchResult]], None]
+"""Takes results of branch runs that have ended."""
+
 _MOST_WORKERS: Final = 4096
 """More coroutines than this would wait for one another, whatever a flow asks for."""
 
@@ -65,18 +66,18 @@ async def run_fork(
     values = items.values or []
     if items.pointer is None and len(values) <= MOST_HELD_ITEMS:
         results: list[BranchResult] = []
-        await run_items(run, enumerate(values), results.append)
+        await run_items(run, in_batches(enumerate(values)), results.extend)
         return await join_held(fork, results, info, services)
     offsets = ByteOffsets()
-    source: Iterable[tuple[int, Any]] = enumerate(values)
+    source: Iterable[list[tuple[int, Any]]] = in_batches(enumerate(values))
     if items.pointer is not None:
-        source = offsets.passing(manifest_items(need_store(services, items.pointer), items.pointer))
+        source = offsets.passing(manifest_batches(need_store(services, items.pointer), items.pointer))
     async with Joining(fork, info, services) as joining:
         put = joining.handover.put
         await run_items(
             run,
             joining.handover.paced(source),
-            lambda result: put([offsets.told(result.item_index, result)]),
+            lambda ended: put(offsets.told(ended)),
             blocking=True,
         )
     return joining.output
@@ -84,20 +85,22 @@ async def run_fork(
 
 async def run_items(
     run: ForkRun,
-    items: Iterable[tuple[int, Any]],
-    sink: Callable[[BranchResult], None],
+    items: Iterable[Sequence[tuple[int, Any]]],
+    sink: ResultSink,
     *,
     concurrency: int | None = None,
     blocking: bool = False,
 ) -> None:
-    """Run every item's branches, and hand each result over as it comes.
+    """Run every item's branches, and hand the results over as they come.
 
     No more than ``concurrency`` branch runs are in flight, and no more than a batch of items is read ahead.
 
     Args:
         run: the fork and what its branches see.
-        items: pairs of index and item; an ``ItemError`` in an item's place fails that item alone.
-        sink: gets each result, in the order in which branch runs end.
+        items: pairs of index and item, in batches that are read at once; an ``ItemError`` in an item's place
+            fails that item alone.
+        sink: gets the results, in the order in which branch runs end: one by one, or some at once where
+            nothing waits.
         concurrency: most branch runs in flight; None: ``maxConcurrency``, else the settings' bound.
         blocking: whether taking from ``items`` may wait for a disk or a network.
     """
@@ -106,10 +109,12 @@ async def run_items(
         sink = _both(sink, services.on_branch_result)
     if not fork.branches:
         return
-    feed = Feed(_runs(items, fork), services, blocking=blocking)
+    groups = (fork.branches,) if fork.first_only else tuple((branch,) for branch in fork.branches)
     if fork.is_inline:
-        await _in_turn(run, feed, sink)
+        await _in_turn(run, groups, Feed(items, services, blocking=blocking), sink)
         return
+    entries = ([(index, item, branches) for index, item in batch for branches in groups] for batch in items)
+    feed = Feed(entries, services, blocking=blocking)
     limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
     try:
         async with asyncio.TaskGroup() as group:
@@ -120,47 +125,41 @@ async def run_items(
         raise errors.exceptions[0] from None
 
 
-def _both(
-    first: Callable[[BranchResult], None], second: Callable[[BranchResult], None]
-) -> Callable[[BranchResult], None]:
-    def deliver(result: BranchResult) -> None:
-        first(result)
-        second(result)
+def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSink:
+    def deliver(results: Sequence[BranchResult]) -> None:
+        first(results)
+        for result in results:
+            second(result)
 
     return deliver
 
 
-def _runs(
-    items: Iterable[tuple[int, Any]], fork: CompiledFork
-) -> Iterator[tuple[int, Any, tuple[CompiledBranch, ...]]]:
-    """One entry a branch run; where only the first branch that applies runs, one an item."""
-    groups = (fork.branches,) if fork.first_only else tuple((branch,) for branch in fork.branches)
-    for index, item in items:
-        for branches in groups:
-            yield index, item, branches
-
-
-async def _worker(run: ForkRun, feed: Feed, sink: Callable[[BranchResult], None]) -> None:
+async def _worker(run: ForkRun, feed: Feed, sink: ResultSink) -> None:
     while (entry := await feed.next()) is not None:
         index, item, branches = entry
         for branch in branches:
             result = await run.branch(branch, index, item)
-            sink(result)
+            sink((result,))
             if result.status is not BranchStatus.SKIPPED:
                 break
 
 
-async def _in_turn(run: ForkRun, feed: Feed, sink: Callable[[BranchResult], None]) -> None:
-    while batch := await feed.batch(_YIELD_EVERY):
-        for index, item, branches in batch:
-            for branch in branches:
-                try:
-                    result = run.branch_inline(branch, index, item)
-                except NeedsWaiting as need:
-                    result = await run.branch(branch, index, item, need.state)
-                sink(result)
-                if result.status is not BranchStatus.SKIPPED:
-                    break
+async def _in_turn(
+    run: ForkRun, groups: Sequence[Sequence[CompiledBranch]], feed: Feed, sink: ResultSink
+) -> None:
+    while (batch := await feed.batch()) is not None:
+        results: list[BranchResult] = []
+        for index, item in batch:
+            for branches in groups:
+                for branch in branches:
+                    try:
+                        result = run.branch_inline(branch, index, item)
+                    except NeedsWaiting as need:
+                        result = await run.branch(branch, index, item, need.state)
+                    results.append(result)
+                    if result.status is not BranchStatus.SKIPPED:
+                        break
+        sink(results)
         # Heartbeats and signals get their turn.
         await asyncio.sleep(0)
 
@@ -195,7 +194,7 @@ class ForkRun:
         context = {**self.context, "currentItem": item}
         state: RunState | None = None
         try:
-            if not branch.applies(context, info, load):
+            if branch.is_conditional and not branch.applies(context, info, load):
                 return fork.not_applicable(branch, index)
             state = branch_state(branch, context, info, services)
             state.context_is_read = fork.reads_context

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from airflow_allma.engine.pointers import resolving
 from airflow_allma.engine.program import CompiledFork
@@ -16,7 +16,9 @@ from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepErr
 from airflow_allma.expressions import NOTHING
 from airflow_allma.storage import Pointer
 
-__all__ = ["Feed", "ForkItems", "ItemError", "classify_items", "label_of", "resolve_items"]
+__all__ = ["Feed", "ForkItems", "ItemError", "classify_items", "in_batches", "label_of", "resolve_items"]
+
+_T = TypeVar("_T")
 
 _BATCH: Final = 256
 _LABEL_KEYS: Final = ("id", "name", "key")
@@ -91,17 +93,26 @@ def _can_be_label(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
 
 
+def in_batches(items: Iterable[_T], most: int = _BATCH) -> Iterator[list[_T]]:
+    """What lies in memory, a batch at a time."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, most)):
+        yield batch
+
+
 class Feed:
     """Hands entries to many coroutines, each entry once, reading ahead no more than a batch.
 
     Args:
-        items: the entries; None is none of them.
+        batches: the entries, as they are read together; None is none of them.
         services: its threads do the reading when ``blocking``.
-        blocking: whether taking from ``items`` may wait for a disk or a network.
+        blocking: whether taking from ``batches`` may wait for a disk or a network.
     """
 
-    def __init__(self, items: Iterable[Any], services: Services, *, blocking: bool = False) -> None:
-        self._iterator: Iterator[Any] = iter(items)
+    def __init__(
+        self, batches: Iterable[Sequence[Any]], services: Services, *, blocking: bool = False
+    ) -> None:
+        self._iterator: Iterator[Sequence[Any]] = iter(batches)
         self._services = services
         self._blocking = blocking
         self._ready: deque[Any] = deque()
@@ -110,27 +121,18 @@ class Feed:
 
     async def next(self) -> Any:
         """The next entry, or None when there are no more."""
-        if not self._blocking:
-            return next(self._iterator, None)
         while not self._ready:
-            if not await self._refill():
+            async with self._lock:
+                if not self._ready and not self._ended:
+                    batch = await self.batch()
+                    self._ended = batch is None
+                    self._ready.extend(batch or ())
+            if self._ended and not self._ready:
                 return None
         return self._ready.popleft()
 
-    async def batch(self, most: int) -> list[Any]:
-        """Up to ``most`` next entries; an empty list when there are no more. For one caller alone."""
+    async def batch(self) -> Sequence[Any] | None:
+        """The next batch as it was read, or None when there are no more. For one caller alone."""
         if self._blocking:
-            return await self._services.in_thread(_take, self._iterator, most)
-        return list(islice(self._iterator, most))
-
-    async def _refill(self) -> bool:
-        async with self._lock:
-            if not self._ready and not self._ended:
-                read = await self._services.in_thread(_take, self._iterator, _BATCH)
-                self._ended = len(read) < _BATCH
-                self._ready.extend(read)
-            return bool(self._ready)
-
-
-def _take(iterator: Iterator[Any], most: int) -> list[Any]:
-    return list(islice(iterator, most))
+            return await self._services.in_thread(next, self._iterator, None)
+        return next(self._iterator, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -15,17 +15,19 @@ from airflow_allma.engine.items import ItemError
 from airflow_allma.engine.results import BranchResult
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectStore, Pointer
+from airflow_allma.storage.base import BLOCK_BYTES
 from airflow_allma.storage.chunks import ManifestChunk, ManifestFormat
 from airflow_allma.storage.decoding import decode_line, decode_lines
 from airflow_allma.storage.gunzip import gunzip
 from airflow_allma.storage.json_array import array_elements
-from airflow_allma.storage.jsonl import Line, read_line_batches, split_lines
+from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, split_lines
 from airflow_allma.storage.manifest import detect_format
 
-__all__ = ["ByteOffsets", "ManifestItem", "chunk_items", "manifest_items"]
+__all__ = ["ByteOffsets", "ItemBatch", "ManifestItem", "chunk_batches", "chunk_items", "manifest_batches"]
 
 _DECODED_AT_ONCE: Final = 256
-"""Lines that are decoded in one go."""
+"""Most lines that are decoded, and wait to run, in one go: as many as stay in a processor's cache until they
+do, and never more than a block of the object holds."""
 _MOST_COUNTED_BYTES: Final = 1 << 30
 """How far into an object line breaks are counted, to say a bad line's number."""
 
@@ -44,32 +46,60 @@ class ManifestItem(NamedTuple):
     item: Any
 
 
+class ItemBatch(NamedTuple):
+    """Some items in a row, as lists of one length: cheaper than many small objects.
+
+    Attributes:
+        first: the place of the first one.
+        offsets: where each begins, as ``ManifestItem.offset``.
+        items: as ``ManifestItem.item``.
+    """
+
+    first: int
+    offsets: list[int]
+    items: list[Any]
+
+
 class ByteOffsets:
     """Where the lines that have passed by begin, for the results of their branch runs."""
 
     def __init__(self) -> None:
         self._offsets = array("q")
 
-    def passing(self, lines: Iterable[ManifestItem]) -> Iterator[tuple[int, Any]]:
-        """Index and item of each line, whose offset is known from then on."""
-        note = self._offsets.append
-        for index, offset, item in lines:
-            note(offset)
-            yield index, item
+    def passing(self, batches: Iterable[ItemBatch]) -> Iterator[list[tuple[int, Any]]]:
+        """Index and item of each line, batch by batch; their offsets are known from then on."""
+        for first, offsets, items in batches:
+            self._offsets.extend(offsets)
+            yield list(zip(count(first), items))
+
+    @property
+    def last(self) -> int:
+        """Where the last line that has passed by begins; 0 before the first."""
+        return self._offsets[-1] if self._offsets else 0
 
     def of(self, index: int) -> int:
         """A line's offset in bytes; 0 for the members of a list, which never passed by."""
         return self._offsets[index] if self._offsets else 0
 
-    def told(self, index: int, result: BranchResult) -> BranchResult:
-        """The result, whose error says where its line begins (``byteOffset``)."""
-        if result.error is None or not self._offsets:
-            return result
-        details = {"byteOffset": self._offsets[index], **(result.error.get("errorDetails") or {})}
-        return msgspec.structs.replace(result, error={**result.error, "errorDetails": details})
+    def told(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
+        """The results, whose errors say where their lines begin (``byteOffset``).
+
+        Args:
+            results: as they ended.
+            first: index of the first line that has passed by.
+        """
+        if not self._offsets or not any([result.error is not None for result in results]):  # noqa: C419 - quicker
+            return results
+        return [result if result.error is None else self._told(result, first) for result in results]
+
+    def _told(self, result: BranchResult, first: int) -> BranchResult:
+        error = result.error or {}
+        offset = self._offsets[result.item_index - first]
+        details = {"byteOffset": offset, **(error.get("errorDetails") or {})}
+        return msgspec.structs.replace(result, error={**error, "errorDetails": details})
 
 
-def manifest_items(store: ObjectStore, pointer: Pointer) -> Iterator[ManifestItem]:
+def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch]:
     """All items of an object, streamed: JSON Lines or one JSON array, either of them perhaps gzipped.
 
     Raises:
@@ -78,14 +108,16 @@ def manifest_items(store: ObjectStore, pointer: Pointer) -> Iterator[ManifestIte
     try:
         info, found = detect_format(store, pointer)
         if found is ManifestFormat.JSON_LINES:
-            yield from chunk_items(store, ManifestChunk.whole(info))
+            yield from chunk_batches(store, ManifestChunk.whole(info))
             return
         name = str(info.pointer)
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
             plain = gunzip(blocks, name) if found.is_packed else blocks
-            lines = array_elements(plain, source=name) if found.is_array else _lines(plain, name)
-            for index, line in enumerate(lines):
-                yield ManifestItem(index, line.offset, _decoded(line, name, None))
+            if found.is_array:
+                lines = _together(array_elements(plain, source=name))
+            else:
+                lines = split_lines(plain, source=name)
+            yield from _items(lines, name, None)
     except Exception as error:
         raise step_error_from(error) from error
 
@@ -96,24 +128,47 @@ def chunk_items(store: ObjectStore, chunk: ManifestChunk) -> Iterator[ManifestIt
     Raises:
         StorageError: the object cannot be read, or is not the planned one any more.
     """
-    counter = _LineCounter(store, chunk)
-    name = str(chunk.pointer)
-    first = 0
+    for first, offsets, items in chunk_batches(store, chunk):
+        yield from map(ManifestItem, count(first), offsets, items)
+
+
+def chunk_batches(store: ObjectStore, chunk: ManifestChunk) -> Iterator[ItemBatch]:
+    """The same items in batches, for loops that count every microsecond. No batch is empty.
+
+    Raises:
+        StorageError: as ``chunk_items``.
+    """
     with closing(read_line_batches(store, chunk)) as batches:
-        for batch in batches:
-            for start in range(0, len(batch.lines), _DECODED_AT_ONCE):
-                offsets = batch.offsets[start : start + _DECODED_AT_ONCE]
-                lines = batch.lines[start : start + _DECODED_AT_ONCE]
-                items = decode_lines(lines)
-                if items is None:
-                    items = [_decoded(line, name, counter) for line in map(Line, offsets, lines)]
-                yield from map(ManifestItem, count(first + start), offsets, items)
-            first += len(batch.lines)
+        yield from _items(batches, str(chunk.pointer), _LineCounter(store, chunk))
 
 
-def _lines(blocks: Iterable[bytes], name: str) -> Iterator[Line]:
-    for batch in split_lines(blocks, source=name):
-        yield from map(Line, batch.offsets, batch.lines)
+def _together(lines: Iterable[Line]) -> Iterator[LineBatch]:
+    """Lines that come one by one in batches as large as a block would give."""
+    offsets: list[int] = []
+    texts: list[bytes] = []
+    size = 0
+    for line in lines:
+        offsets.append(line.offset)
+        texts.append(line.data)
+        size += len(line.data)
+        if size >= BLOCK_BYTES:
+            yield LineBatch(offsets, texts)
+            offsets, texts, size = [], [], 0
+    if texts:
+        yield LineBatch(offsets, texts)
+
+
+def _items(batches: Iterable[LineBatch], name: str, counter: _LineCounter | None) -> Iterator[ItemBatch]:
+    first = 0
+    for batch in batches:
+        for start in range(0, len(batch.lines), _DECODED_AT_ONCE):
+            offsets = batch.offsets[start : start + _DECODED_AT_ONCE]
+            lines = batch.lines[start : start + _DECODED_AT_ONCE]
+            items = decode_lines(lines)
+            if items is None:
+                items = [_decoded(line, name, counter) for line in map(Line, offsets, lines)]
+            yield ItemBatch(first + start, offsets, items)
+        first += len(batch.lines)
 
 
 def _decoded(line: Line, name: str, counter: _LineCounter | None) -> Any:

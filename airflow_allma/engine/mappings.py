@@ -50,7 +50,7 @@ class InputPlan:
         literals: dotted target <- value that may hold templates; set over what the mappings gave.
     """
 
-    __slots__ = ("_flat", "_literals", "_mappings", "is_empty")
+    __slots__ = ("_constants", "_flat", "_literals", "_mappings", "is_empty")
 
     def __init__(self, mappings: Mapping[str, str], literals: Mapping[str, Any]) -> None:
         self._mappings = [
@@ -61,6 +61,14 @@ class InputPlan:
             (compile_target(target), target, compile_config(value)) for target, value in literals.items()
         ]
         self._flat = not any(mark in target for target in (*mappings, *literals) for mark in ".[")
+        self._constants: dict[str, Any] = {}
+        if self._flat and all(
+            config.is_static and not isinstance(literals[target], dict | list)
+            for _, target, config in self._literals
+        ):
+            # Nothing to render, to copy or to merge: all of them are set at once.
+            self._constants = {target: config.render({}) for _, target, config in self._literals}
+            self._literals = []
         self.is_empty = not mappings and not literals
 
     def build(
@@ -88,10 +96,11 @@ class InputPlan:
             except ExpressionEvaluationError as error:
                 log.warning("Input %r <- %r is left out: %s", name, source, error)
                 continue
-            if value is NOTHING:
-                continue
-            if value.__class__ is dict or value.__class__ is list:
+            kind = value.__class__
+            if kind is dict or kind is list:
                 value = copy_value(value)
+            elif value is NOTHING:
+                continue
             if flat:
                 made[name] = value
             else:
@@ -102,6 +111,8 @@ class InputPlan:
             else:
                 value = config.render({**context, **state_view(info, context), **made}, load)
             _set_literal(made, target, name, value, flat=flat)
+        if self._constants:
+            made.update(self._constants)
         return made
 
 

@@ -119,6 +119,7 @@ class CompiledBranch:
         model: the branch as it was written.
         program: the steps that it sees.
         start: its first step.
+        is_conditional: whether it does not apply to every item.
     """
 
     def __init__(self, branch: ParallelBranch, index: int, around: Program) -> None:
@@ -135,6 +136,7 @@ class CompiledBranch:
         self.start = branch.start
         self.input_plan = InputPlan(branch.input_mappings, branch.literals)
         self._condition = compile_condition(branch.condition).holds if branch.condition else None
+        self.is_conditional = self._condition is not None
         self._condition_needs_state = bool(branch.condition and sees_state(branch.condition))
 
     @cached_property

@@ -19,7 +19,7 @@ class BranchStatus(StrEnum):
     """The branch's condition did not hold for the item: it is planned for, but yields nothing."""
 
 
-class BranchResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class BranchResult(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """One branch run of one item.
 
     Attributes:

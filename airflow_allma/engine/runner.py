@@ -7,6 +7,7 @@ that a branch of such steps costs no event loop; all others go through the same 
 from __future__ import annotations
 
 from collections.abc import Container
+from time import perf_counter
 from typing import Any, Final
 
 from airflow_allma.engine.errors import step_error_from
@@ -103,7 +104,8 @@ def _run_inline_step(
     step: CompiledStep, state: RunState, info: RunInfo, services: Services
 ) -> SegmentResult | None:
     """One inline step; None when the run goes on, a result when it failed."""
-    run = StepRun(step, state, info, services)
+    started = perf_counter() if services.recorder is not None else 0.0
+    run = StepRun(step, state, info, services, None, 1, started)
     state.path.append(step.id)
     if step.ends_path:
         state.next_step = None
@@ -128,14 +130,16 @@ def _run_inline_step(
         except PointerNotLoaded:
             state.path.pop()
             raise
-    run.record()
+    if services.recorder is not None:
+        run.record()
     return None
 
 
 async def _run_step(
     step: CompiledStep, state: RunState, info: RunInfo, services: Services, last_try: bool | None
 ) -> SegmentResult | None:
-    run = StepRun(step, state, info, services)
+    started = perf_counter() if services.recorder is not None else 0.0
+    run = StepRun(step, state, info, services, None, 1, started)
     state.path.append(step.id)
     try:
         if step.fork is None:
@@ -248,7 +252,7 @@ async def complete_step(
     Returns:
         LEFT with the next step, COMPLETED, or FAILED when its transition is one too many.
     """
-    run = StepRun(program.steps[step_id], state, info, services, {})
+    run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
     state.path.append(step_id)
     try:
         await _settle(run, output)
@@ -273,7 +277,7 @@ async def fail_step(
     Returns:
         LEFT or COMPLETED when the flow goes on, RETRY (only with ``last_try`` False), or FAILED.
     """
-    run = StepRun(program.steps[step_id], state, info, services, {})
+    run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
     state.path.append(step_id)
     return await _failed(run, error, last_try=last_try) or _left(state)
 

@@ -72,6 +72,7 @@ class Services:
         settings: the limits.
         pointers: content of pointers that this process has loaded, bounded.
         recorder: called once for each finished step run, on the event loop; None: no records are made.
+        records_failures_only: whether the recorder wants to hear of failures alone.
         on_branch_result: called as each branch run of an in-process fork ends; None: nobody listens.
         sleep: waits the given seconds; tests hand in a fake.
         jitter: gives numbers from 0 to 1; tests hand in a fake.
@@ -86,6 +87,7 @@ class Services:
     settings: EngineSettings = field(default_factory=EngineSettings)
     pointers: PointerCache = field(default_factory=PointerCache)
     recorder: Callable[[StepRecord], None] | None = None
+    records_failures_only: bool = False
     on_branch_result: Callable[[BranchResult], None] | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random.random

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
+import msgspec
+
 from airflow_allma.engine.pointers import PointerNotLoaded
 from airflow_allma.engine.program import CompiledStep, CompiledTransition
 from airflow_allma.engine.records import StepRecord
@@ -17,7 +19,7 @@ from airflow_allma.expressions import NOTHING
 __all__ = ["StepRun", "settle"]
 
 
-class StepRun:
+class StepRun(msgspec.Struct, gc=False):
     """One run of one step.
 
     Attributes:
@@ -27,30 +29,21 @@ class StepRun:
         services: what the step may use.
         step_input: its input, once it is made.
         tries: how often its handler was called.
+        started: by the clock of ``perf_counter``; only looked at when there is a recorder.
     """
 
-    __slots__ = ("_started", "info", "services", "state", "step", "step_input", "tries")
-
-    def __init__(
-        self,
-        step: CompiledStep,
-        state: RunState,
-        info: RunInfo,
-        services: Services,
-        step_input: dict[str, Any] | None = None,
-    ) -> None:
-        self.step = step
-        self.state = state
-        self.info = info
-        self.services = services
-        self.step_input = step_input
-        self.tries = 1
-        self._started = perf_counter() if services.recorder is not None else 0.0
+    step: CompiledStep
+    state: RunState
+    info: RunInfo
+    services: Services
+    step_input: dict[str, Any] | None = None
+    tries: int = 1
+    started: float = 0.0
 
     def record(self, error: dict[str, Any] | None = None) -> None:
         """Tell the recorder, if there is one, that this run has ended, and how."""
         recorder = self.services.recorder
-        if recorder is None:
+        if recorder is None or (error is None and self.services.records_failures_only):
             return
         ended_well = error is None and not self.step.ends_path
         recorder(
@@ -59,12 +52,12 @@ class StepRun:
                 step_type=self.step.model.step_type.value,
                 input=self.step_input,
                 output=self.state.last_output if ended_well else None,
-                meta=self.state.last_meta if ended_well else {},
+                meta=(self.state.last_meta or {}) if ended_well else {},
                 error=error,
                 next_step=self.state.next_step
                 if self.state.next_step != self.step.id or ended_well
                 else None,
-                seconds=perf_counter() - self._started,
+                seconds=perf_counter() - self.started,
                 tries=self.tries,
                 branch_id=self.info.branch_id,
                 item_index=self.info.item_index,

@@ -22,8 +22,9 @@ __all__ = [
 ]
 
 
-# Structs, not dataclasses: one of each is made for every item of a fork, and these are made faster.
-class RunInfo(msgspec.Struct, frozen=True):
+# Structs, not dataclasses: one of each is made for every item of a fork, and these are made faster. No cycle
+# of references ever goes through them, so the garbage collector need not look at them either.
+class RunInfo(msgspec.Struct, frozen=True, gc=False):
     """What stays the same over a run (or over one branch run).
 
     Attributes:
@@ -123,7 +124,7 @@ class SegmentStatus(StrEnum):
     """The run waits for something outside."""
 
 
-class RunState(msgspec.Struct):
+class RunState(msgspec.Struct, gc=False):
     """Where a run stands. Contexts are never changed in place: every write makes a new root.
 
     Attributes:
@@ -142,11 +143,11 @@ class RunState(msgspec.Struct):
 
     next_step: str | None
     context: dict[str, Any]
-    transition_counts: dict[str, int] = msgspec.field(default_factory=dict)
-    path: list[str] = msgspec.field(default_factory=list)
+    transition_counts: dict[str, int] = {}
+    path: list[str] = []
     last_output: Any = NOTHING
     output_mapped: bool = False
-    last_meta: dict[str, Any] = msgspec.field(default_factory=dict)
+    last_meta: dict[str, Any] | None = None
     journal: list[list[Any]] | None = None
     context_is_read: bool = True
 
@@ -250,7 +251,7 @@ class RunState(msgspec.Struct):
         return state
 
 
-class SegmentResult(msgspec.Struct, frozen=True):
+class SegmentResult(msgspec.Struct, frozen=True, gc=False):
     """What running a segment came to.
 
     Attributes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageError
-from airflow_allma.operators.chunk_failures import FailedRuns, ItemNames
+from airflow_allma.operators.chunk_failures import ItemNames
 from airflow_allma.operators.chunk_plan import ChunkSpec, range_label
 from airflow_allma.operators.chunk_results import chunk_folder
 from airflow_allma.operators.chunk_sink import ChunkSink, InlineSink, StoredSink
@@ -19,8 +18,8 @@ from airflow_allma.operators.run import LOG, TaskRun
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
-    from airflow_allma.engine import BranchResult, CompiledFork
     from airflow_allma.engine.manifests import ByteOffsets
+    from airflow_allma.operators.chunk_running import Progress
 
 __all__ = ["ChunkOperator"]
 
@@ -66,10 +65,9 @@ class ChunkOperator(FlowTask):
         self._running = run = TaskRun(self.flow, context, many=True)
         chunk = ChunkSpec.from_dict(self.element)
         plan = pull(run.ti, self.chunks, Key.PLAN)
-        tally = _Tally()
         try:
             with self._sink(run, chunk, plan) as sink:
-                self._run_items(run, chunk, int(plan["concurrency"]), sink, tally)
+                tally = self._run_items(run, chunk, int(plan["concurrency"]), sink)
                 chunk.require_count(tally.items)
             push(run.ti, Key.RESULTS, {"number": chunk.number, **sink.delivery(tally.items)})
         except CancelledError as error:
@@ -93,12 +91,9 @@ class ChunkOperator(FlowTask):
                 )
         return {"items": tally.items, "failed": failed, "first": chunk.first}
 
-    def _tell_of_failures(self, run: TaskRun, chunk: ChunkSpec, tally: _Tally) -> None:
+    def _tell_of_failures(self, run: TaskRun, chunk: ChunkSpec, tally: Progress) -> None:
         """Name the first items that failed in the log."""
-        values = None
-        if chunk.manifest is None:
-            first, count = chunk.first or 0, chunk.count or 0
-            values = run.fork_values(self.items, self.step)[first : first + count]
+        values = self._values(run, chunk) if chunk.manifest is None else None
         names = ItemNames(run.handle.fork(self.step), chunk.first, values, chunk.manifest, run.services.store)
         where = f" of {chunk.manifest.pointer}" if chunk.manifest is not None else ""
         run.log.warning("%d of %d items%s failed. The first of them:", tally.failed.items, tally.items, where)
@@ -112,62 +107,39 @@ class ChunkOperator(FlowTask):
             return InlineSink(run.settings.max_inline_bytes)
         return StoredSink(run.services.store, folder, run.settings.result_part_bytes)
 
-    def _run_items(
-        self, run: TaskRun, chunk: ChunkSpec, concurrency: int, sink: ChunkSink, tally: _Tally
-    ) -> None:
+    def _run_items(self, run: TaskRun, chunk: ChunkSpec, concurrency: int, sink: ChunkSink) -> Progress:
         """Run what has no good result yet."""
-        from airflow_allma.engine import ForkRun, run_items
-        from airflow_allma.engine.manifests import ByteOffsets
+        from airflow_allma.engine import ForkRun
+        from airflow_allma.operators.chunk_running import ChunkRun
 
         base = run.saved_state(self.items)
         if base is None:
             raise PermanentStepError(f"Fork {self.step}: task {self.items} left no state.")
-        fork = run.handle.fork(self.step)
-        first = chunk.first or 0
-        offsets = ByteOffsets()
-        source = self._items(run, chunk, offsets)
+        fork_run = ForkRun(run.handle.fork(self.step), base["context"], run.info, run.services)
+        chunk_run = ChunkRun(fork_run, chunk, sink, run.log)
+        source = self._source(run, chunk, chunk_run.offsets)
+        run.run(lambda: chunk_run.run(source, concurrency))
+        if chunk_run.progress.kept:
+            self.log.info("%d items had results of an earlier try", chunk_run.progress.kept)
+        return chunk_run.progress
 
-        def left() -> Iterator[tuple[int, Any]]:
-            for place, item in source:
-                tally.items += 1
-                if _is_done(fork, place, sink):
-                    tally.kept += 1
-                else:
-                    yield first + place, item
+    def _source(
+        self, run: TaskRun, chunk: ChunkSpec, offsets: ByteOffsets
+    ) -> Iterable[list[tuple[int, Any]]]:
+        """Pairs of place in the chunk and item, in batches; ``offsets`` learns where lines begin."""
+        from airflow_allma.engine.items import in_batches
 
-        def take(result: BranchResult) -> None:
-            place = result.item_index - first
-            told = offsets.told(place, result)
-            tally.failed.add(place, told)
-            sink.add(place, offsets.of(place), told)
-
-        fork_run = ForkRun(fork, base["context"], run.info, run.services)
-        run.run(
-            lambda: run_items(
-                fork_run, left(), take, concurrency=concurrency, blocking=chunk.manifest is not None
-            )
-        )
-        if tally.kept:
-            self.log.info("%d items had results of an earlier try", tally.kept)
-
-    def _items(self, run: TaskRun, chunk: ChunkSpec, offsets: ByteOffsets) -> Iterator[tuple[int, Any]]:
-        """Pairs of place in the chunk and item; ``offsets`` learns where the lines of a manifest begin."""
         if chunk.manifest is None:
-            first, count = chunk.first or 0, chunk.count or 0
-            return enumerate(run.fork_values(self.items, self.step)[first : first + count])
+            return in_batches(enumerate(self._values(run, chunk)))
         if run.services.store is None:
             raise StorageError(f"There is no store to read {chunk.manifest.pointer} from.")
-        from airflow_allma.engine.manifests import chunk_items
+        from airflow_allma.engine.manifests import chunk_batches
 
-        return offsets.passing(chunk_items(run.services.store, chunk.manifest))
+        return offsets.passing(chunk_batches(run.services.store, chunk.manifest))
 
-
-def _is_done(fork: CompiledFork, place: int, sink: ChunkSink) -> bool:
-    """Whether nothing of an item has to run again."""
-    names = [branch.branch_id for branch in fork.branches]
-    if fork.first_only and any(sink.has_succeeded(place, name) for name in names):
-        return True
-    return all(sink.is_done(place, name) for name in names)
+    def _values(self, run: TaskRun, chunk: ChunkSpec) -> list[Any]:
+        first, count = chunk.first or 0, chunk.count or 0
+        return run.fork_values(self.items, self.step)[first : first + count]
 
 
 def _redrive(run: TaskRun) -> str:
@@ -178,18 +150,3 @@ def _redrive(run: TaskRun) -> str:
             "offload_location only those that failed would run again."
         )
     return "Clear this task, with what comes after it, to run the failed items again, and only these."
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What came of a chunk's items.
-
-    Attributes:
-        items: how many it has.
-        kept: how many had good results before.
-        failed: those that failed.
-    """
-
-    items: int = 0
-    kept: int = 0
-    failed: FailedRuns = field(default_factory=FailedRuns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -24,14 +25,31 @@ class ChunkSink(Protocol):
     Items are counted from the chunk's first.
     """
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no result yet, of this run or an earlier one."""
+
     def is_done(self, item: int, branch: str) -> bool:
         """Whether an earlier run of the chunk has a good result of this branch run, or has skipped it."""
 
     def has_succeeded(self, item: int, branch: str) -> bool:
         """Whether an earlier run of the chunk has a good result of this branch run."""
 
-    def add(self, item: int, offset: int, result: BranchResult) -> None:
-        """Take one result; ``offset`` is where the item begins in its manifest, in bytes."""
+    def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
+        """Take results.
+
+        Args:
+            results: as the branch runs end.
+            first: index of the chunk's first item.
+            offset_of: gives where an item of the chunk begins in its manifest, in bytes.
+        """
+
+    def tick(self) -> None:
+        """Called about once a second while branches run; must not wait.
+
+        Raises:
+            StorageError: results could not be kept.
+        """
 
     def delivery(self, items: int) -> dict[str, Any]:
         """What the aggregate is told, once all ``items`` of the chunk have ended.
@@ -56,7 +74,15 @@ class InlineSink:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._results: list[tuple[int, BranchResult]] = []
+        self._results: list[list[Any]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no result yet."""
+        return not self._results
+
+    def tick(self) -> None:
+        """Nothing is written before the end."""
 
     def is_done(self, item: int, branch: str) -> bool:  # noqa: ARG002 - the protocol's signature
         """No: Airflow drops a task's XComs when the task runs again."""
@@ -66,9 +92,14 @@ class InlineSink:
         """No, for the same reason."""
         return False
 
-    def add(self, item: int, offset: int, result: BranchResult) -> None:  # noqa: ARG002 - the protocol's
-        """Take one result."""
-        self._results.append((item, result))
+    def add(
+        self,
+        results: Sequence[BranchResult],
+        first: int,
+        offset_of: Callable[[int], int],  # noqa: ARG002 - the protocol's signature
+    ) -> None:
+        """Take results."""
+        self._results.extend([result.item_index - first, result.to_dict()] for result in results)
 
     def delivery(self, items: int) -> dict[str, Any]:
         """All results.
@@ -76,15 +107,14 @@ class InlineSink:
         Raises:
             StorageConfigurationError: they are too large.
         """
-        results = [[item, result.to_dict()] for item, result in self._results]
-        size = len(msgspec.json.encode(results))
+        size = len(msgspec.json.encode(self._results))
         if size > self._most_bytes:
             raise StorageConfigurationError(
                 f"The results of this chunk are {size} bytes of JSON, more than [allma] max_inline_bytes "
                 f"({self._most_bytes}). Set [allma] offload_location, so that results are written there, or "
                 "make chunk_bytes smaller."
             )
-        return {"items": items, "results": results}
+        return {"items": items, "results": self._results}
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +142,11 @@ class StoredSink:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="allma-results")
         self._flush: Future[None] | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no result yet, of this run or an earlier one."""
+        return self._writer.is_empty
+
     def is_done(self, item: int, branch: str) -> bool:
         """Whether its success is known, or that the branch is not for the item."""
         return self._writer.is_done(item, branch)
@@ -120,18 +155,34 @@ class StoredSink:
         """Whether its success is known."""
         return self._writer.has_succeeded(item, branch)
 
-    def add(self, item: int, offset: int, result: BranchResult) -> None:
-        """Take one result, and have a part written when it is time."""
+    def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
+        """Take results, and have a part written when it is time."""
         from airflow_allma.engine import BranchStatus
+        from airflow_allma.storage.result_writer import NewResult
 
-        if result.status is BranchStatus.OK:
-            due = self._writer.add_output(item, offset, result.branch_id, result.output)
-        elif result.status is BranchStatus.FAILED:
-            due = self._writer.add_error(item, offset, result.branch_id, result.error)
-        else:
-            # A chunk that runs again must not take the item for one that has not run.
-            due = self._writer.add_skipped(item, offset, result.branch_id)
-        if due and (self._flush is None or self._flush.done()):
+        ok, failed = BranchStatus.OK, BranchStatus.FAILED
+        lines = []
+        for result in results:
+            place = result.item_index - first
+            offset = offset_of(place)
+            if result.status is ok:
+                line = NewResult(place, offset, result.branch_id, "ok", result.output)
+            elif result.status is failed:
+                line = NewResult(place, offset, result.branch_id, "failed", error=result.error)
+            else:
+                # Written too: a chunk that runs again must not take it for one that has not run.
+                line = NewResult(place, offset, result.branch_id, "skipped")
+            lines.append(line)
+        if self._writer.add(lines):
+            self._flush_soon()
+
+    def tick(self) -> None:
+        """Have a part written when something has waited long enough, also when nothing comes after it."""
+        if self._writer.is_due:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flush is None or self._flush.done():
             self._raise_failure()
             self._flush = self._thread.submit(self._writer.flush)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -24,13 +24,13 @@ from airflow_allma.storage.results import (
     read_part,
 )
 
-__all__ = ["ResultWriter"]
+__all__ = ["NewResult", "ResultWriter"]
 
 _FLUSH_BYTES: Final = 4 << 20
 _FLUSH_SECONDS: Final = 10.0
 
 
-class _NewLine(msgspec.Struct, gc=False):
+class NewResult(msgspec.Struct, gc=False):
     """A ``ResultLine`` whose value is not encoded yet: the whole line is encoded at once."""
 
     item: int
@@ -75,12 +75,12 @@ class ResultWriter:
         self._flush_seconds = flush_seconds
         self._clock = clock
         self._writer = uuid.uuid4().hex
-        self._encode = msgspec.json.Encoder().encode
+        self._encoder = msgspec.json.Encoder()
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        # Two lists, not one of pairs: so many small tuples would keep the garbage collector busy.
+        # What waits: whole lines as they came, some at once, and which item each line is of.
         self._items: list[int] = []
-        self._lines: list[bytes] = []
+        self._text: list[bytes] = []
         self._waiting_bytes = 0
         self._waiting_since = 0.0
         self._marks = ResultMarks()
@@ -94,6 +94,11 @@ class ResultWriter:
         for part in parts:
             for line in read_part(store, part):
                 self._marks.note(line.item, line.branch, line.status)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no result yet, of this run of the chunk or an earlier one."""
+        return not (self.succeeded or self.failed or self.skipped)
 
     @property
     def succeeded(self) -> int:
@@ -121,42 +126,56 @@ class ResultWriter:
     @property
     def is_due(self) -> bool:
         """Whether it is time to flush."""
-        if not self._lines:
+        if not self._text:
             return False
         return (
             self._waiting_bytes >= self._flush_bytes
             or self._clock() - self._waiting_since >= self._flush_seconds
         )
 
-    def add_output(self, item: int, offset: int, branch: str, output: Any) -> bool:
-        """Take the result of a branch run that ended well; ignored when there is one already.
+    def add(self, results: Sequence[NewResult]) -> bool:
+        """Take results; those that change nothing are ignored.
+
+        A success stays, whatever comes after it; of anything else the last one counts.
 
         Returns:
             Whether it is time to flush.
 
         Raises:
-            ObjectDecodeError: the output is no JSON value.
+            ObjectDecodeError: an output or error is no JSON value; the results before it are taken.
         """
-        return self._add(_NewLine(item, offset, branch, "ok", output=output))
+        try:
+            text = self._encoder.encode_lines(results)
+        except (UnicodeEncodeError, TypeError, ValueError, RecursionError, OverflowError):
+            if len(results) > 1:
+                # Which one it is, and nothing lost of those before it.
+                for result in results:
+                    self.add((result,))
+            encode_value(results[0])
+            raise
+        with self._lock:
+            fresh = self._marks.note_all(results)
+            if len(fresh) < len(results):
+                text = self._encoder.encode_lines(fresh)
+            if fresh:
+                if not self._text:
+                    self._waiting_since = self._clock()
+                self._items.extend([result.item for result in fresh])
+                self._text.append(text)
+                self._waiting_bytes += len(text)
+            return self.is_due
+
+    def add_output(self, item: int, offset: int, branch: str, output: Any) -> bool:
+        """Take the result of a branch run that ended well, as ``add`` does."""
+        return self.add((NewResult(item, offset, branch, "ok", output=output),))
 
     def add_error(self, item: int, offset: int, branch: str, error: Any) -> bool:
-        """Take the error object of a branch run that failed; ignored when it has succeeded before.
-
-        Returns:
-            Whether it is time to flush.
-
-        Raises:
-            ObjectDecodeError: the error is no JSON value.
-        """
-        return self._add(_NewLine(item, offset, branch, "failed", error=error))
+        """Take the error object of a branch run that failed, as ``add`` does."""
+        return self.add((NewResult(item, offset, branch, "failed", error=error),))
 
     def add_skipped(self, item: int, offset: int, branch: str) -> bool:
-        """Note that a branch is not for an item; ignored when that is known, or when it has succeeded before.
-
-        Returns:
-            Whether it is time to flush.
-        """
-        return self._add(_NewLine(item, offset, branch, "skipped"))
+        """Note that a branch is not for an item, as ``add`` does."""
+        return self.add((NewResult(item, offset, branch, "skipped"),))
 
     def flush(self) -> None:
         """Write what waits as one part. When that fails, it goes on waiting.
@@ -167,16 +186,16 @@ class ResultWriter:
         with self._flushing:
             with self._lock:
                 items, self._items = self._items, []
-                lines, self._lines = self._lines, []
+                text, self._text = self._text, []
                 taken_bytes, self._waiting_bytes = self._waiting_bytes, 0
-            if not lines:
+            if not text:
                 return
             try:
-                self._write_part(items, lines)
+                self._write_part(items, text)
             except BaseException:
                 with self._lock:
                     self._items = items + self._items
-                    self._lines = lines + self._lines
+                    self._text = text + self._text
                     self._waiting_bytes += taken_bytes
                 raise
 
@@ -191,7 +210,8 @@ class ResultWriter:
         """
         self.flush()
         manifest = ChunkManifest(items, self.succeeded, self.failed, list(self._keys), self.skipped)
-        self._store.write(manifest_pointer(self._location), self._encode(manifest), content_type=JSON_TYPE)
+        encoded = self._encoder.encode(manifest)
+        self._store.write(manifest_pointer(self._location), encoded, content_type=JSON_TYPE)
         return manifest
 
     def __enter__(self) -> Self:
@@ -207,33 +227,21 @@ class ResultWriter:
                 raise
             error.add_note(f"Results that waited could not be written: {failure}")
 
-    def _add(self, line: _NewLine) -> bool:
-        data = encode_value(line)
-        with self._lock:
-            if not self._marks.note(line.item, line.branch, line.status):
-                return self.is_due
-            now = self._clock()
-            if not self._lines:
-                self._waiting_since = now
-            self._items.append(line.item)
-            self._lines.append(data)
-            self._waiting_bytes += len(data) + 1
-            return (
-                self._waiting_bytes >= self._flush_bytes or now - self._waiting_since >= self._flush_seconds
-            )
-
-    def _write_part(self, items: list[int], lines: list[bytes]) -> None:
-        # Sorting is stable: a failure and a success of one item stay in their order.
-        order = sorted(range(len(items)), key=items.__getitem__)
+    def _write_part(self, items: list[int], text: list[bytes]) -> None:
+        body = b"".join(text)
+        ordered = sorted(items)
+        if ordered != items:
+            lines = body.splitlines(keepends=True)
+            # Sorting is stable: a failure and a success of one item stay in their order.
+            body = b"".join([lines[place] for place in sorted(range(len(items)), key=items.__getitem__)])
         pointer = part_pointer(
             self._location,
             sequence=self._sequence,
-            first=items[order[0]],
-            last=items[order[-1]],
+            first=ordered[0],
+            last=ordered[-1],
             count=len(items),
             writer=self._writer,
         )
-        body = b"\n".join([*(lines[place] for place in order), b""])
         self._store.write(pointer, body, content_type=JSON_LINES_TYPE)
         self._sequence += 1
         self._keys.append(pointer.key)

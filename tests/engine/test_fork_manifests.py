@@ -9,7 +9,7 @@ import json
 import pytest
 
 from airflow_allma.engine import ItemError, Services, classify_items, label_of, resolve_items
-from airflow_allma.engine.manifests import chunk_items, manifest_items
+from airflow_allma.engine.manifests import chunk_items, manifest_batches
 from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError
 from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
 from tests.support.engine import compose, fork, program_of, run
@@ -138,7 +138,7 @@ def test_a_store_that_fails_half_way_fails_the_fork_after_its_tries():
 
 def test_reading_a_manifest_raises_step_errors():
     with pytest.raises(PermanentStepError, match="s3://bucket/items"):
-        list(manifest_items(MemoryStore(), OBJECT))
+        list(manifest_batches(MemoryStore(), OBJECT))
 
 
 def test_a_pointer_with_a_bad_name_is_no_ordinary_item():

@@ -15,7 +15,7 @@ from airflow_allma.expressions import LoadPointer
 __all__ = ["AsyncHandler", "Handler", "InlineHandler", "StepCall"]
 
 
-class StepCall(msgspec.Struct):
+class StepCall(msgspec.Struct, gc=False):
     """One call of a handler.
 
     Attributes:

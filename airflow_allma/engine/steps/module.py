@@ -49,7 +49,7 @@ class InlineModule(_ModuleStep):
     def __call__(self, call: StepCall) -> Any:
         """The module's output."""
         if self._direct is not None:
-            return self._direct(self.effective_input(call))
+            return self._direct(call.input if self._config is None else self.effective_input(call))
         return run_module(self._identifier, self.effective_input(call))
 
 
