@@ -1,0 +1,119 @@
+"""No more calls are in flight than ``maxConcurrency`` allows, over all branches and chunks of a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_allma.dag_factory import segments
+from airflow_allma.engine.http import HttpResponse
+from airflow_allma.engine.http_fake import json_response
+from airflow_allma.operators import run as run_module
+from airflow_allma.operators.services import build_services
+from airflow_allma.operators.xcoms import Key, pull
+from tests.airflow.by_hand import Desk
+from tests.airflow.flows import branch, flow, fork
+from tests.airflow.runs import Ran, ask
+
+CALL = {
+    "stepType": "API_CALL",
+    "apiHttpMethod": "GET",
+    "apiUrlTemplate": {"template": "https://api.test/{{currentItem}}"},
+}
+
+
+class CountingClient:
+    """Counts the calls in flight of all threads, each of which has an event loop of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = 0
+        self.most = 0
+        self.calls = 0
+
+    async def request(self, method, url, *, headers, body, timeout) -> HttpResponse:
+        with self._lock:
+            self._now += 1
+            self.calls += 1
+            self.most = max(self.most, self._now)
+        await asyncio.sleep(0.002)
+        with self._lock:
+            self._now -= 1
+        return json_response({})
+
+    async def close(self) -> None:
+        return None
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A client that all tasks share."""
+    client = CountingClient()
+
+    def build(*arguments: Any) -> Any:
+        services = build_services(*arguments)
+        services.http = client
+        return services
+
+    monkeypatch.setattr(run_module, "build_services", build)
+    # Several chunks at a time for small limits too.
+    monkeypatch.setattr(segments, "_ITEMS_OF_A_PROCESS", 2)
+    return client
+
+
+@pytest.mark.airflow
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 9), st.integers(1, 3), st.integers(2, 40), st.integers(1, 6))
+def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
+    counted, most, branches, items, chunks
+):
+    counted.most = counted.calls = 0
+    starts = [branch("w", f"b{number}") for number in range(branches)]
+    steps = {"f": fork(*starts, maxConcurrency=most, strategy="NONE"), "w": CALL}
+    options = {"maxInMemoryItems": 1, "maxInMemoryBytes": 1, "chunkBytes": 1, "maxChunks": chunks}
+    desk = Desk(flow("limits", steps, airflow=options), {"items": list(range(items))})
+    planned = desk.plan("f")
+    assert len(planned) == min(items, chunks)
+    task: Any = desk.dag.get_task("f.chunk")
+    at_a_time = task.partial_kwargs["max_active_tis_per_dagrun"]
+    assert pull(desk.instance("x"), "f.chunks", Key.PLAN)["concurrency"] >= 1
+
+    def run_chunk(number: int) -> None:
+        own = copy.copy(desk)
+        own.xcoms, own.states = dict(desk.xcoms), {}
+        assert own.run("f.chunk", number, planned[number])["failed"] == 0
+
+    # As the scheduler does: so many chunks at a time, and the next one when one has ended.
+    with ThreadPoolExecutor(at_a_time) as pool:
+        list(pool.map(run_chunk, range(len(planned))))
+    assert at_a_time == -(-most // 2)
+    assert counted.calls == items * branches
+    assert counted.most <= most
+
+
+@pytest.mark.scheduler
+def test_no_more_calls_reach_a_server_than_allowed_over_chunk_processes_that_run_at_once(
+    airflow_client, deploy, shop
+):
+    def slow(path, _):
+        time.sleep(2)
+        return 200, {"path": path}
+
+    shop.answer = slow
+    options = {"maxInMemoryItems": 1, "maxInMemoryBytes": 1, "chunkBytes": 1, "maxChunks": 4}
+    # Two chunks at a time, 35 calls in each.
+    fan = fork(branch("w", "b"), branch("w", "c"), maxConcurrency=70)
+    deploy(flow("chunk-limit", {"f": fan, "w": ask(shop)}, airflow=options))
+    ran = Ran(airflow_client, "chunk-limit", {"items": [{"id": f"p{n}"} for n in range(200)]})
+    assert ran.state == "success"
+    assert list(ran.states("f.chunk").values()) == ["success"] * 4
+    assert sum(shop.calls.values()) == 400
+    assert 35 < shop.most_at_once <= 70
