@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.base import BLOCK_BYTES
 from airflow_allma.storage.chunks import ManifestChunk, ManifestFormat
-from airflow_allma.storage.decoding import decode_line, decode_lines
+from airflow_allma.storage.decoding import BOM, decode_line, decode_lines
 from airflow_allma.storage.gunzip import gunzip
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, split_lines
@@ -114,10 +114,10 @@ def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
             plain = gunzip(blocks, name) if found.is_packed else blocks
             if found.is_array:
-                lines = _together(array_elements(plain, source=name))
+                yield from _items(_together(array_elements(plain, source=name)), name, None)
             else:
-                lines = split_lines(plain, source=name)
-            yield from _items(lines, name, None)
+                counter = _PassingCounter()
+                yield from _items(split_lines(counter.passing(plain), source=name), name, counter)
     except Exception as error:
         raise step_error_from(error) from error
 
@@ -158,7 +158,7 @@ def _together(lines: Iterable[Line]) -> Iterator[LineBatch]:
         yield LineBatch(offsets, texts)
 
 
-def _items(batches: Iterable[LineBatch], name: str, counter: _LineCounter | None) -> Iterator[ItemBatch]:
+def _items(batches: Iterable[LineBatch], name: str, counter: _Counter | None) -> Iterator[ItemBatch]:
     first = 0
     for batch in batches:
         for start in range(0, len(batch.lines), _DECODED_AT_ONCE):
@@ -171,7 +171,7 @@ def _items(batches: Iterable[LineBatch], name: str, counter: _LineCounter | None
         first += len(batch.lines)
 
 
-def _decoded(line: Line, name: str, counter: _LineCounter | None) -> Any:
+def _decoded(line: Line, name: str, counter: _Counter | None) -> Any:
     try:
         return decode_line(line.data, line.offset, name)
     except ObjectDecodeError as error:
@@ -180,6 +180,39 @@ def _decoded(line: Line, name: str, counter: _LineCounter | None) -> Any:
         where = f"Line {number}: " if number is not None else ""
         failed = step_error_from(ObjectDecodeError(f"{where}{error}"), details=details)
         return ItemError(failed)
+
+
+class _Counter(Protocol):
+    def number_at(self, offset: int) -> int | None:
+        """The line's number, from 1; None when nobody knows."""
+
+
+class _PassingCounter:
+    """Says at which line a byte lies of a text that passes by, block by block.
+
+    A line that begins before the last block goes on into it, so no line has ended in between.
+    """
+
+    def __init__(self) -> None:
+        self._last = b""
+        self._start = 0
+        self._breaks = 0
+
+    def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """The blocks, of which the last one is held."""
+        for block in blocks:
+            if len(self._last) < len(BOM):
+                # The reader may look at several very short blocks before it gives the first line.
+                self._last += block
+            else:
+                self._breaks += self._last.count(b"\n")
+                self._start += len(self._last)
+                self._last = block
+            yield block
+
+    def number_at(self, offset: int) -> int:
+        """The line's number, from 1."""
+        return self._breaks + self._last.count(b"\n", 0, max(0, offset - self._start)) + 1
 
 
 class _LineCounter:

@@ -7,6 +7,8 @@ import gzip
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_allma.engine import ItemError, Services, classify_items, label_of, resolve_items
 from airflow_allma.engine.manifests import chunk_items, manifest_batches
@@ -66,6 +68,30 @@ def test_a_line_that_is_not_json_fails_its_item_with_line_and_byte_and_the_other
     assert (fourth["error"]["errorDetails"]["lineNumber"], fourth["error"]["errorDetails"]["byteOffset"]) == (
         5,
         30,
+    )
+
+
+LINE = st.sampled_from([b"1", b"", b"bad", b"{}\r", b"  ", b'"' + b"x" * 300 + b'"', b"x" * 300, b"{"])
+
+
+@given(
+    st.lists(LINE, max_size=30), st.booleans(), st.sampled_from([b"", b"\xef\xbb\xbf"]), st.integers(1, 400)
+)
+def test_a_bad_line_of_what_is_packed_is_named_by_its_number_too(lines, ends, mark, block):
+    data = mark + b"\n".join(lines) + (b"\n" if ends else b"")
+    expected, offset = [], len(mark)
+    for number, line in enumerate(lines, 1):
+        if line in {b"bad", b"{", b"x" * 300}:
+            expected.append((number, offset))
+        offset += len(line) + 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("airflow_allma.storage.gunzip._OUTPUT_BYTES", block)
+        batches = list(manifest_batches(stored(gzip.compress(data)), OBJECT))
+    errors = [item.error for batch in batches for item in batch.items if isinstance(item, ItemError)]
+    found = [(one.details["lineNumber"], one.details["byteOffset"]) for one in errors]
+    assert found == expected
+    assert all(
+        one.message.startswith(f"Line {number}: ") for one, (number, _) in zip(errors, found, strict=True)
     )
 
 
