@@ -10,9 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_allma.storage import LocalStore, Pointer
+from airflow_allma.storage.memory import MemoryStore
 from tests.airflow.flows import compose
 from tests.support.faulty_proxy import Call, Fault, s3_behind
-from tests.support.faulty_runs import aggregated, desk_of, error_of, lost, manifest, run_all
+from tests.support.faulty_runs import aggregated, asking, desk_of, error_of, lost, manifest, run_all
+from tests.support.faulty_store import FaultyStore, fail_when
 
 pytestmark = pytest.mark.airflow
 
@@ -59,6 +61,32 @@ def test_a_results_location_that_refuses_fails_the_chunk_by_name_and_leaves_the_
     assert lost(data) == list(gone)
     assert [one["n"] for one in data if "error" not in one] == [n for n in range(40) if n not in gone]
     assert f"s3://{bucket}/r/" in data[gone[0]]["error"]["errorMessage"]
+
+
+def test_a_chunk_of_which_nothing_can_be_kept_stops_soon_instead_of_making_all_its_calls(
+    use_store, flushed_often, shop
+):
+    good = use_store(MemoryStore())
+    source = Pointer("data", "m.jsonl")
+    good.write(source, manifest(1000))
+    desk = desk_of(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
+    (chunk,) = desk.plan("f")
+    use_store(FaultyStore(good, fail_when(lambda operation, *_: operation == "write")))
+    desk.run("f.chunk", 0, chunk)
+    assert "write number" in error_of(desk, 0)
+    assert sum(shop.calls.values()) < 500
+
+
+def test_a_chunk_that_cannot_write_its_last_word_fails_though_its_results_are_good(use_store):
+    good = use_store(MemoryStore())
+    source = Pointer("data", "m.jsonl")
+    good.write(source, manifest(40))
+    desk = desk_of(source, "s3://results/r", chunkBytes=1 << 20)
+    (chunk,) = desk.plan("f")
+    use_store(FaultyStore(good, fail_when(lambda _, pointer, __: pointer.key.endswith("/manifest.json"))))
+    desk.run("f.chunk", 0, chunk)
+    assert "/manifest.json" in error_of(desk, 0)
+    assert [one["n"] for one in aggregated(desk, use_store(good))] == list(range(40))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.s3 import S3Store
 from tests.airflow.by_hand import Desk
 from tests.support.faulty_proxy import Call, Fault, s3_behind
-from tests.support.faulty_runs import aggregated, desk_of, error_of, lost, manifest, run_all
+from tests.support.faulty_runs import aggregated, desk_of, error_of, lost, manifest, run_all, stored_items
 from tests.support.faulty_store import FaultyStore
 from tests.support.moto import EndpointClients
 
@@ -98,6 +98,8 @@ def test_a_manifest_replaced_while_a_broken_read_of_it_is_taken_up_again_is_an_e
         running.append("f.chunk")
         desk.run("f.chunk", 0, chunk)
         one_content(desk, store, planned, changed[0], may_end_well=False)
+        # What had ended until then is kept.
+        assert 0 < sum(stored_items(store, bucket).values()) < BIG["count"]
 
 
 @pytest.mark.parametrize("in_place", [True, False])
