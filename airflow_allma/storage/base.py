@@ -83,9 +83,6 @@ class ObjectWriter(Protocol):
     def write(self, data: bytes) -> None:
         """Append bytes."""
 
-    def append_object(self, source: Pointer, *, if_match: str | None = None) -> None:
-        """Append the content of another object of the same store, without a detour where the store can."""
-
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -222,11 +222,6 @@ class LocalWriter(WriterBase):
             self._file.write(data)
         self._position += len(data)
 
-    def append_object(self, source: Pointer, *, if_match: str | None = None) -> None:
-        """Append another file's content."""
-        for block in self._store.stream(source, if_match=if_match):
-            self.write(block)
-
     def __enter__(self) -> Self:
         with self._errors():
             self._target.parent.mkdir(parents=True, exist_ok=True)

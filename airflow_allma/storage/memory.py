@@ -129,10 +129,6 @@ class MemoryWriter(WriterBase):
         self._buffer += data
         self._position += len(data)
 
-    def append_object(self, source: Pointer, *, if_match: str | None = None) -> None:
-        """Append another object."""
-        self.write(self._store.read(source, if_match=if_match))
-
     def __enter__(self) -> Self:
         self._buffer = bytearray()
         return self

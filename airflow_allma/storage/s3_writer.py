@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError, StorageError
+from airflow_allma.exceptions import ObjectNotFoundError, StorageError
 from airflow_allma.storage.pointers import Pointer
 from airflow_allma.storage.writing import WriterBase
 
@@ -17,10 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Writer"]
 
+# S3 refuses parts below 5 MiB, other than the last one.
 PART_BYTES: Final = 8 << 20
-SMALLEST_PART: Final = 5 << 20
-"""S3 refuses a part, other than the last, that is smaller."""
-_LARGEST_COPY: Final = 5 << 30
 # S3 allows 10,000 parts: growing them from time to time lifts the limit from 80 GB to 440 GB.
 _PARTS_OF_A_SIZE: Final = 1000
 
@@ -51,23 +46,6 @@ class S3Writer(WriterBase):
         while len(self._buffer) >= (size := PART_BYTES * (1 + len(self._parts) // _PARTS_OF_A_SIZE)):
             self._send(bytes(memoryview(self._buffer)[:size]))
             del self._buffer[:size]
-
-    def append_object(self, source: Pointer, *, if_match: str | None = None) -> None:
-        """Append another object, copied inside S3 as far as it is large enough for parts of its own."""
-        info = self._store.head(source)
-        etag = if_match or info.etag
-        if info.etag != etag:
-            raise ObjectChangedError(f"{source} has changed: its ETag is {info.etag}, {etag} was planned.")
-        # A part must not be small: what waits here is filled up first.
-        filling = max(0, SMALLEST_PART - len(self._buffer)) if self._buffer else 0
-        if info.size - filling < SMALLEST_PART:
-            filling = info.size
-        if filling:
-            for block in self._store.stream(source, 0, filling, if_match=etag):
-                self.write(block)
-        if filling < info.size:
-            self._flush()
-            self._copy(source, etag, filling, info.size)
 
     def __enter__(self) -> Self:
         self._is_open = True
@@ -109,26 +87,6 @@ class S3Writer(WriterBase):
             self._send(data)
 
     def _send(self, data: bytes) -> None:
-        self._part("upload_part", lambda answer: answer["ETag"], Body=data)
-        self._sent += len(data)
-
-    def _copy(self, source: Pointer, etag: str, start: int, end: int) -> None:
-        where = {"Bucket": source.bucket, "Key": source.key}
-        if source.version_id is not None:
-            where["VersionId"] = source.version_id
-        pieces = math.ceil((end - start) / _LARGEST_COPY)
-        bounds = [start + (end - start) * piece // pieces for piece in range(pieces + 1)]
-        for first, last in itertools.pairwise(bounds):
-            self._part(
-                "upload_part_copy",
-                lambda answer: answer["CopyPartResult"]["ETag"],
-                CopySource=where,
-                CopySourceIfMatch=etag,
-                CopySourceRange=f"bytes={first}-{last - 1}",
-            )
-            self._sent += last - first
-
-    def _part(self, operation: str, etag: Callable[[Any], str], **arguments: Any) -> None:
         if self._upload is None:
             name = {"Bucket": self._pointer.bucket, "Key": self._pointer.key}
             answer = self._store.call(
@@ -136,8 +94,9 @@ class S3Writer(WriterBase):
             )
             self._upload = str(answer["UploadId"])
         number = len(self._parts) + 1
-        answer = self._call(operation, PartNumber=number, **arguments)
-        self._parts.append({"PartNumber": number, "ETag": etag(answer)})
+        answer = self._call("upload_part", PartNumber=number, Body=data)
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        self._sent += len(data)
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         return self._store.call(

@@ -264,9 +264,6 @@ def test_a_version_is_read_as_it_was_and_pinned_by_head(moto_endpoint: str, good
     assert first.version_id != second.version_id
     assert good.head(Pointer(bucket, "k")).version_id == second.version_id
     assert good.read(first.pointer, if_match=first.etag) == b"first"
-    with good.open_writer(Pointer(bucket, "copy")) as writer:
-        writer.append_object(first.pointer)
-    assert good.read(Pointer(bucket, "copy")) == b"first"
     good.delete(Pointer(bucket, "k"))
     assert good.read(first.pointer) == b"first"
     with pytest.raises(ObjectNotFoundError):
@@ -314,16 +311,6 @@ def test_a_missing_bucket_is_told_apart_from_a_missing_object(good: S3Store, buc
         good.read(Pointer("no-such-bucket-at-all", "k"))
     with pytest.raises(ObjectNotFoundError, match="it does not exist"):
         good.read(Pointer(bucket, "k"))
-
-
-def test_large_sources_are_copied_inside_s3(moto_endpoint: str, good: S3Store, bucket: str):
-    good.write(Pointer(bucket, "part"), DATA * 4)
-    with broken(moto_endpoint, lambda _: None) as (store, calls, _):
-        with store.open_writer(Pointer(bucket, "all")) as writer:
-            for _ in range(3):
-                writer.append_object(Pointer(bucket, "part"))
-        assert [call for call in calls if call.method == "GET"] == []
-    assert good.read(Pointer(bucket, "all")) == DATA * 12
 
 
 def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, bucket: str):

@@ -157,28 +157,6 @@ def test_an_unfinished_writer_has_no_info_and_a_closed_one_takes_no_bytes(world:
         writer.write(b"closed")
 
 
-@pytest.mark.parametrize(
-    ("before", "appended"),
-    [(0, 0), (100, 50), (0, 6 << 20), (100, 6 << 20), (5 << 20, 6 << 20), (7, len(BIG))],
-)
-def test_objects_are_appended_whole_and_in_order(world: World, before: int, appended: int):
-    source = world.store.write(world.at("source"), BIG[:appended])
-    with world.store.open_writer(world.at("target")) as writer:
-        writer.write(BIG[:before])
-        writer.append_object(world.at("source"), if_match=source.etag)
-        writer.append_object(world.at("source"))
-        writer.write(b"end")
-    assert world.store.read(world.at("target")) == BIG[:before] + BIG[:appended] * 2 + b"end"
-
-
-def test_a_changed_object_is_not_appended(world: World):
-    for size in (10, 6 << 20):
-        old = world.store.write(world.at("source"), BIG[:size]).etag
-        world.store.write(world.at("source"), b"x" + BIG[1:size])
-        with pytest.raises(ObjectChangedError), world.store.open_writer(world.at("t")) as writer:
-            writer.append_object(world.at("source"), if_match=old)
-
-
 def test_a_large_object_is_streamed_block_by_block(world: World):
     etag = world.store.write(world.at("big"), BIG).etag
     blocks = list(world.store.stream(world.at("big"), 100, len(BIG) - 5, if_match=etag, block_bytes=1 << 20))
