@@ -97,3 +97,32 @@ def test_a_chunk_killed_by_the_kernel_at_any_moment_loses_no_item_and_counts_non
     assert stored_items(store, "results") == dict.fromkeys(range(count), 1)
     # As undisturbed: every item once, in order.
     assert [one["data"] for one in aggregated(desk, store)] == [{"path": f"/{n}"} for n in range(ITEMS)]
+
+
+def test_the_success_of_a_second_try_stays_whatever_the_orphan_of_the_first_writes_afterwards(
+    use_store, flushed_often, shop, monkeypatch
+):
+    store = use_store(MemoryStore())
+    source = Pointer("data", "m.jsonl")
+    store.write(source, manifest(40))
+    desk = desk_of(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
+    (chunk,) = desk.plan("f")
+    shop.answer = lambda path, _: (404, {"path": path})
+    tries: list[str] = []
+
+    def second_try(operation: str, *_: object) -> None:
+        if operation == "write" and not tries:
+            tries.append("second")
+            # Its only part comes before most of the orphan's.
+            monkeypatch.delenv("AIRFLOW__ALLMA__RESULT_PART_BYTES")
+            use_store(store)
+            shop.answer = lambda path, _: (200, {"path": path})
+            desk.run("f.chunk", 0, chunk)
+
+    use_store(FaultyStore(store, second_try))
+    desk.run("f.chunk", 0, chunk)
+    assert tries == ["second"]
+    assert max(stored_items(store, "results").values()) == 2
+    assert [one["data"] for one in aggregated(desk, use_store(store))] == [
+        {"path": f"/{n}"} for n in range(40)
+    ]
