@@ -51,7 +51,7 @@ class HangingStore(FaultyStore):
     def _hang_at(self, _: str, pointer: Pointer, __: int) -> None:
         if pointer.key == "hang":
             self.hanging += 1
-            self.over.wait(30)
+            self.over.wait(10)
             self.hanging -= 1
 
 
@@ -75,7 +75,7 @@ def errors(ran) -> list[Json | None]:
 
 
 def test_an_item_whose_step_hangs_fails_alone_and_says_how_long_was_waited():
-    api = SlowApi(hang=60)
+    api = SlowApi(hang=10)
     ran = asked(api, ["a", "hang", "b", "c"])
     assert ran.status == "COMPLETED"
     first, hung, *others = errors(ran)
@@ -96,7 +96,7 @@ def test_an_item_whose_step_hangs_fails_alone_and_says_how_long_was_waited():
     ("names", "calls"), [(None, 2), (["StepTimeoutError"], 2), (["TransientStepError"], 1)]
 )
 def test_a_step_that_hangs_is_tried_again_where_the_flow_says_so(names, calls):
-    api = SlowApi(hang=60)
+    api = SlowApi(hang=10)
     api.most_slow = 1
     retries = {"count": 2, "intervalSeconds": 1, **({"errorEquals": names} if names else {})}
     ran = asked(api, ["hang"], onError={"retries": retries})
