@@ -147,6 +147,7 @@ async def _worker(run: ForkRun, feed: Feed, sink: ResultSink) -> None:
 async def _in_turn(
     run: ForkRun, groups: Sequence[Sequence[CompiledBranch]], feed: Feed, sink: ResultSink
 ) -> None:
+    skipped = BranchStatus.SKIPPED
     while (batch := await feed.batch()) is not None:
         results: list[BranchResult] = []
         for index, item in batch:
@@ -157,7 +158,7 @@ async def _in_turn(
                     except NeedsWaiting as need:
                         result = await run.branch(branch, index, item, need.state)
                     results.append(result)
-                    if result.status is not BranchStatus.SKIPPED:
+                    if result.status is not skipped:
                         break
         sink(results)
         # Heartbeats and signals get their turn.

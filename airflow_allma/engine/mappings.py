@@ -50,13 +50,14 @@ class InputPlan:
         literals: dotted target <- value that may hold templates; set over what the mappings gave.
     """
 
-    __slots__ = ("_constants", "_flat", "_literals", "_mappings", "is_empty")
+    __slots__ = ("_constants", "_flat", "_literals", "_mappings", "_needs_state", "is_empty")
 
     def __init__(self, mappings: Mapping[str, str], literals: Mapping[str, Any]) -> None:
         self._mappings = [
-            (compile_target(target), target, compile_path(source).find, sees_state(source), source)
+            (target, compile_path(source).find, source, compile_target(target))
             for target, source in sorted(mappings.items())
         ]
+        self._needs_state = any(map(sees_state, mappings.values()))
         self._literals = [
             (compile_target(target), target, compile_config(value)) for target, value in literals.items()
         ]
@@ -85,12 +86,8 @@ class InputPlan:
         """
         made: dict[str, Any] = {}
         flat = self._flat
-        root: Mapping[str, Any] | None = None
-        for target, name, find, needs_state, source in self._mappings:
-            seen = context
-            if needs_state:
-                root = root or {**state_view(info, context), **context}
-                seen = root
+        seen = {**state_view(info, context), **context} if self._needs_state else context
+        for name, find, source, target in self._mappings:
             try:
                 value = find(seen, load)
             except ExpressionEvaluationError as error:
@@ -105,14 +102,13 @@ class InputPlan:
                 made[name] = value
             else:
                 target.assign(made, value)
+        made |= self._constants
         for target, name, config in self._literals:
             if config.is_static:
                 value = config.render({}, load)
             else:
                 value = config.render({**context, **state_view(info, context), **made}, load)
             _set_literal(made, target, name, value, flat=flat)
-        if self._constants:
-            made.update(self._constants)
         return made
 
 

@@ -25,6 +25,8 @@ from airflow_allma.flow import (
 
 __all__ = ["CompiledBranch", "CompiledFork", "CompiledStep", "CompiledTransition", "Program", "compile_flow"]
 
+# Looking up a member takes longer than making a result.
+_OK, _FAILED = BranchStatus.OK, SegmentStatus.FAILED
 _WHOLE_RESULT = frozenset({"$", "$.", "$.output"})
 
 
@@ -218,7 +220,7 @@ class CompiledFork:
         ``dataPath`` is looked up in the branch's final context, then in its whole result; the whole result is
         the context's ``output`` if a step of the branch maps something to it, else the last step's output.
         """
-        if ended.status is SegmentStatus.FAILED:
+        if ended.status is _FAILED:
             return BranchResult(
                 item_index, branch.index, branch.branch_id, BranchStatus.FAILED, error=ended.error
             )
@@ -235,7 +237,7 @@ class CompiledFork:
                 output = self._data_path.find(whole, load)
             if output is NOTHING:
                 output = None
-        return BranchResult(item_index, branch.index, branch.branch_id, BranchStatus.OK, output)
+        return BranchResult(item_index, branch.index, branch.branch_id, _OK, output)
 
     def not_applicable(self, branch: CompiledBranch, item_index: int) -> BranchResult:
         """The result of a branch whose condition did not hold for the item."""

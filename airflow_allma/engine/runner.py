@@ -26,6 +26,7 @@ __all__ = ["NeedsWaiting", "complete_step", "fail_step", "run_inline", "run_segm
 
 
 _MOST_FALLBACKS: Final = 1000
+_COMPLETED: Final = SegmentStatus.COMPLETED  # looking up a member takes longer than making a result
 
 
 class NeedsWaiting(Exception):  # noqa: N818 - control flow inside the engine, never seen outside
@@ -97,7 +98,7 @@ def run_inline(program: Program, state: RunState, info: RunInfo, services: Servi
                 return ended
     except (PointerNotLoaded, NeedsWaiting) as need:
         raise NeedsWaiting(state) from need
-    return SegmentResult(SegmentStatus.COMPLETED, state)
+    return SegmentResult(_COMPLETED, state)
 
 
 def _run_inline_step(

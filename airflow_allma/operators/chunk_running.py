@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final
 
@@ -18,6 +20,8 @@ __all__ = ["ChunkRun", "Progress"]
 
 _TICK_SECONDS: Final = 1.0
 _TOLD_SECONDS: Final = 5.0
+_COLLECTED_AFTER: Final = 50_000
+"""Objects between two collections of the youngest; Python's own number is 700."""
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 
@@ -82,6 +86,17 @@ def _duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles of references less often: items leave none behind, and looking takes long."""
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECTED_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 class ChunkRun:
     """One run of a chunk's items through a fork's branches.
 
@@ -103,7 +118,8 @@ class ChunkRun:
         self._log = log
         self._first = chunk.first or 0
         self.offsets = ByteOffsets()
-        self._blocking = chunk.manifest is not None
+        # Where nothing waits there is nothing that a read could keep waiting, and no need of a thread for it.
+        self._blocking = chunk.manifest is not None and not run.fork.is_inline
         self._is_fresh = sink.is_empty
 
     async def run(self, source: Iterable[Sequence[tuple[int, Any]]], concurrency: int) -> None:
@@ -120,9 +136,12 @@ class ChunkRun:
             async with asyncio.TaskGroup() as group:
                 ticker = group.create_task(self._tick())
                 left = self._left(source)
-                await run_items(self._run, left, self._take, concurrency=concurrency, blocking=self._blocking)
+                with _rare_collections():
+                    await run_items(
+                        self._run, left, self._take, concurrency=concurrency, blocking=self._blocking
+                    )
                 ticker.cancel()
-        except ExceptionGroup as errors:
+        except BaseExceptionGroup as errors:
             # One of the two has failed, and the other was stopped for that.
             raise errors.exceptions[0] from None
 
