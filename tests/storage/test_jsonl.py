@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ObjectChangedError, ObjectDecodeError
@@ -48,10 +48,14 @@ def lines_of_chunks(content: bytes, chunk_bytes: int, max_chunks: int, block_byt
 PIECES = st.sampled_from(
     [b"\n", b"\r\n", b"\r", b" ", b"\t", b"{}", b"12", b'"\xc3\xbc\xe2\x82\xac"', BOM, b"x" * 40, b"\n\n\n"]
 )
-CONTENTS = st.lists(PIECES, max_size=40).map(b"".join)
+ANYTHING = st.text(max_size=4).map(lambda text: text.encode(errors="replace")) | st.binary(max_size=4)
+# Short lines and short chunks: most boundaries are to lie on a line break or beside one.
+SHORT_LINES = st.sampled_from([b"1", b"12", b"{}", b"", b"\xc3\xbc"]).map(lambda line: line + b"\n")
+CONTENTS = st.lists(PIECES | ANYTHING | SHORT_LINES | SHORT_LINES, min_size=1, max_size=40).map(b"".join)
 
 
-@given(CONTENTS, st.integers(1, 60), st.integers(1, 50), st.integers(1, 30))
+@settings(max_examples=500)
+@given(CONTENTS, st.integers(1, 9) | st.integers(1, 60), st.integers(1, 50), st.integers(1, 200))
 @example(b"", 1, 1, 1)
 @example(b"\n", 1, 9, 1)
 @example(b'{"a":1}', 1, 50, 1)
@@ -64,6 +68,28 @@ def test_the_lines_of_all_chunks_are_the_lines_of_the_object_in_order_each_once(
     content: bytes, chunk_bytes: int, max_chunks: int, block_bytes: int
 ):
     assert lines_of_chunks(content, chunk_bytes, max_chunks, block_bytes) == expected_lines(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"1\n2\n3\n\n4\r\n5",
+        BOM + b"1\n\n22\r\n3\n",
+        "ü\n€€\n\n\U0001f600\n".encode(),
+        b"\n\r\n1\n \n\n",
+        b"1\n" * 12,
+        b"12\n" * 8 + b"3",
+        b"x" * 20 + b"\n1\n2\n" + b"y" * 20,
+    ],
+)
+def test_no_boundary_of_a_chunk_or_a_block_loses_or_repeats_a_line(content: bytes):
+    expected = expected_lines(content)
+    for chunk_bytes in range(1, len(content) + 2):
+        for block_bytes in (1, 2, 3, 5, 8, 100):
+            assert lines_of_chunks(content, chunk_bytes, 99, block_bytes) == expected, (
+                chunk_bytes,
+                block_bytes,
+            )
 
 
 @given(CONTENTS, st.integers(1, 30))
