@@ -131,6 +131,16 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_every_picture_is_there_and_shown():
+    pictures = ROOT / "docs" / "images"
+    shown = {
+        (page.parent / path).resolve()
+        for page in PAGES
+        for path in re.findall(r"!\[[^\]]+\]\(([^)\s]+)\)", page.read_text())
+    }
+    assert shown == set(pictures.iterdir())
+
+
 def airflow_options() -> dict[str, set[str]]:
     text = Path(airflow.__file__).with_name("config_templates").joinpath("config.yml").read_text()
     return {section: set(content["options"]) for section, content in yaml.safe_load(text).items()}
