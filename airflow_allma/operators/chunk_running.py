@@ -105,17 +105,30 @@ class ChunkRun:
         chunk: the chunk.
         sink: takes the results, and knows those of earlier runs.
         log: gets a line of progress every few seconds.
+        tick_seconds: how often the sink may write what has waited.
+        told_seconds: how often the log is told.
 
     Attributes:
         progress: how far it is.
         offsets: where the lines of a manifest begin; they pass by here on their way to ``run``.
     """
 
-    def __init__(self, run: ForkRun, chunk: ChunkSpec, sink: ChunkSink, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        run: ForkRun,
+        chunk: ChunkSpec,
+        sink: ChunkSink,
+        log: logging.Logger,
+        *,
+        tick_seconds: float = _TICK_SECONDS,
+        told_seconds: float = _TOLD_SECONDS,
+    ) -> None:
         self.progress = Progress(chunk)
         self._run = run
         self._sink = sink
         self._log = log
+        self._tick_seconds = tick_seconds
+        self._told_seconds = told_seconds
         self._first = chunk.first or 0
         self.offsets = ByteOffsets()
         # Where nothing waits there is nothing that a read could keep waiting, and no need of a thread for it.
@@ -186,9 +199,11 @@ class ChunkRun:
     async def _tick(self) -> None:
         told = monotonic()
         while True:
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(self._tick_seconds)
             self._sink.tick()
-            if monotonic() - told >= _TOLD_SECONDS:
+            if monotonic() - told >= self._told_seconds:
                 told = monotonic()
                 self.progress.offset = self.offsets.last
-                self._log.info("%s", self.progress)
+                # As text: what the log holds must not change with the progress.
+                line = str(self.progress)
+                self._log.info("%s", line)

@@ -132,12 +132,19 @@ class StoredSink:
         store: where the location lies.
         location: the chunk's own folder.
         part_bytes: a part is written when so many bytes of results wait.
+        part_seconds: or when a result has waited so long.
     """
 
-    def __init__(self, store: ObjectStore, location: OffloadLocation, part_bytes: int = 4 << 20) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        location: OffloadLocation,
+        part_bytes: int = 4 << 20,
+        part_seconds: float = 10.0,
+    ) -> None:
         from airflow_allma.storage.result_writer import ResultWriter
 
-        self._writer = ResultWriter(store, location, flush_bytes=part_bytes)
+        self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
         # One thread: parts are written one after the other, and the event loop waits for none of them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="allma-results")
         self._flush: Future[None] | None = None
