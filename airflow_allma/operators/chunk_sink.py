@@ -210,6 +210,5 @@ class StoredSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown(wait=True)
-        if error is None:
-            self._raise_failure()
+        # What a failed flush could not write still waits: it is written now, or that fails too.
         self._writer.__exit__(kind, error, trace)

@@ -77,6 +77,26 @@ def test_a_chunk_of_which_nothing_can_be_kept_stops_soon_instead_of_making_all_i
     assert sum(shop.calls.values()) < 500
 
 
+def test_what_could_not_be_written_just_before_the_end_is_written_at_the_end(use_store, flushed_often, shop):
+    good = use_store(MemoryStore())
+    source = Pointer("data", "m.jsonl")
+    good.write(source, manifest(1))
+    desk = desk_of(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
+    (chunk,) = desk.plan("f")
+    writes: list[str] = []
+
+    def first_write(operation: str, pointer: Pointer, _: int) -> bool:
+        if operation == "write":
+            writes.append(pointer.key)
+        return operation == "write" and len(writes) == 1
+
+    use_store(FaultyStore(good, fail_when(first_write)))
+    desk.run("f.chunk", 0, chunk)
+    assert desk.states["f.chunk_0"] == "success"
+    assert len(writes) == 3
+    assert [one["data"] for one in aggregated(desk, use_store(good))] == [{"path": "/0"}]
+
+
 def test_a_chunk_that_cannot_write_its_last_word_fails_though_its_results_are_good(use_store):
     good = use_store(MemoryStore())
     source = Pointer("data", "m.jsonl")

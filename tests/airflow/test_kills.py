@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from airflow_allma.exceptions import StorageUnavailableError
+from airflow_allma.operators.xcoms import Key, pull, push
 from airflow_allma.storage import LocalStore, Pointer
 from airflow_allma.storage.base import ObjectInfo, ObjectStore
 from airflow_allma.storage.memory import MemoryStore
@@ -100,7 +102,7 @@ def test_a_chunk_killed_by_the_kernel_at_any_moment_loses_no_item_and_counts_non
 
 
 def test_the_success_of_a_second_try_stays_whatever_the_orphan_of_the_first_writes_afterwards(
-    use_store, flushed_often, shop, monkeypatch
+    use_store, flushed_often, shop
 ):
     store = use_store(MemoryStore())
     source = Pointer("data", "m.jsonl")
@@ -108,21 +110,27 @@ def test_the_success_of_a_second_try_stays_whatever_the_orphan_of_the_first_writ
     desk = desk_of(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
     (chunk,) = desk.plan("f")
     shop.answer = lambda path, _: (404, {"path": path})
-    tries: list[str] = []
-
-    def second_try(operation: str, *_: object) -> None:
-        if operation == "write" and not tries:
-            tries.append("second")
-            # Its only part comes before most of the orphan's.
-            monkeypatch.delenv("AIRFLOW__ALLMA__RESULT_PART_BYTES")
-            use_store(store)
-            shop.answer = lambda path, _: (200, {"path": path})
-            desk.run("f.chunk", 0, chunk)
-
-    use_store(FaultyStore(store, second_try))
     desk.run("f.chunk", 0, chunk)
-    assert tries == ["second"]
-    assert max(stored_items(store, "results").values()) == 2
-    assert [one["data"] for one in aggregated(desk, use_store(store))] == [
-        {"path": f"/{n}"} for n in range(40)
-    ]
+    failures = [info.pointer for info in store.list("results") if "/parts/" in info.pointer.key]
+    shop.answer = lambda path, _: (200, {"path": path})
+    desk.run("f.chunk", 0, chunk)
+    for part in failures:
+        late = replace(part, key=part.key.replace("/parts/0", "/parts/9"))
+        store.write(late, store.read(part))
+    assert stored_items(store, "results") == dict.fromkeys(range(40), 3)
+    data = aggregated(desk, store)
+    assert [one["data"] for one in data] == [{"path": f"/{n}"} for n in range(40)]
+
+
+def test_more_results_of_a_killed_chunk_than_it_has_items_are_an_error(use_store):
+    store = use_store(MemoryStore())
+    source = Pointer("data", "m.jsonl")
+    store.write(source, manifest(40))
+    desk = desk_of(source, "s3://results/r", chunkBytes=1 << 20)
+    (chunk,) = desk.plan("f")
+    desk.run("f.chunk", 0, chunk)
+    desk.kill("f.chunk", 0)
+    plan = pull(desk.instance("f.aggregate"), "f.chunks", Key.PLAN)
+    plan["chunks"][0]["count"] = plan["items"] = 39
+    push(desk.instance("f.chunks"), Key.PLAN, plan)
+    assert "has 39 items, but a result of item 39 of it" in str(desk.run("f.aggregate"))
