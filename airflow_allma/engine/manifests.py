@@ -21,6 +21,7 @@ from airflow_allma.storage.decoding import BOM, decode_line, decode_lines
 from airflow_allma.storage.gunzip import gunzip
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, split_lines
+from airflow_allma.storage.line_counter import LineCounter
 from airflow_allma.storage.manifest import detect_format
 
 __all__ = ["ByteOffsets", "ItemBatch", "ManifestItem", "chunk_batches", "chunk_items", "manifest_batches"]
@@ -87,9 +88,14 @@ class ByteOffsets:
         Args:
             results: as they ended.
             first: index of the first line that has passed by.
+
+        Returns:
+            ``results`` itself when none of them has failed.
         """
-        if not self._offsets or not any([result.error is not None for result in results]):  # noqa: C419 - quicker
+        if not any([result.error is not None for result in results]):  # noqa: C419 - quicker
             return results
+        if not self._offsets:
+            return list(results)
         return [result if result.error is None else self._told(result, first) for result in results]
 
     def _told(self, result: BranchResult, first: int) -> BranchResult:
@@ -139,7 +145,8 @@ def chunk_batches(store: ObjectStore, chunk: ManifestChunk) -> Iterator[ItemBatc
         StorageError: as ``chunk_items``.
     """
     with closing(read_line_batches(store, chunk)) as batches:
-        yield from _items(batches, str(chunk.pointer), _LineCounter(store, chunk))
+        counter = LineCounter(store, chunk.pointer, chunk.etag, most_bytes=_MOST_COUNTED_BYTES)
+        yield from _items(batches, str(chunk.pointer), counter)
 
 
 def _together(lines: Iterable[Line]) -> Iterator[LineBatch]:
@@ -213,23 +220,3 @@ class _PassingCounter:
     def number_at(self, offset: int) -> int:
         """The line's number, from 1."""
         return self._breaks + self._last.count(b"\n", 0, max(0, offset - self._start)) + 1
-
-
-class _LineCounter:
-    """Says at which line a byte lies; counts only when asked, and on from where it counted last."""
-
-    def __init__(self, store: ObjectStore, chunk: ManifestChunk) -> None:
-        self._store = store
-        self._chunk = chunk
-        self._offset = 0
-        self._breaks = 0
-
-    def number_at(self, offset: int) -> int | None:
-        """The line's number, from 1; None when it lies too far into the object to count."""
-        if offset > _MOST_COUNTED_BYTES:
-            return None
-        if offset > self._offset:
-            blocks = self._store.stream(self._chunk.pointer, self._offset, offset, if_match=self._chunk.etag)
-            self._breaks += sum(block.count(b"\n") for block in blocks)
-            self._offset = offset
-        return self._breaks + 1
