@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_allma.engine import ForkRun, RunInfo, Services, compile_flow
+from airflow_allma.engine import EngineSettings, ForkRun, RunInfo, Services, compile_flow
 from airflow_allma.engine.manifests import chunk_batches
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.flow import parse_flow
@@ -102,7 +102,8 @@ class ChunkWorker:
         return asyncio.run(self._run(chunk, folder))
 
     async def _run(self, chunk: ManifestChunk, folder: OffloadLocation) -> int:
-        services = Services(store=self._store)
+        settings = EngineSettings(offload_location=OffloadLocation(BUCKET))
+        services = Services(store=self._store, settings=settings)
         with StoredSink(self._store, folder) as sink:
             fork_run = ForkRun(self.fork, self._context, self.info, services)
             work = ChunkRun(fork_run, ChunkSpec(chunk.number, "", manifest=chunk), sink, LOG)

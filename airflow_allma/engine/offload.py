@@ -7,7 +7,8 @@ from typing import Any
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.state import RunInfo
+from airflow_allma.engine.settling import StepRun, is_unseen
+from airflow_allma.engine.state import RunState
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.storage import POINTER_FIELD
 from airflow_allma.storage.content import encode_value, store_value
@@ -15,12 +16,13 @@ from airflow_allma.storage.content import encode_value, store_value
 __all__ = ["offloaded_output", "wants_offload"]
 
 
-def wants_offload(step: CompiledStep, output: Any, services: Services) -> bool:
+def wants_offload(step: CompiledStep, output: Any, state: RunState, services: Services) -> bool:
     """Whether an output is to be stored outside the context.
 
-    A pointer is never stored again; outputs above the threshold are, unless the step says otherwise.
+    A pointer is never stored again; outputs above the threshold are, unless the step says otherwise, or the
+    context is one that nobody sees again.
     """
-    if not output or (isinstance(output, dict) and POINTER_FIELD in output):
+    if is_unseen(step, state) or not output or (isinstance(output, dict) and POINTER_FIELD in output):
         return False
     if step.model.force_s3_offload:
         return True
@@ -29,14 +31,15 @@ def wants_offload(step: CompiledStep, output: Any, services: Services) -> bool:
     return len(encode_value(output)) > services.settings.output_offload_bytes
 
 
-async def offloaded_output(step: CompiledStep, output: Any, info: RunInfo, services: Services) -> Any:
+async def offloaded_output(run: StepRun, output: Any) -> Any:
     """The output itself, or, once it is stored, the pointer that stands for it.
 
     Raises:
         PermanentStepError: the step forces the offload and there is nowhere to put it.
         StepError: the store refused.
     """
-    if not wants_offload(step, output, services):
+    step, info, services = run.step, run.info, run.services
+    if not wants_offload(step, output, run.state, services):
         return output
     location, store = services.settings.offload_location, services.store
     if location is None or store is None:

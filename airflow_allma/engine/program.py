@@ -58,6 +58,7 @@ class CompiledStep:
         successors: the steps that can come next, each once: by transition, default and fallback.
         fork: for a PARALLEL_FORK_MANAGER, its branches; None for others.
         is_inline: whether it runs without waiting for anything.
+        is_plain_end: whether the path ends here, and the output goes to its default place.
         is_bounded: whether the setting ``step_timeout_seconds`` bounds its tries.
         blocks: whether a try of it holds a thread.
     """
@@ -80,6 +81,7 @@ class CompiledStep:
         required = step.output_validation.required_fields if step.output_validation else ()
         self.required: tuple[Path, ...] = tuple(compile_path(path) for path in required)
         self.transitions = () if self.ends_path else tuple(_transitions(step))
+        self.is_plain_end = not self.transitions and self.output_plan.is_default and not step.force_s3_offload
         on_error = step.on_error
         fallback = on_error.fallback_step_instance_id if on_error else None
         targets = [transition.target for transition in self.transitions] + ([fallback] if fallback else [])

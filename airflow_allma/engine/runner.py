@@ -119,7 +119,7 @@ def _run_inline_step(
         output = step.handler(StepCall(step.id, made, state.context, info, services, load))  # type: ignore[misc]
         if step.required:
             validate(step, output, load)
-        if services.settings.offload_location is not None and wants_offload(step, output, services):
+        if services.settings.offload_location is not None and wants_offload(step, output, state, services):
             raise NeedsWaiting  # noqa: TRY301 - not an error: the caller goes another way
         settle(run, output, output)
     except (PointerNotLoaded, NeedsWaiting):
@@ -173,7 +173,7 @@ async def _work(run: StepRun) -> Any:
 
 
 async def _settle(run: StepRun, output: Any) -> None:
-    whole = await offloaded_output(run.step, output, run.info, run.services)
+    whole = await offloaded_output(run, output)
     await resolving(run.services, settle, run, output, whole)
 
 

@@ -16,7 +16,7 @@ from airflow_allma.engine.state import RunInfo, RunState, state_view
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING
 
-__all__ = ["StepRun", "settle"]
+__all__ = ["StepRun", "is_unseen", "settle"]
 
 
 class StepRun(msgspec.Struct, gc=False):
@@ -65,6 +65,11 @@ class StepRun(msgspec.Struct, gc=False):
         )
 
 
+def is_unseen(step: CompiledStep, state: RunState) -> bool:
+    """Whether nobody will see the context again: the step's output is all that is left of the run."""
+    return step.is_plain_end and not state.context_is_read
+
+
 def settle(run: StepRun, output: Any, whole: Any) -> None:
     """After a step's work: map its output, count its transition, and set where the run goes on.
 
@@ -84,11 +89,7 @@ def settle(run: StepRun, output: Any, whole: Any) -> None:
         same = whole is output
         output = {key: value for key, value in output.items() if key != "_meta"}
         whole = output if same else whole
-    if not step.transitions and not state.context_is_read and step.output_plan.is_default:
-        # Nobody will see the context again: the output is all that is left of this run.
-        chosen = None
-    else:
-        chosen = _write_and_choose(run, output, whole, meta)
+    chosen = None if is_unseen(step, state) else _write_and_choose(run, output, whole, meta)
     state.last_output = output
     if run.services.recorder is not None:
         state.last_meta = meta if isinstance(meta, dict) else {}

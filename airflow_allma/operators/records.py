@@ -28,12 +28,12 @@ class StepLog:
     def __init__(self, log: logging.Logger, most_bytes: int, *, only_failures: bool = False) -> None:
         self._log = log
         self._most_bytes = most_bytes
-        self._only_failures = only_failures
+        self.only_failures = only_failures
         self._written = 0
 
     def __call__(self, record: StepRecord) -> None:
         """Write one record."""
-        if self._only_failures and record.error is None:
+        if self.only_failures and record.error is None:
             return
         self._written += 1
         if self._written > _MOST_RECORDS:

@@ -11,6 +11,7 @@ from airflow_allma.operators.settings import SECTION, AllmaSettings
 
 if TYPE_CHECKING:
     from airflow_allma.engine import Services
+    from airflow_allma.operators.records import StepLog
     from airflow_allma.storage import ObjectStore
     from airflow_allma.storage.keys import OffloadLocation
 
@@ -102,7 +103,7 @@ def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
     return RoutedStore(S3Store(aws), files)
 
 
-def build_services(settings: AllmaSettings, log: logging.Logger, recorder: Any = None) -> Services:
+def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
     """What steps of this task may use."""
     from airflow_allma.engine import EngineSettings, Services
 
@@ -118,5 +119,6 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: Any =
             custom_module_prefixes=settings.module_prefixes,
         ),
         recorder=recorder,
+        records_failures_only=recorder is not None and recorder.only_failures,
         log=log,
     )

@@ -43,10 +43,9 @@ LINES = ChunkSpec(0, "", manifest=lines_of(1000, 9000))
         (LIST, 2000, {"ended": 5000}, "5,000 of 5,000 items done (100%), 0 failed, 2.5 items/s"),
         (
             LIST,
-            10,
-            {"ended": 500, "kept": 2000},
-            "2,500 of 5,000 items done (50%), 2,000 of them by an earlier try, 0 failed, 50 items/s, about "
-            + "10 s left",
+            1,
+            {"ended": 60, "kept": 4940},
+            "5,000 of 5,000 items done (100%), 4,940 of them by an earlier try, 0 failed, 60 items/s",
         ),
         (
             LINES,
