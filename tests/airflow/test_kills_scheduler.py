@@ -96,7 +96,9 @@ def test_a_chunk_whose_supervisor_is_killed_runs_again_beside_its_orphan_and_cou
     assert not orphan.is_running()
     orphan_ended.set()
     assert airflow_client.wait_for_run(name, run_id, 180.0) == "success"
-    assert set(stored(moto_endpoint, name).values()) == {2}
+    kept = stored(moto_endpoint, name)
+    assert set(kept) == set(range(31))
+    assert {kept[n] for n in HELD} == {2}
     data = aggregated(airflow_client, moto_endpoint, name, run_id)
     assert data == [{"n": n} for n in range(COUNT)]
 
