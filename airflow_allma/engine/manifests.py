@@ -29,6 +29,8 @@ __all__ = ["ByteOffsets", "ItemBatch", "ManifestItem", "chunk_batches", "chunk_i
 _DECODED_AT_ONCE: Final = 256
 """Most lines that are decoded, and wait to run, in one go: as many as stay in a processor's cache until they
 do, and never more than a block of the object holds."""
+_BLOCK_BYTES: Final = 256 << 10
+"""Read at once: lines that wait to be decoded take several times their own size."""
 _MOST_COUNTED_BYTES: Final = 1 << 30
 """How far into an object line breaks are counted, to say a bad line's number."""
 
@@ -144,7 +146,7 @@ def chunk_batches(store: ObjectStore, chunk: ManifestChunk) -> Iterator[ItemBatc
     Raises:
         StorageError: as ``chunk_items``.
     """
-    with closing(read_line_batches(store, chunk)) as batches:
+    with closing(read_line_batches(store, chunk, block_bytes=_BLOCK_BYTES)) as batches:
         counter = LineCounter(store, chunk.pointer, chunk.etag, most_bytes=_MOST_COUNTED_BYTES)
         yield from _items(batches, str(chunk.pointer), counter)
 

@@ -139,12 +139,13 @@ class StoredSink:
         self,
         store: ObjectStore,
         location: OffloadLocation,
-        part_bytes: int = 4 << 20,
+        part_bytes: int = 1 << 20,
         part_seconds: float = 10.0,
     ) -> None:
         from airflow_allma.storage.result_writer import ResultWriter
 
         self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
+        self._part_bytes = part_bytes
         # One thread: parts are written one after the other, and the event loop waits for none of them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="allma-results")
         self._flush: Future[None] | None = None
@@ -189,7 +190,8 @@ class StoredSink:
             self._flush_soon()
 
     def _flush_soon(self) -> None:
-        if self._flush is None or self._flush.done():
+        """Have a part written; wait for the one that is being written only when a whole one more waits."""
+        if self._flush is None or self._flush.done() or self._writer.waiting_bytes >= self._part_bytes:
             self._raise_failure()
             self._flush = self._thread.submit(self._writer.flush)
 

@@ -44,7 +44,7 @@ OPTIONS: Final[dict[str, Option]] = {
     "result_part_bytes": Option(
         "A chunk writes a part of its results when so many bytes of them wait, or after ten seconds. "
         "A killed chunk does again what no part has.",
-        "4194304",
+        "1048576",
     ),
     "step_timeout_seconds": Option(
         "One try of a step that waits for something is given up after so many seconds, unless the step "

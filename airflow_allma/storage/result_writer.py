@@ -26,7 +26,7 @@ from airflow_allma.storage.results import (
 
 __all__ = ["NewResult", "ResultWriter"]
 
-_FLUSH_BYTES: Final = 4 << 20
+_FLUSH_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 10.0
 
 
@@ -122,6 +122,11 @@ class ResultWriter:
     def has_succeeded(self, item: int, branch: str) -> bool:
         """Whether this branch run has succeeded, now or in an earlier run of the chunk."""
         return self._marks.is_ok(item, branch)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of results that the next part will have."""
+        return self._waiting_bytes
 
     @property
     def is_due(self) -> bool:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import time
 
 import pytest
 
-from airflow_allma.engine import ForkRun, Services
+from airflow_allma.engine import BranchResult, ForkRun, Services
 from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.manifests import chunk_batches
 from airflow_allma.operators.chunk_plan import ChunkSpec
@@ -129,3 +130,18 @@ def test_results_that_cannot_be_written_end_the_chunk_while_items_run():
 
     with pytest.raises(OSError, match="No space left"):
         run_two_items(FullStore(), lambda: False, tick_seconds=0.02)
+
+
+def test_results_do_not_pile_up_before_a_slow_store():
+    sizes = []
+
+    class SlowStore(MemoryStore):
+        def write(self, pointer, data, **options):
+            sizes.append(len(data))
+            time.sleep(0.02)
+            return super().write(pointer, data, **options)
+
+    with StoredSink(SlowStore(), FOLDER, part_bytes=2000) as sink:
+        for item in range(200):
+            sink.add([BranchResult(item, 0, "b", output="x" * 400)], 0, lambda _: 0)
+    assert max(sizes) < 3000
