@@ -1,0 +1,182 @@
+"""AWS's ``cron(minutes hours day-of-month month day-of-week year)``: when it fires."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.timetables.days import DayRule, month_rule, week_rule
+from airflow_allma.timetables.fields import HOURS, MINUTES, MONTHS, YEARS, Field, Word, words_of
+
+__all__ = ["AwsCron"]
+
+_FORM: Final = (
+    "write cron(minutes hours day-of-month month day-of-week year), for example cron(0 6 * * ? *): "
+    "every day at 06:00"
+)
+_MINUTE: Final = dt.timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsCron:
+    """When a cron expression of AWS's fires.
+
+    A local time that does not exist is skipped; of a local time that occurs twice only the first counts.
+
+    Attributes:
+        text: the expression as it was written.
+        zone: where its hours are told.
+        times: minutes since midnight, in order.
+        day_rule: which days of a month.
+        months: 1 to 12, in order.
+        years: in order.
+    """
+
+    text: str
+    zone: ZoneInfo
+    times: tuple[int, ...]
+    day_rule: DayRule
+    months: tuple[int, ...]
+    years: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, text: str, zone: ZoneInfo) -> AwsCron:
+        """Read an expression.
+
+        Raises:
+            ExpressionSyntaxError: AWS would not take it, or there is no such day in any of its years.
+        """
+        body = text.strip()
+        if not (body.startswith("cron(") and body.endswith(")")):
+            raise ExpressionSyntaxError(f"not a cron expression of AWS's; {_FORM}", text)
+        start = text.index("cron(") + 5
+        words = words_of(Word(body[5:-1], text, start))
+        if len(words) != 6:
+            raise ExpressionSyntaxError(
+                f"six fields are needed, {len(words)} are given; {_FORM}", text, start
+            )
+        minutes, hours, month_day, month, weekday, year = words
+        for word, field in ((minutes, MINUTES), (hours, HOURS), (month, MONTHS), (year, YEARS)):
+            _no_question_mark(word, field)
+        cron = cls(
+            text=body,
+            zone=zone,
+            times=tuple(
+                60 * hour + minute for hour in HOURS.values(hours) for minute in MINUTES.values(minutes)
+            ),
+            day_rule=_day_rule(month_day, weekday),
+            months=MONTHS.values(month),
+            years=YEARS.values(year),
+        )
+        if next(cron._dates(dt.date.min), None) is None:
+            raise month_day.error("day-of-month: no month and year of the expression has such a day")
+        return cron
+
+    def next_after(self, moment: dt.datetime) -> dt.datetime | None:
+        """The first time that is later than a moment.
+
+        Args:
+            moment: with a time zone.
+
+        Returns:
+            In UTC; None: it does not fire again.
+        """
+        local = _wall_clock(moment, self.zone)
+        for candidate in self._forth(local):
+            found = self._instant(candidate)
+            if found is not None and found > moment:
+                return found
+        return None
+
+    def latest_until(self, moment: dt.datetime) -> dt.datetime | None:
+        """The last time that is not later than a moment, in UTC; None: it has not fired before."""
+        local = _wall_clock(moment, self.zone)
+        there = moment.astimezone(self.zone)
+        # Within an hour that occurs for the second time, all of its first occurrence is over already.
+        overlap = _offset(there.replace(fold=0)) - _offset(there.replace(fold=1))
+        if there.fold and overlap > dt.timedelta():
+            local += overlap
+        for candidate in self._back(local):
+            found = self._instant(candidate)
+            if found is not None and found <= moment:
+                return found
+        return None
+
+    def _instant(self, local: dt.datetime) -> dt.datetime | None:
+        instant = local.replace(tzinfo=self.zone, fold=0).astimezone(dt.UTC)
+        return instant if instant.astimezone(self.zone).replace(tzinfo=None) == local else None
+
+    def _forth(self, start: dt.datetime) -> Iterator[dt.datetime]:
+        for day in self._dates(start.date()):
+            first = bisect.bisect_left(self.times, _minutes(start)) if day == start.date() else 0
+            for minutes in self.times[first:]:
+                yield _at(day, minutes)
+
+    def _back(self, start: dt.datetime) -> Iterator[dt.datetime]:
+        for day in self._dates_back(start.date()):
+            end = bisect.bisect_right(self.times, _minutes(start)) if day == start.date() else None
+            for minutes in reversed(self.times[:end]):
+                yield _at(day, minutes)
+
+    def _dates(self, start: dt.date) -> Iterator[dt.date]:
+        for year in self.years[bisect.bisect_left(self.years, start.year) :]:
+            for month in self.months:
+                if (year, month) < (start.year, start.month):
+                    continue
+                for day in self.day_rule.days(year, month):
+                    date = dt.date(year, month, day)
+                    if date >= start:
+                        yield date
+
+    def _dates_back(self, start: dt.date) -> Iterator[dt.date]:
+        for year in reversed(self.years[: bisect.bisect_right(self.years, start.year)]):
+            for month in reversed(self.months):
+                if (year, month) > (start.year, start.month):
+                    continue
+                for day in reversed(self.day_rule.days(year, month)):
+                    date = dt.date(year, month, day)
+                    if date <= start:
+                        yield date
+
+
+def _no_question_mark(word: Word, field: Field) -> None:
+    if "?" in word.text:
+        raise word.error(
+            f"{field.name}: `?` stands only in day-of-month or day-of-week; write * for every value"
+        )
+
+
+def _day_rule(month_day: Word, weekday: Word) -> DayRule:
+    if month_day.text == "?" and weekday.text == "?":
+        raise weekday.error(
+            "day-of-week: `?` stands in day-of-month too; say the days in one of the two, * for every day"
+        )
+    if month_day.text == "?":
+        return week_rule(weekday)
+    if weekday.text == "?":
+        return month_rule(month_day)
+    raise weekday.error(
+        "day-of-week: one of day-of-month and day-of-week has to be `?`; "
+        "write ? in that which does not matter"
+    )
+
+
+def _wall_clock(moment: dt.datetime, zone: ZoneInfo) -> dt.datetime:
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0, second=0, microsecond=0)
+
+
+def _offset(local: dt.datetime) -> dt.timedelta:
+    return local.utcoffset() or dt.timedelta()
+
+
+def _minutes(local: dt.datetime) -> int:
+    return 60 * local.hour + local.minute
+
+
+def _at(day: dt.date, minutes: int) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time()) + minutes * _MINUTE
