@@ -8,6 +8,7 @@ import typer
 
 from airflow_allma.engine.loading import load_flow_files
 from airflow_allma.flow import FlowSource
+from airflow_allma.timetables import schedule_problem
 
 __all__ = ["choose_flow"]
 
@@ -19,7 +20,7 @@ def choose_flow(path: Path, flow_id: str | None) -> FlowSource | None:
         path: the file.
         flow_id: which flow; None: the only one.
     """
-    loaded = load_flow_files([path])
+    loaded = load_flow_files([path], schedule_problem)
     for problem in loaded.problems:
         typer.echo(str(problem), err=True)
     if flow_id is None and any(problem.is_error for problem in loaded.problems):

@@ -15,6 +15,7 @@ from airflow_allma.dag_factory.tasks import TaskBuilder
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.operators.handle import FlowHandle
+from airflow_allma.timetables import is_aws_cron, is_aws_rate, schedule_problem
 
 __all__ = ["FIRST_DATE", "OWNER", "TAG", "build_dag", "timetable_for"]
 
@@ -52,32 +53,57 @@ def build_dag(flow: Flow) -> DAG:
         tags=_tags(flow),
         params=payload_params(flow),
         default_args=_default_args(options),
-        max_active_runs=options.max_active_runs or _default_active_runs(),
+        max_active_runs=options.max_active_runs or _default_active_runs(options),
     ) as dag:
         TaskBuilder(flow, plan, FlowHandle(flow)).build()
     return dag
 
 
-def timetable_for(flow: Flow) -> Any:  # noqa: ARG001 - the seam for schedules
-    """When the Dag runs by itself; None: only when it is triggered."""
-    return None
+def timetable_for(flow: Flow) -> Any:
+    """When the Dag runs by itself; None: only when it is triggered.
+
+    Returns:
+        A timetable for AWS's expressions; a cron expression or a preset as it is, for Airflow to read.
+
+    Raises:
+        FlowError: it is none of these.
+    """
+    text = flow.airflow.schedule
+    if text is None:
+        return None
+    if problem := schedule_problem(text):
+        raise FlowError(f"Flow {flow.id}: airflow.schedule {text!r}: {problem}.")
+    if is_aws_cron(text):
+        # What comes with it is Airflow's own, and only Dags with such a schedule need that.
+        from airflow_allma.timetables.aws_timetables import AwsCronTimetable
+
+        return AwsCronTimetable(text, flow.airflow.timezone or "UTC")
+    if is_aws_rate(text):
+        from airflow_allma.timetables.aws_timetables import AwsRateTimetable
+
+        return AwsRateTimetable(text, _start_date(flow))
+    return text.strip()
 
 
-def _default_active_runs() -> int:
+def _default_active_runs(options: AirflowOptions) -> int:
+    if (options.schedule or "").strip() == "@continuous":
+        return 1  # Airflow takes no other number with it
     return int(conf.getint("core", "max_active_runs_per_dag", fallback=16))
 
 
 def _start_date(flow: Flow) -> datetime:
     text = flow.airflow.start_date
+    zone = _zone(flow)
     if text is None:
-        return FIRST_DATE
+        return FIRST_DATE.astimezone(zone)
     try:
         start = datetime.fromisoformat(text)
     except ValueError as error:
         raise FlowError(
             f"Flow {flow.id}: airflow.startDate {text!r} is no ISO 8601 date, such as 2026-01-31."
         ) from error
-    return start if start.tzinfo else start.replace(tzinfo=_zone(flow))
+    # The zone of the start date is the Dag's, and with it that of cron expressions.
+    return start.astimezone(zone) if start.tzinfo else start.replace(tzinfo=zone)
 
 
 def _zone(flow: Flow) -> Any:

@@ -92,8 +92,9 @@ def _dag(source: FlowSource, problems: list[Problem]) -> DAG | None:
 
 def _load(places: Iterable[Path]) -> LoadedFolder:
     from airflow_allma.engine.loading import load_flow_files
+    from airflow_allma.timetables import schedule_problem
 
-    return load_flow_files(places)
+    return load_flow_files(places, schedule_problem)
 
 
 def _load_one(folders: list[Path], dag_id: str) -> LoadedFolder:

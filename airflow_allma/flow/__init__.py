@@ -101,6 +101,7 @@ from airflow_allma.flow.steps import (
     WaitForExternalEventStep,
 )
 from airflow_allma.flow.validation import (
+    ScheduleCheck,
     SupportCheck,
     parse_flow,
 )
@@ -165,6 +166,7 @@ __all__ = [
     "Problem",
     "PromptTemplate",
     "Retries",
+    "ScheduleCheck",
     "ScheduleStartPointStep",
     "SecurityValidatorConfig",
     "Selection",

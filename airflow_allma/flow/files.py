@@ -18,7 +18,7 @@ from airflow_allma.flow.expression_fields import ExpressionChecks, check_templat
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
 from airflow_allma.flow.sentences import findings_of
-from airflow_allma.flow.validation import SupportCheck, Validator
+from airflow_allma.flow.validation import ScheduleCheck, SupportCheck, Validator
 
 __all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "find_files", "load_file"]
 
@@ -128,6 +128,7 @@ def load_file(
     checks: ExpressionChecks | None = None,
     supported: SupportCheck | None = None,
     *,
+    schedule: ScheduleCheck | None = None,
     file: str | None = None,
 ) -> LoadedFile:
     """Read one file and check everything in it. Never raises for what is in the file or for a missing file.
@@ -136,6 +137,7 @@ def load_file(
         path: the file.
         checks: can expressions be read? None: they are not looked at.
         supported: can a step run? None: all can.
+        schedule: can a flow's schedule be read? None: it is not looked at.
         file: the path as problems show it; None: as given.
     """
     shown = file if file is not None else str(path)
@@ -143,7 +145,9 @@ def load_file(
         document = read_document(FilePath(path), shown)
     except UnreadableDocumentError as error:
         return LoadedFile(shown, FileKind.UNREADABLE, problems=error.problems)
-    return _Loader(document, Validator(checks, supported)).load(is_prompt=shown.endswith(PROMPT_SUFFIX))
+    return _Loader(document, Validator(checks, supported, schedule)).load(
+        is_prompt=shown.endswith(PROMPT_SUFFIX)
+    )
 
 
 _M = TypeVar("_M", bound=BaseModel)

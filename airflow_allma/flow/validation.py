@@ -21,10 +21,13 @@ from airflow_allma.flow.sentences import findings_of
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step
 
-__all__ = ["Checked", "SupportCheck", "Validator", "parse_flow"]
+__all__ = ["Checked", "ScheduleCheck", "SupportCheck", "Validator", "parse_flow"]
 
 SupportCheck = Callable[[Step], tuple[str, str] | None]
 """Says which field of a step keeps it from running here, and a sentence why; None if it runs."""
+
+ScheduleCheck = Callable[[str], str | None]
+"""Says what is wrong with a schedule and how to mend it; None if nothing is."""
 
 _NO_DEFINITIONS = StepDefinitions()
 
@@ -49,10 +52,12 @@ class Validator:
     Attributes:
         checks: can expressions be read? None: they are not looked at.
         supported: can a step's type and module run? None: all can.
+        schedule: can the flow's schedule be read? None: it is not looked at.
     """
 
     checks: ExpressionChecks | None = None
     supported: SupportCheck | None = None
+    schedule: ScheduleCheck | None = None
 
     def check(self, raw: Mapping[str, Any], definitions: StepDefinitions = _NO_DEFINITIONS) -> Checked:
         """Check one flow.
@@ -77,6 +82,8 @@ class Validator:
             findings.extend(check_expressions(written, all_scopes, self.checks))
         if self.supported is not None:
             findings.extend(self._unsupported(flow, all_scopes, self.supported))
+        if self.schedule is not None:
+            findings.extend(_schedule_findings(written, self.schedule))
         findings = _without_consequences(findings)
         broken = any(finding.severity is Severity.ERROR for finding in findings)
         return Checked(None if broken else flow, tuple(findings))
@@ -90,6 +97,13 @@ class Validator:
             if unsupported is not None:
                 field, reason = unsupported
                 yield Finding((*path, field), reason)
+
+
+def _schedule_findings(flow: Mapping[str, Any], check: ScheduleCheck) -> Iterator[Finding]:
+    options = flow.get("airflow")
+    text = options.get("schedule") if isinstance(options, Mapping) else None
+    if isinstance(text, str) and (reason := check(text)):
+        yield Finding(("airflow", "schedule"), reason)
 
 
 def _without_consequences(findings: list[Finding]) -> list[Finding]:

@@ -36,9 +36,9 @@ class _AwsTimetable(Timetable):
         """The next run; None: there is none."""
         found = next_run(
             self._schedule,
-            last=None if last_automated_data_interval is None else last_automated_data_interval.end,
-            earliest=restriction.earliest,
-            latest=restriction.latest,
+            last=None if last_automated_data_interval is None else _plain(last_automated_data_interval.end),
+            earliest=restriction.earliest and _plain(restriction.earliest),
+            latest=restriction.latest and _plain(restriction.latest),
             catchup=restriction.catchup,
             now=datetime.now(UTC),
         )
@@ -101,7 +101,7 @@ class AwsRateTimetable(_AwsTimetable):
     """
 
     def __init__(self, expression: str, start: datetime) -> None:
-        self._rate = AwsRate.parse(expression, start)
+        self._rate = AwsRate.parse(expression, _plain(start))
         self.description = describe_rate(self._rate)
 
     @property
@@ -121,3 +121,9 @@ class AwsRateTimetable(_AwsTimetable):
     def deserialize(cls, data: dict[str, Any]) -> AwsRateTimetable:
         """From JSON."""
         return cls(data["expression"], datetime.fromisoformat(data["start"]))
+
+
+def _plain(moment: datetime) -> datetime:
+    """In UTC, and not pendulum's: that one's differences cannot be divided by Python's."""
+    utc = moment.astimezone(UTC)
+    return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC)
