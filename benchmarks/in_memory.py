@@ -9,6 +9,7 @@ PostgreSQL where it is installed.
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,11 @@ def run(items: int = 300, rounds: int = 3) -> dict[str, Measure]:
         with airflow(Path(folder), flows, {"by_hand": BY_HAND}) as instance:
             for name in names:
                 run_dag(instance, name, {"items": conf["items"][:2]})
-            for _ in range(rounds):
+            for turn in range(1, rounds + 1):
                 for name in names:
                     ran = run_dag(instance, name, conf)
+                    # A round takes minutes: who waits wants to see that it goes on.
+                    print(f"round {turn} of {rounds}, {name}: {ran.seconds:.1f} s", file=sys.stderr)
                     taken[name].append(ran.seconds)
                     rows[name] = ran.task_instances
             parallelism = instance.parallelism
