@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.storage.base import BLOCK_BYTES, JSON_LINES_TYPE, ObjectInfo, ObjectStore
+from airflow_allma.storage.base import BLOCK_BYTES, JSON_LINES_TYPE, ObjectInfo, ObjectStore, ObjectWriter
 from airflow_allma.storage.chunks import ManifestFormat, ManifestPlan, plan_chunks
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.decoding import BOM, try_decode
@@ -131,7 +131,8 @@ def spool_lines(
 ) -> SpooledLines:
     """Write an object's lines or elements as JSON Lines, in one pass, with memory for one block and one line.
 
-    Values are copied as they are: one that is not sound JSON is for whoever decodes its line.
+    Values are copied as they are: one that is not sound JSON is for whoever decodes its line. Lines keep
+    their numbers, for blank ones are copied too.
 
     Raises:
         ObjectChangedError: the source is not the one that ``source`` tells of any more.
@@ -146,13 +147,21 @@ def spool_lines(
     ):
         plain = gunzip(blocks, name) if source_format.is_packed else blocks
         if source_format.is_array:
-            batches = _batches(array_elements(plain, max_element_bytes=max_line_bytes, source=name))
+            elements = array_elements(plain, max_element_bytes=max_line_bytes, source=name)
+            for batch in _batches(elements):
+                count += len(batch.lines)
+                writer.write(b"\n".join([*batch.lines, b""]))
         else:
-            batches = split_lines(plain, max_line_bytes=max_line_bytes, source=name)
-        for batch in batches:
-            count += len(batch.lines)
-            writer.write(b"\n".join([*batch.lines, b""]))
+            copied = _copied(plain, writer)
+            for batch in split_lines(copied, max_line_bytes=max_line_bytes, source=name):
+                count += len(batch.lines)
     return SpooledLines(writer.info, count)
+
+
+def _copied(blocks: Iterable[bytes], writer: ObjectWriter) -> Generator[bytes, None, None]:
+    for block in blocks:
+        writer.write(block)
+        yield block
 
 
 def _batches(elements: Iterable[Line]) -> Generator[LineBatch, None, None]:

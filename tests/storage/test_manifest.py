@@ -225,6 +225,15 @@ def test_a_manifest_that_is_gzip_by_its_first_bytes_only_is_an_error():
         plan_manifest(store, AT, chunk_bytes=10, max_chunks=2, spool_to=SPOOL)
 
 
+def test_unpacked_lines_keep_the_numbers_that_they_have_in_the_manifest():
+    store = MemoryStore()
+    lines = BOM + b'{"a":1}\r\n\r\n\n \n{"a":2}\nbroken'
+    store.write(AT, gzip.compress(lines))
+    plan = plan_manifest(store, AT, chunk_bytes=10, max_chunks=2, spool_to=SPOOL)
+    assert plan.line_count == 3
+    assert store.read(SPOOL) == lines
+
+
 def test_spooling_a_large_array_writes_it_in_several_pieces():
     store = MemoryStore()
     store.write(AT, b"[" + b",".join(b'"%01000d"' % number for number in range(3000)) + b"]")
