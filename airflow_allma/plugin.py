@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from typing import Any, Final
+
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable
 
 __all__ = ["AllmaPlugin"]
+
+_OF_TASKS: Final = (
+    "airflow_allma.dag_factory.factory",
+    "airflow_allma.dag_factory.loader",
+    "airflow_allma.engine.loading",
+    "airflow_allma.storage.s3",
+)
 
 
 class AllmaPlugin(AirflowPlugin):
@@ -14,3 +25,17 @@ class AllmaPlugin(AirflowPlugin):
 
     name = "allma"
     timetables = [AwsCronTimetable, AwsRateTimetable]  # noqa: RUF012 - Airflow's own way of saying it
+
+    @classmethod
+    def on_load(cls, *args: Any, **kwargs: Any) -> None:
+        """Import what the tasks of flows need, in a process from which Airflow forks those of tasks.
+
+        So it is imported once instead of for each task. A task's own process imports only what it comes to,
+        since the task may be one of any Dag.
+        """
+        del args, kwargs
+        runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+        # Airflow itself tells the process of a task by this.
+        if not hasattr(runner, "SUPERVISOR_COMMS"):
+            for name in _OF_TASKS:
+                importlib.import_module(name)

@@ -108,12 +108,13 @@ class BranchOperator(SegmentOperator):
         return run.info.in_branch(self._branch(run).branch_id, self._entry.index)
 
     def done(self, run: TaskRun, ended: SegmentResult) -> None:
-        """Push the branch's result, if it ends here."""
+        """Push the branch's result if it ends here; no task goes on from its state then."""
         from airflow_allma.engine import SegmentStatus, resolving
         from airflow_allma.engine.errors import step_error_from
         from airflow_allma.exceptions import AllmaError
 
         if ended.status is not SegmentStatus.COMPLETED:
+            super().done(run, ended)
             return
         fork, load = self._fork(run), run.services.pointers.load
         try:

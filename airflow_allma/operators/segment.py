@@ -65,7 +65,6 @@ class SegmentOperator(FlowTask):
             self.broken(run, ended.error or {})
         if ended.status is SegmentStatus.SUSPENDED:
             self.broken(run, _cannot_wait(ended))
-        run.save_state(ended.state)
         self.done(run, ended)
         return run.as_return_value(ended.output)
 
@@ -112,7 +111,8 @@ class SegmentOperator(FlowTask):
         return run.info
 
     def done(self, run: TaskRun, ended: SegmentResult) -> None:
-        """Called after the state was pushed."""
+        """Push where the run stands, for the tasks that come after."""
+        run.save_state(ended.state)
 
     def broken(self, run: TaskRun, error: dict[str, Any]) -> None:
         """Fail for good."""

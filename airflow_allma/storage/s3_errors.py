@@ -1,14 +1,15 @@
-"""What boto3 raises, in this package's terms."""
+"""What boto3 raises, in this package's terms.
+
+botocore is imported with the first call: most tasks of a flow make none, and need not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
-
-import botocore.exceptions as boto
-import urllib3.exceptions
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.exceptions import (
     ObjectAccessDeniedError,
@@ -18,6 +19,9 @@ from airflow_allma.exceptions import (
     StorageError,
     StorageUnavailableError,
 )
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 __all__ = ["RangeOutsideObjectError", "translated"]
 
@@ -79,16 +83,24 @@ _RULES: Final = (
 )
 _NO_VERSION: Final = _Rule(ObjectNotFoundError, "there is no such version.", frozenset(), {400})
 _REFUSED: Final = _Rule(StorageConfigurationError, "the call was refused.", frozenset())
-_PASSING: Final = (
-    boto.ChecksumError,
-    boto.ConnectionError,
-    boto.FlexibleChecksumError,
-    boto.HTTPClientError,
-    boto.IncompleteReadError,
-    boto.ResponseStreamingError,
-    urllib3.exceptions.HTTPError,
-    OSError,
-)
+
+
+@cache
+def _passing() -> tuple[type[Exception], ...]:
+    """What may go well when it is tried again."""
+    import botocore.exceptions as boto
+    import urllib3.exceptions
+
+    return (
+        boto.ChecksumError,
+        boto.ConnectionError,
+        boto.FlexibleChecksumError,
+        boto.HTTPClientError,
+        boto.IncompleteReadError,
+        boto.ResponseStreamingError,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    )
 
 
 @contextmanager
@@ -100,11 +112,13 @@ def translated(subject: str, connection: str, *, versioned: bool = False) -> Ite
         connection: what names the credentials, for the message.
         versioned: the call named a version: S3 says "invalid argument" for one that it does not know.
     """
+    import botocore.exceptions as boto
+
     try:
         yield
     except boto.ClientError as error:
         raise _of_answer(error, subject, connection, versioned=versioned) from error
-    except _PASSING as error:
+    except _passing() as error:
         raise StorageUnavailableError(
             f"{subject}: no good answer through {connection}: {_reason(error)}. If this stays so, check the "
             "connection's endpoint and region."
@@ -116,7 +130,7 @@ def translated(subject: str, connection: str, *, versioned: bool = False) -> Ite
         ) from error
 
 
-def _of_answer(error: boto.ClientError, subject: str, connection: str, *, versioned: bool) -> StorageError:
+def _of_answer(error: ClientError, subject: str, connection: str, *, versioned: bool) -> StorageError:
     answer: Any = error.response
     code = str(answer.get("Error", {}).get("Code", ""))
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

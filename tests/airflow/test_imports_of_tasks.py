@@ -1,0 +1,57 @@
+"""What a task's process has to import, which each task of a flow pays for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from demo.processes import clean_environment
+
+pytestmark = pytest.mark.airflow
+
+LOAD_PLUGINS = """
+from airflow import plugins_manager
+plugins_manager.ensure_plugins_loaded()
+assert "allma" in {plugin.name for plugin in plugins_manager._get_plugins()[0]}
+"""
+IN_A_TASK = """
+from airflow.sdk.execution_time import task_runner
+task_runner.SUPERVISOR_COMMS = object()
+"""
+SERVICES = """
+import logging
+from airflow_allma.operators.services import build_services
+from airflow_allma.operators.settings import AllmaSettings
+assert build_services(AllmaSettings.load(), logging.getLogger()).store is not None
+"""
+
+
+def imported(source, tmp_path):
+    """Names of the modules that a new process has imported in the end."""
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{source}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"],
+        env=clean_environment({"AIRFLOW_HOME": str(tmp_path)}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def test_a_process_that_forks_tasks_has_imported_what_flows_need(tmp_path):
+    assert {"airflow_allma.engine.forking", "airflow_allma.dag_factory.factory"} <= imported(
+        LOAD_PLUGINS, tmp_path
+    )
+
+
+def test_a_task_that_may_be_any_dag_s_imports_nothing_of_the_engine(tmp_path):
+    names = imported(IN_A_TASK + LOAD_PLUGINS, tmp_path)
+    assert "airflow_allma.plugin" in names
+    assert not {"airflow_allma.engine", "airflow_allma.dag_factory.factory"} & names
+
+
+def test_a_task_that_calls_no_aws_service_does_not_import_its_client(tmp_path):
+    assert not {"boto3", "botocore", "urllib3"} & imported(SERVICES, tmp_path)
