@@ -143,11 +143,9 @@ async def _run_step(
     run = StepRun(step, state, info, services, None, 1, started)
     state.path.append(step.id)
     try:
-        if step.fork is None:
-            await pause(step, "before", services)
+        await pause(step, "before", services)
         output = await call_with_tries(run, _work, last_try=last_try)
-        if step.fork is None:
-            await pause(step, "after", services)
+        await pause(step, "after", services)
         await _settle(run, output)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is the flow's to deal with
         return await _failed(run, error, last_try=last_try)
@@ -163,13 +161,20 @@ async def _work(run: StepRun) -> Any:
         from airflow_allma.engine.forking import run_fork
 
         run.step_input = {}
-        return await run_fork(step.fork, run.state.context, run.info, services)
+        output = await run_fork(step.fork, run.state.context, run.info, services)
+        await _require(run, output)
+        return output
     if run.step_input is None:
         build = step.input_plan.build
         run.step_input = await resolving(
             services, build, run.state.context, run.info, services.pointers.load, services.log
         )
     return await call_handler(run)
+
+
+async def _require(run: StepRun, output: Any) -> None:
+    if run.step.required:
+        await resolving(run.services, validate, run.step, output, run.services.pointers.load)
 
 
 async def _settle(run: StepRun, output: Any) -> None:
@@ -250,12 +255,16 @@ async def complete_step(
 ) -> SegmentResult:
     """End a step whose output was made elsewhere (a fork that was spread over tasks).
 
+    Its ``delay`` after the work and its ``outputValidation`` are done here.
+
     Returns:
         LEFT with the next step, COMPLETED, or FAILED when its transition is one too many.
     """
     run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
     state.path.append(step_id)
     try:
+        await _require(run, output)
+        await pause(run.step, "after", services)
         await _settle(run, output)
     except Exception as error:  # noqa: BLE001 - an error of the step, like any other
         return await _failed(run, error, last_try=True) or _left(state)

@@ -32,10 +32,12 @@ class ForkItemsOperator(SegmentOperator):
         """Find the items; in the task's own process."""
         from airflow_allma.engine import resolve_items
         from airflow_allma.engine.errors import step_error_from
+        from airflow_allma.engine.tries import pause
 
         run = TaskRun(self.flow, context)
         begin = self.arrive(run)
         state = run.run(begin)
+        run.run(lambda: pause(run.program.steps[self.step], "before", run.services))
         # The branches begin here, and so does whatever becomes of a failure: both need the state.
         run.save_state(state)
         fork = run.handle.fork(self.step)

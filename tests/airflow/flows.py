@@ -54,7 +54,15 @@ def fork(
     }
 
 
-STEP_KEYS = {"branchSelection", "itemLabelPath", "onError", "outputMappings", "displayName"}
+STEP_KEYS = {
+    "branchSelection",
+    "delay",
+    "displayName",
+    "itemLabelPath",
+    "onError",
+    "outputMappings",
+    "outputValidation",
+}
 
 
 def branch(start: str, branch_id: str = "b", **more: Any) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -252,6 +253,37 @@ def test_a_fork_whose_aggregation_fails_goes_on_as_its_on_error_says(on_error, w
     desk.run("f.aggregate")
     assert desk.states["f.aggregate"] == "success"
     assert pull(desk.instance("x"), "f.aggregate", Key.STATE)["nextStep"] == way
+
+
+@pytest.mark.parametrize(
+    ("required", "way"), [("$.aggregatedData.n", "z"), ("$.aggregatedData.missing", "rescue")]
+)
+def test_a_forks_output_validation_is_held_where_its_results_are_joined(required, way):
+    desk = custom(
+        "first_only",
+        outputValidation={"requiredFields": [required]},
+        onError={"fallbackStepInstanceId": "rescue"},
+    )
+    run_all(desk, desk.plan("f"))
+    desk.run("f.aggregate")
+    assert pull(desk.instance("x"), "f.aggregate", Key.STATE)["nextStep"] == way
+
+
+@pytest.mark.parametrize(("position", "task"), [("before", "f.items"), ("after", "f.aggregate")])
+def test_a_forks_delay_is_kept_by_its_first_or_its_last_task(position, task):
+    desk = custom("first_only", delay={"milliseconds": 200, "position": position})
+    took = {}
+
+    def timed(name, work):
+        began = time.monotonic()
+        made = work()
+        took[name] = time.monotonic() - began
+        return made
+
+    plan = timed("f.items", lambda: desk.plan("f"))
+    run_all(desk, plan)
+    timed("f.aggregate", lambda: desk.run("f.aggregate"))
+    assert took[task] >= 0.2
 
 
 def test_a_defect_while_results_are_read_is_an_error_of_the_fork_too(caplog):

@@ -86,6 +86,26 @@ def test_a_branchs_own_mappings_and_literals_fill_its_context():
     ]
 
 
+@pytest.mark.parametrize("position", ["before", "after"])
+def test_a_forks_delay_is_kept_once(position):
+    fan = fork(parallelBranches=[branch()], delay={"milliseconds": 1500, "position": position})
+    ran = run({"fan": fan, "work": compose(**ITEM)}, {"items": [1, 2]})
+    assert (ran.status, ran.world.sleeps) == ("COMPLETED", [1.5])
+
+
+@pytest.mark.parametrize(
+    ("required", "status"),
+    [("$.aggregatedData[1].v", "COMPLETED"), ("$.aggregatedData[2]", "FAILED"), ("$.none", "FAILED")],
+)
+def test_a_forks_output_must_have_what_its_output_validation_requires(required, status):
+    fan = fork(parallelBranches=[branch()], outputValidation={"requiredFields": [required]})
+    ran = run({"fan": fan, "work": compose(**ITEM)}, {"items": [1, 2]})
+    assert ran.status == status
+    if status == "FAILED":
+        assert ran.error["errorName"] == "ContentBasedRetryableError"
+        assert ran.error["errorDetails"]["requiredField"] == required
+
+
 def test_a_branchs_own_steps_hide_those_of_the_flow():
     own = {"work": compose(literals={"mine": True}, **then("more")), "more": noop()}
     ran = run({"fan": fork(parallelBranches=[branch(steps=own)])}, {"items": [1]})
