@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_allma.dag_factory.factory import build_dag
-    from airflow_allma.dag_factory.loader import load_flows
+    from airflow_allma.dag_factory.loader import load_flows, report_problems
 
-__all__ = ["build_dag", "load_flows"]
+__all__ = ["build_dag", "load_flows", "report_problems"]
 
 
 def __getattr__(name: str) -> Any:
     # The command line draws plans without Airflow: nothing of it is imported before a Dag is wanted.
-    if name == "load_flows":
-        from airflow_allma.dag_factory.loader import load_flows
+    if name in {"load_flows", "report_problems"}:
+        from airflow_allma.dag_factory import loader
 
-        return load_flows
+        return getattr(loader, name)
     if name == "build_dag":
         from airflow_allma.dag_factory.factory import build_dag
 

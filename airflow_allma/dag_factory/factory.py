@@ -54,6 +54,8 @@ def build_dag(flow: Flow) -> DAG:
         params=payload_params(flow),
         default_args=_default_args(options),
         max_active_runs=options.max_active_runs or _default_active_runs(options),
+        # Else Airflow would take every Dag that is built, also one that its caller gave up.
+        auto_register=False,
     ) as dag:
         TaskBuilder(flow, plan, FlowHandle(flow)).build()
     return dag

@@ -1,35 +1,47 @@
-"""All flows of some folders as Dags: what the loader file in the dags folder calls."""
+"""All flows of some folders as Dags: what the files in the dags folder call."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.dag_factory.building import DagChoices, FlowFilter, OnDag
+from airflow_allma.dag_factory.ignoring import AirflowIgnoreFiles
+from airflow_allma.dag_factory.index import files_that_name
 from airflow_allma.dag_factory.names import safe_dag_id
 from airflow_allma.exceptions import FlowError
-from airflow_allma.flow import FlowSource, Problem, find_files
+from airflow_allma.flow import FlowSource, FoundFiles, Problem, find_files
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+    from airflow_allma.engine.loading import FileMemory
     from airflow_allma.flow import LoadedFolder
 
-__all__ = ["OnProblem", "load_flows"]
+__all__ = ["OnProblem", "load_flows", "report_problems"]
 
 _LOG: Final = logging.getLogger("airflow_allma.loader")
+
+Places = str | Path | Iterable[str | Path] | None
 
 OnProblem = Callable[[Problem], None]
 """Told of everything that is wrong with a flow file, in the process that parses the Dag file."""
 
+_MOST_SHOWN: Final = 50
+
 
 def load_flows(
-    places: str | Path | Iterable[str | Path] | None = None,
+    places: Places = None,
     *,
-    only: str | None = None,
+    keep: FlowFilter | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    on_dag: OnDag | None = None,
     on_problem: OnProblem | None = None,
+    only: str | None = None,
 ) -> dict[str, DAG]:
     """Build a Dag for each flow.
 
@@ -38,35 +50,36 @@ def load_flows(
         from airflow_allma.dag_factory import load_flows
         globals().update(load_flows(__file__))
 
-    A file that is broken gives no Dag and takes no other flow along; everything that is wrong is logged. In a
-    task's own process only that task's Dag is built, from the few files that name it.
+    A file that is broken gives no Dag and takes no other flow along; everything that is wrong is logged, and
+    another file that calls ``report_problems`` shows it in the UI. In a task's own process only that task's
+    Dag is built, from the few files that name it.
 
     Args:
         places: a folder to look through, or several; a file, such as ``__file__``, stands for its folder.
-            None: Airflow's dags folder.
-        only: build the Dag of this id alone; None: that of the task whose process this is, else all.
+            None: Airflow's dags folder. What ``.airflowignore`` files name is left out.
+        keep: which flows become Dags, ``keep(flow)``; None: all.
+        defaults: what a flow's ``airflow`` object says where the flow itself says nothing, by the names that
+            it has there: ``{"pool": "flows", "maxActiveRuns": 4}``.
+        on_dag: changes a Dag that was just made, ``on_dag(dag, flow)``.
         on_problem: called with every problem as well.
+        only: build the Dag of this id alone; None: that of the task whose process this is, else all.
 
     Returns:
         Dag id -> Dag, ordered by flow id.
+
+    Raises:
+        FlowError: ``defaults`` are not what an ``airflow`` object may hold.
     """
     from airflow.sdk import get_parsing_context
 
     started = time.perf_counter()
-    if places is None:
-        places = _dags_folder()
-    folders = [_folder(place) for place in ([places] if isinstance(places, str | Path) else places)]
+    choices = DagChoices(keep, defaults, on_dag).checked()
+    folders = _folders(places)
     wanted = only or get_parsing_context().dag_id
-    loaded = _load_one(folders, wanted) if wanted else _load(folders)
-    dags: dict[str, DAG] = {}
+    loaded = _load_one(folders, wanted) if wanted else _load(_find(folders))
     problems = list(loaded.problems)
-    for source in loaded.flows:
-        dag_id = safe_dag_id(source.flow.id)
-        if wanted in {None, dag_id}:
-            dag = _dag(source, problems)
-            if dag is not None:
-                dags[dag_id] = dag
-    _report(problems, on_problem, only_dag=wanted)
+    dags = _dags(loaded, choices, problems, wanted)
+    _report(problems, on_problem, is_logged=wanted not in dags)
     _LOG.info(
         "allma_load flows=%d dags=%d errors=%d milliseconds=%.1f",
         len(loaded.flows),
@@ -77,55 +90,123 @@ def load_flows(
     return dags
 
 
-def _dag(source: FlowSource, problems: list[Problem]) -> DAG | None:
-    from airflow.sdk.exceptions import AirflowException
+def report_problems(
+    places: Places = None,
+    *,
+    keep: FlowFilter | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    on_dag: OnDag | None = None,
+) -> None:
+    """Fail if a flow is broken, so that Airflow's UI shows what is wrong as an import error.
 
-    from airflow_allma.dag_factory.factory import build_dag
+    Two lines of a Dag file of its own, beside the one that loads the flows, do it::
 
+        from airflow_allma.dag_factory import report_problems
+        report_problems(__file__)
+
+    It must be a file without Dags: Airflow takes all Dags of a file that fails out of service.
+
+    Args:
+        places: as ``load_flows`` has it, and so are the others.
+        keep: see there.
+        defaults: see there.
+        on_dag: see there.
+
+    Raises:
+        FlowError: flows are broken; the message has file, line, JSON path and mend of each problem.
+    """
+    choices = DagChoices(keep, defaults, on_dag).checked()
+    loaded = _load(_find(_folders(places)))
+    problems = list(loaded.problems)
+    _dags(loaded, choices, problems, None)
+    broken = list(dict.fromkeys(problem.file for problem in problems if problem.is_error))
+    if broken:
+        raise FlowError(_report_text(broken, problems, len(loaded.flows)))
+
+
+def _report_text(broken: list[str], problems: list[Problem], flows: int) -> str:
+    shown = [str(problem) for file in broken for problem in dict.fromkeys(problems) if problem.file == file]
+    lines = [
+        f"{len(broken)} broken: flows of these files do not run until they are mended; {flows} others do.",
+        *shown[:_MOST_SHOWN],
+    ]
+    if len(shown) > _MOST_SHOWN:
+        lines.append(f"{len(shown) - _MOST_SHOWN} more: see `allma_problem` in the Dag processor's log.")
+    return "\n\n".join(lines)
+
+
+def _dags(
+    loaded: LoadedFolder, choices: DagChoices, problems: list[Problem], wanted: str | None
+) -> dict[str, DAG]:
+    """The Dags of all flows, or the wanted one; what cannot be built is added to the problems."""
+    dags: dict[str, DAG] = {}
+    for source in loaded.flows:
+        dag_id = safe_dag_id(source.flow.id)
+        if wanted in {None, dag_id}:
+            dag = _dag(source, choices, problems, strictly=wanted is None)
+            if dag is not None:
+                dags[dag_id] = dag
+    return dags
+
+
+def _dag(source: FlowSource, choices: DagChoices, problems: list[Problem], *, strictly: bool) -> DAG | None:
     try:
-        return build_dag(source.flow)
-    except (FlowError, AirflowException, ValueError, TypeError) as error:
-        # Airflow raises what it likes for a value that it cannot take: one flow must not take others along.
-        problems.append(source.problem(f"Airflow cannot take this flow: {error}"))
+        return choices.build(source, strictly=strictly)
+    except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks raise what they like
+        # One flow must not take others along, and nothing is lost: the problem is logged and shown.
+        problems.append(source.problem(f"Airflow cannot take this flow: {error or type(error).__name__}"))
         return None
 
 
-def _load(places: Iterable[Path]) -> LoadedFolder:
-    from airflow_allma.engine.loading import load_flow_files
+def _find(folders: Iterable[Path]) -> list[FoundFiles]:
+    above = _dags_folder()
+    return [
+        find_files(folder, AirflowIgnoreFiles(above if folder.is_relative_to(above) else folder), above)
+        for folder in folders
+    ]
+
+
+def _load(found: Iterable[FoundFiles]) -> LoadedFolder:
+    from airflow_allma.engine.loading import load_found_files
     from airflow_allma.timetables import schedule_problem
 
-    return load_flow_files(places, schedule_problem)
+    return load_found_files(found, schedule_problem, _process_memory())
+
+
+@cache
+def _process_memory() -> FileMemory:
+    from airflow_allma.engine.loading import FileMemory
+
+    return FileMemory()
 
 
 def _load_one(folders: list[Path], dag_id: str) -> LoadedFolder:
     """Only the files that name the flow; all of them if none of those makes the Dag."""
-    name = dag_id.encode()
-    files = [path for folder in folders for path in find_files(folder) if _mentions(path, name)]
-    loaded = _load(files)
+    found = _find(folders)
+    naming = [
+        FoundFiles(files_that_name(dag_id, folder, files.files), ())
+        for folder, files in zip(folders, found, strict=True)
+    ]
+    loaded = _load(naming)
     if any(safe_dag_id(source.flow.id) == dag_id for source in loaded.flows):
         return loaded
-    return _load(folders)
+    return _load(found)
 
 
-def _mentions(path: Path, name: bytes) -> bool:
-    try:
-        return name in path.read_bytes()
-    except OSError:
-        return False
-
-
-def _report(problems: Iterable[Problem], on_problem: OnProblem | None, *, only_dag: str | None) -> None:
+def _report(problems: Iterable[Problem], on_problem: OnProblem | None, *, is_logged: bool) -> None:
     for problem in problems:
-        if only_dag is None:
+        if is_logged:
             level = logging.ERROR if problem.is_error else logging.WARNING
             _LOG.log(level, "allma_problem %s", problem)
         if on_problem is not None:
             on_problem(problem)
 
 
-def _folder(place: str | Path) -> Path:
-    path = Path(place)
-    return path.parent if path.is_file() else path
+def _folders(places: Places) -> list[Path]:
+    if places is None:
+        places = _dags_folder()
+    given = [places] if isinstance(places, str | Path) else places
+    return [path.parent if (path := Path(place)).is_file() else path for place in given]
 
 
 def _dags_folder() -> Path:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from airflow_allma.engine.steps import unsupported_reason
 from airflow_allma.expressions import compile_condition, compile_path, compile_target, compile_template
 from airflow_allma.flow import (
+    FoundFile,
+    FoundFiles,
     LoadedFile,
     LoadedFolder,
     ScheduleCheck,
+    Stamp,
     find_files,
+    found_file,
+    join_files,
     load_file,
-    select_flows,
 )
 
-__all__ = ["CHECKS", "load_flow_file", "load_flow_files"]
+__all__ = ["CHECKS", "FileMemory", "load_flow_file", "load_flow_files", "load_found_files"]
+
+_MOST_REMEMBERED_BYTES: Final = 64 * 1024 * 1024
 
 
 class _EngineChecks:
@@ -52,10 +60,52 @@ def load_flow_files(paths: Iterable[Path | str], schedule: ScheduleCheck | None 
         paths: files and folders; a file that is named is read whatever its name.
         schedule: can a flow's schedule be read? None: it is not looked at.
     """
-    files: list[LoadedFile] = []
-    for given in map(Path, paths):
-        found = find_files(given) if given.is_dir() else (given,)
-        files.extend(load_flow_file(path, schedule) for path in found)
-    selection = select_flows(source for loaded in files for source in loaded.flows)
-    own = (problem for loaded in files for problem in loaded.problems)
-    return LoadedFolder(tuple(files), selection.flows, (*own, *selection.problems))
+    return load_found_files(
+        (
+            find_files(path) if path.is_dir() else FoundFiles((found_file(path),), ())
+            for path in map(Path, paths)
+        ),
+        schedule,
+    )
+
+
+def load_found_files(
+    found: Iterable[FoundFiles], schedule: ScheduleCheck | None = None, memory: FileMemory | None = None
+) -> LoadedFolder:
+    """Read files that were found. See load_flow_files.
+
+    Args:
+        found: what was found in each place.
+        schedule: can a flow's schedule be read? None: it is not looked at.
+        memory: what was read already; None: nothing, read all.
+    """
+    places = tuple(found)
+    memory = memory or FileMemory()
+    return join_files(
+        (memory.load(file, schedule) for place in places for file in place.files),
+        (problem for place in places for problem in place.problems),
+    )
+
+
+@dataclass(slots=True)
+class FileMemory:
+    """Files that were read and have not changed since. Flows are never changed, so they can be shared."""
+
+    _known: dict[str, tuple[Stamp, ScheduleCheck | None, LoadedFile]] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def load(self, file: FoundFile, schedule: ScheduleCheck | None) -> LoadedFile:
+        """What the file gives, read again only if it has changed."""
+        stamp = file.stamp
+        known = self._known.get(file.path)
+        if known is not None and known[:2] == (stamp, schedule):
+            return known[2]
+        now = time.time_ns()
+        loaded = load_flow_file(file.path, schedule)
+        if stamp is not None and stamp.is_settled(now):
+            self._bytes += stamp.size
+            if self._bytes > _MOST_REMEMBERED_BYTES:
+                self._known.clear()
+                self._bytes = stamp.size
+            self._known[file.path] = (stamp, schedule, loaded)
+        return loaded

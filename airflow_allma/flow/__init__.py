@@ -20,12 +20,12 @@ from airflow_allma.flow.files import (
     FileKind,
     FlowSource,
     LoadedFile,
-    find_files,
     load_file,
 )
 from airflow_allma.flow.folders import (
     LoadedFolder,
     Selection,
+    join_files,
     load_folder,
     select_flows,
 )
@@ -47,6 +47,14 @@ from airflow_allma.flow.problems import (
 )
 from airflow_allma.flow.schema import (
     json_schema,
+)
+from airflow_allma.flow.searching import (
+    FoundFile,
+    FoundFiles,
+    IgnoreFiles,
+    Stamp,
+    find_files,
+    found_file,
 )
 from airflow_allma.flow.steps import (
     STEP_MODELS,
@@ -144,7 +152,10 @@ __all__ = [
     "Flow",
     "FlowSource",
     "FormatAs",
+    "FoundFile",
+    "FoundFiles",
     "HttpMethod",
+    "IgnoreFiles",
     "InferenceParameters",
     "LlmFallback",
     "LlmInvocationStep",
@@ -173,6 +184,7 @@ __all__ = [
     "Severity",
     "SnsPublishStep",
     "SqsSendStep",
+    "Stamp",
     "StartFlowExecutionStep",
     "StartSubFlowStep",
     "Step",
@@ -182,6 +194,8 @@ __all__ = [
     "Transition",
     "WaitForExternalEventStep",
     "find_files",
+    "found_file",
+    "join_files",
     "json_schema",
     "load_file",
     "load_folder",

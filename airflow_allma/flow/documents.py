@@ -14,10 +14,13 @@ import msgspec
 from airflow_allma.flow.json_text import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
 from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
 
-__all__ = ["MAX_FILE_BYTES", "Document", "UnreadableDocumentError", "read_document"]
+__all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentError", "read_document"]
 
-MAX_FILE_BYTES = 32 * 1024 * 1024
+MAX_FILE_BYTES = 8 * 1024 * 1024
 """Larger files are refused unread: flow files are thousands of bytes, exports a few millions."""
+
+MAX_PROBLEMS = 100
+"""What is wrong beyond so many is counted, not told."""
 
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
@@ -47,13 +50,13 @@ class Document:
         self.file = file
         self._text = text
         self._scan: JsonScan | None = None
+        # Places are mostly asked for in the order of the text: lines are counted on from the last one.
+        self._counted = (0, 1)
         self.value: Any = self._decode()
 
     def position(self, path: Path, *, at_key: bool = False) -> tuple[int, int]:
         """Line and column of the value (or of its key) at a path, or of the nearest value above it."""
-        if self._scan is None:
-            self._scan = scan(self._text)
-        return line_and_column(self._text, self._scan.offset(path, at_key=at_key))
+        return self._line_and_column(self._offset(path, at_key=at_key))
 
     def beginning(self) -> tuple[int, int]:
         """Line and column of the outermost value; costs no scan."""
@@ -61,18 +64,47 @@ class Document:
 
     def locate(self, findings: Iterable[Finding]) -> tuple[Problem, ...]:
         """The findings as problems of this file, in the order of the text, each once."""
-        unique = dict.fromkeys(findings)
+        places = {finding: self._offset(finding.path, at_key=finding.at_key) for finding in findings}
+        ordered = sorted(places.items(), key=lambda item: item[1])
+        # Errors come first when there is no room for all: they say why the flow does not run.
+        if len(ordered) > MAX_PROBLEMS:
+            kept = sorted(ordered, key=lambda item: item[0].severity is not Severity.ERROR)[:MAX_PROBLEMS]
+            shown = sorted(kept, key=lambda item: item[1])
+        else:
+            shown = ordered
         problems = [
             Problem(
                 self.file,
-                *self.position(finding.path, at_key=finding.at_key),
+                *self._line_and_column(offset),
                 json_path(finding.path),
                 finding.message,
                 finding.severity,
             )
-            for finding in unique
+            for finding, offset in shown
         ]
-        return tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        if len(shown) < len(ordered):
+            problems.append(
+                Problem(
+                    self.file,
+                    0,
+                    0,
+                    "$",
+                    f"{len(ordered) - len(shown)} more problems; mend these first",
+                    Severity.WARNING,
+                )
+            )
+        return tuple(problems)
+
+    def _offset(self, path: Path, *, at_key: bool = False) -> int:
+        if self._scan is None:
+            self._scan = scan(self._text)
+        return self._scan.offset(path, at_key=at_key)
+
+    def _line_and_column(self, offset: int) -> tuple[int, int]:
+        counted, line = self._counted if self._counted[0] <= offset else (0, 1)
+        line += self._text.count("\n", counted, offset)
+        self._counted = (offset, line)
+        return line, offset - self._text.rfind("\n", 0, offset)
 
     def _decode(self) -> Any:
         try:
@@ -101,7 +133,7 @@ class Document:
                         "this key stands in the same object already (line "
                         f"{line_and_column(self._text, first)[0]}); remove one of the two",
                     )
-                    for path, again, first in self._scan.repeated
+                    for path, again, first in self._scan.repeated[:MAX_PROBLEMS]
                 )
             )
         if error is not None:
@@ -131,13 +163,14 @@ def read_document(path: FilePath, file: str) -> Document:
 
     try:
         # Opening a pipe would wait for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise unreadable("not a regular file; remove it or rename it")
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+        # It may grow until it is read, and some files do not know their size.
+        data = b"" if status.st_size > MAX_FILE_BYTES else _read(path)
     except (OSError, ValueError) as error:
         raise unreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > MAX_FILE_BYTES:
+    if max(len(data), status.st_size) > MAX_FILE_BYTES:
         raise unreadable(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; split it into several")
     try:
         # Some editors put a byte order mark before the text; it says nothing in UTF-8.
@@ -147,6 +180,11 @@ def read_document(path: FilePath, file: str) -> Document:
         line, column = line_and_column(before, len(before))
         raise unreadable("the file is not UTF-8 from here on; save it as UTF-8", line, column) from error
     return Document(file, text)
+
+
+def _read(path: FilePath) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(MAX_FILE_BYTES + 1)
 
 
 class _RepeatedKeyError(Exception):

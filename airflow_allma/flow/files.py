@@ -1,9 +1,8 @@
-"""Flow files: which files count, what is in them, and which of several versions runs."""
+"""Flow files: what is in them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path as FilePath
@@ -20,7 +19,7 @@ from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_p
 from airflow_allma.flow.sentences import findings_of
 from airflow_allma.flow.validation import ScheduleCheck, SupportCheck, Validator
 
-__all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "find_files", "load_file"]
+__all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "load_file"]
 
 PROMPT_SUFFIX = ".prompt.json"
 _EXPORT_PARTS = ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents")
@@ -109,18 +108,6 @@ class LoadedFile:
     def has_errors(self) -> bool:
         """Whether anything in the file is wrong, warnings aside."""
         return any(problem.is_error for problem in self.problems)
-
-
-def find_files(folder: FilePath) -> Iterator[FilePath]:
-    """The files below a folder that may hold flows or prompts, in a stable order.
-
-    Hidden files and folders are left out; symbolic links to folders are not followed, so that no loop can be.
-    """
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(".json") and not name.startswith("."):
-                yield FilePath(where, name)
 
 
 def load_file(

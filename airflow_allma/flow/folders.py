@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path as FilePath
 
 from airflow_allma.flow.expression_fields import ExpressionChecks
-from airflow_allma.flow.files import FlowSource, LoadedFile, find_files, load_file
+from airflow_allma.flow.files import FlowSource, LoadedFile, load_file
 from airflow_allma.flow.problems import Problem, Severity, quoted
+from airflow_allma.flow.searching import find_files
 from airflow_allma.flow.validation import SupportCheck
 
-__all__ = ["LoadedFolder", "Selection", "load_folder", "select_flows"]
+__all__ = ["LoadedFolder", "Selection", "join_files", "load_folder", "select_flows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,34 @@ def load_folder(
         checks: can expressions be read? None: they are not looked at.
         supported: can a step run? None: all can.
     """
-    files = tuple(load_file(path, checks, supported) for path in find_files(FilePath(folder)))
-    selection = select_flows(source for loaded in files for source in loaded.flows)
-    own = (problem for loaded in files for problem in loaded.problems)
-    return LoadedFolder(files, selection.flows, (*own, *selection.problems))
+    found = find_files(folder)
+    return join_files((load_file(file.path, checks, supported) for file in found.files), found.problems)
+
+
+def join_files(files: Iterable[LoadedFile], problems: Iterable[Problem] = ()) -> LoadedFolder:
+    """What files give together.
+
+    Args:
+        files: the files, in the order of their paths.
+        problems: what was wrong when they were looked for.
+    """
+    known = tuple(files)
+    selection = select_flows(source for loaded in known for source in loaded.flows)
+    running = {source.flow.id: source for source in selection.flows}
+    own = (problem for loaded in known for problem in (*loaded.problems, *_replaced(loaded, running)))
+    return LoadedFolder(known, selection.flows, (*problems, *own, *selection.problems))
+
+
+def _replaced(loaded: LoadedFile, running: Mapping[str, FlowSource]) -> Iterator[Problem]:
+    """A flow whose file is broken runs all the same if another file has a version of it."""
+    for flow_id in loaded.broken_flow_ids:
+        if source := running.get(flow_id):
+            yield Problem(
+                loaded.file,
+                0,
+                0,
+                "$",
+                f"until this file is mended, version {source.flow.version} of flow {quoted(flow_id)} runs, "
+                f"from {source.file}:{source.line}",
+                Severity.WARNING,
+            )

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from airflow_allma.flow.problems import Path
 
@@ -25,6 +25,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _STRING_PART = re.compile(r'[^"\\\x00-\x1f]*')
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _WORD = re.compile(r"[^\s,:\[\]{}\"]+")
+_SHORT_NUMBER = 300
 _LITERALS = ("true", "false", "null")
 
 # What people write because another language has it, and what to write instead.
@@ -66,8 +67,13 @@ class JsonNode:
 
     start: int
     end: int = 0
-    members: dict[str, tuple[int, JsonNode]] = field(default_factory=dict)
-    elements: list[JsonNode] = field(default_factory=list)
+    # A file of nothing but small values has millions: they share what they do not have.
+    members: dict[str, tuple[int, JsonNode]] = field(default_factory=lambda: _NO_MEMBERS)
+    elements: list[JsonNode] = field(default_factory=lambda: _NO_ELEMENTS)
+
+
+_NO_MEMBERS: Final[dict[str, tuple[int, JsonNode]]] = {}
+_NO_ELEMENTS: Final[list[JsonNode]] = []
 
 
 @dataclass(slots=True)
@@ -166,7 +172,7 @@ class _Scanner:
     def container(self, opening: str) -> JsonNode:
         if len(self.path) >= MAX_DEPTH:
             self.fail(f"nested deeper than {MAX_DEPTH} levels; make the structure flatter")
-        node = JsonNode(self.at)
+        node = JsonNode(self.at, 0, {}, [])
         closing, what, member = (
             ("}", "object", self.member) if opening == "{" else ("]", "list", self.element)
         )
@@ -254,7 +260,8 @@ class _Scanner:
                 )
             )
         digits = self.text[self.at : end]
-        if math.isinf(float(digits)):
+        # Short ones without an exponent are never too large; that is most of them.
+        if (len(digits) > _SHORT_NUMBER or "e" in digits.lower()) and math.isinf(float(digits)):
             self.fail("this number is too large; write it as a text if all its digits count")
         self.at = end
 

@@ -1,0 +1,344 @@
+"""What a loader of one's own can ask for, and which files it looks at."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from airflow_allma.dag_factory import index, load_flows
+from airflow_allma.dag_factory import loader as loader_module
+from airflow_allma.engine import loading
+from airflow_allma.exceptions import FlowError
+from airflow_allma.flow import searching
+from tests.airflow.flows import branch, compose, failing, flow, fork
+
+pytestmark = pytest.mark.airflow
+
+
+def put(folder, name, written):
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(written if isinstance(written, str) else json.dumps(written))
+    return file
+
+
+def put_flows(folder, *names):
+    for name in names:
+        put(folder, f"{name}.json", flow(name.replace("/", "-"), {"s": compose()}))
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path, monkeypatch):
+    loader_module._process_memory.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
+    yield
+    loader_module._process_memory.cache_clear()
+
+
+@pytest.fixture
+def all_settled(monkeypatch):
+    """As if every file had changed long ago: only waiting could change that time itself."""
+    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", -(10**9))
+
+
+# what to make of the flows
+
+
+def test_flows_can_be_chosen(tmp_path):
+    put_flows(tmp_path, "a", "b", "c")
+    assert list(load_flows(tmp_path, keep=lambda one: one.id != "b")) == ["a", "c"]
+    assert load_flows(tmp_path, keep=lambda one: one.id != "b", only="b") == {}
+
+
+def test_a_loaders_defaults_hold_where_the_flow_says_nothing(tmp_path):
+    put(tmp_path, "a.json", flow("a", {"s": compose()}))
+    put(tmp_path, "b.json", flow("b", {"s": compose()}, airflow={"pool": "own", "schedule": None}))
+    dags = load_flows(tmp_path, defaults={"pool": "shared", "maxActiveRuns": 3, "schedule": "@daily"})
+    assert [dags[one].get_task("s").pool for one in "ab"] == ["shared", "own"]
+    assert [dags[one].max_active_runs for one in "ab"] == [3, 3]
+    assert [dags[one].schedule for one in "ab"] == ["@daily", None]
+
+
+@pytest.mark.parametrize(
+    ("defaults", "said"),
+    [
+        ({"pol": "x"}, "$.pol"),
+        ({"maxActiveRuns": 0}, "$.maxActiveRuns: must be 1 or more"),
+        ({"schedule": "sometimes"}, "$.schedule"),
+    ],
+)
+def test_defaults_that_are_wrong_are_the_loaders_own_error(tmp_path, defaults, said):
+    with pytest.raises(FlowError) as caught:
+        load_flows(tmp_path, defaults=defaults)
+    assert said in str(caught.value)
+
+
+def test_each_dag_is_handed_to_a_callback_with_its_flow(tmp_path):
+    put_flows(tmp_path, "a", "b")
+
+    def on_dag(dag, one):
+        dag.tags.add(f"flow-{one.id}")
+
+    assert {"flow-b", "allma"} <= load_flows(tmp_path, on_dag=on_dag)["b"].tags
+
+
+@pytest.mark.parametrize("function", ["on_dag", "keep"])
+def test_a_callback_that_fails_for_one_flow_takes_no_other_along(tmp_path, function):
+    put_flows(tmp_path, "a", "b")
+    told = []
+
+    def fail_for_a(*arguments):
+        if arguments[-1].id == "a":
+            raise ZeroDivisionError("no such team")
+        return True
+
+    assert list(load_flows(tmp_path, on_problem=told.append, **{function: fail_for_a})) == ["b"]
+    (problem,) = told
+    assert problem.file == str(tmp_path / "a.json")
+    assert "no such team" in problem.message
+
+
+def test_a_cluster_policy_that_refuses_one_flow_takes_no_other_along(tmp_path, monkeypatch):
+    from airflow import settings
+    from airflow.exceptions import AirflowClusterPolicySkipDag, AirflowClusterPolicyViolation
+    from airflow.policies import hookimpl
+
+    class Policies:
+        @hookimpl
+        def dag_policy(self, dag):
+            dag.tags.add("seen")
+            if dag.dag_id == "a":
+                raise AirflowClusterPolicyViolation("every Dag needs a team")
+            if dag.dag_id == "skipped":
+                raise AirflowClusterPolicySkipDag
+
+        @hookimpl
+        def task_policy(self, task):
+            if task.dag_id == "c":
+                raise RuntimeError("the policy itself is broken")
+
+    put_flows(tmp_path, "a", "b", "c", "skipped")
+    manager = settings.get_policy_plugin_manager()
+    policies = Policies()
+    manager.register(policies)
+    told = []
+    try:
+        dags = load_flows(tmp_path, on_problem=told.append)
+    finally:
+        manager.unregister(policies)
+    assert list(dags) == ["b", "skipped"]
+    assert "seen" not in dags["b"].tags, "Airflow shows it to the policies; twice could be once too often"
+    assert [problem.message for problem in told] == [
+        "Airflow cannot take this flow: every Dag needs a team",
+        "Airflow cannot take this flow: the policy itself is broken",
+    ]
+
+
+# which files
+
+
+def test_several_folders_are_one(tmp_path):
+    put_flows(tmp_path / "one", "a")
+    put_flows(tmp_path / "two", "b")
+    put_flows(tmp_path / "three", "c")
+    assert list(load_flows([tmp_path / "one", str(tmp_path / "two")])) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "patterns", "left"),
+    [
+        ("glob", "drafts/\n", {"a", "team-b", "team-old-c"}),
+        ("glob", "# old ones\n*.json\n!a.json", {"a", "drafts-a"}),
+        ("glob", "team/**/c.json", {"a", "team-b", "drafts-a", "drafts-b"}),
+        ("regexp", "drafts|old/c", {"a", "team-b"}),
+        ("regexp", r"^team/b\.json$", {"a", "team-old-c", "drafts-a", "drafts-b"}),
+    ],
+)
+def test_airflowignore_files_count_for_flow_files_too(tmp_path, monkeypatch, syntax, patterns, left):
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
+    put_flows(tmp_path, "a", "team/b", "team/old/c", "drafts/a", "drafts/b")
+    put(tmp_path, ".airflowignore", patterns)
+    assert set(load_flows(tmp_path)) == left
+    assert set(load_flows(tmp_path, only="a")) == {"a"}
+
+
+@pytest.mark.parametrize("syntax", ["glob", "regexp"])
+def test_the_same_files_are_left_out_as_airflow_leaves_out(tmp_path, monkeypatch, syntax):
+    from airflow._shared.module_loading import find_path_from_directory
+
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
+    put_flows(tmp_path, "a", "b1", "x/a", "x/b2", "x/y/a", "x/y/b3", "z/a")
+    put(tmp_path, ".airflowignore", "b1\nz" if syntax == "regexp" else "b1.json\n/z/\n")
+    put(tmp_path, "x/.airflowignore", "b2 # not yet" if syntax == "regexp" else "b*.json # not yet\n!b3.json")
+    theirs = find_path_from_directory(tmp_path, ".airflowignore", syntax)
+    assert {file.path for file in loader_module._find([tmp_path])[0].files} == set(theirs)
+
+
+def test_the_dags_folders_airflowignore_counts_for_a_loader_further_down(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
+    put_flows(tmp_path / "dags", "team/a", "team/draft-b", "team/sub/c")
+    put(tmp_path, "dags/.airflowignore", "draft*")
+    put(tmp_path, "dags/team/.airflowignore", "sub")
+    put(tmp_path, ".airflowignore", "*")
+    assert list(load_flows(tmp_path / "dags/team")) == ["team-a"]
+    assert list(load_flows(tmp_path / "dags/team/sub")) == ["team-sub-c"], "it was asked for by name"
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags/other"))
+    assert list(load_flows(tmp_path / "dags/team")) == ["team-a", "team-draft-b"]
+
+
+def test_an_ignore_file_that_cannot_be_read_is_an_error_and_leaves_nothing_out(tmp_path):
+    put_flows(tmp_path, "a")
+    (tmp_path / ".airflowignore").write_bytes(b"\xff\xfe")
+    told = []
+    assert list(load_flows(tmp_path, on_problem=told.append)) == ["a"]
+    assert told[0].is_error
+    assert told[0].file.endswith(".airflowignore")
+
+
+# what is not read again
+
+
+def counted(monkeypatch, module, name):
+    """The first argument of each call."""
+    calls = []
+    function = getattr(module, name)
+
+    def count(first, *rest, **named):
+        calls.append(Path(first).name)
+        return function(first, *rest, **named)
+
+    monkeypatch.setattr(module, name, count)
+    return calls
+
+
+def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, monkeypatch, all_settled):
+    put_flows(tmp_path, "a", "b")
+    broken = put(tmp_path, "broken.json", "{")
+    parsed = counted(monkeypatch, loading, "load_flow_file")
+    told = []
+    first = load_flows(tmp_path)
+    assert sorted(parsed) == ["a.json", "b.json", "broken.json"]
+    second = load_flows(tmp_path, on_problem=told.append)
+    assert len(parsed) == 3
+    assert told[0].file == str(broken), "a file that is still broken is still told of"
+    assert second["a"] is not first["a"], "Airflow and policies change Dags"
+    put(tmp_path, "b.json", flow("b", {"other": compose()}))
+    assert load_flows(tmp_path)["b"].task_ids == ["other"]
+    assert parsed[3:] == ["b.json"]
+
+
+def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch):
+    put_flows(tmp_path, "a")
+    parsed = counted(monkeypatch, loading, "load_flow_file")
+    load_flows(tmp_path)
+    load_flows(tmp_path)
+    assert parsed == ["a.json", "a.json"]
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch, all_settled):
+    """A folder of five flows that an earlier process has indexed; the files that are read from now on."""
+    put_flows(tmp_path, *(f"f{number}" for number in range(5)))
+    load_flows(tmp_path, only="f3")
+    loader_module._process_memory.cache_clear()
+    return counted(monkeypatch, index, "_dag_ids"), counted(monkeypatch, loading, "load_flow_file")
+
+
+def test_a_tasks_process_reads_the_file_of_its_flow_alone(tmp_path, known):
+    peeked, parsed = known
+    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+    assert (peeked, parsed) == ([], ["f1.json"])
+
+
+def test_a_newer_version_in_another_file_is_what_a_task_runs(tmp_path, known):
+    peeked, _ = known
+    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
+    assert peeked == ["f4.json"]
+    assert load_flows(tmp_path)["f1"].task_ids == ["newer"]
+
+
+def test_a_task_runs_its_flow_as_it_is_now_wherever_it_is(tmp_path, known):
+    put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
+    (tmp_path / "f1.json").rename(tmp_path / "moved.json")
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
+    (tmp_path / "moved.json").unlink()
+    assert load_flows(tmp_path, only="f1") == {}
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"version": 1, "files": []}', '{"version": "0", "files": {}}'])
+def test_an_index_that_cannot_be_used_costs_time_alone(tmp_path, known, damage):
+    index._index_file(tmp_path).write_text(damage)
+    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+    assert len(known[0]) == 5
+
+
+def test_an_index_that_lies_hides_no_flow(tmp_path, known):
+    file = index._index_file(tmp_path)
+    file.write_text(file.read_text().replace('"f1"', '"f2"'))
+    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+
+
+def test_a_folder_that_others_may_enter_holds_no_index(tmp_path, known):
+    folder = index._index_file(tmp_path).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    try:
+        assert index._index_file(tmp_path) is None
+        assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_link_in_place_of_the_indexs_folder_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary" / f"airflow-allma-{os.geteuid()}").symlink_to(tmp_path / "theirs")
+    put_flows(tmp_path / "flows", "a")
+    assert list(load_flows(tmp_path / "flows", only="a")) == ["a"]
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+# the same every time
+
+
+def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
+    retries = {"count": 2, "intervalSeconds": 1, "errorEquals": ["TransientStepError", "StepTimeoutError"]}
+    steps = {
+        "f": fork(branch("w", "x"), branch("v", "y"), to="end"),
+        "w": compose(),
+        "v": failing(onError={"retries": retries}),
+        "end": compose(),
+    }
+    options = {"tags": ["four", "five"], "schedule": "rate(5 minutes)"}
+    put(tmp_path, "fork.json", flow("fork", steps, tags=["one", "two", "three"], airflow=options))
+    places = [str(tmp_path), str(repository / "dags")]
+    # Airflow writes a Dag's fields in the order of a set of its own, and sorts them before it compares.
+    program = (
+        "import json, sys; from airflow.serialization.serialized_objects import DagSerialization;"
+        "from airflow_allma.dag_factory import load_flows;"
+        f"dags = [load_flows({places!r}) for _ in range(2)];"
+        "written = [[DagSerialization.to_dict(dag) for dag in one.values()] for one in dags];"
+        "[print('dags', json.dumps(one, sort_keys=True)) for one in written]"
+    )
+    written = set()
+    for seed in ("0", "1"):
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        lines = [line for line in ran.stdout.splitlines() if line.startswith("dags ")]
+        assert len(lines) == 2
+        written.update(lines)
+    assert len(written) == 1

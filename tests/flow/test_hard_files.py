@@ -1,0 +1,79 @@
+"""Files that would take long or much memory: refused, or looked at no further than is useful."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_allma.flow import load_file
+from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS
+from airflow_allma.flow.json_text import scan
+from airflow_allma.flow.problems import nearest
+
+
+def test_a_file_of_50_mb_is_refused_without_being_opened(tmp_path, monkeypatch):
+    file = tmp_path / "large.json"
+    with file.open("wb") as stream:
+        stream.truncate(50_000_000)
+    monkeypatch.setattr(type(file), "open", lambda *_: pytest.fail("it was opened"))
+    (problem,) = load_file(file).problems
+    assert f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; split it into several" in problem.message
+
+
+def test_a_file_that_does_not_tell_its_size_is_read_no_further_than_the_limit(tmp_path):
+    # Its size is 0, and it could be read for ever.
+    (tmp_path / "memory.json").symlink_to("/proc/self/mem")
+    (problem,) = load_file(tmp_path / "memory.json").problems
+    assert "cannot be read: Input/output error" in problem.message
+
+
+def steps(count):
+    return {
+        f"s{n}": {
+            "stepType": "NO_OP",
+            "displayName": n,
+            **({"defaultNextStepInstanceId": f"s{n + 1}"} if n + 1 < count else {}),
+        }
+        for n in range(count)
+    }
+
+
+def test_of_very_many_problems_the_first_are_told_and_the_others_counted(tmp_path):
+    flow = {"id": "f", "startStepInstanceId": "s0", "steps": steps(3 * MAX_PROBLEMS)}
+    (tmp_path / "f.json").write_text(json.dumps(flow, indent=1))
+    problems = load_file(tmp_path / "f.json").problems
+    assert [problem.path for problem in problems[:-1]] == [
+        f"$.steps.s{n}.displayName" for n in range(MAX_PROBLEMS)
+    ]
+    assert problems[-1].message.startswith("200 more problems")
+
+
+def test_errors_are_told_before_warnings_when_there_is_no_room_for_all(tmp_path):
+    unreached = {f"a{n}": {"stepType": "NO_OP"} for n in range(2 * MAX_PROBLEMS)}
+    flow = {
+        "id": "f",
+        "startStepInstanceId": "last",
+        "steps": {**unreached, "last": {"stepType": "NO_OP", "displayName": 1}},
+    }
+    (tmp_path / "f.json").write_text(json.dumps(flow))
+    problems = load_file(tmp_path / "f.json").problems
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert [problem.path for problem in problems if problem.is_error] == ["$.steps.last.displayName"]
+
+
+def test_of_very_many_repeated_keys_the_first_are_told(tmp_path):
+    (tmp_path / "f.json").write_text("{" + ",".join(['"a": 1'] * 5_000) + "}")
+    assert len(load_file(tmp_path / "f.json").problems) == MAX_PROBLEMS
+
+
+def test_small_values_share_what_they_do_not_have():
+    elements = scan("[1, 2, [3]]").root.elements
+    assert elements[0].members is elements[1].members
+    assert elements[0].elements is elements[1].elements
+    assert elements[2].elements is not elements[0].elements
+
+
+def test_a_word_is_not_compared_with_very_many():
+    assert nearest("step_1x", [f"step_{n}" for n in range(100)]) is not None
+    assert nearest("step_1x", [f"step_{n}" for n in range(10_000)]) is None
