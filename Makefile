@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test lint format typecheck unit bench constraints clean
+.PHONY: help setup demo test test-celery lint format typecheck unit bench constraints clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## make .venv from constraints.txt (once, and when it or pyproject.toml changes)
 
@@ -34,6 +34,10 @@ demo: setup ## both example flows on a real Airflow of its own
 	$(BIN)/python -m demo $(DEMO_ARGS)
 
 test: lint typecheck unit ## lint, typecheck and every test, with the coverage of airflow_allma
+
+test-celery: setup ## two Celery workers, one of them killed; installs redis-server and postgresql (apt) if missing
+	.ci/install-servers
+	$(BIN)/python -m pytest tests/test_celery.py
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -21,9 +21,11 @@ from demo.airflow_config import (
     merged,
     write_config,
 )
+from demo.celery_workers import answering_workers, celery_settings, worker_command
 from demo.metadata_db import DatabaseCache, new_postgres, new_sqlite
 from demo.postgres import PostgresServer
 from demo.processes import ManagedProcess, ServerError, clean_environment, free_port, stop_all, wait_until
+from demo.redis_server import RedisServer
 
 Database = Literal["sqlite", "postgresql"]
 Mode = Literal["components", "standalone"]
@@ -50,7 +52,7 @@ esac
 
 
 class AirflowInstance:
-    """One Airflow: database, API server with UI, scheduler, Dag processor and, if asked for, triggerer.
+    """One Airflow: database, API server with UI, scheduler, Dag processor; triggerer and workers if asked.
 
     Args:
         home: its folder (`AIRFLOW_HOME`); made when missing. Nothing is written elsewhere, but that
@@ -58,6 +60,8 @@ class AirflowInstance:
         dags: Dag folders, at least one.
         database: "postgresql" starts a throwaway server, unless `postgres` hands one in.
         executor: as in `[core] executor`.
+        workers: how many workers the CeleryExecutor has; they need PostgreSQL, and bring a throwaway Redis.
+            They share `parallelism` evenly, unless `config` has `[celery] worker_concurrency`.
         parallelism: tasks at once; 8 if not given, never more than 4 on SQLite.
         config: more options, by section and key.
         env: more environment variables for all components.
@@ -75,6 +79,7 @@ class AirflowInstance:
         *,
         database: Database = "sqlite",
         executor: str = "LocalExecutor",
+        workers: int = 0,
         parallelism: int | None = None,
         config: Mapping[str, Mapping[str, object]] | None = None,
         env: Mapping[str, str] | None = None,
@@ -86,6 +91,10 @@ class AirflowInstance:
     ) -> None:
         if not dags:
             raise ServerError("An Airflow needs at least one Dag folder.")
+        if (executor == "CeleryExecutor") != (workers > 0):
+            raise ServerError("The CeleryExecutor needs workers, and no other executor has any.")
+        if workers and (database == "sqlite" or mode == "standalone"):
+            raise ServerError("Celery workers need PostgreSQL and an Airflow of components.")
         self.home = home.resolve()
         self.dags = tuple(folder.resolve() for folder in dags)
         self.database: Database = database
@@ -101,6 +110,8 @@ class AirflowInstance:
         self._triggerer = triggerer or mode == "standalone"
         self._postgres = postgres
         self._own_postgres: PostgresServer | None = None
+        self._workers = {f"worker-{number}": worker_command(f"worker-{number}") for number in range(workers)}
+        self._redis: RedisServer | None = None
         self._cache = cache
         self._settings: InstanceSettings | None = None
         self._processes: list[ManagedProcess] = []
@@ -145,7 +156,12 @@ class AirflowInstance:
             user=self.user,
         )
         self._settings = settings
-        write_config(self.home / "airflow.cfg", merged(instance_settings(settings), self._extra_config))
+        sections = instance_settings(settings)
+        if self._workers:
+            self._redis = RedisServer(self.home / "logs" / "redis.log").start()
+            slots = max(1, settings.parallelism // len(self._workers))
+            sections |= celery_settings(self._redis.url, database_url, slots)
+        write_config(self.home / "airflow.cfg", merged(sections, self._extra_config))
         settings.password_file.touch(mode=0o600)
         settings.password_file.write_text(json.dumps({self.user: self.password}))
 
@@ -173,15 +189,24 @@ class AirflowInstance:
                 if up is not None and up.get(HEALTH_KEYS.get(name, "metadatabase")) == "healthy":
                     self.timings[name] = time.monotonic() - begin
                     waiting.discard(name)
-            return not waiting
+            return not waiting and self._workers_answer(begin)
 
         wait_until(healthy, what="Airflow", processes=self._processes, timeout=START_SECONDS)
         self.timings["start"] = time.monotonic() - begin
 
+    def _workers_answer(self, begin: float) -> bool:
+        """Whether all Celery workers are there, if there are any."""
+        if self._redis is None:
+            return True
+        waiting = [name for name in self._workers if name not in self.timings]
+        for name in answering_workers(self._redis.url, waiting):
+            self.timings[name] = time.monotonic() - begin
+        return all(name in self.timings for name in self._workers)
+
     def _components(self) -> list[ManagedProcess]:
         return [
             self._process(name, [sys.executable, "-m", "airflow", *arguments], self.environment)
-            for name, arguments in COMPONENTS.items()
+            for name, arguments in (COMPONENTS | self._workers).items()
             if name != "triggerer" or self._triggerer
         ]
 
@@ -230,6 +255,18 @@ class AirflowInstance:
         """The components' processes."""
         return list(self._processes)
 
+    @property
+    def workers(self) -> list[ManagedProcess]:
+        """The Celery workers' processes."""
+        return [process for process in self._processes if process.name in self._workers]
+
+    @property
+    def redis(self) -> RedisServer:
+        """What the Celery workers take their tasks from."""
+        if self._redis is None:
+            raise ServerError("This Airflow has no Celery workers.")
+        return self._redis
+
     def log_tails(self, lines: int = 30) -> str:
         """The last lines of every component's log."""
         return "\n".join(process.tail(lines) for process in self._processes)
@@ -247,9 +284,10 @@ class AirflowInstance:
         finally:
             self._client = None
             self._processes = []
-            if self._own_postgres:
-                self._own_postgres.stop()
-            self._own_postgres = None
+            for server in (self._redis, self._own_postgres):
+                if server:
+                    server.stop()
+            self._redis = self._own_postgres = None
 
     def __enter__(self) -> Self:
         return self.start()

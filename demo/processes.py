@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from demo.warden import descendants
+
 WARDEN = Path(__file__).with_name("warden.py")
 STOP_MARGIN_SECONDS = 10.0
 
@@ -119,10 +121,26 @@ class ManagedProcess:
                 f"{self.name}: processes below {self.pid} would not end.\n{self.tail()}"
             ) from None
 
+    def kill(self) -> None:
+        """Kill the command and all that it started at one moment, as a machine does that loses power."""
+        stopped: set[int] = set()
+        # none may see another one die, or start one more
+        while fresh := set(descendants(self.pid)) - stopped:
+            _signal_all(fresh, signal.SIGSTOP)
+            stopped |= fresh
+        _signal_all(stopped, signal.SIGKILL)
+        self.stop()
+
     def tail(self, lines: int = 30) -> str:
         """The last lines of the log, under a headline."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return f"--- last lines of {self.log} ---\n" + "\n".join(text.splitlines()[-lines:])
+
+
+def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def stop_all(processes: Iterable[ManagedProcess]) -> None:

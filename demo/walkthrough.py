@@ -56,9 +56,22 @@ def run_walk(client: AirflowClient, walk: Walk, api_url: str, aws_url: str) -> W
     Raises:
         WalkError: the run failed (with the failed tasks' logs), or there is no result.
     """
+    return end_walk(client, walk, begin_walk(client, walk, api_url), aws_url)
+
+
+def begin_walk(client: AirflowClient, walk: Walk, api_url: str) -> str:
+    """Start a run of a flow as soon as its Dag is there; the run's id."""
     client.wait_for_dag(walk.dag_id, timeout=DAG_SECONDS)
     conf = {**walk.payload, "flow_variables": {"apiBaseUrl": api_url}}
-    run_id = client.trigger(walk.dag_id, conf)
+    return client.trigger(walk.dag_id, conf)
+
+
+def end_walk(client: AirflowClient, walk: Walk, run_id: str, aws_url: str) -> WalkResult:
+    """Wait for the end of a run and read its fork's result.
+
+    Raises:
+        WalkError: as in `run_walk`.
+    """
     state = client.wait_for_run(walk.dag_id, run_id, timeout=RUN_SECONDS)
     tasks = client.task_instances(walk.dag_id, run_id)
     if state != "success":

@@ -37,7 +37,7 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
     """Every process below `root`, as /proc tells it; empty where there is no /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
@@ -138,7 +138,7 @@ class Warden:
         number = signal.SIGTERM if self.status is not None else signal.SIGKILL
         announced = False
         while self._wait(0.02):
-            left = _descendants(os.getpid()) or [self.child]
+            left = descendants(os.getpid()) or [self.child]
             if time.monotonic() > deadline:
                 number = signal.SIGKILL
             if not announced or number == signal.SIGKILL:

@@ -271,6 +271,22 @@ def test_stopping_a_server_leaves_no_process_of_it(tmp_path: Path):
     assert not _alive(grandchild)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+def test_killing_a_server_leaves_no_process_of_it_and_it_can_be_started_again(tmp_path: Path):
+    server = ManagedProcess("stubborn", [sys.executable, "-c", STUBBORN, tmp_path], log=tmp_path / "log")
+    server.start()
+    grandchild = _grandchild(tmp_path)
+
+    server.kill()
+
+    assert not server.running
+    assert not _alive(grandchild)
+    (tmp_path / "grandchild").unlink()
+    server.start()
+    assert _alive(_grandchild(tmp_path))
+    server.kill()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's child subreaper")
 def test_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path, repository: Path):
     starter = textwrap.dedent(

@@ -1,0 +1,88 @@
+"""A throwaway Redis: one free loopback port, a password, nothing of it kept on disk."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+from demo.processes import ManagedProcess, ServerError, free_port, port_open, wait_until
+
+CONFIG = """\
+bind 127.0.0.1
+port {port}
+requirepass {password}
+dir {folder}
+save ""
+appendonly no
+"""
+
+
+def find_redis() -> Path | None:
+    """Redis' server program, or None when it is not installed."""
+    found = shutil.which("redis-server")
+    return Path(found) if found else None
+
+
+class RedisServer:
+    """One server, which logs to `log`."""
+
+    def __init__(self, log: Path) -> None:
+        self.port = 0
+        self._password = secrets.token_urlsafe(18)
+        self._log = log
+        self._process: ManagedProcess | None = None
+
+    def start(self) -> Self:
+        """Start the server and wait until it answers.
+
+        Raises:
+            ServerError: no Redis is installed, or it did not start (with the end of its log).
+        """
+        program = find_redis()
+        if program is None:
+            raise ServerError("No redis-server found: install one (Debian: apt-get install redis-server).")
+        self.port = free_port()
+        folder = Path(tempfile.mkdtemp(prefix="allma-redis-"))
+        config = folder / "redis.conf"
+        config.touch(mode=0o600)
+        config.write_text(CONFIG.format(port=self.port, password=self._password, folder=folder))
+        self._process = ManagedProcess("redis", [program, config], log=self._log, cwd=folder, scratch=folder)
+        try:
+            self._process.start()
+            wait_until(self._answers, what="Redis", processes=[self._process], timeout=60, pause=0.05)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _answers(self) -> bool:
+        # the client itself would try for seconds
+        if not port_open(self.port):
+            return False
+        with self.client() as client:
+            return bool(client.ping())
+
+    @property
+    def url(self) -> str:
+        """Its address for Celery, with the password."""
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    def client(self) -> Any:
+        """A client, to be closed by whoever asks for it."""
+        import redis
+
+        return redis.Redis.from_url(self.url)
+
+    def stop(self) -> None:
+        """Stop the server; may be called again."""
+        if self._process:
+            self._process.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
