@@ -14,8 +14,6 @@ import yaml
 AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "airflow-init"}
 SERVERS = {"postgres", "redis", "s3"}
 ONE_SHOT = {"airflow-init"}
-# sections of packages that are in the image but not needed here, and our own
-FOREIGN = {"celery": {"broker_url", "result_backend"}}
 VARIABLE = re.compile(r"\$\{(\w+)(:-([^}]*))?\}")
 
 
@@ -26,15 +24,17 @@ def compose(repository: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def airflow_options() -> dict[str, set[str]]:
+    from airflow.providers.celery.get_provider_info import get_provider_info
+
     from airflow_allma.operators.settings import OPTIONS
 
     package = importlib.util.find_spec("airflow")
     assert package is not None
     assert package.origin is not None
     config = Path(package.origin).with_name("config_templates") / "config.yml"
-    sections = yaml.safe_load(config.read_text())
+    sections = yaml.safe_load(config.read_text()) | get_provider_info()["config"]
     known = {section: set(content["options"]) for section, content in sections.items()}
-    return known | FOREIGN | {"allma": set(OPTIONS)}
+    return known | {"allma": set(OPTIONS)}
 
 
 def filled(text: str) -> str:
@@ -60,6 +60,13 @@ def test_every_airflow_variable_is_an_option_that_airflow_knows(compose, airflow
     for variable in variables:
         _, section, key = variable.lower().split("__", 2)
         assert key in airflow_options[section], variable
+
+
+def test_every_image_has_a_version(compose):
+    images = {service["image"] for service in compose["services"].values()} - {"airflow-allma:local"}
+    assert len(images) == len(SERVERS)
+    for image in images:
+        assert re.search(r":\d+\.\d+", image), image
 
 
 def test_all_airflow_services_share_image_and_settings(compose):
@@ -96,6 +103,19 @@ def test_the_executor_is_celery_over_redis_and_postgresql(compose):
     assert environment["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
     assert environment["AIRFLOW__CELERY__BROKER_URL"].startswith("redis://redis:")
     assert "@postgres/" in filled(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+
+
+def test_there_are_two_workers_and_what_one_of_them_loses_runs_again(compose):
+    assert compose["services"]["worker"]["deploy"] == {"replicas": 2}
+    environment = compose["x-airflow"]["environment"]
+    assert int(environment["AIRFLOW__CORE__DEFAULT_TASK_RETRIES"]) > 0
+    noticed_after = int(environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"])
+    assert noticed_after < int(environment["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
+
+
+def test_workers_keep_nothing_of_the_flows_for_themselves(compose):
+    assert filled(compose["x-airflow"]["environment"]["AIRFLOW__ALLMA__OFFLOAD_LOCATION"]).startswith("s3://")
+    assert compose["services"]["worker"]["volumes"] == ["./dags:/opt/airflow/dags:ro"]
 
 
 def test_the_aws_connection_is_json_that_points_to_the_s3_server(compose):
