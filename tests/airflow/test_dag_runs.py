@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from tests.airflow.flows import branch, compose, failing, fork, route
+from airflow_allma.dag_factory import build_dag
+from airflow_allma.flow import Flow
+from tests.airflow.flows import branch, compose, failing, flow, fork, route
 
 pytestmark = pytest.mark.airflow
 
@@ -140,3 +144,20 @@ def test_errors_that_error_equals_does_not_name_are_not_tried_again(run):
     }
     ended = run(steps)
     assert (ended.state, ended.task("a").try_number) == ("failed", 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"branchGranularity": "branch"}, {"maxInMemoryItems": 1}],
+    ids=["steps", "branch", "chunk"],
+)
+def test_airflows_default_retries_repeat_nothing_that_fails_by_an_error_of_its_own(run_dag, options):
+    steps = {"f": fork(branch("w"), onError={"continueOnFailure": True}, to="last"), "w": failing()}
+    dag = build_dag(Flow.model_validate(flow("no-retries", {**steps, "last": failing()}, airflow=options)))
+    for task in dag.tasks:
+        task.retries = 2
+        task.retry_delay = timedelta(0)
+    ended = run_dag(dag, {"items": [1, 2]})
+    failed = [task for task in ended.tasks if task.state == "failed"]
+    assert {task.task_id for task in failed} > {"last"}
+    assert max(task.try_number for task in ended.tasks) == 1

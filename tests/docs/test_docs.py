@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from configparser import RawConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import airflow
 import pytest
 import yaml
+from airflow.providers.celery.get_provider_info import get_provider_info as celery_provider
 from typer.testing import CliRunner
 
 from airflow_allma.cli import app
@@ -143,19 +145,27 @@ def test_every_picture_is_there_and_shown():
 
 def airflow_options() -> dict[str, set[str]]:
     text = Path(airflow.__file__).with_name("config_templates").joinpath("config.yml").read_text()
-    return {section: set(content["options"]) for section, content in yaml.safe_load(text).items()}
+    sections = yaml.safe_load(text) | celery_provider()["config"]
+    known = {section: set(content["options"]) for section, content in sections.items()}
+    return known | {"allma": set(OPTIONS)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_setting_that_is_named_exists(page):
     text = page.read_text()
-    known = airflow_options() | {"allma": set(OPTIONS)}
+    known = airflow_options()
     named_settings = re.findall(r"\[([a-z_]+)\] ([a-z_]+)", _FENCED.sub("", text))
     variables = [
         (section.lower(), option.lower())
         for section, option in re.findall(r"AIRFLOW__([A-Z]+(?:_[A-Z]+)*)__([A-Z0-9_]+)", text)
     ]
-    unknown = [pair for pair in (*named_settings, *variables) if pair[1] not in known.get(pair[0], set())]
+    files = "".join(re.findall(r"^```ini\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    parser = RawConfigParser(strict=False)
+    parser.read_string(files)
+    in_files = [(section, option) for section in parser.sections() for option in parser[section]]
+    unknown = [
+        pair for pair in (*named_settings, *variables, *in_files) if pair[1] not in known.get(pair[0], set())
+    ]
     assert unknown == []
 
 
