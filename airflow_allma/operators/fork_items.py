@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.operators.elements import item_element
+from airflow_allma.operators.fork_plan import decide_mode
 from airflow_allma.operators.run import TaskRun
 from airflow_allma.operators.segment import SegmentOperator
 from airflow_allma.operators.xcoms import Key, push
@@ -50,22 +49,16 @@ class ForkItemsOperator(SegmentOperator):
     def _decided(self, run: TaskRun, found: ForkItems) -> list[dict[str, Any]]:
         from airflow_allma.engine import label_of
 
+        fork = run.handle.fork(self.step)
+        plan = decide_mode(fork, found, run.settings)
+        push(run.ti, Key.PLAN, plan)
         if found.pointer is not None:
-            push(run.ti, Key.PLAN, {"mode": "chunks", "pointer": found.pointer.inner()})
             self.log.info("Items are in %s: they run in chunks", found.pointer)
             return []
-        items = found.values or []
-        fork = run.handle.fork(self.step)
-        size = len(msgspec.json.encode(items))
-        plan = {"mode": "memory", "count": len(items), "bytes": size}
-        settings = run.settings
-        # Each branch has a task of its own: a limit below their number can only be kept in one process.
-        too_tight = fork.max_concurrency is not None and fork.max_concurrency < len(fork.branches)
-        too_many = len(items) > settings.max_in_memory_items or size > settings.max_in_memory_bytes
-        if items and (too_many or too_tight):
-            push(run.ti, Key.PLAN, plan | {"mode": "chunks"})
-            self.log.info("%d items, %d bytes of JSON: they run in chunks", len(items), size)
+        in_chunks = plan["mode"] == "chunks"
+        way = "they run in chunks" if in_chunks else "each has its own map index"
+        self.log.info("%d items, %d bytes of JSON: %s", plan["count"], plan["bytes"], way)
+        if in_chunks:
             return []
-        push(run.ti, Key.PLAN, plan)
-        self.log.info("%d items, %d bytes of JSON: each has its own map index", len(items), size)
+        items = found.values or []
         return [item_element(index, label_of(fork, item, index), item) for index, item in enumerate(items)]

@@ -10,18 +10,17 @@ import msgspec
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_allma.exceptions import AllmaError, StorageError
-from airflow_allma.operators.chunk_plan import ChunkSpec, list_chunks, manifest_chunks
+from airflow_allma.exceptions import AllmaError
 from airflow_allma.operators.flow_task import FlowTask
+from airflow_allma.operators.fork_plan import chunk_concurrency, plan_chunks_of, plan_fork_chunks
 from airflow_allma.operators.run import LOG, TaskRun
 from airflow_allma.operators.settings import AllmaSettings
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
-    from airflow_allma.engine import Services
-    from airflow_allma.storage import Pointer
+    from airflow_allma.operators.chunk_plan import ChunkSpec
 
-__all__ = ["ForkChunksOperator", "S3ManifestOperator", "plan_chunks_of"]
+__all__ = ["ForkChunksOperator", "S3ManifestOperator"]
 
 
 class S3ManifestOperator(BaseOperator):
@@ -132,40 +131,22 @@ class ForkChunksOperator(FlowTask):
                 "chunks": [chunk.as_dict() for chunk in chunks],
                 "items": decided.get("count"),
                 "token": self._token(run, chunks),
-                "concurrency": self._concurrency(run, len(chunks)),
+                "concurrency": chunk_concurrency(
+                    run.handle.fork(self.step), len(chunks), self.chunks_at_a_time, run.settings
+                ),
             },
         )
         self.log.info("%d chunks", len(chunks))
         return [chunk.as_dict() for chunk in chunks]
 
     def _plan(self, run: TaskRun, decided: Mapping[str, Any]) -> list[ChunkSpec]:
-        from airflow_allma.storage import Pointer
-
-        where = (*run.info.key_ids, self.step)
-        inner = decided.get("pointer")
-        if inner is not None:
-            pointer = Pointer.parse(inner)
-            if pointer is None:
-                raise StorageError(f"The fork's items are at {inner}, which names no object.")
-            return plan_chunks_of(pointer, run.services, run.settings, where)
-        settings = run.settings
-        if settings.offload_location and decided["bytes"] > settings.max_in_memory_bytes:
-            pointer = self._spilled(run, where)
-            return plan_chunks_of(pointer, run.services, settings, where)
-        by_items = -(-decided["count"] // max(1, settings.max_in_memory_items))
-        by_bytes = -(-decided["bytes"] // settings.chunk_bytes)
-        return list_chunks(decided["count"], min(settings.max_chunks, max(by_items, by_bytes)))
-
-    def _spilled(self, run: TaskRun, where: tuple[str, ...]) -> Pointer:
-        """The fork's list as a JSON Lines object."""
-        location, store = run.services.settings.offload_location, run.services.store
-        if location is None or store is None:
-            raise StorageError("There is no offload location.")
-        pointer = location.pointer(*where, "items", ending=".jsonl")
-        with store.open_writer(pointer, content_type="application/x-ndjson") as writer:
-            for item in run.fork_values(self.items, self.step):
-                writer.write(msgspec.json.encode(item) + b"\n")
-        return pointer
+        return plan_fork_chunks(
+            decided,
+            lambda: run.fork_values(self.items, self.step),
+            run.services,
+            run.settings,
+            (*run.info.key_ids, self.step),
+        )
 
     def _token(self, run: TaskRun, chunks: list[ChunkSpec]) -> str:
         # Results of an earlier try count again only if they were made from the same data, and not for a run
@@ -173,39 +154,3 @@ class ForkChunksOperator(FlowTask):
         digest = hashlib.sha256(msgspec.json.encode([chunk.as_dict() for chunk in chunks]))
         digest.update(msgspec.json.encode([run.saved_state(self.items), run.run_after]))
         return digest.hexdigest()[:16]
-
-    def _concurrency(self, run: TaskRun, chunks: int) -> int:
-        limit = run.handle.fork(self.step).max_concurrency
-        if limit is None:
-            return run.settings.chunk_concurrency
-        return max(1, limit // max(1, min(chunks, self.chunks_at_a_time or chunks)))
-
-
-def plan_chunks_of(
-    pointer: Pointer, services: Services, settings: AllmaSettings, where: tuple[str, ...]
-) -> list[ChunkSpec]:
-    """Plan the chunks of an object.
-
-    Args:
-        pointer: the object.
-        services: its store.
-        settings: how large and how many.
-        where: identifiers below the offload location for lines that have to be made of something else.
-
-    Raises:
-        StorageError: it cannot be read, or needs an offload location.
-    """
-    from airflow_allma.storage.manifest import plan_manifest
-
-    store = services.store
-    if store is None:
-        raise StorageError(f"There is no store to read {pointer} from.")
-    location = services.settings.offload_location
-    plan = plan_manifest(
-        store,
-        pointer,
-        chunk_bytes=settings.chunk_bytes,
-        max_chunks=settings.max_chunks,
-        spool_to=location.pointer(*where, "lines", ending=".jsonl") if location else None,
-    )
-    return manifest_chunks(plan, store)
