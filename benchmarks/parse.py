@@ -1,14 +1,111 @@
-"""What flows cost when Airflow parses them: all of them in the Dag processor, one in a task's process."""
+"""What many flows cost: all of them in the Dag processor, and each in the process of a task.
+
+``parse`` is one look of the Dag processor at all flows, by flow, beside dag-factory's at the same Dags: as
+many tasks in a row, of an operator that does nothing, from one YAML file each. dag-factory comes from PyPI
+into a folder that is removed again.
+
+``task_start`` is what a task waits for in Airflow: its process is forked from one that has imported
+everything, and Airflow parses the loader's file for the task's Dag; with all flows beside with one flow.
+``task_process`` is the same in a new Python, as in a worker that forks nothing. ``task_load`` is the part of
+both that is ours, in a process that did it before. ``task_first`` is that part where no task has run before.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.measuring import Measure, seconds
+from benchmarks.measuring import Measure
 
 STEPS = 10
+DAG_ID = "flow-0"
+LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
+REQUIREMENTS = Path(__file__).with_name("dag-factory.txt")
+
+PARSE = """
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.sdk.execution_time import task_runner
+folder = Path({folder!r})
+bag = BundleDagBag(
+    dag_folder=str(folder / "flows.py"), safe_mode=False, load_op_links=False,
+    bundle_path=folder, bundle_name="flows",
+)
+assert list(bag.dags) == [{dag_id!r}], bag.import_errors
+"""
+
+
+def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+    os.environ["AIRFLOW__DAG_FACTORY__ENABLE_TELEMETRY"] = "False"
+    os.environ["DO_NOT_TRACK"] = "True"
+    # What the process of the LocalExecutor has imported from which those of tasks are forked.
+    import airflow.executors.local_executor
+    import airflow.jobs.scheduler_job_runner
+    import airflow.sdk.execution_time.supervisor  # noqa: F401
+    import structlog
+
+    from airflow_allma.dag_factory import load_flows, loader
+    from airflow_allma.plugin import AllmaPlugin
+
+    AllmaPlugin.on_load()
+    structlog.configure(processors=[_drop])
+    with tempfile.TemporaryDirectory() as temporary:
+        # The index of flow files goes there too.
+        tempfile.tempdir = temporary
+        one, all_flows, yaml = (_folder(Path(temporary, name)) for name in ("one", "all", "yaml"))
+        _write_flows(one, 1)
+        _write_flows(all_flows, flows)
+        _write_yaml(yaml, flows)
+
+        for folder in (one, all_flows):
+            _age(folder)
+        load_flows(one)
+        first = _seconds(lambda: load_flows(all_flows, only=DAG_ID))
+        load = _in_turns(
+            lambda: load_flows(one, only=DAG_ID), lambda: load_flows(all_flows, only=DAG_ID), 10 * rounds
+        )
+        start = _in_turns(lambda: _in_a_fork(one), lambda: _in_a_fork(all_flows), 5 * rounds)
+        process = _in_turns(lambda: _in_a_process(one), lambda: _in_a_process(all_flows), rounds)
+
+        def parse() -> object:
+            loader._process_memory.cache_clear()  # noqa: SLF001 - every look is the first of its process
+            return load_flows(all_flows)
+
+        with _dag_factory(Path(temporary, "dag-factory")) as load_yaml:
+            assert _shape(parse()) == _shape(load_yaml(yaml))
+            ours, theirs = _in_turns(parse, lambda: load_yaml(yaml), rounds)
+        again = _seconds(lambda: load_flows(all_flows))
+        assert _serialized(parse()) == _serialized(parse())
+        tempfile.tempdir = None
+    return {
+        "parse": Measure(ours * 1000 / flows, "ms/flow", theirs * 1000 / flows),
+        "parse_unchanged": Measure(again * 1000 / flows, "ms/flow", ours * 1000 / flows),
+        "task_start": _held_against_one(start),
+        "task_process": _held_against_one(process),
+        "task_load": _held_against_one(load),
+        "task_first": Measure(first * 1000, "ms"),
+    }
+
+
+def _held_against_one(times: tuple[float, float]) -> Measure:
+    one, everything = times
+    return Measure(everything * 1000, "ms", one * 1000)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def _flow(number: int) -> dict[str, object]:
@@ -24,24 +121,120 @@ def _flow(number: int) -> dict[str, object]:
     return {"id": f"flow-{number}", "startStepInstanceId": "step_0", "steps": steps}
 
 
-def run() -> dict[str, Measure]:
-    from airflow.sdk.definitions import context as _  # noqa: F401 - imports are not what is measured
-
-    measures: dict[str, Measure] = {}
-    for count in (1, 500):
-        with tempfile.TemporaryDirectory() as folder:
-            for number in range(count):
-                Path(folder, f"flow_{number}.json").write_text(json.dumps(_flow(number)), encoding="utf-8")
-            everything = seconds(lambda where=folder: _parse(where), rounds=3)
-            one = seconds(lambda where=folder: _parse(where, "flow-0"), rounds=3)
-        measures[f"parse_{count}"] = Measure(everything * 1000 / count, "ms/flow")
-        measures[f"task_start_{count}"] = Measure(one * 1000, "ms")
-    alone = measures["task_start_1"].value
-    measures["task_start_500"] = Measure(measures["task_start_500"].value, "ms", alone)
-    return measures
+def _write_flows(folder: Path, count: int) -> None:
+    (folder / "flows.py").write_text(LOADER, encoding="utf-8")
+    for number in range(count):
+        (folder / f"flow_{number}.json").write_text(json.dumps(_flow(number), indent=1), encoding="utf-8")
 
 
-def _parse(folder: str, dag_id: str | None = None) -> None:
-    from airflow_allma.dag_factory import load_flows
+def _write_yaml(folder: Path, count: int) -> None:
+    for number in range(count):
+        lines = [
+            f"flow-{number}:",
+            '  default_args: {owner: "allma", start_date: 2020-01-01}',
+            "  schedule: null",
+            "  tasks:",
+        ]
+        for place in range(STEPS):
+            lines += [
+                f"    - task_id: step_{place}",
+                "      operator: airflow.providers.standard.operators.empty.EmptyOperator",
+                *([f"      dependencies: [step_{place - 1}]"] if place else []),
+            ]
+        (folder / f"flow_{number}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    load_flows([folder], only=dag_id)
+
+@contextmanager
+def _dag_factory(folder: Path) -> Iterator[Callable[[Path], dict[str, object]]]:
+    """dag-factory's own way to load a folder, from a fresh installation."""
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
+    install = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(folder)]
+    subprocess.run([*install, "--no-deps", "--require-hashes", "-r", str(REQUIREMENTS)], check=True)
+    sys.path.append(str(folder))
+    try:
+        from dagfactory import load_yaml_dags
+
+        def load(place: Path) -> dict[str, object]:
+            found: dict[str, object] = {}
+            load_yaml_dags(
+                globals_dict=found, dags_folder=str(place), defaults_config_path=str(place), suffix=[".yaml"]
+            )
+            return found
+
+        yield load
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _shape(dags: object) -> dict[str, list[tuple[str, list[str]]]]:
+    assert isinstance(dags, dict)
+    return {
+        dag_id: [(task.task_id, sorted(task.upstream_task_ids)) for task in dag.tasks]
+        for dag_id, dag in sorted(dags.items())
+    }
+
+
+def _serialized(dags: object) -> str:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    assert isinstance(dags, dict)
+    return json.dumps([DagSerialization.to_dict(dag) for dag in dags.values()])
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    gc.collect()
+    started = time.perf_counter()
+    result = work()
+    # A fork tells its own time, without that of its end.
+    return result if isinstance(result, float) else time.perf_counter() - started
+
+
+def _in_turns(left: Callable[[], object], right: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Median times of two pieces of work, done in turns: what else the machine does hits both alike."""
+    left(), right()
+    times = [(_seconds(left), _seconds(right)) for _ in range(rounds)]
+    return statistics.median(one for one, _ in times), statistics.median(one for _, one in times)
+
+
+def _in_a_fork(folder: Path) -> float:
+    """Seconds from the fork of a task's process until it has its Dag."""
+    reader, writer = os.pipe()
+    gc.freeze()
+    started = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = DAG_ID
+        os.environ["_AIRFLOW_PARSING_CONTEXT_TASK_ID"] = "step_0"
+        from airflow_allma.dag_factory import loader
+
+        loader._process_memory.cache_clear()  # noqa: SLF001 - the parent of a task loads no flows
+        exec(PARSE.format(folder=str(folder), dag_id=DAG_ID), {})  # noqa: S102 - the text stands above
+        os.write(writer, str(time.perf_counter() - started).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        taken = told.read()
+    os.waitpid(child, 0)
+    gc.unfreeze()
+    return float(taken)
+
+
+def _in_a_process(folder: Path) -> None:
+    context = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": DAG_ID, "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "step_0"}
+    program = f"import tempfile; tempfile.tempdir = {tempfile.tempdir!r}\n"
+    program += PARSE.format(folder=str(folder), dag_id=DAG_ID)
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, env={**os.environ, **context}, stdout=subprocess.DEVNULL
+    )
+
+
+def _age(folder: Path) -> None:
+    """Wait until the times of all files are trusted."""
+    newest = max(file.stat().st_ctime for file in folder.iterdir())
+    time.sleep(max(0.0, newest + 2.1 - time.time()))
+
+
+def _drop(*_: object) -> str:
+    import structlog
+
+    raise structlog.DropEvent

@@ -39,17 +39,13 @@ class Stamp(NamedTuple):
         return max(self.modified, self.changed) < now - _SETTLING_NANOSECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file that may hold flows.
-
-    Attributes:
-        path: its path; begins with the folder's, as it was given.
-        stamp: None when the file cannot be looked at, as behind a link that leads nowhere.
-    """
+class FoundFile(NamedTuple):
+    """A file that may hold flows."""
 
     path: str
+    """Begins with the folder's, as it was given."""
     stamp: Stamp | None
+    """None when the file cannot be looked at, as behind a link that leads nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +88,16 @@ def find_files(
 
 def found_file(path: FilePath | str) -> FoundFile:
     """A file that was named, not found."""
+    # Done for a thousand files whenever a task starts: no call that can be spared.
     try:
         status = os.stat(path)  # noqa: PTH116 - takes any text; `ValueError` for what no path can be
     except (OSError, ValueError):
         return FoundFile(str(path), None)
-    return FoundFile(str(path), _stamp(status))
+    if not stat.S_ISREG(status.st_mode):
+        # Pipes and the like are refused by whoever opens them, and have no state.
+        return FoundFile(str(path), None)
+    stamp = Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+    return FoundFile(str(path), stamp)
 
 
 @dataclass(slots=True)
@@ -147,17 +148,19 @@ class _Search:
             rules = (*rules, *self._rules(FilePath(folder, IGNORE_FILE)))
         folders = []
         for entry in entries:
-            if entry.name.startswith("."):
+            name = entry.name
+            if name.startswith("."):
                 continue
             is_folder = _is_folder(entry)
-            if not is_folder and not entry.name.endswith(SUFFIX):
+            if not is_folder and not name.endswith(SUFFIX):
                 continue
-            if rules and self.ignoring is not None and self.ignoring.ignores(FilePath(entry.path), rules):
+            path = entry.path
+            if rules and self.ignoring is not None and self.ignoring.ignores(FilePath(path), rules):
                 continue
             if is_folder:
-                folders.append((entry.path, rules))
+                folders.append((path, rules))
             else:
-                self.files.append(found_file(entry.path))
+                self.files.append(found_file(path))
         return folders
 
     def _rules(self, file: FilePath) -> Sequence[Any]:
@@ -180,13 +183,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     except OSError:
         # A link to itself is neither; the file that cannot be read is told of when it is loaded.
         return False
-
-
-def _stamp(status: os.stat_result) -> Stamp | None:
-    # Pipes and the like are refused by whoever opens them, and have no state.
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def _between(above: FilePath, folder: FilePath) -> list[FilePath]:
