@@ -1,11 +1,12 @@
 """Which files name a flow, remembered between processes, so that a task's process reads only those.
 
 A task runs in a process of its own, which needs one flow and knows its id, not its file. Whichever file holds
-it, and whether another one holds a newer version, is in the files alone. So they are listed and looked at
-each time, but read only where their size or times differ from those at which the index read them.
+it, and whether another one holds a newer version, is in the files alone. So all are looked at, but read only
+where their size or times differ from those at which the index read them. Of many tasks that start one after
+the other, one in five seconds looks; the Dag processor looks every thirty.
 
-The index says where to look, never what is there: files are read and checked as they are now. It lies in a
-folder of the system's temporary one that only this user may enter; without such a folder, there is no index.
+The index says where to look, never what is there: the flow's file is read and checked as it is now. It lies
+in a folder of the system's temporary one that only this user may enter; without it, there is no index.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import stat
 import tempfile
 import time
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,22 +26,28 @@ import msgspec
 
 from airflow_allma import __version__
 from airflow_allma.dag_factory.names import safe_dag_id
-from airflow_allma.flow import FoundFile
+from airflow_allma.flow import FoundFile, FoundFiles, Stamp, found_file
 from airflow_allma.flow.documents import MAX_FILE_BYTES
 
-__all__ = ["files_that_name"]
+__all__ = ["LOOK_AGAIN_NANOSECONDS", "files_that_name", "recently_named"]
 
 _LOG: Final = logging.getLogger("airflow_allma.loader")
 
+LOOK_AGAIN_NANOSECONDS: Final = 5_000_000_000
+"""So long a file's flow stays its own: that another file has taken it over is seen then at the latest."""
 
-class _Entry(msgspec.Struct, array_like=True):
+
+class _Entry(msgspec.Struct, array_like=True, gc=False):
     stamp: tuple[int, int, int, int]
     dag_ids: list[str]
 
 
 class _Index(msgspec.Struct):
     version: str
-    files: dict[str, _Entry]
+    naming: dict[str, list[str]]
+    """Dag id -> the files that named it at the last look."""
+    files: msgspec.Raw
+    """Path -> entry, of files whose times can be trusted; read only when files are looked at again."""
 
 
 class _Named(msgspec.Struct):
@@ -50,32 +57,45 @@ class _Named(msgspec.Struct):
     flows: Any = None
 
 
-def files_that_name(dag_id: str, place: Path, found: Sequence[FoundFile]) -> tuple[FoundFile, ...]:
+def recently_named(dag_id: str, place: Path) -> tuple[FoundFile, ...] | None:
+    """The files that named a flow with this Dag id at a look a moment ago.
+
+    Returns:
+        The files with their present state; None if nobody has looked lately.
+    """
+    file = _index_file(place)
+    if file is None or not 0 <= time.time_ns() - _looked_at(file) < LOOK_AGAIN_NANOSECONDS:
+        return None
+    index = _read(file)
+    return None if index is None else tuple(map(found_file, index.naming.get(dag_id, ())))
+
+
+def files_that_name(dag_id: str, place: Path, look: Callable[[], FoundFiles]) -> tuple[FoundFile, ...]:
     """Those files that name a flow with this Dag id.
 
     Args:
         dag_id: the id of the flow's Dag.
-        place: the folder that was looked through; each has its own index.
-        found: everything that lies in it now.
+        place: the folder that is looked through; each has its own index.
+        look: finds everything that lies in it now.
     """
     now = time.time_ns()
+    found = look().files
     file = _index_file(place)
-    known = _read(file) if file else {}
-    current: dict[str, _Entry] = {}
-    naming = []
-    for one in found:
-        if one.stamp is None:
+    known = _entries(_read(file)) if file else {}
+    changed: dict[str, _Entry] = {}
+    entries: dict[str, _Entry] = {}
+    for path, stamp in found:
+        if stamp is None:
             continue
-        entry = known.get(one.path)
-        if entry is None or entry.stamp != one.stamp:
-            entry = _Entry(one.stamp, _dag_ids(one.path))
-        if one.stamp.is_settled(now):
-            current[one.path] = entry
-        if dag_id in entry.dag_ids:
-            naming.append(one)
-    if file and current != known:
-        _write(file, current)
-    return tuple(naming)
+        entry = known.get(path)
+        if entry is None or entry.stamp != stamp:
+            entry = changed[path] = _Entry(stamp, _dag_ids(path))
+        entries[path] = entry
+    if file and (changed or len(entries) < len(known)):
+        _write(file, entries, now)
+    elif file:
+        _looked(file, now)
+    return tuple(one for one in found if one.path in entries and dag_id in entries[one.path].dag_ids)
 
 
 def _dag_ids(path: str) -> list[str]:
@@ -109,22 +129,51 @@ def _index_file(place: Path) -> Path | None:
     return folder / f"{name}.json"
 
 
-def _read(file: Path) -> dict[str, _Entry]:
+def _read(file: Path) -> _Index | None:
     try:
         index = msgspec.json.decode(file.read_bytes(), type=_Index)
     except (OSError, ValueError):
         # There is none yet, or another version wrote another form of it: files are read instead.
+        return None
+    return index if index.version == __version__ else None
+
+
+def _entries(index: _Index | None) -> dict[str, _Entry]:
+    try:
+        return msgspec.json.decode(index.files, type=dict[str, _Entry]) if index else {}
+    except ValueError:
         return {}
-    return index.files if index.version == __version__ else {}
 
 
-def _write(file: Path, files: dict[str, _Entry]) -> None:
+def _write(file: Path, entries: dict[str, _Entry], now: int) -> None:
+    naming: dict[str, list[str]] = {}
+    for path, entry in entries.items():
+        for dag_id in entry.dag_ids:
+            naming.setdefault(dag_id, []).append(path)
+    settled = {path: entry for path, entry in entries.items() if Stamp(*entry.stamp).is_settled(now)}
+    index = _Index(__version__, naming, msgspec.Raw(msgspec.json.encode(settled)))
     handle, name = tempfile.mkstemp(dir=file.parent)
     fresh = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(msgspec.json.encode(_Index(__version__, files)))
+            stream.write(msgspec.json.encode(index))
+        _looked(fresh, now)
         fresh.replace(file)
     except OSError as error:
         _LOG.debug("The index of flow files is not written: %s", error)
         fresh.unlink(missing_ok=True)
+
+
+def _looked(file: Path, now: int) -> None:
+    """The index's own time says when the files were looked at; to write it anew each time takes longer."""
+    try:
+        os.utime(file, ns=(now, now))
+    except OSError as error:
+        _LOG.debug("The time of the index of flow files is not set: %s", error)
+
+
+def _looked_at(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0

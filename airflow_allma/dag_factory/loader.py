@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.dag_factory.building import DagChoices, FlowFilter, OnDag
 from airflow_allma.dag_factory.ignoring import AirflowIgnoreFiles
-from airflow_allma.dag_factory.index import files_that_name
+from airflow_allma.dag_factory.index import files_that_name, recently_named
 from airflow_allma.dag_factory.names import safe_dag_id
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import FlowSource, FoundFiles, Problem, find_files
@@ -76,9 +78,10 @@ def load_flows(
     choices = DagChoices(keep, defaults, on_dag).checked()
     folders = _folders(places)
     wanted = only or get_parsing_context().dag_id
-    loaded = _load_one(folders, wanted) if wanted else _load(_find(folders))
-    problems = list(loaded.problems)
-    dags = _dags(loaded, choices, problems, wanted)
+    with _collector_at_rest():
+        loaded = _load_one(folders, wanted) if wanted else _load(_find(folders))
+        problems = list(loaded.problems)
+        dags = _dags(loaded, choices, problems, wanted)
     _report(problems, on_problem, is_logged=wanted not in dags)
     _LOG.info(
         "allma_load flows=%d dags=%d errors=%d milliseconds=%.1f",
@@ -116,12 +119,25 @@ def report_problems(
         FlowError: flows are broken; the message has file, line, JSON path and mend of each problem.
     """
     choices = DagChoices(keep, defaults, on_dag).checked()
-    loaded = _load(_find(_folders(places)))
-    problems = list(loaded.problems)
-    _dags(loaded, choices, problems, None)
+    with _collector_at_rest():
+        loaded = _load(_find(_folders(places)))
+        problems = list(loaded.problems)
+        _dags(loaded, choices, problems, None)
     broken = list(dict.fromkeys(problem.file for problem in problems if problem.is_error))
     if broken:
         raise FlowError(_report_text(broken, problems, len(loaded.flows)))
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """No garbage collection: nearly all that is made here stays, and is looked through again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _report_text(broken: list[str], problems: list[Problem], flows: int) -> str:
@@ -159,11 +175,13 @@ def _dag(source: FlowSource, choices: DagChoices, problems: list[Problem], *, st
 
 
 def _find(folders: Iterable[Path]) -> list[FoundFiles]:
+    return [_find_in(folder) for folder in folders]
+
+
+def _find_in(folder: Path) -> FoundFiles:
     above = _dags_folder()
-    return [
-        find_files(folder, AirflowIgnoreFiles(above if folder.is_relative_to(above) else folder), above)
-        for folder in folders
-    ]
+    base = above if folder.is_relative_to(above) else folder
+    return find_files(folder, AirflowIgnoreFiles(base), above)
 
 
 def _load(found: Iterable[FoundFiles]) -> LoadedFolder:
@@ -182,15 +200,15 @@ def _process_memory() -> FileMemory:
 
 def _load_one(folders: list[Path], dag_id: str) -> LoadedFolder:
     """Only the files that name the flow; all of them if none of those makes the Dag."""
-    found = _find(folders)
-    naming = [
-        FoundFiles(files_that_name(dag_id, folder, files.files), ())
-        for folder, files in zip(folders, found, strict=True)
-    ]
-    loaded = _load(naming)
+    recent = [recently_named(dag_id, folder) for folder in folders]
+    if any(recent) and None not in recent:
+        naming = [files or () for files in recent]
+    else:
+        naming = [files_that_name(dag_id, folder, partial(_find_in, folder)) for folder in folders]
+    loaded = _load(FoundFiles(files, ()) for files in naming)
     if any(safe_dag_id(source.flow.id) == dag_id for source in loaded.flows):
         return loaded
-    return _load(found)
+    return _load(_find(folders))
 
 
 def _report(problems: Iterable[Problem], on_problem: OnProblem | None, *, is_logged: bool) -> None:

@@ -96,8 +96,7 @@ def found_file(path: FilePath | str) -> FoundFile:
     if not stat.S_ISREG(status.st_mode):
         # Pipes and the like are refused by whoever opens them, and have no state.
         return FoundFile(str(path), None)
-    stamp = Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-    return FoundFile(str(path), stamp)
+    return FoundFile(str(path), Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
 
 
 @dataclass(slots=True)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
-from airflow_allma.dag_factory import index, load_flows
+from airflow_allma.dag_factory import load_flows
 from airflow_allma.dag_factory import loader as loader_module
-from airflow_allma.engine import loading
 from airflow_allma.exceptions import FlowError
-from airflow_allma.flow import searching
 from tests.airflow.flows import branch, compose, failing, flow, fork
 
 pytestmark = pytest.mark.airflow
@@ -39,12 +37,6 @@ def nothing_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
     yield
     loader_module._process_memory.cache_clear()
-
-
-@pytest.fixture
-def all_settled(monkeypatch):
-    """As if every file had changed long ago: only waiting could change that time itself."""
-    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", -(10**9))
 
 
 # what to make of the flows
@@ -201,112 +193,6 @@ def test_an_ignore_file_that_cannot_be_read_is_an_error_and_leaves_nothing_out(t
     assert told[0].file.endswith(".airflowignore")
 
 
-# what is not read again
-
-
-def counted(monkeypatch, module, name):
-    """The first argument of each call."""
-    calls = []
-    function = getattr(module, name)
-
-    def count(first, *rest, **named):
-        calls.append(Path(first).name)
-        return function(first, *rest, **named)
-
-    monkeypatch.setattr(module, name, count)
-    return calls
-
-
-def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, monkeypatch, all_settled):
-    put_flows(tmp_path, "a", "b")
-    broken = put(tmp_path, "broken.json", "{")
-    parsed = counted(monkeypatch, loading, "load_flow_file")
-    told = []
-    first = load_flows(tmp_path)
-    assert sorted(parsed) == ["a.json", "b.json", "broken.json"]
-    second = load_flows(tmp_path, on_problem=told.append)
-    assert len(parsed) == 3
-    assert told[0].file == str(broken), "a file that is still broken is still told of"
-    assert second["a"] is not first["a"], "Airflow and policies change Dags"
-    put(tmp_path, "b.json", flow("b", {"other": compose()}))
-    assert load_flows(tmp_path)["b"].task_ids == ["other"]
-    assert parsed[3:] == ["b.json"]
-
-
-def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch):
-    put_flows(tmp_path, "a")
-    parsed = counted(monkeypatch, loading, "load_flow_file")
-    load_flows(tmp_path)
-    load_flows(tmp_path)
-    assert parsed == ["a.json", "a.json"]
-
-
-@pytest.fixture
-def known(tmp_path, monkeypatch, all_settled):
-    """A folder of five flows that an earlier process has indexed; the files that are read from now on."""
-    put_flows(tmp_path, *(f"f{number}" for number in range(5)))
-    load_flows(tmp_path, only="f3")
-    loader_module._process_memory.cache_clear()
-    return counted(monkeypatch, index, "_dag_ids"), counted(monkeypatch, loading, "load_flow_file")
-
-
-def test_a_tasks_process_reads_the_file_of_its_flow_alone(tmp_path, known):
-    peeked, parsed = known
-    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
-    assert (peeked, parsed) == ([], ["f1.json"])
-
-
-def test_a_newer_version_in_another_file_is_what_a_task_runs(tmp_path, known):
-    peeked, _ = known
-    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
-    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
-    assert peeked == ["f4.json"]
-    assert load_flows(tmp_path)["f1"].task_ids == ["newer"]
-
-
-def test_a_task_runs_its_flow_as_it_is_now_wherever_it_is(tmp_path, known):
-    put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
-    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
-    (tmp_path / "f1.json").rename(tmp_path / "moved.json")
-    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
-    (tmp_path / "moved.json").unlink()
-    assert load_flows(tmp_path, only="f1") == {}
-
-
-@pytest.mark.parametrize("damage", ["", "{", '{"version": 1, "files": []}', '{"version": "0", "files": {}}'])
-def test_an_index_that_cannot_be_used_costs_time_alone(tmp_path, known, damage):
-    index._index_file(tmp_path).write_text(damage)
-    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
-    assert len(known[0]) == 5
-
-
-def test_an_index_that_lies_hides_no_flow(tmp_path, known):
-    file = index._index_file(tmp_path)
-    file.write_text(file.read_text().replace('"f1"', '"f2"'))
-    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
-
-
-def test_a_folder_that_others_may_enter_holds_no_index(tmp_path, known):
-    folder = index._index_file(tmp_path).parent
-    assert folder.stat().st_mode & 0o777 == 0o700
-    folder.chmod(0o755)
-    try:
-        assert index._index_file(tmp_path) is None
-        assert list(load_flows(tmp_path, only="f1")) == ["f1"]
-    finally:
-        folder.chmod(0o700)
-
-
-def test_a_link_in_place_of_the_indexs_folder_is_not_followed(tmp_path, monkeypatch):
-    (tmp_path / "theirs").mkdir(mode=0o700)
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary" / f"airflow-allma-{os.geteuid()}").symlink_to(tmp_path / "theirs")
-    put_flows(tmp_path / "flows", "a")
-    assert list(load_flows(tmp_path / "flows", only="a")) == ["a"]
-    assert list((tmp_path / "theirs").iterdir()) == []
-
-
 # the same every time
 
 
@@ -342,3 +228,17 @@ def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
         assert len(lines) == 2
         written.update(lines)
     assert len(written) == 1
+
+
+def test_the_collector_of_garbage_is_as_it_was_after_a_load(tmp_path):
+    put_flows(tmp_path, "a")
+    seen = []
+    load_flows(tmp_path, on_dag=lambda *_: seen.append(gc.isenabled()))
+    assert seen == [False]
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        load_flows(tmp_path)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -1,0 +1,221 @@
+"""Files that are not read again: in one process, and in the processes of tasks by means of the index."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_allma import __version__
+from airflow_allma.dag_factory import index, load_flows
+from airflow_allma.dag_factory import loader as loader_module
+from airflow_allma.engine import loading
+from airflow_allma.flow import searching
+from tests.airflow.flows import compose, flow
+
+pytestmark = pytest.mark.airflow
+
+
+def put(folder, name, written):
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(written if isinstance(written, str) else json.dumps(written))
+    return file
+
+
+def put_flows(folder, *names):
+    for name in names:
+        put(folder, f"{name}.json", flow(name.replace("/", "-"), {"s": compose()}))
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path, monkeypatch):
+    loader_module._process_memory.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
+    yield
+    loader_module._process_memory.cache_clear()
+
+
+@pytest.fixture
+def all_settled(monkeypatch):
+    """As if every file had changed long ago: only waiting could change that time itself."""
+    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", -(10**9))
+
+
+def counted(monkeypatch, module, name):
+    """The first argument of each call."""
+    calls = []
+    function = getattr(module, name)
+
+    def count(first, *rest, **named):
+        calls.append(Path(first).name)
+        return function(first, *rest, **named)
+
+    monkeypatch.setattr(module, name, count)
+    return calls
+
+
+def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, monkeypatch, all_settled):
+    put_flows(tmp_path, "a", "b")
+    broken = put(tmp_path, "broken.json", "{")
+    parsed = counted(monkeypatch, loading, "load_flow_file")
+    told = []
+    first = load_flows(tmp_path)
+    assert sorted(parsed) == ["a.json", "b.json", "broken.json"]
+    second = load_flows(tmp_path, on_problem=told.append)
+    assert len(parsed) == 3
+    assert told[0].file == str(broken), "a file that is still broken is still told of"
+    assert second["a"] is not first["a"], "Airflow and policies change Dags"
+    put(tmp_path, "b.json", flow("b", {"other": compose()}))
+    assert load_flows(tmp_path)["b"].task_ids == ["other"]
+    assert parsed[3:] == ["b.json"]
+
+
+def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch):
+    put_flows(tmp_path, "a")
+    parsed = counted(monkeypatch, loading, "load_flow_file")
+    load_flows(tmp_path)
+    load_flows(tmp_path)
+    assert parsed == ["a.json", "a.json"]
+
+
+@pytest.fixture
+def always_looking(monkeypatch):
+    """As if every task started more than five seconds after the one before."""
+    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch, all_settled, always_looking):
+    """A folder of five flows that an earlier process has indexed; the files that are read from now on."""
+    put_flows(tmp_path, *(f"f{number}" for number in range(5)))
+    load_flows(tmp_path, only="f3")
+    loader_module._process_memory.cache_clear()
+    return counted(monkeypatch, index, "_dag_ids"), counted(monkeypatch, loading, "load_flow_file")
+
+
+def test_a_tasks_process_reads_the_file_of_its_flow_alone(tmp_path, known):
+    peeked, parsed = known
+    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+    assert (peeked, parsed) == ([], ["f1.json"])
+
+
+def test_a_newer_version_in_another_file_is_what_a_task_runs(tmp_path, known):
+    peeked, _ = known
+    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
+    assert peeked == ["f4.json"]
+    assert load_flows(tmp_path)["f1"].task_ids == ["newer"]
+
+
+def test_a_task_runs_its_flow_as_it_is_now_wherever_it_is(tmp_path, known):
+    put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
+    (tmp_path / "f1.json").rename(tmp_path / "moved.json")
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
+    (tmp_path / "moved.json").unlink()
+    assert load_flows(tmp_path, only="f1") == {}
+
+
+@pytest.fixture
+def looked(known, monkeypatch):
+    """The same folder, looked at a moment ago."""
+    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
+    return known
+
+
+def test_of_tasks_that_start_one_after_the_other_only_the_first_looks_at_all_files(
+    tmp_path, looked, monkeypatch
+):
+    monkeypatch.setattr(loader_module, "find_files", lambda *_: pytest.fail("it looked"))
+    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+    put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"], "its own file is read as it is"
+
+
+def test_a_flow_that_another_file_takes_over_is_seen_at_the_next_look(tmp_path, looked, monkeypatch):
+    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["s"]
+    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
+    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"], "it stays so"
+
+
+def test_what_a_look_saw_stays_so_even_of_files_whose_times_cannot_be_trusted_yet(
+    tmp_path, looked, monkeypatch
+):
+    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", 3600 * 10**9)
+    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
+    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
+
+
+@pytest.mark.parametrize("change", ["a new flow", "moved", "in another folder"])
+def test_a_flow_that_was_not_where_the_last_look_saw_it_is_found_all_the_same(tmp_path, looked, change):
+    place = [tmp_path]
+    if change == "a new flow":
+        put_flows(tmp_path, "f9")
+    elif change == "moved":
+        (tmp_path / "f1.json").rename(tmp_path / "f9.json")
+    else:
+        put_flows(tmp_path.parent / f"{tmp_path.name}-other", "f9")
+        place.append(tmp_path.parent / f"{tmp_path.name}-other")
+    wanted = "f1" if change == "moved" else "f9"
+    assert list(load_flows(place, only=wanted)) == [wanted]
+
+
+def test_a_clock_that_was_set_back_makes_tasks_look(tmp_path, looked):
+    file = index._index_file(tmp_path)
+    os.utime(file, (time.time() + 60, time.time() + 60))
+    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "{",
+        '{"version": 1, "naming": {}, "files": {}}',
+        '{"version": "0", "naming": {}, "files": {}}',
+        f'{{"version": "{__version__}", "naming": {{}}, "files": []}}',
+    ],
+)
+def test_an_index_that_cannot_be_used_costs_time_alone(tmp_path, known, damage):
+    index._index_file(tmp_path).write_text(damage)
+    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+    assert len(known[0]) == 5
+
+
+def test_an_index_that_lies_hides_no_flow(tmp_path, known):
+    file = index._index_file(tmp_path)
+    file.write_text(file.read_text().replace('"f1"', '"f2"'))
+    assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+
+
+def test_a_folder_that_others_may_enter_holds_no_index(tmp_path, known):
+    folder = index._index_file(tmp_path).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    try:
+        assert index._index_file(tmp_path) is None
+        assert list(load_flows(tmp_path, only="f1")) == ["f1"]
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_link_in_place_of_the_indexs_folder_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary" / f"airflow-allma-{os.geteuid()}").symlink_to(tmp_path / "theirs")
+    put_flows(tmp_path / "flows", "a")
+    assert list(load_flows(tmp_path / "flows", only="a")) == ["a"]
+    assert list((tmp_path / "theirs").iterdir()) == []
