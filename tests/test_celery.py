@@ -42,7 +42,6 @@ CONFIG = {
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
     },
-    "core": {"default_task_retries": 2, "default_task_retry_delay": 1},
     "scheduler": {
         "task_instance_heartbeat_timeout": 15,
         "task_instance_heartbeat_timeout_detection_interval": 2,

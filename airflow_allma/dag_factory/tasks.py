@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 from airflow.sdk import BaseOperator, TaskGroup, TriggerRule, task_group
+from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from airflow_allma.dag_factory.documentation import step_documentation
 from airflow_allma.dag_factory.segments import FlowPlan, GroupNode, TaskNode, TaskRole
-from airflow_allma.flow import Flow, ParallelForkManagerStep, Step
+from airflow_allma.flow import AirflowOptions, Flow, ParallelForkManagerStep, Step
 from airflow_allma.operators.aggregate import AggregateOperator
 from airflow_allma.operators.branch import BranchOperator
 from airflow_allma.operators.chunk import ChunkOperator
@@ -23,6 +24,7 @@ from airflow_allma.operators.handle import FlowHandle
 from airflow_allma.operators.manifest import ForkChunksOperator
 from airflow_allma.operators.retries import FlowRetryPolicy
 from airflow_allma.operators.segment import SegmentOperator
+from airflow_allma.operators.settings import integer_option
 
 __all__ = ["TaskBuilder"]
 
@@ -123,7 +125,12 @@ class TaskBuilder:
 
     def _retries(self, step: Step, node: TaskNode) -> dict[str, Any]:
         retries = step.on_error.retries if step.on_error else None
-        if retries is None or retries.count == 0 or node.role in _NEVER_RETRIED:
+        if node.role in _OF_FORKS:
+            # What fails by an error of its own fails for good. These are for processes that are lost.
+            count = max(retries.count if retries else 0, _lost_task_retries(self.flow.airflow))
+            seconds = retries.interval_seconds if retries else _LOST_TASK_WAIT
+            return {"retries": count, "retry_delay": timedelta(seconds=seconds)}
+        if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
             return {}
         return {
             "retries": retries.count,
@@ -132,8 +139,18 @@ class TaskBuilder:
         }
 
 
-_NEVER_RETRIED: Final = frozenset({TaskRole.LOOP, TaskRole.BRANCH, TaskRole.AGGREGATE})
-"""Several steps in one task do their tries themselves; joining the same results again changes nothing."""
+def _lost_task_retries(own: AirflowOptions) -> int:
+    if own.lost_task_retries is not None:
+        return own.lost_task_retries
+    of_airflow = int(conf.getint("core", "default_task_retries", fallback=0))
+    return max(integer_option("lost_task_retries"), of_airflow)
+
+
+_OF_FORKS: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK, TaskRole.AGGREGATE})
+"""Tasks that do nothing outside, or keep what they have done: it is safe to run them again."""
+
+_LOST_TASK_WAIT: Final = 5.0
+"""Seconds; when a process was lost there is nothing to wait for."""
 
 
 def _trigger_rule(node: TaskNode) -> TriggerRule:

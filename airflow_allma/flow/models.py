@@ -131,6 +131,10 @@ class AirflowOptions(Model):
         Int | None,
         Field(ge=1, description="Items in flight in a chunk when the fork sets no maxConcurrency."),
     ] = None
+    lost_task_retries: Annotated[
+        Int | None,
+        Field(ge=0, description="How often tasks of forks run again when their process was lost."),
+    ] = None
     offload_location: Annotated[
         Text | None, Field(description="s3://bucket/prefix or file:///folder for large values and results.")
     ] = None

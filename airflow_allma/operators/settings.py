@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from airflow_allma.flow import AirflowOptions
 
-__all__ = ["OPTIONS", "SECTION", "AllmaSettings", "Option"]
+__all__ = ["OPTIONS", "SECTION", "AllmaSettings", "Option", "integer_option"]
 
 SECTION: Final = "allma"
 
@@ -50,6 +50,12 @@ OPTIONS: Final[dict[str, Option]] = {
         "One try of a step that waits for something is given up after so many seconds, unless the step "
         "itself says how long it waits. 0: never.",
         "900",
+    ),
+    "lost_task_retries": Option(
+        "How often a fork's own tasks (items, chunks, chunk and aggregate) run again when their process was "
+        "lost. They run no step twice whose result is kept. Tasks of single steps have the retries of their "
+        "step, or ``[core] default_task_retries``.",
+        "2",
     ),
     "max_inline_bytes": Option(
         "Bytes of JSON that the results of a chunk or a fork may have without an offload_location.",
@@ -102,6 +108,7 @@ class AllmaSettings:
     chunk_concurrency: int
     result_part_bytes: int
     step_timeout_seconds: int
+    lost_task_retries: int
     max_inline_bytes: int
     context_offload_bytes: int
     output_offload_bytes: int
@@ -129,7 +136,7 @@ class AllmaSettings:
             if said is not None:
                 values[name] = said
             elif option.kind == "integer":
-                values[name] = conf.getint(SECTION, name, fallback=int(option.default))
+                values[name] = integer_option(name)
             else:
                 values[name] = conf.get(SECTION, name, fallback=option.default) or ""
         longest = conf.getint("core", "max_map_length", fallback=1024)
@@ -145,3 +152,14 @@ class AllmaSettings:
     def changed(self, **values: Any) -> AllmaSettings:
         """The same, but for those values that are not None."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+
+def integer_option(name: str) -> int:
+    """One setting of ``[allma]`` as Airflow's configuration has it.
+
+    Raises:
+        AirflowConfigException: it is not a number; the message names the option.
+    """
+    from airflow.sdk.configuration import conf
+
+    return int(conf.getint(SECTION, name, fallback=int(OPTIONS[name].default)))

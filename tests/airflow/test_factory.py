@@ -109,6 +109,7 @@ def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_waits(dag)
     task = dag.get_task("f.c.v")
     assert (task.retries, task.retry_delay) == (3, timedelta(seconds=7))
     assert dag.get_task("f.b.w").retries == 0  # a whole branch does its tries itself
+
     waits = [
         task.retry_policy.evaluate(StepTriedAgainError("no"), try_number, 3).retry_delay.total_seconds()
         for try_number in (1, 2, 3)
@@ -176,3 +177,19 @@ def test_a_long_flow_is_cut_in_the_documentation():
     )
     assert len(dag.doc_md) < 70_000
     assert "the first 65536 of" in dag.doc_md
+
+
+@pytest.mark.parametrize(
+    ("options", "of_airflow", "of_fork", "retries"),
+    [({}, 0, 0, 2), ({}, 3, 0, 3), ({}, 0, 4, 4), ({"lostTaskRetries": 0}, 3, 0, 0)],
+)
+def test_only_what_is_safe_to_run_again_is_retried_when_its_process_is_lost(
+    monkeypatch, options, of_airflow, of_fork, retries
+):
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TASK_RETRIES", str(of_airflow))
+    on_error = {"retries": {"count": of_fork}} if of_fork else {}
+    steps = {"f": fork(branch("w"), to="z", onError=on_error), "w": compose(), "z": compose()}
+    made = build_dag(Flow.model_validate(flow("lost", steps, airflow=options)))
+    found = {task.task_id: task.retries for task in made.tasks}
+    assert {found[f"f.{name}"] for name in ("items", "chunks", "chunk", "aggregate")} == {retries}
+    assert found["z"] == 0

@@ -282,6 +282,7 @@ def test_airflow_options_keep_every_documented_key():
         "chunkBytes": 1000,
         "maxChunks": 5,
         "chunkConcurrency": 8,
+        "lostTaskRetries": 0,
         "offloadLocation": "s3://bucket/prefix",
         "awsConnId": "aws",
     }
