@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from airflow_allma.engine.mappings import InputPlan, OutputPlan, sees_state
+from airflow_allma.engine.payloads import fitting_payload
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
 from airflow_allma.engine.steps import HANDLERS, AsyncHandler, Handler
@@ -296,7 +297,11 @@ class FlowProgram(Program):
         Args:
             payload: the run's payload, an object.
             flow_execution_id: this run's id.
+
+        Raises:
+            PermanentStepError: the payload does not fit the flow's ``airflow.inputSchema``.
         """
+        payload = fitting_payload(self.flow, payload)
         return RunState.start(self.start, payload, self.flow.flow_variables, flow_execution_id)
 
 

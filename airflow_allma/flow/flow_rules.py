@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_allma.flow.ids import problem_with_id
+from airflow_allma.flow.input_schema import check_input_schema
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.places import ANY, Scope, branches_of, select
 from airflow_allma.flow.problems import Finding, Path, Severity, nearest, quoted
@@ -47,6 +48,7 @@ def check_flow_fields(flow: Mapping[str, Any]) -> Iterator[Finding]:
 def _airflow(options: Any) -> Iterator[Finding]:
     if not isinstance(options, dict):
         return
+    yield from check_input_schema(options)
     zone = options.get("timezone")
     if isinstance(zone, str) and not is_time_zone(zone):
         yield Finding(

@@ -34,7 +34,10 @@ class ForkItemsOperator(SegmentOperator):
         from airflow_allma.engine.tries import pause
 
         run = TaskRun(self.flow, context)
-        begin = self.arrive(run)
+        try:
+            begin = self.arrive(run)
+        except AllmaError as error:
+            self.fail(run, step_error_from(error).as_dict())
         state = run.run(begin)
         run.run(lambda: pause(run.program.steps[self.step], "before", run.services))
         # The branches begin here, and so does whatever becomes of a failure: both need the state.

@@ -256,3 +256,21 @@ def test_a_progress_bar_is_for_terminals_and_long_forks(monkeypatch, terminal, s
     assert ("branch runs" in screen.text) is shown
     assert ("6" in screen.text.rsplit("\r", 1)[-1]) is shown
     assert ("failed=1" in screen.text) is shown
+
+
+@pytest.mark.parametrize(
+    ("payload", "code", "said"),
+    [
+        ('{"n": 1}', 0, ""),
+        ("{}", 2, "$: 'n' is a required property"),
+        ('{"n": "x"}', 2, "$.n: 'x' is not of type 'integer'"),
+        ('{"n": 1, "m": 1}', 2, "'m' was unexpected"),
+    ],
+)
+def test_a_payload_that_does_not_fit_the_flows_schema_is_refused(tmp_path, payload, code, said):
+    schema = {"required": ["n"], "additionalProperties": False, "properties": {"n": {"type": "integer"}}}
+    file = written(tmp_path, "form.json", {**ECHO, "airflow": {"inputSchema": schema}})
+    called = Called("run", file, "--payload", payload)
+    assert called.code == code
+    assert said in called.err
+    assert (called.out == "") == (code != 0)
