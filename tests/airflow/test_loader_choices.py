@@ -184,6 +184,14 @@ def test_the_dags_folders_airflowignore_counts_for_a_loader_further_down(tmp_pat
     assert list(load_flows(tmp_path / "dags/team")) == ["team-a", "team-draft-b"]
 
 
+def test_regular_expressions_see_paths_from_the_dags_folder_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", "regexp")
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
+    put_flows(tmp_path, "team/a", "team/draft-b")
+    put(tmp_path, ".airflowignore", "^team/draft")
+    assert list(load_flows(tmp_path / "team")) == ["team-a"]
+
+
 def test_an_ignore_file_that_cannot_be_read_is_an_error_and_leaves_nothing_out(tmp_path):
     put_flows(tmp_path, "a")
     (tmp_path / ".airflowignore").write_bytes(b"\xff\xfe")

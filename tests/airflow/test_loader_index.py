@@ -14,7 +14,7 @@ from airflow_allma import __version__
 from airflow_allma.dag_factory import index, load_flows
 from airflow_allma.dag_factory import loader as loader_module
 from airflow_allma.engine import loading
-from airflow_allma.flow import searching
+from airflow_allma.flow import find_files, searching
 from tests.airflow.flows import compose, flow
 
 pytestmark = pytest.mark.airflow
@@ -169,6 +169,31 @@ def test_a_flow_that_was_not_where_the_last_look_saw_it_is_found_all_the_same(tm
         place.append(tmp_path.parent / f"{tmp_path.name}-other")
     wanted = "f1" if change == "moved" else "f9"
     assert list(load_flows(place, only=wanted)) == [wanted]
+    if change != "moved":
+        assert looked[1] == ["f9.json"], "all files are looked at, not read"
+
+
+def test_times_that_cannot_be_trusted_yet_are_not_kept(tmp_path, known, monkeypatch):
+    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", 3600 * 10**9)
+    put(tmp_path, "f4.json", flow("f4", {"s": compose()}))
+    load_flows(tmp_path, only="f1")
+    known[0].clear()
+    load_flows(tmp_path, only="f1")
+    assert "f4.json" in known[0]
+
+
+def test_the_five_seconds_begin_before_the_look(tmp_path, known):
+    times = []
+
+    def look():
+        times.append(time.time_ns())
+        return find_files(tmp_path)
+
+    for change in (False, True):
+        if change:
+            put_flows(tmp_path, "f9")
+        index.files_that_name("f1", tmp_path, look)
+        assert index._looked_at(index._index_file(tmp_path)) <= times[-1]
 
 
 def test_a_clock_that_was_set_back_makes_tasks_look(tmp_path, looked):

@@ -60,6 +60,8 @@ def test_errors_are_told_before_warnings_when_there_is_no_room_for_all(tmp_path)
     problems = load_file(tmp_path / "f.json").problems
     assert len(problems) == MAX_PROBLEMS + 1
     assert [problem.path for problem in problems if problem.is_error] == ["$.steps.last.displayName"]
+    columns = [problem.column for problem in problems[:-1]]
+    assert columns == sorted(columns)
 
 
 def test_of_very_many_repeated_keys_the_first_are_told(tmp_path):
