@@ -54,6 +54,9 @@ def build_dag(flow: Flow) -> DAG:
         params=payload_params(flow),
         default_args=_default_args(options),
         max_active_runs=options.max_active_runs or _default_active_runs(options),
+        dagrun_timeout=None
+        if options.run_timeout_seconds is None
+        else timedelta(seconds=options.run_timeout_seconds),
         # Else Airflow would take every Dag that is built, also one that its caller gave up.
         auto_register=False,
     ) as dag:

@@ -21,7 +21,7 @@ from airflow_allma.engine.program import (
 )
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult, BranchStatus
-from airflow_allma.engine.runner import complete_step, fail_step, run_segment
+from airflow_allma.engine.runner import complete_step, fail_step, pass_step, run_segment
 from airflow_allma.engine.services import EngineSettings, Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 
@@ -53,6 +53,7 @@ __all__ = [
     "fail_step",
     "join_results",
     "label_of",
+    "pass_step",
     "resolve_items",
     "resolving",
     "run_fork",

@@ -22,7 +22,7 @@ from airflow_allma.engine.steps.base import StepCall
 from airflow_allma.engine.tries import call_handler, call_with_tries, pause, validate
 from airflow_allma.exceptions import StepError
 
-__all__ = ["NeedsWaiting", "complete_step", "fail_step", "run_inline", "run_segment"]
+__all__ = ["NeedsWaiting", "complete_step", "fail_step", "pass_step", "run_inline", "run_segment"]
 
 
 _MOST_FALLBACKS: Final = 1000
@@ -290,6 +290,23 @@ async def fail_step(
     run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
     state.path.append(step_id)
     return await _failed(run, error, last_try=last_try) or _left(state)
+
+
+async def pass_step(
+    program: Program, state: RunState, step_id: str, *, info: RunInfo, services: Services
+) -> SegmentResult:
+    """Go on as if a step had run and given nothing: its output is ``{}``, and nothing is asked of it.
+
+    Returns:
+        LEFT with the next step, or COMPLETED.
+
+    Raises:
+        AllmaError: the way on cannot be found, or was taken too often.
+    """
+    run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
+    state.path.append(step_id)
+    await _settle(run, {})
+    return _left(state)
 
 
 def _left(state: RunState) -> SegmentResult:

@@ -112,6 +112,9 @@ class AirflowOptions(Model):
     execution_timeout_seconds: Annotated[
         Number | None, Field(gt=0, description="Seconds after which a task is failed.")
     ] = None
+    run_timeout_seconds: Annotated[
+        Number | None, Field(gt=0, description="Seconds after which a run is failed.")
+    ] = None
     branch_granularity: Annotated[
         BranchGranularity | None,
         Field(description="One task for each step of a branch, or one for the branch."),

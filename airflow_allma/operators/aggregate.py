@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_allma.exceptions import AllmaError, StepError
+from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
 from airflow_allma.operators.chunk_results import ChunkResults
 from airflow_allma.operators.flow_task import FlowTask
 from airflow_allma.operators.fork_results import BranchTasks, memory_results
@@ -16,6 +16,7 @@ from airflow_allma.operators.xcoms import Key, pull
 
 if TYPE_CHECKING:
     from airflow_allma.engine import BranchResult, RunState, SegmentResult
+    from airflow_allma.operators.by_hand import PassedTask
 
 __all__ = ["AggregateOperator"]
 
@@ -80,6 +81,15 @@ class AggregateOperator(FlowTask):
         run.save_state(ended.state)
         return run.as_return_value(ended.output)
 
+    def state_before(self, run: TaskRun) -> RunState | None:
+        """Where the run stood when it came to the fork, for a task that comes after; None: it did not."""
+        from airflow_allma.engine import RunState
+
+        saved = run.saved_state(self.items)
+        if saved is not None:
+            return RunState.from_dict(saved)
+        return cast("PassedTask", self.dag.get_task(self.items)).state_before(run)
+
     def _warn_of_retries(self, run: TaskRun, failure: StepError) -> None:
         from airflow_allma.engine.failures import may_retry
 
@@ -124,12 +134,12 @@ class AggregateOperator(FlowTask):
         return joined.output
 
     def _results(self, run: TaskRun, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
-        decided = pull(run.ti, self.items, Key.PLAN)
+        decided = _plan_of(run, self.items)
         fork = run.handle.fork(self.step)
         if decided["mode"] == "memory":
             yield from memory_results(run, fork, int(decided["count"]), self.branches, states)
         else:
-            plan = pull(run.ti, self.chunks, Key.PLAN)
+            plan = _plan_of(run, self.chunks)
             yield from ChunkResults(run, fork, plan, self.chunk, states).read()
 
 
@@ -146,9 +156,16 @@ async def _fail(run: TaskRun, state: RunState, step: str, error: StepError) -> S
     return await fail_step(run.program, state, step, error, info=run.info, services=run.services)
 
 
-def _step_error(run: TaskRun, task: str, state: str | None) -> StepError:
-    from airflow_allma.exceptions import PermanentStepError
+def _plan_of(run: TaskRun, task: str) -> Any:
+    plan = pull(run.ti, task, Key.PLAN)
+    if plan is None:
+        raise PermanentStepError(
+            f"Task {task} is marked as successful and has planned nothing. Clear it, and what comes after it."
+        )
+    return plan
 
+
+def _step_error(run: TaskRun, task: str, state: str | None) -> StepError:
     error = pull(run.ti, task, Key.ERROR)
     if error is None:
         return PermanentStepError(

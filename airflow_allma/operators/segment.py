@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError
+from airflow_allma.operators.by_hand import came_from
 from airflow_allma.operators.flow_task import FlowTask
-from airflow_allma.operators.gate import arriving_state
 from airflow_allma.operators.handle import FlowHandle
 from airflow_allma.operators.run import TaskRun
 
@@ -28,7 +28,8 @@ class SegmentOperator(FlowTask):
     Args:
         flow: the flow.
         steps: the ids of the segment's steps, the first names the task.
-        after: full ids of the tasks that can lead here; empty where the flow begins.
+        after: full ids of the tasks that can lead here.
+        begins: whether the flow can begin at one of the steps.
         retried_by_airflow: whether the tries of ``onError.retries`` are tries of this task. They are for a
             task of one step; one of several does them itself, or steps that went well would run again.
         kwargs: as for any operator.
@@ -40,12 +41,14 @@ class SegmentOperator(FlowTask):
         flow: FlowHandle,
         steps: Sequence[str],
         after: Sequence[str] = (),
+        begins: bool = False,
         retried_by_airflow: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(flow=flow, step=steps[0], **kwargs)
         self.steps = tuple(steps)
         self.after = tuple(after)
+        self.begins = begins
         self.retried_by_airflow = retried_by_airflow
 
     def execute(self, context: Mapping[str, Any]) -> Any:
@@ -87,20 +90,29 @@ class SegmentOperator(FlowTask):
         Raises:
             AirflowSkipException: it does not come here.
         """
-        from airflow_allma.engine import RunState
-
-        if self.after:
-            saved = arriving_state(run, self.after, self.steps)
-            if saved is None:
-                raise AirflowSkipException("The run takes another way.")
-            state = RunState.from_dict(saved)
-        else:
-            state = run.start_state()
+        state = self.state_before(run)
+        if state is None:
+            raise AirflowSkipException("The run takes another way.")
 
         async def begin() -> RunState:
             return state
 
         return begin
+
+    def state_before(self, run: TaskRun) -> RunState | None:
+        """Where the run stands when it comes to this task; None: it does not.
+
+        Args:
+            run: the task that asks: this one, or one that comes after.
+        """
+        from airflow_allma.engine import RunState
+
+        if self.begins and run.entry in self.steps:
+            return run.start_state()
+        if not self.after:
+            return None
+        saved = came_from(run, self.dag, self.after, self.steps)
+        return None if saved is None else RunState.from_dict(saved)
 
     def steps_around(self, run: TaskRun) -> Program:
         """The steps that the run can come to from here."""

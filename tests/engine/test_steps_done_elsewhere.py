@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_allma.engine import RunState, complete_step
+from airflow_allma.engine import RunState, complete_step, pass_step
 from tests.support.engine import INFO, World, fork, noop, program_of, then
 
 
@@ -38,3 +38,14 @@ def test_an_output_made_elsewhere_counts_its_transition():
     back = {"onError": {"fallbackStepInstanceId": "spare"}}
     ended = completed({**step, **back}, {}, state)
     assert (ended.status.value, ended.next_step) == ("LEFT", "spare")
+
+
+def test_a_step_that_is_passed_leaves_an_empty_output_and_is_asked_for_nothing():
+    step = fork(
+        delay={"milliseconds": 60_000}, outputValidation={"requiredFields": ["$.never"]}, **then("next")
+    )
+    program = program_of({"fan": step, "next": noop()})
+    state, services = RunState("fan", {"steps_output": {}}), World().services()
+    ended = asyncio.run(pass_step(program, state, "fan", info=INFO, services=services))
+    assert (ended.status.value, ended.next_step, state.path) == ("LEFT", "next", ["fan"])
+    assert state.context == {"steps_output": {"fan": {}}}

@@ -275,6 +275,7 @@ def test_airflow_options_keep_every_documented_key():
         "priorityWeight": 3,
         "maxActiveRuns": 1,
         "executionTimeoutSeconds": 1.5,
+        "runTimeoutSeconds": 60.0,
         "branchGranularity": "branch",
         "inputSchema": {"type": "object"},
         "maxInMemoryItems": 10,
