@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable
+from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable, StartPointsTimetable
 
 __all__ = ["AllmaPlugin"]
 
@@ -24,7 +24,11 @@ class AllmaPlugin(AirflowPlugin):
     """Registers what this package adds to Airflow beside its Dags."""
 
     name = "allma"
-    timetables = [AwsCronTimetable, AwsRateTimetable]  # noqa: RUF012 - Airflow's own way of saying it
+    timetables = [  # noqa: RUF012 - Airflow's own way of saying it
+        AwsCronTimetable,
+        AwsRateTimetable,
+        StartPointsTimetable,
+    ]
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:

@@ -87,7 +87,10 @@ class DagChoices:
         if not self.defaults:
             return flow
         own = flow.airflow.model_dump(by_alias=True, exclude_unset=True)
-        options = AirflowOptions.model_validate({**self.defaults, **own}, by_alias=True, by_name=False)
+        defaults = dict(self.defaults)
+        if flow.enabled_start_points:
+            defaults.pop("schedule", None)  # the flow says itself when it runs
+        options = AirflowOptions.model_validate({**defaults, **own}, by_alias=True, by_name=False)
         return flow.model_copy(update={"airflow": options})
 
 

@@ -15,7 +15,7 @@ from airflow_allma.dag_factory.tasks import TaskBuilder
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.operators.handle import FlowHandle
-from airflow_allma.timetables import is_aws_cron, is_aws_rate, schedule_problem
+from airflow_allma.timetables import is_aws_cron, is_aws_rate, schedule_problem, start_points_of
 
 __all__ = ["FIRST_DATE", "OWNER", "TAG", "build_dag", "timetable_for"]
 
@@ -68,12 +68,20 @@ def timetable_for(flow: Flow) -> Any:
     """When the Dag runs by itself; None: only when it is triggered.
 
     Returns:
-        A timetable for AWS's expressions; a cron expression or a preset as it is, for Airflow to read.
+        A timetable for start points and AWS's expressions; a cron expression or a preset as it is, for
+        Airflow to read.
 
     Raises:
-        FlowError: it is none of these.
+        FlowError: it is none of these, or there are start points and ``airflow.schedule``.
     """
     text = flow.airflow.schedule
+    if flow.enabled_start_points:
+        if text is not None:
+            raise FlowError(
+                f"Flow {flow.id}: a Dag has one schedule, and the flow has SCHEDULE_START_POINT steps and "
+                "airflow.schedule; remove airflow.schedule."
+            )
+        return _start_points_timetable(flow)
     if text is None:
         return None
     if problem := schedule_problem(text):
@@ -88,6 +96,18 @@ def timetable_for(flow: Flow) -> Any:
 
         return AwsRateTimetable(text, _start_date(flow))
     return text.strip()
+
+
+def _start_points_timetable(flow: Flow) -> Any:
+    from airflow_allma.timetables.aws_timetables import StartPointsTimetable
+
+    for step in flow.enabled_start_points:
+        if problem := schedule_problem(step.schedule_expression, flow.flow_variables):
+            raise FlowError(
+                f"Flow {flow.id}: scheduleExpression {step.schedule_expression!r} of step "
+                f"{step.step_instance_id}: {problem}."
+            )
+    return StartPointsTimetable(start_points_of(flow), _start_date(flow))
 
 
 def _default_active_runs(options: AirflowOptions) -> int:

@@ -42,9 +42,9 @@ def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
     return tuple(dict.fromkeys(target for target in targets if target))
 
 
-def reachable(graph: StepGraph, start: str) -> tuple[str, ...]:
-    """``start`` and every step that can come after it, nearest first."""
-    seen = {start: None} if start in graph else {}
+def reachable(graph: StepGraph, *starts: str) -> tuple[str, ...]:
+    """``starts`` and every step that can come after them, nearest first."""
+    seen = {start: None for start in starts if start in graph}
     waiting = deque(seen)
     while waiting:
         for target in graph[waiting.popleft()]:
@@ -54,12 +54,12 @@ def reachable(graph: StepGraph, start: str) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def components(graph: StepGraph, start: str) -> tuple[Component, ...]:
-    """Split what ``start`` reaches into strongly connected components, in topological order.
+def components(graph: StepGraph, *starts: str) -> tuple[Component, ...]:
+    """Split what ``starts`` reach into strongly connected components, in topological order.
 
     The order depends on the graph alone, so equal flows give equal Dags.
     """
-    order = {step: place for place, step in enumerate(reachable(graph, start))}
+    order = {step: place for place, step in enumerate(reachable(graph, *starts))}
     found = [tuple(sorted(steps, key=order.__getitem__)) for steps in _strongly_connected(graph, order)]
     return tuple(_component(graph, steps) for steps in reversed(found))
 

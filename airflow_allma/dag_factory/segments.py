@@ -17,8 +17,8 @@ Nothing here imports Airflow, so ``airflow-allma graph`` draws what the Dag fact
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from airflow_allma.dag_factory.graph import Component, StepGraph, components, successors_of
@@ -63,6 +63,7 @@ class TaskNode:
         fork: id of the fork step that it belongs to; None on the main path.
         branch: place of its branch in the fork; None outside of branches.
         at_a_time: most mapped instances that may run at a time in one run; None: no limit of its own.
+        begins: whether runs can begin here, though others may come here from the tasks before it.
     """
 
     task_id: str
@@ -74,6 +75,7 @@ class TaskNode:
     fork: str | None = None
     branch: int | None = None
     at_a_time: int | None = None
+    begins: bool = False
 
     @property
     def name(self) -> str:
@@ -145,7 +147,10 @@ class _Planner:
 
     def plan(self) -> FlowPlan:
         flow = self._flow
-        parts = components(self._graph(flow.steps), flow.start_step_instance_id)
+        # Also those that are not enabled: what they fired before can then be cleared and run again.
+        points = (step.step_instance_id for step in flow.schedule_start_points if step.is_entry)
+        entries = (flow.start_step_instance_id, *points)
+        parts = components(self._graph(flow.steps), *entries)
         upstream = _predecessors(parts)
         ends: dict[str, _Ends] = {}
         for part in parts:
@@ -155,7 +160,7 @@ class _Planner:
             flow_id=flow.id,
             dag_id=safe_dag_id(flow.id),
             start=ends[flow.start_step_instance_id].first,
-            tasks=tuple(self._tasks),
+            tasks=tuple(_told_to_begin(node, entries) for node in self._tasks),
             groups=tuple(self._groups),
         )
 
@@ -245,6 +250,11 @@ def _segment_task(
     if role is not TaskRole.STEP:
         label = f"{label} ({role})"
     return TaskNode(task_id=name, role=role, label=label, steps=part.steps)
+
+
+def _told_to_begin(node: TaskNode, entries: Collection[str]) -> TaskNode:
+    first_of_segment = node.fork is None or node.role is TaskRole.ITEMS
+    return replace(node, begins=True) if first_of_segment and not {*node.steps}.isdisjoint(entries) else node
 
 
 def _placed(

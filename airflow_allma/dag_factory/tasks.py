@@ -156,8 +156,10 @@ _LOST_TASK_WAIT: Final = 5.0
 def _trigger_rule(node: TaskNode) -> TriggerRule:
     if node.role is TaskRole.AGGREGATE:
         return TriggerRule.ALL_DONE
-    # With one task before it, Airflow skips a task by itself, without a process. A join runs, and asks.
-    return TriggerRule.NONE_FAILED if len(node.upstream) > 1 else TriggerRule.ALL_SUCCESS
+    # With one task before it, Airflow skips a task by itself, without a process. A join runs, and asks; and
+    # so does one where a run can begin, which skips what is before it.
+    asks = len(node.upstream) > 1 or (node.begins and node.upstream)
+    return TriggerRule.NONE_FAILED if asks else TriggerRule.ALL_SUCCESS
 
 
 def _segment(builder: TaskBuilder, node: TaskNode, element: Any) -> Node:
@@ -168,7 +170,7 @@ def _segment(builder: TaskBuilder, node: TaskNode, element: Any) -> Node:
         "retried_by_airflow": node.role is TaskRole.STEP,
     }
     if node.branch is None:
-        return SegmentOperator(after=node.upstream, **arguments)
+        return SegmentOperator(after=node.upstream, begins=node.begins, **arguments)
     items = f"{node.groups[0]}.{TaskRole.ITEMS}"
     return BranchOperator(
         after=tuple(task for task in node.upstream if task != items),
@@ -182,7 +184,11 @@ def _segment(builder: TaskBuilder, node: TaskNode, element: Any) -> Node:
 
 def _items(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     return ForkItemsOperator(
-        flow=builder.handle, steps=node.steps, after=node.upstream, **builder.common(node)
+        flow=builder.handle,
+        steps=node.steps,
+        after=node.upstream,
+        begins=node.begins,
+        **builder.common(node),
     )
 
 

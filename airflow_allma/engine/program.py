@@ -13,13 +13,21 @@ from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
 from airflow_allma.engine.steps import HANDLERS, AsyncHandler, Handler
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.expressions import NOTHING, LoadPointer, Path, compile_condition, compile_path
+from airflow_allma.expressions import (
+    NOTHING,
+    LoadPointer,
+    Path,
+    compile_condition,
+    compile_config,
+    compile_path,
+)
 from airflow_allma.flow import (
     AggregationConfig,
     BranchSelection,
     Flow,
     ParallelBranch,
     ParallelForkManagerStep,
+    ScheduleStartPointStep,
     Step,
     StepType,
 )
@@ -291,18 +299,39 @@ class FlowProgram(Program):
         super().__init__(flow.steps, flow.start_step_instance_id)
         self.flow = flow
 
-    def start_state(self, payload: Mapping[str, Any], flow_execution_id: str) -> RunState:
+    def start_state(
+        self,
+        payload: Mapping[str, Any],
+        flow_execution_id: str,
+        start_point: ScheduleStartPointStep | None = None,
+    ) -> RunState:
         """The state of a run that begins.
 
         Args:
             payload: the run's payload, an object.
             flow_execution_id: this run's id.
+            start_point: the step of the flow that fired the run. Its ``payloadTemplate`` then makes the
+                payload, in which ``payload`` wins, and ``triggerSource`` tells the step.
 
         Raises:
             PermanentStepError: the payload does not fit the flow's ``airflow.inputSchema``.
+            ExpressionEvaluationError: the ``payloadTemplate`` cannot be rendered.
         """
-        payload = fitting_payload(self.flow, payload)
-        return RunState.start(self.start, payload, self.flow.flow_variables, flow_execution_id)
+        variables = self.flow.flow_variables
+        if start_point is None:
+            payload = fitting_payload(self.flow, payload)
+        else:
+            seen = {"flow_variables": {**variables, "flowExecutionId": flow_execution_id}}
+            rendered = compile_config(start_point.payload_template).render(seen)
+            source = {"triggerSource": f"ScheduleTrigger:{start_point.step_instance_id}"}
+            payload = {**source, **fitting_payload(self.flow, {**rendered, **payload})}
+        return RunState.start(self.entry(start_point), payload, variables, flow_execution_id)
+
+    def entry(self, start_point: ScheduleStartPointStep | None = None) -> str:
+        """The step at which a run begins that ``start_point`` fired; None: that was started otherwise."""
+        if start_point is None or not start_point.is_entry:
+            return self.start
+        return start_point.step_instance_id
 
 
 def compile_flow(flow: Flow) -> FlowProgram:

@@ -16,6 +16,7 @@ from airflow_allma.flow.steps import (
     OnError,
     ParallelBranch,
     ParallelForkManagerStep,
+    ScheduleStartPointStep,
     Step,
 )
 
@@ -179,6 +180,16 @@ class Flow(Model):
     @classmethod
     def _normalise(cls, value: Any) -> Any:
         return normalise_flow(value) if isinstance(value, dict) else value
+
+    @property
+    def schedule_start_points(self) -> tuple[ScheduleStartPointStep, ...]:
+        """The flow's own (a branch's fire nothing), in their order, also those that are not enabled."""
+        return tuple(step for step in self.steps.values() if isinstance(step, ScheduleStartPointStep))
+
+    @property
+    def enabled_start_points(self) -> tuple[ScheduleStartPointStep, ...]:
+        """Those that fire."""
+        return tuple(step for step in self.schedule_start_points if step.enabled)
 
     def steps_of(self, branch: ParallelBranch) -> Mapping[str, Step]:
         """The steps that a branch can go to: its own if it has any, else those around it.

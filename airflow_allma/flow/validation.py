@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,19 +15,25 @@ from airflow_allma.flow.expression_fields import ExpressionChecks, check_express
 from airflow_allma.flow.flow_rules import check_flow_fields, check_unknown_fields
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.places import Scope, scopes
-from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
+from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path, quoted
 from airflow_allma.flow.references import check_references
 from airflow_allma.flow.sentences import findings_of
 from airflow_allma.flow.step_rules import check_steps
-from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step
+from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step, StepType
+from airflow_allma.flow.values import is_schedule
 
 __all__ = ["Checked", "ScheduleCheck", "SupportCheck", "Validator", "parse_flow"]
 
 SupportCheck = Callable[[Step], tuple[str, str] | None]
 """Says which field of a step keeps it from running here, and a sentence why; None if it runs."""
 
-ScheduleCheck = Callable[[str], str | None]
-"""Says what is wrong with a schedule and how to mend it; None if nothing is."""
+
+class ScheduleCheck(Protocol):
+    """Says what is wrong with a schedule and how to mend it; None if nothing is."""
+
+    def __call__(self, text: str, flow_variables: Mapping[str, Any] | None = None) -> str | None:
+        """``flow_variables``: what a start point's expression may name; None for ``airflow.schedule``."""
+
 
 _NO_DEFINITIONS = StepDefinitions()
 
@@ -83,7 +89,8 @@ class Validator:
         if self.supported is not None:
             findings.extend(self._unsupported(flow, all_scopes, self.supported))
         if self.schedule is not None:
-            findings.extend(_schedule_findings(written, self.schedule))
+            findings.extend(_schedule_findings(written, all_scopes, self.schedule))
+            findings.extend(_two_schedules(flow))
         findings = _without_consequences(findings)
         broken = any(finding.severity is Severity.ERROR for finding in findings)
         return Checked(None if broken else flow, tuple(findings))
@@ -99,11 +106,33 @@ class Validator:
                 yield Finding((*path, field), reason)
 
 
-def _schedule_findings(flow: Mapping[str, Any], check: ScheduleCheck) -> Iterator[Finding]:
+def _schedule_findings(
+    flow: Mapping[str, Any], all_scopes: list[Scope], check: ScheduleCheck
+) -> Iterator[Finding]:
     options = flow.get("airflow")
     text = options.get("schedule") if isinstance(options, Mapping) else None
     if isinstance(text, str) and (reason := check(text)):
         yield Finding(("airflow", "schedule"), reason)
+    variables = flow.get("flowVariables")
+    for scope in all_scopes:
+        for place in scope.steps.values():
+            text = place.step.get("scheduleExpression")
+            # One without the outer form of a schedule is told with the other rules of steps.
+            if place.kind == StepType.SCHEDULE_START_POINT and isinstance(text, str) and is_schedule(text):
+                reason = check(text, variables if isinstance(variables, Mapping) else {})
+                if reason:
+                    yield Finding((*place.path, "scheduleExpression"), reason)
+
+
+def _two_schedules(flow: Flow | None) -> Iterator[Finding]:
+    points = [] if flow is None or flow.airflow.schedule is None else flow.enabled_start_points
+    if points:
+        named = ", ".join(quoted(step.step_instance_id) for step in points)
+        yield Finding(
+            ("airflow", "schedule"),
+            f"a Dag has one schedule, and the flow's start points make it ({named}); remove this one, make a "
+            "start point of it, or set `enabled` of the others to false",
+        )
 
 
 def _without_consequences(findings: list[Finding]) -> list[Finding]:

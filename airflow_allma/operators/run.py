@@ -17,9 +17,11 @@ from airflow_allma.operators.records import StepLog
 from airflow_allma.operators.services import build_services
 from airflow_allma.operators.settings import AllmaSettings
 from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push, shown
+from airflow_allma.timetables import fired_start_point
 
 if TYPE_CHECKING:
     from airflow_allma.engine import FlowProgram, RunInfo, RunState, Services
+    from airflow_allma.flow import ScheduleStartPointStep
     from airflow_allma.storage import Pointer
 
 __all__ = ["LOG", "TaskRun", "flow_execution_id"]
@@ -102,7 +104,8 @@ class TaskRun:
         """Where the flow begins.
 
         Raises:
-            PermanentStepError: the payload is not an object.
+            PermanentStepError: the payload is not an object, or the start point that fired is gone.
+            ExpressionEvaluationError: the start point's ``payloadTemplate`` cannot be rendered.
         """
         payload = self._dag_run.conf
         if payload is None:
@@ -111,7 +114,26 @@ class TaskRun:
             raise PermanentStepError(
                 f"The payload (conf) of a run must be a JSON object, not {type(payload).__name__}."
             )
-        return self.program.start_state(payload, self.info.flow_execution_id)
+        return self.program.start_state(payload, self.info.flow_execution_id, self.start_point)
+
+    @cached_property
+    def start_point(self) -> ScheduleStartPointStep | None:
+        """The SCHEDULE_START_POINT that fired the run, if one did.
+
+        Raises:
+            PermanentStepError: it is not in the flow any more.
+        """
+        return fired_start_point(
+            self.handle.flow,
+            run_id=self.ti.run_id,
+            run_type=str(self._dag_run.run_type),
+            logical_date=self._dag_run.logical_date,
+        )
+
+    @property
+    def entry(self) -> str:
+        """The step at which the flow begins."""
+        return self.program.entry(self.start_point)
 
     def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Run something of the engine to its end on an event loop of its own.

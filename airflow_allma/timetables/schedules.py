@@ -1,15 +1,17 @@
-"""What ``airflow.schedule`` of a flow may say."""
+"""What ``airflow.schedule`` of a flow and its schedule start points may say."""
 
 from __future__ import annotations
 
 import datetime as dt
 import difflib
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.exceptions import ExpressionError, ExpressionSyntaxError
 from airflow_allma.timetables.aws_cron import AwsCron
 from airflow_allma.timetables.aws_rate import AwsRate
+from airflow_allma.timetables.start_points import rendered_expression
 from airflow_allma.timetables.unix_cron import PRESETS, check_unix_cron
 
 __all__ = ["check_schedule", "is_aws_cron", "is_aws_rate", "schedule_problem"]
@@ -44,13 +46,36 @@ def check_schedule(text: str) -> None:
         check_unix_cron(text)
 
 
-def schedule_problem(text: str) -> str | None:
-    """What is wrong with a schedule and how to mend it, one sentence; None: nothing is."""
+def schedule_problem(text: str, flow_variables: Mapping[str, Any] | None = None) -> str | None:
+    """What is wrong with a schedule and how to mend it, one sentence; None: nothing is.
+
+    Args:
+        text: the schedule.
+        flow_variables: for a start point's: it may be a template over them, and says only what AWS knows.
+    """
     try:
-        check_schedule(text)
+        if flow_variables is None:
+            check_schedule(text)
+        else:
+            _check_start_point(text, flow_variables)
     except ExpressionSyntaxError as error:
         return error.reason
     return None
+
+
+def _check_start_point(text: str, flow_variables: Mapping[str, Any]) -> None:
+    try:
+        expression = rendered_expression(text, flow_variables)
+    except ExpressionSyntaxError:
+        return  # as with any template, told where templates are checked
+    except ExpressionError as error:
+        raise ExpressionSyntaxError(f"the template cannot be rendered: {error}", text) from error
+    if is_aws_cron(expression) or is_aws_rate(expression):
+        check_schedule(expression)
+        return
+    raise ExpressionSyntaxError(
+        f"`{expression[:60]}` is no schedule of AWS's; write cron(0 6 * * ? *) or rate(6 hours)", text
+    )
 
 
 def _check_preset(text: str) -> None:

@@ -155,9 +155,9 @@ def test_a_schedule_that_is_over_makes_no_runs_and_no_errors():
         assert dag.timetable.next_dagrun_info(last_automated_data_interval=None, restriction=rules) is None
 
 
-def test_a_schedule_start_point_alone_makes_no_schedule_yet():
-    steps = {"s": {"stepType": "SCHEDULE_START_POINT", "scheduleExpression": "rate(1 hour)"}}
-    dag = build_dag(Flow.model_validate(flow("point", steps)))
+def test_a_schedule_start_point_that_is_not_enabled_makes_no_schedule():
+    point = {"stepType": "SCHEDULE_START_POINT", "scheduleExpression": "rate(1 hour)", "enabled": False}
+    dag = build_dag(Flow.model_validate(flow("point", {"s": point})))
     assert type(dag.timetable).__name__ == "NullTimetable"
 
 

@@ -71,3 +71,8 @@ class ScheduleStartPointStep(Step):
     payload_template: Annotated[
         JsonObject, Field(default_factory=dict, description="The run's payload; may hold templates.")
     ]
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether runs that it fires begin here, and not at the flow's first step."""
+        return bool(self.transitions or self.default_next_step_instance_id)
