@@ -16,8 +16,11 @@ from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_p
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentError", "read_document"]
 
-MAX_FILE_BYTES = 8 * 1024 * 1024
-"""Larger files are refused unread: flow files are thousands of bytes, exports a few millions."""
+MAX_FILE_BYTES = 4 * 1024 * 1024
+"""Larger files are refused unread: flow files are thousands of bytes, exports a few hundred thousand.
+
+To say what is wrong with one of this size takes seconds, and Airflow gives all files of a loader thirty.
+"""
 
 MAX_PROBLEMS = 100
 """What is wrong beyond so many is counted, not told."""

@@ -22,6 +22,8 @@ from airflow_allma.flow.validation import ScheduleCheck, SupportCheck, Validator
 __all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "load_file"]
 
 PROMPT_SUFFIX = ".prompt.json"
+MAX_STEPS = 2_000
+"""Steps refer to each other, so checking takes longer than in proportion; Airflow is slow with far fewer."""
 _EXPORT_PARTS = ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents")
 
 
@@ -226,6 +228,16 @@ class _Loader:
                 Finding(path, "must be a flow, an object with `steps` and `startStepInstanceId`")
             )
             return None
+        if (steps := _count_steps(flow)) > MAX_STEPS:
+            self.findings.append(
+                Finding(
+                    (*path, "steps"),
+                    f"a flow may have {MAX_STEPS} steps at most, and this one has {steps}; "
+                    "split it into several flows",
+                )
+            )
+            self.broken.extend([flow["id"]] if isinstance(flow.get("id"), str) else [])
+            return None
         checked = self.validator.check(flow, definitions)
         for finding in checked.findings:
             origin = definitions.origin(flow, finding.path)
@@ -236,6 +248,21 @@ class _Loader:
             return None
         line, column = self.document.position(path) if path else self.document.beginning()
         return FlowSource(checked.flow, self.document.file, path, line, column, flow, bundle)
+
+
+def _count_steps(flow: dict[str, Any]) -> int:
+    """All steps, with those in branches."""
+    count = 0
+    waiting = [flow.get("steps")]
+    while waiting:
+        steps = waiting.pop()
+        inside = steps.values() if isinstance(steps, dict) else steps if isinstance(steps, list) else ()
+        count += len(inside)
+        for step in inside:
+            branches = step.get("parallelBranches") if isinstance(step, dict) else None
+            if isinstance(branches, list):
+                waiting.extend(branch.get("steps") for branch in branches if isinstance(branch, dict))
+    return count
 
 
 def _is_flow(value: Any) -> bool:

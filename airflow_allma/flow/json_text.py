@@ -22,6 +22,7 @@ MAX_DEPTH = 100
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?=[,\]} \t\n\r])")
 _STRING_PART = re.compile(r'[^"\\\x00-\x1f]*')
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _WORD = re.compile(r"[^\s,:\[\]{}\"]+")
@@ -250,6 +251,10 @@ class _Scanner:
         return decoded
 
     def number(self) -> None:
+        # Most numbers are plain; a file may hold a million of them.
+        if plain := _WHOLE_NUMBER.match(self.text, self.at):
+            self.at = plain.end()
+            return
         end = self.end_of(_NUMBER)
         word_end = self.end_of(_WORD)
         if end != word_end or end == self.at:

@@ -15,7 +15,7 @@ Path = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_QUOTE = 60
-_MOST_COMPARED = 2_000
+_MOST_COMPARED = 500
 
 
 class Severity(StrEnum):
@@ -99,9 +99,10 @@ def quoted(text: str) -> str:
 
 def nearest(text: str, known: Iterable[str]) -> str | None:
     """The known word that is most like a text, or None if none is much like it."""
-    words = sorted(known)
+    words = list(known)
     if len(words) > _MOST_COMPARED:
         return None
+    words.sort()
     folded = {word.casefold(): word for word in reversed(words)}
     # Comparing is quadratic in the length: what is that long is no typing error.
     if len(text) > _LONGEST_QUOTE:

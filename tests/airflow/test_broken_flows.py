@@ -78,7 +78,7 @@ HARD_FILES = {
     "no permission, or a failing disk": (link("/proc/self/mem"), "cannot be read: Input/output error"),
     "a link to nothing": (link("gone"), "cannot be read: No such file"),
     "a link to itself": (link("hard.json"), "cannot be read: Too many levels of symbolic links"),
-    "50 MB": (sparse, "is larger than 8 MiB; split it"),
+    "50 MB": (sparse, "is larger than 4 MiB; split it"),
     "nested deeply": (text('{"steps":' * 100_000), "nested deeper than 100 levels"),
     "a pipe": (os.mkfifo, "not a regular file"),
     "no JSON": (text('{"id": "a",}'), "no comma may stand before }"),

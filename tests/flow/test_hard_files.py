@@ -8,6 +8,7 @@ import pytest
 
 from airflow_allma.flow import load_file
 from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS
+from airflow_allma.flow.files import MAX_STEPS
 from airflow_allma.flow.json_text import scan
 from airflow_allma.flow.problems import nearest
 
@@ -67,6 +68,21 @@ def test_errors_are_told_before_warnings_when_there_is_no_room_for_all(tmp_path)
 def test_of_very_many_repeated_keys_the_first_are_told(tmp_path):
     (tmp_path / "f.json").write_text("{" + ",".join(['"a": 1'] * 5_000) + "}")
     assert len(load_file(tmp_path / "f.json").problems) == MAX_PROBLEMS
+
+
+@pytest.mark.parametrize("place", ["flow", "branch"])
+def test_a_flow_of_very_many_steps_is_refused_without_looking_at_them(tmp_path, place):
+    flow = {"id": "f", "startStepInstanceId": "s0", "steps": steps(MAX_STEPS + 1)}
+    if place == "branch":
+        own = {"branchId": "b", "startStepInstanceId": "s0", "steps": flow["steps"]}
+        fork = {"stepType": "PARALLEL_FORK_MANAGER", "parallelBranches": [own]}
+        flow = {"id": "f", "startStepInstanceId": "fork", "steps": {"fork": fork}}
+    (tmp_path / "f.json").write_text(json.dumps(flow))
+    loaded = load_file(tmp_path / "f.json")
+    (problem,) = loaded.problems
+    assert problem.path == "$.steps"
+    assert "2000 steps at most, and this one has 200" in problem.message
+    assert loaded.broken_flow_ids == ("f",)
 
 
 def test_small_values_share_what_they_do_not_have():
