@@ -112,8 +112,8 @@ def fired_start_point(
         if step is None:
             raise PermanentStepError(
                 f"The start point {rest[1]} fired this run, and the flow has no such "
-                "SCHEDULE_START_POINT any more. Put it back (`enabled: false` keeps it from firing), or start "
-                "a new run."
+                "SCHEDULE_START_POINT any more. Put it back (`enabled: false` keeps it from firing), or "
+                "start a new run."
             )
         return step
     if run_type == "backfill" and known and logical_date is not None:
