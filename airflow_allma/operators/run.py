@@ -54,6 +54,12 @@ class TaskRun:
         self._many = many
         self._stopped = False
         self._cancel: Callable[[], object] | None = None
+        LOG.info(
+            "Flow %s, version %d. flowExecutionId: %s",
+            handle.flow.id,
+            handle.flow.version,
+            flow_execution_id(self.ti.dag_id, self.ti.run_id),
+        )
 
     @property
     def program(self) -> FlowProgram:
@@ -126,7 +132,7 @@ class TaskRun:
         return fired_start_point(
             self.handle.flow,
             run_id=self.ti.run_id,
-            run_type=str(self._dag_run.run_type),
+            run_type=self._dag_run.run_type,
             logical_date=self._dag_run.logical_date,
         )
 
