@@ -1,4 +1,4 @@
-"""The command line, ``airflow-allma``: validate, run, graph, schema. None of it needs a running Airflow.
+"""The command line, ``airflow-allma``: validate, run, plan, graph, schema. None needs a running Airflow.
 
 Exit codes: 0 all well; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or a flow
 that cannot be used because it is not valid.
@@ -52,6 +52,25 @@ def run(
     from airflow_allma.cli.running import run_flow_file
 
     raise typer.Exit(run_flow_file(flow, payload=payload, store=store, trace=trace, flow_id=flow_id))
+
+
+@app.command()
+def plan(
+    flow: FlowFile,
+    payload: Annotated[
+        str, typer.Option("--payload", help="The run's payload: a JSON file, or a JSON object.")
+    ] = "{}",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="file:///folder: bucket B is the folder B below it. Else AWS."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    flow_id: FlowId = None,
+) -> None:
+    """Say what Airflow would do: tasks, and each fork's mode, map indexes and chunks. Runs nothing."""
+    from airflow_allma.cli.planning import plan_flow_file
+
+    raise typer.Exit(plan_flow_file(flow, payload=payload, store=store, as_json=as_json, flow_id=flow_id))
 
 
 @app.command()

@@ -32,7 +32,7 @@ from airflow_allma.flow import Flow
 from airflow_allma.storage import LocalStore, ObjectStore, RoutedStore, S3Store, encode_value
 from airflow_allma.storage.keys import OffloadLocation
 
-__all__ = ["UsageError", "read_payload", "run_flow_file"]
+__all__ = ["UsageError", "open_store", "read_payload", "run_flow_file"]
 
 
 class UsageError(AllmaError):
@@ -48,7 +48,7 @@ def run_flow_file(path: Path, *, payload: str, store: str | None, trace: bool, f
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         given = read_payload(payload)
-        objects = _store(store)
+        objects = open_store(store)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -106,7 +106,16 @@ def read_payload(given: str) -> dict[str, Any]:
     return payload
 
 
-def _store(given: str | None) -> ObjectStore:
+def open_store(given: str | None, *, create: bool = True) -> ObjectStore:
+    """The store that ``--store`` names; None: AWS, with the credentials of the environment.
+
+    Args:
+        given: the option.
+        create: whether a folder that is not there is made.
+
+    Raises:
+        UsageError: it names no folder.
+    """
     if given is None:
         return RoutedStore(S3Store(EnvironmentAws()), None)
     prefix = "file://"
@@ -115,7 +124,10 @@ def _store(given: str | None) -> ObjectStore:
     # As in all other file:// addresses, spaces may stand as %20.
     folder = Path(unquote(given.removeprefix(prefix)))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not folder.is_dir():
+            raise UsageError(f"--store {given} names no folder.")
     except OSError as error:
         raise UsageError(f"--store {given} is no folder that can be used: {error}") from error
     return LocalStore(folder)

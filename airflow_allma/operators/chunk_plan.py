@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from airflow_allma.storage import ObjectStore
     from airflow_allma.storage.chunks import ManifestPlan
 
-__all__ = ["ChunkSpec", "count_lines", "list_chunks", "manifest_chunks", "range_label"]
+__all__ = ["COUNTED_BYTES", "ChunkSpec", "count_lines", "list_chunks", "manifest_chunks", "range_label"]
 
-_COUNTED_BYTES: Final = 16 << 20
+COUNTED_BYTES: Final = 16 << 20
 """Manifests up to this size are read once at planning, so that chunks can be named by their items."""
 
 
@@ -99,7 +99,7 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
         StorageError: the manifest cannot be read.
     """
     chunks = plan.chunks()
-    if plan.size > _COUNTED_BYTES:
+    if plan.size > COUNTED_BYTES:
         return [
             ChunkSpec(chunk.number, f"bytes {chunk.range.start}-{chunk.range.end - 1}", manifest=chunk)
             for chunk in chunks

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_allma.operators.chunk_plan import manifest_chunks
+from airflow_allma.storage import Pointer
+from airflow_allma.storage.manifest import plan_manifest
+from airflow_allma.storage.memory import MemoryStore
+from tests.support.cli import Called, flow_document, written
+from tests.support.engine import compose, fork, noop, then
+
+FAN = {"fan": fork(), "work": compose(inputMappings={"x": "$.currentItem"})}
+
+
+class CountingStore(MemoryStore):
+    """Notes what is asked of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def head(self, pointer):
+        self.asked.append("head")
+        return super().head(pointer)
+
+    def read(self, *args, **kwargs):
+        self.asked.append("read")
+        return super().read(*args, **kwargs)
+
+    def stream(self, *args, **kwargs):
+        self.asked.append("stream")
+        return super().stream(*args, **kwargs)
+
+    def write(self, *args, **kwargs):
+        self.asked.append("write")
+        return super().write(*args, **kwargs)
+
+
+@pytest.fixture
+def store(monkeypatch):
+    found = CountingStore()
+    monkeypatch.setattr("airflow_allma.cli.planning.open_store", lambda _given, **_: found)
+    return found
+
+
+def planned(folder, payload, steps=None, *options, **airflow):
+    document = flow_document(steps or FAN, airflow=airflow)
+    file = written(folder, "flow.json", document)
+    return Called("plan", file, "--payload", json.dumps(payload), *options)
+
+
+def forks_of(folder, payload, steps=None, *options, **airflow):
+    called = planned(folder, payload, steps, "--json", *options, **airflow)
+    assert called.code == 0, called.err
+    return called.answer["forks"]
+
+
+def fork_of(*args, **kwargs):
+    (found,) = forks_of(*args, **kwargs)
+    return found
+
+
+def test_a_short_list_is_planned_in_memory_with_a_map_index_an_item(tmp_path):
+    found = fork_of(tmp_path, {"items": [1, 2, 3]})
+    assert (found["mode"], found["mapIndexes"], found["bytes"]) == ("memory", {"b": 3}, 7)
+
+
+def test_a_long_list_is_planned_in_chunks_that_hold_its_items(tmp_path):
+    found = fork_of(tmp_path, {"items": list(range(10))}, maxInMemoryItems=4, chunkConcurrency=7)
+    assert found["chunks"] == ["items 0-2", "items 3-5", "items 6-9"]
+    assert (found["mapIndexes"], found["concurrencyPerChunk"]) == ({"chunk": 3}, 7)
+    assert found["reason"] == "more than max_in_memory_items (4)"
+
+
+def test_a_list_that_would_be_written_first_is_planned_without_writing_it(tmp_path, store):
+    options = {"maxInMemoryBytes": 20, "chunkBytes": 10, "offloadLocation": "s3://b/p"}
+    payload = {"items": list(range(20))}
+    found = fork_of(tmp_path, payload, None, "--store", "file:///x", **options)
+    assert found["writtenFirst"]
+    assert found["chunks"][0].startswith("items 0-")
+    assert found["chunks"][-1].endswith("19")
+    assert store.asked == []
+
+
+@pytest.mark.parametrize(("limit", "at_a_time", "in_one"), [(10, 1, 10), (130, 3, 65)])
+def test_max_concurrency_is_divided_over_the_chunks_at_a_time(tmp_path, limit, at_a_time, in_one):
+    steps = {**FAN, "fan": fork(config={"maxConcurrency": limit})}
+    found = fork_of(tmp_path, {"items": list(range(10))}, steps, maxInMemoryItems=5)
+    assert found["mapIndexes"] == {"chunk": 2}
+    assert (found["chunksAtATime"], found["concurrencyPerChunk"]) == (at_a_time, in_one)
+
+
+def test_a_manifest_costs_one_head_and_has_the_chunks_that_the_planner_makes(tmp_path, store):
+    pointer = Pointer("data", "users.jsonl")
+    store.write(pointer, b'{"id": 1}\n' * 1_700_000)
+    plan = plan_manifest(store, pointer, chunk_bytes=3_000_000, max_chunks=200)
+    real = [chunk.label for chunk in manifest_chunks(plan, store)]
+    store.asked.clear()
+    payload = {"items": {"bucket": "data", "key": "users.jsonl"}}
+    found = fork_of(tmp_path, payload, None, "--store", "file:///x", chunkBytes=3_000_000)
+    assert store.asked == ["head"]
+    assert found["chunks"] == real
+    assert len(real) == 6
+    assert not found["atMost"]
+
+
+def test_of_a_small_manifest_the_plan_tells_the_most_chunks(tmp_path, store):
+    store.write(Pointer("data", "a.jsonl"), b"1\n2\n3\n")
+    store.asked.clear()
+    payload = {"items": {"bucket": "data", "key": "a.jsonl"}}
+    called = planned(tmp_path, payload, None, "--store", "file:///x", chunkBytes=1)
+    assert store.asked == ["head"]
+    assert "map indexes of chunk: at most 6" in called.out
+
+
+@pytest.mark.parametrize("key", ["a.json", "a.jsonl.gz", "a"])
+def test_what_may_be_no_plain_lines_is_said_to_be_streamed_first(tmp_path, store, key):
+    store.write(Pointer("data", key), b"[1]")
+    store.asked.clear()
+    found = fork_of(tmp_path, {"items": {"bucket": "data", "key": key}}, None, "--store", "file:///x")
+    assert store.asked == ["head"]
+    assert (found["chunks"], found["mostChunks"]) == (None, 200)
+    assert "streams it to the offload location first" in found["reason"]
+    assert "there is no offload_location" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("items", "before", "known"),
+    [
+        ("$.items", noop(), True),
+        ("$.initialContextData.items", compose(), True),
+        ("$.flow_variables.items", compose(outputMappings={"$.items": "$"}), True),
+        ("$.items", compose(outputMappings={"$.items": "$"}), False),
+        ("$.items", compose(outputMappings={"$['items'].x": "$"}), False),
+        ("$.items", compose(outputMappings={"$": "$"}), False),
+        ("$.steps_output.before.list", compose(), False),
+        ("$..items", noop(), False),
+        ("$", noop(), False),
+    ],
+)
+def test_items_are_foreseen_unless_an_earlier_step_can_write_them(tmp_path, items, before, known):
+    steps = {"before": {**before, **then("fan")}, **FAN, "fan": fork(items=items)}
+    document = flow_document(steps, flowVariables={"items": [1, 2]})
+    file = written(tmp_path, "flow.json", document)
+    called = Called("plan", file, "--payload", '{"items": [1, 2]}', "--json")
+    (found,) = called.answer["forks"]
+    assert (found["mode"] == "memory") is known, found
+    if known:
+        assert found["mapIndexes"] == {"b": 2}
+    else:
+        assert found["mode"] == "decided when it runs"
+        assert "step before runs before it" in found["reason"]
+
+
+def test_items_behind_an_object_are_not_read(tmp_path, store):
+    steps = {**FAN, "fan": fork(items="$.data.items")}
+    payload = {"data": {"_s3_output_pointer": {"bucket": "b", "key": "k.json"}}}
+    found = fork_of(tmp_path, payload, steps, "--store", "file:///x")
+    assert found["mode"] == "decided when it runs"
+    assert "b/k.json" in found["reason"]
+    assert store.asked == []
+
+
+def test_a_fork_in_a_loop_runs_inside_of_its_task(tmp_path):
+    steps = {
+        "fan": fork(**then("again")),
+        "work": noop(),
+        "again": noop(transitions=[{"condition": "$.more", "nextStepInstanceId": "fan"}]),
+    }
+    found = fork_of(tmp_path, {"items": [1]}, steps)
+    assert found["mode"] == "inside a task"
+
+
+def test_the_text_has_tasks_forks_and_where_settings_come_from(tmp_path, store):
+    store.write(Pointer("data", "a.jsonl"), b"x" * (17 << 20))
+    payload = {"items": {"bucket": "data", "key": "a.jsonl"}}
+    out = planned(tmp_path, payload, None, "--store", "file:///x", maxChunks=12).out
+    assert "fan.aggregate (aggregate)" in out
+    assert "map indexes of chunk: 12" in out
+    assert "... and 2 more, the last: bytes" in out
+    assert "max_chunks = 12 (the flow's airflow object)" in out
+    assert "chunk_bytes = 1048576 (default)" in out
+
+
+def test_a_manifest_that_is_not_there_exits_with_2_and_is_named(tmp_path):
+    (tmp_path / "store").mkdir()
+    payload = {"items": {"bucket": "data", "key": "no.jsonl"}}
+    called = planned(tmp_path, payload, None, "--store", f"file://{tmp_path}/store")
+    assert (called.code, called.out) == (2, "")
+    assert "data/no.jsonl" in called.err
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path):
+    called = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
+    assert (called.code, (tmp_path / "no").exists()) == (2, False)
+    assert "names no folder" in called.err
