@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.operators.by_hand import came_from
 from airflow_allma.operators.flow_task import FlowTask
+from airflow_allma.operators.gate import states_of
 from airflow_allma.operators.handle import FlowHandle
 from airflow_allma.operators.run import TaskRun
 
@@ -109,9 +110,14 @@ class SegmentOperator(FlowTask):
 
         if self.begins and run.entry in self.steps:
             return run.start_state()
-        if not self.after:
+        after: Sequence[str] = self.after
+        if self.begins:
+            # Airflow runs this task although it has skipped those before it, which may have run before.
+            states = states_of(run, after) if after else {}
+            after = [task for task in after if states.get(task) == "success"]
+        if not after:
             return None
-        saved = came_from(run, self.dag, self.after, self.steps)
+        saved = came_from(run, self.dag, after, self.steps)
         return None if saved is None else RunState.from_dict(saved)
 
     def steps_around(self, run: TaskRun) -> Program:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import Flow
@@ -28,6 +29,9 @@ class Desk:
         xcoms: everything that was pushed, by task id, map index and key.
         states: task states as Airflow keys them, ``<task id>`` or ``<task id>_<map index>``.
         run_after: when the run was due.
+        run_id: the run's id.
+        run_type: what created the run.
+        logical_date: the run's.
     """
 
     flow: Json
@@ -35,20 +39,28 @@ class Desk:
     xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
     states: dict[str, str | None] = field(default_factory=dict)
     run_after: datetime = datetime(2026, 3, 1, tzinfo=UTC)
+    run_id: str = "run-1"
+    run_type: str = "manual"
+    logical_date: datetime | None = None
 
     def __post_init__(self) -> None:
         self.dag = build_dag(Flow.model_validate(self.flow))
 
     def instance(self, task_id: str, map_index: int = NOT_MAPPED) -> TaskInstance:
         """A try of a task."""
-        return TaskInstance(self, task_id, map_index)
+        return TaskInstance(self, task_id, map_index, run_id=self.run_id)
 
     def context(self, task_id: str, map_index: int = NOT_MAPPED) -> dict[str, Any]:
         """Airflow's context of a try."""
         dag_run = SimpleNamespace(
-            conf=self.payload, start_date=datetime(2026, 3, 1, tzinfo=UTC), run_after=self.run_after
+            conf=self.payload,
+            start_date=datetime(2026, 3, 1, tzinfo=UTC),
+            run_after=self.run_after,
+            run_type=self.run_type,
+            logical_date=self.logical_date,
         )
-        return {"ti": self.instance(task_id, map_index), "dag_run": dag_run}
+        instance = self.instance(task_id, map_index)
+        return {"ti": instance, "dag_run": dag_run, "outlet_events": OutletEventAccessors()}
 
     def run(self, task_id: str, map_index: int = NOT_MAPPED, element: Any = None) -> Any:
         """Execute a task; its return value, or the exception of Airflow's with which it ended."""
@@ -130,7 +142,8 @@ class TaskInstance:
         self, *, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, str | None]]:
         """The states of all instances of some tasks."""
-        assert (dag_id, run_ids, map_index) == (self.dag_id, [self.run_id], None)
+        assert (dag_id, run_ids) == (self.dag_id, [self.run_id])
+        assert map_index in {None, NOT_MAPPED}
         found = {
             name: state
             for name, state in self.desk.states.items()

@@ -21,7 +21,8 @@ from airflow_allma.exceptions import FlowError, PermanentStepError
 from airflow_allma.flow import Flow
 from airflow_allma.timetables import fired_start_point
 from airflow_allma.timetables.aws_timetables import StartPointsTimetable
-from tests.airflow.flows import compose, flow
+from tests.airflow.by_hand import Desk
+from tests.airflow.flows import compose, flow, route
 
 pytestmark = pytest.mark.airflow
 
@@ -287,6 +288,44 @@ def test_a_manual_run_begins_at_the_start_step_though_a_start_point_leads_there(
         "before": "skipped",
     }
     assert ran.xcom("work")["all"] == {"n": 1}
+
+
+def test_clearing_makes_nothing_of_what_a_task_left_that_is_skipped_this_time():
+    """One where runs can begin runs though the only task before it is skipped, which may have run before."""
+    points = {
+        "choose": route(("$.far == 1", "before"), to="near"),
+        "before": compose(to="in"),
+        "in": point(SIX, to="last"),
+        "last": compose(),
+        "near": compose(),
+    }
+    desk = Desk(written({}, points) | {"startStepInstanceId": "choose"}, payload={"far": 1})
+    for task in ("choose", "before", "in"):
+        desk.run(task)
+    assert desk.states == dict.fromkeys(("choose", "before", "in"), "success")
+    desk.states["before"] = "skipped"
+    desk.run("in")
+    assert desk.states["in"] == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("run_id", "run_type", "place"),
+    [
+        ("scheduled__2026-03-01T06:00:00.000001+00:00__in", "scheduled", 1),
+        ("backfill__2026-03-01T06:00:00.000001+00:00", "backfill", 1),
+    ],
+)
+def test_a_fired_run_goes_from_its_start_point_on_and_leaves_out_the_start_step(run_id, run_type, place):
+    steps = {
+        "other": point(SIX),
+        "in": point(SIX, to="last", payloadTemplate={"n": 7}),
+        "last": compose({"n": "$.n"}),
+    }
+    desk = Desk(written({}, steps), run_id=run_id, run_type=run_type, logical_date=at(1, 6, place))
+    desk.run("work")
+    desk.run("in")
+    assert desk.run("last")["n"] == 7
+    assert desk.states == {"work": "skipped", "in": "success", "last": "success"}
 
 
 BAD = [
