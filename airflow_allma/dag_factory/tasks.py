@@ -121,7 +121,15 @@ class TaskBuilder:
             arguments["max_active_tis_per_dagrun"] = node.at_a_time
         if node.is_mapped:
             arguments["map_index_template"] = LABEL_TEMPLATE
+            arguments |= self._of_fork(node)
         return arguments
+
+    def _of_fork(self, node: TaskNode) -> dict[str, Any]:
+        fork = self.flow.steps[node.fork or ""]
+        assert isinstance(fork, ParallelForkManagerStep)  # noqa: S101 - the plan says so
+        own = fork.airflow
+        said = {"pool": own.pool, "queue": own.queue, "priority_weight": own.priority_weight}
+        return {name: value for name, value in said.items() if value is not None}
 
     def _retries(self, step: Step, node: TaskNode) -> dict[str, Any]:
         retries = step.on_error.retries if step.on_error else None

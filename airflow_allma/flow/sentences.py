@@ -13,13 +13,14 @@ from airflow_allma.flow.base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.models import AirflowOptions
 from airflow_allma.flow.normalise import MESSAGING, own_steps
 from airflow_allma.flow.problems import Finding, Path, nearest, quoted
-from airflow_allma.flow.steps import StepType
+from airflow_allma.flow.steps import ForkAirflowOptions, StepType
 
 __all__ = ["findings_of"]
 
 _STEP_TYPES = frozenset(map(str, StepType))
 _WORDS = re.compile(r"\w+")
 _AIRFLOW_KEYS = frozenset(field.alias or name for name, field in AirflowOptions.model_fields.items())
+_FORK_AIRFLOW_KEYS = frozenset(field.alias or name for name, field in ForkAirflowOptions.model_fields.items())
 
 _JSON_NAMES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
@@ -57,7 +58,7 @@ def _finding(error: ErrorDetails, document: Any) -> Finding | None:
     if kind == "missing":
         return Finding(path, f"{quoted(field)} is missing; add it")
     if kind == "extra_forbidden":
-        return Finding(path, _unknown_airflow_key(field), at_key=True)
+        return Finding(path, _unknown_airflow_key(path), at_key=True)
     if given is None:
         return Finding(path, f"{_wanted(error)}, not null; or leave the field out")
     return Finding(path, f"{_wanted(error)}{_instead(kind, given, error)}")
@@ -75,9 +76,11 @@ def _step_type(path: Path, step: Mapping[str, Any]) -> Finding | None:
     return Finding(where, f"{quoted(given)} is no step type; {mend}")
 
 
-def _unknown_airflow_key(field: str) -> str:
-    guess = nearest(field, _AIRFLOW_KEYS)
-    mend = f"did you mean {quoted(guess)}?" if guess else f"the keys are {', '.join(sorted(_AIRFLOW_KEYS))}"
+def _unknown_airflow_key(path: Path) -> str:
+    field = str(path[-1])
+    keys = _AIRFLOW_KEYS if path[:1] == ("airflow",) else _FORK_AIRFLOW_KEYS
+    guess = nearest(field, keys)
+    mend = f"did you mean {quoted(guess)}?" if guess else f"the keys are {', '.join(sorted(keys))}"
     return f"{quoted(field)} is no key of `airflow`; {mend}"
 
 

@@ -193,3 +193,27 @@ def test_only_what_is_safe_to_run_again_is_retried_when_its_process_is_lost(
     found = {task.task_id: task.retries for task in made.tasks}
     assert {found[f"f.{name}"] for name in ("items", "chunks", "chunk", "aggregate")} == {retries}
     assert found["z"] == 0
+
+
+def test_a_forks_own_pool_queue_and_priority_are_those_of_its_mapped_tasks_alone():
+    own = {"airflow": {"pool": "narrow", "queue": "slow", "priorityWeight": 9}}
+    steps = {
+        "a": compose(to="f"),
+        "f": {**fork(branch("w"), to="g"), **own},
+        "g": fork(branch("v"), to="z"),
+        "w": compose(to="x"),
+        "x": compose(),
+        "v": compose(),
+        "z": compose(),
+    }
+    whole = flow("pools", steps, airflow={"pool": "wide", "queue": "fast", "priorityWeight": 5})
+    data = json.loads(json.dumps(DagSerialization.to_dict(build_dag(Flow.model_validate(whole)))))
+    dag = DagSerialization.from_dict(data)
+    told = {}
+    for task in dag.tasks:
+        told.setdefault((task.pool, task.queue, task.priority_weight), set()).add(task.task_id)
+    mapped = {"f.b.w", "f.b.x", "f.chunk"}
+    assert told == {
+        ("narrow", "slow", 9): mapped,
+        ("wide", "fast", 5): set(dag.task_ids) - mapped,
+    }

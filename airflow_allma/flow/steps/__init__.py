@@ -32,6 +32,7 @@ from airflow_allma.flow.steps.fork import (
     AggregationStrategy,
     AnyStep,
     BranchSelection,
+    ForkAirflowOptions,
     ParallelBranch,
     ParallelForkManagerStep,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "EndFlowStep",
     "ExitConditions",
     "FileDownloadStep",
+    "ForkAirflowOptions",
     "FormatAs",
     "InferenceParameters",
     "LlmFallback",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from airflow_allma.flow.base import AnyJson, Bool, Int, Model, Number, Text
 from airflow_allma.flow.steps.calls import (
@@ -43,6 +43,7 @@ __all__ = [
     "AggregationStrategy",
     "AnyStep",
     "BranchSelection",
+    "ForkAirflowOptions",
     "ParallelBranch",
     "ParallelForkManagerStep",
 ]
@@ -124,6 +125,19 @@ class ParallelBranch(Model):
         return self.step_instance_id or self.start_step_instance_id or self.start_step
 
 
+class ForkAirflowOptions(Model):
+    """What a fork says to Airflow about its mapped tasks. None: as the flow's other tasks.
+
+    Unknown keys are errors.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    pool: Annotated[Text | None, Field(description="Pool of the fork's mapped tasks.")] = None
+    queue: Annotated[Text | None, Field(description="Queue of the fork's mapped tasks.")] = None
+    priority_weight: Annotated[Int | None, Field(description="Priority of the fork's mapped tasks.")] = None
+
+
 class ParallelForkManagerStep(Step):
     """Runs branches for each item and aggregates what they yield as ``{aggregatedData}``."""
 
@@ -144,6 +158,10 @@ class ParallelForkManagerStep(Step):
     item_label_path: Annotated[
         str | None, Field(description="JSONPath in an item to what names it in the UI.")
     ] = None
+    airflow: Annotated[
+        ForkAirflowOptions,
+        Field(default_factory=ForkAirflowOptions, description="What the fork says to Airflow."),
+    ]
 
 
 AnyStep = Annotated[
