@@ -15,6 +15,7 @@ from airflow_allma.dag_factory.documentation import step_documentation
 from airflow_allma.dag_factory.segments import FlowPlan, GroupNode, TaskNode, TaskRole
 from airflow_allma.flow import AirflowOptions, Flow, ParallelForkManagerStep, Step
 from airflow_allma.operators.aggregate import AggregateOperator
+from airflow_allma.operators.assets import aggregate_alias, known_manifests
 from airflow_allma.operators.branch import BranchOperator
 from airflow_allma.operators.chunk import ChunkOperator
 from airflow_allma.operators.flow_task import LABEL_TEMPLATE
@@ -191,11 +192,14 @@ def _segment(builder: TaskBuilder, node: TaskNode, element: Any) -> Node:
 
 
 def _items(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
+    fork = builder.flow.steps[node.steps[0]]
+    assert isinstance(fork, ParallelForkManagerStep)  # noqa: S101 - the plan says so
     return ForkItemsOperator(
         flow=builder.handle,
         steps=node.steps,
         after=node.upstream,
         begins=node.begins,
+        inlets=known_manifests(builder.flow, fork),
         **builder.common(node),
     )
 
@@ -239,6 +243,7 @@ def _aggregate(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
         branches=branches,
         chunks=f"{group}.{TaskRole.CHUNKS}",
         chunk=f"{group}.{TaskRole.CHUNK}",
+        outlets=[aggregate_alias(builder.plan.dag_id, node.steps[0])],
         **builder.common(node),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
+from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
 from airflow_allma.operators.chunk_results import ChunkResults
 from airflow_allma.operators.flow_task import FlowTask
 from airflow_allma.operators.fork_results import BranchTasks, memory_results
@@ -79,7 +80,13 @@ class AggregateOperator(FlowTask):
         if ended.status is SegmentStatus.FAILED:
             self.fail(run, ended.error or {})
         run.save_state(ended.state)
-        return run.as_return_value(ended.output)
+        returned = run.as_return_value(ended.output)
+        stored = aggregate_asset(self, run, ended.output, returned)
+        for alias in self.outlets:
+            # An on_dag hook may have added outlets of its own.
+            if stored is not None and alias == aggregate_alias(run.ti.dag_id, self.step):
+                context["outlet_events"][alias].add(stored[0], extra=stored[1])
+        return returned
 
     def state_before(self, run: TaskRun) -> RunState | None:
         """Where the run stood when it came to the fork, for a task that comes after; None: it did not."""

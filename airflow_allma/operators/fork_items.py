@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_allma.exceptions import AllmaError
+from airflow_allma.operators.assets import tell_of_manifest
 from airflow_allma.operators.elements import item_element
 from airflow_allma.operators.fork_plan import decide_mode
 from airflow_allma.operators.run import TaskRun
@@ -57,6 +58,7 @@ class ForkItemsOperator(SegmentOperator):
         push(run.ti, Key.PLAN, plan)
         if found.pointer is not None:
             self.log.info("Items are in %s: they run in chunks", found.pointer)
+            tell_of_manifest(self, found.pointer)
             return []
         in_chunks = plan["mode"] == "chunks"
         way = "they run in chunks" if in_chunks else "each has its own map index"

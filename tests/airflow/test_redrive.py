@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -73,7 +74,9 @@ def aggregated(ran: Ran) -> list[object]:
     return [json.loads(line) for line in Path("/", pointer["key"]).read_text().splitlines()]
 
 
-def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_is_whole(begin, shop):
+def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_is_whole(
+    begin, shop, tmp_path
+):
     failing_at_first(shop, FAILING)
     ran = begin("redrive", COUNT)
     assert ran.state == "failed"
@@ -96,6 +99,7 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
     whole = [path_of(n) for n in range(COUNT)]
     assert aggregated(ran) == whole
     assert ran.xcom("z") == {"last": whole[-1]}
+    check_asset_of_the_aggregate(ran, tmp_path)
 
     for tasks, downstream in ((["f.chunk"], True), (["f.aggregate"], False)):
         ran.client.clear("redrive", ran.run_id, tasks, downstream=downstream)
@@ -103,6 +107,18 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
         assert ran.state == "success"
         assert aggregated(ran) == whole
     assert sum(shop.calls.values()) == len(FAILING)
+
+
+def check_asset_of_the_aggregate(ran: Ran, folder: Path) -> None:
+    """It is one for all runs, without data; its event names the object of this run."""
+    found = ran.client.call("GET", "assets", uri_pattern="redrive/f", only_active=False)["assets"]
+    (asset,) = [one for one in found if one["uri"] == f"file://{folder}/redrive/f"]
+    events = ran.client.call("GET", "assets/events", asset_id=asset["id"])["asset_events"]
+    (extra,) = [event["extra"] for event in events if event["source_run_id"] == ran.run_id]
+    pointer = ran.xcom("f.aggregate")["aggregatedData"]["_s3_output_pointer"]
+    assert extra["object"] == f"file:///{quote(pointer['key'])}"
+    assert set(extra) <= {"object", "flowExecutionId", "from_rest_api"}
+    assert f"flowExecutionId: {extra['flowExecutionId']}" in ran.logs("f.aggregate")
 
 
 def check_log_of_a_failed_chunk(ran: Ran, index: int) -> None:
