@@ -135,9 +135,7 @@ def test_a_flow_that_only_airflow_refuses_is_shown_too(tmp_path):
     def refuse(dag, one):
         raise ValueError("no such team")
 
-    with pytest.raises(
-        FlowError, match=r"f\.json:1:1: error: \$: .*: no such team"
-    ):
+    with pytest.raises(FlowError, match=r"f\.json:1:1: error: \$: .*: no such team"):
         report_problems(tmp_path, on_dag=refuse)
     report_problems(tmp_path, on_dag=refuse, keep=lambda _: False)
 
