@@ -55,6 +55,7 @@ def fork(
 
 
 STEP_KEYS = {
+    "airflow",
     "branchSelection",
     "delay",
     "displayName",
