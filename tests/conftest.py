@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("default", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-AIRFLOW_TESTS = "tests/airflow/"
+AIRFLOW_TESTS = Path(__file__).with_name("airflow")
 
 pytest_plugins = ["tests.support.airflow", "tests.support.moto"]
 
@@ -29,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n 2`, a file's tests stay together, and all Airflow tests share one worker and its Airflow.
+    """With `-n 3`, a file's tests stay together, and those of the running Airflow share one worker and it.
 
     `--dist loadgroup` would say the same with marks, but xdist 3.8 writes groups where pytest 9.2 no longer
     looks.
@@ -38,9 +39,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class OneAirflow(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "airflow" if nodeid.startswith(AIRFLOW_TESTS) else nodeid.partition("::")[0]
+            file = nodeid.partition("::")[0]
+            return "airflow" if _needs_the_running_airflow(config.rootpath / file) else file
 
     return OneAirflow(config, log)
+
+
+@cache
+def _needs_the_running_airflow(file: Path) -> bool:
+    return file.is_relative_to(AIRFLOW_TESTS) and "pytest.mark.scheduler" in file.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
