@@ -44,7 +44,7 @@ def test_a_step_that_is_passed_leaves_an_empty_output_and_is_asked_for_nothing()
     step = fork(
         delay={"milliseconds": 60_000}, outputValidation={"requiredFields": ["$.never"]}, **then("next")
     )
-    program = program_of({"fan": step, "next": noop()})
+    program = program_of({"fan": step, "work": noop(), "next": noop()})
     state, services = RunState("fan", {"steps_output": {}}), World().services()
     ended = asyncio.run(pass_step(program, state, "fan", info=INFO, services=services))
     assert (ended.status.value, ended.next_step, state.path) == ("LEFT", "next", ["fan"])
