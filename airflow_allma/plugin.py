@@ -13,10 +13,12 @@ from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTim
 __all__ = ["AllmaPlugin"]
 
 _OF_TASKS: Final = (
+    "aiohttp",
     "airflow_allma.dag_factory.factory",
     "airflow_allma.dag_factory.loader",
     "airflow_allma.engine.loading",
     "airflow_allma.storage.s3",
+    "encodings.utf_8_sig",
 )
 
 
@@ -43,3 +45,6 @@ class AllmaPlugin(AirflowPlugin):
         if not hasattr(runner, "SUPERVISOR_COMMS"):
             for name in _OF_TASKS:
                 importlib.import_module(name)
+            from airflow_allma.dag_factory.warming import warm_up
+
+            warm_up()

@@ -58,6 +58,11 @@ class BranchOperator(SegmentOperator):
             raise error from None
 
     @property
+    def element_label(self) -> str:
+        """What names the item; for the task's label."""
+        return self._entry.label
+
+    @property
     def _entry(self) -> Element:
         return read_element(self.element)
 

@@ -50,6 +50,11 @@ class ChunkOperator(FlowTask):
         self.element = element
         self._running: TaskRun | None = None
 
+    @property
+    def element_label(self) -> str:
+        """What names the chunk before it ran; for the task's label."""
+        return str(self.element["label"])
+
     def on_kill(self) -> None:
         """End soon, so that finished results are written; Airflow calls it when the task is to stop.
 

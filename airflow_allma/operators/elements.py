@@ -1,19 +1,19 @@
-"""The entries of the lists that mapped tasks are mapped over: one argument, a dict, with a label."""
+"""The entries of the list that a fork's branches are mapped over: one text an item.
+
+Every mapped task is given the whole list, and takes its entry of it. As JSON text an entry is one value to
+Airflow, however large and deep the item is, and holds no keys that Airflow's serializer takes for its own.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from airflow_allma.operators.xcoms import shown
-
 __all__ = ["Element", "item_element", "read_element"]
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(msgspec.Struct, frozen=True):
     """One item of a fork.
 
     Attributes:
@@ -27,15 +27,14 @@ class Element:
     item: Any
 
 
-def item_element(index: int, label: str, item: Any) -> dict[str, Any]:
-    """An entry for one item; ``itemJson`` in place of ``item`` where Airflow would misread the value."""
-    safe = shown(item)
-    if safe is item:
-        return {"index": index, "label": label, "item": item}
-    return {"index": index, "label": label, "itemJson": safe}
+_decode = msgspec.json.Decoder(Element).decode
 
 
-def read_element(entry: dict[str, Any]) -> Element:
+def item_element(index: int, label: str, item: Any) -> str:
+    """An entry for one item."""
+    return msgspec.json.encode(Element(index, label, item)).decode()
+
+
+def read_element(entry: str) -> Element:
     """What ``item_element`` made."""
-    item = msgspec.json.decode(entry["itemJson"]) if "itemJson" in entry else entry["item"]
-    return Element(int(entry["index"]), str(entry["label"]), item)
+    return _decode(entry)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LABEL_TEMPLATE", "FlowTask"]
 
-LABEL_TEMPLATE = "{{ allma_label | default(task.element.label) }}"
+LABEL_TEMPLATE = "{{ allma_label | default(task.element_label) }}"
 """``map_index_template`` of mapped tasks: what the task itself says of its work, else what it was given."""
 
 

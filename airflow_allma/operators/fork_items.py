@@ -28,7 +28,7 @@ class ForkItemsOperator(SegmentOperator):
     ``allma_plan``: ``{"mode": "memory" | "chunks", "count"?, "bytes"?, "pointer"?}``.
     """
 
-    def execute(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def execute(self, context: Mapping[str, Any]) -> list[str]:
         """Find the items; in the task's own process."""
         from airflow_allma.engine import resolve_items
         from airflow_allma.engine.errors import step_error_from
@@ -50,7 +50,7 @@ class ForkItemsOperator(SegmentOperator):
             self.fail(run, step_error_from(error).as_dict())
         return self._decided(run, found)
 
-    def _decided(self, run: TaskRun, found: ForkItems) -> list[dict[str, Any]]:
+    def _decided(self, run: TaskRun, found: ForkItems) -> list[str]:
         from airflow_allma.engine import label_of
 
         fork = run.handle.fork(self.step)

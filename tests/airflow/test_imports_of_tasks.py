@@ -30,9 +30,10 @@ assert build_services(AllmaSettings.load(), logging.getLogger()).store is not No
 
 
 def imported(source, tmp_path):
-    """Names of the modules that a new process has imported in the end."""
+    """Names of the modules that a new process has in the end, without those ``before``."""
+    whole = f"before = set()\n{source}\nimport json, sys\nprint(json.dumps(list(set(sys.modules) - before)))"
     ran = subprocess.run(
-        [sys.executable, "-c", f"{source}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"],
+        [sys.executable, "-c", whole],
         env=clean_environment({"AIRFLOW_HOME": str(tmp_path)}),
         capture_output=True,
         text=True,
@@ -55,3 +56,52 @@ def test_a_task_that_may_be_any_dag_s_imports_nothing_of_the_engine(tmp_path):
 
 def test_a_task_that_calls_no_aws_service_does_not_import_its_client(tmp_path):
     assert not {"boto3", "botocore", "urllib3"} & imported(SERVICES, tmp_path)
+
+
+FLOW = {
+    "id": "calls",
+    "startStepInstanceId": "f",
+    "steps": {
+        "f": {
+            "stepType": "PARALLEL_FORK_MANAGER",
+            "itemsPath": "$.items",
+            "parallelBranches": [{"branchId": "b", "stepInstanceId": "call"}],
+        },
+        "call": {
+            "stepType": "API_CALL",
+            "apiHttpMethod": "GET",
+            "apiUrlTemplate": {"template": "http://127.0.0.1:9/{{currentItem.id}}"},
+            "customConfig": {"timeoutMs": 1000, "headers": {"x-id": "{{currentItem.id}}"}},
+            "onError": {"continueOnFailure": True},
+        },
+    },
+}
+RUN_IN_A_TASK = """
+import sys
+before = set(sys.modules)
+import asyncio
+from pathlib import Path
+from airflow_allma.dag_factory import load_flows
+from airflow_allma.engine import ForkRun, RunInfo, Services
+dag = load_flows(Path({folder!r}))["calls"]
+dag.get_template_env()
+task = dag.get_task("f.b.call")
+fork = task.flow.fork("f")
+
+async def no_waiting(seconds):
+    await asyncio.sleep(0)
+
+async def main():
+    services = Services(sleep=no_waiting)
+    run = ForkRun(fork, {{"items": []}}, RunInfo.now("calls", 1, "run-1"), services)
+    result = await run.branch(fork.branches[0], 0, {{"id": 7}})
+    await services.close()
+    return result
+
+assert "127.0.0.1:9/7" in str(asyncio.run(main())), "it was to call"
+"""
+
+
+def test_a_forked_task_imports_nothing_more_to_build_its_dag_and_call_an_api(tmp_path):
+    (tmp_path / "calls.json").write_text(json.dumps(FLOW))
+    assert imported(LOAD_PLUGINS + RUN_IN_A_TASK.format(folder=str(tmp_path)), tmp_path) == set()
