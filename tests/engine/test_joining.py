@@ -214,6 +214,11 @@ def test_items_are_read_no_faster_than_results_are_joined(monkeypatch, slow):
 
     reader = threading.Thread(target=reading)
     reader.start()
+    for _ in range(3000):
+        reader.join(0.01)
+        if len(read) >= 100 + begin:
+            break
+    # It would go on at once if nothing held it.
     reader.join(0.3)
     assert reader.is_alive()
     assert len(read) == 100 + begin
