@@ -32,17 +32,25 @@ DAG_ID = "flow-0"
 LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 REQUIREMENTS = Path(__file__).with_name("dag-factory.txt")
 
-PARSE = """
-from pathlib import Path
-from airflow.dag_processing.dagbag import BundleDagBag
-from airflow.sdk.execution_time import task_runner
-folder = Path({folder!r})
-bag = BundleDagBag(
-    dag_folder=str(folder / "flows.py"), safe_mode=False, load_op_links=False,
-    bundle_path=folder, bundle_name="flows",
-)
-assert list(bag.dags) == [{dag_id!r}], bag.import_errors
-"""
+LOOK = "import sys; from benchmarks.parse import look_for; look_for(sys.argv[1], sys.argv[2])"
+
+
+def look_for(folder: str, temporary: str) -> None:
+    """What the process of a task does before it runs: parse the loader's file for the task's Dag."""
+    os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = DAG_ID
+    os.environ["_AIRFLOW_PARSING_CONTEXT_TASK_ID"] = "step_0"
+    tempfile.tempdir = temporary
+    from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.sdk.execution_time import task_runner  # noqa: F401 - a new process has it
+
+    bag = BundleDagBag(
+        dag_folder=str(Path(folder, "flows.py")),
+        safe_mode=False,
+        load_op_links=False,
+        bundle_path=Path(folder),
+        bundle_name="flows",
+    )
+    assert list(bag.dags) == [DAG_ID], bag.import_errors
 
 
 def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
@@ -203,12 +211,10 @@ def _in_a_fork(folder: Path) -> float:
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
-        os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = DAG_ID
-        os.environ["_AIRFLOW_PARSING_CONTEXT_TASK_ID"] = "step_0"
         from airflow_allma.dag_factory import loader
 
         loader._process_memory.cache_clear()  # noqa: SLF001 - the parent of a task loads no flows
-        exec(PARSE.format(folder=str(folder), dag_id=DAG_ID), {})  # noqa: S102 - the text stands above
+        look_for(str(folder), tempfile.gettempdir())
         os.write(writer, str(time.perf_counter() - started).encode())
         os._exit(0)
     os.close(writer)
@@ -220,12 +226,8 @@ def _in_a_fork(folder: Path) -> float:
 
 
 def _in_a_process(folder: Path) -> None:
-    context = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": DAG_ID, "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "step_0"}
-    program = f"import tempfile; tempfile.tempdir = {tempfile.tempdir!r}\n"
-    program += PARSE.format(folder=str(folder), dag_id=DAG_ID)
-    subprocess.run(
-        [sys.executable, "-c", program], check=True, env={**os.environ, **context}, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-c", LOOK, str(folder), tempfile.gettempdir()]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _age(folder: Path) -> None:
