@@ -10,7 +10,7 @@ import pytest
 from airflow_allma.storage import Pointer
 from airflow_allma.storage.memory import MemoryStore
 from tests.airflow.shop import Answer
-from tests.support.faulty_runs import aggregated, asking, desk_of, lost, manifest, run_all
+from tests.support.faulty_runs import aggregated, asking, content_of, desk_of, lost, manifest, run_all
 
 pytestmark = pytest.mark.airflow
 
@@ -68,7 +68,8 @@ def test_an_item_whose_step_hangs_fails_alone_and_runs_again_alone(use_store, sh
     assert shop.calls == {f"/{n}": 2 if n == 7 else 1 for n in range(40)}
 
 
-def test_two_runs_of_a_flow_over_one_manifest_do_not_see_each_others_results(use_store, shop):
+def test_two_runs_of_a_flow_over_one_manifest_do_not_see_each_others_results(use_store, shop, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ALLMA__OUTPUT_OFFLOAD_BYTES", "100")
     store = use_store(MemoryStore())
     source = Pointer("data", "m.jsonl")
     store.write(source, manifest(40))
@@ -82,6 +83,8 @@ def test_two_runs_of_a_flow_over_one_manifest_do_not_see_each_others_results(use
         for desk, chunks in zip(runs, plans, strict=True):
             desk.run("f.chunk", number, chunks[number])
     assert shop.calls == {f"/{n}": 2 for n in range(40)}
-    for call, desk in enumerate(runs, start=1):
-        data = aggregated(desk, store)
-        assert [one["data"] for one in data] == [{"path": f"/{n}", "call": call} for n in range(40)]
+    joined = [desk.run("f.aggregate")["aggregatedData"] for desk in runs]
+    assert all(isinstance(data, dict) for data in joined)
+    for call, data in enumerate(joined, start=1):
+        found = [one["data"] for one in content_of(data, store)]
+        assert found == [{"path": f"/{n}", "call": call} for n in range(40)]

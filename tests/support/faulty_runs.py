@@ -69,8 +69,12 @@ def error_of(desk: Desk, number: int) -> str:
 
 
 def aggregated(desk: Desk, store: ObjectStore) -> list[Any]:
-    """What the fork came to, wherever it is kept."""
-    data = desk.run("f.aggregate")["aggregatedData"]
+    """What the fork comes to, wherever it is kept."""
+    return content_of(desk.run("f.aggregate")["aggregatedData"], store)
+
+
+def content_of(data: Any, store: ObjectStore) -> list[Any]:
+    """The list itself, or the lines of the object that it is kept in."""
     pointer = Pointer.parse(data)
     return data if pointer is None else [json.loads(line) for line in store.read(pointer).splitlines()]
 
