@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable, StartPointsTimetable
 
 __all__ = ["AllmaPlugin"]
+
+_LOG: Final = logging.getLogger(__name__)
 
 _OF_TASKS: Final = (
     "aiohttp",
@@ -34,10 +37,10 @@ class AllmaPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
-        """Import what the tasks of flows need, in a process from which Airflow forks those of tasks.
+        """Import and warm up what the tasks of flows need, in a process from which theirs are forked.
 
-        So it is imported once instead of for each task. A task's own process imports only what it comes to,
-        since the task may be one of any Dag.
+        So it is done once instead of for each task. A task's own process imports only what it comes to, since
+        the task may be one of any Dag.
         """
         del args, kwargs
         runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
@@ -45,6 +48,14 @@ class AllmaPlugin(AirflowPlugin):
         if not hasattr(runner, "SUPERVISOR_COMMS"):
             for name in _OF_TASKS:
                 importlib.import_module(name)
-            from airflow_allma.dag_factory.warming import warm_up
+            _warm_up()
 
-            warm_up()
+
+def _warm_up() -> None:
+    from airflow_allma.dag_factory.warming import warm_up
+
+    try:
+        warm_up()
+    except Exception:  # noqa: BLE001 - such as a setting that is no number
+        # A plugin that fails is not there, and schedules must not stop for that.
+        _LOG.exception("Tasks of flows will start more slowly, and the flows may fail for the same reason")

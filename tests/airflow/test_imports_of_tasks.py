@@ -29,12 +29,12 @@ assert build_services(AllmaSettings.load(), logging.getLogger()).store is not No
 """
 
 
-def imported(source, tmp_path):
+def imported(source, tmp_path, **environment):
     """Names of the modules that a new process has in the end, without those ``before``."""
     whole = f"before = set()\n{source}\nimport json, sys\nprint(json.dumps(list(set(sys.modules) - before)))"
     ran = subprocess.run(
         [sys.executable, "-c", whole],
-        env=clean_environment({"AIRFLOW_HOME": str(tmp_path)}),
+        env=clean_environment({"AIRFLOW_HOME": str(tmp_path), **environment}),
         capture_output=True,
         text=True,
         check=True,
@@ -46,6 +46,10 @@ def test_a_process_that_forks_tasks_has_imported_what_flows_need(tmp_path):
     assert {"airflow_allma.engine.forking", "airflow_allma.dag_factory.factory"} <= imported(
         LOAD_PLUGINS, tmp_path
     )
+
+
+def test_a_setting_that_is_wrong_for_flows_leaves_the_plugin_with_its_timetables_in_place(tmp_path):
+    assert "airflow_allma.plugin" in imported(LOAD_PLUGINS, tmp_path, AIRFLOW__ALLMA__LOST_TASK_RETRIES="x")
 
 
 def test_a_task_that_may_be_any_dag_s_imports_nothing_of_the_engine(tmp_path):
