@@ -14,6 +14,7 @@ import httpx
 FINISHED = frozenset({"success", "failed"})
 PAGE = 500
 POLL_SECONDS = 0.2
+TRIES = 4
 
 T = TypeVar("T")
 
@@ -64,11 +65,13 @@ class TaskRun:
 class AirflowClient:
     """Calls to one Airflow. Every method that waits raises AirflowApiError when its seconds are over."""
 
-    def __init__(self, base_url: str, user: str, password: str) -> None:
+    def __init__(
+        self, base_url: str, user: str, password: str, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.base_url = base_url
         self._credentials = {"username": user, "password": password}
         self._token = ""
-        self._http = httpx.Client(base_url=base_url, timeout=60, trust_env=False)
+        self._http = httpx.Client(base_url=base_url, timeout=60, trust_env=False, transport=transport)
 
     def close(self) -> None:
         """Close the connections."""
@@ -83,6 +86,11 @@ class AirflowClient:
         answer = self._send(method, path, body, query)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             self._token = ""
+            answer = self._send(method, path, body, query)
+        for tries in range(1, TRIES):
+            if not _was_rolled_back(answer):
+                break
+            time.sleep(tries * POLL_SECONDS)
             answer = self._send(method, path, body, query)
         if not answer.is_success:
             raise AirflowApiError(
@@ -331,6 +339,11 @@ class AirflowClient:
             if time.monotonic() > end:
                 raise AirflowApiError(f"After {timeout:.0f} s, at {datetime.now(UTC):%H:%M:%S} UTC: {why()}")
             time.sleep(POLL_SECONDS)
+
+
+def _was_rolled_back(answer: httpx.Response) -> bool:
+    """Whether nothing was done, because the database ended one of two calls that locked each other out."""
+    return answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and '"Database error"' in answer.text
 
 
 def _log_line(event: Any) -> str:
