@@ -52,10 +52,10 @@ class AllmaPlugin(AirflowPlugin):
 
 
 def _warm_up() -> None:
-    from airflow_allma.dag_factory.warming import warm_up
+    from airflow_allma.dag_factory.prewarm import prewarm
 
     try:
-        warm_up()
+        prewarm()
     except Exception:  # noqa: BLE001 - such as a setting that is no number
         # A plugin that fails is not there, and schedules must not stop for that.
         _LOG.exception("Tasks of flows will start more slowly, and the flows may fail for the same reason")

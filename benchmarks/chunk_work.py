@@ -10,16 +10,16 @@ from typing import Any
 import msgspec
 
 from airflow_allma.engine import EngineSettings, ForkRun, RunInfo, Services, compile_flow
-from airflow_allma.engine.manifests import chunk_batches
+from airflow_allma.engine.manifest_items import chunk_batches
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.flow import parse_flow
 from airflow_allma.operators.chunk_plan import ChunkSpec
 from airflow_allma.operators.chunk_running import ChunkRun
 from airflow_allma.operators.chunk_sink import StoredSink
 from airflow_allma.storage import LocalStore, Pointer
-from airflow_allma.storage.chunks import ManifestChunk
 from airflow_allma.storage.keys import OffloadLocation
-from airflow_allma.storage.manifest import plan_manifest
+from airflow_allma.storage.manifest_plan import plan_manifest
+from airflow_allma.storage.manifest_ranges import ManifestRange
 
 LOG = logging.getLogger("airflow_allma.bench")
 BUCKET = "bench"
@@ -72,7 +72,7 @@ def fork_flow(step: dict[str, Any], flow_id: str = "bench", **fork: Any) -> dict
     }
 
 
-def plan(store: LocalStore, key: str, chunks: int, chunk_bytes: int = 1) -> list[ManifestChunk]:
+def plan(store: LocalStore, key: str, chunks: int, chunk_bytes: int = 1) -> list[ManifestRange]:
     """At most so many chunks of an object."""
     return plan_manifest(store, Pointer(BUCKET, key), chunk_bytes=chunk_bytes, max_chunks=chunks).chunks()
 
@@ -97,11 +97,11 @@ class ChunkWorker:
         self.info = RunInfo.now("bench", 1, "bench-run")
         self._context = program.start_state(context or {}, "bench-run").context
 
-    def run(self, chunk: ManifestChunk, folder: OffloadLocation) -> int:
+    def run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:
         """The chunk's items; all of them must go well."""
         return asyncio.run(self._run(chunk, folder))
 
-    async def _run(self, chunk: ManifestChunk, folder: OffloadLocation) -> int:
+    async def _run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:
         settings = EngineSettings(offload_location=OffloadLocation(BUCKET))
         services = Services(store=self._store, settings=settings)
         with StoredSink(self._store, folder) as sink:

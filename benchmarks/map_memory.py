@@ -100,7 +100,7 @@ def _aggregate(folder: str) -> int:
         {f"chunk_{spec.number}": "success" for spec in specs},
     )
     target = folder_of(0).below("aggregated").pointer("all", ending=".jsonl")
-    return join_results(worker.fork, results.read(), services, target, most_inline_bytes=1 << 24).count
+    return join_results(worker.fork, results.read(), services, target, max_inline_bytes=1 << 24).count
 
 
 def _ended(store: LocalStore, number: int) -> str:

@@ -29,7 +29,7 @@ class AirflowApiError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class TaskRun:
+class TaskContext:
     """One task instance of a run."""
 
     task_id: str
@@ -47,7 +47,7 @@ class TaskRun:
     """The whole answer of the API."""
 
     @classmethod
-    def of(cls, raw: dict[str, Any]) -> TaskRun:
+    def of(cls, raw: dict[str, Any]) -> TaskContext:
         """From the API's form."""
         return cls(
             task_id=raw["task_id"],
@@ -233,10 +233,10 @@ class AirflowClient:
 
     # task instances
 
-    def task_instances(self, dag_id: str, run_id: str) -> list[TaskRun]:
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskContext]:
         """Every task instance of a run, mapped ones too, by task id and map index."""
         rows = self._pages(f"{self._run_path(dag_id, run_id)}/taskInstances", "task_instances", order_by="id")
-        return sorted((TaskRun.of(row) for row in rows), key=lambda task: (task.task_id, task.map_index))
+        return sorted((TaskContext.of(row) for row in rows), key=lambda task: (task.task_id, task.map_index))
 
     def wait_for_task(
         self,
@@ -247,10 +247,10 @@ class AirflowClient:
         *,
         states: Sequence[str] = ("running",),
         timeout: float = 60.0,
-    ) -> TaskRun:
+    ) -> TaskContext:
         """Wait until one task instance is in one of `states`."""
 
-        def reached() -> TaskRun | None:
+        def reached() -> TaskContext | None:
             return next(
                 (
                     task
@@ -302,7 +302,7 @@ class AirflowClient:
         *,
         only_failed: bool = False,
         downstream: bool = False,
-    ) -> list[TaskRun]:
+    ) -> list[TaskContext]:
         """Clear task instances so that they run again; those that were cleared.
 
         `map_indexes` narrows every task of `task_ids` to these; None clears all of each.
@@ -319,7 +319,7 @@ class AirflowClient:
             "reset_dag_runs": True,
         }
         answer = self.call("POST", f"dags/{quote(dag_id)}/clearTaskInstances", body=body)
-        return [TaskRun.of({"pid": None, "duration": None} | row) for row in answer["task_instances"]]
+        return [TaskContext.of({"pid": None, "duration": None} | row) for row in answer["task_instances"]]
 
     def set_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Mark a task instance "success", "failed" or "skipped" by hand."""

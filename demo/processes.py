@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from demo.warden import descendants
+from demo.reaper import descendants
 
-WARDEN = Path(__file__).with_name("warden.py")
+WARDEN = Path(__file__).with_name("reaper.py")
 STOP_MARGIN_SECONDS = 10.0
 
 
@@ -42,7 +42,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class ManagedProcess:
-    """One command, run under a warden that ends all of its processes with it.
+    """One command, run under a reaper that ends all of its processes with it.
 
     `user` runs it as another account (only root can). `grace` is how many seconds the command has to end by
     itself after `stop_signal`, before everything below it is killed. `scratch` is a folder to remove when
@@ -98,7 +98,7 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int:
-        """Process id of the warden; the command is its only direct child."""
+        """Process id of the reaper; the command is its only direct child."""
         if self._warden is None:
             raise ServerError(f"{self.name} was never started.")
         return self._warden.pid

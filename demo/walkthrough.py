@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from demo.airflow_client import AirflowClient, TaskRun
+from demo.airflow_client import AirflowClient, TaskContext
 from demo.servers import aws_client
 from demo.stages import Stages
 
@@ -45,7 +45,7 @@ class WalkResult:
 
     walk: Walk
     run_id: str
-    tasks: Sequence[TaskRun]
+    tasks: Sequence[TaskContext]
     items: Sequence[Any]
     """The fork's `aggregatedData`."""
 
@@ -81,7 +81,9 @@ def end_walk(client: AirflowClient, walk: Walk, run_id: str, aws_url: str) -> Wa
     return WalkResult(walk, run_id, tasks, _items(output, aws_url))
 
 
-def _failures(client: AirflowClient, walk: Walk, run_id: str, tasks: Sequence[TaskRun], most: int = 3) -> str:
+def _failures(
+    client: AirflowClient, walk: Walk, run_id: str, tasks: Sequence[TaskContext], most: int = 3
+) -> str:
     failed = [task for task in tasks if task.state == "failed"][:most]
     logs = [
         f"--- log of {task.task_id}[{task.map_index}] ---\n"
@@ -91,7 +93,7 @@ def _failures(client: AirflowClient, walk: Walk, run_id: str, tasks: Sequence[Ta
     return "\n".join(logs)
 
 
-def _aggregate_task(walk: Walk, tasks: Sequence[TaskRun]) -> str:
+def _aggregate_task(walk: Walk, tasks: Sequence[TaskContext]) -> str:
     for task in tasks:
         if task.task_id == f"{walk.fork}.aggregate":
             return task.task_id

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from demo.airflow_client import AirflowClient, TaskRun
+from demo.airflow_client import AirflowClient, TaskContext
 from demo.airflow_instance import AirflowInstance
 from demo.data import BUCKET, create_bucket, create_users
 from demo.metadata_db import DatabaseCache
@@ -125,11 +125,11 @@ def kept_users(aws: LocalServer) -> Mapping[str, set[str]]:
     return found
 
 
-def chunks(client: AirflowClient, run_id: str) -> list[TaskRun]:
+def chunks(client: AirflowClient, run_id: str) -> list[TaskContext]:
     return [task for task in client.task_instances(USERS.dag_id, run_id) if task.task_id == CHUNK]
 
 
-def worker_of(task: TaskRun, workers: list[ManagedProcess]) -> str:
+def worker_of(task: TaskContext, workers: list[ManagedProcess]) -> str:
     """The name of the worker that runs a task now."""
     assert task.pid is not None
     above = {process.pid for process in psutil.Process(task.pid).parents()}
@@ -156,7 +156,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
         return answer(path, call)
 
     shop.answer = hold_back
-    client, running = airflow.client, list[TaskRun]()
+    client, running = airflow.client, list[TaskContext]()
     run_id = begin_walk(client, USERS, shop.url)
 
     def both_in_the_middle() -> bool:

@@ -47,7 +47,7 @@ SEEDS = [
     ("expressions/deep/a.py", "from ...flow import Flow"),
     ("storage/a.py", "from airflow_allma.engine.errors import step_error_from"),
     ("storage/a.py", "from airflow_allma.expressions import NOTHING"),
-    ("engine/a.py", "def late():\n    from airflow_allma.operators import run"),
+    ("engine/a.py", "def late():\n    from airflow_allma.operators import task_context"),
     ("engine/a.py", "import airflow"),
     ("engine/steps/a.py", "async def late():\n    from airflow.sdk import DAG"),
     (

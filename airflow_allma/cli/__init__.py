@@ -30,7 +30,7 @@ def validate(
     paths: Annotated[list[Path], typer.Argument(help="Flow files, or folders of them.", exists=True)],
 ) -> None:
     """Print every problem of flow files, each with its place and how to mend it."""
-    from airflow_allma.cli.validating import validate_paths
+    from airflow_allma.cli.validate_command import validate_paths
 
     raise typer.Exit(validate_paths(paths))
 
@@ -49,7 +49,7 @@ def run(
     flow_id: FlowId = None,
 ) -> None:
     """Run a flow here, without Airflow, and print {"status", "error", "path", "context"}."""
-    from airflow_allma.cli.running import run_flow_file
+    from airflow_allma.cli.run_command import run_flow_file
 
     raise typer.Exit(run_flow_file(flow, payload=payload, store=store, trace=trace, flow_id=flow_id))
 
@@ -68,7 +68,7 @@ def plan(
     flow_id: FlowId = None,
 ) -> None:
     """Say what Airflow would do: tasks, and each fork's mode, map indexes and chunks. Runs nothing."""
-    from airflow_allma.cli.planning import plan_flow_file
+    from airflow_allma.cli.plan_command import plan_flow_file
 
     raise typer.Exit(plan_flow_file(flow, payload=payload, store=store, as_json=as_json, flow_id=flow_id))
 
@@ -76,7 +76,7 @@ def plan(
 @app.command()
 def graph(flow: FlowFile, flow_id: FlowId = None) -> None:
     """Show the Airflow tasks that a flow becomes, as text and as a Mermaid chart."""
-    from airflow_allma.cli.drawing import draw_flow_file
+    from airflow_allma.cli.graph_command import draw_flow_file
 
     raise typer.Exit(draw_flow_file(flow, flow_id))
 

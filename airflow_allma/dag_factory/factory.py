@@ -8,13 +8,13 @@ from typing import Any, Final
 from airflow.sdk import DAG
 from airflow.sdk.configuration import conf
 
-from airflow_allma.dag_factory.documentation import dag_documentation
-from airflow_allma.dag_factory.inputs import payload_params
+from airflow_allma.dag_factory.doc_md import dag_doc_md
+from airflow_allma.dag_factory.params import payload_params
 from airflow_allma.dag_factory.segments import plan_flow
 from airflow_allma.dag_factory.tasks import TaskBuilder
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import AirflowOptions, Flow
-from airflow_allma.operators.handle import FlowHandle
+from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.timetables import is_aws_cron, is_aws_rate, schedule_problem, start_points_of
 
 __all__ = ["FIRST_DATE", "OWNER", "TAG", "build_dag", "timetable_for"]
@@ -46,7 +46,7 @@ def build_dag(flow: Flow) -> DAG:
         dag_id=plan.dag_id,
         dag_display_name=flow.name or flow.id,
         description=flow.description,
-        doc_md=dag_documentation(flow),
+        doc_md=dag_doc_md(flow),
         schedule=timetable_for(flow),
         start_date=_start_date(flow),
         catchup=bool(options.catchup),
@@ -60,7 +60,7 @@ def build_dag(flow: Flow) -> DAG:
         # Else Airflow would take every Dag that is built, also one that its caller gave up.
         auto_register=False,
     ) as dag:
-        TaskBuilder(flow, plan, FlowHandle(flow)).build()
+        TaskBuilder(flow, plan, FlowRef(flow)).build()
     return dag
 
 

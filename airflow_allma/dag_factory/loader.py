@@ -11,9 +11,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_allma.dag_factory.building import DagChoices, FlowFilter, OnDag
-from airflow_allma.dag_factory.ignoring import AirflowIgnoreFiles
+from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
 from airflow_allma.dag_factory.index import files_that_name, recently_named
+from airflow_allma.dag_factory.loader_options import FlowFilter, LoaderOptions, OnDag
 from airflow_allma.dag_factory.names import safe_dag_id
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import FlowSource, FoundFiles, Problem, find_files
@@ -75,7 +75,7 @@ def load_flows(
     from airflow.sdk import get_parsing_context
 
     started = time.perf_counter()
-    choices = DagChoices(keep, defaults, on_dag).checked()
+    choices = LoaderOptions(keep, defaults, on_dag).checked()
     folders = _folders(places)
     wanted = only or get_parsing_context().dag_id
     with _collector_at_rest():
@@ -118,7 +118,7 @@ def report_problems(
     Raises:
         FlowError: flows are broken; the message has file, line, JSON path and mend of each problem.
     """
-    choices = DagChoices(keep, defaults, on_dag).checked()
+    choices = LoaderOptions(keep, defaults, on_dag).checked()
     with _collector_at_rest():
         loaded = _load(_find(_folders(places)))
         problems = list(loaded.problems)
@@ -152,7 +152,7 @@ def _report_text(broken: list[str], problems: list[Problem], flows: int) -> str:
 
 
 def _dags(
-    loaded: LoadedFolder, choices: DagChoices, problems: list[Problem], wanted: str | None
+    loaded: LoadedFolder, choices: LoaderOptions, problems: list[Problem], wanted: str | None
 ) -> dict[str, DAG]:
     """The Dags of all flows, or the wanted one; what cannot be built is added to the problems."""
     dags: dict[str, DAG] = {}
@@ -165,7 +165,9 @@ def _dags(
     return dags
 
 
-def _dag(source: FlowSource, choices: DagChoices, problems: list[Problem], *, strictly: bool) -> DAG | None:
+def _dag(
+    source: FlowSource, choices: LoaderOptions, problems: list[Problem], *, strictly: bool
+) -> DAG | None:
     try:
         return choices.build(source, strictly=strictly)
     except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks raise what they like

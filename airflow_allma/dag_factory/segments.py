@@ -21,8 +21,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from airflow_allma.dag_factory.graph import Component, StepGraph, components, successors_of
 from airflow_allma.dag_factory.names import NameTable, safe_dag_id
+from airflow_allma.dag_factory.step_graph import Component, StepGraph, components, successors_of
 from airflow_allma.flow import BranchGranularity, Flow, ParallelBranch, ParallelForkManagerStep, Step
 
 __all__ = ["FlowPlan", "GroupNode", "TaskNode", "TaskRole", "plan_flow"]

@@ -11,20 +11,20 @@ from airflow.sdk import BaseOperator, TaskGroup, TriggerRule, task_group
 from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-from airflow_allma.dag_factory.documentation import step_documentation
+from airflow_allma.dag_factory.doc_md import step_doc_md
 from airflow_allma.dag_factory.segments import FlowPlan, GroupNode, TaskNode, TaskRole
 from airflow_allma.flow import AirflowOptions, Flow, ParallelForkManagerStep, Step
 from airflow_allma.operators.aggregate import AggregateOperator
 from airflow_allma.operators.assets import aggregate_alias, known_manifests
-from airflow_allma.operators.branch import BranchOperator
+from airflow_allma.operators.base import LABEL_TEMPLATE
 from airflow_allma.operators.chunk import ChunkOperator
-from airflow_allma.operators.flow_task import LABEL_TEMPLATE
+from airflow_allma.operators.flow_branch import FlowBranchOperator
+from airflow_allma.operators.flow_ref import FlowRef
+from airflow_allma.operators.flow_step import FlowStepOperator
 from airflow_allma.operators.fork_items import ForkItemsOperator
 from airflow_allma.operators.fork_results import BranchTasks
-from airflow_allma.operators.handle import FlowHandle
 from airflow_allma.operators.manifest import ForkChunksOperator
-from airflow_allma.operators.retries import FlowRetryPolicy
-from airflow_allma.operators.segment import SegmentOperator
+from airflow_allma.operators.retry_policy import FlowRetryPolicy
 from airflow_allma.operators.settings import integer_option
 
 __all__ = ["TaskBuilder"]
@@ -53,7 +53,7 @@ class TaskBuilder:
 
     flow: Flow
     plan: FlowPlan
-    handle: FlowHandle
+    handle: FlowRef
     _made: dict[str, Node] = field(default_factory=dict)
 
     def build(self) -> None:
@@ -114,7 +114,7 @@ class TaskBuilder:
         arguments: dict[str, Any] = {
             "task_id": node.name,
             "task_display_name": node.label,
-            "doc_md": step_documentation(step, note),
+            "doc_md": step_doc_md(step, note),
             "trigger_rule": _trigger_rule(node),
             **self._retries(step, node),
         }
@@ -179,9 +179,9 @@ def _segment(builder: TaskBuilder, node: TaskNode, element: Any) -> Node:
         "retried_by_airflow": node.role is TaskRole.STEP,
     }
     if node.branch is None:
-        return SegmentOperator(after=node.upstream, begins=node.begins, **arguments)
+        return FlowStepOperator(after=node.upstream, begins=node.begins, **arguments)
     items = f"{node.groups[0]}.{TaskRole.ITEMS}"
-    return BranchOperator(
+    return FlowBranchOperator(
         after=tuple(task for task in node.upstream if task != items),
         fork=node.fork or "",
         branch=node.branch,

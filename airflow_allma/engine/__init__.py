@@ -6,10 +6,10 @@ run over several processes. Nothing here knows Airflow.
 
 from __future__ import annotations
 
+from airflow_allma.engine.aggregate_stream import collected_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.forking import ForkRun, branch_state, run_fork, run_items
 from airflow_allma.engine.items import ForkItems, ItemError, classify_items, label_of, resolve_items
-from airflow_allma.engine.joining import collected_target, join_results
 from airflow_allma.engine.pointers import PointerCache, resolving
 from airflow_allma.engine.program import (
     CompiledBranch,

@@ -85,12 +85,12 @@ class AiohttpClient:
 
     Args:
         limit: most requests in flight on one event loop; further ones wait, without their timeouts running.
-        most_bytes: an answer with more bytes than this is an error.
+        max_bytes: an answer with more bytes than this is an error.
     """
 
-    def __init__(self, *, limit: int = 256, most_bytes: int = 64 * MEBIBYTE) -> None:
+    def __init__(self, *, limit: int = 256, max_bytes: int = 64 * MEBIBYTE) -> None:
         self._limit = limit
-        self._most_bytes = most_bytes
+        self._most_bytes = max_bytes
         self._lock = threading.Lock()
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
 

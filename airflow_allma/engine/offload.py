@@ -7,8 +7,8 @@ from typing import Any
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.settling import StepRun, is_unseen
 from airflow_allma.engine.state import RunState
+from airflow_allma.engine.step_execution import StepExecution, is_unseen
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.storage import POINTER_FIELD
 from airflow_allma.storage.content import encode_value, store_value
@@ -31,7 +31,7 @@ def wants_offload(step: CompiledStep, output: Any, state: RunState, services: Se
     return len(encode_value(output)) > services.settings.output_offload_bytes
 
 
-async def offloaded_output(run: StepRun, output: Any) -> Any:
+async def offloaded_output(run: StepExecution, output: Any) -> Any:
     """The output itself, or, once it is stored, the pointer that stands for it.
 
     Raises:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from airflow_allma.engine.services import Services
 
 __all__ = [
-    "MOST_FETCHES",
+    "MAX_FETCHES",
     "PointerCache",
     "PointerNotLoaded",
     "fetch",
-    "need_store",
+    "require_store",
     "resolving",
     "too_many_pointers",
 ]
@@ -34,7 +34,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 _MOST_BYTES: Final = 256 * 1024 * 1024
-MOST_FETCHES: Final = 1000
+MAX_FETCHES: Final = 1000
 """Pointers that one evaluation may load before it is taken to go round in circles."""
 
 
@@ -50,11 +50,11 @@ class PointerCache:
     """Content by pointer; what was used longest ago goes first once the bound is reached.
 
     Args:
-        most_bytes: bytes of stored objects to keep; one larger object is kept alone, as it is needed.
+        max_bytes: bytes of stored objects to keep; one larger object is kept alone, as it is needed.
     """
 
-    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int = _MOST_BYTES) -> None:
+        self._most_bytes = max_bytes
         self._bytes = 0
         self._content: OrderedDict[Pointer, tuple[Any, int]] = OrderedDict()
         self._coming: dict[Pointer, asyncio.Task[None]] = {}
@@ -114,14 +114,14 @@ async def fetch(pointer: Pointer, services: Services) -> None:
     Raises:
         StepError: the object is missing, denied or unreadable, or there is no store to ask.
     """
-    store = need_store(services, pointer)
+    store = require_store(services, pointer)
     try:
         await services.pointers.fetch(pointer, store, services)
     except StorageError as error:
         raise step_error_from(error) from error
 
 
-def need_store(services: Services, pointer: Pointer) -> ObjectStore:
+def require_store(services: Services, pointer: Pointer) -> ObjectStore:
     """The store to read a pointer from.
 
     Raises:
@@ -140,7 +140,7 @@ async def resolving(services: Services, function: Callable[..., _T], *args: Any)
     Raises:
         StepError: a pointer cannot be loaded, or there is no end of them.
     """
-    for _ in range(MOST_FETCHES):
+    for _ in range(MAX_FETCHES):
         try:
             return function(*args)
         except PointerNotLoaded as need:
@@ -149,8 +149,8 @@ async def resolving(services: Services, function: Callable[..., _T], *args: Any)
 
 
 def too_many_pointers() -> PermanentStepError:
-    """What is raised when ``MOST_FETCHES`` were not enough."""
+    """What is raised when ``MAX_FETCHES`` were not enough."""
     return PermanentStepError(
-        f"One step reads more than {MOST_FETCHES} pointers, or more than this process can hold at a time. "
+        f"One step reads more than {MAX_FETCHES} pointers, or more than this process can hold at a time. "
         "Read less in one step, or run a fork over them."
     )

@@ -15,11 +15,11 @@ from airflow_allma.engine.failures import Route, decide, failed_step, fallback_o
 from airflow_allma.engine.offload import offloaded_output, wants_offload
 from airflow_allma.engine.pointers import PointerNotLoaded, fetch, resolving
 from airflow_allma.engine.program import CompiledStep, Program
+from airflow_allma.engine.retry import call_handler, call_with_tries, pause, validate
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.settling import StepRun, settle
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
+from airflow_allma.engine.step_execution import StepExecution, commit_output
 from airflow_allma.engine.steps.base import StepCall
-from airflow_allma.engine.tries import call_handler, call_with_tries, pause, validate
 from airflow_allma.exceptions import StepError
 
 __all__ = ["NeedsWaiting", "complete_step", "fail_step", "pass_step", "run_inline", "run_segment"]
@@ -106,7 +106,7 @@ def _run_inline_step(
 ) -> SegmentResult | None:
     """One inline step; None when the run goes on, a result when it failed."""
     started = perf_counter() if services.recorder is not None else 0.0
-    run = StepRun(step, state, info, services, None, 1, started)
+    run = StepExecution(step, state, info, services, None, 1, started)
     state.path.append(step.id)
     if step.ends_path:
         state.next_step = None
@@ -121,7 +121,7 @@ def _run_inline_step(
             validate(step, output, load)
         if services.settings.offload_location is not None and wants_offload(step, output, state, services):
             raise NeedsWaiting  # noqa: TRY301 - not an error: the caller goes another way
-        settle(run, output, output)
+        commit_output(run, output, output)
     except (PointerNotLoaded, NeedsWaiting):
         state.path.pop()
         raise
@@ -140,7 +140,7 @@ async def _run_step(
     step: CompiledStep, state: RunState, info: RunInfo, services: Services, last_try: bool | None
 ) -> SegmentResult | None:
     started = perf_counter() if services.recorder is not None else 0.0
-    run = StepRun(step, state, info, services, None, 1, started)
+    run = StepExecution(step, state, info, services, None, 1, started)
     state.path.append(step.id)
     try:
         await pause(step, "before", services)
@@ -153,7 +153,7 @@ async def _run_step(
     return None
 
 
-async def _work(run: StepRun) -> Any:
+async def _work(run: StepExecution) -> Any:
     """One try of a step: make its input, if that is not done yet, and its output."""
     step, services = run.step, run.services
     if step.fork is not None:
@@ -172,17 +172,17 @@ async def _work(run: StepRun) -> Any:
     return await call_handler(run)
 
 
-async def _require(run: StepRun, output: Any) -> None:
+async def _require(run: StepExecution, output: Any) -> None:
     if run.step.required:
         await resolving(run.services, validate, run.step, output, run.services.pointers.load)
 
 
-async def _settle(run: StepRun, output: Any) -> None:
+async def _settle(run: StepExecution, output: Any) -> None:
     whole = await offloaded_output(run, output)
-    await resolving(run.services, settle, run, output, whole)
+    await resolving(run.services, commit_output, run, output, whole)
 
 
-async def _failed(run: StepRun, raised: Exception, *, last_try: bool | None) -> SegmentResult | None:
+async def _failed(run: StepExecution, raised: Exception, *, last_try: bool | None) -> SegmentResult | None:
     """As ``_fail``, loading the pointers that the way on from an error reads."""
     while True:
         try:
@@ -195,7 +195,7 @@ async def _failed(run: StepRun, raised: Exception, *, last_try: bool | None) -> 
 
 
 def _fail(
-    run: StepRun, raised: Exception, *, last_try: bool | None, may_continue: bool = True
+    run: StepExecution, raised: Exception, *, last_try: bool | None, may_continue: bool = True
 ) -> SegmentResult | None:
     """What the step's ``onError`` makes of an error; None when the run goes on.
 
@@ -216,7 +216,7 @@ def _fail(
         return SegmentResult(SegmentStatus.RETRY, run.state, shown)
     if route is Route.CONTINUE:
         try:
-            settle(run, shown, shown)
+            commit_output(run, shown, shown)
         except Exception as worse:  # noqa: BLE001 - an error of the step, like the first
             # The way out was taken too often, or cannot be found: now only a fallback can help.
             return _fail(run, worse, last_try=True, may_continue=False)
@@ -229,7 +229,7 @@ def _fail(
     return SegmentResult(SegmentStatus.FAILED, run.state, shown) if route is Route.FAIL else None
 
 
-def _runs_in_circles(run: StepRun) -> bool:
+def _runs_in_circles(run: StepExecution) -> bool:
     """Whether a step has fallen back so often that its fallback must lead back to it."""
     counts = run.state.transition_counts
     counter = f"{run.step.id}:fallback"
@@ -260,7 +260,7 @@ async def complete_step(
     Returns:
         LEFT with the next step, COMPLETED, or FAILED when its transition is one too many.
     """
-    run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
+    run = StepExecution(program.steps[step_id], state, info, services, {}, started=perf_counter())
     state.path.append(step_id)
     try:
         await _require(run, output)
@@ -287,7 +287,7 @@ async def fail_step(
     Returns:
         LEFT or COMPLETED when the flow goes on, RETRY (only with ``last_try`` False), or FAILED.
     """
-    run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
+    run = StepExecution(program.steps[step_id], state, info, services, {}, started=perf_counter())
     state.path.append(step_id)
     return await _failed(run, error, last_try=last_try) or _left(state)
 
@@ -303,7 +303,7 @@ async def pass_step(
     Raises:
         AllmaError: the way on cannot be found, or was taken too often.
     """
-    run = StepRun(program.steps[step_id], state, info, services, {}, started=perf_counter())
+    run = StepExecution(program.steps[step_id], state, info, services, {}, started=perf_counter())
     state.path.append(step_id)
     await _settle(run, {})
     return _left(state)

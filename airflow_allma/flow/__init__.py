@@ -12,6 +12,18 @@ from airflow_allma.flow.bundle import (
     McpConnection,
     PromptTemplate,
 )
+from airflow_allma.flow.diagnostics import (
+    Problem,
+    Severity,
+)
+from airflow_allma.flow.discovery import (
+    FoundFile,
+    FoundFiles,
+    IgnoreFiles,
+    Stamp,
+    find_files,
+    found_file,
+)
 from airflow_allma.flow.expression_fields import (
     ExpressionChecks,
 )
@@ -41,20 +53,8 @@ from airflow_allma.flow.models import (
     ExecuteOnStatus,
     Flow,
 )
-from airflow_allma.flow.problems import (
-    Problem,
-    Severity,
-)
 from airflow_allma.flow.schema import (
     json_schema,
-)
-from airflow_allma.flow.searching import (
-    FoundFile,
-    FoundFiles,
-    IgnoreFiles,
-    Stamp,
-    find_files,
-    found_file,
 )
 from airflow_allma.flow.steps import (
     STEP_MODELS,

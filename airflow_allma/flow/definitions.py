@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_allma.flow.normalise import builtin_definition, merge_deep
-from airflow_allma.flow.problems import Finding, Path, nearest, quoted
+from airflow_allma.flow.diagnostics import Diagnostic, Path, nearest, quoted
+from airflow_allma.flow.normalize import builtin_definition, merge_deep
 
 __all__ = ["StepDefinitions"]
 
@@ -52,7 +52,7 @@ class StepDefinitions:
             at = _member(at, segment)
         return None
 
-    def inherit(self, flow: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:
+    def inherit(self, flow: Mapping[str, Any], findings: list[Diagnostic]) -> dict[str, Any]:
         """The flow with every step's inherited fields in place; adds unknown definitions to ``findings``."""
         return (
             {**flow, "steps": self._steps(flow.get("steps"), ("steps",), findings)}
@@ -60,14 +60,14 @@ class StepDefinitions:
             else {**flow}
         )
 
-    def _steps(self, steps: Any, path: Path, findings: list[Finding]) -> Any:
+    def _steps(self, steps: Any, path: Path, findings: list[Diagnostic]) -> Any:
         if isinstance(steps, dict):
             return {key: self._step(step, (*path, key), findings) for key, step in steps.items()}
         if isinstance(steps, list):
             return [self._step(step, (*path, index), findings) for index, step in enumerate(steps)]
         return steps
 
-    def _step(self, step: Any, path: Path, findings: list[Finding]) -> Any:
+    def _step(self, step: Any, path: Path, findings: list[Diagnostic]) -> Any:
         if not isinstance(step, dict):
             return step
         merged = step
@@ -87,7 +87,7 @@ class StepDefinitions:
             "parallelBranches": list(self._branches(branches, (*path, "parallelBranches"), findings)),
         }
 
-    def _branches(self, branches: list[Any], path: Path, findings: list[Finding]) -> Iterator[Any]:
+    def _branches(self, branches: list[Any], path: Path, findings: list[Diagnostic]) -> Iterator[Any]:
         for index, branch in enumerate(branches):
             if isinstance(branch, dict) and "steps" in branch:
                 own = self._steps(branch["steps"], (*path, index, "steps"), findings)
@@ -95,14 +95,14 @@ class StepDefinitions:
             else:
                 yield branch
 
-    def _unknown(self, wanted: str, path: Path) -> Finding:
+    def _unknown(self, wanted: str, path: Path) -> Diagnostic:
         if guess := nearest(wanted, self.by_id):
             mend = f"did you mean {quoted(guess)}?"
         elif self.by_id:
             mend = f"this export has {', '.join(quoted(one) for one in sorted(self.by_id)[:8])}"
         else:
             mend = "an export carries its own in `stepDefinitions`; elsewhere give the step its fields itself"
-        return Finding(path, f"{quoted(wanted)} is no known step definition; {mend}")
+        return Diagnostic(path, f"{quoted(wanted)} is no known step definition; {mend}")
 
 
 def _member(value: Any, segment: str | int) -> Any:

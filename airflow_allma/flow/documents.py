@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
 from airflow_allma.flow.json_text import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
-from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentError", "read_document"]
 
@@ -65,7 +65,7 @@ class Document:
         """Line and column of the outermost value; costs no scan."""
         return line_and_column(self._text, len(self._text) - len(self._text.lstrip(" \t\n\r")))
 
-    def locate(self, findings: Iterable[Finding]) -> tuple[Problem, ...]:
+    def locate(self, findings: Iterable[Diagnostic]) -> tuple[Problem, ...]:
         """The findings as problems of this file, in the order of the text, each once."""
         places = {finding: self._offset(finding.path, at_key=finding.at_key) for finding in findings}
         ordered = sorted(places.items(), key=lambda item: item[1])

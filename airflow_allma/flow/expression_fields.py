@@ -11,8 +11,8 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from airflow_allma.exceptions import ExpressionSyntaxError
-from airflow_allma.flow.places import ANY, Pattern, Scope, StepPlace, select
-from airflow_allma.flow.problems import Finding, Path, quoted
+from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, select
 
 __all__ = ["ExpressionChecks", "check_expressions", "check_template"]
 
@@ -183,7 +183,7 @@ _SYSTEM_RENDERS = frozenset({"DATA_LOAD", "DATA_SAVE", "DATA_TRANSFORMATION"})
 
 def check_expressions(
     flow: Mapping[str, Any], all_scopes: Sequence[Scope], checks: ExpressionChecks
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     """Every expression of a flow that cannot be read."""
     yield from _check_object(flow, (), _FLOW_BY_FIELD, checks)
     for scope in all_scopes:
@@ -193,19 +193,19 @@ def check_expressions(
             yield from _check_object(step, place.path, table, checks)
 
 
-def check_template(text: str, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def check_template(text: str, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     """What keeps a template from being read."""
     return _CHECKS[Kind.TEMPLATE](text, path, checks)
 
 
-def _renders_config(place: StepPlace) -> bool:
+def _renders_config(place: LocatedStep) -> bool:
     module = place.step.get("moduleIdentifier")
     return place.kind not in _SYSTEM_RENDERS or not isinstance(module, str) or module.startswith("system/")
 
 
 def _check_object(
     value: Mapping[str, Any], path: Path, table: _ByField, checks: ExpressionChecks
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     for field, member in value.items():
         for row in table.get(field, ()):
             check = _CHECKS[row.kind]
@@ -215,29 +215,29 @@ def _check_object(
 
 def _attempt(
     check: Callable[[str], object], text: str, what: str, path: Path, *, show: bool
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     try:
         check(text)
     except ExpressionSyntaxError as error:
         where = f" (character {error.position + 1})" if error.position else ""
         shown = f"{quoted(text)} is not" if show else "not"
-        yield Finding(path, f"{shown} a valid {what}{where}: {error.reason}")
+        yield Diagnostic(path, f"{shown} a valid {what}{where}: {error.reason}")
 
 
-def _path(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _path(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     if not isinstance(value, str):
         return
     if not value.startswith("$"):
-        yield Finding(
+        yield Diagnostic(
             path, f"{quoted(value)} is no JSONPath; a JSONPath starts with `$.`, for example `$.order.id`"
         )
         return
     yield from _attempt(checks.path, value, "JSONPath", path, show=True)
 
 
-def _source(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _source(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     if isinstance(value, str) and not value.startswith("$"):
-        yield Finding(
+        yield Diagnostic(
             path,
             f"{quoted(value)} is no JSONPath; start it with `$.`, or use `literals` for a fixed value",
         )
@@ -245,23 +245,23 @@ def _source(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Findin
     yield from _path(value, path, checks)
 
 
-def _condition(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _condition(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     if isinstance(value, str):
         yield from _attempt(checks.condition, value, "condition", path, show=True)
 
 
-def _template(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _template(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     # Templates may hold what is nobody's business (a token in a header): they are not shown.
     if isinstance(value, str) and "{{" in value:
         yield from _attempt(checks.template, value, "template", path, show=False)
 
 
-def _path_or_template(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _path_or_template(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     check = _path if isinstance(value, str) and value.startswith("$") else _template
     yield from check(value, path, checks)
 
 
-def _rendered(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _rendered(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     if isinstance(value, str):
         if "{{" in value:
             yield from _template(value, path, checks)
@@ -272,19 +272,19 @@ def _rendered(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Find
             yield from _rendered(member, member_path, checks)
 
 
-def _targets(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _targets(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     for key in value if isinstance(value, dict) else ():
         for finding in _attempt(checks.target, key, "path in the step's input", (*path, key), show=True):
-            yield Finding(finding.path, finding.message, at_key=True)
+            yield Diagnostic(finding.path, finding.message, at_key=True)
 
 
-def _path_keys(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Finding]:
+def _path_keys(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     for key in value if isinstance(value, dict) else ():
         for finding in _path(key, (*path, key), checks):
-            yield Finding(finding.path, finding.message, at_key=True)
+            yield Diagnostic(finding.path, finding.message, at_key=True)
 
 
-_CHECKS: dict[Kind, Callable[[Any, Path, ExpressionChecks], Iterator[Finding]]] = {
+_CHECKS: dict[Kind, Callable[[Any, Path, ExpressionChecks], Iterator[Diagnostic]]] = {
     Kind.PATH: _path,
     Kind.SOURCE: _source,
     Kind.CONDITION: _condition,

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from airflow_allma.flow.bundle import Agent, Export, McpConnection, PromptTemplate
 from airflow_allma.flow.definitions import StepDefinitions
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
 from airflow_allma.flow.documents import Document, UnreadableDocumentError, read_document
 from airflow_allma.flow.expression_fields import ExpressionChecks, check_template
 from airflow_allma.flow.models import Flow
-from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path
-from airflow_allma.flow.sentences import findings_of
+from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.validation import ScheduleCheck, SupportCheck, Validator
 
 __all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "load_file"]
@@ -146,7 +146,7 @@ class _Loader:
     def __init__(self, document: Document, validator: Validator) -> None:
         self.document = document
         self.validator = validator
-        self.findings: list[Finding] = []
+        self.findings: list[Diagnostic] = []
         self.broken: list[str] = []
 
     def load(self, *, is_prompt: bool) -> LoadedFile:
@@ -159,7 +159,7 @@ class _Loader:
         if _is_export(value):
             return self.export(value)
         self.findings.append(
-            Finding(
+            Diagnostic(
                 (),
                 "neither a flow (an object with `steps` and `startStepInstanceId`) nor an export "
                 '(`"formatVersion": "1.0"` and `flows`); left alone',
@@ -194,7 +194,7 @@ class _Loader:
         try:
             return model.model_validate(value, by_alias=True, by_name=False)
         except ValidationError as error:
-            self.findings.extend(findings_of(error, value))
+            self.findings.extend(diagnostics_of(error, value))
             return None
 
     def export(self, value: dict[str, Any]) -> LoadedFile:
@@ -225,12 +225,12 @@ class _Loader:
     def flow(self, path: Path, flow: Any, definitions: StepDefinitions, bundle: Bundle) -> FlowSource | None:
         if not isinstance(flow, dict):
             self.findings.append(
-                Finding(path, "must be a flow, an object with `steps` and `startStepInstanceId`")
+                Diagnostic(path, "must be a flow, an object with `steps` and `startStepInstanceId`")
             )
             return None
         if (steps := _count_steps(flow)) > MAX_STEPS:
             self.findings.append(
-                Finding(
+                Diagnostic(
                     (*path, "steps"),
                     f"a flow may have {MAX_STEPS} steps at most, and this one has {steps}; "
                     "split it into several flows",

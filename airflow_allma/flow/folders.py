@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path as FilePath
 
+from airflow_allma.flow.diagnostics import Problem, Severity, quoted
+from airflow_allma.flow.discovery import find_files
 from airflow_allma.flow.expression_fields import ExpressionChecks
 from airflow_allma.flow.files import FlowSource, LoadedFile, load_file
-from airflow_allma.flow.problems import Problem, Severity, quoted
-from airflow_allma.flow.searching import find_files
 from airflow_allma.flow.validation import SupportCheck
 
 __all__ = ["LoadedFolder", "Selection", "join_files", "load_folder", "select_flows"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
-from airflow_allma.flow.problems import Finding, json_path, quoted
+from airflow_allma.flow.diagnostics import Diagnostic, json_path, quoted
 
 __all__ = ["check_input_schema", "declared_properties", "fit_payload", "local_references", "takes_null"]
 
@@ -18,7 +18,7 @@ _MOST_REASONS: Final = 10
 _LONGEST_REASON: Final = 300
 
 
-def check_input_schema(options: Mapping[str, Any]) -> Iterator[Finding]:
+def check_input_schema(options: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """What is wrong with the schema of an ``airflow`` object; nothing if it has none.
 
     Args:
@@ -37,40 +37,40 @@ def check_input_schema(options: Mapping[str, Any]) -> Iterator[Finding]:
     if isinstance(options.get("schedule"), str):
         _, reasons = fit_payload(schema, {})
         for reason in reasons:
-            yield Finding(
+            yield Diagnostic(
                 _PLACE,
                 f"the flow has a schedule, and the empty payload of its runs does not fit: {reason}; "
                 "give what is required a `default`",
             )
 
 
-def _broken(schema: dict[str, Any]) -> Iterator[Finding]:
+def _broken(schema: dict[str, Any]) -> Iterator[Diagnostic]:
     validator = _validator_class(schema)
     invalid = list(validator(validator.META_SCHEMA).iter_errors(schema))
     for error in invalid:
-        yield Finding((*_PLACE, *error.absolute_path), f"no valid JSON Schema: {_short(error.message)}")
+        yield Diagnostic((*_PLACE, *error.absolute_path), f"no valid JSON Schema: {_short(error.message)}")
     if invalid:
         return
     kind = schema.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
-        yield Finding((*_PLACE, "type"), "a payload is an object; write `object`")
+        yield Diagnostic((*_PLACE, "type"), "a payload is an object; write `object`")
     for path, reference in _references(schema, _PLACE):
         if not reference.startswith("#"):
-            yield Finding(
+            yield Diagnostic(
                 path, f"{quoted(reference)} lies outside of the schema; put it into `$defs` and refer to that"
             )
         elif not _resolves(schema, reference):
-            yield Finding(path, f"{quoted(reference)} refers to nothing in the schema")
+            yield Diagnostic(path, f"{quoted(reference)} refers to nothing in the schema")
 
 
-def _unfit_defaults(schema: dict[str, Any]) -> Iterator[Finding]:
+def _unfit_defaults(schema: dict[str, Any]) -> Iterator[Diagnostic]:
     for name, part in declared_properties(schema).items():
         if not isinstance(part, dict) or "default" not in part:
             continue
         # All but the one value is left out: only what the schema says of it may be wrong.
         only = {key: value for key, value in schema.items() if key in _NOT_OF_VALUES}
         for reason in _reasons({**only, "properties": {name: part}}, {name: part["default"]}):
-            yield Finding(
+            yield Diagnostic(
                 (*_PLACE, "properties", name, "default"), f"the default does not fit its schema: {reason}"
             )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from airflow_allma.flow.problems import Path
+from airflow_allma.flow.diagnostics import Path
 
 __all__ = ["MAX_DEPTH", "JsonNode", "JsonScan", "JsonTextError", "line_and_column", "scan"]
 

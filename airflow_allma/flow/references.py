@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_allma.flow.places import ANY, Pattern, Scope, StepPlace, branches_of, select, start_fields
-from airflow_allma.flow.problems import Finding, Path, Severity, nearest, quoted
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, nearest, quoted
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, branches_of, select, start_fields
 
 __all__ = ["check_references"]
 
@@ -21,7 +21,7 @@ _START_POINTS = frozenset({"SCHEDULE_START_POINT", "EMAIL_START_POINT"})
 _MOST_NAMES = 8
 
 
-def check_references(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> Iterator[Finding]:
+def check_references(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> Iterator[Diagnostic]:
     """Names that name no step (errors) and steps that nothing leads to (warnings)."""
     main = all_scopes[0]
     own = {scope.path: scope for scope in all_scopes}
@@ -39,7 +39,9 @@ def check_references(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> It
         yield from _unreached(all_scopes, starts, own)
 
 
-def _targets(place: StepPlace, scope: Scope, own: Mapping[Path, Scope]) -> Iterator[tuple[Path, str, Scope]]:
+def _targets(
+    place: LocatedStep, scope: Scope, own: Mapping[Path, Scope]
+) -> Iterator[tuple[Path, str, Scope]]:
     """(where it is named, step id, the scope in which it must be) of all steps that may follow a step."""
     for pattern in _NEXT:
         for path, step_id in select(place.step, pattern, place.path):
@@ -51,7 +53,7 @@ def _targets(place: StepPlace, scope: Scope, own: Mapping[Path, Scope]) -> Itera
             yield path, step_id, inner or scope.home_of(step_id)
 
 
-def _check(path: Path, step_id: str, scope: Scope) -> Iterator[Finding]:
+def _check(path: Path, step_id: str, scope: Scope) -> Iterator[Diagnostic]:
     if step_id in scope.steps:
         return
     if scope.around is not None and step_id in scope.root.steps:
@@ -62,12 +64,12 @@ def _check(path: Path, step_id: str, scope: Scope) -> Iterator[Finding]:
         names = [quoted(name) for name in scope.steps][:_MOST_NAMES]
         more = ", ..." if len(scope.steps) > _MOST_NAMES else ""
         mend = f"the steps are {', '.join(names)}{more}"
-    yield Finding(path, f"{quoted(step_id)} names no step; {mend}")
+    yield Diagnostic(path, f"{quoted(step_id)} names no step; {mend}")
 
 
 def _unreached(
     all_scopes: Sequence[Scope], starts: Sequence[tuple[Path, str]], own: Mapping[Path, Scope]
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     main = all_scopes[0]
     waiting = [(main, step_id) for _, step_id in starts]
     waiting.extend((main, place.id) for place in main.steps.values() if place.kind in _START_POINTS)
@@ -82,7 +84,7 @@ def _unreached(
     for scope in all_scopes:
         for place in scope.steps.values():
             if place.path not in reached:
-                yield Finding(
+                yield Diagnostic(
                     place.path,
                     "nothing leads to this step; name it in a transition or a branch, or remove it",
                     Severity.WARNING,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_allma.flow.models import Flow
-from airflow_allma.flow.normalise import MESSAGING
+from airflow_allma.flow.normalize import MESSAGING
 from airflow_allma.flow.steps import STEP_MODELS
 
 __all__ = ["json_schema"]

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.ids import problem_with_id
-from airflow_allma.flow.normalise import MESSAGING
-from airflow_allma.flow.places import ANY, Scope, StepPlace, branches_of, select, start_fields
-from airflow_allma.flow.problems import Finding, Path, Severity, quoted
+from airflow_allma.flow.normalize import MESSAGING
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Scope, branches_of, select, start_fields
 from airflow_allma.flow.values import is_email_address, is_schedule, is_time_zone
 
 __all__ = ["check_steps"]
 
-_Findings = Iterator[Finding]
-_Rule = Callable[[StepPlace], _Findings]
+_Findings = Iterator[Diagnostic]
+_Rule = Callable[[LocatedStep], _Findings]
 _Object = Mapping[str, Any]
 
 _ONLY_MODULE = {
@@ -67,27 +67,27 @@ def _given(value: _Object, field: str) -> bool:
     return value.get(field) is not None
 
 
-def _id(place: StepPlace) -> _Findings:
+def _id(place: LocatedStep) -> _Findings:
     key = place.path[-1]
     given = place.step.get("stepInstanceId")
     if isinstance(key, str) and isinstance(given, str) and given != key:
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "stepInstanceId"),
             f"{quoted(given)} is not the step's key {quoted(key)}; make them equal or leave it out",
         )
     if reason := problem_with_id(place.id):
-        yield Finding(place.path, reason, at_key=True)
+        yield Diagnostic(place.path, reason, at_key=True)
 
 
-def _offload(place: StepPlace) -> _Findings:
+def _offload(place: LocatedStep) -> _Findings:
     if place.step.get("forceS3Offload") is True and place.step.get("disableS3Offload") is True:
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "disableS3Offload"),
             "`forceS3Offload` and `disableS3Offload` contradict; keep one of them",
         )
 
 
-def _delay(place: StepPlace) -> _Findings:
+def _delay(place: LocatedStep) -> _Findings:
     delay = place.step.get("delay")
     if not isinstance(delay, dict):
         return
@@ -95,41 +95,41 @@ def _delay(place: StepPlace) -> _Findings:
     fixed = _given(delay, "milliseconds")
     bounds = [field for field in ("delayFrom", "delayTo") if _given(delay, field)]
     if fixed and bounds:
-        yield Finding(path, "give `milliseconds`, or `delayFrom` with `delayTo`, but not both")
+        yield Diagnostic(path, "give `milliseconds`, or `delayFrom` with `delayTo`, but not both")
     elif not fixed and len(bounds) < 2:
-        yield Finding(path, "give `milliseconds`, or both `delayFrom` and `delayTo`")
+        yield Diagnostic(path, "give `milliseconds`, or both `delayFrom` and `delayTo`")
     elif not fixed:
         low, high = delay["delayFrom"], delay["delayTo"]
         if isinstance(low, int) and isinstance(high, int) and low > high:
-            yield Finding(path, f"`delayFrom` ({low}) is above `delayTo` ({high}); swap them")
+            yield Diagnostic(path, f"`delayFrom` ({low}) is above `delayTo` ({high}); swap them")
 
 
-def _module(place: StepPlace) -> _Findings:
+def _module(place: LocatedStep) -> _Findings:
     module = place.step.get("moduleIdentifier")
     only = _ONLY_MODULE.get(place.kind)
     if only is not None and isinstance(module, str) and module != only:
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "moduleIdentifier"),
             f"{place.kind} works with the module `{only}` alone; leave `moduleIdentifier` out",
         )
 
 
-def _exclusive(place: StepPlace) -> _Findings:
+def _exclusive(place: LocatedStep) -> _Findings:
     for pair in _EXCLUSIVE.get(place.kind, ()):
         if _given(place.step, pair.one) and _given(place.step, pair.other):
-            yield Finding(
+            yield Diagnostic(
                 (*place.path, pair.other), f"`{pair.one}` and `{pair.other}` exclude each other; {pair.mend}"
             )
 
 
-def _needed_somewhere(place: StepPlace) -> _Findings:
+def _needed_somewhere(place: LocatedStep) -> _Findings:
     sources = [
         place.step,
         *(place.step.get(field) for field in ("customConfig", "literals", "inputMappings")),
     ]
     for needed in _NEEDED_SOMEWHERE.get(place.kind, ()):
         if not any(_names(source, needed) for source in sources):
-            yield Finding(
+            yield Diagnostic(
                 (*place.path, needed),
                 f"`{needed}` is missing; give it here, in `customConfig`, `literals` or `inputMappings`",
             )
@@ -141,15 +141,15 @@ def _names(source: Any, field: str) -> bool:
     return _given(source, field) or any(key.startswith((f"{field}.", f"{field}[")) for key in source)
 
 
-def _messaging(place: StepPlace) -> _Findings:
-    yield Finding(
+def _messaging(place: LocatedStep) -> _Findings:
+    yield Diagnostic(
         (*place.path, "moduleIdentifier"),
         f"a {MESSAGING} step needs `moduleIdentifier` `system/sqs-send` or `system/sns-publish`, "
         "which says what it sends; or use the step types SQS_SEND and SNS_PUBLISH",
     )
 
 
-def _custom_strings(place: StepPlace) -> _Findings:
+def _custom_strings(place: LocatedStep) -> _Findings:
     for pattern in (
         ("templateContextMappings", ANY),
         ("apiUrlTemplate", "contextMappings", ANY),
@@ -162,16 +162,16 @@ def _custom_strings(place: StepPlace) -> _Findings:
                 and mapping.get("formatAs") == "CUSTOM_STRING"
                 and not _given(mapping, "itemTemplate")
             ):
-                yield Finding(
+                yield Diagnostic(
                     (*path, "itemTemplate"),
                     "CUSTOM_STRING needs an `itemTemplate`, through which every item goes",
                 )
 
 
-def _fork(place: StepPlace) -> _Findings:
+def _fork(place: LocatedStep) -> _Findings:
     branches = list(branches_of(place))
     if branches and not _given(place.step, "itemsPath"):
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "itemsPath"), "`itemsPath` is missing; it says for which items the branches run"
         )
     aggregation = place.step.get("aggregationConfig")
@@ -180,7 +180,7 @@ def _fork(place: StepPlace) -> _Findings:
         and aggregation.get("strategy") == "CUSTOM_MODULE"
         and not _given(aggregation, "customModuleIdentifier")
     ):
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "aggregationConfig", "customModuleIdentifier"),
             "CUSTOM_MODULE needs `customModuleIdentifier`, the import path of a Python callable",
         )
@@ -189,13 +189,13 @@ def _fork(place: StepPlace) -> _Findings:
         branch_id = branch.get("branchId")
         if isinstance(branch_id, str):
             if branch_id in seen:
-                yield Finding(
+                yield Diagnostic(
                     (*path, "branchId"),
                     f"{quoted(branch_id)} names another branch of this fork already; rename one",
                 )
             seen.add(branch_id)
             if branch_id and (reason := problem_with_id(branch_id)):
-                yield Finding((*path, "branchId"), reason)
+                yield Diagnostic((*path, "branchId"), reason)
         yield from _branch_start(path, branch)
 
 
@@ -203,59 +203,59 @@ def _branch_start(path: Path, branch: _Object) -> _Findings:
     starts = list(start_fields(path, branch))
     if _given(branch, "stepType"):
         if not _given(branch, "subFlowDefinitionId"):
-            yield Finding((*path, "subFlowDefinitionId"), "a sub-flow branch needs `subFlowDefinitionId`")
+            yield Diagnostic((*path, "subFlowDefinitionId"), "a sub-flow branch needs `subFlowDefinitionId`")
         for start_path, _ in starts:
-            yield Finding(start_path, "a sub-flow branch has no first step; remove this, or `stepType`")
+            yield Diagnostic(start_path, "a sub-flow branch has no first step; remove this, or `stepType`")
     elif _given(branch, "subFlowDefinitionId"):
-        yield Finding((*path, "stepType"), 'a sub-flow branch needs `"stepType": "START_SUB_FLOW"` too')
+        yield Diagnostic((*path, "stepType"), 'a sub-flow branch needs `"stepType": "START_SUB_FLOW"` too')
     elif not any(field in branch for field in ("stepInstanceId", "startStepInstanceId", "startStep")):
-        yield Finding(
+        yield Diagnostic(
             (*path, "stepInstanceId"), "`stepInstanceId` is missing; it names the branch's first step"
         )
     elif len({start for _, start in starts}) > 1:
         fields = " and ".join(f"`{start_path[-1]}`" for start_path, _ in starts)
-        yield Finding(starts[1][0], f"{fields} name different first steps; keep one of them")
+        yield Diagnostic(starts[1][0], f"{fields} name different first steps; keep one of them")
 
 
-def _llm(place: StepPlace) -> _Findings:
+def _llm(place: LocatedStep) -> _Findings:
     if not _given(place.step, "promptTemplateId") and not _given(place.step, "directPrompt"):
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "promptTemplateId"), "there is no prompt; give `promptTemplateId` or `directPrompt`"
         )
     for path, media in select(place.step, ("mediaAttachments", ANY), place.path):
         if isinstance(media, dict):
             if sum(_given(media, field) for field in ("s3Pointer", "url", "base64")) != 1:
-                yield Finding(path, "give exactly one of `s3Pointer`, `url` and `base64`")
+                yield Diagnostic(path, "give exactly one of `s3Pointer`, `url` and `base64`")
             elif _given(media, "base64") and not _given(media, "mimeType"):
-                yield Finding((*path, "mimeType"), "`base64` needs `mimeType`, for example `image/png`")
+                yield Diagnostic((*path, "mimeType"), "`base64` needs `mimeType`, for example `image/png`")
     for pattern in (("tools", ANY), ("fallbacks", ANY, "tools", ANY)):
         for path, tool in select(place.step, pattern, place.path):
             if isinstance(tool, dict) and tool.get("type") == "function":
                 for field in ("name", "description", "parameters"):
                     if not _given(tool, field):
-                        yield Finding((*path, field), f"a function tool needs `{field}`")
+                        yield Diagnostic((*path, field), f"a function tool needs `{field}`")
 
 
-def _schedule(place: StepPlace) -> _Findings:
+def _schedule(place: LocatedStep) -> _Findings:
     expression = place.step.get("scheduleExpression")
     if isinstance(expression, str) and expression and not is_schedule(expression):
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "scheduleExpression"),
             "not a schedule; write `cron(minutes hours day-of-month month day-of-week year)`, for example "
             "`cron(0 6 * * ? *)`, or `rate(value unit)`, for example `rate(6 hours)`",
         )
     zone = place.step.get("timezone")
     if isinstance(zone, str) and not is_time_zone(zone):
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "timezone"),
             f"{quoted(zone)} is no known time zone; write an IANA name, `Europe/Berlin`",
         )
 
 
-def _mail_start(place: StepPlace) -> _Findings:
+def _mail_start(place: LocatedStep) -> _Findings:
     address = place.step.get("emailAddress")
     if isinstance(address, str) and address and not is_email_address(address):
-        yield Finding(
+        yield Diagnostic(
             (*place.path, "emailAddress"), "not an e-mail address; write `name@domain`, or a template"
         )
     pattern = place.step.get("triggerMessagePattern")
@@ -263,20 +263,20 @@ def _mail_start(place: StepPlace) -> _Findings:
         try:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
-            yield Finding(
+            yield Diagnostic(
                 (*place.path, "triggerMessagePattern"),
                 f"not a regular expression that Python can read: {error}",
             )
 
 
-def _end(place: StepPlace) -> _Findings:
+def _end(place: LocatedStep) -> _Findings:
     ignored = [
         field
         for field in ("defaultNextStepInstanceId", "transitions", "inputMappings", "outputMappings", "delay")
         if place.step.get(field)
     ]
     for field in ignored:
-        yield Finding(
+        yield Diagnostic(
             (*place.path, field),
             f"END_FLOW ends the path and ignores `{field}`; remove it, or use NO_OP",
             Severity.WARNING,

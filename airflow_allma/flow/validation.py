@@ -11,15 +11,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow.definitions import StepDefinitions
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
 from airflow_allma.flow.expression_fields import ExpressionChecks, check_expressions
 from airflow_allma.flow.flow_rules import check_flow_fields, check_unknown_fields
 from airflow_allma.flow.models import Flow
-from airflow_allma.flow.places import Scope, scopes
-from airflow_allma.flow.problems import Finding, Path, Problem, Severity, json_path, quoted
+from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import check_references
-from airflow_allma.flow.sentences import findings_of
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step, StepType
+from airflow_allma.flow.tree_walk import Scope, scopes
 from airflow_allma.flow.values import is_schedule
 
 __all__ = ["Checked", "ScheduleCheck", "SupportCheck", "Validator", "parse_flow"]
@@ -48,7 +48,7 @@ class Checked:
     """
 
     flow: Flow | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnostic, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,14 @@ class Validator:
             raw: the flow as its file says it, a JSON object; not changed.
             definitions: what its steps may inherit from.
         """
-        findings: list[Finding] = []
+        findings: list[Diagnostic] = []
         written = definitions.inherit(raw, findings)
         all_scopes = scopes(written)
         flow: Flow | None = None
         try:
             flow = Flow.model_validate(written, by_alias=True, by_name=False)
         except ValidationError as error:
-            findings.extend(findings_of(error, written))
+            findings.extend(diagnostics_of(error, written))
         findings.extend(check_flow_fields(written))
         findings.extend(check_steps(all_scopes))
         findings.extend(check_references(written, all_scopes))
@@ -97,22 +97,22 @@ class Validator:
 
     def _unsupported(
         self, flow: Flow | None, all_scopes: list[Scope], supported: SupportCheck
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Diagnostic]:
         found = _steps_of_model(flow.steps, ("steps",)) if flow else _steps_one_by_one(all_scopes)
         for path, step in found:
             unsupported = supported(step)
             if unsupported is not None:
                 field, reason = unsupported
-                yield Finding((*path, field), reason)
+                yield Diagnostic((*path, field), reason)
 
 
 def _schedule_findings(
     flow: Mapping[str, Any], all_scopes: list[Scope], check: ScheduleCheck
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     options = flow.get("airflow")
     text = options.get("schedule") if isinstance(options, Mapping) else None
     if isinstance(text, str) and (reason := check(text)):
-        yield Finding(("airflow", "schedule"), reason)
+        yield Diagnostic(("airflow", "schedule"), reason)
     variables = flow.get("flowVariables")
     for scope in all_scopes:
         for place in scope.steps.values():
@@ -121,21 +121,21 @@ def _schedule_findings(
             if place.kind == StepType.SCHEDULE_START_POINT and isinstance(text, str) and is_schedule(text):
                 reason = check(text, variables if isinstance(variables, Mapping) else {})
                 if reason:
-                    yield Finding((*place.path, "scheduleExpression"), reason)
+                    yield Diagnostic((*place.path, "scheduleExpression"), reason)
 
 
-def _two_schedules(flow: Flow | None) -> Iterator[Finding]:
+def _two_schedules(flow: Flow | None) -> Iterator[Diagnostic]:
     points = [] if flow is None or flow.airflow.schedule is None else flow.enabled_start_points
     if points:
         named = ", ".join(quoted(step.step_instance_id) for step in points)
-        yield Finding(
+        yield Diagnostic(
             ("airflow", "schedule"),
             f"a Dag has one schedule, and the flow's start points make it ({named}); remove this one, make a "
             "start point of it, or set `enabled` of the others to false",
         )
 
 
-def _without_consequences(findings: list[Finding]) -> list[Finding]:
+def _without_consequences(findings: list[Diagnostic]) -> list[Diagnostic]:
     """A step whose definition is unknown inherits no type: only the first of the two is worth saying."""
     unknown = {finding.path[:-1] for finding in findings if finding.path[-1:] == ("stepDefinitionId",)}
     return [

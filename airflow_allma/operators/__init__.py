@@ -4,7 +4,7 @@ Public names, imported when they are first used (a Dag file that needs none pays
 
 - ``S3ManifestOperator`` plans chunks of a JSON Lines object and returns them for ``expand``, in any Dag.
 - ``ChunkOperator``, ``ForkItemsOperator``, ``AggregateOperator``: the other tasks of a fork.
-- ``SegmentOperator``, ``BranchOperator``: a segment of a flow, on the main path and in a mapped branch.
+- ``FlowStepOperator``, ``FlowBranchOperator``: a segment of a flow, on the main path and in a mapped branch.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_allma.operators.aggregate import AggregateOperator
-    from airflow_allma.operators.branch import BranchOperator
     from airflow_allma.operators.chunk import ChunkOperator
+    from airflow_allma.operators.flow_branch import FlowBranchOperator
+    from airflow_allma.operators.flow_step import FlowStepOperator
     from airflow_allma.operators.fork_items import ForkItemsOperator
     from airflow_allma.operators.manifest import S3ManifestOperator
-    from airflow_allma.operators.segment import SegmentOperator
 
 __all__ = [
     "AggregateOperator",
-    "BranchOperator",
     "ChunkOperator",
+    "FlowBranchOperator",
+    "FlowStepOperator",
     "ForkItemsOperator",
     "S3ManifestOperator",
-    "SegmentOperator",
 ]
 
 _HOMES = {
     "AggregateOperator": "aggregate",
-    "BranchOperator": "branch",
+    "FlowBranchOperator": "flow_branch",
     "ChunkOperator": "chunk",
     "ForkItemsOperator": "fork_items",
     "S3ManifestOperator": "manifest",
-    "SegmentOperator": "segment",
+    "FlowStepOperator": "flow_step",
 }
 
 

@@ -9,20 +9,20 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
 from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
+from airflow_allma.operators.base import FlowOperator
 from airflow_allma.operators.chunk_results import ChunkResults
-from airflow_allma.operators.flow_task import FlowTask
 from airflow_allma.operators.fork_results import BranchTasks, memory_results
-from airflow_allma.operators.run import LOG, TaskRun
+from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, pull
 
 if TYPE_CHECKING:
     from airflow_allma.engine import BranchResult, RunState, SegmentResult
-    from airflow_allma.operators.by_hand import PassedTask
+    from airflow_allma.operators.manual_success import ResumableTask
 
 __all__ = ["AggregateOperator"]
 
 
-class AggregateOperator(FlowTask):
+class AggregateOperator(FlowOperator):
     """Joins what a fork's branch runs came to, in item order, and goes on (or fails) as the fork's step.
 
     It alone decides whether the fork failed; its trigger rule is ``all_done``. What was planned is the
@@ -34,7 +34,7 @@ class AggregateOperator(FlowTask):
         branches: the tasks of each branch.
         chunks: full id of the fork's ``chunks`` task.
         chunk: full id of the task that runs the chunks.
-        kwargs: as for ``FlowTask``; ``step`` is the fork.
+        kwargs: as for ``FlowOperator``; ``step`` is the fork.
 
     Returns:
         ``{"aggregatedData": ...}``, or the error object when the fork failed and the flow goes on.
@@ -54,7 +54,7 @@ class AggregateOperator(FlowTask):
         from airflow_allma.engine import RunState, SegmentStatus
         from airflow_allma.engine.errors import step_error_from
 
-        run = TaskRun(self.flow, context)
+        run = TaskContext(self.flow, context)
         states = run.task_states(
             [
                 self.items,
@@ -88,16 +88,16 @@ class AggregateOperator(FlowTask):
                 context["outlet_events"][alias].add(stored[0], extra=stored[1])
         return returned
 
-    def state_before(self, run: TaskRun) -> RunState | None:
+    def state_before(self, run: TaskContext) -> RunState | None:
         """Where the run stood when it came to the fork, for a task that comes after; None: it did not."""
         from airflow_allma.engine import RunState
 
         saved = run.saved_state(self.items)
         if saved is not None:
             return RunState.from_dict(saved)
-        return cast("PassedTask", self.dag.get_task(self.items)).state_before(run)
+        return cast("ResumableTask", self.dag.get_task(self.items)).state_before(run)
 
-    def _warn_of_retries(self, run: TaskRun, failure: StepError) -> None:
+    def _warn_of_retries(self, run: TaskContext, failure: StepError) -> None:
         from airflow_allma.engine.failures import may_retry
 
         if may_retry(run.program.steps[self.step], failure):
@@ -107,7 +107,7 @@ class AggregateOperator(FlowTask):
                 self.step,
             )
 
-    def _require_arrival(self, run: TaskRun, states: Mapping[str, str | None]) -> None:
+    def _require_arrival(self, run: TaskContext, states: Mapping[str, str | None]) -> None:
         """Go on only if the run came to this fork.
 
         Raises:
@@ -123,7 +123,7 @@ class AggregateOperator(FlowTask):
             f"The run did not get through {self.items} (it is {state}): see the tasks before it."
         )
 
-    def _output(self, run: TaskRun, states: Mapping[str, str | None]) -> dict[str, Any]:
+    def _output(self, run: TaskContext, states: Mapping[str, str | None]) -> dict[str, Any]:
         from airflow_allma.engine import collected_target, join_results
 
         fork = run.handle.fork(self.step)
@@ -135,12 +135,12 @@ class AggregateOperator(FlowTask):
             self._results(run, states),
             run.services,
             collected_target(fork, run.info, run.services),
-            most_inline_bytes=run.settings.max_inline_bytes,
+            max_inline_bytes=run.settings.max_inline_bytes,
         )
         self.log.info("%d branch runs, %d of them failed", joined.count, joined.failed)
         return joined.output
 
-    def _results(self, run: TaskRun, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
+    def _results(self, run: TaskContext, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
         decided = _plan_of(run, self.items)
         fork = run.handle.fork(self.step)
         if decided["mode"] == "memory":
@@ -150,20 +150,20 @@ class AggregateOperator(FlowTask):
             yield from ChunkResults(run, fork, plan, self.chunk, states).read()
 
 
-async def _complete(run: TaskRun, state: RunState, step: str, output: dict[str, Any]) -> SegmentResult:
+async def _complete(run: TaskContext, state: RunState, step: str, output: dict[str, Any]) -> SegmentResult:
     from airflow_allma.engine import complete_step
 
     return await complete_step(run.program, state, step, output, info=run.info, services=run.services)
 
 
-async def _fail(run: TaskRun, state: RunState, step: str, error: StepError) -> SegmentResult:
+async def _fail(run: TaskContext, state: RunState, step: str, error: StepError) -> SegmentResult:
     from airflow_allma.engine import fail_step
 
     # A new try could only read the same results again: the tries of a fork are those of its branches.
     return await fail_step(run.program, state, step, error, info=run.info, services=run.services)
 
 
-def _plan_of(run: TaskRun, task: str) -> Any:
+def _plan_of(run: TaskContext, task: str) -> Any:
     plan = pull(run.ti, task, Key.PLAN)
     if plan is None:
         raise PermanentStepError(
@@ -172,7 +172,7 @@ def _plan_of(run: TaskRun, task: str) -> Any:
     return plan
 
 
-def _step_error(run: TaskRun, task: str, state: str | None) -> StepError:
+def _step_error(run: TaskContext, task: str, state: str | None) -> StepError:
     error = pull(run.ti, task, Key.ERROR)
     if error is None:
         return PermanentStepError(

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from airflow.sdk import Asset, AssetAlias
 
-from airflow_allma.operators.run import LOG
+from airflow_allma.operators.task_context import LOG
 
 if TYPE_CHECKING:
     from airflow_allma.flow import Flow, ParallelForkManagerStep
-    from airflow_allma.operators.run import TaskRun
+    from airflow_allma.operators.task_context import TaskContext
     from airflow_allma.storage import Pointer
 
 __all__ = ["aggregate_alias", "aggregate_asset", "known_manifests", "tell_of_manifest"]
@@ -50,7 +50,7 @@ def tell_of_manifest(task: Any, pointer: Pointer) -> None:
 
 
 def aggregate_asset(
-    task: Any, run: TaskRun, output: Any, returned: Any
+    task: Any, run: TaskContext, output: Any, returned: Any
 ) -> tuple[Asset, dict[str, Any]] | None:
     """The asset ``<offload location>/<Dag>/<fork>``, and its event's ``extra``; None if nothing was stored.
 

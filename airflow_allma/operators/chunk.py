@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageError
+from airflow_allma.operators.base import FlowOperator
 from airflow_allma.operators.chunk_failures import ItemNames
 from airflow_allma.operators.chunk_plan import ChunkSpec, range_label
 from airflow_allma.operators.chunk_results import chunk_folder
 from airflow_allma.operators.chunk_sink import ChunkSink, InlineSink, StoredSink
-from airflow_allma.operators.flow_task import FlowTask
-from airflow_allma.operators.run import LOG, TaskRun
+from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
-    from airflow_allma.engine.manifests import ByteOffsets
+    from airflow_allma.engine.manifest_items import ByteOffsets
     from airflow_allma.operators.chunk_running import Progress
 
 __all__ = ["ChunkOperator"]
 
 
-class ChunkOperator(FlowTask):
+class ChunkOperator(FlowOperator):
     """Runs the items of a chunk through all branches of a fork.
 
     Results go to the offload location as they come, or under ``allma_results`` at the end when none is
@@ -35,7 +35,7 @@ class ChunkOperator(FlowTask):
         items: full id of the fork's ``items`` task.
         chunks: full id of the fork's ``chunks`` task.
         element: the mapped argument, one entry of what ``chunks`` returned.
-        kwargs: as for ``FlowTask``; ``step`` is the fork.
+        kwargs: as for ``FlowOperator``; ``step`` is the fork.
 
     Returns:
         ``{"items", "failed", "first"}``: how many items ran, how many of them failed, the first one's index.
@@ -48,10 +48,10 @@ class ChunkOperator(FlowTask):
         self.items = items
         self.chunks = chunks
         self.element = element
-        self._running: TaskRun | None = None
+        self._running: TaskContext | None = None
 
     @property
-    def element_label(self) -> str:
+    def item_label(self) -> str:
         """What names the chunk before it ran; for the task's label."""
         return str(self.element["label"])
 
@@ -67,7 +67,7 @@ class ChunkOperator(FlowTask):
         """Run the items; in the task's own process."""
         from airflow_allma.engine.errors import step_error_from
 
-        self._running = run = TaskRun(self.flow, context, many=True)
+        self._running = run = TaskContext(self.flow, context, many=True)
         chunk = ChunkSpec.from_dict(self.element)
         plan = pull(run.ti, self.chunks, Key.PLAN)
         try:
@@ -96,7 +96,7 @@ class ChunkOperator(FlowTask):
                 )
         return {"items": tally.items, "failed": failed, "first": chunk.first}
 
-    def _tell_of_failures(self, run: TaskRun, chunk: ChunkSpec, tally: Progress) -> None:
+    def _tell_of_failures(self, run: TaskContext, chunk: ChunkSpec, tally: Progress) -> None:
         """Name the first items that failed in the log."""
         values = self._values(run, chunk) if chunk.manifest is None else None
         names = ItemNames(run.handle.fork(self.step), chunk.first, values, chunk.manifest, run.services.store)
@@ -106,13 +106,13 @@ class ChunkOperator(FlowTask):
             run.log.warning("%s", line)
         run.log.warning("%s", _redrive(run))
 
-    def _sink(self, run: TaskRun, chunk: ChunkSpec, plan: Mapping[str, Any]) -> ChunkSink:
+    def _sink(self, run: TaskContext, chunk: ChunkSpec, plan: Mapping[str, Any]) -> ChunkSink:
         folder = chunk_folder(run, self.step, str(plan["token"]), chunk.number)
         if folder is None or run.services.store is None:
             return InlineSink(run.settings.max_inline_bytes)
         return StoredSink(run.services.store, folder, run.settings.result_part_bytes)
 
-    def _run_items(self, run: TaskRun, chunk: ChunkSpec, concurrency: int, sink: ChunkSink) -> Progress:
+    def _run_items(self, run: TaskContext, chunk: ChunkSpec, concurrency: int, sink: ChunkSink) -> Progress:
         """Run what has no good result yet."""
         from airflow_allma.engine import ForkRun
         from airflow_allma.operators.chunk_running import ChunkRun
@@ -129,7 +129,7 @@ class ChunkOperator(FlowTask):
         return chunk_run.progress
 
     def _source(
-        self, run: TaskRun, chunk: ChunkSpec, offsets: ByteOffsets
+        self, run: TaskContext, chunk: ChunkSpec, offsets: ByteOffsets
     ) -> Iterable[list[tuple[int, Any]]]:
         """Pairs of place in the chunk and item, in batches; ``offsets`` learns where lines begin."""
         from airflow_allma.engine.items import in_batches
@@ -138,16 +138,16 @@ class ChunkOperator(FlowTask):
             return in_batches(enumerate(self._values(run, chunk)))
         if run.services.store is None:
             raise StorageError(f"There is no store to read {chunk.manifest.pointer} from.")
-        from airflow_allma.engine.manifests import chunk_batches
+        from airflow_allma.engine.manifest_items import chunk_batches
 
         return offsets.passing(chunk_batches(run.services.store, chunk.manifest))
 
-    def _values(self, run: TaskRun, chunk: ChunkSpec) -> list[Any]:
+    def _values(self, run: TaskContext, chunk: ChunkSpec) -> list[Any]:
         first, count = chunk.first or 0, chunk.count or 0
         return run.fork_values(self.items, self.step)[first : first + count]
 
 
-def _redrive(run: TaskRun) -> str:
+def _redrive(run: TaskContext) -> str:
     """How to run what failed again."""
     if run.services.settings.offload_location is None:
         return (

@@ -14,7 +14,7 @@ from airflow_allma.storage.line_counter import LineCounter
 if TYPE_CHECKING:
     from airflow_allma.engine import BranchResult, CompiledFork
     from airflow_allma.storage import ObjectStore
-    from airflow_allma.storage.chunks import ManifestChunk
+    from airflow_allma.storage.manifest_ranges import ManifestRange
 
 __all__ = ["FailedRun", "FailedRuns", "ItemNames"]
 
@@ -96,7 +96,7 @@ class ItemNames:
         fork: CompiledFork,
         first: int | None,
         items: Sequence[Any] | None = None,
-        manifest: ManifestChunk | None = None,
+        manifest: ManifestRange | None = None,
         store: ObjectStore | None = None,
     ) -> None:
         self._fork = fork
@@ -110,7 +110,7 @@ class ItemNames:
         counter = None
         if self._manifest is not None and self._store is not None:
             counter = LineCounter(
-                self._store, self._manifest.pointer, self._manifest.etag, most_bytes=_COUNTED_BYTES
+                self._store, self._manifest.pointer, self._manifest.etag, max_bytes=_COUNTED_BYTES
             )
         for run in failed.first:
             details = run.error.get("errorDetails") or {}

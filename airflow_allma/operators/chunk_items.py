@@ -26,7 +26,7 @@ def chunk_items(
         PermanentStepError: a line is not JSON; the message names its number and byte offset.
     """
     from airflow_allma.engine import ItemError
-    from airflow_allma.engine.manifests import chunk_items as planned_items
+    from airflow_allma.engine.manifest_items import chunk_items as planned_items
     from airflow_allma.operators.services import AirflowAws, open_store
 
     manifest = ChunkSpec.from_dict(chunk).manifest

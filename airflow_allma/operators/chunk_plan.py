@@ -8,12 +8,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.storage.chunks import ManifestChunk
 from airflow_allma.storage.jsonl import read_line_batches
+from airflow_allma.storage.manifest_ranges import ManifestRange
 
 if TYPE_CHECKING:
     from airflow_allma.storage import ObjectStore
-    from airflow_allma.storage.chunks import ManifestPlan
+    from airflow_allma.storage.manifest_ranges import ManifestPlan
 
 __all__ = ["COUNTED_BYTES", "ChunkSpec", "count_lines", "list_chunks", "manifest_chunks", "range_label"]
 
@@ -37,7 +37,7 @@ class ChunkSpec:
     label: str
     first: int | None = None
     count: int | None = None
-    manifest: ManifestChunk | None = None
+    manifest: ManifestRange | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As a JSON object; ``from_dict`` reads it."""
@@ -58,7 +58,7 @@ class ChunkSpec:
             label=saved["label"],
             first=saved["first"],
             count=saved["count"],
-            manifest=ManifestChunk.from_dict(manifest) if manifest else None,
+            manifest=ManifestRange.from_dict(manifest) if manifest else None,
         )
 
     def require_count(self, ran: int) -> None:
@@ -107,7 +107,7 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
     return list(_counted(chunks, store))
 
 
-def _counted(chunks: list[ManifestChunk], store: ObjectStore) -> Iterator[ChunkSpec]:
+def _counted(chunks: list[ManifestRange], store: ObjectStore) -> Iterator[ChunkSpec]:
     first = number = 0
     for chunk in chunks:
         count = count_lines(store, chunk)
@@ -117,7 +117,7 @@ def _counted(chunks: list[ManifestChunk], store: ObjectStore) -> Iterator[ChunkS
         first += count
 
 
-def count_lines(store: ObjectStore, chunk: ManifestChunk) -> int:
+def count_lines(store: ObjectStore, chunk: ManifestRange) -> int:
     """How many items a chunk has; reads all of it.
 
     Raises:

@@ -14,12 +14,12 @@ import msgspec
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.operators.chunk_plan import ChunkSpec, count_lines
 from airflow_allma.operators.fork_results import lost_result
-from airflow_allma.operators.run import LOG
+from airflow_allma.operators.task_context import LOG
 from airflow_allma.operators.xcoms import Key, pull, pull_all
 
 if TYPE_CHECKING:
     from airflow_allma.engine import BranchResult, CompiledBranch, CompiledFork
-    from airflow_allma.operators.run import TaskRun
+    from airflow_allma.operators.task_context import TaskContext
     from airflow_allma.storage.keys import OffloadLocation
 
 __all__ = ["ChunkResults", "chunk_folder"]
@@ -28,7 +28,7 @@ _LOOKS_INTO_NONE: Final = frozenset({"COLLECT_ARRAY", "NONE"})
 """Strategies that hand outputs on, or drop them, as they are."""
 
 
-def chunk_folder(run: TaskRun, fork: str, token: str, number: int) -> OffloadLocation | None:
+def chunk_folder(run: TaskContext, fork: str, token: str, number: int) -> OffloadLocation | None:
     """Where a chunk writes its results; None when there is no offload location.
 
     Args:
@@ -55,7 +55,7 @@ class ChunkResults:
         states: the states of its instances.
     """
 
-    run: TaskRun
+    run: TaskContext
     fork: CompiledFork
     plan: Mapping[str, Any]
     task: str
@@ -168,9 +168,9 @@ class ChunkResults:
             yield from self._stored(folder, first)
 
     def _stored(self, folder: OffloadLocation, first: int) -> Iterator[BranchResult]:
+        from airflow_allma.distributed.result_reader import read_results
         from airflow_allma.engine import BranchResult, BranchStatus
         from airflow_allma.exceptions import ObjectNotFoundError
-        from airflow_allma.storage.result_reader import read_results
 
         store = self.run.services.store
         places = {branch.branch_id: branch.index for branch in self.fork.branches}

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Final
 
 from airflow_allma.engine import BranchResult, BranchStatus, ForkRun, run_items
-from airflow_allma.engine.manifests import ByteOffsets
+from airflow_allma.engine.manifest_items import ByteOffsets
 from airflow_allma.operators.chunk_failures import FailedRuns
 from airflow_allma.operators.chunk_plan import ChunkSpec
 from airflow_allma.operators.chunk_sink import ChunkSink

@@ -69,11 +69,11 @@ class InlineSink:
     """Keeps results for the task's own XCom; knows of no earlier run.
 
     Args:
-        most_bytes: bytes of JSON that an XCom may have.
+        max_bytes: bytes of JSON that an XCom may have.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._most_bytes = max_bytes
         self._results: list[list[Any]] = []
 
     @property
@@ -142,7 +142,7 @@ class StoredSink:
         part_bytes: int = 1 << 20,
         part_seconds: float = 10.0,
     ) -> None:
-        from airflow_allma.storage.result_writer import ResultWriter
+        from airflow_allma.distributed.result_writer import ResultWriter
 
         self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
         self._part_bytes = part_bytes
@@ -165,8 +165,8 @@ class StoredSink:
 
     def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
         """Take results, and have a part written when it is time."""
+        from airflow_allma.distributed.result_writer import NewResult
         from airflow_allma.engine import BranchStatus
-        from airflow_allma.storage.result_writer import NewResult
 
         ok, failed = BranchStatus.OK, BranchStatus.FAILED
         lines = []

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.operators.assets import tell_of_manifest
-from airflow_allma.operators.elements import item_element
+from airflow_allma.operators.flow_step import FlowStepOperator
 from airflow_allma.operators.fork_plan import decide_mode
-from airflow_allma.operators.run import TaskRun
-from airflow_allma.operators.segment import SegmentOperator
+from airflow_allma.operators.mapped_item import encode_mapped_item
+from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import Key, push
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ForkItemsOperator"]
 
 
-class ForkItemsOperator(SegmentOperator):
+class ForkItemsOperator(FlowStepOperator):
     """Evaluates ``itemsPath`` and decides the mode.
 
     A list that is short and small enough is returned, one entry an item, for the branches' groups to map
@@ -32,9 +32,9 @@ class ForkItemsOperator(SegmentOperator):
         """Find the items; in the task's own process."""
         from airflow_allma.engine import resolve_items
         from airflow_allma.engine.errors import step_error_from
-        from airflow_allma.engine.tries import pause
+        from airflow_allma.engine.retry import pause
 
-        run = TaskRun(self.flow, context)
+        run = TaskContext(self.flow, context)
         try:
             begin = self.arrive(run)
         except AllmaError as error:
@@ -50,7 +50,7 @@ class ForkItemsOperator(SegmentOperator):
             self.fail(run, step_error_from(error).as_dict())
         return self._decided(run, found)
 
-    def _decided(self, run: TaskRun, found: ForkItems) -> list[str]:
+    def _decided(self, run: TaskContext, found: ForkItems) -> list[str]:
         from airflow_allma.engine import label_of
 
         fork = run.handle.fork(self.step)
@@ -66,4 +66,6 @@ class ForkItemsOperator(SegmentOperator):
         if in_chunks:
             return []
         items = found.values or []
-        return [item_element(index, label_of(fork, item, index), item) for index, item in enumerate(items)]
+        return [
+            encode_mapped_item(index, label_of(fork, item, index), item) for index, item in enumerate(items)
+        ]

@@ -117,7 +117,7 @@ def plan_chunks_of(
     Raises:
         StorageError: it cannot be read, or needs an offload location.
     """
-    from airflow_allma.storage.manifest import plan_manifest
+    from airflow_allma.storage.manifest_plan import plan_manifest
 
     store = services.store
     if store is None:

@@ -11,7 +11,7 @@ from airflow_allma.operators.xcoms import Key, pull_all
 
 if TYPE_CHECKING:
     from airflow_allma.engine import BranchResult, CompiledBranch, CompiledFork
-    from airflow_allma.operators.run import TaskRun
+    from airflow_allma.operators.task_context import TaskContext
 
 __all__ = ["BranchTasks", "lost_result", "memory_results"]
 
@@ -33,7 +33,7 @@ class BranchTasks:
 
 
 def memory_results(
-    run: TaskRun,
+    run: TaskContext,
     fork: CompiledFork,
     count: int,
     branches: Sequence[BranchTasks],

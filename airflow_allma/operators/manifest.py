@@ -11,10 +11,10 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError
-from airflow_allma.operators.flow_task import FlowTask
+from airflow_allma.operators.base import FlowOperator
 from airflow_allma.operators.fork_plan import chunk_concurrency, plan_chunks_of, plan_fork_chunks
-from airflow_allma.operators.run import LOG, TaskRun
 from airflow_allma.operators.settings import AllmaSettings
+from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class S3ManifestOperator(BaseOperator):
         return [chunk.as_dict() for chunk in chunks]
 
 
-class ForkChunksOperator(FlowTask):
+class ForkChunksOperator(FlowOperator):
     """Plans the chunks of a fork whose items are many, or lie in an object; returns ``[]`` for other forks.
 
     Under ``allma_plan`` it tells the chunks' tasks and the aggregate what was planned:
@@ -100,7 +100,7 @@ class ForkChunksOperator(FlowTask):
     Args:
         items: full id of the fork's ``items`` task.
         chunks_at_a_time: most chunks that run at a time; None: no limit of the fork's own.
-        kwargs: as for ``FlowTask``; ``step`` is the fork.
+        kwargs: as for ``FlowOperator``; ``step`` is the fork.
     """
 
     def __init__(self, *, items: str, chunks_at_a_time: int | None = None, **kwargs: Any) -> None:
@@ -112,7 +112,7 @@ class ForkChunksOperator(FlowTask):
         """Plan; in the task's own process."""
         from airflow_allma.engine.errors import step_error_from
 
-        run = TaskRun(self.flow, context)
+        run = TaskContext(self.flow, context)
         decided = pull(run.ti, self.items, Key.PLAN)
         if decided is None:
             raise AirflowSkipException(f"{self.items} decided nothing.")
@@ -139,7 +139,7 @@ class ForkChunksOperator(FlowTask):
         self.log.info("%d chunks", len(chunks))
         return [chunk.as_dict() for chunk in chunks]
 
-    def _plan(self, run: TaskRun, decided: Mapping[str, Any]) -> list[ChunkSpec]:
+    def _plan(self, run: TaskContext, decided: Mapping[str, Any]) -> list[ChunkSpec]:
         return plan_fork_chunks(
             decided,
             lambda: run.fork_values(self.items, self.step),
@@ -148,7 +148,7 @@ class ForkChunksOperator(FlowTask):
             (*run.info.key_ids, self.step),
         )
 
-    def _token(self, run: TaskRun, chunks: list[ChunkSpec]) -> str:
+    def _token(self, run: TaskContext, chunks: list[ChunkSpec]) -> str:
         # Results of an earlier try count again only if they were made from the same data, and not for a run
         # of the same id that has been deleted since.
         digest = hashlib.sha256(msgspec.json.encode([chunk.as_dict() for chunk in chunks]))

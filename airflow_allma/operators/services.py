@@ -11,7 +11,7 @@ from airflow_allma.operators.settings import SECTION, AllmaSettings
 
 if TYPE_CHECKING:
     from airflow_allma.engine import Services
-    from airflow_allma.operators.records import StepLog
+    from airflow_allma.operators.step_log import StepLog
     from airflow_allma.storage import ObjectStore
     from airflow_allma.storage.keys import OffloadLocation
 

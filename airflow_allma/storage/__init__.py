@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.base import ObjectInfo, ObjectStore, ObjectWriter
-from airflow_allma.storage.chunks import ByteRange, ManifestChunk, ManifestFormat, ManifestPlan, plan_chunks
 from airflow_allma.storage.content import encode_value, load_content, load_wrapped, store_value
 from airflow_allma.storage.decoding import decode_line
 from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, read_lines
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
-from airflow_allma.storage.manifest import detect_format, plan_manifest, spool_lines
+from airflow_allma.storage.manifest_plan import detect_format, plan_manifest, spool_lines
+from airflow_allma.storage.manifest_ranges import (
+    ByteRange,
+    ManifestFormat,
+    ManifestPlan,
+    ManifestRange,
+    plan_chunks,
+)
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.pointers import POINTER_FIELD, Pointer
-from airflow_allma.storage.result_reader import read_results
-from airflow_allma.storage.result_writer import ResultWriter
-from airflow_allma.storage.results import ChunkManifest, ResultLine, read_chunk_manifest
-from airflow_allma.storage.retry import Backoff
 from airflow_allma.storage.routed import RoutedStore
 
 if TYPE_CHECKING:
@@ -32,22 +35,19 @@ __all__ = [
     "POINTER_FIELD",
     "Backoff",
     "ByteRange",
-    "ChunkManifest",
     "ClientProvider",
     "Line",
     "LineBatch",
     "LocalStore",
-    "ManifestChunk",
     "ManifestFormat",
     "ManifestPlan",
+    "ManifestRange",
     "MemoryStore",
     "ObjectInfo",
     "ObjectStore",
     "ObjectWriter",
     "OffloadLocation",
     "Pointer",
-    "ResultLine",
-    "ResultWriter",
     "RoutedStore",
     "S3Store",
     "decode_line",
@@ -57,10 +57,8 @@ __all__ = [
     "load_wrapped",
     "plan_chunks",
     "plan_manifest",
-    "read_chunk_manifest",
     "read_line_batches",
     "read_lines",
-    "read_results",
     "spool_lines",
     "store_value",
 ]

@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage.base import BLOCK_BYTES, ObjectStore
-from airflow_allma.storage.chunks import ManifestChunk
 from airflow_allma.storage.decoding import BOM
+from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.pointers import Pointer
 
 __all__ = ["MAX_LINE_BYTES", "Line", "LineBatch", "read_line_batches", "read_lines", "split_lines"]
@@ -58,7 +58,7 @@ class LineBatch(NamedTuple):
 
 def read_lines(
     store: ObjectStore,
-    source: ManifestChunk | Pointer,
+    source: ManifestRange | Pointer,
     *,
     max_line_bytes: int = MAX_LINE_BYTES,
     block_bytes: int = BLOCK_BYTES,
@@ -88,7 +88,7 @@ def read_lines(
 
 def read_line_batches(
     store: ObjectStore,
-    source: ManifestChunk | Pointer,
+    source: ManifestRange | Pointer,
     *,
     max_line_bytes: int = MAX_LINE_BYTES,
     block_bytes: int = BLOCK_BYTES,
@@ -98,7 +98,7 @@ def read_line_batches(
     Raises:
         StorageError: as ``read_lines``.
     """
-    chunk = ManifestChunk.whole(store.head(source)) if isinstance(source, Pointer) else source
+    chunk = ManifestRange.whole(store.head(source)) if isinstance(source, Pointer) else source
     with closing(_blocks(store, chunk, block_bytes)) as blocks:
         yield from split_lines(
             blocks,
@@ -109,7 +109,7 @@ def read_line_batches(
         )
 
 
-def _blocks(store: ObjectStore, chunk: ManifestChunk, block_bytes: int) -> Generator[bytes, None, None]:
+def _blocks(store: ObjectStore, chunk: ManifestRange, block_bytes: int) -> Generator[bytes, None, None]:
     """The object's blocks from the chunk's start to the object's end; the reader stops when it has enough."""
     start, end = chunk.range.start, min(chunk.size, chunk.range.end + _OVERLAP_BYTES)
     ahead = _OVERLAP_BYTES

@@ -15,14 +15,14 @@ class LineCounter:
         store: where the object lies.
         pointer: the object.
         etag: what every read of it is conditional on; None: nothing.
-        most_bytes: how far into the object it reads.
+        max_bytes: how far into the object it reads.
     """
 
-    def __init__(self, store: ObjectStore, pointer: Pointer, etag: str | None, *, most_bytes: int) -> None:
+    def __init__(self, store: ObjectStore, pointer: Pointer, etag: str | None, *, max_bytes: int) -> None:
         self._store = store
         self._pointer = pointer
         self._etag = etag
-        self._most_bytes = most_bytes
+        self._most_bytes = max_bytes
         self._offset = 0
         self._breaks = 0
 

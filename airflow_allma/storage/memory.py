@@ -12,7 +12,7 @@ from typing import Self
 from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError
 from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.pointers import Pointer, check_writable
-from airflow_allma.storage.writing import WriterBase
+from airflow_allma.storage.writer_base import WriterBase
 
 __all__ = ["MemoryStore"]
 

@@ -19,10 +19,10 @@ from airflow_allma.exceptions import (
     StorageError,
     StorageUnavailableError,
 )
+from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.pointers import Pointer, check_writable
 from airflow_allma.storage.read_ahead import read_ahead
-from airflow_allma.storage.retry import Backoff
 from airflow_allma.storage.s3_errors import RangeOutsideObjectError, translated
 from airflow_allma.storage.s3_writer import S3Writer
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_allma.exceptions import ObjectNotFoundError, StorageError
 from airflow_allma.storage.pointers import Pointer
-from airflow_allma.storage.writing import WriterBase
+from airflow_allma.storage.writer_base import WriterBase
 
 if TYPE_CHECKING:
     from airflow_allma.storage.s3 import S3Store

@@ -15,8 +15,8 @@ from airflow.utils.types import DagRunType
 
 from airflow_allma.timetables.aws_cron import AwsCron
 from airflow_allma.timetables.aws_rate import AwsRate
-from airflow_allma.timetables.choosing import Schedule, next_run
-from airflow_allma.timetables.describing import describe_cron, describe_rate
+from airflow_allma.timetables.descriptions import describe_cron, describe_rate
+from airflow_allma.timetables.next_run import Schedule, next_run
 from airflow_allma.timetables.schedules import is_aws_rate
 from airflow_allma.timetables.start_points import Shifted, StartPoint, run_id_ending
 

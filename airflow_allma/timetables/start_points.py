@@ -15,7 +15,7 @@ from typing import Any, Final
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import Flow, ScheduleStartPointStep
 from airflow_allma.flow.ids import safe_id
-from airflow_allma.timetables.choosing import Schedule
+from airflow_allma.timetables.next_run import Schedule
 
 __all__ = [
     "Shifted",

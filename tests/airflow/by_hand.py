@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import Flow
 from airflow_allma.operators.chunk_plan import ChunkSpec
-from airflow_allma.operators.run import TaskRun
+from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push
 from tests.airflow.flows import Json
 
@@ -107,9 +107,9 @@ class Desk:
             del self.xcoms[key]
         self.states[f"{task_id}_{map_index}"] = "failed"
 
-    def task_run(self, task_id: str) -> TaskRun:
+    def task_run(self, task_id: str) -> TaskContext:
         """The run as one of its tasks sees it."""
-        return TaskRun(self.dag.get_task(task_id).flow, self.context(task_id))
+        return TaskContext(self.dag.get_task(task_id).flow, self.context(task_id))
 
 
 CHUNK_ARGUMENTS = {"flow", "step", "items", "chunks"}

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from airflow_allma.distributed.result_format import ResultLine
 from airflow_allma.operators.xcoms import Key, pull, push
-from airflow_allma.storage.results import ResultLine
 from tests.airflow.by_hand import Desk
 from tests.airflow.flows import branch, flow, fork
 from tests.airflow.test_chunks import WORK, desk_of, parts, run_all

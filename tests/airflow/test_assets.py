@@ -13,7 +13,7 @@ from airflow.sdk.lineage import HookLineageCollector
 
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import Flow
-from airflow_allma.operators.run import flow_execution_id
+from airflow_allma.operators.task_context import flow_execution_id
 from tests.airflow.flows import branch, compose, flow, fork
 
 WORK = compose({"id": "$.currentItem.id"})

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from airflow_allma.operators.chunk_plan import list_chunks, manifest_chunks
 from airflow_allma.storage import MemoryStore, Pointer
-from airflow_allma.storage.manifest import plan_manifest
+from airflow_allma.storage.manifest_plan import plan_manifest
 
 
 def test_the_chunks_of_a_manifest_know_their_items():

@@ -6,15 +6,15 @@ import time
 
 import pytest
 
+from airflow_allma.distributed.result_format import list_parts
 from airflow_allma.engine import BranchResult, ForkRun, Services
 from airflow_allma.engine.http import HttpResponse
-from airflow_allma.engine.manifests import chunk_batches
+from airflow_allma.engine.manifest_items import chunk_batches
 from airflow_allma.operators.chunk_plan import ChunkSpec
 from airflow_allma.operators.chunk_running import ChunkRun, Progress
 from airflow_allma.operators.chunk_sink import StoredSink
 from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
-from airflow_allma.storage.chunks import ByteRange, ManifestChunk
-from airflow_allma.storage.results import list_parts
+from airflow_allma.storage.manifest_ranges import ByteRange, ManifestRange
 from tests.support.engine import INFO, call, fork, program_of
 
 LOG = logging.getLogger("airflow_allma.tests.chunks")
@@ -29,7 +29,7 @@ def at(seconds):
 
 
 def lines_of(start, end):
-    return ManifestChunk(0, MANIFEST, etag='"1"', size=10_000, range=ByteRange(start, end))
+    return ManifestRange(0, MANIFEST, etag='"1"', size=10_000, range=ByteRange(start, end))
 
 
 LIST = ChunkSpec(0, "", 0, 5000)
@@ -88,7 +88,7 @@ def run_two_items(store, is_released, **options):
     """A chunk of two lines, the second of which waits for its release."""
     store.write(MANIFEST, b"0\n1\n")
     program = program_of({"fan": fork(), "work": call("https://api.test/{{currentItem}}")})
-    chunk = ManifestChunk.whole(store.head(MANIFEST))
+    chunk = ManifestRange.whole(store.head(MANIFEST))
 
     async def main():
         services = Services(store=store, http=WaitingClient(is_released))

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from demo.airflow_client import AirflowClient, TaskRun
+from demo.airflow_client import AirflowClient, TaskContext
 from demo.data import BUCKET, TABLE, TENANT, create_bucket, create_users, user_record
 from demo.processes import ServerError, wait_until
 from demo.servers import LocalServer, aws_client, aws_server, shop_server
@@ -95,7 +95,7 @@ def test_a_server_that_cannot_start_is_reported_with_its_log(tmp_path: Path):
 class FakeAirflow(AirflowClient):
     """An Airflow in which every run is over at once."""
 
-    def __init__(self, state: str, tasks: list[TaskRun], xcoms: dict[str, object]) -> None:
+    def __init__(self, state: str, tasks: list[TaskContext], xcoms: dict[str, object]) -> None:
         self.state = state
         self.tasks_of_run = tasks
         self.xcoms = xcoms
@@ -121,8 +121,8 @@ class FakeAirflow(AirflowClient):
         return f"the log of {task_id}"
 
 
-def _task(task_id: str, map_index: int = -1, state: str = "success", label: str | None = None) -> TaskRun:
-    return TaskRun(task_id, map_index, state, 1, label, task_id, None, None, {})
+def _task(task_id: str, map_index: int = -1, state: str = "success", label: str | None = None) -> TaskContext:
+    return TaskContext(task_id, map_index, state, 1, label, task_id, None, None, {})
 
 
 def _products(ids: list[int]) -> FakeAirflow:
@@ -194,7 +194,7 @@ def test_a_result_is_told_with_its_ends_and_where_its_runs_are(capsys: pytest.Ca
 
 def _wardens_of(pid: int) -> list[list[str]]:
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if str(pid) in line and any(part.endswith("warden.py") for part in line)]
+    return [line for line in lines if str(pid) in line and any(part.endswith("reaper.py") for part in line)]
 
 
 @pytest.mark.scheduler

@@ -13,11 +13,11 @@ from airflow.sdk import TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_allma.dag_factory import build_dag
-from airflow_allma.dag_factory.inputs import inferred_inputs
+from airflow_allma.dag_factory.params import inferred_inputs
 from airflow_allma.dag_factory.segments import plan_flow
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import Flow, Retries
-from airflow_allma.operators.retries import FlowRetryPolicy, StepTriedAgainError
+from airflow_allma.operators.retry_policy import FlowRetryPolicy, StepRetryError
 from tests.airflow.flows import branch, compose, flow, fork, route
 
 pytestmark = pytest.mark.airflow
@@ -111,7 +111,7 @@ def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_waits(dag)
     assert dag.get_task("f.b.w").retries == 0  # a whole branch does its tries itself
 
     waits = [
-        task.retry_policy.evaluate(StepTriedAgainError("no"), try_number, 3).retry_delay.total_seconds()
+        task.retry_policy.evaluate(StepRetryError("no"), try_number, 3).retry_delay.total_seconds()
         for try_number in (1, 2, 3)
     ]
     assert waits == [7, 21, 63]
@@ -120,7 +120,7 @@ def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_waits(dag)
 def test_the_waits_start_anew_when_a_task_was_cleared():
     policy = FlowRetryPolicy(Retries(count=2, interval_seconds=5, backoff_rate=2))
     # three tries before the clear, so Airflow allows up to three plus two
-    decision = policy.evaluate(StepTriedAgainError("no"), try_number=4, max_tries=5)
+    decision = policy.evaluate(StepRetryError("no"), try_number=4, max_tries=5)
     assert decision.retry_delay == timedelta(seconds=5)
 
 

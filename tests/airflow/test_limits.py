@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_allma.dag_factory import segments
 from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.http_fake import json_response
-from airflow_allma.operators import run as run_module
+from airflow_allma.operators import task_context as run_module
 from airflow_allma.operators.services import build_services
 from airflow_allma.operators.xcoms import Key, pull
 from tests.airflow.by_hand import Desk

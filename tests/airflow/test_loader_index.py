@@ -14,7 +14,7 @@ from airflow_allma import __version__
 from airflow_allma.dag_factory import index, load_flows
 from airflow_allma.dag_factory import loader as loader_module
 from airflow_allma.engine import loading
-from airflow_allma.flow import find_files, searching
+from airflow_allma.flow import discovery, find_files
 from tests.airflow.flows import compose, flow
 
 pytestmark = pytest.mark.airflow
@@ -43,7 +43,7 @@ def nothing_remembered(tmp_path, monkeypatch):
 @pytest.fixture
 def all_settled(monkeypatch):
     """As if every file had changed long ago: only waiting could change that time itself."""
-    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", -(10**9))
+    monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", -(10**9))
 
 
 def counted(monkeypatch, module, name):
@@ -149,7 +149,7 @@ def test_a_flow_that_another_file_takes_over_is_seen_at_the_next_look(tmp_path, 
 def test_what_a_look_saw_stays_so_even_of_files_whose_times_cannot_be_trusted_yet(
     tmp_path, looked, monkeypatch
 ):
-    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", 3600 * 10**9)
+    monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", 3600 * 10**9)
     put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
@@ -174,7 +174,7 @@ def test_a_flow_that_was_not_where_the_last_look_saw_it_is_found_all_the_same(tm
 
 
 def test_times_that_cannot_be_trusted_yet_are_not_kept(tmp_path, known, monkeypatch):
-    monkeypatch.setattr(searching, "_SETTLING_NANOSECONDS", 3600 * 10**9)
+    monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", 3600 * 10**9)
     put(tmp_path, "f4.json", flow("f4", {"s": compose()}))
     load_flows(tmp_path, only="f1")
     known[0].clear()

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine import StepRecord
-from airflow_allma.engine.collecting import Collected
+from airflow_allma.engine.spilling_list import SpillingList
 from airflow_allma.exceptions import StorageConfigurationError, StorageError
 from airflow_allma.operators import S3ManifestOperator
 from airflow_allma.operators.chunk_items import chunk_items
 from airflow_allma.operators.chunk_plan import ChunkSpec, list_chunks, range_label
-from airflow_allma.operators.elements import item_element, read_element
-from airflow_allma.operators.records import StepLog, bounded_json
-from airflow_allma.operators.run import flow_execution_id
+from airflow_allma.operators.mapped_item import encode_mapped_item, read_mapped_item
 from airflow_allma.operators.services import AirflowAws
+from airflow_allma.operators.step_log import StepLog, bounded_json
+from airflow_allma.operators.task_context import flow_execution_id
 from airflow_allma.storage import LocalStore, Pointer
 from tests.support.airflow import aws_connection
 from tests.support.moto import EndpointClients
@@ -173,12 +173,12 @@ json_values = st.recursive(
 def test_an_item_reaches_its_task_unchanged_through_airflows_serializer(item):
     from airflow.sdk.serde import deserialize, serialize
 
-    entry = deserialize(serialize(item_element(3, "x", item)))
-    assert read_element(entry).item == item
+    entry = deserialize(serialize(encode_mapped_item(3, "x", item)))
+    assert read_mapped_item(entry).item == item
 
 
 def test_collected_results_stay_a_list_as_long_as_they_are_small(tmp_path):
-    collected = Collected(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
+    collected = SpillingList(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
     for number in range(5):
         collected.add({"n": number})
     assert collected.finish() == [{"n": number} for number in range(5)]
@@ -187,7 +187,7 @@ def test_collected_results_stay_a_list_as_long_as_they_are_small(tmp_path):
 
 def test_collected_results_become_an_object_and_a_pointer_once_they_are_large(tmp_path):
     (tmp_path / "b").mkdir()
-    collected = Collected(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
+    collected = SpillingList(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
     for number in range(50):
         collected.add({"n": number})
     assert Pointer.parse(collected.finish()) is not None
@@ -196,7 +196,7 @@ def test_collected_results_become_an_object_and_a_pointer_once_they_are_large(tm
 
 
 def test_large_results_without_an_offload_location_say_what_to_set():
-    collected = Collected(None, None, 10, 100)
+    collected = SpillingList(None, None, 10, 100)
     collected.add("x" * 90)
     with pytest.raises(StorageError, match="offload_location"):
         collected.add("x" * 90)

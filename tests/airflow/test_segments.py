@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.dag_factory.drawing import draw_mermaid, draw_text
-from airflow_allma.dag_factory.graph import components, reachable
 from airflow_allma.dag_factory.segments import FlowPlan, TaskNode, TaskRole, plan_flow
+from airflow_allma.dag_factory.step_graph import components, reachable
 from airflow_allma.flow import Flow
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_allma.operators.chunk_plan import manifest_chunks
 from airflow_allma.storage import Pointer
-from airflow_allma.storage.manifest import plan_manifest
+from airflow_allma.storage.manifest_plan import plan_manifest
 from airflow_allma.storage.memory import MemoryStore
 from tests.support.cli import Called, flow_document, written
 from tests.support.engine import compose, fork, noop, then
@@ -41,7 +41,7 @@ class CountingStore(MemoryStore):
 @pytest.fixture
 def store(monkeypatch):
     found = CountingStore()
-    monkeypatch.setattr("airflow_allma.cli.planning.open_store", lambda _given, **_: found)
+    monkeypatch.setattr("airflow_allma.cli.plan_command.open_store", lambda _given, **_: found)
     return found
 
 

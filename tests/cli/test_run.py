@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from airflow_allma.cli.progress import Progress
-from airflow_allma.cli.running import UsageError, read_payload
+from airflow_allma.cli.run_command import UsageError, read_payload
 from airflow_allma.engine import BranchResult, BranchStatus
 from tests.support.cli import Called, flow_document, written
 from tests.support.engine import call, compose, fork, noop, then

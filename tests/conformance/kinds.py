@@ -22,7 +22,7 @@ from airflow_allma.engine.loading import CHECKS
 from airflow_allma.engine.mappings import InputPlan, OutputPlan
 from airflow_allma.engine.modules import run_module
 from airflow_allma.engine.program import CompiledFork, Program
-from airflow_allma.engine.settling import StepRun, settle
+from airflow_allma.engine.step_execution import StepExecution, commit_output
 from airflow_allma.engine.steps import unsupported_reason
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.expressions import (
@@ -87,7 +87,7 @@ def run_next_step(given: dict[str, Any]) -> Any:
     flow = flow_of({"id": "f", "startStepInstanceId": step_id, "steps": {step_id: document, **others}})
     step = compile_flow(flow).steps[step_id]
     state = RunState(step_id, given["state"]["currentContextData"])
-    settle(StepRun(step, state, INFO, Services(), {}), {}, {})
+    commit_output(StepExecution(step, state, INFO, Services(), {}), {}, {})
     return NOTHING if state.next_step is None else state.next_step
 
 
@@ -114,7 +114,9 @@ def run_aggregation(given: dict[str, Any]) -> Any:
     except AllmaError as error:
         return {"status": "FAILED", "error": getattr(error, "error_name", "Error"), "context": {}}
     state = RunState("fork", {})
-    settle(StepRun(compile_flow(flow).steps["fork"], state, INFO, Services(), {}), output, output)
+    commit_output(
+        StepExecution(compile_flow(flow).steps["fork"], state, INFO, Services(), {}), output, output
+    )
     return {"status": "RUNNING", "error": None, "context": state.context}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine import ItemError, Services, classify_items, label_of, resolve_items
-from airflow_allma.engine.manifests import chunk_items, manifest_batches
+from airflow_allma.engine.manifest_items import chunk_items, manifest_batches
 from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError
 from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
 from tests.support.engine import compose, fork, program_of, run

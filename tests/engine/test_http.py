@@ -222,7 +222,7 @@ def test_a_body_beyond_the_bound_is_refused_also_when_it_comes_compressed(path):
             await get(client, server.url + path)
         assert (await get(client, server.url + "/x")).body == b"ok"
 
-    with_server(scenario, AiohttpClient(most_bytes=10_000))
+    with_server(scenario, AiohttpClient(max_bytes=10_000))
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_allma.engine import BranchResult, BranchStatus, EngineSettings, run_fork
-from airflow_allma.engine import handover as handover_module
-from airflow_allma.engine.handover import AbandonedError, Handover
-from airflow_allma.engine.joining import MOST_HELD_ITEMS
+from airflow_allma.engine import reorder_buffer as handover_module
+from airflow_allma.engine.aggregate_stream import MAX_HELD_ITEMS
+from airflow_allma.engine.reorder_buffer import AbandonedError, ReorderBuffer
 from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.storage import MemoryStore, Pointer
 from airflow_allma.storage.keys import OffloadLocation
@@ -23,7 +23,7 @@ from tests.support.faulty_store import FaultyStore, fail_when
 SETTINGS = EngineSettings(offload_location=OffloadLocation.parse("s3://big/out"), output_offload_bytes=100)
 WORK = compose(inputMappings={"n": "$.currentItem"})
 WAITS = pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
-COUNTS = pytest.mark.parametrize("count", [50, MOST_HELD_ITEMS, MOST_HELD_ITEMS + 1, 2000])
+COUNTS = pytest.mark.parametrize("count", [50, MAX_HELD_ITEMS, MAX_HELD_ITEMS + 1, 2000])
 
 
 def pointer_of(ran, key="fan"):
@@ -189,7 +189,7 @@ def test_results_come_out_in_item_then_branch_order_whatever_order_they_came_in(
             expected.append(BranchResult(item, branch, f"b{branch}", status))
             if first and status is not BranchStatus.SKIPPED:
                 break
-    handover = Handover(fan_of(branches, **({"branchSelection": "first"} if first else {})))
+    handover = ReorderBuffer(fan_of(branches, **({"branchSelection": "first"} if first else {})))
     came = data.draw(st.permutations(expected))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(came)), max_size=3)))
     for begin, end in zip([0, *cuts], [*cuts, len(came)], strict=True):
@@ -202,7 +202,7 @@ def test_results_come_out_in_item_then_branch_order_whatever_order_they_came_in(
 def test_items_are_read_no_faster_than_results_are_joined(monkeypatch, slow):
     monkeypatch.setattr(handover_module, "_MOST_WAITING", 100)
     monkeypatch.setattr(handover_module, "_AT_ONCE", 10)
-    handover = Handover(fan_of())
+    handover = ReorderBuffer(fan_of())
     read = []
     begin = 1 if slow == "first item" else 0
 
@@ -237,7 +237,7 @@ def test_items_are_read_no_faster_than_results_are_joined(monkeypatch, slow):
 
 def test_whoever_waits_for_the_other_side_hears_that_it_has_given_up(monkeypatch):
     monkeypatch.setattr(handover_module, "_MOST_WAITING", 1)
-    handover = Handover(fan_of())
+    handover = ReorderBuffer(fan_of())
     paced = handover.paced(range(10))
     next(paced)
     handover.put([BranchResult(0, 0, "b0")])
@@ -245,7 +245,7 @@ def test_whoever_waits_for_the_other_side_hears_that_it_has_given_up(monkeypatch
     timer.start()
     with pytest.raises(AbandonedError):
         next(paced)
-    handover = Handover(fan_of())
+    handover = ReorderBuffer(fan_of())
     threading.Timer(0.1, handover.close, kwargs={"well": False}).start()
     with pytest.raises(AbandonedError):
         next(iter(handover))

@@ -158,7 +158,7 @@ def held(cache, *keys):
 
 
 def test_a_cache_keeps_what_was_used_last_up_to_its_bound():
-    cache = PointerCache(most_bytes=10)
+    cache = PointerCache(max_bytes=10)
     for key in "abc":
         cache.put(Pointer("b", key), key, 4)
     assert held(cache, "a", "b", "c") == ["b", "c"]
@@ -170,7 +170,7 @@ def test_a_cache_keeps_what_was_used_last_up_to_its_bound():
 
 
 def test_putting_the_same_pointer_again_does_not_fill_the_cache():
-    cache = PointerCache(most_bytes=10)
+    cache = PointerCache(max_bytes=10)
     for _ in range(100):
         cache.put(Pointer("b", "a"), "a", 4)
     cache.put(Pointer("b", "z"), "z", 4)
@@ -194,7 +194,7 @@ def test_what_needs_more_than_can_be_held_at_a_time_ends_with_an_error(step):
         if step is call
         else {"literals": {"x": "{{far.a}}{{near.a}}"}}
     )
-    ran = run({"read": step(**fields)}, payload, store=store, pointers=PointerCache(most_bytes=1))
+    ran = run({"read": step(**fields)}, payload, store=store, pointers=PointerCache(max_bytes=1))
     assert ran.status == "FAILED"
     assert "more than this process can hold at a time" in ran.error["errorMessage"]
 

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from airflow_allma.flow import load_file
+from airflow_allma.flow.diagnostics import nearest
 from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS
 from airflow_allma.flow.files import MAX_STEPS
 from airflow_allma.flow.json_text import scan
-from airflow_allma.flow.problems import nearest
 
 
 def test_a_file_of_50_mb_is_refused_without_being_opened(tmp_path, monkeypatch):

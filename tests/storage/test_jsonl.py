@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ObjectChangedError, ObjectDecodeError
-from airflow_allma.storage.chunks import ByteRange, ManifestChunk, plan_chunks
 from airflow_allma.storage.decoding import BOM, decode_line
 from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, read_lines, split_lines
+from airflow_allma.storage.manifest_ranges import ByteRange, ManifestRange, plan_chunks
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.pointers import Pointer
 from tests.storage.conftest import World
@@ -40,7 +40,7 @@ def lines_of_chunks(content: bytes, chunk_bytes: int, max_chunks: int, block_byt
         line
         for number, byte_range in enumerate(plan_chunks(len(content), chunk_bytes, max_chunks))
         for line in read_lines(
-            store, ManifestChunk(number, AT, info.etag, info.size, byte_range), block_bytes=block_bytes
+            store, ManifestRange(number, AT, info.etag, info.size, byte_range), block_bytes=block_bytes
         )
     ]
 
@@ -105,7 +105,7 @@ def test_a_line_belongs_to_the_chunk_in_which_it_starts(content: bytes, chunk_by
     store = MemoryStore()
     info = store.write(AT, content)
     for number, (start, end) in enumerate(plan_chunks(len(content), chunk_bytes, 1000)):
-        chunk = ManifestChunk(number, AT, info.etag, info.size, ByteRange(start, end))
+        chunk = ManifestRange(number, AT, info.etag, info.size, ByteRange(start, end))
         for line in read_lines(store, chunk, block_bytes=block_bytes):
             # The mark is no part of the first line, but that line begins before it.
             begin = 0 if line.offset == 3 and content.startswith(BOM) else line.offset
@@ -141,14 +141,14 @@ def test_every_store_gives_the_same_lines_of_every_chunk(world: World):
     info = world.store.write(world.at("m.jsonl"), content)
     found = []
     for number, byte_range in enumerate(plan_chunks(info.size, 100_000, 200)):
-        chunk = ManifestChunk(number, info.pointer, info.etag, info.size, byte_range)
+        chunk = ManifestRange(number, info.pointer, info.etag, info.size, byte_range)
         found += [line.data for line in read_lines(world.store, chunk, block_bytes=64 << 10)]
     assert found == lines
 
 
 def test_every_read_is_conditional_on_the_planned_etag(world: World):
     info = world.store.write(world.at("m"), b"1\n2\n3\n")
-    chunk = ManifestChunk.whole(info)
+    chunk = ManifestRange.whole(info)
     world.store.write(world.at("m"), b"4\n5\n6\n7\n")
     with pytest.raises(ObjectChangedError, match="planned") as caught:
         list(read_lines(world.store, chunk))
@@ -165,7 +165,7 @@ def test_a_manifest_replaced_in_the_middle_of_a_chunk_is_an_error_that_names_bot
             memory.write(pointer, b"3\n" * 300_000)
 
     store = FaultyStore(memory, replace_at_second_stream)
-    chunk = ManifestChunk(0, AT, info.etag, info.size, ByteRange(0, 2))
+    chunk = ManifestRange(0, AT, info.etag, info.size, ByteRange(0, 2))
     with pytest.raises(ObjectChangedError) as caught:
         list(read_lines(store, chunk))
     assert info.etag in str(caught.value)
@@ -182,7 +182,7 @@ def test_a_chunk_reads_little_more_than_its_own_bytes():
             asked.append((start, end))
             return memory.stream(pointer, start, end, **options)
 
-    chunk = ManifestChunk(1, AT, info.etag, info.size, ByteRange(200_005, 300_005))
+    chunk = ManifestRange(1, AT, info.etag, info.size, ByteRange(200_005, 300_005))
     assert len(list(read_lines(Counting(), chunk))) == 10_000
     assert asked == [(200_005, 300_005 + 32_768)]
 
@@ -191,7 +191,7 @@ def test_a_chunk_in_the_middle_of_a_long_line_owns_nothing_and_does_not_read_on(
     memory = MemoryStore()
     info = memory.write(AT, b"x" * 1_000_000 + b"\n1")
     store = FaultyStore(memory)
-    chunk = ManifestChunk(1, AT, info.etag, info.size, ByteRange(1000, 2000))
+    chunk = ManifestRange(1, AT, info.etag, info.size, ByteRange(1000, 2000))
     assert list(read_lines(store, chunk, block_bytes=1000)) == []
     assert [operation for operation, _ in store.calls] == ["stream"]
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
-from airflow_allma.storage.chunks import ManifestChunk, ManifestFormat, ManifestPlan
 from airflow_allma.storage.decoding import BOM, try_decode
 from airflow_allma.storage.gunzip import gunzip
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import read_lines
-from airflow_allma.storage.manifest import detect_format, plan_manifest
+from airflow_allma.storage.manifest_plan import detect_format, plan_manifest
+from airflow_allma.storage.manifest_ranges import ManifestFormat, ManifestPlan, ManifestRange
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.pointers import Pointer
 from tests.storage.conftest import World
@@ -189,7 +189,7 @@ def test_every_kind_of_manifest_gives_the_same_items_in_order(world: World, cont
     found = [
         json.loads(line.data)
         for chunk in ManifestPlan.from_dict(json.loads(json.dumps(plan.as_dict()))).chunks()
-        for line in read_lines(world.store, ManifestChunk.from_dict(json.loads(json.dumps(chunk.as_dict()))))
+        for line in read_lines(world.store, ManifestRange.from_dict(json.loads(json.dumps(chunk.as_dict()))))
     ]
     assert found == ITEMS
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from airflow_allma.storage.retry import Backoff
+from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.s3 import S3Store
 from tests.support.moto import EndpointClients
 

@@ -13,7 +13,8 @@ LONGEST_FILE = 450
 _LOWEST = frozenset({"exceptions"})
 _ENGINE = _LOWEST | {"flow", "expressions", "storage"}
 _TIMETABLES = _ENGINE | {"engine"}
-_OPERATORS = _TIMETABLES | {"timetables"}
+_DISTRIBUTED = _ENGINE | {"engine"}
+_OPERATORS = _TIMETABLES | {"timetables", "distributed"}
 _FACTORY = _OPERATORS | {"operators"}
 _TOP = _FACTORY | {"dag_factory"}
 
@@ -23,6 +24,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "expressions": _LOWEST,
     "storage": _LOWEST | {"flow"},
     "engine": _ENGINE,
+    "distributed": _DISTRIBUTED,
     "timetables": _TIMETABLES,
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,

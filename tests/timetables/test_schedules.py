@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.timetables import AwsCron, AwsRate, schedule_problem
-from airflow_allma.timetables.choosing import next_run
-from airflow_allma.timetables.describing import describe_cron, describe_rate
+from airflow_allma.timetables.descriptions import describe_cron, describe_rate
+from airflow_allma.timetables.next_run import next_run
 from airflow_allma.timetables.unix_cron import PRESETS
 
 NOW = datetime(2026, 6, 10, 12, tzinfo=UTC)

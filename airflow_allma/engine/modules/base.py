@@ -60,7 +60,7 @@ class ModuleContext:
     settings: EngineSettings = field(default_factory=EngineSettings)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_allma.engine"))
 
-    def need_store(self) -> ObjectStore:
+    def require_store(self) -> ObjectStore:
         """The store.
 
         Raises:

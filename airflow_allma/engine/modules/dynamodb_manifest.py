@@ -58,7 +58,7 @@ def write_manifest(inputs: ManifestInput, context: ModuleContext) -> dict[str, A
     Raises:
         StepError: DynamoDB or the store refused or did not answer.
     """
-    store = context.need_store()
+    store = context.require_store()
     query = inputs.query
     call = DynamoDbCall(
         context,
@@ -73,10 +73,10 @@ def write_manifest(inputs: ManifestInput, context: ModuleContext) -> dict[str, A
             "ExpressionAttributeNames": query.expression_attribute_names,
         },
     )
-    most_bytes = context.settings.output_offload_bytes if inputs.enable_item_offloading else None
+    max_bytes = context.settings.output_offload_bytes if inputs.enable_item_offloading else None
     try:
         manifest = Pointer(inputs.destination.bucket_name, inputs.destination.key)
-        count, offloaded = _copy(call, store, manifest, most_bytes)
+        count, offloaded = _copy(call, store, manifest, max_bytes)
     except StorageError as error:
         raise step_error_from(error, doing="Writing the manifest") from error
     return {
@@ -88,7 +88,7 @@ def write_manifest(inputs: ManifestInput, context: ModuleContext) -> dict[str, A
 
 
 def _copy(
-    call: DynamoDbCall, store: ObjectStore, manifest: Pointer, most_bytes: int | None
+    call: DynamoDbCall, store: ObjectStore, manifest: Pointer, max_bytes: int | None
 ) -> tuple[int, int]:
     encoder = msgspec.json.Encoder()
     count = offloaded = 0
@@ -97,7 +97,7 @@ def _copy(
             lines = []
             for item in page["Items"]:
                 line = encoder.encode(item_from_dynamodb(item))
-                if most_bytes is not None and len(line) > most_bytes:
+                if max_bytes is not None and len(line) > max_bytes:
                     pointer = Pointer(manifest.bucket, f"{manifest.key}.items/{count:09d}.json")
                     store.write(pointer, line, content_type=JSON_TYPE)
                     line = encoder.encode(pointer.wrap())

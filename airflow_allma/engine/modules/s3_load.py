@@ -92,7 +92,7 @@ def load_object(inputs: S3LoaderInput, context: ModuleContext) -> dict[str, Any]
         StepError: the object is missing (unless ``onMissing`` is IGNORE), denied or not what ``outputFormat``
             and ``encoding`` say; or the store did not answer.
     """
-    store = context.need_store()
+    store = context.require_store()
     found = Pointer.from_uri(inputs.source_s3_uri)
     pointer = Pointer(found.bucket, found.key, region=inputs.region or None)
     try:
@@ -148,7 +148,7 @@ def list_files(inputs: S3ListFilesInput, context: ModuleContext) -> dict[str, An
     Raises:
         StepError: there is no such bucket, access is denied, or the store did not answer.
     """
-    store = context.need_store()
+    store = context.require_store()
     try:
         found = (info for info in store.list(inputs.bucket, inputs.prefix or "") if info.size)
         files = [_file(info) for info in islice(found, inputs.max_keys)]

@@ -44,7 +44,7 @@ def save_object(inputs: S3SaverInput, context: ModuleContext) -> dict[str, Any]:
         StepError: text that should be Base64 is not, metadata that no header can hold, or the store refused
             or did not answer.
     """
-    store = context.need_store()
+    store = context.require_store()
     pointer = Pointer.from_uri(inputs.destination_s3_uri_template)
     content = inputs.content_to_save
     content_type = inputs.content_type or _default_type(content)

@@ -12,8 +12,8 @@ from airflow_allma.expressions.path_syntax import key_segment
 from airflow_allma.expressions.paths import compile_path
 from airflow_allma.expressions.segments import Key
 from airflow_allma.expressions.templates.blocks import BLOCKS, BlockHelper, BlockParts, section
+from airflow_allma.expressions.templates.concat import Piece, joined, writer
 from airflow_allma.expressions.templates.helpers import HELPERS, INSTEAD, Helper
-from airflow_allma.expressions.templates.pieces import Piece, joined, writer
 from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Write, follow, printed
 from airflow_allma.expressions.templates.tree import (
     Block,

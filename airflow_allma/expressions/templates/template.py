@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.expressions.templates.compiler import compile_program
-from airflow_allma.expressions.templates.direct import Render, direct_render
+from airflow_allma.expressions.templates.fast_path import Render, direct_render
 from airflow_allma.expressions.templates.parser import parse
 from airflow_allma.expressions.templates.runtime import Frame, Rendering, Write
 from airflow_allma.expressions.templates.whitespace import strip_white_space

@@ -1,0 +1,28 @@
+"""``airflow-allma graph``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from airflow_allma.cli.select_flow import select_flow
+from airflow_allma.dag_factory.drawing import draw_mermaid, draw_text
+from airflow_allma.dag_factory.segments import plan_flow
+
+__all__ = ["draw_flow_file"]
+
+
+def draw_flow_file(path: Path, flow_id: str | None) -> int:
+    """Print the tasks as text, then as Mermaid.
+
+    Returns:
+        The exit code: 0, or 2 when the flow is not valid.
+    """
+    source = select_flow(path, flow_id)
+    if source is None:
+        return 2
+    plan = plan_flow(source.flow)
+    typer.echo(draw_text(plan))
+    typer.echo(draw_mermaid(plan), nl=False)
+    return 0

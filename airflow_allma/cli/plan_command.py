@@ -1,0 +1,274 @@
+"""``airflow-allma plan``: what Airflow would do with a flow and a payload, without running anything."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from airflow_allma.cli.run_command import open_store, read_payload
+from airflow_allma.cli.select_flow import select_flow
+from airflow_allma.cli.static_items import NotPredictableError, predict_items
+from airflow_allma.dag_factory.drawing import draw_text
+from airflow_allma.dag_factory.segments import FlowPlan, TaskRole, plan_flow
+from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
+from airflow_allma.engine.aws import EnvironmentAws
+from airflow_allma.exceptions import AllmaError
+from airflow_allma.flow import Flow, ParallelForkManagerStep
+from airflow_allma.operators.chunk_plan import COUNTED_BYTES, ChunkSpec
+from airflow_allma.operators.fork_plan import (
+    branches_fit,
+    chunk_concurrency,
+    decide_mode,
+    is_spilled,
+    plan_fork_chunks,
+)
+from airflow_allma.operators.settings import OPTIONS, AllmaSettings
+from airflow_allma.storage import LocalStore, ObjectStore, Pointer, RoutedStore, S3Store
+from airflow_allma.storage.content_types import ContentKind, kind_of
+from airflow_allma.storage.keys import OffloadLocation
+from airflow_allma.storage.manifest_ranges import plan_chunks
+from airflow_allma.storage.memory import MemoryStore
+
+__all__ = ["plan_flow_file"]
+
+_SETTINGS: Final = (
+    "max_in_memory_items",
+    "max_in_memory_bytes",
+    "chunk_bytes",
+    "max_chunks",
+    "chunk_concurrency",
+    "offload_location",
+)
+_MOST_SHOWN: Final = 10
+"""Chunks that the text lists; ``--json`` has all."""
+
+
+def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool, flow_id: str | None) -> int:
+    """Print the plan to standard output.
+
+    Returns:
+        The exit code: 0, or 2 when the flow or the call is not valid, or a manifest cannot be looked up.
+    """
+    try:
+        given = read_payload(payload)
+        objects = open_store(store, create=False) if store else None
+    except AllmaError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    source = select_flow(path, flow_id)
+    if source is None:
+        return 2
+    plan = plan_flow(source.flow)
+    try:
+        settings = AllmaSettings.load(source.flow.airflow)
+        forks = _Forks(source.flow, plan, settings, objects or _store_of(settings)).plan(given)
+    except AllmaError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    told = _settings_told(source.flow, settings)
+    if as_json:
+        tasks = [
+            {
+                "id": task.task_id,
+                "role": task.role.value,
+                "steps": task.steps,
+                "groups": task.groups,
+                "upstream": task.upstream,
+                "mapped": task.is_mapped,
+                "atATime": task.at_a_time,
+            }
+            for task in plan.tasks
+        ]
+        answer = {"dag": plan.dag_id, "flow": plan.flow_id, "tasks": tasks, "forks": forks, "settings": told}
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        typer.echo(draw_text(plan))
+        typer.echo("\n".join([line for fork in forks for line in _fork_lines(fork)] + _setting_lines(told)))
+    return 0
+
+
+def _store_of(settings: AllmaSettings) -> ObjectStore:
+    """What tasks would have, but with the credentials of the environment."""
+    location = settings.offload_location
+    files = LocalStore(Path(location.removeprefix("file://"))) if location.startswith("file://") else None
+    return RoutedStore(S3Store(EnvironmentAws()), files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Forks:
+    """Plans the forks of one flow."""
+
+    flow: Flow
+    plan_of_flow: FlowPlan
+    settings: AllmaSettings
+    store: ObjectStore
+    program: FlowProgram = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "program", compile_flow(self.flow))
+
+    def plan(self, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+        context = self.program.start_state(payload, str(uuid.uuid4())).context
+        spread = {group.fork for group in self.plan_of_flow.groups if group.branch is None}
+        forks = []
+        for task in self.plan_of_flow.tasks:
+            if task.role is TaskRole.ITEMS:
+                forks.append(self._spread(task.steps[0], context))
+            elif task.fork is None:
+                forks += [
+                    _inside(step, task.task_id)
+                    for step in task.steps
+                    if step not in spread and isinstance(self.flow.steps[step], ParallelForkManagerStep)
+                ]
+        return forks
+
+    def _spread(self, step_id: str, context: Mapping[str, Any]) -> dict[str, Any]:
+        fork = self.program.steps[step_id].fork
+        assert fork is not None  # noqa: S101 - the plan says so
+        head = {"step": step_id, "itemsPath": fork.items_path.text if fork.items_path else None}
+        try:
+            found = predict_items(self.program, fork, context)
+        except NotPredictableError as error:
+            return {**head, "mode": "decided when it runs", "reason": str(error)}
+        decided = decide_mode(fork, found, self.settings)
+        if decided["mode"] == "memory":
+            return {
+                **head,
+                "mode": "memory",
+                "reason": "within max_in_memory_items and max_in_memory_bytes",
+                "items": decided["count"],
+                "bytes": decided["bytes"],
+                "mapIndexes": {branch.branch_id: decided["count"] for branch in fork.branches},
+            }
+        if found.pointer is not None:
+            return {**head, "mode": "chunks", **self._manifest(fork, found.pointer)}
+        return {**head, "mode": "chunks", **self._list(fork, found, decided)}
+
+    def _list(self, fork: CompiledFork, found: ForkItems, decided: dict[str, Any]) -> dict[str, Any]:
+        # What would be written to the offload location stays here: the list is in memory anyway.
+        location = OffloadLocation.parse("s3://plan/plan") if self.settings.offload_location else None
+        services = Services(store=MemoryStore(), settings=EngineSettings(offload_location=location))
+        items = found.values or []
+        chunks = []
+        if fork.branches:
+            chunks = plan_fork_chunks(decided, lambda: items, services, self.settings, ("plan",))
+        return {
+            "reason": self._why_chunks(fork, decided),
+            "items": decided["count"],
+            "bytes": decided["bytes"],
+            "writtenFirst": is_spilled(decided, self.settings),
+            **self._chunks(fork, chunks),
+        }
+
+    def _why_chunks(self, fork: CompiledFork, decided: Mapping[str, Any]) -> str:
+        if decided["count"] > self.settings.max_in_memory_items:
+            return f"more than max_in_memory_items ({self.settings.max_in_memory_items})"
+        if decided["bytes"] > self.settings.max_in_memory_bytes:
+            return f"more than max_in_memory_bytes ({self.settings.max_in_memory_bytes})"
+        assert not branches_fit(fork)  # noqa: S101 - the third reason of decide_mode
+        return f"maxConcurrency ({fork.max_concurrency}) is below the number of branches"
+
+    def _manifest(self, fork: CompiledFork, pointer: Pointer) -> dict[str, Any]:
+        info = self.store.head(pointer)
+        told = {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}
+        if kind_of(pointer.key, info.content_type) is not ContentKind.JSON_LINES or _is_packed(
+            pointer.key, info.content_type, info.content_encoding
+        ):
+            return {
+                "reason": _streamed_first(bool(self.settings.offload_location)),
+                "manifest": told,
+                "chunks": None,
+                "mostChunks": self.settings.max_chunks,
+            }
+        ranges = plan_chunks(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
+        chunks = [ChunkSpec(number, f"bytes {start}-{end - 1}") for number, (start, end) in enumerate(ranges)]
+        counted = info.size <= COUNTED_BYTES
+        reason = "the items are in an object, named or typed as JSON Lines"
+        if counted:
+            reason += "; the planner also counts its lines, and leaves out chunks in which none begins"
+        return {
+            "reason": reason,
+            "manifest": told,
+            "atMost": counted,
+            **self._chunks(fork, chunks if fork.branches else []),
+        }
+
+    def _chunks(self, fork: CompiledFork, chunks: list[ChunkSpec]) -> dict[str, Any]:
+        (task,) = (one for one in self.plan_of_flow.of_fork(fork.step_id) if one.role is TaskRole.CHUNK)
+        return {
+            "mapIndexes": {"chunk": len(chunks)},
+            "chunks": [chunk.label for chunk in chunks],
+            "maxConcurrency": fork.max_concurrency,
+            "concurrencyPerChunk": chunk_concurrency(fork, len(chunks), task.at_a_time, self.settings),
+            "chunksAtATime": task.at_a_time,
+        }
+
+
+def _inside(step: str, task: str) -> dict[str, Any]:
+    return {
+        "step": step,
+        "mode": "inside a task",
+        "reason": f"it is part of a loop: all of it runs in the process of task {task}",
+    }
+
+
+def _is_packed(key: str, content_type: str | None, encoding: str | None) -> bool:
+    return key.lower().endswith(".gz") or "gzip" in f"{content_type} {encoding}".lower()
+
+
+def _streamed_first(has_place: bool) -> str:
+    said = (
+        "the object is not named or typed as plain JSON Lines. If it holds gzip or one JSON array, the "
+        "planner streams it to the offload location first, and its chunks are known then"
+    )
+    if has_place:
+        return said
+    return f"{said}; there is no offload_location, so the fork would fail: set one"
+
+
+def _settings_told(flow: Flow, settings: AllmaSettings) -> dict[str, dict[str, Any]]:
+    own = flow.airflow
+    told = {}
+    for name in (one.name for one in fields(settings) if one.name in _SETTINGS):
+        value, said = getattr(settings, name), getattr(own, name, None)
+        if said is not None:
+            source = "the flow's airflow object" if value == said else "[core] max_map_length"
+        else:
+            source = "default" if str(value) == OPTIONS[name].default else "Airflow's configuration"
+        told[name] = {"value": value, "from": source}
+    return told
+
+
+def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
+    lines = [f"fork {fork['step']}: {fork['mode']}", f"  why: {fork['reason']}"]
+    if fork.get("itemsPath"):
+        lines.append(f"  items: {fork['itemsPath']}")
+    if "items" in fork:
+        lines.append(f"  {fork['items']} items, {fork['bytes']} bytes of JSON")
+    if "manifest" in fork:
+        manifest = fork["manifest"]
+        lines.append(f"  manifest: {manifest['bucket']}/{manifest['key']}, {manifest['bytes']} bytes")
+    if "mostChunks" in fork:
+        lines.append(f"  chunks: at most {fork['mostChunks']}")
+    for task, count in fork.get("mapIndexes", {}).items():
+        lines.append(f"  map indexes of {task}: {'at most ' if fork.get('atMost') else ''}{count}")
+    if "concurrencyPerChunk" in fork:
+        lines.append(f"  items in flight in one chunk: {fork['concurrencyPerChunk']}")
+    chunks = fork.get("chunks") or []
+    lines += [f"    {label}" for label in chunks[:_MOST_SHOWN]]
+    if len(chunks) > _MOST_SHOWN:
+        lines.append(f"    ... and {len(chunks) - _MOST_SHOWN} more, the last: {chunks[-1]}")
+    return lines
+
+
+def _setting_lines(told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return ["settings:"] + [
+        f"  {name} = {one['value'] if one['value'] != '' else '(none)'} ({one['from']})"
+        for name, one in told.items()
+    ]

@@ -1,0 +1,41 @@
+"""Picking the one flow of a file that a command is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from airflow_allma.engine.loading import load_flow_files
+from airflow_allma.flow import FlowSource
+from airflow_allma.timetables import schedule_problem
+
+__all__ = ["select_flow"]
+
+
+def select_flow(path: Path, flow_id: str | None) -> FlowSource | None:
+    """The flow, or None after saying on standard error why there is none.
+
+    Args:
+        path: the file.
+        flow_id: which flow; None: the only one.
+    """
+    loaded = load_flow_files([path], schedule_problem)
+    for problem in loaded.problems:
+        typer.echo(str(problem), err=True)
+    if flow_id is None and any(problem.is_error for problem in loaded.problems):
+        return None
+    flows = {source.flow.id: source for source in loaded.flows}
+    if flow_id is not None:
+        if flow_id not in flows:
+            typer.echo(
+                f"{path}: no valid flow {flow_id!r}; there are: {', '.join(flows) or 'none'}", err=True
+            )
+        return flows.get(flow_id)
+    if len(flows) != 1:
+        typer.echo(
+            f"{path}: {len(flows)} flows that run; say which with --flow: {', '.join(flows) or 'none'}",
+            err=True,
+        )
+        return None
+    return next(iter(flows.values()))

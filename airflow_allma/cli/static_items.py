@@ -1,0 +1,96 @@
+"""Which items a fork will have, as far as the payload and the flow alone decide it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from airflow_allma.engine import CompiledFork, FlowProgram, ForkItems, classify_items
+from airflow_allma.exceptions import AllmaError, ExpressionEvaluationError
+from airflow_allma.expressions import compile_path
+
+__all__ = ["NotPredictableError", "predict_items"]
+
+
+class NotPredictableError(AllmaError):
+    """Only a run can tell a fork's items; the message says why."""
+
+
+class _Watched(Mapping[str, Any]):
+    """A context that notes which of its keys are looked at."""
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self._context = context
+        self.keys_read: set[str] = set()
+        self.all_read = False
+
+    def __getitem__(self, key: str) -> Any:
+        self.keys_read.add(key)
+        return self._context[key]
+
+    def __iter__(self) -> Iterator[str]:
+        self.all_read = True
+        return iter(self._context)
+
+    def __len__(self) -> int:
+        self.all_read = True
+        return len(self._context)
+
+
+def predict_items(program: FlowProgram, fork: CompiledFork, context: Mapping[str, Any]) -> ForkItems:
+    """The items that the fork will have if the run comes to it.
+
+    ``itemsPath`` decides the same in the run when no step before the fork can write to a key of the context
+    that it looks at.
+
+    Args:
+        program: the flow.
+        fork: one of its forks.
+        context: what the run begins with.
+
+    Raises:
+        NotPredictableError: an earlier step, or the content of an object, decides.
+    """
+    if fork.items_path is None:
+        return ForkItems(values=[])
+    watched = _Watched(context)
+    failed = None
+    found = None
+    try:
+        found = fork.items_path.find(watched, _refuse)
+    except ExpressionEvaluationError as error:
+        failed = error
+    if fork.items_path.is_root:
+        watched.all_read = True
+    for step_id in _before(program, fork.step_id):
+        written = _written(program, step_id)
+        if written is None or watched.all_read or written & watched.keys_read:
+            raise NotPredictableError(f"step {step_id} runs before it, and can write what itemsPath reads")
+    if failed is not None:
+        raise NotPredictableError(f"with this payload the fork would fail: {failed}")
+    return classify_items(found)
+
+
+def _refuse(inner: Mapping[str, Any]) -> NoReturn:
+    raise NotPredictableError(
+        f"itemsPath leads through the object {inner.get('bucket')}/{inner.get('key')}, "
+        "which a plan does not read"
+    )
+
+
+def _before(program: FlowProgram, fork: str) -> list[str]:
+    reached = program.reachable_from(program.start) - {fork}
+    return [one for one in program.steps if one in reached and fork in program.reachable_from(one)]
+
+
+def _written(program: FlowProgram, step_id: str) -> set[str] | None:
+    """The keys of the context that a step can write; None: any."""
+    keys = {"steps_output"}
+    for target in program.steps[step_id].model.output_mappings or {}:
+        scratch: dict[str, Any] = {}
+        try:
+            compile_path(target).assign(scratch, None)
+        except ExpressionEvaluationError:
+            return None
+        keys |= set(scratch)
+    return keys

@@ -1,0 +1,115 @@
+"""``COLLECT_ARRAY`` results: a list, or a JSON Lines object once they are too large for the context.
+
+The object is written anew, line by line: it holds bare outputs, where a line of a chunk's results also says
+of which item and how it ended. So no stretch of a result part is the same bytes, and nothing can be copied
+inside the store. What a branch yielded is passed on as it was encoded, though, without being decoded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.storage.base import JSON_LINES_TYPE
+from airflow_allma.storage.content import encode_value
+
+if TYPE_CHECKING:
+    from airflow_allma.storage import ObjectStore, ObjectWriter, Pointer
+
+__all__ = ["SpillingList"]
+
+_WRITTEN_AT_ONCE: Final = 256 << 10
+
+
+class SpillingList:
+    """Takes members in order; while it writes an object it holds none of them.
+
+    Args:
+        store: where a large result is written.
+        target: the object to write; None when there is no offload location.
+        max_bytes: bytes of JSON that stay a list.
+        max_inline_bytes: bytes of JSON that may stay a list when there is no target; None: any.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore | None,
+        target: Pointer | None,
+        max_bytes: int,
+        max_inline_bytes: int | None,
+    ) -> None:
+        self._store = store
+        self._target = target if store is not None else None
+        self._most_bytes = max_bytes if self._target is not None else max_inline_bytes
+        self._members: list[Any] = []
+        self._bytes = 0
+        self._writer: ObjectWriter | None = None
+        self._lines: list[bytes] = []
+        self._waiting = 0
+
+    def add(self, member: Any) -> None:
+        """Take the next member: a JSON value, or one that is encoded already (``msgspec.Raw``, one line).
+
+        Raises:
+            StorageConfigurationError: it does not fit, and there is no offload location.
+            StorageError: it is no JSON value, or the store refused.
+        """
+        if self._most_bytes is None:
+            self._members.append(member)
+            return
+        encoded = bytes(member) if member.__class__ is msgspec.Raw else encode_value(member)
+        if self._writer is not None:
+            self._write(encoded)
+            return
+        self._members.append(member)
+        self._bytes += len(encoded) + 1
+        if self._bytes > self._most_bytes:
+            self._begin_to_write()
+
+    def _begin_to_write(self) -> None:
+        if self._store is None or self._target is None:
+            raise StorageConfigurationError(
+                f"The results of the fork are more than {self._most_bytes} bytes of JSON ([allma] "
+                "max_inline_bytes). Set [allma] offload_location, and no disableS3Offload in the fork, so "
+                "that they become an object."
+            )
+        self._writer = self._store.open_writer(self._target, content_type=JSON_LINES_TYPE)
+        self._writer.__enter__()
+        members, self._members = self._members, []
+        for member in members:
+            self._write(encode_value(member))
+
+    def _write(self, encoded: bytes) -> None:
+        self._lines.append(encoded)
+        self._waiting += len(encoded)
+        if self._waiting >= _WRITTEN_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is not None and self._lines:
+            self._lines.append(b"")
+            self._writer.write(b"\n".join(self._lines))
+            self._lines, self._waiting = [], 0
+
+    def finish(self) -> Any:
+        """The list, or the pointer that stands for it.
+
+        Raises:
+            StorageError: the store refused.
+        """
+        if self._writer is None:
+            return [_decoded(member) for member in self._members]
+        self._flush()
+        self._writer.__exit__(None, None, None)
+        return self._writer.info.pointer.wrap()
+
+    def abandon(self, error: BaseException) -> None:
+        """Write nothing after all."""
+        if self._writer is not None:
+            self._writer.__exit__(type(error), error, error.__traceback__)
+
+
+def _decoded(member: Any) -> Any:
+    return msgspec.json.decode(member) if member.__class__ is msgspec.Raw else member

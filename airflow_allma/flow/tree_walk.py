@@ -1,0 +1,135 @@
+"""Walking through a flow that may not be valid yet: its steps, wherever they stand, and the values in them.
+
+All checks that are not about types walk over plain JSON: they speak even when a model refuses the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_allma.flow.diagnostics import Path
+from airflow_allma.flow.normalize import own_steps, type_of
+
+__all__ = ["ANY", "LocatedStep", "Pattern", "Scope", "branches_of", "scopes", "select", "start_fields"]
+
+Pattern = tuple[str, ...]
+"""Keys on the way to a value; ``ANY`` stands for each element of a list or each value of an object."""
+
+ANY = "*"
+_START_FIELDS = ("stepInstanceId", "startStepInstanceId", "startStep")
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedStep:
+    """A step and where it stands.
+
+    Attributes:
+        id: the key in its map, or what a list's step calls itself.
+        path: from the root of the flow.
+        step: the step itself, a JSON object.
+        kind: its step type, the alias resolved; empty when there is no text that says it.
+    """
+
+    id: str
+    path: Path
+    step: dict[str, Any]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Steps that can go to each other: those of the flow, or the own steps of a branch.
+
+    Attributes:
+        path: where the steps stand, from the root of the flow.
+        steps: step id -> step; steps that are no objects are left out.
+        start: path and id of what names the first step, as far as given.
+        around: the scope in which the branch's fork stands; None for the flow.
+    """
+
+    path: Path
+    steps: Mapping[str, LocatedStep]
+    starts: tuple[tuple[Path, str], ...]
+    around: Scope | None
+
+    @property
+    def root(self) -> Scope:
+        """The scope of the flow's own steps."""
+        return self if self.around is None else self.around.root
+
+    def home_of(self, start: str) -> Scope:
+        """Where a branch without own steps, whose fork stands here, goes to: here, else the flow's steps."""
+        return self if start in self.steps else self.root
+
+
+def scopes(flow: Mapping[str, Any]) -> list[Scope]:
+    """Every scope of a flow, the flow's own first."""
+    start = flow.get("startStepInstanceId")
+    starts: tuple[tuple[Path, str], ...] = (
+        ((("startStepInstanceId",), start),) if isinstance(start, str) else ()
+    )
+    found: list[Scope] = []
+    _collect(flow.get("steps"), ("steps",), starts, None, found)
+    return found
+
+
+def _collect(
+    steps: Any, path: Path, starts: tuple[tuple[Path, str], ...], around: Scope | None, found: list[Scope]
+) -> None:
+    scope = Scope(
+        path,
+        {
+            step_id: LocatedStep(step_id, (*path, place), step, _kind(step))
+            for step_id, place, step in own_steps(steps)
+            if isinstance(step, dict)
+        },
+        starts,
+        around,
+    )
+    found.append(scope)
+    for place in scope.steps.values():
+        for branch_path, branch in branches_of(place):
+            if isinstance(branch.get("steps"), dict | list):
+                own = (*branch_path, "steps")
+                _collect(branch["steps"], own, tuple(start_fields(branch_path, branch)), scope, found)
+
+
+def _kind(step: Mapping[str, Any]) -> str:
+    kind = type_of(step)
+    return kind if isinstance(kind, str) else ""
+
+
+def branches_of(place: LocatedStep) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The branches of a step, each with its path; none if it is no fork."""
+    branches = place.step.get("parallelBranches")
+    if isinstance(branches, list):
+        for index, branch in enumerate(branches):
+            if isinstance(branch, dict):
+                yield (*place.path, "parallelBranches", index), branch
+
+
+def start_fields(branch_path: Path, branch: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The fields that name a branch's first step: (path, step id)."""
+    for field in _START_FIELDS:
+        start = branch.get(field)
+        if isinstance(start, str):
+            yield (*branch_path, field), start
+
+
+def select(value: Any, pattern: Pattern, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every value that a pattern finds, with its path. What has another shape is passed over."""
+    if not pattern:
+        yield path, value
+        return
+    head, rest = pattern[0], pattern[1:]
+    if head != ANY:
+        if isinstance(value, dict) and head in value:
+            yield from select(value[head], rest, (*path, head))
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from select(member, rest, (*path, key))
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from select(member, rest, (*path, index))

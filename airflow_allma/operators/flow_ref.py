@@ -1,0 +1,53 @@
+"""A flow as operators hold it: shared by all tasks of its Dag, compiled when a task first needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_allma.flow import Flow
+
+if TYPE_CHECKING:
+    from airflow_allma.engine import CompiledFork, FlowProgram
+
+__all__ = ["FlowRef"]
+
+
+class FlowRef:
+    """One flow of one Dag.
+
+    Airflow copies operators; the handle is never copied with them, so a flow is compiled once a process.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self._program: FlowProgram | None = None
+
+    @property
+    def program(self) -> FlowProgram:
+        """The compiled flow."""
+        if self._program is None:
+            from airflow_allma.engine import compile_flow
+
+            self._program = compile_flow(self.flow)
+        return self._program
+
+    def fork(self, step_id: str) -> CompiledFork:
+        """A fork step of the main path.
+
+        Raises:
+            LookupError: there is no such step, or it is no fork.
+        """
+        fork = self.program.steps[step_id].fork
+        if fork is None:
+            raise LookupError(f"Step {step_id} of flow {self.flow.id} is no PARALLEL_FORK_MANAGER.")
+        return fork
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        # Goes into the serialized Dag of mapped tasks: must be the same in every process.
+        return f"<flow {self.flow.id} version {self.flow.version}>"

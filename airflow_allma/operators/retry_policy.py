@@ -1,0 +1,66 @@
+"""``onError.retries`` as Airflow retries."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+from airflow_allma.exceptions import StepError
+from airflow_allma.flow import Retries
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+__all__ = ["FlowRetryPolicy", "StepRetryError"]
+
+
+class StepRetryError(StepError):
+    """A step failed with an error that its ``onError.retries`` covers: Airflow runs the task again."""
+
+    retryable = True
+
+
+class FlowRetryPolicy(RetryPolicy):
+    """Waits between the tries of a step: ``intervalSeconds`` times ``backoffRate`` for each try before.
+
+    Airflow's own exponential back-off adds up to as much again at random; a flow's author named the seconds.
+
+    Args:
+        retries: the step's ``onError.retries``.
+        longest: seconds that no wait goes beyond.
+    """
+
+    def __init__(self, retries: Retries, longest: float = 3600) -> None:
+        self._count = retries.count
+        self._first = float(retries.interval_seconds)
+        self._rate = float(retries.backoff_rate)
+        self._longest = longest
+
+    def delay(self, tries_before: int) -> timedelta:
+        """The wait after a failed try.
+
+        Args:
+            tries_before: how many tries failed before that one.
+        """
+        return timedelta(seconds=min(self._first * self._rate**tries_before, self._longest))
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,  # noqa: ARG002 - Airflow's signature
+    ) -> RetryDecision:
+        """Retry with the flow's wait; runs in the task's own process."""
+        if not isinstance(exception, StepRetryError):
+            return RetryDecision.default()
+        # A cleared task counts its tries on; max_tries then tells how many lay before this round.
+        before_this_round = max_tries - self._count
+        tries_before = max(0, try_number - 1 - before_this_round)
+        return RetryDecision.retry(delay=self.delay(tries_before), reason=str(exception)[:400])
+
+    def serialize(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"count": self._count, "first": self._first, "rate": self._rate, "longest": self._longest}
