@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from airflow_allma.common.batching import batched
 from airflow_allma.engine import BranchResult, ForkRun, RunInfo, Services, compile_flow, run_items
-from airflow_allma.engine.items import in_batches
 from airflow_allma.expressions import compile_condition, compile_path, compile_template
 from airflow_allma.flow import parse_flow
 from benchmarks.measuring import Measure, rate, seconds
@@ -99,7 +99,7 @@ async def _items(data: list[bytes], out: BinaryIO) -> None:
     info = RunInfo.now("bench", 1, "bench-run")
 
     def items() -> Iterator[list[tuple[int, Any]]]:
-        for batch in in_batches(enumerate(data)):
+        for batch in batched(enumerate(data)):
             yield [(index, decode(line)) for index, line in batch]
 
     def sink(results: Sequence[BranchResult]) -> None:

@@ -14,10 +14,10 @@ import typer
 from airflow_allma.cli.run_command import open_store, read_payload
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.cli.static_items import NotPredictableError, predict_items
+from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.dag_factory.drawing import draw_text
 from airflow_allma.dag_factory.segments import FlowPlan, TaskRole, plan_flow
 from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
-from airflow_allma.engine.aws import EnvironmentAws
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.flow import Flow, ParallelForkManagerStep
 from airflow_allma.operators.chunk_plan import COUNTED_BYTES, ChunkSpec

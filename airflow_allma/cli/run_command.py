@@ -15,6 +15,7 @@ import typer
 
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.select_flow import select_flow
+from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.engine import (
     EngineSettings,
     RunInfo,
@@ -25,7 +26,6 @@ from airflow_allma.engine import (
     compile_flow,
     run_segment,
 )
-from airflow_allma.engine.aws import EnvironmentAws
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.flow import Flow

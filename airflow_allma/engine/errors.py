@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from airflow_allma.common.aws_errors import is_transient
 from airflow_allma.exceptions import (
     AllmaError,
     PermanentStepError,
@@ -13,33 +14,7 @@ from airflow_allma.exceptions import (
     TransientStepError,
 )
 
-__all__ = ["PASSING_AWS_CODES", "step_error_from"]
-
-PASSING_AWS_CODES: Final = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "InternalError",
-        "InternalFailure",
-        "InternalServerError",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
-"""AWS error codes that mean: ask again later. So does any answer of 429 or 5xx."""
+__all__ = ["step_error_from"]
 
 _ADVICE: Final[Mapping[str, str]] = {
     "AccessDenied": "Give the credentials the permission that the message names.",
@@ -110,7 +85,7 @@ def _of_answer(
     said = response.get("Error", {})
     code = str(said.get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    passing = code in PASSING_AWS_CODES or status == 429 or status >= 500
+    passing = is_transient(code, status)
     text = f"{code or status}: {said.get('Message', '')}".rstrip(": .") + "."
     advice = _ADVICE.get(code)
     kind = TransientStepError if passing else PermanentStepError

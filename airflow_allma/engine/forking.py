@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from airflow_allma.common.batching import batched
+from airflow_allma.common.merging import merge_deep
 from airflow_allma.engine.aggregate_stream import MAX_HELD_ITEMS, AggregateStream, join_held
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import failed_step
-from airflow_allma.engine.items import Feed, ItemError, in_batches, resolve_items
+from airflow_allma.engine.items import Feed, ItemError, resolve_items
 from airflow_allma.engine.manifest_items import ByteOffsets, manifest_batches
-from airflow_allma.engine.mappings import merge_deep
 from airflow_allma.engine.pointers import PointerNotLoaded, require_store, resolving
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
 from airflow_allma.engine.results import BranchResult, BranchStatus
@@ -66,10 +67,10 @@ async def run_fork(
     values = items.values or []
     if items.pointer is None and len(values) <= MAX_HELD_ITEMS:
         results: list[BranchResult] = []
-        await run_items(run, in_batches(enumerate(values)), results.extend)
+        await run_items(run, batched(enumerate(values)), results.extend)
         return await join_held(fork, results, info, services)
     offsets = ByteOffsets()
-    source: Iterable[list[tuple[int, Any]]] = in_batches(enumerate(values))
+    source: Iterable[list[tuple[int, Any]]] = batched(enumerate(values))
     if items.pointer is not None:
         source = offsets.passing(manifest_batches(require_store(services, items.pointer), items.pointer))
     async with AggregateStream(fork, info, services) as joining:

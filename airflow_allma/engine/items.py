@@ -6,8 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from airflow_allma.engine.pointers import resolving
 from airflow_allma.engine.program import CompiledFork
@@ -16,11 +15,8 @@ from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepErr
 from airflow_allma.expressions import NOTHING
 from airflow_allma.storage import Pointer
 
-__all__ = ["Feed", "ForkItems", "ItemError", "classify_items", "in_batches", "label_of", "resolve_items"]
+__all__ = ["Feed", "ForkItems", "ItemError", "classify_items", "label_of", "resolve_items"]
 
-_T = TypeVar("_T")
-
-_BATCH: Final = 256
 _LABEL_KEYS: Final = ("id", "name", "key")
 _LONGEST_LABEL: Final = 200
 
@@ -91,13 +87,6 @@ def label_of(fork: CompiledFork, item: Any, index: int) -> str:
 
 def _can_be_label(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
-
-
-def in_batches(items: Iterable[_T], most: int = _BATCH) -> Iterator[list[_T]]:
-    """What lies in memory, a batch at a time."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, most)):
-        yield batch
 
 
 class Feed:

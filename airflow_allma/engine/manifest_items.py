@@ -15,11 +15,10 @@ from airflow_allma.engine.items import ItemError
 from airflow_allma.engine.results import BranchResult
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectStore, Pointer
-from airflow_allma.storage.base import BLOCK_BYTES
 from airflow_allma.storage.decoding import BOM, decode_line, decode_lines
 from airflow_allma.storage.gunzip import gunzip
 from airflow_allma.storage.json_array import array_elements
-from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, split_lines
+from airflow_allma.storage.jsonl import Line, LineBatch, batch_lines, read_line_batches, split_lines
 from airflow_allma.storage.line_counter import LineCounter
 from airflow_allma.storage.manifest_plan import detect_format
 from airflow_allma.storage.manifest_ranges import ManifestFormat, ManifestRange
@@ -122,7 +121,7 @@ def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
             plain = gunzip(blocks, name) if found.is_gzipped else blocks
             if found.is_array:
-                yield from _items(_together(array_elements(plain, source=name)), name, None)
+                yield from _items(batch_lines(array_elements(plain, source=name)), name, None)
             else:
                 counter = _PassingCounter()
                 yield from _items(split_lines(counter.passing(plain), source=name), name, counter)
@@ -149,22 +148,6 @@ def chunk_batches(store: ObjectStore, chunk: ManifestRange) -> Iterator[ItemBatc
     with closing(read_line_batches(store, chunk, block_bytes=_BLOCK_BYTES)) as batches:
         counter = LineCounter(store, chunk.pointer, chunk.etag, max_bytes=_MOST_COUNTED_BYTES)
         yield from _items(batches, str(chunk.pointer), counter)
-
-
-def _together(lines: Iterable[Line]) -> Iterator[LineBatch]:
-    """Lines that come one by one in batches as large as a block would give."""
-    offsets: list[int] = []
-    texts: list[bytes] = []
-    size = 0
-    for line in lines:
-        offsets.append(line.offset)
-        texts.append(line.data)
-        size += len(line.data)
-        if size >= BLOCK_BYTES:
-            yield LineBatch(offsets, texts)
-            offsets, texts, size = [], [], 0
-    if texts:
-        yield LineBatch(offsets, texts)
 
 
 def _items(batches: Iterable[LineBatch], name: str, counter: _Counter | None) -> Iterator[ItemBatch]:

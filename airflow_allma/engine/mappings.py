@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from airflow_allma.common.merging import merge_deep
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.engine.state import STATE_KEYS, RunInfo, RunState, member_path, state_view
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions import (
@@ -18,9 +20,8 @@ from airflow_allma.expressions import (
     compile_target,
     copy_value,
 )
-from airflow_allma.expressions.values import POINTER_KEY
 
-__all__ = ["InputPlan", "OutputPlan", "merge_deep", "sees_state", "step_output_path"]
+__all__ = ["InputPlan", "OutputPlan", "sees_state", "step_output_path"]
 
 _META: Final = re.compile(r"""\s*\$(\._meta|\['_meta'\]|\["_meta"\])\s*($|[.\[])""")
 _OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[.\[])""")
@@ -29,17 +30,6 @@ _OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[
 def sees_state(text: str) -> bool:
     """Whether an expression can name the run's state, so that it must see more than the context."""
     return any(key in text for key in STATE_KEYS)
-
-
-def merge_deep(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both objects in one, objects in objects too; where both have another value, ``above`` wins."""
-    merged = dict(below)
-    for key, value in above.items():
-        held = merged.get(key)
-        merged[key] = (
-            merge_deep(held, value) if isinstance(held, Mapping) and isinstance(value, Mapping) else value
-        )
-    return merged
 
 
 class InputPlan:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunState
 from airflow_allma.engine.step_execution import StepExecution, is_unseen
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.storage import POINTER_FIELD
 from airflow_allma.storage.content import encode_value, store_value
 
 __all__ = ["offloaded_output", "wants_offload"]
@@ -22,7 +22,7 @@ def wants_offload(step: CompiledStep, output: Any, state: RunState, services: Se
     A pointer is never stored again; outputs above the threshold are, unless the step says otherwise, or the
     context is one that nobody sees again.
     """
-    if is_unseen(step, state) or not output or (isinstance(output, dict) and POINTER_FIELD in output):
+    if is_unseen(step, state) or not output or (isinstance(output, dict) and POINTER_KEY in output):
         return False
     if step.model.force_s3_offload:
         return True

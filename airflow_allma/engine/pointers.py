@@ -13,9 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.storage import POINTER_FIELD, ObjectStore, Pointer
+from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.content import load_sized
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class PointerCache:
             PermanentStepError: the object is not a pointer.
         """
         try:
-            pointer = Pointer.parse({POINTER_FIELD: inner})
+            pointer = Pointer.parse({POINTER_KEY: inner})
         except StorageError as error:
             raise step_error_from(error) from error
         if pointer is None:

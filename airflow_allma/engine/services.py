@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from airflow_allma.engine.aws import AwsClients
+from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.engine.http import AiohttpClient, HttpClient
 from airflow_allma.engine.pointers import PointerCache
 from airflow_allma.engine.threads import CallThreads

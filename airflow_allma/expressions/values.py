@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, final
 
-__all__ = ["NOTHING", "POINTER_KEY", "LoadPointer", "Nothing", "copy_value"]
+__all__ = ["NOTHING", "LoadPointer", "Nothing", "copy_value"]
 
 LoadPointer = Callable[[Mapping[str, Any]], Any]
 """Takes the inner pointer (``{"bucket", "key", ...}``) and answers the content it stands for.
 
 Whatever it raises passes through the expression untouched.
 """
-
-POINTER_KEY: Final = "_s3_output_pointer"
-"""An object with this key stands for the content of an S3 object."""
 
 
 @final

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import text_length
 from airflow_allma.expressions.segments import Key, Slice
-from airflow_allma.expressions.values import NOTHING, POINTER_KEY, LoadPointer
+from airflow_allma.expressions.values import NOTHING, LoadPointer
 
 __all__ = ["children", "descend", "is_pointer", "member", "opened", "refuse_to_load", "sliced", "walk_keys"]
 

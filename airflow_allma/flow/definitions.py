@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_allma.flow.diagnostics import Diagnostic, Path, nearest, quoted
-from airflow_allma.flow.normalize import builtin_definition, merge_deep
+from airflow_allma.common.merging import merge_deep
+from airflow_allma.common.nearest import nearest
+from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
+from airflow_allma.flow.normalize import builtin_definition
 
 __all__ = ["StepDefinitions"]
 

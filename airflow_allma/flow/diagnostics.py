@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Diagnostic", "Path", "Problem", "Severity", "json_path", "nearest", "quoted"]
+__all__ = ["Diagnostic", "Path", "Problem", "Severity", "json_path", "quoted"]
 
 Path = tuple[str | int, ...]
 """Keys and indexes from the root of a JSON document to a value."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_QUOTE = 60
-_MOST_COMPARED = 500
 
 
 class Severity(StrEnum):
@@ -95,20 +92,6 @@ def quoted(text: str) -> str:
     """A text from a flow as a message may show it: in back quotes, on one line, not too long."""
     shown = _escaped(text)[1:-1]
     return f"`{shown if len(shown) <= _LONGEST_QUOTE else shown[: _LONGEST_QUOTE - 3] + '...'}`"
-
-
-def nearest(text: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like a text, or None if none is much like it."""
-    words = list(known)
-    if len(words) > _MOST_COMPARED:
-        return None
-    words.sort()
-    folded = {word.casefold(): word for word in reversed(words)}
-    # Comparing is quadratic in the length: what is that long is no typing error.
-    if len(text) > _LONGEST_QUOTE:
-        return None
-    found = difflib.get_close_matches(text.casefold(), list(folded), n=1, cutoff=0.65)
-    return folded[found[0]] if found else None
 
 
 def _escaped(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, nearest, quoted
+from airflow_allma.common.nearest import nearest
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.ids import problem_with_id
 from airflow_allma.flow.input_schema import check_input_schema
 from airflow_allma.flow.models import Flow

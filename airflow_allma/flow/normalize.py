@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["MESSAGING", "builtin_definition", "merge_deep", "normalise_flow", "own_steps", "type_of"]
+__all__ = ["MESSAGING", "builtin_definition", "normalise_flow", "own_steps", "type_of"]
 
 Json = Any
 
@@ -84,16 +84,6 @@ def builtin_definition(definition_id: str) -> dict[str, Json] | None:
     if name in _MODULE_TYPES:
         return {"stepType": _MODULE_TYPES[name], "moduleIdentifier": f"system/{name}"}
     return {"stepType": _PLAIN_TYPES[name]} if name in _PLAIN_TYPES else None
-
-
-def merge_deep(base: Json, over: Json) -> Json:
-    """``over`` on top of ``base``: objects merge, anything else (lists too) is replaced."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    return {
-        **base,
-        **{key: merge_deep(base[key], value) if key in base else value for key, value in over.items()},
-    }
 
 
 def type_of(step: Mapping[str, Json]) -> Json:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, nearest, quoted
+from airflow_allma.common.nearest import nearest
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, branches_of, select, start_fields
 
 __all__ = ["check_references"]

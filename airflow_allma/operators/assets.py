@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from airflow.sdk import Asset, AssetAlias
 
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.operators.task_context import LOG
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _stored(value: Any) -> Pointer | None:
     from airflow_allma.storage.pointers import Pointer
 
     # A bare pointer may be a flow's own data.
-    return Pointer.parse(value) if isinstance(value, dict) and "_s3_output_pointer" in value else None
+    return Pointer.parse(value) if isinstance(value, dict) and POINTER_KEY in value else None
 
 
 def _asset(uri: str) -> Asset | None:

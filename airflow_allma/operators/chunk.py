@@ -132,10 +132,10 @@ class ChunkOperator(FlowOperator):
         self, run: TaskContext, chunk: ChunkSpec, offsets: ByteOffsets
     ) -> Iterable[list[tuple[int, Any]]]:
         """Pairs of place in the chunk and item, in batches; ``offsets`` learns where lines begin."""
-        from airflow_allma.engine.items import in_batches
+        from airflow_allma.common.batching import batched
 
         if chunk.manifest is None:
-            return in_batches(enumerate(self._values(run, chunk)))
+            return batched(enumerate(self._values(run, chunk)))
         if run.services.store is None:
             raise StorageError(f"There is no store to read {chunk.manifest.pointer} from.")
         from airflow_allma.engine.manifest_items import chunk_batches

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any
 
+from airflow_allma.common.aws_clients import ClientCache
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.operators.settings import SECTION, AllmaSettings
 
@@ -29,8 +29,7 @@ class AirflowAws:
 
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
-        self._lock = threading.Lock()
-        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._clients = ClientCache(self._make)
 
     @property
     def connection(self) -> str:
@@ -45,10 +44,7 @@ class AirflowAws:
         Raises:
             StorageConfigurationError: the connection does not exist, or makes no client.
         """
-        with self._lock:
-            if (service, region) not in self._clients:
-                self._clients[service, region] = self._make(service, region)
-            return self._clients[service, region]
+        return self._clients.get(service, region)
 
     def _make(self, service: str, region: str | None) -> Any:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook

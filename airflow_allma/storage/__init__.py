@@ -25,17 +25,15 @@ from airflow_allma.storage.manifest_ranges import (
     plan_chunks,
 )
 from airflow_allma.storage.memory import MemoryStore
-from airflow_allma.storage.pointers import POINTER_FIELD, Pointer
+from airflow_allma.storage.pointers import Pointer
 from airflow_allma.storage.routed import RoutedStore
 
 if TYPE_CHECKING:
-    from airflow_allma.storage.s3 import ClientProvider, S3Store
+    from airflow_allma.storage.s3 import S3Store
 
 __all__ = [
-    "POINTER_FIELD",
     "Backoff",
     "ByteRange",
-    "ClientProvider",
     "Line",
     "LineBatch",
     "LocalStore",
@@ -66,7 +64,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # botocore takes a tenth of a second to import, which a Dag file's parse need not pay.
-    if name in {"ClientProvider", "S3Store"}:
+    if name == "S3Store":
         from airflow_allma.storage import s3
 
         return getattr(s3, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import codecs
 import contextlib
 import hashlib
@@ -11,13 +10,16 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.common.base64_text import to_base64
+from airflow_allma.common.merging import merge_deep
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.storage.base import JSON_TYPE, ObjectInfo, ObjectStore
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.decoding import BOM, decode_line, try_decode
 from airflow_allma.storage.gunzip import gunzip, is_gzip
 from airflow_allma.storage.keys import OffloadLocation
-from airflow_allma.storage.pointers import POINTER_FIELD, Pointer
+from airflow_allma.storage.pointers import Pointer
 
 __all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_sized", "load_wrapped", "store_value"]
 
@@ -86,11 +88,11 @@ def load_wrapped(
     Raises:
         StorageError: as ``load_content``.
     """
-    content = load_content(store, wrapper[POINTER_FIELD], max_bytes=max_bytes)
-    fields = {name: value for name, value in wrapper.items() if name != POINTER_FIELD}
+    content = load_content(store, wrapper[POINTER_KEY], max_bytes=max_bytes)
+    fields = {name: value for name, value in wrapper.items() if name != POINTER_KEY}
     if not fields:
         return content
-    return _merged(content, fields) if isinstance(content, dict) else {"content": content, **fields}
+    return merge_deep(content, fields) if isinstance(content, dict) else {"content": content, **fields}
 
 
 def encode_value(value: Any) -> bytes:
@@ -151,14 +153,14 @@ def _decode(pointer: Pointer, info: ObjectInfo, data: bytes) -> Any:
     if kind is ContentKind.JSON_LINES:
         return [decode_line(line, offset, str(pointer)) for offset, line in _lines(data)]
     if kind is ContentKind.BINARY:
-        return _base64(data)
+        return to_base64(data)
     data = data.removeprefix(BOM)
     try:
         text = data.decode(_charset(info.content_type))
     except UnicodeDecodeError:
-        return _base64(data)
+        return to_base64(data)
     if kind is ContentKind.UNKNOWN and _NO_TEXT in data:
-        return _base64(data)
+        return to_base64(data)
     return _json_or_text(text)
 
 
@@ -196,17 +198,3 @@ def _charset(content_type: str | None) -> str:
                 codec = codecs.lookup(value.strip().strip("\"'")).name
                 return codec if codec in _CHARSETS else "utf-8"
     return "utf-8"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _merged(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for name, value in over.items():
-        below = merged.get(name)
-        merged[name] = (
-            _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
-        )
-    return merged

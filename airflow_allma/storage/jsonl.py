@@ -23,7 +23,15 @@ from airflow_allma.storage.decoding import BOM
 from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.pointers import Pointer
 
-__all__ = ["MAX_LINE_BYTES", "Line", "LineBatch", "read_line_batches", "read_lines", "split_lines"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "Line",
+    "LineBatch",
+    "batch_lines",
+    "read_line_batches",
+    "read_lines",
+    "split_lines",
+]
 
 MAX_LINE_BYTES: Final = 16 << 20
 """A longer line is refused, unless the caller says otherwise."""
@@ -172,6 +180,20 @@ def split_lines(
         pieces, waiting = ([rest], len(rest)) if rest else ([], 0)
     last = b"".join(pieces)
     if last and (batch := _batch([last], position, end, has_returns=True)):
+        yield batch
+
+
+def batch_lines(lines: Iterable[Line]) -> Generator[LineBatch, None, None]:
+    """Collect single lines in batches of about a block's size. No batch is empty."""
+    batch, size = LineBatch([], []), 0
+    for offset, data in lines:
+        batch.offsets.append(offset)
+        batch.lines.append(data)
+        size += len(data)
+        if size >= BLOCK_BYTES:
+            yield batch
+            batch, size = LineBatch([], []), 0
+    if batch.lines:
         yield batch
 
 

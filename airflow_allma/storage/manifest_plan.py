@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.storage.base import BLOCK_BYTES, JSON_LINES_TYPE, ObjectInfo, ObjectStore, ObjectWriter
+from airflow_allma.storage.base import JSON_LINES_TYPE, ObjectInfo, ObjectStore, ObjectWriter
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.decoding import BOM, try_decode
 from airflow_allma.storage.gunzip import gunzip, gunzip_start, is_gzip
 from airflow_allma.storage.json_array import array_elements
-from airflow_allma.storage.jsonl import MAX_LINE_BYTES, Line, LineBatch, split_lines
+from airflow_allma.storage.jsonl import MAX_LINE_BYTES, batch_lines, split_lines
 from airflow_allma.storage.manifest_ranges import ManifestFormat, ManifestPlan, plan_chunks
 from airflow_allma.storage.pointers import Pointer
 
@@ -148,7 +148,7 @@ def spool_lines(
         plain = gunzip(blocks, name) if source_format.is_gzipped else blocks
         if source_format.is_array:
             elements = array_elements(plain, max_element_bytes=max_line_bytes, source=name)
-            for batch in _batches(elements):
+            for batch in batch_lines(elements):
                 count += len(batch.lines)
                 writer.write(b"\n".join([*batch.lines, b""]))
         else:
@@ -162,16 +162,3 @@ def _copied(blocks: Iterable[bytes], writer: ObjectWriter) -> Generator[bytes, N
     for block in blocks:
         writer.write(block)
         yield block
-
-
-def _batches(elements: Iterable[Line]) -> Generator[LineBatch, None, None]:
-    batch, size = LineBatch([], []), 0
-    for offset, data in elements:
-        batch.offsets.append(offset)
-        batch.lines.append(data)
-        size += len(data)
-        if size >= BLOCK_BYTES:
-            yield batch
-            batch, size = LineBatch([], []), 0
-    if batch.lines:
-        yield batch

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote
 
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.exceptions import StorageConfigurationError
 
-__all__ = ["FILE_BUCKET", "MAX_KEY_BYTES", "POINTER_FIELD", "Pointer"]
-
-POINTER_FIELD: Final = "_s3_output_pointer"
-"""The one field of a wrapper that makes it a pointer."""
+__all__ = ["FILE_BUCKET", "MAX_KEY_BYTES", "Pointer"]
 
 FILE_BUCKET: Final = "file://"
 """The bucket of every pointer that names a local file by its path."""
@@ -102,8 +100,8 @@ class Pointer:
         """
         if not isinstance(value, Mapping):
             return None
-        if POINTER_FIELD in value:
-            return cls._from_inner(value[POINTER_FIELD])
+        if POINTER_KEY in value:
+            return cls._from_inner(value[POINTER_KEY])
         return cls._from_inner(value) if _BARE_FIELDS.issuperset(value) else None
 
     @classmethod
@@ -146,7 +144,7 @@ class Pointer:
 
     def wrap(self) -> dict[str, Any]:
         """The wrapper that stands for this object's content in a flow's data."""
-        return {POINTER_FIELD: self.inner()}
+        return {POINTER_KEY: self.inner()}
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -7,11 +7,11 @@ clients are.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.exceptions import (
     AllmaError,
     ObjectChangedError,
@@ -26,36 +26,23 @@ from airflow_allma.storage.read_ahead import read_ahead
 from airflow_allma.storage.s3_errors import RangeOutsideObjectError, translated
 from airflow_allma.storage.s3_writer import S3Writer
 
-__all__ = ["ClientProvider", "S3Store"]
+__all__ = ["S3Store"]
 
 _T = TypeVar("_T")
 _PAGE = 1000
-
-
-class ClientProvider(Protocol):
-    """Makes boto3 clients; knows where the credentials come from."""
-
-    @property
-    def connection(self) -> str:
-        """What names the credentials in errors, such as ``Airflow connection 'aws_default'``."""
-
-    def client(self, service: str, region: str | None = None) -> Any:
-        """A boto3 client; ``region`` None = the connection's own."""
 
 
 class S3Store:
     """An ``ObjectStore`` over S3.
 
     Args:
-        clients: makes the boto3 clients; asked once a region.
+        clients: makes the boto3 clients, and keeps them.
         backoff: how to try again.
     """
 
-    def __init__(self, clients: ClientProvider, *, backoff: Backoff | None = None) -> None:
+    def __init__(self, clients: AwsClients, *, backoff: Backoff | None = None) -> None:
         self._provider = clients
         self._backoff = backoff or Backoff()
-        self._clients: dict[str | None, Any] = {}
-        self._lock = threading.Lock()
 
     @property
     def description(self) -> str:
@@ -160,13 +147,6 @@ class S3Store:
                 f"{pointer} is a local file, which {self.description} cannot reach. Local files are reached "
                 "only below a file:/// folder that the settings name."
             )
-        with self._lock:
-            client = self._clients.get(pointer.region)
-            if client is None:
-                client = self._clients[pointer.region] = self._make_client(pointer)
-            return client
-
-    def _make_client(self, pointer: Pointer) -> Any:
         try:
             return self._provider.client("s3", pointer.region)
         except AllmaError:

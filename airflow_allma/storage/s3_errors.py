@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.common.aws_errors import TRANSIENT_AWS_CODES
 from airflow_allma.exceptions import (
     ObjectAccessDeniedError,
     ObjectChangedError,
@@ -46,21 +47,7 @@ _RULES: Final = (
     _Rule(
         StorageUnavailableError,
         "the store is busy or out of order.",
-        frozenset(
-            {
-                "BandwidthLimitExceeded",
-                "ConditionalRequestConflict",
-                "InternalError",
-                "OperationAborted",
-                "RequestLimitExceeded",
-                "RequestTimeout",
-                "ServiceUnavailable",
-                "SlowDown",
-                "Throttling",
-                "ThrottlingException",
-                "TooManyRequestsException",
-            }
-        ),
+        TRANSIENT_AWS_CODES,
         {429, *range(500, 600)},
     ),
     _Rule(ObjectNotFoundError, "the bucket does not exist.", frozenset({"NoSuchBucket"})),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from airflow_allma.common.nearest import nearest
 from airflow_allma.exceptions import ExpressionError, ExpressionSyntaxError
 from airflow_allma.timetables.aws_cron import AwsCron
 from airflow_allma.timetables.aws_rate import AwsRate
@@ -82,7 +82,5 @@ def _check_preset(text: str) -> None:
     if text in PRESETS:
         return
     known = sorted(PRESETS)
-    near = difflib.get_close_matches(text[:60], known, n=1)
-    raise ExpressionSyntaxError(
-        f"no such preset; write {near[0] if near else 'one of ' + ', '.join(known)}", text
-    )
+    near = nearest(text, known)
+    raise ExpressionSyntaxError(f"no such preset; write {near or 'one of ' + ', '.join(known)}", text)

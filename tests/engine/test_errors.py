@@ -4,8 +4,9 @@ import botocore.exceptions as boto
 import pytest
 
 from airflow_allma import exceptions
-from airflow_allma.engine.aws import AwsClients, EnvironmentAws
-from airflow_allma.engine.errors import PASSING_AWS_CODES, step_error_from
+from airflow_allma.common.aws_clients import AwsClients, EnvironmentAws
+from airflow_allma.common.aws_errors import TRANSIENT_AWS_CODES
+from airflow_allma.engine.errors import step_error_from
 from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError, TransientStepError
 
 
@@ -44,7 +45,7 @@ def test_each_error_becomes_the_step_error_that_says_whether_it_passes(error, ki
     assert made.details["given"] == 1
 
 
-@pytest.mark.parametrize("code", sorted(PASSING_AWS_CODES))
+@pytest.mark.parametrize("code", sorted(TRANSIENT_AWS_CODES))
 def test_throttling_and_outages_of_aws_pass(code):
     assert isinstance(step_error_from(answer(code)), TransientStepError)
 

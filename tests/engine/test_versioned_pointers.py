@@ -63,7 +63,7 @@ def test_a_fork_runs_over_the_version_that_its_pointer_names(versions, key, enco
     pointer, clients = versions(key, encoded)
     ran = run({"fan": fork(), "work": WORK}, {"items": given(pointer)}, store=S3Store(clients))
     assert ran.outputs["fan"]["aggregatedData"] == OLD
-    assert {region for _, region in clients.asked} == {REGION}
+    assert {region for _, region in clients.made} == {REGION}
 
 
 @FORMATS
@@ -72,7 +72,7 @@ def test_a_step_reads_the_version_that_its_pointer_names(versions, key, encoded)
     read = compose(inputMappings={"last": "$.far[19].n", "all": "$.far.length"})
     ran = run({"read": read}, {"far": pointer.wrap()}, store=S3Store(clients))
     assert ran.outputs["read"] == {"last": 19, "all": 20}
-    assert {region for _, region in clients.asked} == {REGION}
+    assert {region for _, region in clients.made} == {REGION}
 
 
 @FORMATS
@@ -85,7 +85,7 @@ def test_chunks_are_planned_and_read_of_the_version_that_the_pointer_names(versi
     assert plan.pointer.version_id is not None
     found = [line.item for chunk in plan.chunks() for line in chunk_items(store, chunk)]
     assert found == OLD
-    assert {region for _, region in clients.asked} == {REGION}
+    assert {region for _, region in clients.made} == {REGION}
 
 
 def test_an_object_that_is_not_pinned_is_loaded_as_it_was_found(versions):

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from airflow_allma.common.nearest import nearest
 from airflow_allma.flow import load_file
-from airflow_allma.flow.diagnostics import nearest
 from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS
 from airflow_allma.flow.files import MAX_STEPS
 from airflow_allma.flow.json_text import scan

@@ -270,13 +270,13 @@ def test_a_version_is_read_as_it_was_and_pinned_by_head(moto_endpoint: str, good
         good.read(Pointer(bucket, "k"))
 
 
-def test_a_region_is_asked_for_once(moto_endpoint: str, bucket: str):
+def test_a_pointers_region_chooses_the_client(moto_endpoint: str, bucket: str):
     clients = EndpointClients(moto_endpoint)
     store = S3Store(clients)
     for region in (None, "us-west-2", None, "us-west-2"):
         store.write(Pointer(bucket, "k", region=region), b"1")
         assert store.read(Pointer(bucket, "k", region=region)) == b"1"
-    assert clients.asked == [("s3", None), ("s3", "us-west-2")]
+    assert clients.made == [("s3", None), ("s3", "us-west-2")]
 
 
 def test_metadata_and_type_are_kept(good: S3Store, bucket: str):

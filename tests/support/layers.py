@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = "airflow_allma"
 LONGEST_FILE = 450
 
-_LOWEST = frozenset({"exceptions"})
+_LOWEST = frozenset({"exceptions", "common"})
 _ENGINE = _LOWEST | {"flow", "expressions", "storage"}
 _TIMETABLES = _ENGINE | {"engine"}
 _DISTRIBUTED = _ENGINE | {"engine"}
@@ -20,6 +20,7 @@ _TOP = _FACTORY | {"dag_factory"}
 
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset(),
+    "common": frozenset({"exceptions"}),
     "flow": _LOWEST,
     "expressions": _LOWEST,
     "storage": _LOWEST | {"flow"},

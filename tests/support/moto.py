@@ -13,6 +13,8 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from airflow_allma.common.aws_clients import ClientCache
+
 REGION = "eu-central-1"
 
 
@@ -33,13 +35,17 @@ class EndpointClients:
 
     def __init__(self, endpoint: str, **config: Any) -> None:
         self.endpoint = endpoint
-        self.asked: list[tuple[str, str | None]] = []
+        self.made: list[tuple[str, str | None]] = []
+        self._clients = ClientCache(self._make)
         self._config = Config(
             retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30, **config
         )
 
     def client(self, service: str, region: str | None = None) -> Any:
-        self.asked.append((service, region))
+        return self._clients.get(service, region)
+
+    def _make(self, service: str, region: str | None) -> Any:
+        self.made.append((service, region))
         return boto3.Session().client(
             service,
             region_name=region or REGION,

@@ -5,11 +5,11 @@ Transformations are pure functions. Modules that load or save wait for a store o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from airflow_allma.common.nearest import nearest
 from airflow_allma.engine.modules.arrays import (
     ArrayAggregatorInput,
     FlattenArrayInput,
@@ -146,9 +146,9 @@ def _unknown(identifier: str) -> str:
     kind = _STEP_TYPE_IDS.get(identifier)
     if kind is not None:
         return f"{identifier!r} is no module; set stepType to {kind.value} and take moduleIdentifier out"
-    close = difflib.get_close_matches(identifier, MODULES, n=1, cutoff=0.6)
+    close = nearest(identifier, MODULES)
     if close:
-        return f"module {identifier!r} does not exist; did you mean {close[0]!r}?"
+        return f"module {identifier!r} does not exist; did you mean {close!r}?"
     if not identifier.startswith(_PREFIX):
         return f"module {identifier!r} lies outside of system/; modules of your own are not supported yet"
     return f"module {identifier!r} does not exist; known modules: {', '.join(sorted(MODULES))}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from airflow_allma.engine.aws import AwsClients
+from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.engine.services import EngineSettings
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
+from airflow_allma.common.base64_text import to_base64
 from airflow_allma.exceptions import PermanentStepError
 
 __all__ = ["from_dynamodb", "item_from_dynamodb", "item_to_dynamodb", "to_dynamodb"]
@@ -51,10 +51,6 @@ def _number(text: str) -> int | float:
         return int(number) if number == number.to_integral_value() else float(number)
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
 def from_dynamodb(typed: Mapping[str, Any]) -> Any:
     """A typed value as JSON.
 
@@ -78,9 +74,9 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "NULL": lambda _: None,
         "M": item_from_dynamodb,
         "L": lambda value: [from_dynamodb(item) for item in value],
-        "B": _base64,
+        "B": to_base64,
         "SS": list,
         "NS": lambda value: [_number(item) for item in value],
-        "BS": lambda value: [_base64(item) for item in value],
+        "BS": lambda value: [to_base64(item) for item in value],
     }
 )

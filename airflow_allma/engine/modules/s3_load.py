@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import codecs
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from pydantic import AfterValidator, Field
 
+from airflow_allma.common.base64_text import to_base64, to_base64url
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.modules.base import JsonInt, ModuleContext, ModuleInput
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError, StorageError
@@ -38,16 +38,8 @@ def _hex(data: bytes) -> str:
     return data.hex()
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _base64_url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
 _BYTE_ENCODINGS: Final[Mapping[str, Callable[[bytes], str]]] = MappingProxyType(
-    {"hex": _hex, "base64": _base64, "base64url": _base64_url}
+    {"hex": _hex, "base64": to_base64, "base64url": to_base64url}
 )
 # Names that flows may use and Python does not know.
 _PYTHON_NAMES: Final[Mapping[str, str]] = MappingProxyType(
@@ -116,7 +108,7 @@ def load_object(inputs: S3LoaderInput, context: ModuleContext) -> dict[str, Any]
 
 def _content(pointer: Pointer, data: bytes, inputs: S3LoaderInput) -> Any:
     if inputs.output_format == "RAW_BUFFER":
-        return _base64(data)
+        return to_base64(data)
     encoding = inputs.encoding or "utf-8"
     as_text = _BYTE_ENCODINGS.get(encoding)
     if as_text is not None:

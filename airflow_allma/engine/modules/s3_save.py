@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from typing import Annotated, Any, Final
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from pydantic import AfterValidator
 
+from airflow_allma.common.base64_text import from_base64
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.modules.base import ModuleContext, ModuleInput
 from airflow_allma.engine.modules.s3_load import object_uri
@@ -22,7 +22,6 @@ __all__ = ["S3SaverInput", "save_object"]
 _TEXT_TYPES: Final = re.compile(r"^text/|(?:application|text)/(?:json|javascript|xml)|\+(?:json|xml)$")
 _METADATA_KEY: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
-_FROM_URL_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
 
 
 class S3SaverInput(ModuleInput):
@@ -75,7 +74,7 @@ def _body(content: Any, content_type: str) -> bytes:
         return msgspec.json.format(msgspec.json.encode(content), indent=2)
     media = content_type.split(";", 1)[0].strip().lower()
     try:
-        return content.encode() if _TEXT_TYPES.search(media) else _decoded(content)
+        return content.encode() if _TEXT_TYPES.search(media) else from_base64(content)
     except UnicodeEncodeError as error:
         raise PermanentStepError(
             f"$.contentToSave holds broken Unicode at character {error.start} and cannot be written as UTF-8."
@@ -85,11 +84,6 @@ def _body(content: Any, content_type: str) -> bytes:
             f"$.contentToSave is text, and contentType {content_type!r} is not a text type, so that it must "
             f"be Base64: {error}. Use a type such as text/plain or application/json to write the text itself."
         ) from error
-
-
-def _decoded(text: str) -> bytes:
-    data = b"".join(text.encode().split()).translate(_FROM_URL_ALPHABET).rstrip(b"=")
-    return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
 
 
 def _metadata(template: dict[str, Any]) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
+from airflow_allma.common.nearest import nearest
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.expressions.path_syntax import key_segment
 from airflow_allma.expressions.paths import compile_path
@@ -218,8 +218,8 @@ class _Compiler:
         if name in INSTEAD:
             hint = INSTEAD[name]
         else:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            near = nearest(name, known)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
             if not call.in_parentheses:
                 hint += "; a name with blanks stands in brackets: {{[a name]}}"
         return self.error(f"there is no helper {name!r}: {hint}", call.position)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from airflow_allma.common.base64_text import to_base64
 from airflow_allma.expressions.js_values import greater, less, strictly_equal, to_number, to_text, truthy
 from airflow_allma.expressions.json_text import json_text
 from airflow_allma.expressions.path_syntax import key_segment
@@ -74,7 +74,7 @@ def _base64(value: Any) -> str:
     text = json_text(value) if isinstance(value, Mapping | list) else to_text(value)
     # JavaScript encodes half a character as the replacement character.
     encoded = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-    return base64.b64encode(encoded).decode("ascii")
+    return to_base64(encoded)
 
 
 def _lookup(load: LoadPointer, container: Any, key: Any) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import number_to_text, to_text
 from airflow_allma.expressions.segments import Key
-from airflow_allma.expressions.values import NOTHING, POINTER_KEY, LoadPointer
+from airflow_allma.expressions.values import NOTHING, LoadPointer
 from airflow_allma.expressions.walking import is_pointer, member, opened, refuse_to_load
 
 __all__ = ["MAX_WORK", "Evaluate", "Frame", "Loop", "Rendering", "Write", "follow", "printed", "read"]

@@ -1,0 +1,97 @@
+"""boto3 clients: the protocol that asks for them, their cache, and those of the environment's credentials."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Protocol, runtime_checkable
+
+from airflow_allma.exceptions import StorageConfigurationError
+
+__all__ = ["AwsClients", "ClientCache", "EnvironmentAws"]
+
+# All threads of the process share a client: as many calls at once as a default thread pool runs.
+_MAX_CONNECTIONS: Final = 64
+
+
+@runtime_checkable
+class AwsClients(Protocol):
+    """A source of boto3 clients that knows where the credentials are from."""
+
+    @property
+    def connection(self) -> str:
+        """The name of the credentials in errors, such as ``Airflow connection 'aws_default'``."""
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Return a boto3 client, safe to share between threads; equal arguments return the same client.
+
+        Args:
+            service: boto3's name of the service, such as ``dynamodb``.
+            region: an AWS region; None = the connection's own.
+
+        Raises:
+            StorageConfigurationError: the credentials do not exist, or are incomplete.
+        """
+
+
+class ClientCache:
+    """One client for each service and region. Safe to share between threads.
+
+    Args:
+        make: makes a client of a service and region; never called by two threads at once, since one boto3
+            session cannot make clients in two threads.
+    """
+
+    def __init__(self, make: Callable[[str, str | None], Any]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str | None], Any] = {}
+
+    def get(self, service: str, region: str | None) -> Any:
+        """Return the client, made at the first call. What ``make`` raises passes through."""
+        client = self._clients.get((service, region))
+        if client is not None:
+            return client
+        with self._lock:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._make(service, region)
+            return self._clients[service, region]
+
+
+class EnvironmentAws:
+    """Clients with the credentials, region and endpoint of the environment, as boto3 finds them.
+
+    That is: environment variables, the AWS configuration files, the machine's role. Nothing is looked up
+    before the first client is requested. Safe to share between threads.
+    """
+
+    connection: Final = "the AWS credentials of the environment"
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._clients = ClientCache(self._make)
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Return a boto3 client of a service, the same one each time.
+
+        Raises:
+            StorageConfigurationError: the environment names no region, or a profile that does not exist.
+        """
+        return self._clients.get(service, region)
+
+    def _make(self, service: str, region: str | None) -> Any:
+        # boto3 and its imports take a tenth of a second, which a Dag file's parse need not pay.
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            self._session = self._session or boto3.Session()
+            return self._session.client(
+                service, region_name=region, config=Config(max_pool_connections=_MAX_CONNECTIONS)
+            )
+        except BotoCoreError as error:
+            raise StorageConfigurationError(
+                f"No {service} client can be made with {self.connection}: {error} "
+                "Set AWS_DEFAULT_REGION and credentials, or AWS_PROFILE."
+            ) from error

@@ -1,0 +1,40 @@
+"""Which answers of AWS are worth another try."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["TRANSIENT_AWS_CODES", "is_transient"]
+
+TRANSIENT_AWS_CODES: Final = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "ConditionalRequestConflict",
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "LimitExceededException",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+"""AWS error codes that say: try again later."""
+
+
+def is_transient(code: str, status: int) -> bool:
+    """Return whether an AWS error is worth another try, by its code or by its HTTP status (429 or 5xx)."""
+    return code in TRANSIENT_AWS_CODES or status == 429 or 500 <= status < 600
