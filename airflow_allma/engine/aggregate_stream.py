@@ -107,7 +107,7 @@ def join_results(
         collect=collected.add,
     )
     try:
-        output = aggregator.join(results)
+        output = aggregator.aggregate(results)
     except BaseException as error:
         collected.abandon(error)
         raise

@@ -54,7 +54,7 @@ class Aggregator:
         self.count = 0
         self.failed = 0
 
-    def join(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+    def aggregate(self, results: Iterable[BranchResult]) -> dict[str, Any]:
         """The fork's output.
 
         Args:

@@ -21,13 +21,13 @@ from airflow_allma.expressions import (
     copy_value,
 )
 
-__all__ = ["InputPlan", "OutputPlan", "sees_state", "step_output_path"]
+__all__ = ["InputPlan", "OutputPlan", "mentions_state", "step_output_path"]
 
 _META: Final = re.compile(r"""\s*\$(\._meta|\['_meta'\]|\["_meta"\])\s*($|[.\[])""")
 _OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[.\[])""")
 
 
-def sees_state(text: str) -> bool:
+def mentions_state(text: str) -> bool:
     """Whether an expression can name the run's state, so that it must see more than the context."""
     return any(key in text for key in STATE_KEYS)
 
@@ -47,7 +47,7 @@ class InputPlan:
             (target, compile_path(source).find, source, compile_target(target))
             for target, source in sorted(mappings.items())
         ]
-        self._needs_state = any(map(sees_state, mappings.values()))
+        self._needs_state = any(map(mentions_state, mappings.values()))
         self._literals = [
             (compile_target(target), target, compile_config(value)) for target, value in literals.items()
         ]

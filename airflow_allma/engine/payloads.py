@@ -9,13 +9,13 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import Flow
 from airflow_allma.flow.input_schema import fit_payload
 
-__all__ = ["PAYLOAD_ERROR", "fitting_payload"]
+__all__ = ["PAYLOAD_ERROR", "validate_payload"]
 
 PAYLOAD_ERROR: Final = "PayloadError"
 """``errorName`` of a run whose payload does not fit."""
 
 
-def fitting_payload(flow: Flow, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+def validate_payload(flow: Flow, payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """The payload with the schema's defaults; as it is for a flow without a schema.
 
     Raises:

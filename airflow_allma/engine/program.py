@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from airflow_allma.engine.mappings import InputPlan, OutputPlan, sees_state
-from airflow_allma.engine.payloads import fitting_payload
+from airflow_allma.engine.mappings import InputPlan, OutputPlan, mentions_state
+from airflow_allma.engine.payloads import validate_payload
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
 from airflow_allma.engine.steps import HANDLERS, AsyncHandler, Handler
@@ -108,7 +108,7 @@ def _transitions(step: Step) -> Iterable[CompiledTransition]:
     for position, transition in enumerate(step.transitions):
         yield CompiledTransition(
             compile_condition(transition.condition).holds,
-            sees_state(transition.condition),
+            mentions_state(transition.condition),
             transition.next_step_instance_id,
             transition.max_transitions,
             f"{step.step_instance_id}:{position}",
@@ -150,7 +150,7 @@ class CompiledBranch:
         self.input_plan = InputPlan(branch.input_mappings, branch.literals)
         self._condition = compile_condition(branch.condition).holds if branch.condition else None
         self.is_conditional = self._condition is not None
-        self._condition_needs_state = bool(branch.condition and sees_state(branch.condition))
+        self._condition_needs_state = bool(branch.condition and mentions_state(branch.condition))
 
     @cached_property
     def reachable(self) -> frozenset[str]:
@@ -319,12 +319,12 @@ class FlowProgram(Program):
         """
         variables = self.flow.flow_variables
         if start_point is None:
-            payload = fitting_payload(self.flow, payload)
+            payload = validate_payload(self.flow, payload)
         else:
             seen = {"flow_variables": {**variables, "flowExecutionId": flow_execution_id}}
             rendered = compile_config(start_point.payload_template).render(seen)
             source = {"triggerSource": f"ScheduleTrigger:{start_point.step_instance_id}"}
-            payload = {**source, **fitting_payload(self.flow, {**rendered, **payload})}
+            payload = {**source, **validate_payload(self.flow, {**rendered, **payload})}
         return RunState.start(self.entry(start_point), payload, variables, flow_execution_id)
 
     def entry(self, start_point: ScheduleStartPointStep | None = None) -> str:

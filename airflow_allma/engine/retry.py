@@ -88,7 +88,7 @@ async def _try_once(run: StepExecution, work: Callable[[StepExecution], Awaitabl
     if not run.step.blocks:
         return await _bounded(run, work)
     # The time counts from here: steps that hang hold their turns, and others must not hang with them.
-    async with run.services.threads.turn:
+    async with run.services.threads.slots:
         return await _bounded(run, work)
 
 

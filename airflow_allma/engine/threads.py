@@ -32,7 +32,7 @@ class CallThreads:
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     @property
-    def turn(self) -> asyncio.Semaphore:
+    def slots(self) -> asyncio.Semaphore:
         """What to hold during a call, so that there are not too many; waiting for it is no call yet."""
         loop = asyncio.get_running_loop()
         turn = self._turns.get(loop)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.exceptions import PermanentStepError
 
-__all__ = ["checked_url"]
+__all__ = ["prepare_url"]
 
 _PARTS: Final = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?", re.IGNORECASE
@@ -26,7 +26,7 @@ _AS_IT_IS: Final = "!#$%&'()*+,/:;=?@[]~-._"
 _HIGHEST_PORT: Final = 65535
 
 
-def checked_url(rendered: str, template: str) -> str:
+def prepare_url(rendered: str, template: str) -> str:
     """The URL to send, out of a rendered template.
 
     Values stand in a URL as the template's author has put them there: nothing that is allowed in a URL is

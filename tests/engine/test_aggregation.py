@@ -33,7 +33,7 @@ def skipped(index):
 
 
 def aggregated(*results, **config):
-    return Aggregator(AggregationConfig.model_validate(config)).join(iter(results))
+    return Aggregator(AggregationConfig.model_validate(config)).aggregate(iter(results))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_no_result_is_kept_that_the_strategy_has_done_with(strategy):
 
     most: list[int] = []
     config = AggregationConfig(strategy=strategy, custom_module_identifier=f"{MINE}:counting")
-    Aggregator(config, collect=lambda _: None).join(results())
+    Aggregator(config, collect=lambda _: None).aggregate(results())
     assert len(most) == 50
     assert max(most) <= 2
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine.modules import ModuleContext, run_module
-from airflow_allma.engine.modules.dynamodb_values import from_dynamodb, to_dynamodb
+from airflow_allma.engine.modules.dynamodb_types import from_dynamodb, to_dynamodb
 from airflow_allma.engine.services import EngineSettings
 from airflow_allma.exceptions import (
     ObjectAccessDeniedError,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine.modules import run_module
-from airflow_allma.engine.modules.csv_text import read_csv, write_csv
+from airflow_allma.engine.modules.csv_format import read_csv, write_csv
 from airflow_allma.exceptions import PermanentStepError
 
 STAFF = [{"id": 1, "name": "A"}, {"id": 2, "name": "B"}]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine.masking import looks_secret, mask_secrets, mask_url
-from airflow_allma.engine.urls import checked_url
+from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError
 
 
@@ -83,8 +83,8 @@ def test_secrets_are_masked_at_any_depth_and_the_value_is_left_alone():
     ],
 )
 def test_a_rendered_url_is_encoded_once(rendered, sent):
-    assert checked_url(rendered, "{{url}}") == sent
-    assert checked_url(sent, "{{url}}") == sent
+    assert prepare_url(rendered, "{{url}}") == sent
+    assert prepare_url(sent, "{{url}}") == sent
 
 
 @pytest.mark.parametrize(
@@ -110,19 +110,19 @@ def test_a_rendered_url_is_encoded_once(rendered, sent):
 )
 def test_a_url_that_must_not_be_sent_says_why(rendered, template, said):
     with pytest.raises(PermanentStepError, match=said):
-        checked_url(rendered, template)
+        prepare_url(rendered, template)
 
 
 def test_what_the_template_says_itself_may_be_said():
-    assert checked_url("https://h/a/../b", "https://h/a/../{{v}}") == "https://h/a/../b"
-    assert checked_url("https://u:1@h/", "https://u:{{v}}@h/") == "https://u:1@h/"
-    assert checked_url("https://u:1@h/", "{{base}}/") == "https://u:1@h/"
-    assert checked_url("https://h/x?q=../y", "https://h/x?q={{v}}") == "https://h/x?q=../y"
+    assert prepare_url("https://h/a/../b", "https://h/a/../{{v}}") == "https://h/a/../b"
+    assert prepare_url("https://u:1@h/", "https://u:{{v}}@h/") == "https://u:1@h/"
+    assert prepare_url("https://u:1@h/", "{{base}}/") == "https://u:1@h/"
+    assert prepare_url("https://h/x?q=../y", "https://h/x?q={{v}}") == "https://h/x?q=../y"
 
 
 def test_the_error_shows_the_url_without_its_secrets():
     with pytest.raises(PermanentStepError) as caught:
-        checked_url("https://u:hidden@h/x?token=hidden\n", "{{u}}")
+        prepare_url("https://u:hidden@h/x?token=hidden\n", "{{u}}")
     assert "hidden" not in str(caught.value.as_dict())
     assert "https://***@h/x?token=***" in caught.value.message
 
@@ -130,7 +130,7 @@ def test_the_error_shows_the_url_without_its_secrets():
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20))
 def test_any_text_in_a_path_is_sent_as_ascii_without_white_space(text):
     path = text.replace("..", "")
-    url = checked_url(f"https://h/{path}x", "https://h/{{v}}x")
+    url = prepare_url(f"https://h/{path}x", "https://h/{{v}}x")
     assert url.isascii()
     assert not any(character.isspace() for character in url)
     assert url.startswith("https://h/")

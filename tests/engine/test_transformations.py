@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine.modules import run_module
-from airflow_allma.engine.modules.arrays import MOST_GENERATED
+from airflow_allma.engine.modules.arrays import MAX_GENERATED
 from airflow_allma.exceptions import PermanentStepError
 
 
@@ -61,9 +61,9 @@ def test_generated_arrays_count_from_zero(count, array):
     assert run("generate-array", count=count) == {"array": array}
 
 
-@pytest.mark.parametrize("count", [MOST_GENERATED + 1, 10**30, 1e300])
+@pytest.mark.parametrize("count", [MAX_GENERATED + 1, 10**30, 1e300])
 def test_an_array_that_is_too_long_is_refused_and_the_bound_is_named(count):
-    with pytest.raises(PermanentStepError, match=rf"\$\.count: .*{MOST_GENERATED}"):
+    with pytest.raises(PermanentStepError, match=rf"\$\.count: .*{MAX_GENERATED}"):
         run("generate-array", count=count)
 
 

@@ -18,19 +18,19 @@ from airflow_allma.engine.modules.arrays import (
     flatten_array,
     generate_array,
 )
-from airflow_allma.engine.modules.base import Module, ModuleContext, read_input
-from airflow_allma.engine.modules.dynamodb_load import DynamoDbLoaderInput, load_from_dynamodb
-from airflow_allma.engine.modules.dynamodb_manifest import ManifestInput, write_manifest
-from airflow_allma.engine.modules.join import JoinDataInput, join_data
-from airflow_allma.engine.modules.s3_load import S3ListFilesInput, S3LoaderInput, list_files, load_object
-from airflow_allma.engine.modules.s3_save import S3SaverInput, save_object
-from airflow_allma.engine.modules.values import (
+from airflow_allma.engine.modules.date_time import (
     DateTimeCalculatorInput,
     GenerateUuidInput,
     calculate_date_time,
     compose_object,
     generate_uuid,
 )
+from airflow_allma.engine.modules.definition import Module, ModuleContext, validate_input
+from airflow_allma.engine.modules.dynamodb_export import ManifestInput, write_manifest
+from airflow_allma.engine.modules.dynamodb_load import DynamoDbLoaderInput, load_from_dynamodb
+from airflow_allma.engine.modules.join_data import JoinDataInput, join_data
+from airflow_allma.engine.modules.s3_load import S3ListFilesInput, S3LoaderInput, list_files, load_object
+from airflow_allma.engine.modules.s3_save import S3SaverInput, save_object
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType
 
@@ -118,7 +118,7 @@ def run_module(identifier: str, inputs: Mapping[str, Any], context: ModuleContex
     module = MODULES.get(identifier)
     if module is None:
         raise PermanentStepError(_unknown(identifier))
-    checked = read_input(module, inputs)
+    checked = validate_input(module, inputs)
     if module.blocking:
         return module.function(checked, context or ModuleContext())
     return module.function(checked)

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from airflow_allma.engine.modules.base import JsonInt, ModuleInput
+from airflow_allma.engine.modules.definition import JsonInt, ModuleInput
 
 __all__ = [
-    "MOST_GENERATED",
+    "MAX_GENERATED",
     "ArrayAggregatorInput",
     "FlattenArrayInput",
     "GenerateArrayInput",
@@ -20,7 +20,7 @@ __all__ = [
     "generate_array",
 ]
 
-MOST_GENERATED: Final = 1_000_000
+MAX_GENERATED: Final = 1_000_000
 """The longest list that ``system/generate-array`` makes."""
 
 Number = int | float
@@ -44,7 +44,7 @@ class FlattenArrayInput(ModuleInput):
 class GenerateArrayInput(ModuleInput):
     """Input of ``system/generate-array``."""
 
-    count: Annotated[JsonInt, Field(ge=0, le=MOST_GENERATED)]
+    count: Annotated[JsonInt, Field(ge=0, le=MAX_GENERATED)]
 
 
 def _total(numbers: Sequence[Number]) -> Number:

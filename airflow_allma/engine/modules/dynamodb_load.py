@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from airflow_allma.engine.modules.base import JsonInt, ModuleContext, ModuleInput
-from airflow_allma.engine.modules.dynamodb_calls import DynamoDbCall
-from airflow_allma.engine.modules.dynamodb_values import item_from_dynamodb
+from airflow_allma.engine.modules.definition import JsonInt, ModuleContext, ModuleInput
+from airflow_allma.engine.modules.dynamodb_call import DynamoDbCall
+from airflow_allma.engine.modules.dynamodb_types import item_from_dynamodb
 
 __all__ = ["DynamoDbLoaderInput", "load_from_dynamodb"]
 

@@ -14,14 +14,14 @@ from pydantic import AfterValidator, Field
 
 from airflow_allma.common.base64_text import to_base64, to_base64url
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.modules.base import JsonInt, ModuleContext, ModuleInput
+from airflow_allma.engine.modules.definition import JsonInt, ModuleContext, ModuleInput
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError, StorageError
 from airflow_allma.storage import ObjectInfo, Pointer
 
-__all__ = ["S3ListFilesInput", "S3LoaderInput", "list_files", "load_object", "object_uri"]
+__all__ = ["S3ListFilesInput", "S3LoaderInput", "list_files", "load_object", "validate_object_uri"]
 
 
-def object_uri(text: str) -> str:
+def validate_object_uri(text: str) -> str:
     """Check that a text is an object's address; for pydantic.
 
     Raises:
@@ -62,7 +62,7 @@ def _known_encoding(name: str) -> str:
 class S3LoaderInput(ModuleInput):
     """Input of ``system/s3-data-loader``."""
 
-    source_s3_uri: Annotated[str, AfterValidator(object_uri)]
+    source_s3_uri: Annotated[str, AfterValidator(validate_object_uri)]
     output_format: Literal["TEXT", "JSON", "RAW_BUFFER"] | None = None
     encoding: Annotated[str, AfterValidator(_known_encoding)] | None = None
     region: str | None = None

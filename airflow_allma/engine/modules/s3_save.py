@@ -11,8 +11,8 @@ from pydantic import AfterValidator
 
 from airflow_allma.common.base64_text import from_base64
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.modules.base import ModuleContext, ModuleInput
-from airflow_allma.engine.modules.s3_load import object_uri
+from airflow_allma.engine.modules.definition import ModuleContext, ModuleInput
+from airflow_allma.engine.modules.s3_load import validate_object_uri
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.expressions.js_values import to_text
 from airflow_allma.storage import Pointer
@@ -27,7 +27,7 @@ _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 class S3SaverInput(ModuleInput):
     """Input of the module; the templates are rendered by now."""
 
-    destination_s3_uri_template: Annotated[str, AfterValidator(object_uri)]
+    destination_s3_uri_template: Annotated[str, AfterValidator(validate_object_uri)]
     content_to_save: Any
     content_type: str | None = None
     metadata_template: dict[str, Any] | None = None

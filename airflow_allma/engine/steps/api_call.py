@@ -11,7 +11,7 @@ import msgspec
 
 from airflow_allma.engine.http import HttpResponse, classify_response, mask_url
 from airflow_allma.engine.steps.base import StepCall
-from airflow_allma.engine.urls import checked_url
+from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
     NOTHING,
@@ -71,7 +71,7 @@ class ApiCall:
         """
         root, load = call.root(), call.load
         timeout = self._timeout()
-        url = checked_url(self._rendered_url(root, load), self._url.text)
+        url = prepare_url(self._rendered_url(root, load), self._url.text)
         headers = self._sent_headers(call, root)
         body = self._sent_body(root, load, headers)
         response = await call.services.http.request(

@@ -8,9 +8,9 @@ import msgspec
 from pydantic import Field
 
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.modules.base import ModuleContext, ModuleInput
-from airflow_allma.engine.modules.dynamodb_calls import DynamoDbCall
-from airflow_allma.engine.modules.dynamodb_values import item_from_dynamodb
+from airflow_allma.engine.modules.definition import ModuleContext, ModuleInput
+from airflow_allma.engine.modules.dynamodb_call import DynamoDbCall
+from airflow_allma.engine.modules.dynamodb_types import item_from_dynamodb
 from airflow_allma.exceptions import StorageError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.base import JSON_LINES_TYPE, JSON_TYPE

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator
 
-from airflow_allma.engine.modules.base import ModuleInput
+from airflow_allma.engine.modules.definition import ModuleInput
 from airflow_allma.exceptions import PermanentStepError
 
 __all__ = [

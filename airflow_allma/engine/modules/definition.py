@@ -21,7 +21,7 @@ __all__ = [
     "Module",
     "ModuleContext",
     "ModuleInput",
-    "read_input",
+    "validate_input",
 ]
 
 _MOST_PROBLEMS: Final = 10
@@ -73,7 +73,7 @@ class ModuleContext:
             )
         return self.store
 
-    def need_aws(self) -> AwsClients:
+    def require_aws(self) -> AwsClients:
         """The AWS clients.
 
         Raises:
@@ -110,7 +110,7 @@ class Module:
     templated_keys: frozenset[str] = frozenset()
 
 
-def read_input(module: Module, inputs: Mapping[str, Any]) -> Any:
+def validate_input(module: Module, inputs: Mapping[str, Any]) -> Any:
     """The checked input of a module.
 
     Raises:

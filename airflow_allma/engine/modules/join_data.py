@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from airflow_allma.engine.modules.base import ModuleInput
-from airflow_allma.engine.modules.csv_text import cell_text, read_csv, write_csv
+from airflow_allma.engine.modules.csv_format import cell_text, read_csv, write_csv
+from airflow_allma.engine.modules.definition import ModuleInput
 from airflow_allma.exceptions import PermanentStepError
 
 __all__ = ["JoinDataInput", "KeyMapping", "join_data"]

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import MASK, looks_secret, mask_secrets
-from airflow_allma.engine.modules.base import ModuleContext
-from airflow_allma.engine.modules.dynamodb_values import item_to_dynamodb
+from airflow_allma.engine.modules.definition import ModuleContext
+from airflow_allma.engine.modules.dynamodb_types import item_to_dynamodb
 from airflow_allma.exceptions import StepError
 
 __all__ = ["DynamoDbCall"]
@@ -30,7 +30,7 @@ class DynamoDbCall:
     """
 
     def __init__(self, context: ModuleContext, operation: str, parameters: Mapping[str, Any]) -> None:
-        self._clients = context.need_aws()
+        self._clients = context.require_aws()
         self._operation = operation
         self._given = {name: value for name, value in parameters.items() if value is not None and value != {}}
         self._parameters = {
