@@ -1,27 +1,27 @@
-"""Every error that this package raises, in one tree.
+"""Every error that this package raises on purpose, in one tree.
 
 ```
 AllmaError
-├── FlowError                         a flow file is not a valid flow (one or more located problems)
-├── ExpressionError                   a JSONPath, template or condition
-│   ├── ExpressionSyntaxError         it cannot be read (known when the flow is loaded)
-│   └── ExpressionEvaluationError     it cannot be evaluated over this data
-├── StorageError                      an object in S3 or in a local store
-│   ├── ObjectNotFoundError           no such bucket, object or version
-│   ├── ObjectAccessDeniedError       the credentials may not do this
-│   ├── ObjectChangedError            the object is not the one that was planned (ETag or version)
-│   ├── ObjectDecodeError             the bytes are not what the reader was promised (JSON, UTF-8, gzip)
-│   ├── StorageUnavailableError       throttled, 5xx, connection lost: the same call may go through later
-│   └── StorageConfigurationError     no connection, no offload location, a key that is not allowed
-└── StepError                         a step of a running flow (has the four fields a flow can see)
-    ├── PermanentStepError            trying again does not help
-    ├── TransientStepError            may pass later: retried inside the task, then by Airflow
-    ├── StepTimeoutError              no end after the longest time that a try may take
-    ├── ContentBasedRetryableError    the answer's content is not what the flow requires
+├── FlowError                         a flow file is not a valid flow; lists every problem with its location
+├── ExpressionError                   a JSONPath, a template or a condition fails
+│   ├── ExpressionSyntaxError         it cannot be parsed; reported when the flow is loaded
+│   └── ExpressionEvaluationError     it cannot be evaluated with this data
+├── StorageError                      an object in S3 or in a local store cannot be read or written
+│   ├── ObjectNotFoundError           the bucket, the object or the version does not exist
+│   ├── ObjectAccessDeniedError       the credentials lack a permission
+│   ├── ObjectChangedError            the object is not the one that was planned (ETag or version differs)
+│   ├── ObjectDecodeError             the bytes are not valid JSON, UTF-8 or gzip, as the reader expects
+│   ├── StorageUnavailableError       throttling, 5xx or a lost connection; the same call may succeed later
+│   └── StorageConfigurationError     a connection or the offload location is missing, or a key is not allowed
+└── StepError                         a step of a running flow failed; has the four fields that a flow can see
+    ├── PermanentStepError            retries do not help
+    ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
+    ├── StepTimeoutError              one attempt exceeded its time limit
+    ├── ContentBasedRetryableError    the step returned content that the flow does not accept
     └── ParallelBranchExecutionError  branches of a fork failed
 ```
 
-Nothing here imports anything of this package: every layer may raise from this tree.
+This module imports nothing from the package, so that every layer can raise from this tree.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ __all__ = [
 ]
 
 
-_SHOWN: Final = 60
+_CONTEXT_LENGTH: Final = 60
+"""Characters shown on each side of a syntax error."""
 
 
 class AllmaError(Exception):
@@ -59,46 +60,46 @@ class AllmaError(Exception):
 
 
 class FlowError(AllmaError):
-    """A flow file is not a valid flow; the message lists every problem, one a line."""
+    """A flow file is not a valid flow; the message lists every problem on a line of its own."""
 
 
 class ExpressionError(AllmaError, ValueError):
-    """Something is wrong with a JSONPath, a template or a condition."""
+    """A JSONPath, a template or a condition fails."""
 
 
 class ExpressionSyntaxError(ExpressionError):
-    """An expression cannot be read.
+    """An expression cannot be parsed.
 
     Attributes:
-        reason: what is wrong and how to mend it, one sentence.
-        text: the whole expression.
-        position: 0-based index of the offending character in ``text``.
+        reason: what is wrong and how to fix it, in one sentence.
+        expression: the whole expression.
+        position: 0-based index of the offending character in ``expression``.
     """
 
-    def __init__(self, reason: str, text: str, position: int = 0) -> None:
+    def __init__(self, reason: str, expression: str, position: int = 0) -> None:
         self.reason = reason
-        self.text = text
+        self.expression = expression
         self.position = position
-        line_start = text.rfind("\n", 0, position) + 1
-        line_end = text.find("\n", position)
-        line_end = line_end if line_end >= 0 else len(text)
-        # Templates of a thousand characters on one line are common: show what is around the place.
-        start = max(line_start, position - _SHOWN)
-        end = min(line_end, position + _SHOWN)
+        line_start = expression.rfind("\n", 0, position) + 1
+        line_end = expression.find("\n", position)
+        line_end = line_end if line_end >= 0 else len(expression)
+        # Templates of a thousand characters on one line are common: show only the part around the error.
+        start = max(line_start, position - _CONTEXT_LENGTH)
+        end = min(line_end, position + _CONTEXT_LENGTH)
         before, after = "..." if start > line_start else "", "..." if end < line_end else ""
         caret = " " * (len(before) + position - start)
-        super().__init__(f"{reason}\n  {before}{text[start:end]}{after}\n  {caret}^")
+        super().__init__(f"{reason}\n  {before}{expression[start:end]}{after}\n  {caret}^")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.reason, self.text, self.position)
+        return type(self), (self.reason, self.expression, self.position)
 
 
 class ExpressionEvaluationError(ExpressionError):
-    """An expression is well formed but has no answer over this data."""
+    """An expression is valid but cannot be evaluated with this data."""
 
 
 class StorageError(AllmaError):
-    """An object in S3 or in a local store could not be read or written."""
+    """An object in S3 or in a local store cannot be read or written."""
 
 
 class ObjectNotFoundError(StorageError):
@@ -106,7 +107,7 @@ class ObjectNotFoundError(StorageError):
 
 
 class ObjectAccessDeniedError(StorageError):
-    """The credentials in use may not do this."""
+    """The credentials in use lack a permission."""
 
 
 class ObjectChangedError(StorageError):
@@ -114,11 +115,11 @@ class ObjectChangedError(StorageError):
 
 
 class ObjectDecodeError(StorageError):
-    """The bytes are not what the reader was promised."""
+    """The bytes are not in the format that the reader expects."""
 
 
 class StorageUnavailableError(StorageError):
-    """The store did not answer, or asked to come back later."""
+    """The store did not respond, or asked to retry later."""
 
 
 class StorageConfigurationError(StorageError):
@@ -130,8 +131,8 @@ class StepError(AllmaError):
 
     Attributes:
         error_name: the name that ``onError.retries.errorEquals`` compares and that a flow sees.
-        message: one sentence: what happened, where, how to mend it. Carries no secrets.
-        details: JSON object; the runner adds ``failedStepInstanceId``.
+        message: what happened, where, and how to fix it, in one sentence. Contains no secrets.
+        details: a JSON object; the runner adds ``failedStepInstanceId``.
     """
 
     default_name: ClassVar[str] = "Error"
@@ -146,7 +147,7 @@ class StepError(AllmaError):
         self.details: dict[str, Any] = dict(details or {})
 
     def as_dict(self) -> dict[str, Any]:
-        """The error as a flow sees it: four keys, JSON values."""
+        """Return the error as a flow sees it: four keys with JSON values."""
         return {
             "errorName": self.error_name,
             "errorMessage": self.message,
@@ -156,16 +157,16 @@ class StepError(AllmaError):
 
 
 class PermanentStepError(StepError):
-    """Trying again does not help: configuration, bad input, an answer of 4xx."""
+    """Retries do not help: wrong configuration, bad input, a 4xx response."""
 
     default_name = "PermanentStepError"
 
 
 class TransientStepError(StepError):
-    """May pass later.
+    """The same attempt may succeed later.
 
     Attributes:
-        retry_after: seconds that the other side asked us to wait, or None.
+        retry_after: seconds that the server asked to wait, or None.
     """
 
     default_name = "TransientStepError"
@@ -184,9 +185,9 @@ class TransientStepError(StepError):
 
 
 class StepTimeoutError(StepError):
-    """One try of a step took too long and was given up.
+    """One attempt of a step exceeded its time limit and was abandoned.
 
-    It may pass, but not soon: unlike a TransientStepError it is tried again only where the flow says so.
+    A retry may succeed, but not soon: unlike a TransientStepError, it is retried only if the flow says so.
     """
 
     default_name = "StepTimeoutError"
@@ -194,7 +195,7 @@ class StepTimeoutError(StepError):
 
 
 class ContentBasedRetryableError(StepError):
-    """The step answered, but not with the content that the flow requires."""
+    """The step succeeded, but its content is not what the flow requires."""
 
     default_name = "ContentBasedRetryableError"
     retryable = True

@@ -289,7 +289,7 @@ def test_a_malformed_path_says_where_it_is_wrong(path, position, message):
     with pytest.raises(ExpressionSyntaxError, match=message) as caught:
         compile_path(path)
     assert caught.value.position == position
-    assert caught.value.text == path
+    assert caught.value.expression == path
 
 
 def test_a_path_that_is_too_long_is_refused():

@@ -41,7 +41,7 @@ def test_any_text_is_a_template_or_a_syntax_error_within_it(text: str):
         compile_template(text)
     except ExpressionSyntaxError as error:
         assert 0 <= error.position <= len(text)  # noqa: PT017 (most texts raise nothing)
-        assert error.text == text  # noqa: PT017
+        assert error.expression == text  # noqa: PT017
 
 
 @given(FRAGMENTS, JSON)

@@ -246,7 +246,7 @@ def test_what_aws_would_not_take_is_told_with_field_place_and_mend(text, reason,
     with pytest.raises(ExpressionSyntaxError) as caught:
         AwsCron.parse(text, ZoneInfo("UTC"))
     assert reason in caught.value.reason
-    assert (caught.value.text, caught.value.position) == (text, position)
+    assert (caught.value.expression, caught.value.position) == (text, position)
 
 
 @pytest.mark.parametrize(
