@@ -21,7 +21,7 @@ from airflow_allma.cli import app
 from airflow_allma.engine import EngineSettings, RunInfo, Services, compile_flow, run_segment
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.loading import load_flow_file
-from airflow_allma.engine.modules import _NOT_YET, MODULES
+from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES
 from airflow_allma.engine.steps import HANDLERS
 from airflow_allma.expressions import compile_path
 from airflow_allma.flow import AirflowOptions, StepType
@@ -198,7 +198,7 @@ def test_the_table_of_step_types_tells_which_run():
 def test_the_table_of_modules_tells_which_run():
     rows = table("flows.md", "Modules")
     told = {codes(row[0])[0]: "not supported yet" not in row[2] for row in rows}
-    assert told == {**dict.fromkeys(MODULES, True), **dict.fromkeys(_NOT_YET, False)}
+    assert told == {**dict.fromkeys(MODULES, True), **dict.fromkeys(UNSUPPORTED_MODULES, False)}
     for row in rows:
         module = MODULES.get(codes(row[0])[0])
         assert module is None or codes(row[1])[0] in module.step_types

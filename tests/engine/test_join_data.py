@@ -140,10 +140,10 @@ def test_a_join_without_rows_is_written_as_empty_text():
         ),
         ({"key_mappings": [{"left": "", "right": "id"}], "join_keys": None}, r"\$\.key_mappings\[0\]\.left"),
         ({"left_source": "text"}, "left_source must be a list of objects"),
-        ({"right_format": "csv"}, "right_source must be text"),
-        ({"left_source": [{"id": 1}, 5]}, r"\$\.left_source\[1\] is no object"),
+        ({"right_format": "csv"}, "right_source must be a string"),
+        ({"left_source": [{"id": 1}, 5]}, r"\$\.left_source\[1\] is not an object"),
         ({"join_type": "cross"}, r"\$\.join_type"),
-        ({"right_source": [{"id": 1, "name": 2, "name_left": 3}]}, "would be called 'name_left'"),
+        ({"right_source": [{"id": 1, "name": 2, "name_left": 3}]}, "would be named 'name_left'"),
     ],
 )
 def test_what_cannot_be_joined_is_refused_with_its_place(changes, message):

@@ -106,7 +106,7 @@ def test_the_path_of_an_odd_key_is_quoted():
 @pytest.mark.parametrize(
     ("identifier", "inputs", "said"),
     [
-        ("system/s3-list-files", {"bucket": "b"}, "there is no store"),
+        ("system/s3-list-files", {"bucket": "b"}, "no store is configured"),
         ("system/dynamodb-data-loader", {"operation": "SCAN", "tableName": "t"}, "no AWS credentials"),
     ],
 )

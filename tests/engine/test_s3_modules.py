@@ -110,9 +110,9 @@ def test_a_missing_object_is_an_error_that_names_it_or_null(store):
     ("data", "inputs", "said"),
     [
         (b"ok \xe9", {}, r"not utf-8 text: byte 3 is 0xe9"),
-        (b"{oops", {"outputFormat": "JSON"}, "is not JSON"),
-        (b'{"a":1}\n{"a":2}\n', {"outputFormat": "JSON"}, "JSON Lines are read by a fork"),
-        (b"[" * 100_000, {"outputFormat": "JSON"}, "is not JSON"),
+        (b"{oops", {"outputFormat": "JSON"}, "is not valid JSON"),
+        (b'{"a":1}\n{"a":2}\n', {"outputFormat": "JSON"}, "To read JSON Lines, use a fork"),
+        (b"[" * 100_000, {"outputFormat": "JSON"}, "is not valid JSON"),
     ],
 )
 def test_content_that_is_not_what_was_asked_for_is_an_error_that_names_it(data, inputs, said):
@@ -228,9 +228,9 @@ def test_metadata_values_become_text():
         ("a: b", {"contentType": "application/yaml"}, "must be Base64"),
         ("A", {"contentType": "image/png"}, "must be Base64"),
         ("\ud800", {}, "broken Unicode at character 0"),
-        (1, {"metadataTemplate": {"a b": "x"}}, "'a b' is no name for metadata"),
+        (1, {"metadataTemplate": {"a b": "x"}}, "'a b' is not a valid metadata key"),
         (1, {"metadataTemplate": {"a": "x\r\ny"}}, "line breaks"),
-        (1, {"metadataTemplate": {"a": "ü"}}, "not ASCII"),
+        (1, {"metadataTemplate": {"a": "ü"}}, "non-ASCII"),
     ],
 )
 def test_what_cannot_be_saved_is_refused_before_anything_is_written(content, inputs, said):

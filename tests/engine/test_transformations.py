@@ -69,7 +69,7 @@ def test_an_array_that_is_too_long_is_refused_and_the_bound_is_named(count):
 
 @pytest.mark.parametrize("count", ["3", 2.5, -1, True, None, [3]])
 def test_a_count_that_is_no_whole_number_is_refused(count):
-    with pytest.raises(PermanentStepError, match=r"system/generate-array does not fit: \$\.count"):
+    with pytest.raises(PermanentStepError, match=r"system/generate-array is invalid: \$\.count"):
         run("generate-array", count=count)
 
 

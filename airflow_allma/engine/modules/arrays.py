@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MAX_GENERATED: Final = 1_000_000
-"""The longest list that ``system/generate-array`` makes."""
+"""The maximum length of a list from ``system/generate-array``."""
 
 Number = int | float
 
@@ -48,7 +48,7 @@ class GenerateArrayInput(ModuleInput):
 
 
 def _total(numbers: Sequence[Number]) -> Number:
-    # One after the other, not compensated as Python's own sum is since 3.12: the same on every version.
+    # Python's sum compensates rounding errors since 3.12; a plain loop has the same result on every version.
     total: Number = 0
     for number in numbers:
         total += number
@@ -68,7 +68,7 @@ _OPERATIONS: Final[Mapping[str, Callable[[Sequence[Number]], Number]]] = {
 
 
 def aggregate_array(inputs: ArrayAggregatorInput) -> dict[str, Any]:
-    """``{"result": number or null}``; what is neither a finite number nor a boolean does not count."""
+    """Return ``{"result": number or null}``; only finite numbers and booleans count."""
     numbers = list(_numbers(inputs.array, inputs.path))
     if not numbers:
         return {"result": 0 if inputs.operation == "sum" else None}
@@ -76,7 +76,7 @@ def aggregate_array(inputs: ArrayAggregatorInput) -> dict[str, Any]:
         result = _OPERATIONS[inputs.operation](numbers)
         return {"result": result if math.isfinite(result) else None}
     except OverflowError:
-        # Whole numbers beyond what a float can hold, whose mean would be one.
+        # The mean of integers is a float, and these are too large for one.
         return {"result": None}
 
 
@@ -95,7 +95,10 @@ def _numbers(array: list[Any], path: str | None) -> Iterator[Number]:
 
 
 def flatten_array(inputs: FlattenArrayInput) -> dict[str, Any]:
-    """``{"result": list}``: one level less; with ``path`` the values of that key, lists among them opened."""
+    """Return ``{"result": list}`` without one level of lists.
+
+    With ``path``, the list has the values of that key, and lists among them are flattened.
+    """
     result: list[Any] = []
     path = inputs.path
     for item in inputs.array:
@@ -113,5 +116,5 @@ def flatten_array(inputs: FlattenArrayInput) -> dict[str, Any]:
 
 
 def generate_array(inputs: GenerateArrayInput) -> dict[str, Any]:
-    """``{"array": [0, 1, ...]}`` with ``count`` numbers."""
+    """Return ``{"array": [0, 1, ...]}`` with ``count`` numbers."""
     return {"array": list(range(inputs.count))}

@@ -1,4 +1,4 @@
-"""What a system module is, and how its input is checked."""
+"""What a system module is, and the validation of its input."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.engine.services import EngineSettings
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType
+from airflow_allma.flow.diagnostics import json_path
 from airflow_allma.storage import ObjectStore
 
 __all__ = [
@@ -24,20 +25,20 @@ __all__ = [
     "validate_input",
 ]
 
-_MOST_PROBLEMS: Final = 10
+_MAX_PROBLEMS: Final = 10
 
 
 def _whole_number(value: Any) -> Any:
-    # JSON knows one kind of number: 3.0 is a count as good as 3.
+    # JSON has a single number type: 3.0 is as good a count as 3.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 JsonInt = Annotated[int, BeforeValidator(_whole_number)]
-"""A whole JSON number; text and booleans are not numbers."""
+"""A whole JSON number; strings and booleans are rejected."""
 
 
 class ModuleInput(BaseModel):
-    """A module's input. Keys that the module does not know are left alone; nothing is converted."""
+    """The input of a module. Unknown keys are ignored, and values are not converted."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, strict=True
@@ -46,13 +47,13 @@ class ModuleInput(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ModuleContext:
-    """What a module that works outside of the process gets.
+    """What a module may use that does I/O.
 
     Attributes:
-        store: objects in S3 or below a local folder; None when none is configured.
-        aws: boto3 clients; None when none are configured.
+        store: objects in S3 or below a local folder; None: not configured.
+        aws: boto3 clients; None: not configured.
         settings: the engine's limits.
-        log: where remarks go.
+        log: receives the module's log messages.
     """
 
     store: ObjectStore | None = None
@@ -61,44 +62,44 @@ class ModuleContext:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_allma.engine"))
 
     def require_store(self) -> ObjectStore:
-        """The store.
+        """Return the store.
 
         Raises:
-            PermanentStepError: none is configured.
+            PermanentStepError: no store is configured.
         """
         if self.store is None:
             raise PermanentStepError(
-                "This step reads or writes objects, but there is no store. Configure an AWS connection, or "
-                "run with a local store."
+                "This step reads or writes objects, but no store is configured. Configure an AWS connection, "
+                "or run with a local store."
             )
         return self.store
 
     def require_aws(self) -> AwsClients:
-        """The AWS clients.
+        """Return the AWS clients.
 
         Raises:
-            PermanentStepError: none are configured.
+            PermanentStepError: no clients are configured.
         """
         if self.aws is None:
             raise PermanentStepError(
-                "This step calls AWS, but there are no AWS credentials. Configure an AWS connection, or run "
-                "with the environment's credentials."
+                "This step calls AWS, but no AWS credentials are configured. Configure an AWS connection, or "
+                "run with the environment's credentials."
             )
         return self.aws
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One system module.
+    """A system module.
 
     Attributes:
-        identifier: as flows name it, such as ``system/flatten-array``.
-        step_types: the step types that may name it.
-        input_model: checks the input; None: any object will do, and ``function`` takes it as it is.
-        function: ``(input) -> output``; of a blocking module ``(input, ModuleContext) -> output``. ``input``
-            is an ``input_model``, or the input object itself when there is none. The output is an object; its
-            ``_meta`` is for the log.
-        blocking: whether it waits for something outside of the process, so that it must run in a thread.
+        identifier: the name that flows use, such as ``system/flatten-array``.
+        step_types: the step types that may use it.
+        input_model: validates the input; None: ``function`` accepts any object, unvalidated.
+        function: ``(input) -> output``, or ``(input, ModuleContext) -> output`` if the module is blocking.
+            ``input`` is an ``input_model``, or the input object itself without a model. The output is an
+            object; its ``_meta`` is for the log.
+        blocking: whether it does I/O and must therefore run in a thread.
         templated_keys: members of ``customConfig`` whose keys are templates too; elsewhere only values are.
     """
 
@@ -111,11 +112,11 @@ class Module:
 
 
 def validate_input(module: Module, inputs: Mapping[str, Any]) -> Any:
-    """The checked input of a module.
+    """Return the input as the module's input model, or unchanged if the module has none.
 
     Raises:
-        PermanentStepError: it does not fit; names the module and every field that is wrong, and how to mend
-            it. The values themselves are left out, as they may be secrets.
+        PermanentStepError: the input is invalid. The message names the module and every invalid field, and
+            how to fix it. It leaves out the values, as they may be secrets.
     """
     if module.input_model is None:
         return inputs
@@ -123,36 +124,32 @@ def validate_input(module: Module, inputs: Mapping[str, Any]) -> Any:
         return module.input_model.model_validate(dict(inputs))
     except ValidationError as error:
         problems = [
-            {"path": _json_path(found["loc"]), "problem": _problem(found)}
-            for found in error.errors(include_url=False, include_context=False)
-        ]
-    shown = "; ".join(f"{found['path']}: {found['problem']}" for found in problems[:_MOST_PROBLEMS])
+            {"path": json_path(detail["loc"]), "problem": _describe(detail)}
+            for detail in error.errors(include_url=False, include_context=False)
+        ][:_MAX_PROBLEMS]
+    summary = "; ".join(f"{problem['path']}: {problem['problem']}" for problem in problems)
     raise PermanentStepError(
-        f"The input of {module.identifier} does not fit: {shown}. Give these fields in customConfig, "
-        "literals or inputMappings of the step.",
-        details={"moduleIdentifier": module.identifier, "problems": problems[:_MOST_PROBLEMS]},
+        f"The input of {module.identifier} is invalid: {summary}. Set these fields in customConfig, literals "
+        "or inputMappings of the step.",
+        details={"moduleIdentifier": module.identifier, "problems": problems},
     )
 
 
-def _problem(found: Any) -> str:
-    """One sentence without the value."""
-    kind, value = found["type"], found.get("input")
+_TYPE_ERRORS: Final = frozenset({"int_type", "float_type", "bool_type", "list_type", "dict_type"})
+
+
+def _describe(detail: Any) -> str:
+    """Return what is wrong with a field, without its value."""
+    kind, value = detail["type"], detail.get("input")
     if kind == "missing":
         return "is missing"
-    text: str = found["msg"].removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type", "list_type", "dict_type"}:
-        return f"{text}, but it is text. A template always gives text; a JSONPath alone keeps the type"
-    return text if value is not None else f"{text}, but it is null"
-
-
-def _json_path(location: tuple[int | str, ...]) -> str:
-    path = "$"
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part.replace("_", "a").isalnum():
-            path += f".{part}"
-        else:
-            path += f"[{part!r}]"
-    return path
+    message: str = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if value is None:
+        return f"{message}, but it is null"
+    if isinstance(value, str) and kind in _TYPE_ERRORS:
+        return (
+            f"{message}, but it is a string. A template always renders to a string; "
+            "a JSONPath alone keeps the type"
+        )
+    return message

@@ -1,102 +1,112 @@
-"""Calls to DynamoDB that all its modules share: parameters, pages, errors."""
+"""Calls to DynamoDB: parameters, pages and errors, for all DynamoDB modules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
+
+from pydantic.alias_generators import to_pascal
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import MASK, looks_secret, mask_secrets
-from airflow_allma.engine.modules.definition import ModuleContext
+from airflow_allma.engine.modules.definition import ModuleContext, ModuleInput
 from airflow_allma.engine.modules.dynamodb_types import item_to_dynamodb
 from airflow_allma.exceptions import StepError
 
 __all__ = ["DynamoDbCall"]
 
-_TYPED: Final = frozenset({"Key", "ExpressionAttributeValues"})
+_TYPED_PARAMETERS: Final = frozenset({"Key", "ExpressionAttributeValues"})
 
 
 class DynamoDbCall:
-    """One call of DynamoDB's API, or its pages.
+    """A call to DynamoDB's API with fixed parameters.
 
     Args:
         context: has the AWS clients.
         operation: boto3's method, such as ``query``.
-        parameters: DynamoDB's own parameters, with JSON values where DynamoDB wants typed ones; None and
-            empty objects are left out.
+        inputs: the module input with the parameters. Its fields have DynamoDB's names in snake case, and JSON
+            values where DynamoDB expects typed ones.
+        fields: the fields that are parameters of this operation; None and empty objects are left out.
 
     Raises:
-        PermanentStepError: there are no AWS clients, or a value cannot be a DynamoDB value.
+        PermanentStepError: no AWS clients are configured, or a value cannot be stored in DynamoDB.
     """
 
-    def __init__(self, context: ModuleContext, operation: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, context: ModuleContext, operation: str, inputs: ModuleInput, fields: Iterable[str]
+    ) -> None:
         self._clients = context.require_aws()
         self._operation = operation
-        self._given = {name: value for name, value in parameters.items() if value is not None and value != {}}
+        values = {to_pascal(field): getattr(inputs, field) for field in fields}
+        self._json_parameters = {
+            name: value for name, value in values.items() if value is not None and value != {}
+        }
         self._parameters = {
-            name: item_to_dynamodb(value) if name in _TYPED else value for name, value in self._given.items()
+            name: item_to_dynamodb(value) if name in _TYPED_PARAMETERS else value
+            for name, value in self._json_parameters.items()
         }
 
-    def shown(self) -> dict[str, Any]:
-        """The parameters as messages and logs may show them: secret-looking values are masked."""
-        shown: dict[str, Any] = mask_secrets(self._given)
-        if "ExpressionAttributeValues" in shown:
+    def masked_parameters(self) -> dict[str, Any]:
+        """Return the parameters for messages and logs: values that look secret are masked."""
+        masked: dict[str, Any] = mask_secrets(self._json_parameters)
+        if "ExpressionAttributeValues" in masked:
             secret = self._secret_placeholders()
-            shown["ExpressionAttributeValues"] = {
+            masked["ExpressionAttributeValues"] = {
                 name: MASK if name in secret else value
-                for name, value in shown["ExpressionAttributeValues"].items()
+                for name, value in masked["ExpressionAttributeValues"].items()
             }
-        return shown
+        return masked
 
     def _secret_placeholders(self) -> set[str]:
-        # `apiToken = :t` compares a secret, whatever its placeholder is called.
-        names: Mapping[str, str] = self._given.get("ExpressionAttributeNames", {})
+        # `apiToken = :t` compares a secret, whatever the name of its placeholder.
+        names: Mapping[str, str] = self._json_parameters.get("ExpressionAttributeNames", {})
         secret = set()
         for field in ("KeyConditionExpression", "FilterExpression"):
-            words = _words(self._given.get(field, ""))
+            words = _words(self._json_parameters.get(field, ""))
             for index, word in enumerate(words):
-                before = words[max(0, index - 2) : index]
-                if word.startswith(":") and any(looks_secret(names.get(name, name)) for name in before):
+                preceding = words[max(0, index - 2) : index]
+                if word.startswith(":") and any(looks_secret(names.get(name, name)) for name in preceding):
                     secret.add(word)
         return secret
 
-    def one(self, **extra: Any) -> Mapping[str, Any]:
-        """Make the call once.
+    def send(self, **extra: Any) -> Mapping[str, Any]:
+        """Make the call once and return the response.
 
         Raises:
-            StepError: DynamoDB refused or did not answer; ``dynamodb_params`` in its details.
+            StepError: DynamoDB rejected the call or did not respond; its details have ``dynamodb_params``.
         """
         try:
             client = self._clients.client("dynamodb")
-            answer: Mapping[str, Any] = getattr(client, self._operation)(**self._parameters, **extra)
+            response: Mapping[str, Any] = getattr(client, self._operation)(**self._parameters, **extra)
         except Exception as error:
-            raise self._failed(error) from error
-        return answer
+            raise self._step_error(error) from error
+        return response
 
-    def pages(self, page_limit: int | None = None) -> Iterator[Mapping[str, Any]]:
-        """Make the call again and again until there are no more pages.
+    def pages(self, page_size: int | None = None) -> Iterator[Mapping[str, Any]]:
+        """Make the call for one page after the other, and yield the responses.
 
         Args:
-            page_limit: most items that DynamoDB reads (before the filter) for one page; None: as many as fit.
+            page_size: the maximum number of items that DynamoDB reads, before the filter, for one page; None:
+                as many as fit.
 
         Raises:
-            StepError: as ``one``.
+            StepError: as for ``send``.
         """
-        extra: dict[str, Any] = {} if page_limit is None else {"Limit": page_limit}
+        extra: dict[str, Any] = {} if page_size is None else {"Limit": page_size}
         while True:
-            page = self.one(**extra)
+            page = self.send(**extra)
             yield page
-            last = page.get("LastEvaluatedKey")
-            if not last:
+            last_key = page.get("LastEvaluatedKey")
+            if not last_key:
                 return
-            extra["ExclusiveStartKey"] = last
+            extra["ExclusiveStartKey"] = last_key
 
-    def _failed(self, error: Exception) -> StepError:
+    def _step_error(self, error: Exception) -> StepError:
         return step_error_from(
             error,
-            doing=f"DynamoDB {self._operation} of table {self._given.get('TableName')!r}",
+            doing=f"DynamoDB {self._operation} of table {self._json_parameters.get('TableName')!r}",
             connection=self._clients.connection,
-            details={"dynamodb_params": self.shown()},
+            details={"dynamodb_params": self.masked_parameters()},
         )
 
 

@@ -1,4 +1,4 @@
-"""``system/ddb-query-to-s3-manifest``: all pages of a query as one JSON Lines object."""
+"""``system/ddb-query-to-s3-manifest``: writes all pages of a query to one JSON Lines object."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from airflow_allma.exceptions import StorageError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.base import JSON_LINES_TYPE, JSON_TYPE
 
-__all__ = ["ManifestDestination", "ManifestInput", "ManifestQuery", "write_manifest"]
+__all__ = ["ExportInput", "export_query"]
 
 Name = Annotated[str, Field(min_length=1)]
 
 
-class ManifestQuery(ModuleInput):
-    """What to read."""
+class _Query(ModuleInput):
+    """Parameters of DynamoDB's Query."""
 
     table_name: Name
     key_condition_expression: Name
@@ -32,64 +32,52 @@ class ManifestQuery(ModuleInput):
     expression_attribute_names: dict[str, str] | None = None
 
 
-class ManifestDestination(ModuleInput):
-    """Where to write."""
+class _Destination(ModuleInput):
+    """The object to write."""
 
     bucket_name: Name
     key: Name
 
 
-class ManifestInput(ModuleInput):
-    """Input of the module."""
+class ExportInput(ModuleInput):
+    """Input of ``system/ddb-query-to-s3-manifest``."""
 
-    query: ManifestQuery
-    destination: ManifestDestination
+    query: _Query
+    destination: _Destination
     enable_item_offloading: bool | None = None
 
 
-def write_manifest(inputs: ManifestInput, context: ModuleContext) -> dict[str, Any]:
-    """``{"manifest": pointer, "itemCount", "itemsOffloaded"}``.
+def export_query(inputs: ExportInput, context: ModuleContext) -> dict[str, Any]:
+    """Write the manifest and return ``{"manifest": pointer, "itemCount", "itemsOffloaded"}``.
 
-    The items go to the object page by page, in the query's order; it appears when the last one is written,
-    and not at all when anything fails. With ``enableItemOffloading`` an item whose JSON is larger than the
-    offload threshold becomes an object of its own beside the manifest (``<key>.items/<its number>.json``),
-    and its line the pointer to it.
+    The items are written page by page, in the query's order. The object appears after the last one is
+    written, and does not appear if anything fails. With ``enableItemOffloading``, an item whose JSON is
+    larger than the offload threshold becomes a separate object next to the manifest
+    (``<key>.items/<its number>.json``), and its line is the pointer to that object.
 
     Raises:
-        StepError: DynamoDB or the store refused or did not answer.
+        StepError: DynamoDB or the store rejected a request or did not respond.
     """
     store = context.require_store()
-    query = inputs.query
-    call = DynamoDbCall(
-        context,
-        "query",
-        {
-            "TableName": query.table_name,
-            "KeyConditionExpression": query.key_condition_expression,
-            "ExpressionAttributeValues": query.expression_attribute_values,
-            "IndexName": query.index_name,
-            "FilterExpression": query.filter_expression,
-            "ProjectionExpression": query.projection_expression,
-            "ExpressionAttributeNames": query.expression_attribute_names,
-        },
-    )
+    call = DynamoDbCall(context, "query", inputs.query, _Query.model_fields)
     max_bytes = context.settings.output_offload_bytes if inputs.enable_item_offloading else None
     try:
         manifest = Pointer(inputs.destination.bucket_name, inputs.destination.key)
-        count, offloaded = _copy(call, store, manifest, max_bytes)
+        count, offloaded = _write_lines(call, store, manifest, max_bytes)
     except StorageError as error:
         raise step_error_from(error, doing="Writing the manifest") from error
     return {
         "manifest": manifest.wrap(),
         "itemCount": count,
         "itemsOffloaded": offloaded,
-        "_meta": {"dynamodb_params": call.shown()},
+        "_meta": {"dynamodb_params": call.masked_parameters()},
     }
 
 
-def _copy(
+def _write_lines(
     call: DynamoDbCall, store: ObjectStore, manifest: Pointer, max_bytes: int | None
 ) -> tuple[int, int]:
+    """Write one line for each item; return the number of items, and of those that were offloaded."""
     encoder = msgspec.json.Encoder()
     count = offloaded = 0
     with store.open_writer(manifest, content_type=JSON_LINES_TYPE) as writer:

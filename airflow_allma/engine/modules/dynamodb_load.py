@@ -1,9 +1,11 @@
-"""``system/dynamodb-data-loader``: one GET, QUERY or SCAN."""
+"""``system/dynamodb-data-loader``: reads with one GET, QUERY or SCAN."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
-from typing import Annotated, Any, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,7 +19,10 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class DynamoDbLoaderInput(ModuleInput):
-    """Input of the module; ``limit`` is the most items returned, after the filter."""
+    """Input of ``system/dynamodb-data-loader``.
+
+    ``limit`` is the maximum number of items returned, after the filter.
+    """
 
     operation: Literal["GET", "QUERY", "SCAN"]
     table_name: Name
@@ -35,7 +40,7 @@ class DynamoDbLoaderInput(ModuleInput):
     scan_index_forward: bool | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _validate_operation(self) -> Self:
         if self.operation == "GET" and self.key is None:
             raise ValueError("operation GET needs `key`, an object of the key's attributes")
         if self.operation == "QUERY" and self.key_condition_expression is None:
@@ -43,61 +48,56 @@ class DynamoDbLoaderInput(ModuleInput):
         return self
 
 
+_GET_FIELDS: Final = ("table_name", "projection_expression", "expression_attribute_names", "key")
+_SCAN_FIELDS: Final = (
+    "table_name",
+    "projection_expression",
+    "expression_attribute_names",
+    "index_name",
+    "filter_expression",
+    "expression_attribute_values",
+    "select",
+)
+_QUERY_FIELDS: Final = (*_SCAN_FIELDS, "key_condition_expression", "scan_index_forward")
+
+_OPERATIONS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+    {
+        "GET": ("get_item", _GET_FIELDS),
+        "QUERY": ("query", _QUERY_FIELDS),
+        "SCAN": ("scan", _SCAN_FIELDS),
+    }
+)
+"""Operation -> boto3's method and the input fields that are its parameters."""
+
+
 def load_from_dynamodb(inputs: DynamoDbLoaderInput, context: ModuleContext) -> dict[str, Any]:
-    """``{"content": item, null, list of items, or {"Count", "ScannedCount"}}``; all pages are read.
+    """Return ``{"content": item, null, list of items, or {"Count", "ScannedCount"}}``, from all pages.
 
     Raises:
-        StepError: DynamoDB refused or did not answer.
+        StepError: DynamoDB rejected the call or did not respond.
     """
-    call = _call(inputs, context)
+    method, fields = _OPERATIONS[inputs.operation]
+    call = DynamoDbCall(context, method, inputs, fields)
     content: Any
     if inputs.operation == "GET":
-        item = call.one().get("Item")
+        item = call.send().get("Item")
         content = None if item is None else item_from_dynamodb(item)
     elif inputs.select == "COUNT":
         content = _count(call, inputs)
     else:
-        items = (item for page in call.pages(_page_limit(inputs)) for item in page.get("Items", ()))
+        items = (item for page in call.pages(_page_size(inputs)) for item in page.get("Items", ()))
         content = [item_from_dynamodb(item) for item in islice(items, inputs.limit)]
-    return {"content": content, "_meta": {"dynamodb_params": call.shown()}}
+    return {"content": content, "_meta": {"dynamodb_params": call.masked_parameters()}}
 
 
-def _call(inputs: DynamoDbLoaderInput, context: ModuleContext) -> DynamoDbCall:
-    shared = {
-        "TableName": inputs.table_name,
-        "ProjectionExpression": inputs.projection_expression,
-        "ExpressionAttributeNames": inputs.expression_attribute_names,
-    }
-    if inputs.operation == "GET":
-        return DynamoDbCall(context, "get_item", {**shared, "Key": inputs.key})
-    listing = {
-        **shared,
-        "IndexName": inputs.index_name,
-        "FilterExpression": inputs.filter_expression,
-        "ExpressionAttributeValues": inputs.expression_attribute_values,
-        "Select": inputs.select,
-    }
-    if inputs.operation == "SCAN":
-        return DynamoDbCall(context, "scan", listing)
-    return DynamoDbCall(
-        context,
-        "query",
-        {
-            **listing,
-            "KeyConditionExpression": inputs.key_condition_expression,
-            "ScanIndexForward": inputs.scan_index_forward,
-        },
-    )
-
-
-def _page_limit(inputs: DynamoDbLoaderInput) -> int | None:
-    # DynamoDB's own limit counts before the filter: with one, it would only make more and smaller pages.
+def _page_size(inputs: DynamoDbLoaderInput) -> int | None:
+    # DynamoDB's limit counts items before the filter: with a filter it only leads to more and smaller pages.
     return inputs.limit if inputs.filter_expression is None else None
 
 
 def _count(call: DynamoDbCall, inputs: DynamoDbLoaderInput) -> dict[str, int]:
     count = scanned = 0
-    for page in call.pages(_page_limit(inputs)):
+    for page in call.pages(_page_size(inputs)):
         count += page["Count"]
         scanned += page["ScannedCount"]
         if inputs.limit is not None and count >= inputs.limit:

@@ -1,4 +1,4 @@
-"""DynamoDB's typed values, as JSON and back."""
+"""Conversion between JSON values and the typed values of DynamoDB."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["from_dynamodb", "item_from_dynamodb", "item_to_dynamodb", "to_dynamo
 
 
 def to_dynamodb(value: Any) -> dict[str, Any]:
-    """A JSON value as DynamoDB types it: ``3`` is ``{"N": "3"}``.
+    """Return a JSON value as a typed value: ``3`` is ``{"N": "3"}``.
 
     Raises:
-        PermanentStepError: it is a number that no JSON has, or no JSON value.
+        PermanentStepError: it is not a JSON value, for example NaN.
     """
     match value:
         case None:
@@ -29,54 +29,54 @@ def to_dynamodb(value: Any) -> dict[str, Any]:
         case int():
             return {"N": str(value)}
         case float() if value - value == 0:
-            # repr has the shortest digits that mean this number, as JSON does.
+            # repr has the fewest digits that identify the number, as JSON does.
             return {"N": repr(value)}
         case list():
             return {"L": [to_dynamodb(item) for item in value]}
         case Mapping():
             return {"M": item_to_dynamodb(value)}
-    raise PermanentStepError(f"DynamoDB can hold no {type(value).__name__} that is not a JSON value.")
+    raise PermanentStepError(f"DynamoDB cannot store a {type(value).__name__} that is not a JSON value.")
 
 
 def item_to_dynamodb(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An object's values as DynamoDB types them."""
+    """Return a JSON object with typed values."""
     return {name: to_dynamodb(value) for name, value in item.items()}
 
 
-def _number(text: str) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        number = Decimal(text)
-        return int(number) if number == number.to_integral_value() else float(number)
-
-
 def from_dynamodb(typed: Mapping[str, Any]) -> Any:
-    """A typed value as JSON.
+    """Return a typed value as JSON.
 
-    Whole numbers are integers (exact), others floats; sets are lists, in the order in which DynamoDB gives
-    them; binary values are Base64 text.
+    Whole numbers are exact integers, other numbers are floats. Sets are lists in DynamoDB's order. Binary
+    values are Base64 strings.
     """
     ((kind, value),) = typed.items()
     return _READERS[kind](value)
 
 
 def item_from_dynamodb(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item as a JSON object."""
+    """Return an item as a JSON object."""
     return {name: from_dynamodb(value) for name, value in item.items()}
+
+
+def _parse_number(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:
+        number = Decimal(digits)
+        return int(number) if number == number.to_integral_value() else float(number)
 
 
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
     {
         "S": lambda value: value,
-        "N": _number,
+        "N": _parse_number,
         "BOOL": lambda value: value,
         "NULL": lambda _: None,
         "M": item_from_dynamodb,
         "L": lambda value: [from_dynamodb(item) for item in value],
         "B": to_base64,
         "SS": list,
-        "NS": lambda value: [_number(item) for item in value],
+        "NS": lambda value: [_parse_number(item) for item in value],
         "BS": lambda value: [to_base64(item) for item in value],
     }
 )

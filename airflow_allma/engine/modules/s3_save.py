@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import binascii
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from pydantic import AfterValidator
 
 from airflow_allma.common.base64_text import from_base64
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.modules.definition import ModuleContext, ModuleInput
-from airflow_allma.engine.modules.s3_load import validate_object_uri
+from airflow_allma.engine.modules.plain_string import plain_string
+from airflow_allma.engine.modules.s3_uri import ObjectUri
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.expressions.js_values import to_text
 from airflow_allma.storage import Pointer
 
 __all__ = ["S3SaverInput", "save_object"]
@@ -25,23 +24,23 @@ _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 class S3SaverInput(ModuleInput):
-    """Input of the module; the templates are rendered by now."""
+    """Input of ``system/s3-data-saver``, with rendered templates."""
 
-    destination_s3_uri_template: Annotated[str, AfterValidator(validate_object_uri)]
+    destination_s3_uri_template: ObjectUri
     content_to_save: Any
     content_type: str | None = None
     metadata_template: dict[str, Any] | None = None
 
 
 def save_object(inputs: S3SaverInput, context: ModuleContext) -> dict[str, Any]:
-    """``{"s3Uri", "bucket", "key", "eTag", "versionId"?}``.
+    """Write the object and return ``{"s3Uri", "bucket", "key", "eTag", "versionId"?}``.
 
-    Text is written as it is; with a ``contentType`` that is not text it is taken as Base64 and decoded.
-    Anything else becomes JSON, indented by two spaces.
+    A string is written as it is; if ``contentType`` is not a text type, it must be Base64 and is decoded.
+    Any other value becomes JSON, indented by two spaces.
 
     Raises:
-        StepError: text that should be Base64 is not, metadata that no header can hold, or the store refused
-            or did not answer.
+        StepError: the string is not valid Base64, the metadata does not fit into HTTP headers, or the store
+            rejected the request or did not respond.
     """
     store = context.require_store()
     pointer = Pointer.from_uri(inputs.destination_s3_uri_template)
@@ -57,8 +56,8 @@ def save_object(inputs: S3SaverInput, context: ModuleContext) -> dict[str, Any]:
     output = {"s3Uri": pointer.uri, "bucket": pointer.bucket, "key": pointer.key, "eTag": info.etag}
     if info.version_id is not None:
         output["versionId"] = info.version_id
-    shown = {"Bucket": pointer.bucket, "Key": pointer.key, "ContentType": content_type}
-    return {**output, "_meta": {"status": "SUCCESS", "s3_params": shown}}
+    parameters = {"Bucket": pointer.bucket, "Key": pointer.key, "ContentType": content_type}
+    return {**output, "_meta": {"status": "SUCCESS", "s3_params": parameters}}
 
 
 def _default_type(content: Any) -> str:
@@ -72,34 +71,31 @@ def _body(content: Any, content_type: str) -> bytes:
         return content
     if not isinstance(content, str):
         return msgspec.json.format(msgspec.json.encode(content), indent=2)
-    media = content_type.split(";", 1)[0].strip().lower()
+    media_type = content_type.split(";", 1)[0].strip().lower()
     try:
-        return content.encode() if _TEXT_TYPES.search(media) else from_base64(content)
+        return content.encode() if _TEXT_TYPES.search(media_type) else from_base64(content)
     except UnicodeEncodeError as error:
         raise PermanentStepError(
-            f"$.contentToSave holds broken Unicode at character {error.start} and cannot be written as UTF-8."
+            f"$.contentToSave contains broken Unicode at character {error.start} and cannot be written as "
+            "UTF-8."
         ) from error
     except binascii.Error as error:
         raise PermanentStepError(
-            f"$.contentToSave is text, and contentType {content_type!r} is not a text type, so that it must "
-            f"be Base64: {error}. Use a type such as text/plain or application/json to write the text itself."
+            f"$.contentToSave must be Base64, as contentType {content_type!r} is not a text type: {error}. "
+            "To write the string itself, use a type such as text/plain or application/json."
         ) from error
 
 
 def _metadata(template: dict[str, Any]) -> dict[str, str]:
-    metadata = {key: _metadata_text(value) for key, value in template.items() if value is not None}
+    metadata = {key: plain_string(value) for key, value in template.items() if value is not None}
     for key, value in metadata.items():
         if not _METADATA_KEY.fullmatch(key):
             raise PermanentStepError(
-                f"$.metadataTemplate: {key!r} is no name for metadata. Use letters, digits, '-' and '_'."
+                f"$.metadataTemplate: {key!r} is not a valid metadata key. Use letters, digits, '-' and '_'."
             )
         if not _METADATA_VALUE.fullmatch(value):
             raise PermanentStepError(
-                f"$.metadataTemplate[{key!r}] holds line breaks or characters that are not ASCII, which "
-                "object metadata cannot. Encode it, for example with the template helper base64."
+                f"$.metadataTemplate[{key!r}] contains line breaks or non-ASCII characters, which object "
+                "metadata cannot hold. Encode it, for example with the template helper base64."
             )
     return metadata
-
-
-def _metadata_text(value: Any) -> str:
-    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else to_text(value)
