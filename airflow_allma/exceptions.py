@@ -21,8 +21,8 @@ AllmaError
     └── ParallelBranchExecutionError  branches of a fork failed
 ```
 
-This module imports nothing from the package, so that every layer can raise from this tree. A few subclasses are
-defined next to the only code that handles them: in the command line, the S3 store and the Airflow operators.
+This module imports nothing from the package, so that every layer can raise from this tree. A few subclasses
+are next to the only code that handles them: in the command line, the S3 store and the Airflow operators.
 """
 
 from __future__ import annotations

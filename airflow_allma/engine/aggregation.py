@@ -1,4 +1,4 @@
-"""From the results of branch runs to ``{"aggregatedData": ...}``, one result at a time."""
+"""Aggregation of branch results into ``{"aggregatedData": ...}``, one result at a time."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from airflow_allma.flow import AggregationConfig, AggregationStrategy
 
 __all__ = ["Aggregator"]
 
-_ERRORS_SHOWN: Final = 10
+_MAX_ERRORS: Final = 10
 
 
 class Aggregator:
-    """Takes branch results in item order (then branch order) and gives the fork's output.
+    """Aggregates the branch results of a fork, in item order and then in branch order.
 
-    Results are taken one by one and not kept: memory holds what the strategy makes of them.
+    Results are consumed one by one and not kept: memory holds only what the strategy accumulates.
 
     Args:
         config: strategy and tolerance.
         custom_module_prefixes: see ``EngineSettings``.
-        log: gets a warning where a result does not fit its strategy.
-        collect: where ``COLLECT_ARRAY`` members go, a list unless the caller streams them elsewhere.
+        log: receives a warning for each result that does not match the strategy.
+        collect: receives each member of a ``COLLECT_ARRAY``; None: they are collected in a list.
 
     Attributes:
         count: branch runs so far, without skipped ones.
-        failed: how many of them failed.
+        failed: number of failed branch runs.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class Aggregator:
         self.failed = 0
 
     def aggregate(self, results: Iterable[BranchResult]) -> dict[str, Any]:
-        """The fork's output.
+        """Return the fork's output.
 
         Args:
-            results: of all branch runs; skipped ones leave no trace.
+            results: of all branch runs; skipped ones are ignored.
 
         Raises:
             ParallelBranchExecutionError: more branch runs failed than the fork tolerates.
-            StepError: what a custom module raised.
+            StepError: raised by a custom module.
         """
-        return _JOIN[self._config.strategy](self, results)
+        return _STRATEGIES[self._config.strategy](self, results)
 
-    def _counted(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
-        """Those that ran.
+    def _count_runs(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
+        """Yield the results that were not skipped, and count them.
 
         Raises:
-            ParallelBranchExecutionError: at the end, when too many failed.
+            ParallelBranchExecutionError: at the end, if too many failed.
         """
-        all_errors = self._config.strategy is AggregationStrategy.MERGE_OBJECTS
+        keeps_all_errors = self._config.strategy is AggregationStrategy.MERGE_OBJECTS
         skipped, failed = BranchStatus.SKIPPED, BranchStatus.FAILED
         for result in results:
             if result.status is skipped:
@@ -80,69 +80,69 @@ class Aggregator:
             self.count += 1
             if result.status is failed:
                 self.failed += 1
-                if all_errors or self.failed <= _ERRORS_SHOWN:
+                if keeps_all_errors or self.failed <= _MAX_ERRORS:
                     self._errors.append({"branchId": result.branch_id, "error": result.error})
             yield result
-        if self.failed and not self._tolerated():
-            raise self._failure()
+        if self.failed and not self._is_tolerated():
+            raise self._fork_error()
 
     def _succeeded(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
-        return (one for one in self._counted(results) if one.status is not BranchStatus.FAILED)
+        return (result for result in self._count_runs(results) if result.status is not BranchStatus.FAILED)
 
-    def _shown(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
-        """Those that a flow's function sees: no failure, where none is tolerated."""
+    def _visible(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
+        """Yield the results that a custom module sees: failures only if the fork tolerates some."""
         tolerates = not self._config.fail_on_branch_error or bool(self._config.tolerated_failure_percentage)
-        return (one for one in self._counted(results) if tolerates or not self.failed)
+        return (result for result in self._count_runs(results) if tolerates or not self.failed)
 
-    def _tolerated(self) -> bool:
+    def _is_tolerated(self) -> bool:
         if not self._config.fail_on_branch_error:
             return True
         tolerated = self._config.tolerated_failure_percentage or 0
         return self.failed * 100 <= tolerated * self.count
 
-    def _failure(self) -> ParallelBranchExecutionError:
+    def _fork_error(self) -> ParallelBranchExecutionError:
         first = self._errors[0]
         error = first["error"] or {}
         return ParallelBranchExecutionError(
             f"{self.failed} of {self.count} branch runs failed. The first, of branch {first['branchId']}: "
             f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}",
             details={
-                "branchErrors": self._errors[:_ERRORS_SHOWN],
+                "branchErrors": self._errors[:_MAX_ERRORS],
                 "failedBranchCount": self.failed,
                 "branchCount": self.count,
             },
         )
 
-    def _members_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+    def _collect_array(self, results: Iterable[BranchResult]) -> dict[str, Any]:
         collect = self._collect
-        for result in self._counted(results):
+        for result in self._count_runs(results):
             if result.status is BranchStatus.FAILED:
                 collect({"branchId": result.branch_id, "error": result.error})
             else:
                 collect(result.output)
         return {"aggregatedData": self._members}
 
-    def _object_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+    def _merge_objects(self, results: Iterable[BranchResult]) -> dict[str, Any]:
         for result in self._succeeded(results):
             if isinstance(result.output, dict):
                 self._merged.update(result.output)
             else:
-                self._skip(result, "an object")
+                self._warn_mismatch(result, "an object")
         if self._errors:
             return {"aggregatedData": {**self._merged, "_branchErrors": self._errors}}
         return {"aggregatedData": self._merged}
 
-    def _sum_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+    def _add_numbers(self, results: Iterable[BranchResult]) -> dict[str, Any]:
         for result in self._succeeded(results):
             if isinstance(result.output, int | float) and not isinstance(result.output, bool):
                 self._sum += result.output
             else:
-                self._skip(result, "a number")
+                self._warn_mismatch(result, "a number")
         return {"aggregatedData": self._sum}
 
-    def _nothing_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
-        """NONE is a barrier: that the branches ended is all that matters."""
-        for _ in self._counted(results):
+    def _wait_for_all(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+        """Wait until all branches have ended; the strategy NONE is a barrier."""
+        for _ in self._count_runs(results):
             pass
         return {
             "aggregatedData": None,
@@ -151,49 +151,52 @@ class Aggregator:
             "failedBranchCount": self.failed,
         }
 
-    def _skip(self, result: BranchResult, wanted: str) -> None:
+    def _warn_mismatch(self, result: BranchResult, expected: str) -> None:
         self._log.warning(
-            "Item %d, branch %s: the result is not %s; %s leaves it out",
+            "%s ignores a result that is not %s (item %d, branch %s)",
+            self._config.strategy,
+            expected,
             result.item_index,
             result.branch_id,
-            wanted,
-            self._config.strategy,
         )
 
-    def _custom_of(self, results: Iterable[BranchResult]) -> dict[str, Any]:
-        """What the flow's function makes of an iterator, which ends in an error where the fork fails."""
-        source = _Passing(self._shown(results))
+    def _call_custom_module(self, results: Iterable[BranchResult]) -> dict[str, Any]:
+        """Return the result of the flow's function.
+
+        The function gets an iterator, which raises at its end if the fork fails.
+        """
+        source = _ErrorRecorder(self._visible(results))
         first = next(source, None)
         if first is None:
             return {"aggregatedData": []}
         identifier = self._config.custom_module_identifier or ""
         function = load_custom_aggregator(identifier, self._prefixes)
-        told = (result.to_dict() for result in chain([first], source))
+        arguments = (result.to_dict() for result in chain([first], source))
         try:
-            made = function(told)
+            value = function(arguments)
         except Exception as error:
             source.exhaust()
-            # A function of this kind may say itself whether trying again helps.
+            # With a StepError, the function itself decides whether a retry helps.
             if isinstance(error, StepError):
                 raise
             raise PermanentStepError(
                 f"customModuleIdentifier {identifier!r} raised {type(error).__name__}: {error}. "
-                "Mend the function, or what the branches give it."
+                "Fix the function, or the results of the branches."
             ) from error
         try:
-            output = {"aggregatedData": msgspec.to_builtins(made, str_keys=True)}
+            output = {"aggregatedData": msgspec.to_builtins(value, str_keys=True)}
         except (TypeError, ValueError, RecursionError) as error:
             source.exhaust()
             raise PermanentStepError(
-                f"customModuleIdentifier {identifier!r} gave what is no JSON value: {error}. "
-                "Let the function return objects, lists, texts, numbers, booleans or None."
+                f"customModuleIdentifier {identifier!r} returned a value that is not JSON: {error}. "
+                "It must return objects, lists, strings, numbers, booleans or None."
             ) from error
         source.exhaust()
         return output
 
 
-class _Passing:
-    """An iterator that goes through a function of the flow's, which may stop early or swallow errors."""
+class _ErrorRecorder:
+    """An iterator that remembers its error, for consumers that may stop early or swallow errors."""
 
     def __init__(self, results: Iterator[BranchResult]) -> None:
         self._results = results
@@ -212,10 +215,10 @@ class _Passing:
             raise
 
     def exhaust(self) -> None:
-        """Read what is left.
+        """Read the remaining results.
 
         Raises:
-            Exception: what the results ever raised, whatever the function made of it.
+            Exception: any error of the results, even if the function has caught it.
         """
         if self._error is not None:
             raise self._error
@@ -223,10 +226,12 @@ class _Passing:
             pass
 
 
-_JOIN: Final[dict[AggregationStrategy, Callable[[Aggregator, Iterable[BranchResult]], dict[str, Any]]]] = {
-    AggregationStrategy.COLLECT_ARRAY: Aggregator._members_of,  # noqa: SLF001 - the class's own table
-    AggregationStrategy.MERGE_OBJECTS: Aggregator._object_of,  # noqa: SLF001
-    AggregationStrategy.SUM: Aggregator._sum_of,  # noqa: SLF001
-    AggregationStrategy.NONE: Aggregator._nothing_of,  # noqa: SLF001
-    AggregationStrategy.CUSTOM_MODULE: Aggregator._custom_of,  # noqa: SLF001
+_STRATEGIES: Final[
+    dict[AggregationStrategy, Callable[[Aggregator, Iterable[BranchResult]], dict[str, Any]]]
+] = {
+    AggregationStrategy.COLLECT_ARRAY: Aggregator._collect_array,  # noqa: SLF001 - the class's own table
+    AggregationStrategy.MERGE_OBJECTS: Aggregator._merge_objects,  # noqa: SLF001
+    AggregationStrategy.SUM: Aggregator._add_numbers,  # noqa: SLF001
+    AggregationStrategy.NONE: Aggregator._wait_for_all,  # noqa: SLF001
+    AggregationStrategy.CUSTOM_MODULE: Aggregator._call_custom_module,  # noqa: SLF001
 }

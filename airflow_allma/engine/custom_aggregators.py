@@ -1,4 +1,4 @@
-"""The Python functions that flows name as ``CUSTOM_MODULE``."""
+"""Loading of the Python functions that flows name as ``CUSTOM_MODULE``."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["load_custom_aggregator"]
 def load_custom_aggregator(
     identifier: str, prefixes: tuple[str, ...] = ()
 ) -> Callable[[Iterator[dict[str, Any]]], Any]:
-    """The Python function that a flow names, ``package.module:function`` or ``package.module.function``.
+    """Return the function of an import path, ``package.module:function`` or ``package.module.function``.
 
-    The name comes from a flow, so it reaches only functions that the module itself defines, never what it has
-    imported, and nothing of Python's own library.
+    The path is from a flow. Therefore only functions that the module itself defines are allowed, not those it
+    has imported, and none of Python's standard library.
 
     Args:
         identifier: the import path.
-        prefixes: modules allowed, with all below them; empty allows all but Python's own.
+        prefixes: allowed modules, with their submodules; empty: all but the standard library.
 
     Raises:
-        PermanentStepError: no such function, or one that is not allowed.
+        PermanentStepError: the function does not exist, or is not allowed.
     """
-    module_name, mark, name = identifier.partition(":")
-    if not mark:
+    module_name, separator, name = identifier.partition(":")
+    if not separator:
         module_name, _, name = identifier.rpartition(".")
     parts = module_name.split(".")
     if not name.isidentifier() or not all(part.isidentifier() for part in parts):
         raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} is no import path; write package.module:function."
+            f"customModuleIdentifier {identifier!r} is not an import path; use package.module:function."
         )
     allowed = (
         any(module_name == prefix or module_name.startswith(f"{prefix}.") for prefix in prefixes)
@@ -43,20 +43,20 @@ def load_custom_aggregator(
     )
     if not allowed:
         raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} is not allowed. Name a function of your own, "
-            f"below one of the allowed prefixes ({', '.join(prefixes) or 'any but the standard ones'})."
+            f"customModuleIdentifier {identifier!r} is not allowed. Use a function of your own in one "
+            f"of the allowed modules ({', '.join(prefixes) or 'any but the standard library'})."
         )
     try:
         function = getattr(import_module(module_name), name, None)
     except Exception as error:
-        # A module that is being imported can raise anything.
+        # The import runs the code of the module, which can raise anything.
         raise PermanentStepError(
             f"customModuleIdentifier {identifier!r} cannot be imported: {type(error).__name__}: {error}. "
-            "Install it where tasks run."
+            "Install it on the machines that run tasks."
         ) from error
     if not inspect.isfunction(function) or function.__module__ != module_name:
         raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} names no function that {module_name} defines."
+            f"customModuleIdentifier {identifier!r} is not a function that {module_name} defines."
         )
     loaded: Callable[[Iterator[dict[str, Any]]], Any] = function
     return loaded

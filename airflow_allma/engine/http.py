@@ -1,12 +1,12 @@
-"""HTTP: one narrow protocol, the client behind it, and a fake of it for tests.
+"""The HTTP protocol of the engine, and its client.
 
-Network failures are step errors as they leave the client. What a status means is ``classify_response``'s
-answer.
+The client raises network failures as step errors. ``classify_response`` decides what a status means.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 import threading
 from collections.abc import Mapping
@@ -27,22 +27,21 @@ __all__ = [
     "HttpClient",
     "HttpResponse",
     "classify_response",
-    "mask_url",
-    "retry_after",
+    "parse_retry_after",
 ]
 
 MEBIBYTE: Final = 1 << 20
-_MOST_SHOWN: Final = 500
-_MOST_REDIRECTS: Final = 10
+_MAX_SHOWN: Final = 500
+_MAX_REDIRECTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer, read to its end.
+    """A complete response.
 
     Attributes:
         status: HTTP status.
-        headers: lower-case names; a header that came several times has its values joined by ``", "``.
+        headers: lower-case names; the values of a repeated header are joined by ``", "``.
         body: decompressed bytes.
     """
 
@@ -57,40 +56,41 @@ class HttpClient(Protocol):
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
     ) -> HttpResponse:
-        """Send one request and read the whole answer, whatever its status.
+        """Send one request and read the whole response, whatever its status.
 
         Args:
-            method: upper case.
-            url: absolute, ``http`` or ``https``, percent-encoded: it is sent as it is.
-            headers: sent as they are.
-            body: None for none.
-            timeout: seconds from sending to the answer's last byte.
+            method: in upper case.
+            url: absolute, ``http`` or ``https``, percent-encoded; it is sent unchanged.
+            headers: sent unchanged.
+            body: None: no body.
+            timeout: seconds from sending the request to the last byte of the response.
 
         Raises:
-            TransientStepError: no answer in time, or the connection failed.
-            PermanentStepError: asking again cannot help: a certificate that is not trusted, too large an
-                answer.
+            TransientStepError: the response did not arrive in time, or the connection failed.
+            PermanentStepError: a retry cannot help: the certificate is not trusted, or the response is too
+                large.
         """
 
     async def close(self) -> None:
-        """Give back the connections of the running event loop. The client can be used again afterwards."""
+        """Close the connections of the running event loop. The client can be used again afterwards."""
 
 
 class AiohttpClient:
-    """The HTTP client. Nothing is opened before the first request.
+    """The HTTP client. It opens nothing before the first request.
 
-    There is one session for each event loop, with its connections kept open between requests. Certificates
-    are checked; proxy settings and ``.netrc`` of the environment are not looked at; cookies are not kept;
-    redirects are followed as browsers do.
+    Each event loop has one session, which keeps its connections open between requests. Certificates are
+    verified; proxy settings and ``.netrc`` of the environment are ignored; cookies are not kept; redirects
+    are followed as browsers do.
 
     Args:
-        limit: most requests in flight on one event loop; further ones wait, without their timeouts running.
-        max_bytes: an answer with more bytes than this is an error.
+        limit: maximum number of requests in flight on one event loop; further ones wait, and their timeouts
+            start after the wait.
+        max_bytes: a larger response is an error.
     """
 
     def __init__(self, *, limit: int = 256, max_bytes: int = 64 * MEBIBYTE) -> None:
         self._limit = limit
-        self._most_bytes = max_bytes
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
 
@@ -102,16 +102,16 @@ class AiohttpClient:
         from yarl import URL
 
         session = self._session()
-        async with session.turn:
+        async with session.slots:
             try:
                 async with session.http.request(
                     method,
-                    # Encoded already: a second encoding would change what the flow has written.
+                    # It is already encoded: encoding it again would change what the flow says.
                     URL(url, encoded=True),
                     headers=headers,
                     data=body,
                     timeout=aiohttp.ClientTimeout(total=timeout),
-                    max_redirects=_MOST_REDIRECTS,
+                    max_redirects=_MAX_REDIRECTS,
                 ) as response:
                     content = await self._read(response, method, url)
                     return HttpResponse(response.status, _plain_headers(response.headers), content)
@@ -119,16 +119,16 @@ class AiohttpClient:
                 raise _network_error(error, method, url, timeout) from error
 
     async def _read(self, response: ClientResponse, method: str, url: str) -> bytes:
-        # The bound holds for what comes out of decompression, too.
+        # The limit also applies to decompressed bytes.
         chunks: list[bytes] = []
         size = 0
         async for chunk in response.content.iter_any():
             size += len(chunk)
-            if size > self._most_bytes:
+            if size > self._max_bytes:
                 response.close()
                 raise PermanentStepError(
-                    f"{method} {mask_url(url)} answers with more than {self._most_bytes} bytes. Ask for "
-                    "less, or fetch it in pages.",
+                    f"More than {self._max_bytes} bytes from {method} {mask_url(url)}. Request less data, "
+                    "or fetch it in pages.",
                     details=_details(method, url, response.status),
                 )
             chunks.append(chunk)
@@ -142,7 +142,7 @@ class AiohttpClient:
 
             session = _Session(
                 aiohttp.ClientSession(
-                    # The turn bounds requests in flight, outside of their timeouts.
+                    # The semaphore limits requests in flight, outside of their timeouts.
                     connector=aiohttp.TCPConnector(limit=0),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     headers={"User-Agent": "airflow-allma", "Accept": "application/json, text/plain, */*"},
@@ -164,18 +164,18 @@ class AiohttpClient:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What one event loop has."""
+    """The session of one event loop, and the semaphore that limits its requests."""
 
     http: ClientSession
-    turn: asyncio.Semaphore
+    slots: asyncio.Semaphore
 
 
 def _plain_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    plain: dict[str, str] = {}
     for name, value in headers.items():
-        plain = name.lower()
-        found[plain] = f"{found[plain]}, {value}" if plain in found else value
-    return found
+        key = name.lower()
+        plain[key] = f"{plain[key]}, {value}" if key in plain else value
+    return plain
 
 
 def _details(method: str, url: str, status: int | None = None) -> dict[str, Any]:
@@ -185,73 +185,105 @@ def _details(method: str, url: str, status: int | None = None) -> dict[str, Any]
     return details
 
 
-def _network_error(error: Exception, method: str, url: str, timeout: float) -> StepError:
+@dataclass(frozen=True, slots=True)
+class _NetworkFailure:
+    """What a failed request means.
+
+    Attributes:
+        raised: exceptions of the client library.
+        error: the step error that they become.
+        message: format of its message; may contain ``{call}``, ``{reason}`` and ``{timeout}``.
+    """
+
+    raised: tuple[type[Exception], ...]
+    error: type[StepError]
+    message: str
+
+
+@functools.cache
+def _network_failures() -> tuple[_NetworkFailure, ...]:
+    """Return the table of network failures; the first row that matches counts."""
     import aiohttp
 
-    call = f"{method} {mask_url(url)}"
-    details = _details(method, url)
-    if isinstance(error, TimeoutError):
-        return TransientStepError(
-            f"{call}: no answer within {timeout:g} seconds. Raise customConfig.timeoutMs if it needs longer.",
-            details=details,
-        )
-    if isinstance(error, ssl.CertificateError | aiohttp.ClientConnectorCertificateError):
-        return PermanentStepError(
-            f"{call}: the server's certificate is not trusted: {_reason(error, url)}. Check the URL's host, "
-            "or add the certificate's issuer to the machine.",
-            details=details,
-        )
-    if isinstance(error, aiohttp.TooManyRedirects):
-        return PermanentStepError(f"{call}: more than {_MOST_REDIRECTS} redirects.", details=details)
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
-        return PermanentStepError(f"{call} cannot be sent: {_reason(error, url)}.", details=details)
-    return TransientStepError(f"{call}: {_reason(error, url)}.", details=details)
+    return (
+        _NetworkFailure(
+            (TimeoutError,),
+            TransientStepError,
+            "No response within {timeout:g} seconds from {call}. Increase customConfig.timeoutMs if it needs "
+            "more time.",
+        ),
+        _NetworkFailure(
+            (ssl.CertificateError, aiohttp.ClientConnectorCertificateError),
+            PermanentStepError,
+            "Server certificate is not trusted ({call}): {reason}. Check the host of the URL, or install the "
+            "certificate's issuer on the machine.",
+        ),
+        _NetworkFailure(
+            (aiohttp.TooManyRedirects,),
+            PermanentStepError,
+            f"More than {_MAX_REDIRECTS} redirects from {{call}}.",
+        ),
+        _NetworkFailure(
+            (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError),
+            PermanentStepError,
+            "Request cannot be sent ({call}): {reason}.",
+        ),
+        _NetworkFailure((Exception,), TransientStepError, "{reason} ({call})."),
+    )
+
+
+def _network_error(error: Exception, method: str, url: str, timeout: float) -> StepError:
+    failure = next(row for row in _network_failures() if isinstance(error, row.raised))
+    message = failure.message.format(
+        call=f"{method} {mask_url(url)}", reason=_reason(error, url), timeout=timeout
+    )
+    return failure.error(message, details=_details(method, url))
 
 
 def _reason(error: Exception, url: str) -> str:
-    text = mask_url(str(error).replace(url, mask_url(url))).rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    message = mask_url(str(error).replace(url, mask_url(url))).rstrip(".")
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def classify_response(method: str, url: str, response: HttpResponse) -> None:
-    """Do nothing for an answer of 2xx.
+    """Return if the status is 2xx.
 
     Raises:
-        TransientStepError: 429 or 5xx; with ``retry_after`` when the server says so.
+        TransientStepError: the status is 429 or 5xx; with ``retry_after`` if the server sent it.
         PermanentStepError: any other status.
     """
     if 200 <= response.status < 300:
         return
-    text = " ".join(response.body[: 4 * _MOST_SHOWN].decode(errors="replace").split())
-    text = "".join(character for character in text if character.isprintable())[:_MOST_SHOWN]
-    message = f"{method} {mask_url(url)} answered {response.status}"
-    message += f": {text}" if text else " with an empty body."
-    details = {**_details(method, url, response.status), "body": text}
+    body = " ".join(response.body[: 4 * _MAX_SHOWN].decode(errors="replace").split())
+    body = "".join(character for character in body if character.isprintable())[:_MAX_SHOWN]
+    message = f"{response.status} from {method} {mask_url(url)}"
+    message += f": {body}" if body else " with an empty body."
+    details = {**_details(method, url, response.status), "body": body}
     if response.status == 429 or response.status >= 500:
-        raise TransientStepError(message, details=details, retry_after=retry_after(response))
+        raise TransientStepError(message, details=details, retry_after=parse_retry_after(response))
     if 300 <= response.status < 400 and "location" in response.headers:
         message += f" (location: {mask_url(response.headers['location'])})"
     raise PermanentStepError(message, details=details)
 
 
-def retry_after(response: HttpResponse) -> float | None:
-    """Seconds that an answer asks to wait, at least 0; None when it does not, or cannot be understood.
+def parse_retry_after(response: HttpResponse) -> float | None:
+    """Return the seconds that a response asks to wait, at least 0; None without a valid ``Retry-After``.
 
-    A date is compared with the server's own clock where it tells that, as clocks differ.
+    A date is compared with the server's clock (the ``Date`` header) if it is sent, as clocks differ.
     """
-    text = response.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    until = _http_date(text)
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    until = _parse_http_date(value)
     if until is None:
         return None
-    now = _http_date(response.headers.get("date", "")) or datetime.now(UTC)
+    now = _parse_http_date(response.headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
-def _http_date(text: str) -> datetime | None:
+def _parse_http_date(value: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""An HTTP client in memory, for tests of flows and of everything above the HTTP seam."""
+"""An in-memory HTTP client, for tests of flows and of everything above the HTTP protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_allma.engine.http import HttpResponse, mask_url
+from airflow_allma.engine.http import HttpResponse
+from airflow_allma.engine.masking import mask_url
 from airflow_allma.exceptions import PermanentStepError
 
 __all__ = ["FakeHttpClient", "RecordedRequest", "json_response"]
@@ -17,7 +18,7 @@ __all__ = ["FakeHttpClient", "RecordedRequest", "json_response"]
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request that the fake has received."""
+    """A request that the fake received."""
 
     method: str
     url: str
@@ -26,68 +27,68 @@ class RecordedRequest:
     timeout: float
 
     def json(self) -> Any:
-        """The body's JSON value."""
+        """Return the JSON value of the body."""
         return msgspec.json.decode(self.body or b"")
 
 
-Answer = HttpResponse | BaseException | Callable[[RecordedRequest], HttpResponse]
+Reply = HttpResponse | BaseException | Callable[[RecordedRequest], HttpResponse]
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """An answer whose body is JSON."""
+    """Return a response with a JSON body."""
     return HttpResponse(
         status, {"content-type": "application/json", **(headers or {})}, msgspec.json.encode(value)
     )
 
 
 class FakeHttpClient:
-    """Answers from a table and keeps what it was asked.
+    """An HTTP client that replies from a table and records the requests.
 
-    ``route`` says how a method and URL are answered: by responses, by exceptions that are raised, or by a
-    function of the request. Several answers are given one after the other; the last one stays.
+    ``route`` sets the replies for a method and a URL: responses, exceptions to raise, or functions of the
+    request. Several replies are used one after the other; the last one is repeated.
 
     Attributes:
-        requests: every request so far, in order.
+        requests: all requests so far, in order.
         closed: whether ``close`` was called after the last request.
     """
 
     def __init__(self) -> None:
         self.requests: list[RecordedRequest] = []
         self.closed = False
-        self._answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+        self._replies: dict[tuple[str, str], list[Reply]] = defaultdict(list)
 
-    def route(self, method: str, url: str, *answers: Answer) -> FakeHttpClient:
-        """Add answers for a method and a URL; a URL that ends in ``*`` stands for all that start so."""
-        self._answers[method, url].extend(answers)
+    def route(self, method: str, url: str, *replies: Reply) -> FakeHttpClient:
+        """Add replies for a method and a URL; a URL that ends in ``*`` matches all URLs with that prefix."""
+        self._replies[method, url].extend(replies)
         return self
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
     ) -> HttpResponse:
-        """Answer as routed.
+        """Record the request and return the reply of its route.
 
         Raises:
-            PermanentStepError: there is no route; names those there are.
+            PermanentStepError: no route matches; the message lists the routes.
         """
         self.closed = False
         request = RecordedRequest(method, url, dict(headers), body, timeout)
         self.requests.append(request)
-        answers = self._find(method, url)
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer if isinstance(answer, HttpResponse) else answer(request)
+        replies = self._find_replies(method, url)
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply if isinstance(reply, HttpResponse) else reply(request)
 
-    def _find(self, method: str, url: str) -> list[Answer]:
-        exact = self._answers.get((method, url))
+    def _find_replies(self, method: str, url: str) -> list[Reply]:
+        exact = self._replies.get((method, url))
         if exact:
             return exact
-        for (known_method, known_url), answers in self._answers.items():
-            if known_method == method and known_url.endswith("*") and url.startswith(known_url[:-1]):
-                return answers
-        routes = ", ".join(f"{known_method} {known_url}" for known_method, known_url in self._answers)
-        raise PermanentStepError(f"The fake has no answer for {method} {mask_url(url)}; it has: {routes}.")
+        for (routed_method, routed_url), replies in self._replies.items():
+            if routed_method == method and routed_url.endswith("*") and url.startswith(routed_url[:-1]):
+                return replies
+        routes = ", ".join(f"{routed_method} {routed_url}" for routed_method, routed_url in self._replies)
+        raise PermanentStepError(f"No route of the fake matches {method} {mask_url(url)}; routes: {routes}.")
 
     async def close(self) -> None:
-        """Remember that it was closed."""
+        """Record that the client was closed."""
         self.closed = True

@@ -1,4 +1,4 @@
-"""Input mappings, literals and output mappings, compiled once a step."""
+"""Input mappings, literals and output mappings, compiled once per step."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from airflow_allma.expressions import (
     copy_value,
 )
 
-__all__ = ["InputPlan", "OutputPlan", "mentions_state", "step_output_path"]
+__all__ = ["InputPlan", "OutputPlan", "mentions_state"]
 
 _META: Final = re.compile(r"""\s*\$(\._meta|\['_meta'\]|\["_meta"\])\s*($|[.\[])""")
 _OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[.\[])""")
 
 
-def mentions_state(text: str) -> bool:
-    """Whether an expression can name the run's state, so that it must see more than the context."""
-    return any(key in text for key in STATE_KEYS)
+def mentions_state(expression: str) -> bool:
+    """Return whether an expression may refer to the run's state, and must see more than the context."""
+    return any(key in expression for key in STATE_KEYS)
 
 
 class InputPlan:
-    """How a step's input (or a branch's first data) is made from the context.
+    """Compiled mappings that build a step's input (or a branch's initial data) from the context.
 
     Args:
         mappings: dotted target <- JSONPath.
-        literals: dotted target <- value that may hold templates; set over what the mappings gave.
+        literals: dotted target <- value that may contain templates; literals override mappings.
     """
 
     __slots__ = ("_constants", "_flat", "_literals", "_mappings", "_needs_state", "is_empty")
@@ -51,13 +51,13 @@ class InputPlan:
         self._literals = [
             (compile_target(target), target, compile_config(value)) for target, value in literals.items()
         ]
-        self._flat = not any(mark in target for target in (*mappings, *literals) for mark in ".[")
+        self._flat = not any(sign in target for target in (*mappings, *literals) for sign in ".[")
         self._constants: dict[str, Any] = {}
         if self._flat and all(
             config.is_static and not isinstance(literals[target], dict | list)
             for _, target, config in self._literals
         ):
-            # Nothing to render, to copy or to merge: all of them are set at once.
+            # Nothing has to be rendered, copied or merged: all of them are set at once.
             self._constants = {target: config.render({}) for _, target, config in self._literals}
             self._literals = []
         self.is_empty = not mappings and not literals
@@ -69,19 +69,20 @@ class InputPlan:
         load: LoadPointer,
         log: logging.Logger,
     ) -> dict[str, Any]:
-        """The input.
+        """Return the input.
 
-        Mappings see the run's state below the context; literals see it above the context, and the input made
-        so far on top. A source that finds nothing, or cannot be evaluated, leaves its target unset.
+        For mappings, the context overrides the run's state. For literals, the run's state overrides the
+        context, and the input built so far overrides both. A source that finds nothing, or cannot be
+        evaluated, leaves its target unset.
         """
-        made: dict[str, Any] = {}
+        built: dict[str, Any] = {}
         flat = self._flat
-        seen = {**state_view(info, context), **context} if self._needs_state else context
+        root = {**state_view(info, context), **context} if self._needs_state else context
         for name, find, source, target in self._mappings:
             try:
-                value = find(seen, load)
+                value = find(root, load)
             except ExpressionEvaluationError as error:
-                log.warning("Input %r <- %r is left out: %s", name, source, error)
+                log.warning("%s (input %r <- %r is not set)", error, name, source)
                 continue
             kind = value.__class__
             if kind is dict or kind is list:
@@ -89,48 +90,48 @@ class InputPlan:
             elif value is NOTHING:
                 continue
             if flat:
-                made[name] = value
+                built[name] = value
             else:
-                target.assign(made, value)
-        made |= self._constants
+                target.assign(built, value)
+        built |= self._constants
         for target, name, config in self._literals:
             if config.is_static:
                 value = config.render({}, load)
             else:
-                value = config.render({**context, **state_view(info, context), **made}, load)
-            _set_literal(made, target, name, value, flat=flat)
-        return made
+                value = config.render({**context, **state_view(info, context), **built}, load)
+            _set_literal(built, target, name, value, flat=flat)
+        return built
 
 
-def _set_literal(made: dict[str, Any], target: Target, name: str, value: Any, *, flat: bool) -> None:
+def _set_literal(built: dict[str, Any], target: Target, name: str, value: Any, *, flat: bool) -> None:
     if value is NOTHING:
         return
     if isinstance(value, dict):
-        # An object joins what mapped keys have put below the same target.
-        held = made.get(name) if flat else compile_path(_as_path(name)).find(made)
-        if isinstance(held, dict):
-            value = merge_deep(held, value)
+        # An object is merged with what mappings have set below the same target.
+        current = built.get(name) if flat else compile_path(_as_path(name)).find(built)
+        if isinstance(current, dict):
+            value = merge_deep(current, value)
     if flat:
-        made[name] = value
+        built[name] = value
     else:
-        target.assign(made, value)
+        target.assign(built, value)
 
 
 def _as_path(target: str) -> str:
     return f"$.{target}" if not target.startswith("[") else f"${target}"
 
 
-def step_output_path(step_id: str) -> str:
-    """Where a step's output goes when the step does not say: ``$.steps_output.<id>``."""
+def _default_target(step_id: str) -> str:
+    """Return the default target of a step's output: ``$.steps_output.<id>``."""
     return member_path("$.steps_output", step_id)
 
 
 class OutputPlan:
-    """How a step's output gets into the context.
+    """Compiled mappings that write a step's output into the context.
 
     Args:
-        step_id: names the default target.
-        mappings: context JSONPath <- output JSONPath; None is the default, an empty object maps nothing.
+        step_id: determines the default target.
+        mappings: context JSONPath <- output JSONPath; None: the default target; empty: nothing is written.
         falls_back_to_input: whether a source that the output lacks is looked up in the step's input.
     """
 
@@ -141,7 +142,7 @@ class OutputPlan:
     ) -> None:
         self.is_default = mappings is None
         if mappings is None:
-            mappings = {step_output_path(step_id): "$"}
+            mappings = {_default_target(step_id): "$"}
         self._step_id = step_id
         self._falls_back = falls_back_to_input
         self._entries: list[tuple[str, str, Callable[..., Any], bool, bool]] = [
@@ -170,13 +171,13 @@ class OutputPlan:
         """Write the output into the state's context.
 
         Args:
-            state: gets a new context.
+            state: its context is replaced by a new one.
             output: without ``_meta``; null, false, 0 and "" count as an empty object.
-            step_input: where sources are looked up that the output lacks.
-            meta: the output's ``_meta``, for sources that name it; NOTHING when it had none.
-            whole: what ``$`` stands for: the output, or the pointer that took its place.
-            load: loads pointers on the way.
-            log: gets a warning for each source that is nowhere.
+            step_input: the fallback for sources that the output lacks.
+            meta: the output's ``_meta``, for sources that refer to it; NOTHING if it has none.
+            whole: the value of ``$``: the output, or the pointer to the offloaded output.
+            load: loads the content of pointers on the path.
+            log: receives a warning for each source that finds nothing.
         """
         output = _or_object(output)
         whole = _or_object(whole)
@@ -194,29 +195,29 @@ class OutputPlan:
                         value = find(step_input, load)
                 if value is NOTHING:
                     log.warning(
-                        "Step %s: %s finds nothing in the output; %s stays as it is",
-                        self._step_id,
+                        "%s finds nothing in the output of step %s (%s is not changed)",
                         source,
+                        self._step_id,
                         target,
                     )
                     continue
                 state.write(target, value, load)
             except ExpressionEvaluationError as error:
-                log.warning("Step %s: %s <- %s is left out: %s", self._step_id, target, source, error)
+                log.warning("%s (step %s: %s <- %s is not written)", error, self._step_id, target, source)
         if self.maps_output:
-            # Meant is enough: a branch whose mapping finds nothing yields an empty object, as recorded.
+            # Also if the mapping finds nothing: recorded flows return an empty object for such a branch.
             state.output_mapped = True
 
     def _write_default(self, state: RunState, whole: Any) -> bool:
-        """The write that most steps make, without the general machinery; False where that is needed."""
+        """Write to the default target on the fast path; return False if the general path is needed."""
         context = state.context
-        held = context.get("steps_output")
-        if held.__class__ is not dict or POINTER_KEY in held:
+        outputs = context.get("steps_output")
+        if outputs.__class__ is not dict or POINTER_KEY in outputs:
             return False
-        state.context = {**context, "steps_output": {**held, self._step_id: whole}}
+        state.context = {**context, "steps_output": {**outputs, self._step_id: whole}}
         return True
 
 
 def _or_object(output: Any) -> Any:
-    # An empty list is a value, as it is in JavaScript.
+    # As in JavaScript, an empty list is truthy.
     return output if output or output.__class__ is list else {}

@@ -1,4 +1,4 @@
-"""The payload of a run, measured by the flow's ``airflow.inputSchema``."""
+"""Validation of a run's payload against the flow's ``airflow.inputSchema``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import Flow
 from airflow_allma.flow.input_schema import fit_payload
 
-__all__ = ["PAYLOAD_ERROR", "validate_payload"]
+__all__ = ["validate_payload"]
 
-PAYLOAD_ERROR: Final = "PayloadError"
-"""``errorName`` of a run whose payload does not fit."""
+_ERROR_NAME: Final = "PayloadError"
 
 
 def validate_payload(flow: Flow, payload: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The payload with the schema's defaults; as it is for a flow without a schema.
+    """Return the payload with the schema's defaults, or unchanged if the flow has no schema.
 
     Raises:
-        PermanentStepError: it does not fit; with every reason.
+        PermanentStepError: the payload does not match the schema; the message lists every reason.
     """
     schema = flow.airflow.input_schema
     if schema is None:
         return payload
-    fitting, reasons = fit_payload(schema, payload)
+    validated, reasons = fit_payload(schema, payload)
     if reasons:
         raise PermanentStepError(
-            f"The payload does not fit the flow's airflow.inputSchema. {'; '.join(reasons)}.",
+            f"The payload does not match the flow's airflow.inputSchema. {'; '.join(reasons)}.",
             details={"reasons": reasons},
-            error_name=PAYLOAD_ERROR,
+            error_name=_ERROR_NAME,
         )
-    return fitting
+    return validated

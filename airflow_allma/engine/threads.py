@@ -1,4 +1,4 @@
-"""Threads for blocking calls of steps, which may never come back."""
+"""Threads for blocking calls of steps, which may never return."""
 
 from __future__ import annotations
 
@@ -14,36 +14,39 @@ __all__ = ["CallThreads"]
 
 _T = TypeVar("_T")
 
-_MOST: Final = min(32, (os.cpu_count() or 1) + 4)
+_MAX_CALLS: Final = min(32, (os.cpu_count() or 1) + 4)
 
 
 class CallThreads:
-    """Runs blocking calls, each in a thread of its own.
+    """Runs each blocking call in a thread of its own.
 
-    Python cannot stop a thread. One whose caller has given up goes on alone: it takes no place from other
-    calls, and keeps no event loop and no process from ending.
+    Python cannot stop a thread. A thread whose caller has given up keeps running, but does not take a slot
+    from other calls, and does not keep an event loop or the process from ending.
 
     Args:
-        most: turns at a time on one event loop.
+        max_calls: slots of one event loop.
     """
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._most = most
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+    def __init__(self, max_calls: int = _MAX_CALLS) -> None:
+        self._max_calls = max_calls
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     @property
     def slots(self) -> asyncio.Semaphore:
-        """What to hold during a call, so that there are not too many; waiting for it is no call yet."""
+        """The semaphore to hold during a call, which limits concurrent calls.
+
+        The caller acquires it, so that the time limit of a call does not include the wait for a slot.
+        """
         loop = asyncio.get_running_loop()
-        turn = self._turns.get(loop)
-        if turn is None:
-            turn = self._turns[loop] = asyncio.Semaphore(self._most)
-        return turn
+        slots = self._slots.get(loop)
+        if slots is None:
+            slots = self._slots[loop] = asyncio.Semaphore(self._max_calls)
+        return slots
 
     async def run(self, function: Callable[..., _T], *args: Any) -> _T:
-        """The function's result, or its exception."""
+        """Return the function's result, or raise its exception."""
         future: Future[_T] = Future()
-        # From here on nobody can cancel the future itself: the thread may always set its result.
+        # From here on the future itself cannot be cancelled: the thread may always set its result.
         future.set_running_or_notify_cancel()
         threading.Thread(target=_call, args=(future, function, args), name="allma-call", daemon=True).start()
         return await asyncio.wrap_future(future)
@@ -52,7 +55,7 @@ class CallThreads:
 def _call(future: Future[_T], function: Callable[..., _T], args: tuple[Any, ...]) -> None:
     try:
         result = function(*args)
-    except BaseException as error:  # noqa: BLE001 - it is raised where the call was made
+    except BaseException as error:  # noqa: BLE001 - raised where the call was made
         future.set_exception(error)
     else:
         future.set_result(result)

@@ -1,4 +1,4 @@
-"""Rendered URLs: checked, and encoded where a URL must be."""
+"""Rendered URLs, validated and encoded."""
 
 from __future__ import annotations
 
@@ -21,76 +21,76 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _EXPRESSION: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _DOTS: Final = re.compile(r"(?:^|[/\\])(?:\.|%2e){2}(?=[/?#\\]|$)", re.IGNORECASE)
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# What may stand in a URL as it is: unreserved and reserved characters, and escapes that are there already.
-_AS_IT_IS: Final = "!#$%&'()*+,/:;=?@[]~-._"
-_HIGHEST_PORT: Final = 65535
+# Not encoded: unreserved and reserved characters, and existing escapes.
+_SAFE: Final = "!#$%&'()*+,/:;=?@[]~-._"
+_MAX_PORT: Final = 65535
 
 
 def prepare_url(rendered: str, template: str) -> str:
-    """The URL to send, out of a rendered template.
+    """Return the URL to send, from a rendered template.
 
-    Values stand in a URL as the template's author has put them there: nothing that is allowed in a URL is
-    encoded, and nothing twice; spaces and letters outside of ASCII are percent-encoded; a fragment is not
-    sent.
+    Characters that are allowed in a URL are not encoded, and nothing is encoded twice. Spaces and non-ASCII
+    characters are percent-encoded. The fragment is removed.
 
     Args:
-        rendered: the template's text.
-        template: its source, to tell the author's own words from values.
+        rendered: the rendered template.
+        template: the template itself, to distinguish what its author wrote from values.
 
     Raises:
-        PermanentStepError: it is no ``http`` or ``https`` URL with a host, it holds control characters, or a
-            value in it would lead elsewhere than the template says (``..`` segments, user info).
+        PermanentStepError: it is not an ``http`` or ``https`` URL with a host, it contains control
+            characters, or a value in it changes the host or path that the template names (``..`` segments,
+            user info).
     """
-    text = rendered.strip(" ")
-    if _CONTROL.search(text):
-        raise _error(text, "holds line breaks or control characters; take them out of the values in it")
-    parts = _PARTS.fullmatch(text)
+    url = rendered.strip(" ")
+    if _CONTROL.search(url):
+        raise _error(url, "contains line breaks or control characters; remove them from the values in it")
+    parts = _PARTS.fullmatch(url)
     if parts is None:
-        raise _error(text, "must begin with http:// or https://")
+        raise _error(url, "must begin with http:// or https://")
     authority = _AUTHORITY.fullmatch(parts["authority"])
     if authority is None:
-        raise _error(text, "has no valid host; check the values in it")
-    if authority["port"] and int(authority["port"]) > _HIGHEST_PORT:
-        raise _error(text, f"has a port above {_HIGHEST_PORT}")
-    _check_values(text, parts, template)
+        raise _error(url, "does not have a valid host; check the values in it")
+    if authority["port"] and int(authority["port"]) > _MAX_PORT:
+        raise _error(url, f"has a port above {_MAX_PORT}")
+    _validate_values(url, parts, template)
     try:
         return "".join(
             (
                 parts["scheme"].lower(),
                 "://",
-                _encoded_authority(authority),
-                _encoded(parts["path"]) or "/",
-                _encoded(parts["query"] or ""),
+                _encode_authority(authority),
+                _encode(parts["path"]) or "/",
+                _encode(parts["query"] or ""),
             )
         )
     except ValueError as error:
-        raise _error(text, f"cannot be encoded: {error}") from error
+        raise _error(url, f"cannot be encoded: {error}") from error
 
 
-def _check_values(text: str, parts: re.Match[str], template: str) -> None:
-    own_words = _EXPRESSION.sub("", template)
-    begins_host = re.match(r"\s*https?://[^/?#{]", template, re.IGNORECASE)
-    if begins_host and "@" in parts["authority"] and "@" not in own_words:
-        raise _error(text, "has user info out of a value, which changes the host that the template names")
-    if _DOTS.search(parts["path"]) and not _DOTS.search(own_words) and "{{" in template:
-        raise _error(text, "has a '..' segment out of a value, which leads to another path")
+def _validate_values(url: str, parts: re.Match[str], template: str) -> None:
+    literal_parts = _EXPRESSION.sub("", template)
+    names_host = re.match(r"\s*https?://[^/?#{]", template, re.IGNORECASE)
+    if names_host and "@" in parts["authority"] and "@" not in literal_parts:
+        raise _error(url, "has user info from a value, which changes the host that the template names")
+    if _DOTS.search(parts["path"]) and not _DOTS.search(literal_parts) and "{{" in template:
+        raise _error(url, "has a '..' segment from a value, which leads to another path")
 
 
-def _encoded(text: str) -> str:
-    return quote(_LONE_PERCENT.sub("%25", text), safe=_AS_IT_IS)
+def _encode(part: str) -> str:
+    return quote(_LONE_PERCENT.sub("%25", part), safe=_SAFE)
 
 
-def _encoded_authority(authority: re.Match[str]) -> str:
+def _encode_authority(authority: re.Match[str]) -> str:
     user, host, port = authority["user"], authority["host"], authority["port"]
     if not host.isascii():
         from yarl import URL
 
         host = URL.build(scheme="http", host=host).raw_host or host
-    text = f"{_encoded(user)}@{host}" if user is not None else host
-    return f"{text}:{port}" if port else text
+    encoded = f"{_encode(user)}@{host}" if user is not None else host
+    return f"{encoded}:{port}" if port else encoded
 
 
-def _error(text: str, reason: str) -> PermanentStepError:
-    shown = _CONTROL.sub(lambda found: repr(found[0])[1:-1], mask_url(text))
-    details: dict[str, Any] = {"url": shown}
-    return PermanentStepError(f"The URL {shown!r} {reason}.", details=details)
+def _error(url: str, reason: str) -> PermanentStepError:
+    masked = _CONTROL.sub(lambda match: repr(match[0])[1:-1], mask_url(url))
+    details: dict[str, Any] = {"url": masked}
+    return PermanentStepError(f"The URL {masked!r} {reason}.", details=details)

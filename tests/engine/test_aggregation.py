@@ -63,9 +63,9 @@ def test_what_does_not_fit_its_strategy_is_left_out_with_a_warning(caplog):
     assert aggregated(result(0, True), result(1, "1"), result(2, 1.5), strategy="SUM") == {
         "aggregatedData": 1.5
     }
-    assert "Item 0, branch b: the result is not a number; SUM leaves it out" in caplog.text
+    assert "SUM ignores a result that is not a number (item 0, branch b)" in caplog.text
     assert aggregated(result(7, [1]), strategy="MERGE_OBJECTS") == {"aggregatedData": {}}
-    assert "Item 7, branch b: the result is not an object" in caplog.text
+    assert "MERGE_OBJECTS ignores a result that is not an object (item 7, branch b)" in caplog.text
 
 
 @given(st.integers(1, 40), st.data(), st.integers(0, 100))
@@ -139,14 +139,14 @@ def test_the_function_sees_tolerated_failures_too():
         ("builtins:eval", "is not allowed"),
         ("subprocess:run", "is not allowed"),
         ("importlib.util:module_from_spec", "is not allowed"),
-        (f"{MINE}:dumps", "names no function that"),
-        (f"{MINE}:AsFunction", "names no function that"),
-        (f"{MINE}:no_such", "names no function that"),
-        (f"{MINE}:joined.__globals__", "is no import path"),
-        ("joined", "is no import path"),
-        ("..joined", "is no import path"),
-        ("", "is no import path"),
-        ("a b:c", "is no import path"),
+        (f"{MINE}:dumps", "is not a function that"),
+        (f"{MINE}:AsFunction", "is not a function that"),
+        (f"{MINE}:no_such", "is not a function that"),
+        (f"{MINE}:joined.__globals__", "is not an import path"),
+        ("joined", "is not an import path"),
+        ("..joined", "is not an import path"),
+        ("", "is not an import path"),
+        ("a b:c", "is not an import path"),
         ("no_such_package.module:thing", "cannot be imported"),
     ],
 )
@@ -163,7 +163,10 @@ def test_only_modules_below_an_allowed_prefix_may_be_named():
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("raising", f"'{MINE}:raising' raised RuntimeError: no 2"), ("not_json", "gave what is no JSON value")],
+    [
+        ("raising", f"'{MINE}:raising' raised RuntimeError: no 2"),
+        ("not_json", "returned a value that is not JSON"),
+    ],
 )
 def test_a_function_that_fails_fails_the_step(name, said):
     ran = custom(f"{MINE}:{name}")

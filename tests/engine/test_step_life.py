@@ -73,7 +73,7 @@ def test_inputs_are_copies_and_unknown_sources_leave_their_target_unset():
 
 def test_a_source_that_cannot_be_evaluated_leaves_its_target_unset_with_a_warning(caplog):
     assert composed(inputMappings={"a": "$.list[$.no.such]", "b": "$.x"}, payload={"x": 1}) == {"b": 1}
-    assert "Input 'a' <- '$.list[$.no.such]' is left out" in caplog.text
+    assert "(input 'a' <- '$.list[$.no.such]' is not set)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_sources_and_targets_that_lead_nowhere_are_warnings(caplog):
     assert ran.status == "COMPLETED"
     assert ran.context["fine"] == 1
     assert ran.context["list"] == [1]
-    assert "Step make: $.no.such finds nothing in the output; $.a stays as it is" in caplog.text
-    assert "Step make: $.list.name <- $.x is left out" in caplog.text
-    assert "Step make: $.b <- $.x[$.none] is left out" in caplog.text
+    assert "$.no.such finds nothing in the output of step make ($.a is not changed)" in caplog.text
+    assert "(step make: $.list.name <- $.x is not written)" in caplog.text
+    assert "(step make: $.b <- $.x[$.none] is not written)" in caplog.text
 
 
 def test_a_record_shows_the_input_as_it_was_made():

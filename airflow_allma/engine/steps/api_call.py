@@ -1,4 +1,4 @@
-"""API_CALL: one HTTP request, made out of the flow's data."""
+"""Handler of API_CALL: one HTTP request, built from the flow's data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from airflow_allma.engine.http import HttpResponse, classify_response, mask_url
+from airflow_allma.engine.http import HttpResponse, classify_response
+from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.steps.base import StepCall
 from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError
@@ -29,7 +30,7 @@ __all__ = ["ApiCall"]
 _DEFAULT_TIMEOUT_MS: Final = 10_000
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# The client itself knows how long the body is.
+# The client sets these itself.
 _CLIENT_HEADERS: Final = frozenset({"content-length", "transfer-encoding"})
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -39,8 +40,8 @@ _FindHeader = Callable[[Mapping[str, Any], LoadPointer], Any]
 class ApiCall:
     """Handler of API_CALL steps; the output is ``{"status", "headers", "data"}``.
 
-    Everything is evaluated before the request is sent, so that a pointer that has to be loaded first costs no
-    second request.
+    Everything is evaluated before the request is sent, so that a pointer that has to be loaded first does not
+    cause a second request.
     """
 
     inline: ClassVar[bool] = False
@@ -53,7 +54,7 @@ class ApiCall:
         self._method = step.api_http_method.value
         self._headers: list[tuple[str, _FindHeader]] = [
             *((name, _constant(value)) for name, value in step.api_static_headers.items()),
-            *((name, _header(source)) for name, source in step.api_headers_template.items()),
+            *((name, _computed(source)) for name, source in step.api_headers_template.items()),
         ]
         body = step.request_body_template
         self._body = compile_context_mappings(_as_json(body)) if body else None
@@ -63,17 +64,17 @@ class ApiCall:
         self.says_how_long = self._timeout_ms is not None
 
     async def __call__(self, call: StepCall) -> Any:
-        """Send the request and read the answer.
+        """Send the request and return the response.
 
         Raises:
-            TransientStepError: no answer in time, a lost connection, 429 or 5xx.
+            TransientStepError: no response in time, a lost connection, 429 or 5xx.
             PermanentStepError: the URL, a header or the body cannot be sent, or any other status but 2xx.
         """
         root, load = call.root(), call.load
         timeout = self._timeout()
-        url = prepare_url(self._rendered_url(root, load), self._url.text)
-        headers = self._sent_headers(call, root)
-        body = self._sent_body(root, load, headers)
+        url = prepare_url(self._render_url(root, load), self._url.text)
+        headers = self._render_headers(call, root)
+        body = self._render_body(root, load, headers)
         response = await call.services.http.request(
             self._method, url, headers=dict(headers.values()), body=body, timeout=timeout
         )
@@ -81,26 +82,27 @@ class ApiCall:
         return {
             "status": response.status,
             "headers": dict(response.headers),
-            "data": response_data(response),
+            "data": _response_data(response),
             "_meta": {"method": self._method, "url": mask_url(url)},
         }
 
     def _timeout(self) -> float:
-        given = self._timeout_ms
-        if given is None:
+        milliseconds = self._timeout_ms
+        if milliseconds is None:
             return _DEFAULT_TIMEOUT_MS / 1000
-        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
+        is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
+        if not is_number or not 0 < milliseconds < float("inf"):
             raise PermanentStepError(
                 "customConfig.timeoutMs must be a number of milliseconds above 0, such as 10000."
             )
-        return given / 1000
+        return milliseconds / 1000
 
-    def _rendered_url(self, root: Mapping[str, Any], load: LoadPointer) -> str:
+    def _render_url(self, root: Mapping[str, Any], load: LoadPointer) -> str:
         variables = self._url_mappings.resolve(root, load)
         return self._url.render({**root, **variables}, load)
 
-    def _sent_headers(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-        """Lower-case name -> name and value; a later header replaces an earlier one of the same name."""
+    def _render_headers(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+        """Return lower-case name -> name and value; the last header of a name wins."""
         headers: dict[str, tuple[str, str]] = {}
         for name, find in self._headers:
             value = find(root, call.load)
@@ -108,24 +110,24 @@ class ApiCall:
                 continue
             if not isinstance(value, str | int | float):
                 call.log.warning(
-                    "Step %s: header %r is left out: its JSONPath finds a list or an object",
-                    call.step_id,
+                    "Header %r is not sent: its JSONPath finds a list or an object (step %s)",
                     name,
+                    call.step_id,
                 )
                 continue
-            text = to_text(value).strip(" \t")
+            header = to_text(value).strip(" \t")
             if not _HEADER_NAME.fullmatch(name):
-                raise PermanentStepError(f"{name!r} is no header's name. Use letters, digits and '-'.")
-            if _HEADER_CONTROL.search(text):
+                raise PermanentStepError(f"{name!r} is not a valid header name. Use letters, digits and '-'.")
+            if _HEADER_CONTROL.search(header):
                 raise PermanentStepError(
-                    f"The value of header {name!r} holds line breaks or control characters. Take them out of "
-                    "the data that it comes from."
+                    f"The value of header {name!r} contains line breaks or control characters. Remove them "
+                    "from the data that it uses."
                 )
             if name.lower() not in _CLIENT_HEADERS:
-                headers[name.lower()] = (name, text)
+                headers[name.lower()] = (name, header)
         return headers
 
-    def _sent_body(
+    def _render_body(
         self, root: Mapping[str, Any], load: LoadPointer, headers: dict[str, tuple[str, str]]
     ) -> bytes | None:
         value: Any = None
@@ -135,14 +137,13 @@ class ApiCall:
             value = self._body_path.find(root, load)
         if value is None or value is NOTHING:
             return None
-        media = (
-            headers["content-type"][1].split(";", 1)[0].strip().lower() if "content-type" in headers else ""
-        )
+        _, content_type = headers.get("content-type", ("", ""))
+        media_type = content_type.split(";", 1)[0].strip().lower()
         if isinstance(value, str):
             headers.setdefault("content-type", ("Content-Type", "text/plain; charset=utf-8"))
             return value.encode(errors="replace")
-        if media == _FORM and isinstance(value, dict):
-            return _form(value)
+        if media_type == _FORM and isinstance(value, dict):
+            return _encode_form(value)
         headers.setdefault("content-type", ("Content-Type", "application/json"))
         return msgspec.json.encode(value)
 
@@ -158,27 +159,27 @@ def _constant(value: str) -> _FindHeader:
     return find
 
 
-def _header(source: str) -> _FindHeader:
+def _computed(source: str) -> _FindHeader:
     return compile_path(source).find if source.startswith("$") else compile_template(source).render
 
 
-def _form(value: dict[str, Any]) -> bytes:
+def _encode_form(value: dict[str, Any]) -> bytes:
     fields: list[tuple[str, str]] = []
     for name, entry in value.items():
         for item in entry if isinstance(entry, list) else [entry]:
             if isinstance(item, dict | list):
                 raise PermanentStepError(
-                    f"The body goes as {_FORM}, which has no place for the object in {name!r}. Map its "
-                    "single values, or take the content-type header out to send JSON."
+                    f"A body of type {_FORM} cannot contain the object in {name!r}. Map single values of it, "
+                    "or remove the content-type header to send JSON."
                 )
             fields.append((name, "" if item is None else to_text(item)))
     return urlencode(fields).encode()
 
 
-def response_data(response: HttpResponse) -> Any:
-    """The body as a JSON value where it is JSON (whatever its type says), else as text; empty text for none.
+def _response_data(response: HttpResponse) -> Any:
+    """Return the body as a JSON value if it is JSON, whatever its type says; otherwise as text.
 
-    Text that its charset cannot explain keeps replacement characters in those places.
+    Bytes that are not valid in the charset become replacement characters.
     """
     body = response.body.removeprefix(b"\xef\xbb\xbf")
     if not body:
@@ -186,10 +187,10 @@ def response_data(response: HttpResponse) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _text(body, response.headers.get("content-type", ""))
+        return _decode(body, response.headers.get("content-type", ""))
 
 
-def _text(body: bytes, content_type: str) -> str:
+def _decode(body: bytes, content_type: str) -> str:
     _, _, charset = content_type.lower().partition("charset=")
     try:
         return body.decode(charset.split(";", 1)[0].strip("\"' ") or "utf-8", errors="replace")

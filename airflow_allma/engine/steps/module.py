@@ -1,4 +1,4 @@
-"""Steps that a system module does: DATA_LOAD, DATA_SAVE, DATA_TRANSFORMATION."""
+"""Handlers of steps that run a system module: DATA_LOAD, DATA_SAVE, DATA_TRANSFORMATION."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BlockingModule", "InlineModule", "module_handler"]
 
 
 class _ModuleStep:
-    """What both kinds share: the custom config, rendered below the step's input."""
+    """Base of both handlers: renders the custom config below the step's input."""
 
     def __init__(self, step: Step) -> None:
         self._identifier = step.module_identifier or ""
@@ -25,7 +25,7 @@ class _ModuleStep:
         }
 
     def effective_input(self, call: StepCall) -> dict[str, Any]:
-        """``{...rendered custom config, ...input}``, a shallow merge."""
+        """Return ``{...rendered custom config, ...input}``, a shallow merge."""
         if self._config is None:
             return call.input
         root = call.root()
@@ -37,24 +37,24 @@ class _ModuleStep:
 
 
 class InlineModule(_ModuleStep):
-    """A pure transformation, done on the spot."""
+    """Handler of a pure transformation, which runs on the event loop."""
 
     inline: ClassVar[bool] = True
 
     def __init__(self, step: Step) -> None:
         super().__init__(step)
         module = MODULES[self._identifier]
-        self._direct = module.function if module.input_model is None else None
+        self._function = module.function if module.input_model is None else None
 
     def __call__(self, call: StepCall) -> Any:
-        """The module's output."""
-        if self._direct is not None:
-            return self._direct(call.input if self._config is None else self.effective_input(call))
+        """Return the module's output."""
+        if self._function is not None:
+            return self._function(call.input if self._config is None else self.effective_input(call))
         return run_module(self._identifier, self.effective_input(call))
 
 
 class BlockingModule(_ModuleStep):
-    """A module that calls AWS: it runs in a thread."""
+    """Handler of a module that does I/O, which runs in a thread."""
 
     inline: ClassVar[bool] = False
     blocks: ClassVar[bool] = True
@@ -64,7 +64,7 @@ class BlockingModule(_ModuleStep):
         self.says_how_long = False
 
     async def __call__(self, call: StepCall) -> Any:
-        """The module's output."""
+        """Return the module's output."""
         services = call.services
         context = ModuleContext(
             store=services.store, aws=services.aws, settings=services.settings, log=services.log
@@ -74,6 +74,6 @@ class BlockingModule(_ModuleStep):
 
 
 def module_handler(step: Step) -> Handler:
-    """The handler of a module step; its module is known to exist (it was checked at load time)."""
+    """Return the handler of a module step, whose module is known to exist (validated at load time)."""
     module = MODULES[step.module_identifier or ""]
     return BlockingModule(step) if module.blocking else InlineModule(step)
