@@ -6,6 +6,7 @@ import binascii
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from airflow_allma.common.base64_text import from_base64, to_base64, to_base64ur
 from airflow_allma.common.batching import batched
 from airflow_allma.common.merging import merge_deep
 from airflow_allma.common.nearest import nearest
+from airflow_allma.common.timestamps import iso_milliseconds
 
 OBJECTS = st.recursive(
     st.none() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from("abc"), inner)
@@ -137,3 +139,15 @@ def test_a_client_that_could_not_be_made_is_made_at_the_next_call():
     with pytest.raises(ValueError, match="not yet"):
         cache.get("s3", None)
     assert cache.get("s3", None) == "client"
+
+
+@pytest.mark.parametrize(
+    ("moment", "timestamp"),
+    [
+        (datetime(2026, 3, 1, 8, 30, tzinfo=UTC), "2026-03-01T08:30:00.000Z"),
+        (datetime(2026, 3, 1, 8, 30, 0, 1999, timezone(timedelta(hours=2))), "2026-03-01T06:30:00.001Z"),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00.000Z"),
+    ],
+)
+def test_a_timestamp_is_in_utc_with_milliseconds(moment, timestamp):
+    assert iso_milliseconds(moment) == timestamp

@@ -142,7 +142,7 @@ def test_the_region_reaches_the_store(moto_endpoint):
     clients = EndpointClients(moto_endpoint)
     with pytest.raises(PermanentStepError):
         run(S3Store(clients), "s3-data-loader", sourceS3Uri="s3://no-such/k", region="us-west-2")
-    assert ("s3", "us-west-2") in clients.asked
+    assert ("s3", "us-west-2") in clients.made
 
 
 def test_files_are_listed_without_folder_markers(store):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator
 
+from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.engine.modules.definition import ModuleInput
 from airflow_allma.exceptions import PermanentStepError
 
@@ -60,4 +61,4 @@ def calculate_date_time(inputs: DateTimeCalculatorInput) -> dict[str, Any]:
             f"system/date-time-calculator: {inputs.base_time} {inputs.operation} {inputs.offset_seconds} "
             "seconds is outside of the years 1 to 9999. Check $.offsetSeconds: its unit is seconds."
         ) from None
-    return {"result": moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"}
+    return {"result": iso_milliseconds(moment)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.modules.definition import JsonInt, ModuleContext, ModuleInput
 from airflow_allma.exceptions import StorageError
@@ -44,14 +44,8 @@ def _describe(info: ObjectInfo) -> dict[str, Any]:
     return {
         "key": pointer.key,
         "size": info.size,
-        "lastModified": _iso(info.last_modified),
+        "lastModified": None if info.last_modified is None else iso_milliseconds(info.last_modified),
         "eTag": info.etag,
         "bucket": pointer.bucket,
         "content": pointer.wrap(),
     }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

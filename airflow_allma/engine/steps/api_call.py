@@ -95,7 +95,7 @@ class ApiCall:
             raise PermanentStepError(
                 "customConfig.timeoutMs must be a number of milliseconds above 0, such as 10000."
             )
-        return milliseconds / 1000
+        return float(milliseconds / 1000)
 
     def _render_url(self, root: Mapping[str, Any], load: LoadPointer) -> str:
         variables = self._url_mappings.resolve(root, load)
