@@ -1,4 +1,4 @@
-"""From branch results to ``aggregatedData``."""
+"""Aggregation of branch results into ``aggregatedData``."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def aggregated(*results, **config):
         ),
     ],
 )
-def test_a_strategy_makes_its_own_of_results_and_tolerated_failures(strategy, expected):
+def test_each_strategy_aggregates_results_and_tolerated_failures(strategy, expected):
     results = [result(0, {"a": 1, "b": 1}), failed(1), skipped(2), result(3, 4), result(4, {"b": 2})]
     assert aggregated(*results, strategy=strategy, failOnBranchError=False) == expected
 
 
-def test_what_does_not_fit_its_strategy_is_left_out_with_a_warning(caplog):
+def test_results_that_do_not_match_the_strategy_are_ignored_with_a_warning(caplog):
     assert aggregated(result(0, True), result(1, "1"), result(2, 1.5), strategy="SUM") == {
         "aggregatedData": 1.5
     }
@@ -119,7 +119,7 @@ def custom(identifier, items=(1, 2), prefixes=(), **config):
 
 @pytest.mark.parametrize("identifier", [f"{MINE}:joined", f"{MINE}.joined"])
 @pytest.mark.parametrize("prefixes", [(), ("tests.support",), ("other", MINE)])
-def test_a_flow_may_name_a_function_that_takes_the_results(identifier, prefixes):
+def test_a_flow_may_name_a_function_that_aggregates_the_results(identifier, prefixes):
     ran = custom(identifier, prefixes=prefixes)
     assert ran.outputs["fan"] == {"aggregatedData": "0.0:ok:1 1.0:ok:2"}
 
@@ -130,7 +130,7 @@ def test_the_function_sees_tolerated_failures_too():
 
 
 @pytest.mark.parametrize(
-    ("identifier", "said"),
+    ("identifier", "message"),
     [
         ("os.system", "is not allowed"),
         ("os:system", "is not allowed"),
@@ -150,48 +150,48 @@ def test_the_function_sees_tolerated_failures_too():
         ("no_such_package.module:thing", "cannot be imported"),
     ],
 )
-def test_names_that_reach_further_than_a_function_of_ones_own_are_refused(identifier, said):
-    with pytest.raises(PermanentStepError, match=said):
+def test_only_functions_defined_by_a_users_module_are_loaded(identifier, message):
+    with pytest.raises(PermanentStepError, match=message):
         load_custom_aggregator(identifier)
 
 
-def test_only_modules_below_an_allowed_prefix_may_be_named():
+def test_only_modules_below_an_allowed_prefix_are_loaded():
     for prefix in ("tests.sup", "tests.support.aggregators.joined", "other"):
         with pytest.raises(PermanentStepError, match="is not allowed"):
             load_custom_aggregator(f"{MINE}:joined", (prefix,))
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("raising", f"'{MINE}:raising' raised RuntimeError: no 2"),
         ("not_json", "returned a value that is not JSON"),
     ],
 )
-def test_a_function_that_fails_fails_the_step(name, said):
+def test_a_failing_function_fails_the_step(name, message):
     ran = custom(f"{MINE}:{name}")
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
-    assert said in ran.error["errorMessage"]
+    assert message in ran.error["errorMessage"]
 
 
-def test_a_function_may_raise_a_step_error_of_its_own():
+def test_a_function_may_raise_a_step_error():
     ran = custom(f"{MINE}:busy")
     assert ran.error["errorName"] == "TransientStepError"
     assert ran.error["errorMessage"] == "come back later"
 
 
 def reduced(name, *results, **config):
-    given = {"strategy": "CUSTOM_MODULE", "customModuleIdentifier": f"{MINE}:{name}", **config}
-    return aggregated(*results, **given)
+    settings = {"strategy": "CUSTOM_MODULE", "customModuleIdentifier": f"{MINE}:{name}", **config}
+    return aggregated(*results, **settings)
 
 
-def test_a_function_that_stops_reading_early_hides_no_failure():
+def test_a_function_that_stops_reading_early_does_not_hide_failures():
     assert reduced("first_only", result(0, 4), result(1, 5)) == {"aggregatedData": 4}
     with pytest.raises(ParallelBranchExecutionError, match="1 of 3"):
         reduced("first_only", result(0, 4), result(1, 5), failed(2))
 
 
-def test_a_function_sees_no_failure_that_is_not_tolerated_and_cannot_swallow_the_forks():
+def test_a_function_sees_failures_only_if_some_are_tolerated_and_cannot_swallow_them():
     SEEN.clear()
     with pytest.raises(ParallelBranchExecutionError, match="2 of 4"):
         reduced("swallowing", result(0, 4), failed(1), result(2, 5), failed(3))
@@ -204,18 +204,18 @@ def test_a_function_sees_no_failure_that_is_not_tolerated_and_cannot_swallow_the
 @pytest.mark.parametrize(
     ("percentage", "error"), [(10, ParallelBranchExecutionError), (50, PermanentStepError)]
 )
-def test_what_a_function_raises_over_failures_counts_only_where_they_are_tolerated(percentage, error):
+def test_an_error_of_a_function_about_failures_counts_only_if_they_are_tolerated(percentage, error):
     with pytest.raises(error) as caught:
         reduced("demanding", result(0, 4), failed(1), toleratedFailurePercentage=percentage)
     assert type(caught.value) is error
 
 
 @pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "MERGE_OBJECTS", "SUM", "NONE", "CUSTOM_MODULE"])
-def test_no_result_is_kept_that_the_strategy_has_done_with(strategy):
+def test_a_result_is_released_after_the_strategy_has_used_it(strategy):
     alive = weakref.WeakSet()
 
     class Tracked(dict):
-        """An output that can be seen to go."""
+        """An output whose release can be observed."""
 
         __hash__ = object.__hash__
 
@@ -225,16 +225,16 @@ def test_no_result_is_kept_that_the_strategy_has_done_with(strategy):
             alive.add(output)
             yield result(index, output)
             del output
-            most.append(len(alive))
+            alive_counts.append(len(alive))
 
-    most: list[int] = []
+    alive_counts: list[int] = []
     config = AggregationConfig(strategy=strategy, custom_module_identifier=f"{MINE}:counting")
     Aggregator(config, collect=lambda _: None).aggregate(results())
-    assert len(most) == 50
-    assert max(most) <= 2
+    assert len(alive_counts) == 50
+    assert max(alive_counts) <= 2
 
 
-def test_results_travel_as_json():
+def test_results_are_serialized_as_json():
     saved = result(3, {"a": [1]})
     assert BranchResult.from_dict(saved.to_dict()) == saved
     assert BranchResult.from_dict(failed(2).to_dict()) == failed(2)

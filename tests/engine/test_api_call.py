@@ -35,7 +35,7 @@ def step(url="https://api.test/x", method="GET", **fields):
 
 
 def run(api_step, *answers, step_input=None, load=None):
-    """The step's output and the request that it made; any URL of any method is answered."""
+    """Return the output of the step and its request; the fake replies to any URL."""
 
     async def main():
         fake = FakeHttpClient()
@@ -91,7 +91,7 @@ def test_the_url_sees_the_whole_context_and_its_own_mappings_on_top(url, rendere
     assert sent(step(url), step_input={"extra": "from-input"}).url == rendered
 
 
-def test_headers_are_fixed_or_paths_or_templates():
+def test_headers_are_constants_or_paths_or_templates():
     request = sent(
         step(
             apiStaticHeaders={"X-Fixed": "{{base}}", "authorization": "old", "Content-Length": "5"},
@@ -113,13 +113,13 @@ def test_headers_are_fixed_or_paths_or_templates():
     }
 
 
-def test_a_header_that_would_be_an_object_is_left_out_and_logged(caplog):
+def test_a_header_whose_value_is_an_object_is_not_sent_and_is_logged(caplog):
     assert sent(step(apiHeadersTemplate={"X-Item": "$.currentItem"})).headers == {}
     assert "Header 'X-Item' is not sent" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"apiStaticHeaders": {"X": "a\r\nSet-Cookie: b"}}, "header 'X' contains line breaks"),
         ({"apiHeadersTemplate": {"X": "$.evil"}}, "header 'X' contains line breaks"),
@@ -128,8 +128,8 @@ def test_a_header_that_would_be_an_object_is_left_out_and_logged(caplog):
         ({"apiStaticHeaders": {"": "c"}}, "'' is not a valid header name"),
     ],
 )
-def test_headers_cannot_be_smuggled_in(fields, said):
-    with pytest.raises(PermanentStepError, match=said) as caught:
+def test_headers_cannot_be_injected(fields, message):
+    with pytest.raises(PermanentStepError, match=message) as caught:
         run(step(**fields), step_input={"evil": "hidden\nX-B: 1"})
     assert "hidden" not in caught.value.message
 
@@ -176,7 +176,7 @@ BODY = {
         ),
     ],
 )
-def test_the_body_is_made_of_the_template_or_found_by_the_path(fields, body, content_type):
+def test_the_body_is_rendered_from_the_template_or_found_by_the_path(fields, body, content_type):
     request = sent(step(method="POST", **fields))
     assert request.body == body
     assert {name.lower(): value for name, value in request.headers.items()}.get(
@@ -184,7 +184,7 @@ def test_the_body_is_made_of_the_template_or_found_by_the_path(fields, body, con
     ) == content_type
 
 
-def test_a_form_has_no_place_for_objects():
+def test_a_form_cannot_contain_objects():
     with pytest.raises(PermanentStepError, match="cannot contain the object in 'lines'"):
         run(
             step(
@@ -196,19 +196,19 @@ def test_a_form_has_no_place_for_objects():
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
-def test_every_method_is_sent(method):
+def test_every_method_can_be_used(method):
     assert sent(step(method=method)).method == method
 
 
 @pytest.mark.parametrize(
     ("config", "seconds"), [({}, 10), ({"timeoutMs": 250}, 0.25), ({"timeoutMs": 1.5e3}, 1.5)]
 )
-def test_the_timeout_is_ten_seconds_or_as_said(config, seconds):
+def test_the_timeout_is_ten_seconds_unless_the_step_sets_it(config, seconds):
     assert sent(step(customConfig=config)).timeout == seconds
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "5", True, float("inf")])
-def test_a_timeout_that_is_none_is_refused(timeout):
+def test_an_invalid_timeout_is_rejected(timeout):
     with pytest.raises(PermanentStepError, match="timeoutMs must be a number of milliseconds above 0"):
         run(step(customConfig={"timeoutMs": timeout}))
 
@@ -231,32 +231,32 @@ def test_a_timeout_that_is_none_is_refused(timeout):
         (b"[" * 100_000, "application/json", "[" * 100_000),
     ],
 )
-def test_data_is_json_where_it_can_be_and_text_elsewhere(body, content_type, data):
+def test_data_is_json_if_possible_and_text_otherwise(body, content_type, data):
     output, _ = run(step(), HttpResponse(201, {"content-type": content_type}, body))
     assert output["data"] == data
     assert output["status"] == 201
     assert output["headers"] == {"content-type": content_type}
 
 
-def test_what_was_called_is_told_beside_the_output_without_secrets():
+def test_the_meta_of_the_output_names_the_called_url_without_secrets():
     output, request = run(step("https://api.test/x?apiKey={{flow_variables.key}}"))
     assert request.url == "https://api.test/x?apiKey=k-1"
     assert output["_meta"] == {"method": "GET", "url": "https://api.test/x?apiKey=***"}
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, PermanentStepError), (503, TransientStepError)])
-def test_a_bad_status_fails_the_step(status, kind):
+def test_an_error_status_fails_the_step(status, kind):
     with pytest.raises(kind, match=rf"{status} from GET https://api.test/x: no luck") as caught:
         run(step(), HttpResponse(status, {"retry-after": "3"}, b"no luck"))
     assert getattr(caught.value, "retry_after", 3) == 3
 
 
-def test_an_address_that_the_data_gives_must_be_http():
+def test_a_url_from_the_data_must_be_http():
     with pytest.raises(PermanentStepError, match=r"The URL 'file:///etc/passwd' must begin with http"):
         run(step("{{where}}"), step_input={"where": "file:///etc/passwd"})
 
 
-def test_pointers_are_loaded_before_anything_is_sent():
+def test_pointers_are_loaded_before_the_request_is_sent():
     class _NotLoaded(BaseException):
         pass
 

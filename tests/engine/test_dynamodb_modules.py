@@ -31,7 +31,7 @@ def clients(moto_endpoint):
 
 @pytest.fixture
 def table(clients):
-    """A table of 25 users of tenant a and one of tenant b."""
+    """A table with 25 users of tenant a and one of tenant b."""
     name = f"users-{next(_numbers)}"
     client = clients.client("dynamodb")
     client.create_table(
@@ -76,7 +76,7 @@ def query_of(table, tenant="a"):
     }
 
 
-def test_one_item_is_got_as_json(clients, table):
+def test_get_returns_an_item_as_json(clients, table):
     item = load(clients, operation="GET", tableName=table, key={"tenant": "b", "id": 1})
     assert item == {"tenant": "b", "id": 1, "blob": base64.b64encode(b"\xff").decode(), "tags": ["x"]}
     assert isinstance(item["id"], int)
@@ -92,7 +92,7 @@ def test_one_item_is_got_as_json(clients, table):
     assert named == {"tenant": "b"}
 
 
-def test_a_query_gives_items_in_key_order(clients, table):
+def test_a_query_returns_items_in_key_order(clients, table):
     items = load(clients, **query_of(table))
     assert [item["id"] for item in items] == list(range(25))
     assert items[0]["score"] == 0.5
@@ -115,14 +115,14 @@ def test_a_scan_reads_the_whole_table(clients, table):
 
 
 @pytest.mark.parametrize(("limit", "count"), [(None, 25), (4, 4), (100.0, 25)])
-def test_counting_gives_counts(clients, table, limit, count):
+def test_select_count_returns_counts(clients, table, limit, count):
     counted = load(clients, **query_of(table), select="COUNT", limit=limit)
     assert counted["Count"] == count
     assert counted["ScannedCount"] >= count
 
 
 class _Paged:
-    """A DynamoDB that answers with two items a page, however many are asked for."""
+    """A DynamoDB with pages of two items, whatever the limit."""
 
     connection = "test connection 'pages'"
 
@@ -147,7 +147,7 @@ class _Paged:
         return page
 
 
-def test_pages_are_followed_only_as_far_as_needed():
+def test_only_as_many_pages_are_read_as_needed():
     paged = _Paged(9)
     assert len(load(paged, **query_of("t"))) == 9
     assert len(paged.calls) == 5
@@ -185,20 +185,20 @@ def test_a_query_is_written_as_json_lines(clients, table):
     assert meta["dynamodb_params"]["TableName"] == table
 
 
-def test_all_pages_go_to_the_manifest_in_order_and_no_two_at_once():
+def test_all_pages_are_written_to_the_manifest_in_order():
     store, paged = MemoryStore(), _Paged(7)
     assert manifest(paged, store)["itemCount"] == 7
     assert [item["id"] for item in lines_of(store)] == list(range(7))
     assert all("Limit" not in call for call in paged.calls)
 
 
-def test_an_empty_query_makes_an_empty_manifest():
+def test_an_empty_query_writes_an_empty_manifest():
     store = MemoryStore()
     assert manifest(_Paged(0), store)["itemCount"] == 0
     assert store.read(Pointer("lake", "m/x.jsonl")) == b""
 
 
-def test_large_items_become_objects_of_their_own_when_asked():
+def test_large_items_become_separate_objects_if_enabled():
     store = MemoryStore()
     settings = EngineSettings(output_offload_bytes=21)
     output = manifest(_Paged(5), store, settings=settings, enableItemOffloading=True)
@@ -227,7 +227,7 @@ def _answer(code, status=400, message="said so"):
         (_answer("AccessDeniedException"), PermanentStepError),
     ],
 )
-def test_a_manifest_that_fails_half_way_does_not_appear(error, kind):
+def test_a_manifest_does_not_appear_if_the_query_fails_half_way(error, kind):
     store = MemoryStore()
     with pytest.raises(kind) as caught:
         manifest(_Paged(9, error), store)
@@ -241,17 +241,17 @@ class _RefusingStore(MemoryStore):
         raise ObjectAccessDeniedError(f"{pointer}: access is denied")
 
 
-def test_a_manifest_that_must_not_be_written_is_named():
+def test_a_denied_write_names_the_manifest():
     with pytest.raises(PermanentStepError, match=r"s3://lake/m/x\.jsonl: access is denied"):
         manifest(_Paged(1), _RefusingStore())
 
 
-def test_a_destination_that_is_no_key_is_refused():
+def test_an_invalid_destination_key_is_rejected():
     with pytest.raises(PermanentStepError, match="control characters"):
         manifest(_Paged(1), MemoryStore(), destination={"bucketName": "lake", "key": "a\nb"})
 
 
-def test_a_table_that_is_not_there_is_named_with_the_connection(clients):
+def test_a_missing_table_is_named_with_the_connection(clients):
     with pytest.raises(PermanentStepError) as caught:
         load(clients, **query_of("no-such-table"))
     assert "'no-such-table'" in caught.value.message
@@ -260,7 +260,7 @@ def test_a_table_that_is_not_there_is_named_with_the_connection(clients):
     assert caught.value.details["dynamodb_params"]["TableName"] == "no-such-table"
 
 
-def test_secret_looking_values_do_not_reach_details():
+def test_secret_looking_values_are_masked_in_details():
     inputs = {
         **query_of("t"),
         "filterExpression": "#k = :one AND begins_with(sessionId, :two) AND name = :three AND :apiToken < x",
@@ -283,7 +283,7 @@ def test_secret_looking_values_do_not_reach_details():
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("inputs", "message"),
     [
         ({"operation": "GET", "tableName": "t"}, "GET needs `key`"),
         ({"operation": "QUERY", "tableName": "t"}, "QUERY needs `keyConditionExpression`"),
@@ -292,12 +292,12 @@ def test_secret_looking_values_do_not_reach_details():
         ({"operation": "SCAN", "tableName": "t", "limit": 0}, r"\$\.limit"),
     ],
 )
-def test_an_incomplete_read_is_refused(inputs, said):
-    with pytest.raises(PermanentStepError, match=said):
+def test_an_incomplete_input_is_rejected(inputs, message):
+    with pytest.raises(PermanentStepError, match=message):
         load(_Paged(1), **inputs)
 
 
-def test_a_number_that_is_none_is_refused():
+def test_nan_is_rejected():
     with pytest.raises(PermanentStepError, match="float that is not a JSON value"):
         load(_Paged(1), **{**query_of("t"), "expressionAttributeValues": {":t": float("nan")}})
 
@@ -310,7 +310,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_json_values_survive_the_way_to_dynamodb_and_back(value):
+def test_json_values_survive_a_round_trip_through_dynamodb(value):
     assert from_dynamodb(to_dynamodb(value)) == value
 
 

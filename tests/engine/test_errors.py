@@ -10,7 +10,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError, TransientStepError
 
 
-def answer(code="", status=400, message="what it said"):
+def answer(code="", status=400, message="the reason"):
     return boto.ClientError(
         {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Query"
     )
@@ -39,34 +39,34 @@ def answer(code="", status=400, message="what it said"):
         (ZeroDivisionError("division by zero"), PermanentStepError),
     ],
 )
-def test_each_error_becomes_the_step_error_that_says_whether_it_passes(error, kind):
-    made = step_error_from(error, details={"given": 1})
-    assert type(made) is kind
-    assert made.details["given"] == 1
+def test_each_error_becomes_a_transient_or_a_permanent_step_error(error, kind):
+    result = step_error_from(error, details={"key": 1})
+    assert type(result) is kind
+    assert result.details["key"] == 1
 
 
 @pytest.mark.parametrize("code", sorted(TRANSIENT_AWS_CODES))
-def test_throttling_and_outages_of_aws_pass(code):
+def test_throttling_and_outages_of_aws_are_transient(code):
     assert isinstance(step_error_from(answer(code)), TransientStepError)
 
 
-def test_a_step_error_stays_itself():
+def test_a_step_error_is_returned_unchanged():
     error = exceptions.ContentBasedRetryableError("x")
     assert step_error_from(error, doing="something", details={"a": 1}) is error
 
 
-def test_the_message_says_what_was_done_with_which_credentials_and_what_came_of_it():
-    made = step_error_from(
+def test_the_message_names_the_action_the_error_and_the_credentials():
+    result = step_error_from(
         answer("ResourceNotFoundException"), doing="Reading 't'", connection="connection 'c'"
     )
-    assert made.message == (
-        "Reading 't' failed: ResourceNotFoundException: what it said. Check the name, and the region and "
+    assert result.message == (
+        "Reading 't' failed: ResourceNotFoundException: the reason. Check the name, and the region and "
         "account of the credentials. (through connection 'c')"
     )
-    assert made.details == {"awsErrorCode": "ResourceNotFoundException", "awsStatus": 400}
+    assert result.details == {"awsErrorCode": "ResourceNotFoundException", "awsStatus": 400}
 
 
-def test_an_unexpected_error_keeps_its_kind_in_the_message():
+def test_the_message_names_the_type_of_an_unexpected_error():
     assert step_error_from(KeyError("x")).message == "KeyError: 'x'"
 
 
@@ -81,7 +81,7 @@ def aws_environment(monkeypatch, tmp_path):
     return monkeypatch
 
 
-def test_clients_of_the_environment_are_made_once_a_service_and_region(aws_environment):
+def test_clients_of_the_environment_are_created_once_per_service_and_region(aws_environment):
     aws_environment.setenv("AWS_DEFAULT_REGION", "eu-west-3")
     clients = EnvironmentAws()
     assert isinstance(clients, AwsClients)
@@ -94,7 +94,7 @@ def test_clients_of_the_environment_are_made_once_a_service_and_region(aws_envir
 @pytest.mark.parametrize(
     ("name", "value"), [("AWS_DEFAULT_REGION", None), ("AWS_PROFILE", "no-such-profile")]
 )
-def test_an_environment_without_region_or_profile_says_what_to_set(aws_environment, name, value):
+def test_without_a_region_or_profile_the_error_says_what_to_set(aws_environment, name, value):
     if value:
         aws_environment.setenv(name, value)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What ``onError`` makes of errors, and how often a way may be taken."""
+"""Error handling with ``onError``, and the limits of transitions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BUSY = json_response({}, status=503)
 REFUSED = json_response({}, status=404)
 
 
-def asked(*answers, last_try=None, **fields):
-    """A run of one call that gets these answers, one after the other."""
+def run_call(*answers, last_try=None, **fields):
+    """Run one call that gets these responses, one after the other."""
     world = World()
     world.fake.route("GET", URL, *answers)
     steps = {"ask": call(**fields), "spare": noop(), "next": noop()}
@@ -36,16 +36,16 @@ def tries(ran):
     return len(ran.world.fake.requests)
 
 
-def test_a_transient_error_is_tried_five_times_with_growing_waits():
-    ran = asked(BUSY)
+def test_a_step_with_a_transient_error_makes_five_attempts_with_growing_delays():
+    ran = run_call(BUSY)
     assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", 5, [0.5, 1.0, 2.0, 4.0])
     assert ran.error["errorName"] == "TransientStepError"
     assert ran.error["isRetryable"] is True
     assert ran.world.record("ask").tries == 5
 
 
-def test_a_transient_error_that_passes_leaves_no_trace_but_the_tries():
-    ran = asked(BUSY, TransientStepError("lost"), FINE)
+def test_a_transient_error_before_a_success_changes_only_the_number_of_attempts():
+    ran = run_call(BUSY, TransientStepError("lost"), FINE)
     assert (ran.status, ran.error, ran.path, ran.world.record("ask").tries) == (
         "COMPLETED", None, ["ask"], 3,
     )  # fmt: skip
@@ -54,8 +54,8 @@ def test_a_transient_error_that_passes_leaves_no_trace_but_the_tries():
 @pytest.mark.parametrize(
     ("after", "slept"), [("3", [3.0]), ("0", [0.5]), ("100000", [60.0]), ("nonsense", [0.5])]
 )
-def test_retry_after_is_honoured_up_to_the_longest_wait(after, slept):
-    ran = asked(HttpResponse(429, {"retry-after": after}, b""), FINE)
+def test_retry_after_is_honored_up_to_the_maximum_delay(after, slept):
+    ran = run_call(HttpResponse(429, {"retry-after": after}, b""), FINE)
     assert (ran.status, ran.world.sleeps) == ("COMPLETED", slept)
 
 
@@ -66,19 +66,19 @@ def test_jitter_adds_up_to_a_tenth():
     assert world.sleeps == pytest.approx([0.55, 1.1, 2.2, 4.4])
 
 
-def test_own_retries_come_after_the_transient_ones_each_with_its_own_count():
-    ran = asked(BUSY, onError={"retries": {"count": 2, "intervalSeconds": 7, "backoffRate": 3}})
+def test_the_retries_of_a_step_follow_the_transient_ones_and_are_counted_separately():
+    ran = run_call(BUSY, onError={"retries": {"count": 2, "intervalSeconds": 7, "backoffRate": 3}})
     short = [0.5, 1.0, 2.0, 4.0]
     assert (tries(ran), ran.world.sleeps) == (15, [*short, 7.0, *short, 21.0, *short])
 
 
 @pytest.mark.parametrize("last_try", [None, False, True])
-def test_a_permanent_error_is_never_tried_again(last_try):
-    ran = asked(REFUSED, onError={"retries": {"count": 5}}, last_try=last_try)
+def test_a_permanent_error_is_never_retried(last_try):
+    ran = run_call(REFUSED, onError={"retries": {"count": 5}}, last_try=last_try)
     assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", 1, [])
 
 
-def test_a_caller_who_does_the_retries_gets_the_state_from_before_the_step():
+def test_a_caller_that_retries_gets_the_state_before_the_step():
     world = World()
     world.fake.route("GET", URL, BUSY)
     steps = {"first": noop(**then("ask")), "ask": call(onError={"retries": {"count": 1}})}
@@ -88,19 +88,19 @@ def test_a_caller_who_does_the_retries_gets_the_state_from_before_the_step():
     assert set(ran.outputs) == {"first"}
 
 
-def test_on_the_last_try_of_the_caller_the_other_ways_are_open():
+def test_after_the_last_attempt_of_the_caller_the_error_is_handled():
     on_error = {"retries": {"count": 1}, "continueOnFailure": True}
-    assert asked(BUSY, onError=on_error, last_try=False).status == "RETRY"
-    assert asked(BUSY, onError=on_error, last_try=True).status == "COMPLETED"
+    assert run_call(BUSY, onError=on_error, last_try=False).status == "RETRY"
+    assert run_call(BUSY, onError=on_error, last_try=True).status == "COMPLETED"
 
 
 @pytest.mark.parametrize(
     ("names", "count"),
     [(None, 10), ([], 5), (["TransientStepError"], 10), (["PermanentStepError", "Other"], 5)],
 )
-def test_only_named_errors_are_tried_again(names, count):
+def test_only_named_errors_are_retried(names, count):
     retries = {"count": 1, **({} if names is None else {"errorEquals": names})}
-    assert tries(asked(BUSY, onError={"retries": retries})) == count
+    assert tries(run_call(BUSY, onError={"retries": retries})) == count
 
 
 @pytest.mark.parametrize(
@@ -111,22 +111,22 @@ def test_only_named_errors_are_tried_again(names, count):
         ({"count": 2, "intervalSeconds": 4, "backoffRate": 2}, 3, [4.0, 8.0]),
     ],
 )
-def test_content_errors_are_tried_again_as_often_as_the_step_says(retry, count, slept):
+def test_content_errors_are_retried_as_often_as_the_step_says(retry, count, slept):
     on_error = {} if retry is None else {"onError": {"retryOnContentError": retry}}
-    ran = asked(FINE, outputValidation={"requiredFields": ["$.data.price"]}, **on_error)
+    ran = run_call(FINE, outputValidation={"requiredFields": ["$.data.price"]}, **on_error)
     assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", count, slept)
     assert ran.error["errorName"] == "ContentBasedRetryableError"
 
 
-def test_a_content_error_may_pass():
+def test_a_retry_after_a_content_error_may_succeed():
     on_error = {"retryOnContentError": {"count": 1}}
     good = json_response({"price": 1})
-    ran = asked(FINE, good, outputValidation={"requiredFields": ["$.data.price"]}, onError=on_error)
+    ran = run_call(FINE, good, outputValidation={"requiredFields": ["$.data.price"]}, onError=on_error)
     assert (ran.status, tries(ran)) == ("COMPLETED", 2)
 
 
-def test_continue_on_failure_goes_before_the_fallback_and_gives_the_error_as_output():
-    ran = asked(
+def test_continue_on_failure_precedes_the_fallback_and_outputs_the_error():
+    ran = run_call(
         REFUSED,
         onError={"continueOnFailure": True, "fallbackStepInstanceId": "spare"},
         transitions=[
@@ -143,7 +143,7 @@ def test_continue_on_failure_goes_before_the_fallback_and_gives_the_error_as_out
 
 
 @pytest.mark.parametrize("delay", [{}, {"delay": {"milliseconds": 1}}])
-def test_an_input_that_cannot_be_made_is_not_continued_but_falls_back(delay):
+def test_an_input_that_cannot_be_built_leads_to_the_fallback_despite_continue_on_failure(delay):
     store, payload = pointed("gone.json")
     on_error = {"continueOnFailure": True, "fallbackStepInstanceId": "spare"}
     step = compose(inputMappings={"a": "$.far.go"}, onError=on_error, **delay)
@@ -152,8 +152,8 @@ def test_an_input_that_cannot_be_made_is_not_continued_but_falls_back(delay):
     assert ran.world.record("make").input is None
 
 
-def test_a_fallback_takes_over_without_the_failed_steps_output():
-    ran = asked(REFUSED, onError={"fallbackStepInstanceId": "spare"})
+def test_a_fallback_runs_without_the_output_of_the_failed_step():
+    ran = run_call(REFUSED, onError={"fallbackStepInstanceId": "spare"})
     assert (ran.status, ran.error, ran.path) == ("COMPLETED", None, ["ask", "spare"])
     assert set(ran.outputs) == {"spare"}
     assert ran.world.record("ask").next_step == "spare"
@@ -175,13 +175,13 @@ def test_a_fallback_is_not_counted_as_a_transition():
         "done": end(),
     }
     ran = run(steps, world=world)
-    # Eight ways back are allowed, and the ninth ends it; the nine fallbacks did not count.
+    # Eight transitions back are allowed and the ninth fails; the nine fallbacks do not count.
     assert (ran.status, ran.path.count("ask")) == ("FAILED", 9)
     assert ran.error["errorDetails"]["transition"] == "back:default"
 
 
-def test_fallbacks_that_lead_to_one_another_end(caplog):
-    ran = asked(REFUSED, onError={"fallbackStepInstanceId": "ask"})
+def test_a_loop_of_fallbacks_ends(caplog):
+    ran = run_call(REFUSED, onError={"fallbackStepInstanceId": "ask"})
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
     assert tries(ran) == 1001
     assert "its fallback leads back to it" in caplog.text
@@ -203,14 +203,14 @@ def test_fallbacks_that_lead_to_one_another_end(caplog):
         ),
     ],
 )
-def test_a_way_taken_too_often_fails_the_flow(step, runs):
+def test_a_transition_that_exceeds_its_limit_fails_the_flow(step, runs):
     ran = run({"loop": step})
     assert (ran.status, len(ran.path)) == ("FAILED", runs)
     assert ran.error["errorName"] == "PermanentStepError"
     assert "maxTransitions" in ran.error["errorDetails"]
 
 
-def test_each_way_has_its_own_count():
+def test_each_transition_has_its_own_count():
     steps = {
         "loop": noop(
             transitions=[
@@ -227,7 +227,7 @@ def test_each_way_has_its_own_count():
     assert ran.error["errorDetails"]["transition"] == "loop:1"
 
 
-def test_zero_is_no_limit():
+def test_zero_means_unlimited():
     steps = {
         "loop": compose(
             inputMappings={"list": "$.list"},
@@ -249,7 +249,7 @@ def test_zero_is_no_limit():
     assert (ran.status, ran.path.count("fill")) == ("COMPLETED", 21)
 
 
-def test_after_a_limit_the_output_is_there_and_the_fallback_takes_over():
+def test_after_a_limit_the_output_is_kept_and_the_fallback_runs():
     on_error = {"continueOnFailure": True, "fallbackStepInstanceId": "spare"}
     steps = {
         "loop": compose(literals={"a": 1}, defaultNextMaxTransitions=1, onError=on_error, **then("loop")),
@@ -260,14 +260,14 @@ def test_after_a_limit_the_output_is_there_and_the_fallback_takes_over():
     assert ran.outputs["loop"] == {"a": 1}
 
 
-def test_a_step_that_goes_on_after_failing_is_bound_by_the_limit_too():
+def test_the_limit_also_applies_to_a_step_that_continues_after_a_failure():
     on_error = {"continueOnFailure": True}
-    ran = asked(REFUSED, onError=on_error, **then("ask"))
+    ran = run_call(REFUSED, onError=on_error, **then("ask"))
     assert (ran.status, tries(ran)) == ("FAILED", 6)
     assert "maxTransitions" in ran.error["errorDetails"]
 
 
-def test_an_error_says_where_it_happened():
+def test_an_error_names_its_location():
     world = World()
     world.fake.route("GET", "https://api.test/0", FINE)
     world.fake.route("GET", "https://api.test/1", REFUSED)
@@ -283,11 +283,9 @@ def test_an_error_says_where_it_happened():
 
 
 @pytest.mark.parametrize("on_error", [{}, {"onError": {"retries": {"count": 1}}}])
-def test_what_a_handler_raises_unexpectedly_becomes_a_step_error_and_its_traceback_is_logged(
-    caplog, on_error
-):
+def test_an_unexpected_error_of_a_handler_becomes_a_step_error_and_its_traceback_is_logged(caplog, on_error):
     caplog.set_level(logging.DEBUG, "airflow_allma.engine")
-    ran = asked(ZeroDivisionError("of my own"), **on_error)
+    ran = run_call(ZeroDivisionError("of my own"), **on_error)
     assert ran.error["errorName"] == "PermanentStepError"
     assert ran.error["errorMessage"] == "ZeroDivisionError: of my own"
     (logged,) = [one for one in caplog.records if one.exc_info]
@@ -295,7 +293,7 @@ def test_what_a_handler_raises_unexpectedly_becomes_a_step_error_and_its_traceba
     assert isinstance(logged.exc_info[1], ZeroDivisionError)
 
 
-def test_a_fork_is_tried_again_as_its_retries_say():
+def test_a_fork_is_retried_as_its_retries_say():
     world = World()
     world.fake.route("GET", URL, REFUSED, FINE)
     retries = {"onError": {"retries": {"count": 2, "intervalSeconds": 3}}}
@@ -305,7 +303,7 @@ def test_a_fork_is_tried_again_as_its_retries_say():
 
 
 def routed(step, error, *, last_try=True, payload=None, **services):
-    """``fail_step`` of a fork that failed elsewhere."""
+    """Call ``fail_step`` for a fork that failed elsewhere."""
     program = program_of({"fan": step, "work": noop(), "next": noop(**then("fan")), "spare": noop()})
     state = RunState("fan", {"steps_output": {}, **(payload or {})})
     world = World()
@@ -328,7 +326,7 @@ def routed(step, error, *, last_try=True, payload=None, **services):
         ({"continueOnFailure": True}, ContentBasedRetryableError("no"), True, "LEFT", "next"),
     ],
 )
-def test_a_step_that_failed_elsewhere_goes_the_ways_of_any_step(on_error, error, last_try, status, next_step):
+def test_a_step_that_failed_elsewhere_is_handled_like_any_step(on_error, error, last_try, status, next_step):
     step = fork(**then("next"), **({"onError": on_error} if on_error else {}))
     ended, world = routed(step, error, last_try=last_try)
     assert (ended.status.value, ended.next_step) == (status, next_step)
@@ -348,11 +346,11 @@ ON_POINTER = {
 }
 
 
-def test_the_way_on_from_an_error_may_lie_behind_a_pointer():
+def test_the_transition_after_an_error_may_need_a_pointer():
     store, payload = pointed()
     ended, world = routed(fork(**ON_POINTER), PermanentStepError("no"), payload=payload, store=store)
     assert (ended.next_step, ended.state.path, len(world.records)) == ("next", ["fan"], 1)
-    # And so for a step that failed here, waiting or not.
+    # The same for a step that failed here, whether it waits or not.
     broken = {"moduleIdentifier": "system/date-time-calculator", "stepType": "DATA_TRANSFORMATION"}
     for delay in ({}, {"delay": {"milliseconds": 1}}):
         steps = {"work": {**broken, **ON_POINTER, **delay}, "next": noop(), "spare": noop()}
@@ -361,7 +359,7 @@ def test_the_way_on_from_an_error_may_lie_behind_a_pointer():
         assert [one.step_id for one in ran.world.records] == ["work", "next"]
 
 
-def test_a_pointer_on_the_way_on_that_cannot_be_loaded_leaves_the_fallback():
+def test_a_transition_whose_pointer_cannot_be_loaded_leads_to_the_fallback():
     store, payload = pointed("gone.json")
     ended, _ = routed(fork(**ON_POINTER), PermanentStepError("no"), payload=payload, store=store)
     assert (ended.status.value, ended.next_step) == ("LEFT", "spare")
@@ -369,6 +367,6 @@ def test_a_pointer_on_the_way_on_that_cannot_be_loaded_leaves_the_fallback():
 
 def test_a_condition_that_cannot_be_evaluated_after_an_error_fails_the_step():
     ways = [{"condition": "$.list[$.no.such]", "nextStepInstanceId": "next"}]
-    ran = asked(REFUSED, onError={"continueOnFailure": True}, transitions=ways)
+    ran = run_call(REFUSED, onError={"continueOnFailure": True}, transitions=ways)
     assert (ran.status, ran.path) == ("FAILED", ["ask"])
     assert "$.no.such" in ran.error["errorMessage"]

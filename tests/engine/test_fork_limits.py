@@ -1,4 +1,4 @@
-"""Forks: how many branch runs at a time, in which order results stand, and how far items are read ahead."""
+"""Limits of forks: concurrent branch runs, the order of results, and how far items are read ahead."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.support.engine import INFO, World, call, compose, fork, program_of, r
 
 
 class CountingClient:
-    """Answers after as many turns of the event loop as the URL's last part says; counts calls in flight."""
+    """Replies after the number of event loop turns at the end of the URL; counts calls in flight."""
 
     def __init__(self) -> None:
-        self.now = 0
-        self.most = 0
+        self.in_flight = 0
+        self.max_in_flight = 0
         self.order: list[str] = []
 
     async def request(self, method, url, *, headers, body, timeout) -> HttpResponse:
-        self.now += 1
-        self.most = max(self.most, self.now)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         turns, index = map(int, url.rsplit("/", 2)[-2:])
         for _ in range(turns):
             await asyncio.sleep(0)
-        self.now -= 1
+        self.in_flight -= 1
         self.order.append(index)
         return json_response({"index": index})
 
@@ -36,7 +36,7 @@ class CountingClient:
         return None
 
 
-def answered(turns, config, **services):
+def run_calls(turns, config, **services):
     client = CountingClient()
     steps = {
         "fan": fork(config={"dataPath": "$.data.index", **config}),
@@ -48,24 +48,24 @@ def answered(turns, config, **services):
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 6), max_size=25), st.integers(1, 8))
-def test_no_more_branch_runs_are_in_flight_than_allowed_and_results_stand_in_item_order(turns, most):
-    ran, client = answered(turns, {"maxConcurrency": most})
+def test_concurrent_branch_runs_are_limited_and_results_are_in_item_order(turns, max_in_flight):
+    ran, client = run_calls(turns, {"maxConcurrency": max_in_flight})
     assert ran.outputs["fan"]["aggregatedData"] == list(range(len(turns)))
-    assert client.most <= most
+    assert client.max_in_flight <= max_in_flight
 
 
-def test_without_a_limit_of_its_own_a_fork_keeps_to_the_settings():
-    _, client = answered([3] * 20, {"maxConcurrency": 0}, settings=EngineSettings(branch_concurrency=5))
-    assert client.most == 5
+def test_a_fork_without_a_limit_uses_that_of_the_settings():
+    _, client = run_calls([3] * 20, {"maxConcurrency": 0}, settings=EngineSettings(branch_concurrency=5))
+    assert client.max_in_flight == 5
 
 
-def test_results_stand_in_item_order_although_branch_runs_end_in_another():
-    ran, client = answered([9, 5, 1], {})
+def test_results_are_in_item_order_even_if_branch_runs_end_in_another():
+    ran, client = run_calls([9, 5, 1], {})
     assert client.order == [2, 1, 0]
     assert ran.outputs["fan"]["aggregatedData"] == [0, 1, 2]
 
 
-def test_a_limit_bounds_all_branches_of_a_step_together():
+def test_a_limit_applies_to_all_branches_of_a_step_together():
     client = CountingClient()
     url = "https://api.test/3/{{currentItem}}"
     steps = {
@@ -76,11 +76,11 @@ def test_a_limit_bounds_all_branches_of_a_step_together():
         **{name: call(url) for name in "abc"},
     }
     ran = run(steps, {"items": [1, 2, 3]}, http=client)
-    assert (ran.status, len(client.order), client.most) == ("COMPLETED", 9, 2)
+    assert (ran.status, len(client.order), client.max_in_flight) == ("COMPLETED", 9, 2)
 
 
 class Source:
-    """Endless batches of eight items that remember how many were taken."""
+    """Endless batches of eight items that count how many were read."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -99,7 +99,7 @@ class EnoughError(Exception):
 
 @pytest.mark.parametrize("blocking", [False, True])
 @pytest.mark.parametrize("waits", [False, True])
-def test_items_are_not_read_further_ahead_than_a_batch(blocking, waits):
+def test_items_are_read_at_most_one_batch_ahead(blocking, waits):
     work = call("https://api.test/{{currentItem.turns}}/{{currentItem.index}}") if waits else compose()
     program = program_of({"fan": fork(), "work": work})
     source, done, furthest = Source(), 0, 0
@@ -118,11 +118,11 @@ def test_items_are_not_read_further_ahead_than_a_batch(blocking, waits):
 
     with pytest.raises(EnoughError):
         asyncio.run(main())
-    # A batch that has been read, and with waiting steps the four of the one before that are in flight.
+    # One batch that was read, and with waiting steps the four items in flight of the previous batch.
     assert furthest <= 8 + 4 * waits
 
 
-def test_an_error_of_the_items_ends_the_fork_with_that_error():
+def test_an_error_while_reading_items_fails_the_fork():
     def broken():
         yield [(0, {"turns": 1, "index": 0})]
         raise EnoughError
@@ -137,8 +137,8 @@ def test_an_error_of_the_items_ends_the_fork_with_that_error():
         asyncio.run(main())
 
 
-def test_whoever_listens_hears_of_every_branch_run():
-    heard = []
+def test_the_listener_is_called_for_every_branch_run():
+    received = []
     world = World()
-    run({"fan": fork(), "work": compose()}, {"items": [1, 2]}, world=world, on_branch_result=heard.append)
-    assert [(one.item_index, one.branch_id) for one in heard] == [(0, "b"), (1, "b")]
+    run({"fan": fork(), "work": compose()}, {"items": [1, 2]}, world=world, on_branch_result=received.append)
+    assert [(one.item_index, one.branch_id) for one in received] == [(0, "b"), (1, "b")]

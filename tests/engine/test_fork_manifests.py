@@ -1,4 +1,4 @@
-"""Forks over what lies in objects: every format, broken lines, labels."""
+"""Forks over items in objects: formats, invalid lines, labels."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def stored(data, pointer=OBJECT):
     return store
 
 
-@pytest.mark.parametrize("given", [OBJECT.wrap(), OBJECT.inner(), {**OBJECT.wrap(), "itemCount": 5}])
+@pytest.mark.parametrize("items", [OBJECT.wrap(), OBJECT.inner(), {**OBJECT.wrap(), "itemCount": 5}])
 @pytest.mark.parametrize(
     "data", [LINES, LINES.rstrip(b"\n"), ARRAY, gzip.compress(LINES), gzip.compress(ARRAY)]
 )
 @pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
-def test_a_pointer_to_items_is_read_in_every_format(given, data, waits):
-    ran = run({"fan": fork(), "work": {**WORK, **waits}}, {"items": given}, store=stored(data))
+def test_a_pointer_to_items_is_read_in_every_format(items, data, waits):
+    ran = run({"fan": fork(), "work": {**WORK, **waits}}, {"items": items}, store=stored(data))
     assert ran.status == "COMPLETED"
     assert ran.outputs["fan"]["aggregatedData"] == [{"v": item} for item in ITEMS]
 
@@ -47,7 +47,7 @@ def test_an_object_without_items_is_an_empty_fork(data):
     assert ran.outputs["fan"] == {"aggregatedData": []}
 
 
-def test_a_pointer_within_a_pointer_is_followed_on_the_way_to_the_items():
+def test_nested_pointers_to_items_are_resolved():
     store = stored(LINES)
     store.write(Pointer("bucket", "out.json"), json.dumps({"manifest": OBJECT.wrap()}).encode())
     payload = {"out": Pointer("bucket", "out.json").wrap()}
@@ -55,7 +55,7 @@ def test_a_pointer_within_a_pointer_is_followed_on_the_way_to_the_items():
     assert len(ran.outputs["fan"]["aggregatedData"]) == 5
 
 
-def test_a_line_that_is_not_json_fails_its_item_with_line_and_byte_and_the_others_run():
+def test_an_invalid_line_fails_only_its_item_with_its_line_and_byte():
     data = b'{"id": 1}\n\nnot json\n{"id": 2}\n{"id": \n'
     config = {"failOnBranchError": False}
     ran = run({"fan": fork(config=config), "work": WORK}, {"items": OBJECT.inner()}, store=stored(data))
@@ -77,7 +77,7 @@ LINE = st.sampled_from([b"1", b"", b"bad", b"{}\r", b"  ", b'"' + b"x" * 300 + b
 @given(
     st.lists(LINE, max_size=30), st.booleans(), st.sampled_from([b"", b"\xef\xbb\xbf"]), st.integers(1, 400)
 )
-def test_a_bad_line_of_what_is_packed_is_named_by_its_number_too(lines, ends, mark, block):
+def test_an_invalid_line_of_compressed_data_is_named_by_its_number(lines, ends, mark, block):
     data = mark + b"\n".join(lines) + (b"\n" if ends else b"")
     expected, offset = [], len(mark)
     for number, line in enumerate(lines, 1):
@@ -97,7 +97,7 @@ def test_a_bad_line_of_what_is_packed_is_named_by_its_number_too(lines, ends, ma
 
 @pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
 @pytest.mark.parametrize("data", [b"1\n2\n\n3\n", gzip.compress(b"1\n2\n\n3\n"), b"[1,2, 3]"])
-def test_an_item_that_fails_says_at_which_byte_it_begins(data, waits):
+def test_the_error_of_an_item_names_its_first_byte(data, waits):
     config = {"failOnBranchError": False}
     picky = compose(outputValidation={"requiredFields": ["$.v"]}, **waits)
     ran = run({"fan": fork(config=config), "work": picky}, {"items": OBJECT.inner()}, store=stored(data))
@@ -106,7 +106,7 @@ def test_an_item_that_fails_says_at_which_byte_it_begins(data, waits):
     assert [one["byteOffset"] for one in details] == ([1, 3, 6] if data.startswith(b"[") else [0, 2, 5])
 
 
-def test_a_broken_line_fails_every_branch_of_its_item_once():
+def test_an_invalid_line_fails_every_branch_of_its_item_once():
     branches = [{"branchId": name, "stepInstanceId": "work"} for name in "ab"]
     for selection, failures in (("all", 2), ("first", 1)):
         config = {"strategy": "NONE", "failOnBranchError": False}
@@ -116,7 +116,7 @@ def test_a_broken_line_fails_every_branch_of_its_item_once():
 
 
 @pytest.mark.parametrize("data", [gzip.compress(b"1\nnot json\n"), b"[1, nul]"])
-def test_a_broken_member_of_what_is_packed_or_an_array_is_an_error_that_names_the_object(data):
+def test_an_invalid_member_of_compressed_data_or_an_array_is_an_error_that_names_the_object(data):
     ran = run({"fan": fork(), "work": WORK}, {"items": OBJECT.inner()}, store=stored(data))
     assert ran.status == "FAILED"
     assert str(OBJECT) in ran.error["errorMessage"]
@@ -136,17 +136,17 @@ def test_chunks_count_lines_from_the_start_of_the_object():
 
 
 @pytest.mark.parametrize(
-    ("payload", "services", "said"),
+    ("payload", "services", "message"),
     [
         ({"items": {"bucket": "bucket", "key": "gone"}}, {"store": MemoryStore()}, "s3://bucket/gone"),
         ({"items": {"bucket": "bucket", "key": "gone"}}, {}, "there is no store"),
         ({"items": {"bucket": "a/b", "key": "k"}}, {"store": MemoryStore()}, "'a/b' is not a bucket's name"),
     ],
 )
-def test_items_that_cannot_be_read_fail_the_step_with_their_place(payload, services, said):
+def test_items_that_cannot_be_read_fail_the_step_with_their_location(payload, services, message):
     ran = run({"fan": fork(), "work": WORK}, payload, **services)
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
-    assert said in ran.error["errorMessage"]
+    assert message in ran.error["errorMessage"]
     assert ran.error["errorDetails"]["failedStepInstanceId"] == "fan"
 
 
@@ -155,7 +155,7 @@ def test_items_that_cannot_be_found_fail_the_step():
     assert "Step fan: itemsPath:" in ran.error["errorMessage"]
 
 
-def test_a_store_that_fails_half_way_fails_the_fork_after_its_tries():
+def test_a_store_that_fails_half_way_fails_the_fork_after_its_retries():
     store = FaultyStore(stored(LINES), fail_when(lambda operation, *_: operation == "stream"))
     ran = run({"fan": fork(), "work": WORK}, {"items": OBJECT.inner()}, store=store)
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "TransientStepError")
@@ -167,7 +167,7 @@ def test_reading_a_manifest_raises_step_errors():
         list(manifest_batches(MemoryStore(), OBJECT))
 
 
-def test_a_pointer_with_a_bad_name_is_no_ordinary_item():
+def test_a_pointer_with_an_invalid_name_is_not_an_ordinary_item():
     with pytest.raises(StorageConfigurationError, match="not a bucket's name"):
         classify_items({"bucket": "a/b", "key": "k"})
 
@@ -194,6 +194,6 @@ def test_a_fork_without_items_path_has_no_items():
         ("$", 0, "0"),
     ],
 )
-def test_an_item_is_called_by_what_people_know(path, item, label):
+def test_an_item_is_labeled_with_an_id_that_people_know(path, item, label):
     program = program_of({"fan": fork(itemLabelPath=path), "work": WORK})
     assert label_of(program.steps["fan"].fork, item, 3) == label

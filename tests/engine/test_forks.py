@@ -1,4 +1,4 @@
-"""Forks in one process: items, branches, what they yield."""
+"""Forks in one process: items, branches and their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ITEM = {"inputMappings": {"v": "$.currentItem"}}
 
 
 def fanned(payload, *branches, config=None, steps=None, **fields):
-    """``aggregatedData`` of one fork."""
+    """Return ``aggregatedData`` of one fork."""
     chosen = {"parallelBranches": list(branches)} if branches else {}
     document = {"fan": fork(config=config, **chosen, **fields), "work": compose(**ITEM), **(steps or {})}
     ran = run(document, payload)
@@ -27,7 +27,7 @@ def branch(branch_id="b", start="work", **fields):
 
 @pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "MERGE_OBJECTS", "SUM", "NONE", "CUSTOM_MODULE"])
 @pytest.mark.parametrize("payload", [{}, {"items": None}, {"items": []}])
-def test_without_items_no_branch_runs_and_the_flow_goes_on(strategy, payload):
+def test_without_items_no_branch_runs_and_the_flow_continues(strategy, payload):
     config = {"strategy": strategy, "customModuleIdentifier": "no.such:thing"}
     ran = run({"fan": fork(config=config, **then("next")), "work": noop(), "next": noop()}, payload)
     assert (ran.status, ran.path) == ("COMPLETED", ["fan", "next"])
@@ -39,7 +39,7 @@ def test_without_items_no_branch_runs_and_the_flow_goes_on(strategy, payload):
 
 
 @pytest.mark.parametrize("value", [7, 0, "", "text", False, {"id": 1}, {"bucket": "b"}])
-def test_one_other_value_is_one_item(value):
+def test_a_value_that_is_not_a_list_is_one_item(value):
     assert fanned({"items": value}) == [{"v": value}]
 
 
@@ -50,17 +50,17 @@ def test_all_branches_whose_condition_holds_run_in_item_order_then_branch_order(
     assert fanned({"items": [1, 2]}, *both, steps=steps, branchSelection="first") == [{"w": 1}, {"v": 2}]
 
 
-def test_items_for_which_no_branch_runs_leave_nothing():
+def test_items_for_which_no_branch_runs_have_no_result():
     assert fanned({"items": [1, 2]}, branch(condition="$.currentItem > 5")) == []
 
 
-def test_a_condition_may_name_the_branch_and_see_the_main_context():
+def test_a_condition_may_use_the_branch_id_and_the_main_context():
     chosen = branch("b", condition="$.branchId == 'b' && $.most >= $.currentItem")
     assert fanned({"items": [1, 2, 3], "most": 2}, chosen) == [{"v": 1}, {"v": 2}]
 
 
 @pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
-def test_a_condition_that_cannot_be_evaluated_fails_that_item_alone(waits):
+def test_a_condition_that_cannot_be_evaluated_fails_only_that_item(waits):
     broken = branch(condition="$.names[$.currentItem.key] == 'x'")
     config = {"failOnBranchError": False}
     items = [{"key": "a"}, {"key": None}]
@@ -75,7 +75,7 @@ def test_a_condition_that_cannot_be_evaluated_fails_that_item_alone(waits):
     }
 
 
-def test_a_branchs_own_mappings_and_literals_fill_its_context():
+def test_mappings_and_literals_of_a_branch_fill_its_context():
     chosen = branch(
         inputMappings={"order.id": "$.currentItem.id"}, literals={"order.kind": "{{currentItem.kind}}!"}
     )
@@ -87,7 +87,7 @@ def test_a_branchs_own_mappings_and_literals_fill_its_context():
 
 
 @pytest.mark.parametrize("position", ["before", "after"])
-def test_a_forks_delay_is_kept_once(position):
+def test_the_delay_of_a_fork_is_waited_for_once(position):
     fan = fork(parallelBranches=[branch()], delay={"milliseconds": 1500, "position": position})
     ran = run({"fan": fan, "work": compose(**ITEM)}, {"items": [1, 2]})
     assert (ran.status, ran.world.sleeps) == ("COMPLETED", [1.5])
@@ -97,7 +97,7 @@ def test_a_forks_delay_is_kept_once(position):
     ("required", "status"),
     [("$.aggregatedData[1].v", "COMPLETED"), ("$.aggregatedData[2]", "FAILED"), ("$.none", "FAILED")],
 )
-def test_a_forks_output_must_have_what_its_output_validation_requires(required, status):
+def test_the_output_of_a_fork_must_have_the_required_fields(required, status):
     fan = fork(parallelBranches=[branch()], outputValidation={"requiredFields": [required]})
     ran = run({"fan": fan, "work": compose(**ITEM)}, {"items": [1, 2]})
     assert ran.status == status
@@ -106,15 +106,15 @@ def test_a_forks_output_must_have_what_its_output_validation_requires(required, 
         assert ran.error["errorDetails"]["requiredField"] == required
 
 
-def test_a_branchs_own_steps_hide_those_of_the_flow():
+def test_steps_of_a_branch_hide_those_of_the_flow():
     own = {"work": compose(literals={"mine": True}, **then("more")), "more": noop()}
     ran = run({"fan": fork(parallelBranches=[branch(steps=own)])}, {"items": [1]})
-    (yielded,) = ran.outputs["fan"]["aggregatedData"]
-    assert yielded["message"].startswith("NO_OP")
+    (result,) = ran.outputs["fan"]["aggregatedData"]
+    assert result["message"].startswith("NO_OP")
     assert [one.step_id for one in ran.world.records] == ["work", "more", "fan"]
 
 
-def test_a_fork_among_own_steps_may_go_to_the_flows_steps():
+def test_a_fork_in_the_steps_of_a_branch_may_use_steps_of_the_flow():
     own = {"inner": fork("outer", "$.currentItem"), "mine": compose(literals={"mine": 1})}
     own["inner"]["parallelBranches"].append(branch("c", "mine"))
     steps = {
@@ -129,7 +129,7 @@ def test_a_fork_among_own_steps_may_go_to_the_flows_steps():
 
 
 @pytest.mark.parametrize(
-    ("data_path", "yielded"),
+    ("data_path", "expected"),
     [
         (None, {"v": 1, "x": {"y": 2}}),
         ("$", {"v": 1, "x": {"y": 2}}),
@@ -142,26 +142,28 @@ def test_a_fork_among_own_steps_may_go_to_the_flows_steps():
     ],
 )
 @pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
-def test_data_path_looks_into_the_final_context_then_the_whole_result(data_path, yielded, waits):
+def test_the_data_path_is_resolved_in_the_final_context_and_then_in_the_whole_result(
+    data_path, expected, waits
+):
     work = compose(literals={"x.y": 2}, **ITEM, **waits)
     config = {} if data_path is None else {"dataPath": data_path}
-    assert fanned({"items": [1], "main": "m"}, config=config, steps={"work": work}) == [yielded]
+    assert fanned({"items": [1], "main": "m"}, config=config, steps={"work": work}) == [expected]
 
 
 @pytest.mark.parametrize(
-    ("mappings", "yielded"),
+    ("mappings", "expected"),
     [({"$.output": "$.v"}, 1), ({"$.output.deep": "$.v"}, {"deep": 1}), ({"$['output']": "$"}, {"v": 1})],
 )
-def test_an_output_that_a_branch_sets_is_what_it_yields(mappings, yielded):
+def test_an_output_that_a_branch_sets_is_its_result(mappings, expected):
     steps = {"work": compose(**ITEM, outputMappings=mappings, **then("more")), "more": noop()}
-    assert fanned({"items": [1]}, steps=steps) == [yielded]
+    assert fanned({"items": [1]}, steps=steps) == [expected]
 
 
-def test_an_output_of_the_main_context_is_not_the_branchs():
+def test_an_output_of_the_main_context_is_not_the_result_of_the_branch():
     assert fanned({"items": [1], "output": "main"}) == [{"v": 1}]
 
 
-def test_loops_and_ends_and_fallbacks_work_in_branches():
+def test_loops_and_end_steps_and_fallbacks_work_in_branches():
     world = World()
     world.fake.route("GET", "https://api.test/*", json_response({}, status=404))
     steps = {
@@ -180,11 +182,11 @@ def test_loops_and_ends_and_fallbacks_work_in_branches():
     }
     ran = run(steps, {"items": [0, 2, 4]}, world=world)
     assert ran.outputs["fan"]["aggregatedData"] == [{"text": "x"}, {"text": "xxx"}, {"text": "xxxxx"}]
-    # Each branch run counts its own ways: ten loops in one count would have been too many.
+    # Each branch run has its own counts: ten loops with a shared count would exceed the limit.
     assert ran.result.state.transition_counts == {}
 
 
-def test_forks_within_forks_see_the_inner_item():
+def test_nested_forks_see_the_inner_item():
     steps = {
         "fan": fork("inner", config={"dataPath": "$.aggregatedData"}),
         "inner": fork("work", "$.currentItem.sub", {"strategy": "SUM", "dataPath": "$.v"}),
@@ -195,7 +197,7 @@ def test_forks_within_forks_see_the_inner_item():
     assert ran.world.records[0].branch_id == "b"
 
 
-def test_a_fork_without_branches_is_done():
+def test_a_fork_without_branches_succeeds():
     assert fanned({"items": [1, 2]}, parallelBranches=[]) == []
 
 
@@ -229,7 +231,7 @@ CONFIG = st.fixed_dictionaries(
 
 @settings(deadline=None)
 @given(WORK, ITEMS, CONFIG, st.sampled_from([None, "$.currentItem.n", "$.currentItem.n >= 1"]))
-def test_branches_that_wait_give_the_same_as_branches_that_do_not(work, items, config, condition):
+def test_branches_that_wait_have_the_same_results_as_branches_that_do_not(work, items, config, condition):
     def outcome(delay):
         steps = {
             "fan": fork(

@@ -21,21 +21,21 @@ from airflow_allma.exceptions import PermanentStepError, TransientStepError
 
 
 class Server:
-    """A server that counts connections and remembers requests."""
+    """A server that counts connections and records requests."""
 
     def __init__(self):
         self.url = ""
         self.connections = set()
         self.requests = []
         self.in_flight = 0
-        self.most_in_flight = 0
+        self.max_in_flight = 0
         self.release = asyncio.Event()
 
     async def handle(self, request):
         self.connections.add(request.transport.get_extra_info("peername"))
         self.requests.append((request.method, request.raw_path, dict(request.headers), await request.read()))
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             return await self.answer(request)
         finally:
@@ -67,7 +67,7 @@ class Server:
 
 
 def untrusted_certificate(folder):
-    """A TLS context for localhost that nobody has signed."""
+    """Return a TLS context for localhost with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     certificate = (
@@ -90,7 +90,7 @@ def untrusted_certificate(folder):
 
 
 def with_server(scenario, client=None, tls=None):
-    """Run ``scenario(server, client)`` beside a server, and close everything."""
+    """Start a server, run ``scenario(server, client)``, and close everything."""
 
     async def main():
         server = Server()
@@ -116,7 +116,7 @@ def get(client, url, method="GET", *, headers=None, body=None, timeout=30.0):
     return client.request(method, url, headers=headers or {}, body=body, timeout=timeout)
 
 
-def test_an_answer_has_status_plain_headers_and_the_whole_body():
+def test_a_response_has_status_plain_headers_and_the_whole_body():
     async def scenario(server, client):
         response = await get(client, server.url + "/twice")
         assert (response.status, response.body) == (200, b"")
@@ -128,7 +128,7 @@ def test_an_answer_has_status_plain_headers_and_the_whole_body():
     with_server(scenario)
 
 
-def test_a_request_is_sent_as_it_is_given():
+def test_a_request_is_sent_unchanged():
     async def scenario(server, client):
         await get(
             client, server.url + "/a%2Fb/../c?q=a%2Bb+c%20d", "POST", headers={"X-A": "1"}, body=b"body"
@@ -141,7 +141,7 @@ def test_a_request_is_sent_as_it_is_given():
     with_server(scenario)
 
 
-def test_connections_are_kept_and_cookies_are_not():
+def test_connections_are_reused_and_cookies_are_not_kept():
     async def scenario(server, client):
         await get(client, server.url + "/twice")
         await get(client, server.url + "/x")
@@ -151,7 +151,7 @@ def test_connections_are_kept_and_cookies_are_not():
     with_server(scenario)
 
 
-def test_proxies_of_the_environment_are_not_asked(monkeypatch):
+def test_proxies_of_the_environment_are_not_used(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 
@@ -161,16 +161,16 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch):
     with_server(scenario)
 
 
-def test_only_so_many_requests_are_in_flight():
+def test_requests_in_flight_are_limited():
     async def scenario(server, client):
         answers = await asyncio.gather(*(get(client, server.url + "/slow") for _ in range(20)))
         assert [answer.status for answer in answers] == [200] * 20
-        assert server.most_in_flight == 2
+        assert server.max_in_flight == 2
 
     with_server(scenario, AiohttpClient(limit=2))
 
 
-def test_waiting_for_a_turn_does_not_use_up_the_timeout():
+def test_the_timeout_does_not_include_the_wait_for_a_slot():
     async def scenario(server, client):
         first = asyncio.create_task(get(client, server.url + "/hang"))
         second = asyncio.create_task(get(client, server.url + "/x", timeout=1))
@@ -182,7 +182,7 @@ def test_waiting_for_a_turn_does_not_use_up_the_timeout():
     with_server(scenario, AiohttpClient(limit=1))
 
 
-def test_no_answer_in_time_passes_and_says_how_long_was_waited():
+def test_a_late_response_is_a_transient_error_that_says_how_long_the_client_waited():
     async def scenario(server, client):
         with pytest.raises(TransientStepError) as caught:
             await get(client, server.url + "/hang?token=hidden", timeout=0.05)
@@ -193,7 +193,7 @@ def test_no_answer_in_time_passes_and_says_how_long_was_waited():
     with_server(scenario)
 
 
-def test_a_lost_connection_passes():
+def test_a_lost_connection_is_a_transient_error():
     async def scenario(server, client):
         with pytest.raises(TransientStepError, match=r"ServerDisconnectedError.* \(POST .*/cut\)"):
             await get(client, server.url + "/cut", "POST", body=b"x")
@@ -204,7 +204,7 @@ def test_a_lost_connection_passes():
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1/x?sig=hidden", "http://no-such-host.invalid/x?sig=hidden"]
 )
-def test_a_server_that_cannot_be_reached_passes_with_its_address(url):
+def test_an_unreachable_server_is_a_transient_error_that_names_it(url):
     async def scenario(_server, client):
         with pytest.raises(TransientStepError) as caught:
             await get(client, url)
@@ -216,7 +216,7 @@ def test_a_server_that_cannot_be_reached_passes_with_its_address(url):
 
 
 @pytest.mark.parametrize("path", ["/big", "/gzip"])
-def test_a_body_beyond_the_bound_is_refused_also_when_it_comes_compressed(path):
+def test_a_body_above_the_limit_is_rejected_even_if_it_is_compressed(path):
     async def scenario(server, client):
         with pytest.raises(PermanentStepError, match="More than 10000 bytes"):
             await get(client, server.url + path)
@@ -225,7 +225,7 @@ def test_a_body_beyond_the_bound_is_refused_also_when_it_comes_compressed(path):
     with_server(scenario, AiohttpClient(max_bytes=10_000))
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
+def test_an_untrusted_certificate_is_rejected(tmp_path):
     async def scenario(server, client):
         with pytest.raises(PermanentStepError, match="certificate is not trusted"):
             await get(client, server.url + "/x")
@@ -243,17 +243,17 @@ def test_redirects_are_followed():
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("/round", "More than 10 redirects"), ("/mail", "cannot be sent")]
+    ("path", "message"), [("/round", "More than 10 redirects"), ("/mail", "cannot be sent")]
 )
-def test_redirects_that_lead_nowhere_are_permanent(path, said):
+def test_redirects_that_cannot_be_followed_are_permanent_errors(path, message):
     async def scenario(server, client):
-        with pytest.raises(PermanentStepError, match=said):
+        with pytest.raises(PermanentStepError, match=message):
             await get(client, server.url + path)
 
     with_server(scenario)
 
 
-def test_a_header_that_cannot_be_sent_is_permanent():
+def test_a_header_that_cannot_be_sent_is_a_permanent_error():
     async def scenario(server, client):
         with pytest.raises(PermanentStepError, match="cannot be sent"):
             await get(client, server.url + "/x", headers={"X": "a\r\nY: b"})
@@ -279,7 +279,7 @@ def test_closing_an_unused_client_does_nothing():
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
-def test_2xx_is_an_answer(status):
+def test_2xx_is_a_success(status):
     assert classify_response("GET", "http://h", HttpResponse(status)) is None
 
 
@@ -296,7 +296,7 @@ def test_2xx_is_an_answer(status):
         (499, PermanentStepError),
     ],
 )
-def test_other_statuses_are_errors_that_name_call_status_and_body(status, kind):
+def test_other_statuses_are_errors_that_name_request_status_and_body(status, kind):
     response = HttpResponse(status, {}, b"the\r\n\x1b[31mbody " + b"x" * 5000)
     with pytest.raises(kind) as caught:
         classify_response("PUT", "https://u:p@h/x?apiKey=hidden", response)
@@ -308,7 +308,7 @@ def test_other_statuses_are_errors_that_name_call_status_and_body(status, kind):
     assert message.isprintable()
 
 
-def test_a_redirect_that_was_not_followed_tells_where_it_leads():
+def test_the_error_of_a_redirect_that_was_not_followed_names_its_location():
     response = HttpResponse(304, {"location": "/x?token=hidden"}, b"")
     with pytest.raises(PermanentStepError, match=r"empty body\. \(location: /x\?token=\*\*\*\)"):
         classify_response("GET", "http://h", response)
@@ -331,7 +331,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
         ("", NOW, None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date(text, date, seconds):
+def test_retry_after_is_parsed_as_seconds_or_as_a_date(text, date, seconds):
     headers = {"retry-after": text}
     if date is not None:
         headers["date"] = format_datetime(date, usegmt=True)
@@ -341,12 +341,12 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(text, date, seconds):
     assert caught.value.retry_after == seconds
 
 
-def test_a_date_without_the_servers_clock_is_compared_with_ours():
+def test_without_a_date_header_a_retry_date_is_compared_with_the_local_clock():
     until = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     assert 7000 < parse_retry_after(HttpResponse(503, {"retry-after": until})) <= 7200
 
 
-def test_the_fake_answers_in_turn_and_remembers():
+def test_the_fake_replies_in_turn_and_records_requests():
     async def scenario():
         fake = FakeHttpClient()
         fake.route("GET", "http://h/a", HttpResponse(500), json_response({"n": 1}))

@@ -45,7 +45,7 @@ def join(left, right, **more):
         ),
     ],
 )
-def test_each_join_type_keeps_its_rows_once(join_type, rows):
+def test_each_join_type_returns_its_rows_once(join_type, rows):
     assert join(STAFF, PHONES, join_type=join_type) == {"result": rows, "rowCount": len(rows)}
 
 
@@ -63,11 +63,11 @@ def test_each_join_type_keeps_its_rows_once(join_type, rows):
         ([], [], "outer", []),
     ],
 )
-def test_an_empty_side_loses_no_row_of_the_other(left, right, join_type, rows):
+def test_an_empty_side_does_not_drop_rows_of_the_other(left, right, join_type, rows):
     assert join(left, right, join_type=join_type)["result"] == rows
 
 
-def test_a_column_of_both_sides_is_told_apart():
+def test_columns_of_both_sides_with_one_name_get_suffixes():
     left, right = [{"id": 1, "x": "l"}], [{"id": 1, "x": "r"}]
     assert join(left, right)["result"] == [{"id": 1, "x_left": "l", "x_right": "r"}]
     assert join(left, [{"id": 1, "x": "r", "y": 0}], right_select_columns=["y"])["result"] == [
@@ -84,7 +84,7 @@ def test_a_right_column_never_overwrites_a_left_key():
     assert rows == [{"id": 1, "a": "l", "id_right": 77}]
 
 
-def test_key_parts_are_not_glued_together():
+def test_key_parts_are_not_concatenated():
     left = [{"a": "x | y", "b": "z"}]
     right = [{"a": "x", "b": "y | z", "c": 1}]
     assert join(left, right, key_mappings=[{"left": n, "right": n} for n in "ab"])["rowCount"] == 0
@@ -93,11 +93,11 @@ def test_key_parts_are_not_glued_together():
 @pytest.mark.parametrize(
     ("left", "right"), [(1, "1"), (1.0, 1), (True, "true"), (None, ""), ({"k": 1}, {"k": 1})]
 )
-def test_keys_are_compared_as_text(left, right):
+def test_keys_are_compared_as_strings(left, right):
     assert join([{"id": left}], [{"id": right, "v": 1}])["rowCount"] == 1
 
 
-def test_objects_with_other_content_are_other_keys():
+def test_objects_with_different_content_are_different_keys():
     assert join([{"id": {"k": 1}}], [{"id": {"k": 2}}])["rowCount"] == 0
 
 
@@ -106,25 +106,25 @@ def test_no_selection_means_all_right_columns(selected):
     assert join(STAFF, PHONES, right_select_columns=selected)["result"][0]["phone"] == "22"
 
 
-def test_selected_columns_come_in_their_order_also_where_the_first_row_lacks_them():
+def test_selected_columns_keep_their_order_even_if_the_first_row_lacks_them():
     right = [{"id": 1, "b": 1}, {"id": 2, "a": 2, "b": 3}]
     joined = join(STAFF, right, right_select_columns=["a", "b", "id"], output_format="csv")
     assert joined["result"] == "id,name,a,b\n1,A,,1\n2,B,2,3"
 
 
-def test_lines_of_another_width_are_left_out_and_logged(caplog):
+def test_lines_with_another_number_of_fields_are_dropped_and_logged(caplog):
     joined = join("id,name\n1,A\n\n2\n3,C,c\r\n2,B\n", PHONES)
     assert joined["result"] == [{"id": "2", "name": "B", "phone": "22"}]
     assert "2 lines of left_source" in caplog.text
 
 
-def test_json_output_of_values_keeps_types_and_csv_output_writes_them_as_json_does():
+def test_csv_output_writes_values_as_json_does():
     right = [{"id": 1, "f": 3.0, "t": True, "o": {"k": [1]}, "n": None, "q": 'a"b,c\nd'}]
     joined = join([{"id": 1}], right, output_format="csv")
     assert joined["result"] == 'id,f,t,o,n,q\n1,3,true,"{""k"":[1]}",,"a""b,c\nd"'
 
 
-def test_a_join_without_rows_is_written_as_empty_text():
+def test_a_join_without_rows_is_an_empty_string_in_csv():
     assert join(STAFF, [], output_format="csv") == {"result": "", "rowCount": 0}
 
 
@@ -146,7 +146,7 @@ def test_a_join_without_rows_is_written_as_empty_text():
         ({"right_source": [{"id": 1, "name": 2, "name_left": 3}]}, "would be named 'name_left'"),
     ],
 )
-def test_what_cannot_be_joined_is_refused_with_its_place(changes, message):
+def test_an_invalid_join_is_rejected_with_the_location_of_the_problem(changes, message):
     with pytest.raises(PermanentStepError, match=message):
         join(STAFF, PHONES, **{"join_keys": ["id"], **changes})
 
@@ -158,8 +158,8 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_s
     st.lists(st.text("abcxyz", min_size=1, max_size=3), min_size=1, max_size=4, unique=True),
     st.data(),
 )
-def test_written_text_is_read_back(columns, data):
-    # A lone empty cell is a blank line; it and white space at the ends of the text are not kept.
+def test_written_csv_can_be_read_back(columns, data):
+    # A single empty cell is a blank line, which is not kept, as white space at both ends of the CSV.
     row = st.lists(CELLS.map(lambda cell: f"<{cell}>"), min_size=len(columns), max_size=len(columns))
     rows = [
         dict(zip(columns, cells, strict=True)) for cells in data.draw(st.lists(row, min_size=1, max_size=5))
@@ -170,7 +170,7 @@ def test_written_text_is_read_back(columns, data):
 
 
 @given(st.text('a",\n\r ', max_size=60))
-def test_any_text_is_read_somehow(text):
+def test_any_string_can_be_read_as_csv(text):
     rows, dropped = read_csv(text)
     assert dropped >= 0
     assert all(isinstance(value, str) for row in rows for value in row.values())
@@ -183,20 +183,20 @@ IDS = st.sampled_from([1, "1", 2, None, "", "b"])
     st.lists(st.fixed_dictionaries({"id": IDS, "l": st.integers(0, 9)}), max_size=6),
     st.lists(st.fixed_dictionaries({"id": IDS, "r": st.integers(0, 9)}), max_size=6),
 )
-def test_joins_agree_with_comparing_every_pair(left, right):
+def test_joins_agree_with_a_comparison_of_all_pairs(left, right):
     def key(row):
         return "" if row["id"] is None else str(row["id"])
 
     pairs = [(a["l"], b["r"]) for a in left for b in right if key(a) == key(b)]
     only_left = [(a["l"], None) for a in left if all(key(a) != key(b) for b in right)]
     only_right = [(None, b["r"]) for b in right if all(key(a) != key(b) for a in left)]
-    wanted = {
+    expected_rows = {
         "inner": pairs,
         "left": pairs + only_left,
         "right": pairs + only_right,
         "outer": pairs + only_left + only_right,
     }
-    for join_type, expected in wanted.items():
+    for join_type, expected in expected_rows.items():
         joined = join(left, right, join_type=join_type)
         found = [(row.get("l"), row.get("r")) for row in joined["result"]]
         assert sorted(found, key=repr) == sorted(expected, key=repr)

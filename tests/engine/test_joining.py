@@ -1,4 +1,4 @@
-"""Forks in one process: large results become objects, and are joined while branch runs end."""
+"""Forks in one process: large results become objects and are aggregated while branches still run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pointer_of(ran, key="fan"):
 
 @WAITS
 @COUNTS
-def test_large_results_become_an_object_that_steps_read_as_a_list_and_forks_take_as_items(count, waits):
+def test_large_results_become_an_object_that_steps_read_as_a_list_and_forks_as_items(count, waits):
     store = MemoryStore()
     steps = {
         "fan": fork(**then("read")),
@@ -61,22 +61,22 @@ def test_large_results_become_an_object_that_steps_read_as_a_list_and_forks_take
 
 @COUNTS
 @pytest.mark.parametrize(
-    ("fields", "given"),
+    ("fields", "services"),
     [({"disableS3Offload": True}, {"settings": SETTINGS, "store": MemoryStore()}), ({}, {})],
 )
-def test_results_stay_a_list_where_the_fork_says_so_or_there_is_no_place(count, fields, given):
-    ran = run({"fan": fork(**fields), "work": WORK}, {"items": list(range(count))}, **given)
+def test_results_stay_a_list_if_the_fork_says_so_or_no_location_is_set(count, fields, services):
+    ran = run({"fan": fork(**fields), "work": WORK}, {"items": list(range(count))}, **services)
     assert ran.outputs["fan"] == {"aggregatedData": [{"n": n} for n in range(count)]}
 
 
-@pytest.mark.parametrize(("count", "goes"), [(1, False), (12, False), (13, True)])
-def test_results_go_by_the_threshold_of_outputs(count, goes):
-    # {"n":0} and its line break are eight bytes.
+@pytest.mark.parametrize(("count", "offloads"), [(1, False), (12, False), (13, True)])
+def test_results_have_the_same_threshold_as_outputs(count, offloads):
+    # {"n":0} and its line break have eight bytes.
     ran = run({"fan": fork(), "work": WORK}, {"items": [0] * count}, store=MemoryStore(), settings=SETTINGS)
-    assert (pointer_of(ran) is not None) is goes
+    assert (pointer_of(ran) is not None) is offloads
 
 
-def test_forks_that_run_more_than_once_write_an_object_each():
+def test_a_fork_that_runs_more_than_once_writes_one_object_per_run():
     store = MemoryStore()
     inner = fork("work", "$.currentItem")
     outer = fork(parallelBranches=[{"branchId": "mid", "stepInstanceId": "mid"}])
@@ -86,7 +86,7 @@ def test_forks_that_run_more_than_once_write_an_object_each():
         "in": inner,
         "work": WORK,
     }
-    # Both inner forks stand at item 0 of branch "in".
+    # Both inner forks are in item 0 of branch "in".
     items = [[list(range(20))], [list(range(20, 40))]]
     ran = run(steps, {"items": items}, store=store, settings=SETTINGS)
     keys = {info.pointer.key for info in store.list("big") if "/in/" in info.pointer.key}
@@ -95,7 +95,7 @@ def test_forks_that_run_more_than_once_write_an_object_each():
 
 
 @COUNTS
-def test_a_fork_that_fails_leaves_no_object(count):
+def test_a_failed_fork_does_not_leave_an_object(count):
     store = MemoryStore()
     picky = compose(inputMappings={"n": "$.currentItem"}, outputValidation={"requiredFields": ["$.n"]})
     items = [*range(count - 1), None]
@@ -108,7 +108,7 @@ def test_a_fork_that_fails_leaves_no_object(count):
 
 @WAITS
 @COUNTS
-def test_a_store_that_refuses_the_results_fails_the_fork_with_its_own_error(count, waits):
+def test_a_store_that_rejects_the_results_fails_the_fork_with_its_own_error(count, waits):
     def refuse(operation, _pointer, _number):
         if operation == "open_writer":
             raise StorageUnavailableError("the store is on fire")
@@ -124,7 +124,7 @@ def test_a_store_that_refuses_the_results_fails_the_fork_with_its_own_error(coun
     assert threads_end()
 
 
-def test_items_that_break_off_fail_the_fork_with_their_own_error():
+def test_items_that_fail_half_way_fail_the_fork_with_their_own_error():
     store = MemoryStore()
     store.write(Pointer("b", "k.jsonl"), (b'"' + b"x" * 1000 + b'"\n') * 4000)
     cut = fail_when(lambda _operation, _pointer, number: number > 1)
@@ -139,7 +139,7 @@ def test_items_that_break_off_fail_the_fork_with_their_own_error():
     assert written(store) == []
 
 
-def test_a_fork_that_is_given_up_ends_its_thread():
+def test_a_fork_that_times_out_ends_its_thread():
     class Never:
         async def request(self, *args, **kwargs):
             await asyncio.sleep(3600)
@@ -166,7 +166,7 @@ def written(store):
 
 
 def threads_end():
-    """Whether all threads that join results end; one that has answered is there for a moment longer."""
+    """Return whether all threads that aggregate results end; they live a little longer than their result."""
     joining = [one for one in threading.enumerate() if one.name.startswith("allma-join")]
     for one in joining:
         one.join(30)
@@ -181,7 +181,7 @@ def fan_of(branches=1, **fields):
 
 @settings(deadline=None)
 @given(st.data(), st.integers(0, 40), st.integers(1, 3), st.booleans())
-def test_results_come_out_in_item_then_branch_order_whatever_order_they_came_in(data, count, branches, first):
+def test_results_are_sorted_by_item_and_branch_whatever_order_they_arrive_in(data, count, branches, first):
     expected = []
     for item in range(count):
         for branch in range(branches):
@@ -190,10 +190,10 @@ def test_results_come_out_in_item_then_branch_order_whatever_order_they_came_in(
             if first and status is not BranchStatus.SKIPPED:
                 break
     handover = ReorderBuffer(fan_of(branches, **({"branchSelection": "first"} if first else {})))
-    came = data.draw(st.permutations(expected))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(came)), max_size=3)))
-    for begin, end in zip([0, *cuts], [*cuts, len(came)], strict=True):
-        handover.put(came[begin:end])
+    arrived = data.draw(st.permutations(expected))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(arrived)), max_size=3)))
+    for begin, end in zip([0, *cuts], [*cuts, len(arrived)], strict=True):
+        handover.put(arrived[begin:end])
     handover.close(well=True)
     assert list(handover) == expected
 
@@ -218,7 +218,7 @@ def test_items_are_read_no_faster_than_results_are_joined(monkeypatch, slow):
         reader.join(0.01)
         if len(read) >= 100 + begin:
             break
-    # It would go on at once if nothing held it.
+    # Without back pressure it would continue at once.
     reader.join(0.3)
     assert reader.is_alive()
     assert len(read) == 100 + begin
@@ -235,7 +235,7 @@ def test_items_are_read_no_faster_than_results_are_joined(monkeypatch, slow):
     assert [one.item_index for one in joined] == list(range(1000))
 
 
-def test_whoever_waits_for_the_other_side_hears_that_it_has_given_up(monkeypatch):
+def test_both_sides_of_the_buffer_are_notified_if_the_other_one_aborts(monkeypatch):
     monkeypatch.setattr(handover_module, "_MOST_WAITING", 1)
     handover = ReorderBuffer(fan_of())
     paced = handover.paced(range(10))

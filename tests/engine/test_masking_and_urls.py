@@ -23,7 +23,7 @@ from airflow_allma.exceptions import PermanentStepError
         "Set-Cookie",
     ],
 )
-def test_names_of_secrets_are_known_in_any_spelling(name):
+def test_names_of_secrets_are_recognized_in_any_spelling(name):
     assert looks_secret(name)
 
 
@@ -53,12 +53,12 @@ def test_urls_are_masked(url, masked):
 
 
 @given(st.text("abc123-_.", min_size=1), st.text("abc?&;", max_size=3).filter(lambda text: "=" not in text))
-def test_no_secret_of_a_query_survives(secret, before):
+def test_secrets_in_a_query_are_masked(secret, before):
     hidden = f"S{secret}S"
     assert hidden not in mask_url(f"https://u:{hidden}@h/p?a=1&{before}&token={hidden}&b=2")
 
 
-def test_secrets_are_masked_at_any_depth_and_the_value_is_left_alone():
+def test_secrets_are_masked_at_any_depth_in_a_copy():
     value = {"a": [{"apiKey": "x", "n": None}], "password": {"deep": 1}, "token": None}
     assert mask_secrets(value) == {"a": [{"apiKey": "***", "n": None}], "password": "***", "token": None}
     assert value["a"][0]["apiKey"] == "x"
@@ -88,7 +88,7 @@ def test_a_rendered_url_is_encoded_once(rendered, sent):
 
 
 @pytest.mark.parametrize(
-    ("rendered", "template", "said"),
+    ("rendered", "template", "message"),
     [
         ("", "{{u}}", "must begin with http"),
         ("/relative", "{{u}}", "must begin with http"),
@@ -108,12 +108,12 @@ def test_a_rendered_url_is_encoded_once(rendered, sent):
         ("https://h/\ud800", "https://h/{{v}}", "cannot be encoded"),
     ],
 )
-def test_a_url_that_must_not_be_sent_says_why(rendered, template, said):
-    with pytest.raises(PermanentStepError, match=said):
+def test_an_invalid_url_is_rejected_with_the_reason(rendered, template, message):
+    with pytest.raises(PermanentStepError, match=message):
         prepare_url(rendered, template)
 
 
-def test_what_the_template_says_itself_may_be_said():
+def test_a_template_may_contain_what_values_may_not():
     assert prepare_url("https://h/a/../b", "https://h/a/../{{v}}") == "https://h/a/../b"
     assert prepare_url("https://u:1@h/", "https://u:{{v}}@h/") == "https://u:1@h/"
     assert prepare_url("https://u:1@h/", "{{base}}/") == "https://u:1@h/"
@@ -128,7 +128,7 @@ def test_the_error_shows_the_url_without_its_secrets():
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20))
-def test_any_text_in_a_path_is_sent_as_ascii_without_white_space(text):
+def test_any_string_in_a_path_becomes_ascii_without_white_space(text):
     path = text.replace("..", "")
     url = prepare_url(f"https://h/{path}x", "https://h/{{v}}x")
     assert url.isascii()

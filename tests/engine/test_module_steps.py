@@ -1,4 +1,4 @@
-"""Module steps: what the custom config and the input come to."""
+"""Module steps: the effective input from the custom config and the input."""
 
 from __future__ import annotations
 

@@ -7,20 +7,20 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType
 
 
-def test_every_module_runs_where_its_documentation_puts_it():
+def test_every_module_runs_in_its_documented_step_types():
     for identifier, module in MODULES.items():
         assert module.identifier == identifier
         for step_type in module.step_types:
             assert module_problem(step_type, identifier) is None
 
 
-def test_only_composing_takes_its_input_unchecked():
+def test_only_compose_object_accepts_any_input():
     assert [m.identifier for m in MODULES.values() if m.input_model is None] == [
         "system/compose-object-from-input"
     ]
 
 
-def test_modules_that_reach_outside_are_marked_as_blocking():
+def test_modules_that_do_io_are_marked_as_blocking():
     assert {m.identifier for m in MODULES.values() if m.blocking} == {
         "system/ddb-query-to-s3-manifest",
         "system/dynamodb-data-loader",
@@ -31,7 +31,7 @@ def test_modules_that_reach_outside_are_marked_as_blocking():
 
 
 @pytest.mark.parametrize(
-    ("step_type", "identifier", "said"),
+    ("step_type", "identifier", "message"),
     [
         ("DATA_SAVE", "system/flatten-array", "set stepType to DATA_TRANSFORMATION"),
         ("DATA_LOAD", "system/join-data", "set stepType to DATA_TRANSFORMATION"),
@@ -46,11 +46,11 @@ def test_modules_that_reach_outside_are_marked_as_blocking():
         ("DATA_LOAD", "", "moduleIdentifier is missing"),
     ],
 )
-def test_a_module_that_cannot_run_there_says_what_to_do(step_type, identifier, said):
-    assert said in module_problem(step_type, identifier)
+def test_the_problem_of_a_module_says_what_to_do(step_type, identifier, message):
+    assert message in module_problem(step_type, identifier)
 
 
-def test_step_types_can_be_given_as_members_of_the_enum():
+def test_step_types_can_be_members_of_the_enum():
     assert module_problem(StepType.DATA_LOAD, "system/s3-list-files") is None
 
 
@@ -59,7 +59,7 @@ def test_running_an_unknown_module_is_a_step_error():
         run_module("system/s3-list-file", {})
 
 
-def test_all_fields_that_are_wrong_are_named_at_once_and_values_are_not():
+def test_an_invalid_input_names_all_invalid_fields_without_their_values():
     with pytest.raises(PermanentStepError) as caught:
         run_module(
             "system/ddb-query-to-s3-manifest",
@@ -87,7 +87,7 @@ def test_all_fields_that_are_wrong_are_named_at_once_and_values_are_not():
     ]
 
 
-def test_the_path_of_an_odd_key_is_quoted():
+def test_the_path_of_an_unusual_key_is_quoted():
     with pytest.raises(PermanentStepError, match=r"\$\.query\.expressionAttributeNames\['#a b'\]"):
         run_module(
             "system/ddb-query-to-s3-manifest",
@@ -104,12 +104,12 @@ def test_the_path_of_an_odd_key_is_quoted():
 
 
 @pytest.mark.parametrize(
-    ("identifier", "inputs", "said"),
+    ("identifier", "inputs", "message"),
     [
         ("system/s3-list-files", {"bucket": "b"}, "no store is configured"),
         ("system/dynamodb-data-loader", {"operation": "SCAN", "tableName": "t"}, "no AWS credentials"),
     ],
 )
-def test_what_a_module_needs_from_outside_is_asked_for(identifier, inputs, said):
-    with pytest.raises(PermanentStepError, match=said):
+def test_a_missing_store_or_aws_connection_is_a_clear_error(identifier, inputs, message):
+    with pytest.raises(PermanentStepError, match=message):
         run_module(identifier, inputs)

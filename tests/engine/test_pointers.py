@@ -1,4 +1,4 @@
-"""Pointers: loaded when something reads them, and only then; large outputs that become pointers."""
+"""Pointers: loaded only if something reads their content; large outputs become pointers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_keys(store):
 
 
 @pytest.mark.parametrize("waits", WAITS)
-def test_a_pointer_is_loaded_once_and_only_by_what_reads_through_it(waits):
+def test_a_pointer_is_loaded_once_and_only_if_something_reads_its_content(waits):
     store = stored(far={"a": {"b": 1}}, other={"c": 2})
     steps = {
         "pass": compose(inputMappings={"whole": "$.far"}, **waits, **then("read")),
@@ -50,7 +50,7 @@ def test_a_pointer_is_loaded_once_and_only_by_what_reads_through_it(waits):
     assert [one.step_id for one in ran.world.records] == ["pass", "read", "twice"]
 
 
-def test_loading_costs_one_head_and_one_read():
+def test_loading_makes_one_head_and_one_read():
     store = stored(far={"a": 1})
     steps = {"read": compose(inputMappings={"a": "$.far.a"})}
     ran = run(steps, {"far": FAR.wrap()}, store=store)
@@ -58,7 +58,7 @@ def test_loading_costs_one_head_and_one_read():
     assert [operation for operation, _ in store.calls] == ["head", "read"]
 
 
-def test_what_is_read_twice_before_it_is_here_is_loaded_once_for_all():
+def test_concurrent_reads_share_one_load():
     store = stored(far={"a": 1})
     steps = {"fan": fork(), "work": compose(inputMappings={"a": "$.far.a"}, delay={"milliseconds": 1})}
     ran = run(steps, {"items": list(range(20)), "far": FAR.wrap()}, store=store)
@@ -66,14 +66,14 @@ def test_what_is_read_twice_before_it_is_here_is_loaded_once_for_all():
     assert read_keys(store) == ["far.json"]
 
 
-def test_what_branches_wait_for_in_vain_is_an_error_of_each_of_them():
+def test_a_failed_load_fails_every_branch_that_waits_for_it():
     steps = {"fan": fork(), "work": compose(inputMappings={"a": "$.far.a"}, delay={"milliseconds": 1})}
     ran = run(steps, {"items": [1, 2, 3], "far": FAR.wrap()}, store=stored())
     failures = ran.error["errorDetails"]["branchErrors"]
     assert [one["error"]["errorDetails"]["itemIndex"] for one in failures] == [0, 1, 2]
 
 
-def test_what_a_pointer_gave_is_not_changed_by_writing_below_it():
+def test_writing_below_a_pointer_does_not_change_its_loaded_content():
     store = stored(far={"a": {"b": 1}})
     steps = {
         "write": compose(literals={"x": 2}, outputMappings={"$.far.a.b": "$.x"}, **then("other")),
@@ -85,7 +85,7 @@ def test_what_a_pointer_gave_is_not_changed_by_writing_below_it():
 
 @pytest.mark.parametrize("condition", [{}, {"condition": "$.far.go"}])
 @pytest.mark.parametrize("waits", WAITS)
-def test_an_inline_branch_that_meets_a_pointer_goes_on_where_it_was(waits, condition):
+def test_an_inline_branch_that_needs_a_pointer_continues_where_it_stopped(waits, condition):
     store = stored(far={"go": True, "n": 5}, near={"n": 6})
     steps = {
         "fan": fork(
@@ -103,14 +103,14 @@ def test_an_inline_branch_that_meets_a_pointer_goes_on_where_it_was(waits, condi
     payload = {"items": [1, 2], "far": FAR.wrap(), "near": near, "end": FAR.wrap()}
     ran = run(steps, payload, store=store)
     assert ran.outputs["fan"] == {"aggregatedData": [5, 5]}
-    # No step ran twice, and none was left out.
+    # Every step ran exactly once.
     ran_steps = sorted(one.step_id for one in ran.world.records)
     assert ran_steps == sorted(["first", "second", "third"] * 2 + ["fan"])
 
 
 @pytest.mark.parametrize("waits", WAITS)
 @pytest.mark.parametrize(
-    ("pointer", "services", "said"),
+    ("pointer", "services", "message"),
     [
         (FAR.wrap(), {"store": MemoryStore()}, "s3://bucket/far.json"),
         (FAR.wrap(), {}, "reads s3://bucket/far.json, but there is no store"),
@@ -126,19 +126,19 @@ def test_an_inline_branch_that_meets_a_pointer_goes_on_where_it_was(waits, condi
         ),
     ],
 )
-def test_a_pointer_that_leads_nowhere_fails_the_step_with_its_place(pointer, services, said, waits):
+def test_a_pointer_that_cannot_be_loaded_fails_the_step_with_its_location(pointer, services, message, waits):
     ran = run({"read": compose(inputMappings={"a": "$.far.a"}, **waits)}, {"far": pointer}, **services)
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "PermanentStepError")
-    assert said in ran.error["errorMessage"]
+    assert message in ran.error["errorMessage"]
 
 
-def test_further_fields_in_a_pointer_do_not_matter():
+def test_unknown_fields_of_a_pointer_are_ignored():
     pointer = {"_s3_output_pointer": {**FAR.inner(), "etag": "x", "size": 5}}
     ran = run({"read": compose(inputMappings={"a": "$.far.a"})}, {"far": pointer}, store=stored(far={"a": 1}))
     assert ran.outputs["read"] == {"a": 1}
 
 
-def test_a_store_that_does_not_answer_is_asked_again():
+def test_an_unavailable_store_is_retried():
     store = FaultyStore(stored(far={"a": 1}), fail_when(lambda _operation, _pointer, number: number < 2))
     ran = run({"read": compose(inputMappings={"a": "$.far.a"})}, {"far": FAR.wrap()}, store=store)
     assert (ran.outputs["read"], ran.world.sleeps) == ({"a": 1}, [0.5, 1.0])
@@ -147,7 +147,7 @@ def test_a_store_that_does_not_answer_is_asked_again():
     assert (ran.error["errorName"], len(ran.world.sleeps)) == (TransientStepError.default_name, 4)
 
 
-def held(cache, *keys):
+def cached(cache, *keys):
     def has(key):
         try:
             return cache.load({"bucket": "b", "key": key}) is not None
@@ -157,16 +157,16 @@ def held(cache, *keys):
     return [key for key in keys if has(key)]
 
 
-def test_a_cache_keeps_what_was_used_last_up_to_its_bound():
+def test_a_cache_evicts_the_least_recently_used_content():
     cache = PointerCache(max_bytes=10)
     for key in "abc":
         cache.put(Pointer("b", key), key, 4)
-    assert held(cache, "a", "b", "c") == ["b", "c"]
+    assert cached(cache, "a", "b", "c") == ["b", "c"]
     cache.load({"bucket": "b", "key": "b"})
     cache.put(Pointer("b", "d"), "d", 4)
-    assert held(cache, "b", "c", "d") == ["b", "d"]
+    assert cached(cache, "b", "c", "d") == ["b", "d"]
     cache.put(Pointer("b", "huge"), "huge", 1000)
-    assert held(cache, "b", "d", "huge") == ["huge"]
+    assert cached(cache, "b", "d", "huge") == ["huge"]
 
 
 def test_putting_the_same_pointer_again_does_not_fill_the_cache():
@@ -174,10 +174,10 @@ def test_putting_the_same_pointer_again_does_not_fill_the_cache():
     for _ in range(100):
         cache.put(Pointer("b", "a"), "a", 4)
     cache.put(Pointer("b", "z"), "z", 4)
-    assert held(cache, "a", "z") == ["a", "z"]
+    assert cached(cache, "a", "z") == ["a", "z"]
 
 
-def test_versions_of_an_object_are_objects_of_their_own():
+def test_versions_of_an_object_are_cached_separately():
     cache = PointerCache()
     cache.put(Pointer("b", "k", version_id="1"), "old", 1)
     assert cache.load({"bucket": "b", "key": "k", "versionId": "1"}) == "old"
@@ -186,7 +186,7 @@ def test_versions_of_an_object_are_objects_of_their_own():
 
 
 @pytest.mark.parametrize("step", [compose, call])
-def test_what_needs_more_than_can_be_held_at_a_time_ends_with_an_error(step):
+def test_a_step_that_needs_more_than_the_cache_can_hold_fails(step):
     store = stored(far={"a": 1}, near={"a": 1})
     payload = {"far": FAR.wrap(), "near": Pointer("bucket", "near.json").wrap()}
     fields = (
@@ -199,7 +199,7 @@ def test_what_needs_more_than_can_be_held_at_a_time_ends_with_an_error(step):
     assert "more than this process can hold at a time" in ran.error["errorMessage"]
 
 
-def test_resolving_answers_at_once_what_needs_no_pointer():
+def test_resolving_returns_at_once_if_no_pointer_is_needed():
     found = asyncio.run(resolving(World().services(), compile_path("$.a").find, {"a": 1}))
     assert found == 1
 
@@ -213,7 +213,7 @@ def offloaded(ran, key="make"):
 
 @pytest.mark.parametrize("waits", WAITS)
 @pytest.mark.parametrize(
-    ("size", "fields", "goes"),
+    ("size", "fields", "offloads"),
     [
         (10, {}, False),
         (200, {}, True),
@@ -221,8 +221,8 @@ def offloaded(ran, key="make"):
         (200, {"disableS3Offload": True}, False),
     ],
 )
-def test_an_output_above_the_threshold_becomes_a_pointer_unless_the_step_says_otherwise(
-    size, fields, goes, waits
+def test_an_output_above_the_threshold_becomes_a_pointer_unless_the_step_disables_it(
+    size, fields, offloads, waits
 ):
     store = MemoryStore()
     steps = {
@@ -230,21 +230,21 @@ def test_an_output_above_the_threshold_becomes_a_pointer_unless_the_step_says_ot
         "read": compose(inputMappings={"text": "$.steps_output.make.text.length"}),
     }
     ran = run(steps, store=store, settings=THRESHOLD)
-    assert (offloaded(ran) is not None) is goes
+    assert (offloaded(ran) is not None) is offloads
     assert ran.outputs["read"] == {"text": size}
-    if goes:
+    if offloads:
         assert offloaded(ran).bucket == "big"
         assert offloaded(ran).key.startswith("out/shop/run-1/make")
 
 
-@pytest.mark.parametrize(("size", "goes"), [(89, False), (90, True)])
-def test_the_threshold_itself_stays(size, goes):
-    # {"text":"..."} is eleven bytes around the text.
+@pytest.mark.parametrize(("size", "offloads"), [(89, False), (90, True)])
+def test_an_output_of_exactly_the_threshold_stays(size, offloads):
+    # {"text":"..."} adds eleven bytes to the text.
     ran = run({"make": compose(literals={"text": "x" * size})}, store=MemoryStore(), settings=THRESHOLD)
-    assert (offloaded(ran) is not None) is goes
+    assert (offloaded(ran) is not None) is offloads
 
 
-def test_single_values_of_an_output_that_was_stored_are_mapped_as_ever():
+def test_values_of_an_offloaded_output_can_be_mapped():
     mappings = {"$.id": "$.id", "$.whole": "$", "$.from_input": "$.only", "$.method": "$._meta.method"}
     world = World()
     world.fake.route("GET", "https://api.test/x", json_response(LARGE))
@@ -257,14 +257,14 @@ def test_single_values_of_an_output_that_was_stored_are_mapped_as_ever():
     assert "_meta" not in saved
 
 
-def test_branches_yield_what_was_stored_and_not_its_pointer():
+def test_branches_return_offloaded_content_and_not_its_pointer():
     fan = fork(disableS3Offload=True)
     steps = {"fan": fan, "work": compose(literals=LARGE, **then("look")), "look": compose(literals=LARGE)}
     ran = run(steps, {"items": [1, 2]}, store=MemoryStore(), settings=THRESHOLD)
     assert ran.outputs["fan"] == {"aggregatedData": [LARGE, LARGE]}
 
 
-def test_a_pointer_is_not_stored_again_but_data_that_looks_like_one_is():
+def test_a_pointer_is_not_offloaded_again_but_data_that_looks_like_one_is():
     steps = {"make": compose(inputMappings={"_s3_output_pointer": "$.inner"}, forceS3Offload=True)}
     ran = run(steps, {"inner": FAR.inner()}, store=MemoryStore(), settings=THRESHOLD)
     assert ran.outputs["make"] == FAR.wrap()
@@ -274,18 +274,18 @@ def test_a_pointer_is_not_stored_again_but_data_that_looks_like_one_is():
 
 
 @pytest.mark.parametrize("services", [{}, {"store": MemoryStore()}, {"settings": THRESHOLD}])
-def test_a_forced_offload_with_nowhere_to_go_is_an_error_that_names_the_setting(services):
+def test_a_forced_offload_without_a_location_is_an_error_that_names_the_setting(services):
     ran = run({"make": compose(literals=LARGE, forceS3Offload=True)}, **services)
     assert (ran.status, ran.error["errorName"]) == ("FAILED", PermanentStepError.default_name)
     assert "forceS3Offload" in ran.error["errorMessage"]
     assert "offload_location" in ran.error["errorMessage"]
 
 
-def test_without_a_location_large_outputs_stay():
+def test_without_a_location_large_outputs_are_not_offloaded():
     assert run({"make": compose(literals=LARGE)}, store=MemoryStore()).outputs["make"] == LARGE
 
 
-def test_a_store_that_refuses_an_output_fails_the_step():
+def test_a_store_that_rejects_an_output_fails_the_step():
     store = FaultyStore(MemoryStore(), fail_when(lambda *_: True))
     ran = run({"make": compose(literals=LARGE), "x": noop()}, store=store, settings=THRESHOLD)
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "TransientStepError")

@@ -83,7 +83,7 @@ def save(store, key, content, **inputs):
         (b"", {}, ""),
     ],
 )
-def test_an_object_is_loaded_as_asked(store, data, inputs, content):
+def test_an_object_is_loaded_in_the_requested_format(store, data, inputs, content):
     pointer = Pointer(BUCKET, "in/x y+ü.txt")
     written = store.write(pointer, data, content_type="text/plain")
     loaded = load(store, "in/x y+ü.txt", **inputs)
@@ -107,7 +107,7 @@ def test_a_missing_object_is_an_error_that_names_it_or_null(store):
 
 
 @pytest.mark.parametrize(
-    ("data", "inputs", "said"),
+    ("data", "inputs", "message"),
     [
         (b"ok \xe9", {}, r"not utf-8 text: byte 3 is 0xe9"),
         (b"{oops", {"outputFormat": "JSON"}, "is not valid JSON"),
@@ -115,10 +115,10 @@ def test_a_missing_object_is_an_error_that_names_it_or_null(store):
         (b"[" * 100_000, {"outputFormat": "JSON"}, "is not valid JSON"),
     ],
 )
-def test_content_that_is_not_what_was_asked_for_is_an_error_that_names_it(data, inputs, said):
+def test_content_that_does_not_match_its_format_is_an_error_that_names_the_object(data, inputs, message):
     store = MemoryStore()
     store.write(Pointer(BUCKET, "odd"), data)
-    with pytest.raises(PermanentStepError, match=said) as caught:
+    with pytest.raises(PermanentStepError, match=message) as caught:
         load(store, "odd", **inputs)
     assert f"s3://{BUCKET}/odd" in caught.value.message
 
@@ -133,12 +133,12 @@ def test_content_that_is_not_what_was_asked_for_is_an_error_that_names_it(data, 
         ({"sourceS3Uri": "s3://b/k", "outputFormat": "YAML"}, r"\$\.outputFormat"),
     ],
 )
-def test_a_loader_input_that_makes_no_sense_is_refused(inputs, path):
+def test_an_invalid_loader_input_is_rejected(inputs, path):
     with pytest.raises(PermanentStepError, match=path):
         run(MemoryStore(), "s3-data-loader", **inputs)
 
 
-def test_the_region_reaches_the_store(moto_endpoint):
+def test_the_region_is_passed_to_the_store(moto_endpoint):
     clients = EndpointClients(moto_endpoint)
     with pytest.raises(PermanentStepError):
         run(S3Store(clients), "s3-data-loader", sourceS3Uri="s3://no-such/k", region="us-west-2")
@@ -168,7 +168,7 @@ def test_files_are_listed_without_folder_markers(store):
     assert run(store, "s3-list-files", bucket=BUCKET, prefix="none/") == {"files": [], "fileCount": 0}
 
 
-def test_listing_a_bucket_that_is_not_there_names_it(store):
+def test_the_error_of_listing_a_missing_bucket_names_it(store):
     with pytest.raises(PermanentStepError, match="not-there"):
         run(store, "s3-list-files", bucket="not-there")
 
@@ -188,7 +188,7 @@ def test_listing_a_bucket_that_is_not_there_names_it(store):
         ({"a": 1}, {"contentType": "application/x-thing"}, b'{\n  "a": 1\n}', None),
     ],
 )
-def test_content_is_saved_by_its_kind_and_type(store, content, inputs, data, content_type):
+def test_content_is_saved_by_its_python_and_content_type(store, content, inputs, data, content_type):
     saved = save(store, "out/o.bin", content, **inputs)
     pointer = Pointer(BUCKET, "out/o.bin")
     info = store.head(pointer)
@@ -200,7 +200,7 @@ def test_content_is_saved_by_its_kind_and_type(store, content, inputs, data, con
         assert info.content_type == (content_type or inputs["contentType"])
 
 
-def test_the_version_is_told_where_the_bucket_keeps_versions(moto_endpoint, request):
+def test_the_output_has_the_version_if_the_bucket_is_versioned(moto_endpoint, request):
     clients = EndpointClients(moto_endpoint)
     client = clients.client("s3")
     client.create_bucket(
@@ -216,14 +216,14 @@ def test_the_version_is_told_where_the_bucket_keeps_versions(moto_endpoint, requ
     assert saved["versionId"] == client.head_object(Bucket="versioned-bucket", Key="k")["VersionId"]
 
 
-def test_metadata_values_become_text():
+def test_metadata_values_become_strings():
     store = MemoryStore()
     save(store, "k", 1, metadataTemplate={"Run-Id": 7.0, "ok": True, "o": {"a": 1}, "gone": None})
     assert store.head(Pointer(BUCKET, "k")).metadata == {"Run-Id": "7", "ok": "true", "o": '{"a":1}'}
 
 
 @pytest.mark.parametrize(
-    ("content", "inputs", "said"),
+    ("content", "inputs", "message"),
     [
         ("a: b", {"contentType": "application/yaml"}, "must be Base64"),
         ("A", {"contentType": "image/png"}, "must be Base64"),
@@ -233,15 +233,15 @@ def test_metadata_values_become_text():
         (1, {"metadataTemplate": {"a": "ü"}}, "non-ASCII"),
     ],
 )
-def test_what_cannot_be_saved_is_refused_before_anything_is_written(content, inputs, said):
+def test_invalid_content_or_metadata_is_rejected_before_anything_is_written(content, inputs, message):
     store = MemoryStore()
-    with pytest.raises(PermanentStepError, match=said):
+    with pytest.raises(PermanentStepError, match=message):
         save(store, "k", content, **inputs)
     with pytest.raises(ObjectNotFoundError):
         store.head(Pointer(BUCKET, "k"))
 
 
-def test_content_to_save_must_be_given():
+def test_content_to_save_is_required():
     with pytest.raises(PermanentStepError, match=r"\$\.contentToSave: is missing"):
         run(MemoryStore(), "s3-data-saver", destinationS3UriTemplate="s3://b/k")
 
@@ -265,12 +265,12 @@ class _BusyStore(MemoryStore):
         ("s3-data-saver", {"destinationS3UriTemplate": "s3://b/k", "contentToSave": 1}),
     ],
 )
-def test_a_busy_store_is_a_passing_error(name, inputs):
+def test_an_unavailable_store_is_a_transient_error(name, inputs):
     with pytest.raises(TransientStepError, match="busy"):
         run(_BusyStore(), name, **inputs)
 
 
-def test_saved_json_is_loaded_again(store):
+def test_saved_json_can_be_loaded_again(store):
     value = {"n": [1, 2.5, None, "é", 2**70]}
     save(store, "round.json", value)
     assert load(store, "round.json", outputFormat="JSON")["content"] == value

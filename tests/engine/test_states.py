@@ -1,4 +1,4 @@
-"""States that travel: saving, replaying, leaving a segment and coming back."""
+"""Serialized states: save and replay them, leave a segment and resume it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_allma.storage import MemoryStore, Pointer
 from tests.support.engine import INFO, World, compose, flow_of, noop, program_of, then
 
 
-def test_a_run_begins_with_its_payload_at_the_root_and_under_its_own_name():
+def test_a_run_starts_with_its_payload_at_the_root_and_under_its_own_key():
     payload = {
         "a": 1,
         "steps_output": {"old": 1},
@@ -33,12 +33,12 @@ def test_a_run_begins_with_its_payload_at_the_root_and_under_its_own_name():
 
 
 @pytest.mark.parametrize("given_variables", [None, 5, "text", [1]])
-def test_flow_variables_of_a_payload_that_are_no_object_are_left_out(given_variables):
+def test_flow_variables_of_a_payload_are_ignored_if_they_are_not_an_object(given_variables):
     state = RunState.start("s", {"flow_variables": given_variables}, {"y": 1}, "id")
     assert state.context["flow_variables"] == {"y": 1, "flowExecutionId": "id"}
 
 
-def test_a_run_says_when_it_started_in_utc_with_milliseconds():
+def test_the_start_time_of_a_run_is_in_utc_with_milliseconds():
     started = RunInfo.now("f", 1, "id").start_time
     assert (len(started), started[10], started[19], started[-1]) == (24, "T", ".", "Z")
 
@@ -80,7 +80,7 @@ def test_replaying_a_journal_over_the_base_gives_the_same_context(base, writes):
 
 
 @given(CONTEXTS, WRITES)
-def test_a_state_without_journal_travels_whole(base, writes):
+def test_a_state_without_a_journal_is_serialized_whole(base, writes):
     state = RunState(None, base, {"a:default": 1}, ["a", "b"], output_mapped=True)
     written(state, writes)
     again = RunState.from_dict(json.loads(json.dumps(state.to_dict())))
@@ -100,7 +100,7 @@ def test_a_write_through_a_pointer_can_be_replayed_without_a_store():
     assert again.journal == state.journal
 
 
-def test_a_write_that_is_refused_is_not_in_the_journal():
+def test_a_rejected_write_is_not_in_the_journal():
     state = RunState("s", {"list": [1]}, journal=[])
     with pytest.raises(AllmaError):
         state.write("$.list.name", 1)
@@ -113,7 +113,7 @@ def segment(program, state, inside, **services):
     return ended, [one.step_id for one in world.records]
 
 
-def test_a_run_leaves_a_segment_where_its_next_step_lies_outside_and_can_be_taken_on():
+def test_a_run_leaves_a_segment_before_a_step_outside_of_it_and_can_be_resumed():
     steps = {"a": compose(literals={"x": 1}, **then("b")), "b": noop(**then("c")), "c": noop(**then("a"))}
     program = program_of(steps)
     ended, ran = segment(program, program.start_state({}, "id"), {"a", "b"})
@@ -158,7 +158,7 @@ def test_a_run_at_the_end_of_its_path_is_completed_without_running_anything():
     assert (ended.status, ended.output, ran) == (SegmentStatus.COMPLETED, None, [])
 
 
-def test_what_a_segment_writes_in_a_branch_is_in_its_journal_also_when_it_waited_for_a_pointer():
+def test_writes_of_a_branch_are_in_the_journal_even_if_it_waited_for_a_pointer():
     store = MemoryStore()
     store.write(Pointer("b", "k"), b'{"go": 1}', content_type="application/json")
     steps = {

@@ -1,4 +1,4 @@
-"""One step's life: delays, input, literals, validation, output and its mappings."""
+"""The life cycle of a step: delays, input, literals, validation, output and its mappings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.engine import World, call, compose, end, fork, noop, run, the
 
 
 def composed(payload=None, **fields):
-    """The input that a step with these fields made, given a payload."""
+    """Return the input of a step with these fields, for a payload."""
     return run({"make": compose(**fields)}, payload).outputs["make"]
 
 
@@ -26,7 +26,7 @@ def composed(payload=None, **fields):
         ({"delayFrom": 3000, "delayTo": 3000}, [], [3.0]),
     ],
 )
-def test_a_delay_lies_on_the_side_that_it_names(delay, before, after):
+def test_a_delay_is_before_or_after_the_step_as_configured(delay, before, after):
     world = World()
     slept = []
     world.fake.route(
@@ -37,13 +37,13 @@ def test_a_delay_lies_on_the_side_that_it_names(delay, before, after):
 
 
 @given(st.integers(1, 10_000), st.integers(0, 10_000))
-def test_a_random_delay_lies_between_its_bounds(low, more):
+def test_a_random_delay_is_within_its_bounds(low, more):
     ran = run({"wait": noop(delay={"delayFrom": low, "delayTo": low + more})})
     (slept,) = ran.world.sleeps
     assert low / 1000 <= slept <= (low + more) / 1000
 
 
-def test_a_delay_after_the_work_is_not_waited_for_when_the_work_failed():
+def test_a_delay_after_a_step_is_skipped_if_the_step_fails():
     world = World()
     world.fake.route("GET", "https://api.test/x", json_response({}, status=404))
     ran = run({"ask": call(delay={"milliseconds": 10})}, world=world)
@@ -65,9 +65,9 @@ def test_inputs_are_copies_and_unknown_sources_leave_their_target_unset():
         },
         payload,
     )
-    made = ran.outputs["make"]
-    assert made == {"user": {"tags": ["a"]}, "n": None, "a": {"b": [None, {"c": "a"}]}}
-    made["user"]["tags"].append("b")
+    built = ran.outputs["make"]
+    assert built == {"user": {"tags": ["a"]}, "n": None, "a": {"b": [None, {"c": "a"}]}}
+    built["user"]["tags"].append("b")
     assert payload["user"]["tags"] == ["a"]
 
 
@@ -77,7 +77,7 @@ def test_a_source_that_cannot_be_evaluated_leaves_its_target_unset_with_a_warnin
 
 
 @pytest.mark.parametrize(
-    ("mappings", "literals", "made"),
+    ("mappings", "literals", "built"),
     [
         ({"a": "$.x"}, {"a": "fixed"}, {"a": "fixed"}),
         ({"q.limit": "$.x"}, {"q": {"table": "t"}}, {"q": {"limit": 7, "table": "t"}}),
@@ -89,11 +89,11 @@ def test_a_source_that_cannot_be_evaluated_leaves_its_target_unset_with_a_warnin
         ({}, {"a[1]": True, "b": None}, {"a": [None, True], "b": None}),
     ],
 )
-def test_literals_lie_over_mapped_input_and_objects_join(mappings, literals, made):
-    assert composed({"x": 7, "list": [1, 2]}, inputMappings=mappings, literals=literals) == made
+def test_literals_override_mapped_input_and_objects_are_merged(mappings, literals, built):
+    assert composed({"x": 7, "list": [1, 2]}, inputMappings=mappings, literals=literals) == built
 
 
-def test_literals_of_one_run_are_not_those_of_the_next():
+def test_runs_do_not_share_literals():
     steps = {
         "a": compose(literals={"list": [1]}, outputMappings={"$.kept": "$.list"}, **then("b")),
         "b": compose(literals={"list": [1]}, outputMappings={"$.kept[1]": "$.list"}),
@@ -101,7 +101,7 @@ def test_literals_of_one_run_are_not_those_of_the_next():
     assert run(steps).context["kept"] == [1, [1]]
 
 
-def test_mappings_see_the_context_before_the_run_and_literals_the_run_before_the_context():
+def test_mappings_prefer_the_context_and_literals_the_state_of_the_run():
     payload = {"flowExecutionId": "mine", "status": "mine"}
     steps = {
         "make": compose(
@@ -126,7 +126,7 @@ def test_a_required_field_may_be_falsy(value):
 
 
 @pytest.mark.parametrize("payload", [{}, {"x": None}])
-def test_a_required_field_that_is_nothing_or_null_is_a_content_error(payload):
+def test_a_required_field_that_is_missing_or_null_is_a_content_error(payload):
     steps = {"make": compose(inputMappings={"a": "$.x"}, outputValidation={"requiredFields": ["$.b", "$.a"]})}
     ran = run(steps, payload)
     assert ran.status == "FAILED"
@@ -134,7 +134,7 @@ def test_a_required_field_that_is_nothing_or_null_is_a_content_error(payload):
     assert ran.error["errorDetails"] == {"requiredField": "$.b", "failedStepInstanceId": "make"}
 
 
-def test_meta_is_kept_off_the_context_but_a_source_may_name_it():
+def test_meta_is_not_written_to_the_context_but_a_source_may_use_it():
     world = World()
     world.fake.route("GET", "https://api.test/x", json_response({"price": 3}))
     ran = run({"ask": call(**then("again")), "again": call(outputMappings={
@@ -150,7 +150,7 @@ def test_meta_is_kept_off_the_context_but_a_source_may_name_it():
     assert "no" not in ran.context
 
 
-def test_a_field_that_only_begins_like_meta_is_a_field_like_any():
+def test_a_field_whose_name_only_starts_with_meta_is_an_ordinary_field():
     steps = {"make": compose(literals={"_metadata": {"x": 1}}, outputMappings={"$.x": "$._metadata.x"})}
     assert run(steps).context["x"] == 1
 
@@ -167,17 +167,17 @@ def test_a_field_that_only_begins_like_meta_is_a_field_like_any():
         ({"$.got": "$.no.such"}, {}, {}),
     ],
 )
-def test_output_mappings_say_what_the_context_gets(mappings, outputs, extra):
+def test_output_mappings_define_what_is_written_to_the_context(mappings, outputs, extra):
     fields = {} if mappings is None else {"outputMappings": mappings}
     ran = run({"make": compose(literals={"a": 1}, **fields)})
-    shown = {key: value for key, value in ran.context.items() if key not in STANDING}
-    assert (ran.status, ran.outputs, shown) == ("COMPLETED", outputs, extra)
+    rest = {key: value for key, value in ran.context.items() if key not in STANDING}
+    assert (ran.status, ran.outputs, rest) == ("COMPLETED", outputs, extra)
 
 
 STANDING = {"initialContextData", "flow_variables", "steps_output"}
 
 
-def test_a_step_whose_id_is_no_name_has_its_output_under_that_very_id():
+def test_the_output_of_a_step_whose_id_is_not_an_identifier_has_that_id_as_its_key():
     assert run({"my step's": compose(literals={"a": 1})}).outputs == {"my step's": {"a": 1}}
 
 
@@ -194,12 +194,12 @@ def test_a_source_that_the_output_lacks_is_looked_up_in_the_input():
         },
     )
     ran = run({"ask": step}, {"id": 5, "own": {"price": 9, "x": 8}}, world=world)
-    # A null in the output is an answer; a member that is missing there is not.
+    # A null in the output is a value; only a missing member falls back to the input.
     assert (ran.context["id_again"], ran.context["price"], ran.context["both"]) == (5, None, 8)
     assert "no" not in ran.context
 
 
-def test_sources_and_targets_that_lead_nowhere_are_warnings(caplog):
+def test_sources_and_targets_that_do_not_exist_are_warnings(caplog):
     mappings = {"$.a": "$.no.such", "$.list.name": "$.x", "$.b": "$.x[$.none]", "$.fine": "$.x"}
     ran = run({"make": compose(literals={"x": 1}, outputMappings=mappings)}, {"list": [1]})
     assert ran.status == "COMPLETED"
@@ -210,7 +210,7 @@ def test_sources_and_targets_that_lead_nowhere_are_warnings(caplog):
     assert "(step make: $.b <- $.x[$.none] is not written)" in caplog.text
 
 
-def test_a_record_shows_the_input_as_it_was_made():
+def test_a_record_shows_the_input_as_it_was_built():
     ran = run({"pass": noop(displayName="Pass", literals={"a": 1}, **then("end")), "end": end()})
     record = ran.world.record("pass")
     assert record.input == {"a": 1}
@@ -222,7 +222,7 @@ def test_a_record_shows_the_input_as_it_was_made():
     "field",
     [{"delay": {"milliseconds": 5}}, {"onError": {"retries": {"count": 1}}}, {"forceS3Offload": True}],
 )
-def test_end_flow_ends_the_path_and_leaves_the_last_output_alone(field):
+def test_end_flow_ends_the_path_and_does_not_change_the_last_output(field):
     steps = {
         "fan": fork(),
         "work": compose(inputMappings={"n": "$.currentItem"}, **then("stop")),
@@ -233,7 +233,7 @@ def test_end_flow_ends_the_path_and_leaves_the_last_output_alone(field):
     assert ran.world.sleeps == []
 
 
-def test_the_default_error_handler_does_not_change_what_a_branch_yields():
+def test_the_default_error_handler_does_not_change_the_result_of_a_branch():
     handler = {"defaultErrorHandler": {"retries": {"count": 2, "intervalSeconds": 1}}}
     steps = {
         "fan": fork(),
@@ -256,7 +256,7 @@ VALUES = st.recursive(
 
 
 @given(STEPS, VALUES, VALUES)
-def test_whatever_steps_write_the_context_that_they_began_with_is_the_same(steps, a, list_item):
+def test_writes_of_a_step_do_not_change_the_context_that_it_started_with(steps, a, list_item):
     document = {}
     for number, (mappings, waits) in enumerate(steps):
         step = compose(
@@ -274,7 +274,7 @@ def test_whatever_steps_write_the_context_that_they_began_with_is_the_same(steps
     assert payload == before
 
 
-def test_items_share_nothing_that_a_branch_can_change():
+def test_branch_runs_do_not_share_mutable_values():
     shared = {"tags": ["x"]}
     steps = {
         "fan": fork(),

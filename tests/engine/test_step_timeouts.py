@@ -1,4 +1,4 @@
-"""Steps that hang, or that only take their time."""
+"""Steps that hang, and steps that are only slow."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ ITEM_URL = "https://api.test/{{currentItem}}"
 
 
 class SlowApi(FakeHttpClient):
-    """Takes its time over those paths for which it is told how long, the first so many times."""
+    """Waits before the first ``slow_replies`` replies to a path, if ``seconds`` has a delay for it."""
 
     def __init__(self, **seconds: float) -> None:
         super().__init__()
         self.route("GET", "https://api.test/*", lambda request: json_response({"url": request.url}))
         self._seconds = seconds
-        self.most_slow = 1000
+        self.slow_replies = 1000
         self.calls: Counter[str] = Counter()
 
     async def request(self, method: str, url: str, **options) -> HttpResponse:
         path = url.rpartition("/")[2]
         self.calls[path] += 1
-        if self.calls[path] <= self.most_slow:
+        if self.calls[path] <= self.slow_replies:
             await asyncio.sleep(self._seconds.get(path, 0))
         return await super().request(method, url, **options)
 
 
 class HangingStore(FaultyStore):
-    """Never answers a question for the object ``hang``, until the test is over."""
+    """Never responds to a request for the object ``hang``, until the test ends."""
 
     def __init__(self) -> None:
         super().__init__(MemoryStore(), self._hang_at)
@@ -63,8 +63,8 @@ def hanging_store() -> Iterator[HangingStore]:
     store.over.set()
 
 
-def asked(api: SlowApi, items: list[str], settings: EngineSettings = SHORT, **step: object):
-    """A fork that asks the API for each item."""
+def run_fork_of_calls(api: SlowApi, items: list[str], settings: EngineSettings = SHORT, **step: object):
+    """Run a fork that calls the API for each item."""
     config = {"failOnBranchError": False}
     steps = {"fan": fork(config=config), "work": call(ITEM_URL, **step)}
     return run(steps, {"items": items}, world=World(fake=api), settings=settings)
@@ -74,9 +74,9 @@ def errors(ran) -> list[Json | None]:
     return [one.get("error") for one in ran.outputs["fan"]["aggregatedData"]]
 
 
-def test_an_item_whose_step_hangs_fails_alone_and_says_how_long_was_waited():
+def test_a_hanging_step_fails_only_its_item_and_says_how_long_it_waited():
     api = SlowApi(hang=10)
-    ran = asked(api, ["a", "hang", "b", "c"])
+    ran = run_fork_of_calls(api, ["a", "hang", "b", "c"])
     assert ran.status == "COMPLETED"
     first, hung, *others = errors(ran)
     assert [first, *others] == [None, None, None]
@@ -88,23 +88,23 @@ def test_an_item_whose_step_hangs_fails_alone_and_says_how_long_was_waited():
     )
     details = {"timeoutSeconds": 0.5, "failedStepInstanceId": "work", "branchId": "b", "itemIndex": 1}
     assert hung["errorDetails"] == details
-    # No silent tries as after a lost connection: each would take as long again.
+    # No retries as for a lost connection: each of them would take as long again.
     assert api.calls["hang"] == 1
 
 
 @pytest.mark.parametrize(
     ("names", "calls"), [(None, 2), (["StepTimeoutError"], 2), (["TransientStepError"], 1)]
 )
-def test_a_step_that_hangs_is_tried_again_where_the_flow_says_so(names, calls):
+def test_a_hanging_step_is_retried_if_the_flow_says_so(names, calls):
     api = SlowApi(hang=10)
-    api.most_slow = 1
+    api.slow_replies = 1
     retries = {"count": 2, "intervalSeconds": 1, **({"errorEquals": names} if names else {})}
-    ran = asked(api, ["hang"], onError={"retries": retries})
+    ran = run_fork_of_calls(api, ["hang"], onError={"retries": retries})
     assert api.calls["hang"] == calls
     assert (errors(ran) == [None]) == (calls == 2)
 
 
-def test_modules_that_hang_in_their_threads_hold_up_neither_other_items_nor_the_end(hanging_store):
+def test_hanging_modules_do_not_block_other_items_or_the_end_of_the_run(hanging_store):
     step = {
         "stepType": "DATA_LOAD",
         "moduleIdentifier": "system/s3-data-loader",
@@ -112,7 +112,7 @@ def test_modules_that_hang_in_their_threads_hold_up_neither_other_items_nor_the_
     }
     steps = {"fan": fork(config={"failOnBranchError": False}), "work": step}
     items = ["hang", "hang", *["fine"] * 6]
-    # Both threads hang at once; the other items only get their turns when these are given up.
+    # Both threads hang at once; the other items get a slot only after their calls are abandoned.
     ran = run(steps, {"items": items}, store=hanging_store, settings=SHORT, threads=CallThreads(2))
     assert hanging_store.hanging == 2
     names = [error and error["errorName"] for error in errors(ran)]
@@ -126,8 +126,8 @@ def test_modules_that_hang_in_their_threads_hold_up_neither_other_items_nor_the_
         (EngineSettings(step_timeout_seconds=0.1), {"customConfig": {"timeoutMs": 5000}}),
     ],
 )
-def test_a_step_may_take_long_without_a_bound_or_with_one_of_its_own(settings, step):
-    ran = asked(SlowApi(slow=0.4), ["slow"], settings, **step)
+def test_a_step_may_take_long_without_a_limit_or_with_its_own_limit(settings, step):
+    ran = run_fork_of_calls(SlowApi(slow=0.4), ["slow"], settings, **step)
     assert errors(ran) == [None]
 
 
@@ -141,7 +141,7 @@ def test_a_fork_may_take_longer_than_each_of_its_steps():
     assert errors(ran) == [None] * 5
 
 
-def test_a_timeout_of_the_handlers_own_is_no_step_timeout():
+def test_a_timeout_of_the_handler_is_not_a_step_timeout():
     def late(_):
         raise TimeoutError("its own")
 

@@ -1,4 +1,4 @@
-"""Steps whose output was made by others: mapped, counted and routed as any."""
+"""Steps whose output is from elsewhere: mapped, counted and routed like any step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def completed(step, output, state=None):
     return asyncio.run(complete_step(program, state, "fan", output, info=INFO, services=services))
 
 
-def test_an_output_made_elsewhere_is_mapped_and_the_flow_goes_on():
+def test_an_output_from_elsewhere_is_mapped_and_the_flow_continues():
     ended = completed(
         fork(outputMappings={"$.got": "$.aggregatedData"}, **then("next")), {"aggregatedData": [1]}
     )
@@ -30,7 +30,7 @@ def test_an_empty_list_is_an_output_and_other_falsy_values_are_an_empty_object(o
     assert completed(noop(), output).state.context["steps_output"] == {"fan": kept}
 
 
-def test_an_output_made_elsewhere_counts_its_transition():
+def test_the_transition_after_an_output_from_elsewhere_is_counted():
     step = fork(defaultNextMaxTransitions=1, **then("next"))
     state = completed(step, {}).state
     ended = completed(step, {}, state)
@@ -40,7 +40,7 @@ def test_an_output_made_elsewhere_counts_its_transition():
     assert (ended.status.value, ended.next_step) == ("LEFT", "spare")
 
 
-def test_a_step_that_is_passed_leaves_an_empty_output_and_is_asked_for_nothing():
+def test_a_skipped_step_has_an_empty_output_and_neither_delay_nor_validation():
     step = fork(
         delay={"milliseconds": 60_000}, outputValidation={"requiredFields": ["$.never"]}, **then("next")
     )

@@ -1,4 +1,4 @@
-"""What the vectors of the language do not say about transformations."""
+"""Transformations, as far as the conformance vectors do not cover them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(name, **inputs):
         ({"array": [0.1, 0.2, 0.3], "operation": "sum"}, 0.1 + 0.2 + 0.3),
     ],
 )
-def test_numbers_are_aggregated_exactly_where_they_can_be(inputs, result):
+def test_numbers_are_aggregated_exactly_if_possible(inputs, result):
     assert run("array-aggregator", **inputs) == {"result": result}
 
 
@@ -47,7 +47,7 @@ def test_numbers_are_aggregated_exactly_where_they_can_be(inputs, result):
         ({"array": [{"a.b": 1, "a": {"b": 2}}], "path": "a.b"}, [1]),
     ],
 )
-def test_arrays_lose_one_level(inputs, result):
+def test_one_level_of_an_array_is_flattened(inputs, result):
     assert run("flatten-array", **inputs) == {"result": result}
 
 
@@ -57,18 +57,18 @@ def test_the_flattened_list_is_a_new_one():
 
 
 @pytest.mark.parametrize(("count", "array"), [(0, []), (3.0, [0, 1, 2])])
-def test_generated_arrays_count_from_zero(count, array):
+def test_generated_arrays_start_at_zero(count, array):
     assert run("generate-array", count=count) == {"array": array}
 
 
 @pytest.mark.parametrize("count", [MAX_GENERATED + 1, 10**30, 1e300])
-def test_an_array_that_is_too_long_is_refused_and_the_bound_is_named(count):
+def test_an_array_that_is_too_long_is_rejected_with_the_limit(count):
     with pytest.raises(PermanentStepError, match=rf"\$\.count: .*{MAX_GENERATED}"):
         run("generate-array", count=count)
 
 
 @pytest.mark.parametrize("count", ["3", 2.5, -1, True, None, [3]])
-def test_a_count_that_is_no_whole_number_is_refused(count):
+def test_a_count_that_is_not_a_whole_number_is_rejected(count):
     with pytest.raises(PermanentStepError, match=r"system/generate-array is invalid: \$\.count"):
         run("generate-array", count=count)
 
@@ -84,7 +84,7 @@ def test_a_count_that_is_no_whole_number_is_refused(count):
         ("0001-01-02T00:00:00Z", "subtract", 86400, "0001-01-01T00:00:00.000Z"),
     ],
 )
-def test_times_are_moved_to_the_millisecond(base, operation, offset, result):
+def test_times_are_exact_to_the_millisecond(base, operation, offset, result):
     assert run("date-time-calculator", baseTime=base, operation=operation, offsetSeconds=offset) == {
         "result": result
     }
@@ -116,23 +116,23 @@ def test_subtracting_undoes_adding(moment, seconds):
         1700000000,
     ],
 )
-def test_a_base_time_that_is_not_utc_and_iso_is_refused(base):
+def test_a_base_time_that_is_not_utc_and_iso_is_rejected(base):
     with pytest.raises(PermanentStepError, match=r"\$\.baseTime"):
         run("date-time-calculator", baseTime=base, operation="add", offsetSeconds=1)
 
 
 @pytest.mark.parametrize("offset", [1e12, -1e15, sys.float_info.max])
-def test_a_result_outside_of_the_calendar_is_an_error_that_names_the_unit(offset):
+def test_a_result_out_of_range_is_an_error_that_names_the_unit(offset):
     with pytest.raises(PermanentStepError, match="unit is seconds"):
         run("date-time-calculator", baseTime="2026-03-01T00:00:00Z", operation="add", offsetSeconds=offset)
 
 
-def test_composing_gives_the_very_input_back():
+def test_compose_object_returns_its_input_object():
     inputs = {"a": {"b": 1}, "_meta": 2}
     assert run_module("system/compose-object-from-input", inputs) is inputs
 
 
-def test_uuids_are_random_and_stand_between_prefix_and_suffix():
+def test_uuids_are_random_and_between_prefix_and_suffix():
     found = [run("generate-uuid", prefix="p-", suffix="-s")["uuid"] for _ in range(2)]
     assert found[0] != found[1]
     for text in found:

@@ -1,4 +1,4 @@
-"""Pointers with a version and a region: every read goes to that version, through a client of that region."""
+"""Pointers with a version and a region: every read uses that version and a client of that region."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FORMATS = pytest.mark.parametrize(
 
 @pytest.fixture
 def versions(moto_endpoint):
-    """Writes an old and a new content of an object; a pointer to the old one, and clients that tell."""
+    """Return a function that writes two versions and returns a pointer to the first, and clients."""
     client = EndpointClients(moto_endpoint).client("s3", REGION)
     bucket = f"versioned-{next(_numbers)}"
     client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -58,16 +58,16 @@ def versions(moto_endpoint):
 
 
 @FORMATS
-@pytest.mark.parametrize("given", [Pointer.wrap, Pointer.inner])
-def test_a_fork_runs_over_the_version_that_its_pointer_names(versions, key, encoded, given):
+@pytest.mark.parametrize("form", [Pointer.wrap, Pointer.inner])
+def test_a_fork_reads_the_version_in_its_pointer(versions, key, encoded, form):
     pointer, clients = versions(key, encoded)
-    ran = run({"fan": fork(), "work": WORK}, {"items": given(pointer)}, store=S3Store(clients))
+    ran = run({"fan": fork(), "work": WORK}, {"items": form(pointer)}, store=S3Store(clients))
     assert ran.outputs["fan"]["aggregatedData"] == OLD
     assert {region for _, region in clients.made} == {REGION}
 
 
 @FORMATS
-def test_a_step_reads_the_version_that_its_pointer_names(versions, key, encoded):
+def test_a_step_reads_the_version_in_its_pointer(versions, key, encoded):
     pointer, clients = versions(key, encoded)
     read = compose(inputMappings={"last": "$.far[19].n", "all": "$.far.length"})
     ran = run({"read": read}, {"far": pointer.wrap()}, store=S3Store(clients))
@@ -76,7 +76,7 @@ def test_a_step_reads_the_version_that_its_pointer_names(versions, key, encoded)
 
 
 @FORMATS
-def test_chunks_are_planned_and_read_of_the_version_that_the_pointer_names(versions, key, encoded):
+def test_chunks_are_planned_and_read_from_the_version_in_the_pointer(versions, key, encoded):
     pointer, clients = versions(key, encoded)
     spool = OffloadLocation(pointer.bucket, "spool", REGION).pointer("lines", ending=".jsonl")
     store = S3Store(clients)
@@ -88,14 +88,14 @@ def test_chunks_are_planned_and_read_of_the_version_that_the_pointer_names(versi
     assert {region for _, region in clients.made} == {REGION}
 
 
-def test_an_object_that_is_not_pinned_is_loaded_as_it_was_found(versions):
+def test_a_pointer_without_a_version_is_read_at_the_version_that_head_found(versions):
     pointer, clients = versions("m.jsonl", as_lines)
     store = S3Store(clients)
     current = Pointer(pointer.bucket, pointer.key, region=REGION)
     head = store.head
 
-    def head_then_replaced(asked):
-        info = head(asked)
+    def head_then_replaced(requested):
+        info = head(requested)
         store.write(current, as_lines([{"n": "newer"}]))
         return info
 
