@@ -221,7 +221,7 @@ def test_standard_output_is_one_json_object_whatever_is_logged(tmp_path):
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count(b"\n") == 1
     assert json.loads(answer.stdout)["status"] == "COMPLETED"
-    assert b"WARNING: Step a: $.no.such finds nothing" in answer.stderr
+    assert b"WARNING: $.no.such finds nothing in the output of step a" in answer.stderr
 
 
 class Screen:
