@@ -90,7 +90,7 @@ class Aggregator:
         return (result for result in self._count_runs(results) if result.status is not BranchStatus.FAILED)
 
     def _visible(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
-        """Yield the results that a custom module sees: failures only if the fork tolerates some."""
+        """Yield what a custom module sees: all results, or those before the first intolerable failure."""
         tolerates = not self._config.fail_on_branch_error or bool(self._config.tolerated_failure_percentage)
         return (result for result in self._count_runs(results) if tolerates or not self.failed)
 
