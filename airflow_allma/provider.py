@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_allma import __version__
-from airflow_allma.operators.settings import OPTIONS, SECTION
+from airflow_allma.settings import OPTIONS, SECTION
 
 __all__ = ["get_provider_info"]
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import msgspec
 
+from airflow_allma.distributed.chunk_plan import ChunkSpec
+from airflow_allma.distributed.chunk_run import ChunkRun
+from airflow_allma.distributed.result_sinks import StoredSink
 from airflow_allma.engine import EngineSettings, ForkRun, RunInfo, Services, compile_flow
-from airflow_allma.engine.manifest_items import chunk_batches
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.flow import parse_flow
-from airflow_allma.operators.chunk_plan import ChunkSpec
-from airflow_allma.operators.chunk_running import ChunkRun
-from airflow_allma.operators.chunk_sink import StoredSink
 from airflow_allma.storage import LocalStore, Pointer
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.manifest_plan import plan_manifest
@@ -108,10 +107,10 @@ class ChunkWorker:
             fork_run = ForkRun(self.fork, self._context, self.info, services)
             work = ChunkRun(fork_run, ChunkSpec(chunk.number, "", manifest=chunk), sink, LOG)
             try:
-                await work.run(work.offsets.passing(chunk_batches(self._store, chunk)), self._concurrency)
+                await work.run(self._concurrency, list)
             finally:
                 await services.close()
         done = work.progress
-        sink.delivery(done.items)
-        assert not done.failed.items, f"{done.failed.items} of {done.items} items failed"
+        sink.finish(done.items)
+        assert not done.failures.items, f"{done.failures.items} of {done.items} items failed"
         return done.items

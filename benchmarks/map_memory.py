@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
-from types import SimpleNamespace
 from typing import Any
 
+from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
+from airflow_allma.distributed.chunk_results import ChunkResults
+from airflow_allma.distributed.result_format import read_chunk_summary
 from airflow_allma.engine import EngineSettings, Services, join_results
-from airflow_allma.operators.chunk_plan import ChunkSpec
-from airflow_allma.operators.chunk_results import ChunkResults
 from airflow_allma.storage import LocalStore
 from airflow_allma.storage.keys import OffloadLocation
 from benchmarks.chunk_work import BUCKET, ChunkWorker, folder_of, fork_flow, plan
@@ -88,24 +88,27 @@ def _aggregate(folder: str) -> int:
     worker = ChunkWorker(store, FLOW)
     specs = [ChunkSpec(c.number, "chunk", manifest=c) for c in plan(store, KEY, MAX_CHUNKS, CHUNK_BYTES)]
     services = Services(store=store, settings=EngineSettings(offload_location=OffloadLocation(BUCKET)))
-    ended = [_ended(store, spec.number) for spec in specs]
-    task = SimpleNamespace(
-        info=worker.info, services=services, ti=SimpleNamespace(xcom_pull=lambda **_: iter(ended))
-    )
+    plan_of_fork = ChunkPlan(tuple(specs), None, "token", 64)
     results = ChunkResults(
-        task,  # type: ignore[arg-type]
-        worker.fork,
-        {"chunks": [spec.as_dict() for spec in specs], "token": "token"},
-        "chunk",
-        {f"chunk_{spec.number}": "success" for spec in specs},
+        worker.fork, plan_of_fork, _Stored(store), lambda spec: folder_of(spec.number), services
     )
     target = folder_of(0).below("aggregated").pointer("all", ending=".jsonl")
     return join_results(worker.fork, results.read(), services, target, max_inline_bytes=1 << 24).count
 
 
-def _ended(store: LocalStore, number: int) -> str:
-    manifest: dict[str, Any] = json.loads(store.read(folder_of(number).pointer("manifest", ending=".json")))
-    return json.dumps({"number": number, "items": manifest["items"]})
+class _Stored:
+    """The outcomes of chunks, as the aggregate's task would get them from Airflow."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+
+    def finished(self) -> dict[int, dict[str, Any]]:
+        numbers = range(len(plan(self._store, KEY, MAX_CHUNKS, CHUNK_BYTES)))
+        summaries = {number: read_chunk_summary(self._store, folder_of(number)) for number in numbers}
+        return {number: {"items": found.items} for number, found in summaries.items() if found is not None}
+
+    def reason(self, chunk: ChunkSpec) -> str:
+        return f"chunk {chunk.number} has no results"
 
 
 def _peak() -> float:
@@ -119,7 +122,7 @@ def _status() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    from airflow_allma.operators.chunk import ChunkOperator as _  # noqa: F401 - what a task's process holds
+    from airflow_allma.operators.fork_chunk import ForkChunkOperator as _  # noqa: F401 - what a task's process holds
 
     seen = {"worker": _work, "aggregate": _aggregate}[sys.argv[1]](*sys.argv[2:])
     print(json.dumps([_peak(), seen]))

@@ -26,7 +26,7 @@ def compose(repository: Path) -> dict[str, Any]:
 def airflow_options() -> dict[str, set[str]]:
     from airflow.providers.celery.get_provider_info import get_provider_info
 
-    from airflow_allma.operators.settings import OPTIONS
+    from airflow_allma.settings import OPTIONS
 
     package = importlib.util.find_spec("airflow")
     assert package is not None

@@ -1,7 +1,7 @@
 """The command line, ``airflow-allma``: validate, run, plan, graph, schema. None needs a running Airflow.
 
-Exit codes: 0 all well; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or a flow
-that cannot be used because it is not valid.
+Exit codes: 0 success; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or the
+flow is not valid.
 """
 
 from __future__ import annotations
@@ -22,52 +22,57 @@ app = typer.Typer(
 )
 
 FlowFile = Annotated[Path, typer.Argument(help="A flow file, or an export of several flows.", exists=True)]
-FlowId = Annotated[str | None, typer.Option("--flow", help="Which flow of an export of several.")]
+FlowId = Annotated[str | None, typer.Option("--flow", help="Which flow of an export with several.")]
 
 
 @app.command()
 def validate(
     paths: Annotated[list[Path], typer.Argument(help="Flow files, or folders of them.", exists=True)],
 ) -> None:
-    """Print every problem of flow files, each with its place and how to mend it."""
+    """Print every problem of flow files, each with its location and how to fix it."""
     from airflow_allma.cli.validate_command import validate_paths
 
     raise typer.Exit(validate_paths(paths))
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0917 - typer passes options by name
     flow: FlowFile,
     payload: Annotated[
-        str, typer.Option("--payload", help="The run's payload: a JSON file, or a JSON object.")
+        str, typer.Option("--payload", help="The run's payload: a JSON file or a JSON object.")
     ] = "{}",
     store: Annotated[
         str | None,
-        typer.Option("--store", help="file:///folder: bucket B is the folder B below it. Else AWS."),
+        typer.Option("--store", help="file:///folder, in which bucket B is the folder B. Default: AWS."),
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Write a record of every step to stderr.")] = False,
+    chunks: Annotated[
+        bool, typer.Option("--chunks", help="Run forks in chunks where Airflow would, with stored results.")
+    ] = False,
     flow_id: FlowId = None,
 ) -> None:
     """Run a flow here, without Airflow, and print {"status", "error", "path", "context"}."""
     from airflow_allma.cli.run_command import run_flow_file
 
-    raise typer.Exit(run_flow_file(flow, payload=payload, store=store, trace=trace, flow_id=flow_id))
+    raise typer.Exit(
+        run_flow_file(flow, payload=payload, store=store, trace=trace, chunks=chunks, flow_id=flow_id)
+    )
 
 
 @app.command()
 def plan(
     flow: FlowFile,
     payload: Annotated[
-        str, typer.Option("--payload", help="The run's payload: a JSON file, or a JSON object.")
+        str, typer.Option("--payload", help="The run's payload: a JSON file or a JSON object.")
     ] = "{}",
     store: Annotated[
         str | None,
-        typer.Option("--store", help="file:///folder: bucket B is the folder B below it. Else AWS."),
+        typer.Option("--store", help="file:///folder, in which bucket B is the folder B. Default: AWS."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     flow_id: FlowId = None,
 ) -> None:
-    """Say what Airflow would do: tasks, and each fork's mode, map indexes and chunks. Runs nothing."""
+    """Show what Airflow would do: tasks, and each fork's mode, map indexes and chunks. Runs nothing."""
     from airflow_allma.cli.plan_command import plan_flow_file
 
     raise typer.Exit(plan_flow_file(flow, payload=payload, store=store, as_json=as_json, flow_id=flow_id))

@@ -1,4 +1,4 @@
-"""``airflow-allma plan``: what Airflow would do with a flow and a payload, without running anything."""
+"""``airflow-allma plan``: what Airflow would do with a flow and a payload, without running it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from airflow_allma.cli.run_command import open_store, read_payload
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.cli.static_items import NotPredictableError, predict_items
 from airflow_allma.common.aws_clients import EnvironmentAws
+from airflow_allma.configuration import load_settings
 from airflow_allma.dag_factory.drawing import draw_text
 from airflow_allma.dag_factory.segments import FlowPlan, TaskRole, plan_flow
-from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
-from airflow_allma.exceptions import AllmaError
-from airflow_allma.flow import Flow, ParallelForkManagerStep
-from airflow_allma.operators.chunk_plan import COUNTED_BYTES, ChunkSpec
-from airflow_allma.operators.fork_plan import (
-    branches_fit,
+from airflow_allma.distributed.chunk_plan import (
+    MAX_COUNTED_BYTES,
+    ChunkSpec,
     chunk_concurrency,
-    decide_mode,
     is_spilled,
     plan_fork_chunks,
 )
-from airflow_allma.operators.settings import OPTIONS, AllmaSettings
+from airflow_allma.distributed.fork_decision import ForkDecision, ForkMode, decide_fork
+from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
+from airflow_allma.exceptions import AllmaError
+from airflow_allma.flow import Flow, ParallelForkManagerStep
+from airflow_allma.settings import OPTIONS, AllmaSettings
 from airflow_allma.storage import LocalStore, ObjectStore, Pointer, RoutedStore, S3Store
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.keys import OffloadLocation
@@ -45,18 +46,18 @@ _SETTINGS: Final = (
     "chunk_concurrency",
     "offload_location",
 )
-_MOST_SHOWN: Final = 10
-"""Chunks that the text lists; ``--json`` has all."""
+_MAX_LISTED: Final = 10
+"""Chunks that the text lists; ``--json`` lists all."""
 
 
 def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool, flow_id: str | None) -> int:
     """Print the plan to standard output.
 
     Returns:
-        The exit code: 0, or 2 when the flow or the call is not valid, or a manifest cannot be looked up.
+        The exit code: 0, or 2 when the flow or the call is not valid, or a manifest cannot be read.
     """
     try:
-        given = read_payload(payload)
+        run_payload = read_payload(payload)
         objects = open_store(store, create=False) if store else None
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
@@ -66,12 +67,12 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
         return 2
     plan = plan_flow(source.flow)
     try:
-        settings = AllmaSettings.load(source.flow.airflow)
-        forks = _Forks(source.flow, plan, settings, objects or _store_of(settings)).plan(given)
+        settings = load_settings(source.flow.airflow)
+        forks = _Forks(source.flow, plan, settings, objects or _store_of(settings)).plan(run_payload)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
-    told = _settings_told(source.flow, settings)
+    shown = _shown_settings(source.flow, settings)
     if as_json:
         tasks = [
             {
@@ -85,16 +86,16 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
             }
             for task in plan.tasks
         ]
-        answer = {"dag": plan.dag_id, "flow": plan.flow_id, "tasks": tasks, "forks": forks, "settings": told}
+        answer = {"dag": plan.dag_id, "flow": plan.flow_id, "tasks": tasks, "forks": forks, "settings": shown}
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
         typer.echo(draw_text(plan))
-        typer.echo("\n".join([line for fork in forks for line in _fork_lines(fork)] + _setting_lines(told)))
+        typer.echo("\n".join([line for fork in forks for line in _fork_lines(fork)] + _setting_lines(shown)))
     return 0
 
 
 def _store_of(settings: AllmaSettings) -> ObjectStore:
-    """What tasks would have, but with the credentials of the environment."""
+    """Return the store that tasks would have, but with the credentials of the environment."""
     location = settings.offload_location
     files = LocalStore(Path(location.removeprefix("file://"))) if location.startswith("file://") else None
     return RoutedStore(S3Store(EnvironmentAws()), files)
@@ -129,72 +130,58 @@ class _Forks:
         return forks
 
     def _spread(self, step_id: str, context: Mapping[str, Any]) -> dict[str, Any]:
-        fork = self.program.steps[step_id].fork
-        assert fork is not None  # noqa: S101 - the plan says so
-        head = {"step": step_id, "itemsPath": fork.items_path.text if fork.items_path else None}
+        fork = self.program.fork(step_id)
+        head: dict[str, Any] = {
+            "step": step_id,
+            "itemsPath": fork.items_path.text if fork.items_path else None,
+        }
         try:
-            found = predict_items(self.program, fork, context)
+            items = predict_items(self.program, fork, context)
         except NotPredictableError as error:
             return {**head, "mode": "decided when it runs", "reason": str(error)}
-        decided = decide_mode(fork, found, self.settings)
-        if decided["mode"] == "memory":
-            return {
-                **head,
-                "mode": "memory",
-                "reason": "within max_in_memory_items and max_in_memory_bytes",
-                "items": decided["count"],
-                "bytes": decided["bytes"],
-                "mapIndexes": {branch.branch_id: decided["count"] for branch in fork.branches},
-            }
-        if found.pointer is not None:
-            return {**head, "mode": "chunks", **self._manifest(fork, found.pointer)}
-        return {**head, "mode": "chunks", **self._list(fork, found, decided)}
+        decision = decide_fork(fork, items, self.settings)
+        head["mode"] = decision.mode.value
+        if items.pointer is not None:
+            return {**head, **self._manifest(fork, items.pointer)}
+        head |= {"reason": decision.reason, "items": decision.count, "bytes": decision.size}
+        if decision.mode is ForkMode.MEMORY:
+            return {**head, "mapIndexes": {branch.branch_id: decision.count for branch in fork.branches}}
+        return {**head, **self._list(fork, items, decision)}
 
-    def _list(self, fork: CompiledFork, found: ForkItems, decided: dict[str, Any]) -> dict[str, Any]:
-        # What would be written to the offload location stays here: the list is in memory anyway.
+    def _list(self, fork: CompiledFork, items: ForkItems, decision: ForkDecision) -> dict[str, Any]:
+        # What a task would write to the offload location stays in memory, where the list already is.
         location = OffloadLocation.parse("s3://plan/plan") if self.settings.offload_location else None
         services = Services(store=MemoryStore(), settings=EngineSettings(offload_location=location))
-        items = found.values or []
+        values = items.values or []
         chunks = []
         if fork.branches:
-            chunks = plan_fork_chunks(decided, lambda: items, services, self.settings, ("plan",))
+            chunks = plan_fork_chunks(decision, lambda: values, services, self.settings, ("plan",))
         return {
-            "reason": self._why_chunks(fork, decided),
-            "items": decided["count"],
-            "bytes": decided["bytes"],
-            "writtenFirst": is_spilled(decided, self.settings),
+            "writtenFirst": is_spilled(decision, self.settings),
             **self._chunks(fork, chunks),
         }
 
-    def _why_chunks(self, fork: CompiledFork, decided: Mapping[str, Any]) -> str:
-        if decided["count"] > self.settings.max_in_memory_items:
-            return f"more than max_in_memory_items ({self.settings.max_in_memory_items})"
-        if decided["bytes"] > self.settings.max_in_memory_bytes:
-            return f"more than max_in_memory_bytes ({self.settings.max_in_memory_bytes})"
-        assert not branches_fit(fork)  # noqa: S101 - the third reason of decide_mode
-        return f"maxConcurrency ({fork.max_concurrency}) is below the number of branches"
-
     def _manifest(self, fork: CompiledFork, pointer: Pointer) -> dict[str, Any]:
         info = self.store.head(pointer)
-        told = {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}
+        manifest = {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}
         if kind_of(pointer.key, info.content_type) is not ContentKind.JSON_LINES or _is_packed(
             pointer.key, info.content_type, info.content_encoding
         ):
             return {
-                "reason": _streamed_first(bool(self.settings.offload_location)),
-                "manifest": told,
+                "reason": _streamed_first(has_location=bool(self.settings.offload_location)),
+                "manifest": manifest,
                 "chunks": None,
                 "mostChunks": self.settings.max_chunks,
             }
         ranges = plan_chunks(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
         chunks = [ChunkSpec(number, f"bytes {start}-{end - 1}") for number, (start, end) in enumerate(ranges)]
-        counted = info.size <= COUNTED_BYTES
+        counted = info.size <= MAX_COUNTED_BYTES
         reason = "the items are in an object, named or typed as JSON Lines"
         if counted:
-            reason += "; the planner also counts its lines, and leaves out chunks in which none begins"
+            reason += "; the planner also counts its lines and leaves out chunks in which none begins"
         return {
             "reason": reason,
-            "manifest": told,
+            "manifest": manifest,
             "atMost": counted,
             **self._chunks(fork, chunks if fork.branches else []),
         }
@@ -222,27 +209,27 @@ def _is_packed(key: str, content_type: str | None, encoding: str | None) -> bool
     return key.lower().endswith(".gz") or "gzip" in f"{content_type} {encoding}".lower()
 
 
-def _streamed_first(has_place: bool) -> str:
-    said = (
+def _streamed_first(*, has_location: bool) -> str:
+    reason = (
         "the object is not named or typed as plain JSON Lines. If it holds gzip or one JSON array, the "
-        "planner streams it to the offload location first, and its chunks are known then"
+        "planner streams it to the offload location first, and only then knows its chunks"
     )
-    if has_place:
-        return said
-    return f"{said}; there is no offload_location, so the fork would fail: set one"
+    if has_location:
+        return reason
+    return f"{reason}; no offload_location is set, so the fork would fail: set one"
 
 
-def _settings_told(flow: Flow, settings: AllmaSettings) -> dict[str, dict[str, Any]]:
+def _shown_settings(flow: Flow, settings: AllmaSettings) -> dict[str, dict[str, Any]]:
     own = flow.airflow
-    told = {}
+    shown: dict[str, dict[str, Any]] = {}
     for name in (one.name for one in fields(settings) if one.name in _SETTINGS):
-        value, said = getattr(settings, name), getattr(own, name, None)
-        if said is not None:
-            source = "the flow's airflow object" if value == said else "[core] max_map_length"
+        value, override = getattr(settings, name), getattr(own, name, None)
+        if override is not None:
+            source = "the flow's airflow object" if value == override else "[core] max_map_length"
         else:
             source = "default" if str(value) == OPTIONS[name].default else "Airflow's configuration"
-        told[name] = {"value": value, "from": source}
-    return told
+        shown[name] = {"value": value, "from": source}
+    return shown
 
 
 def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
@@ -261,14 +248,14 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
     if "concurrencyPerChunk" in fork:
         lines.append(f"  items in flight in one chunk: {fork['concurrencyPerChunk']}")
     chunks = fork.get("chunks") or []
-    lines += [f"    {label}" for label in chunks[:_MOST_SHOWN]]
-    if len(chunks) > _MOST_SHOWN:
-        lines.append(f"    ... and {len(chunks) - _MOST_SHOWN} more, the last: {chunks[-1]}")
+    lines += [f"    {label}" for label in chunks[:_MAX_LISTED]]
+    if len(chunks) > _MAX_LISTED:
+        lines.append(f"    ... and {len(chunks) - _MAX_LISTED} more, the last: {chunks[-1]}")
     return lines
 
 
-def _setting_lines(told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _setting_lines(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return ["settings:"] + [
         f"  {name} = {one['value'] if one['value'] != '' else '(none)'} ({one['from']})"
-        for name, one in told.items()
+        for name, one in shown.items()
     ]

@@ -16,6 +16,7 @@ import typer
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.common.aws_clients import EnvironmentAws
+from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.engine import (
     EngineSettings,
     RunInfo,
@@ -29,6 +30,7 @@ from airflow_allma.engine import (
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.flow import Flow
+from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import LocalStore, ObjectStore, RoutedStore, S3Store, encode_value
 from airflow_allma.storage.keys import OffloadLocation
 
@@ -36,18 +38,28 @@ __all__ = ["UsageError", "open_store", "read_payload", "run_flow_file"]
 
 
 class UsageError(AllmaError):
-    """The command was called with something that it cannot use."""
+    """The command was called with an invalid option."""
 
 
-def run_flow_file(path: Path, *, payload: str, store: str | None, trace: bool, flow_id: str | None) -> int:
-    """Run a flow and print what came of it, one JSON object, to standard output; all else to standard error.
+def run_flow_file(
+    path: Path, *, payload: str, store: str | None, trace: bool, chunks: bool, flow_id: str | None
+) -> int:
+    """Run a flow and print its result, one JSON object, to standard output; all else to standard error.
+
+    Args:
+        path: the flow's file.
+        payload: the option ``--payload``.
+        store: the option ``--store``.
+        trace: whether every step is written to standard error.
+        chunks: whether forks run in chunks where Airflow would.
+        flow_id: which flow of an export with several.
 
     Returns:
         The exit code: 0 COMPLETED, 1 FAILED, 2 the flow or the call is not valid.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        given = read_payload(payload)
+        run_payload = read_payload(payload)
         objects = open_store(store)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
@@ -56,7 +68,7 @@ def run_flow_file(path: Path, *, payload: str, store: str | None, trace: bool, f
     if source is None:
         return 2
     try:
-        ended = asyncio.run(_run(source.flow, given, objects, trace=trace))
+        ended = asyncio.run(_run(source.flow, run_payload, objects, trace=trace, chunks=chunks))
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -71,26 +83,26 @@ def run_flow_file(path: Path, *, payload: str, store: str | None, trace: bool, f
         line = encode_value(answer)
     except AllmaError as error:
         completed = False
-        shown = PermanentStepError(f"The run's data cannot be shown. {error}").as_dict()
-        answer |= {"status": "FAILED", "error": shown, "context": {}}
+        unprintable = PermanentStepError(f"The run's data cannot be printed. {error}").as_dict()
+        answer |= {"status": "FAILED", "error": unprintable, "context": {}}
         line = encode_value(answer)
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.flush()
     return 0 if completed else 1
 
 
-def read_payload(given: str) -> dict[str, Any]:
-    """The payload: a JSON object, or the name of a file that holds one.
+def read_payload(option: str) -> dict[str, Any]:
+    """Return the payload: a JSON object, or the content of a file with one.
 
     Raises:
         UsageError: it is neither.
     """
-    text, named = given, "--payload"
-    if not given.lstrip().startswith(("{", "[")):
-        named = f"--payload {given}"
+    text, named = option, "--payload"
+    if not option.lstrip().startswith(("{", "[")):
+        named = f"--payload {option}"
         try:
             # Editors on Windows begin a file with a byte order mark.
-            text = Path(given).read_text(encoding="utf-8-sig")
+            text = Path(option).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"{named} is neither a JSON object nor a file that can be read: {error}"
@@ -106,34 +118,36 @@ def read_payload(given: str) -> dict[str, Any]:
     return payload
 
 
-def open_store(given: str | None, *, create: bool = True) -> ObjectStore:
-    """The store that ``--store`` names; None: AWS, with the credentials of the environment.
+def open_store(option: str | None, *, create: bool = True) -> ObjectStore:
+    """Return the store for ``--store``; without it AWS, with the credentials of the environment.
 
     Args:
-        given: the option.
-        create: whether a folder that is not there is made.
+        option: the option.
+        create: whether a missing folder is created.
 
     Raises:
-        UsageError: it names no folder.
+        UsageError: it is not a folder.
     """
-    if given is None:
+    if option is None:
         return RoutedStore(S3Store(EnvironmentAws()), None)
     prefix = "file://"
-    if not given.startswith(prefix) or not given.removeprefix(prefix).startswith("/"):
-        raise UsageError(f"--store must be file:///folder; it is {given!r}")
-    # As in all other file:// addresses, spaces may stand as %20.
-    folder = Path(unquote(given.removeprefix(prefix)))
+    if not option.startswith(prefix) or not option.removeprefix(prefix).startswith("/"):
+        raise UsageError(f"--store must be file:///folder; it is {option!r}")
+    # As in all other file:// addresses, spaces may be written as %20.
+    folder = Path(unquote(option.removeprefix(prefix)))
     try:
         if create:
             folder.mkdir(parents=True, exist_ok=True)
         elif not folder.is_dir():
-            raise UsageError(f"--store {given} names no folder.")
+            raise UsageError(f"--store {option} is not a folder.")
     except OSError as error:
-        raise UsageError(f"--store {given} is no folder that can be used: {error}") from error
+        raise UsageError(f"--store {option} cannot be used as a folder: {error}") from error
     return LocalStore(folder)
 
 
-async def _run(flow: Flow, payload: dict[str, Any], store: ObjectStore, *, trace: bool) -> SegmentResult:
+async def _run(
+    flow: Flow, payload: dict[str, Any], store: ObjectStore, *, trace: bool, chunks: bool
+) -> SegmentResult:
     program = compile_flow(flow)
     info = RunInfo.now(flow.id, flow.version, str(uuid.uuid4()))
     location = flow.airflow.offload_location
@@ -147,6 +161,7 @@ async def _run(flow: Flow, payload: dict[str, Any], store: ObjectStore, *, trace
             ),
             recorder=_trace if trace else None,
             on_branch_result=progress.branch_ended,
+            fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,
         )
         try:
             return await run_segment(
@@ -157,7 +172,7 @@ async def _run(flow: Flow, payload: dict[str, Any], store: ObjectStore, *, trace
 
 
 def _trace(record: StepRecord) -> None:
-    shown = {
+    printed = {
         "step": record.step_id,
         "type": record.step_type,
         **({"branch": record.branch_id, "item": record.item_index} if record.branch_id is not None else {}),
@@ -169,8 +184,8 @@ def _trace(record: StepRecord) -> None:
         "tries": record.tries,
     }
     try:
-        line = encode_value(mask_secrets(shown)).decode()
+        line = encode_value(mask_secrets(printed)).decode()
     except (AllmaError, RecursionError) as error:
-        # A record that cannot be shown is no reason to fail the run.
+        # A record that cannot be printed must not fail the run.
         line = encode_value({"step": record.step_id, "notShown": str(error)}).decode()
     sys.stderr.write(line + "\n")

@@ -1,4 +1,4 @@
-"""Picking the one flow of a file that a command is about."""
+"""Selecting the one flow of a file that a command is about."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["select_flow"]
 
 
 def select_flow(path: Path, flow_id: str | None) -> FlowSource | None:
-    """The flow, or None after saying on standard error why there is none.
+    """Return the flow, or None after printing the reason to standard error.
 
     Args:
         path: the file.
-        flow_id: which flow; None: the only one.
+        flow_id: which flow; None for the only one.
     """
     loaded = load_flow_files([path], schedule_problem)
     for problem in loaded.problems:
@@ -29,12 +29,12 @@ def select_flow(path: Path, flow_id: str | None) -> FlowSource | None:
     if flow_id is not None:
         if flow_id not in flows:
             typer.echo(
-                f"{path}: no valid flow {flow_id!r}; there are: {', '.join(flows) or 'none'}", err=True
+                f"{path}: no valid flow {flow_id!r}; valid flows: {', '.join(flows) or 'none'}", err=True
             )
         return flows.get(flow_id)
     if len(flows) != 1:
         typer.echo(
-            f"{path}: {len(flows)} flows that run; say which with --flow: {', '.join(flows) or 'none'}",
+            f"{path}: {len(flows)} flows that run; choose one with --flow: {', '.join(flows) or 'none'}",
             err=True,
         )
         return None

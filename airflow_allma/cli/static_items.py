@@ -1,4 +1,4 @@
-"""Which items a fork will have, as far as the payload and the flow alone decide it."""
+"""The items that a fork will have, where the payload and the flow alone determine them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["NotPredictableError", "predict_items"]
 
 
 class NotPredictableError(AllmaError):
-    """Only a run can tell a fork's items; the message says why."""
+    """Only a run can determine a fork's items; the message says why."""
 
 
-class _Watched(Mapping[str, Any]):
-    """A context that notes which of its keys are looked at."""
+class _RecordingContext(Mapping[str, Any]):
+    """A context that records which of its keys are read."""
 
     def __init__(self, context: Mapping[str, Any]) -> None:
         self._context = context
@@ -38,33 +38,33 @@ class _Watched(Mapping[str, Any]):
 
 
 def predict_items(program: FlowProgram, fork: CompiledFork, context: Mapping[str, Any]) -> ForkItems:
-    """The items that the fork will have if the run comes to it.
+    """Return the items that the fork will have if the run reaches it.
 
-    ``itemsPath`` decides the same in the run when no step before the fork can write to a key of the context
-    that it looks at.
+    ``itemsPath`` finds the same in the run if no step before the fork can write to a key of the context
+    that it reads.
 
     Args:
         program: the flow.
         fork: one of its forks.
-        context: what the run begins with.
+        context: the context in which the run begins.
 
     Raises:
-        NotPredictableError: an earlier step, or the content of an object, decides.
+        NotPredictableError: an earlier step, or the content of an object, determines them.
     """
     if fork.items_path is None:
         return ForkItems(values=[])
-    watched = _Watched(context)
+    recorded = _RecordingContext(context)
     failed = None
     found = None
     try:
-        found = fork.items_path.find(watched, _refuse)
+        found = fork.items_path.find(recorded, _refuse)
     except ExpressionEvaluationError as error:
         failed = error
     if fork.items_path.is_root:
-        watched.all_read = True
+        recorded.all_read = True
     for step_id in _before(program, fork.step_id):
         written = _written(program, step_id)
-        if written is None or watched.all_read or written & watched.keys_read:
+        if written is None or recorded.all_read or written & recorded.keys_read:
             raise NotPredictableError(f"step {step_id} runs before it, and can write what itemsPath reads")
     if failed is not None:
         raise NotPredictableError(f"with this payload the fork would fail: {failed}")
@@ -84,7 +84,7 @@ def _before(program: FlowProgram, fork: str) -> list[str]:
 
 
 def _written(program: FlowProgram, step_id: str) -> set[str] | None:
-    """The keys of the context that a step can write; None: any."""
+    """Return the keys of the context that a step can write; None for any."""
     keys = {"steps_output"}
     for target in program.steps[step_id].model.output_mappings or {}:
         scratch: dict[str, Any] = {}

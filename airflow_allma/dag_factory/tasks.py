@@ -11,21 +11,21 @@ from airflow.sdk import BaseOperator, TaskGroup, TriggerRule, task_group
 from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
+from airflow_allma.configuration import integer_setting
 from airflow_allma.dag_factory.doc_md import step_doc_md
 from airflow_allma.dag_factory.segments import FlowPlan, GroupNode, TaskNode, TaskRole
 from airflow_allma.flow import AirflowOptions, Flow, ParallelForkManagerStep, Step
-from airflow_allma.operators.aggregate import AggregateOperator
 from airflow_allma.operators.assets import aggregate_alias, known_manifests
 from airflow_allma.operators.base import LABEL_TEMPLATE
-from airflow_allma.operators.chunk import ChunkOperator
 from airflow_allma.operators.flow_branch import FlowBranchOperator
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.flow_step import FlowStepOperator
+from airflow_allma.operators.fork_aggregate import ForkAggregateOperator
+from airflow_allma.operators.fork_chunk import ForkChunkOperator
+from airflow_allma.operators.fork_chunks import ForkChunksOperator
 from airflow_allma.operators.fork_items import ForkItemsOperator
 from airflow_allma.operators.fork_results import BranchTasks
-from airflow_allma.operators.manifest import ForkChunksOperator
 from airflow_allma.operators.retry_policy import FlowRetryPolicy
-from airflow_allma.operators.settings import integer_option
 
 __all__ = ["TaskBuilder"]
 
@@ -84,15 +84,15 @@ class TaskBuilder:
     def _branch(self, group: GroupNode, nodes: list[TaskNode]) -> None:
         items = self._made[f"{group.path[0]}.{TaskRole.ITEMS}"]
 
-        def body(element: Any) -> None:
+        def body(mapped_item: Any) -> None:
             for node in nodes:
-                self._add(node, element)
+                self._add(node, mapped_item)
 
         mapped = task_group(group_id=group.path[-1], group_display_name=group.label)(body)
-        mapped.expand(element=items.output)
+        mapped.expand(mapped_item=items.output)
 
-    def _add(self, node: TaskNode, element: Any = None) -> None:
-        task = _BUILDERS[node.role](self, node, element)
+    def _add(self, node: TaskNode, mapped_item: Any = None) -> None:
+        task = _BUILDERS[node.role](self, node, mapped_item)
         self._made[node.task_id] = task
         # Mapping over a task's output has made that edge already.
         for earlier in node.upstream:
@@ -152,7 +152,7 @@ def _lost_task_retries(own: AirflowOptions) -> int:
     if own.lost_task_retries is not None:
         return own.lost_task_retries
     of_airflow = int(conf.getint("core", "default_task_retries", fallback=0))
-    return max(integer_option("lost_task_retries"), of_airflow)
+    return max(integer_setting("lost_task_retries"), of_airflow)
 
 
 _OF_FORKS: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK, TaskRole.AGGREGATE})
@@ -171,7 +171,7 @@ def _trigger_rule(node: TaskNode) -> TriggerRule:
     return TriggerRule.NONE_FAILED if asks else TriggerRule.ALL_SUCCESS
 
 
-def _segment(builder: TaskBuilder, node: TaskNode, element: Any) -> Node:
+def _segment(builder: TaskBuilder, node: TaskNode, mapped_item: Any) -> Node:
     arguments: dict[str, Any] = {
         **builder.common(node),
         "flow": builder.handle,
@@ -186,7 +186,7 @@ def _segment(builder: TaskBuilder, node: TaskNode, element: Any) -> Node:
         fork=node.fork or "",
         branch=node.branch,
         items=items,
-        element=element,
+        mapped_item=mapped_item,
         **arguments,
     )
 
@@ -210,7 +210,7 @@ def _chunks(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
         flow=builder.handle,
         step=node.steps[0],
         items=node.upstream[0],
-        chunks_at_a_time=chunk.at_a_time,
+        chunks_at_once=chunk.at_a_time,
         **builder.common(node),
     )
 
@@ -218,13 +218,13 @@ def _chunks(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
 def _chunk(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     group = node.groups[0]
     (chunks,) = node.upstream
-    return ChunkOperator.partial(
+    return ForkChunkOperator.partial(
         flow=builder.handle,
         step=node.steps[0],
         items=f"{group}.{TaskRole.ITEMS}",
         chunks=chunks,
         **builder.common(node),
-    ).expand(element=builder._made[chunks].output)  # noqa: SLF001 - the builder's own table
+    ).expand(chunk=builder._made[chunks].output)  # noqa: SLF001 - the builder's own table
 
 
 def _aggregate(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
@@ -236,7 +236,7 @@ def _aggregate(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     for place in range(len(fork.parallel_branches)):
         tasks = tuple(one.task_id for one in inside if one.branch == place)
         branches.append(BranchTasks(first=tasks[0], tasks=tasks))
-    return AggregateOperator(
+    return ForkAggregateOperator(
         flow=builder.handle,
         step=node.steps[0],
         items=f"{group}.{TaskRole.ITEMS}",

@@ -1,16 +1,16 @@
-"""The results of one chunk: how they lie in the store, and what reads single objects of them.
+"""The format of a chunk's stored results, and functions that read single objects of them.
 
-They are written as they come, so that whoever runs the chunk again runs only what is missing.
+Results are written as they come, so that a chunk that runs again runs only what is missing.
 
 Each chunk has a folder (an ``OffloadLocation``) of its own::
 
     <chunk>/parts/<sequence>-<first>-<last>-<count>-<writer>.jsonl
     <chunk>/manifest.json
 
-A **part** is JSON Lines, ordered by item. Parts are put whole and never changed: after a crash each one is
-there or not. Its name tells, in decimal digits, its place among the parts, its first and last item, and its
-lines; ``writer`` is a random name for each run of the chunk, so that two runs that overlap never write one
-key. Objects with other names are left alone. A line is one branch run of one item::
+A **part** is JSON Lines, ordered by item. Parts are written whole and never changed: after a crash each one
+exists or does not. Its name has, in decimal digits, its number among the parts, its first and last item, and
+the number of its lines; ``writer`` is a random name for each run of the chunk, so that two overlapping runs
+never write the same key. Objects with other names are ignored. A line is one branch run of one item::
 
     {"item": 12, "offset": 1840, "branch": "fetch", "status": "ok", "output": ...}
     {"item": 13, "offset": 1992, "branch": "fetch", "status": "failed", "error": {...}}
@@ -18,10 +18,10 @@ key. Objects with other names are left alone. A line is one branch run of one it
 
 ``item`` counts the chunk's lines from 0, ``offset`` is where the line begins in the manifest, in bytes.
 Of several results of one item and branch, in the order of their parts, the first success counts; without any,
-the last of the others does. A skipped one says that the branch is not for this item: nothing is missing.
+the last of the others does. A skipped one means that the branch does not apply to the item.
 
-The **manifest** is written when the chunk has ended, last of all: how many items it had, how they ended,
-and the parts. Readers need the parts alone; the manifest is the chunk's word that nothing is missing.
+The **summary** (``manifest.json``) is written last, when the chunk has ended: how many items it had, how they
+ended, and the parts. Readers need only the parts; the summary states that nothing is missing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from airflow_allma.distributed.result_marks import Status
+from airflow_allma.engine import BranchStatus
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
 from airflow_allma.storage.base import ObjectInfo, ObjectStore
 from airflow_allma.storage.jsonl import LineBatch, read_line_batches
@@ -47,26 +47,26 @@ __all__ = [
     "ResultLine",
     "ResultPart",
     "list_parts",
-    "manifest_pointer",
     "part_pointer",
     "read_chunk_summary",
     "read_part",
+    "summary_pointer",
 ]
 
 _NAME: Final = re.compile(r"parts/(\d{6,})-(\d+)-(\d+)-(\d+)-([0-9a-z]+)\.jsonl")
 _BLOCK_BYTES: Final = 256 << 10
 # An output may be as large as memory allows: it was one value when it was written.
-_LONGEST_LINE: Final = 1 << 40
+_MAX_LINE_BYTES: Final = 1 << 40
 
 
 class ResultLine(msgspec.Struct, frozen=True):
-    """How one branch run of one item ended.
+    """The result of one branch run of one item.
 
     Attributes:
-        item: the item's place among the chunk's items, from 0.
+        item: the item's index in the chunk, from 0.
         offset: where the item's line begins in the manifest, in bytes.
         branch: the branch's id.
-        status: ``ok``, ``failed``, or ``skipped`` when the branch is not for the item.
+        status: how it ended.
         output: the branch's result, still encoded; only of ``ok``.
         error: the error object, still encoded; only of ``failed``.
     """
@@ -74,17 +74,17 @@ class ResultLine(msgspec.Struct, frozen=True):
     item: int
     offset: int
     branch: str
-    status: Status
+    status: BranchStatus
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_ok(self) -> bool:
         """Whether it succeeded."""
-        return self.status == "ok"
+        return self.status is BranchStatus.OK
 
     def value(self) -> Any:
-        """The output of a success, or the error object of a failure, decoded; None of what was skipped."""
+        """Return the decoded output of a success or error object of a failure; None for a skipped one."""
         encoded = self.output if self.is_ok else self.error
         return None if isinstance(encoded, msgspec.UnsetType) else msgspec.json.decode(encoded)
 
@@ -94,11 +94,11 @@ _decode_line = msgspec.json.Decoder(ResultLine).decode
 
 @dataclass(frozen=True, slots=True)
 class ResultPart:
-    """One part, as far as its name tells.
+    """One part, as described by its name.
 
     Attributes:
         info: the object.
-        sequence: its place among the parts of the chunk; parts of overlapping runs may share one.
+        sequence: its number among the parts of the chunk; parts of overlapping runs may share one.
         writer: the run of the chunk that wrote it.
         first: its first item.
         last: its last item.
@@ -114,15 +114,15 @@ class ResultPart:
 
 
 class ChunkSummary(msgspec.Struct, frozen=True):
-    """A chunk's word about its results.
+    """The summary of a finished chunk.
 
     Attributes:
         items: the items that the chunk had.
         succeeded: branch runs that ended well.
-        failed: branch runs that failed, for all that was tried.
+        failed: branch runs that failed in the end.
         parts: the keys of the parts.
-        skipped: branch runs that were not for their item.
-        version: of this format.
+        skipped: branch runs whose branch does not apply to the item.
+        version: the version of this format.
     """
 
     items: int
@@ -134,10 +134,10 @@ class ChunkSummary(msgspec.Struct, frozen=True):
 
 
 def list_parts(store: ObjectStore, location: OffloadLocation) -> list[ResultPart]:
-    """The parts of a chunk in the order in which they were written.
+    """Return the parts of a chunk in the order in which they were written.
 
     Raises:
-        StorageError: the store's own; a bucket that is not there is one, a folder that is not there is not.
+        StorageError: raised by the store, also for a missing bucket; a missing folder is not an error.
     """
     prefix = f"{location.prefix}/" if location.prefix else ""
     found = []
@@ -149,13 +149,13 @@ def list_parts(store: ObjectStore, location: OffloadLocation) -> list[ResultPart
 
 
 def read_chunk_summary(store: ObjectStore, location: OffloadLocation) -> ChunkSummary | None:
-    """A chunk's manifest, or None when the chunk has not ended yet.
+    """Return a chunk's summary, or None when the chunk has not ended yet.
 
     Raises:
-        ObjectDecodeError: it is there, but of another form.
-        StorageError: the store's own.
+        ObjectDecodeError: it has another format.
+        StorageError: raised by the store.
     """
-    pointer = manifest_pointer(location)
+    pointer = summary_pointer(location)
     try:
         data = store.read(pointer)
     except ObjectNotFoundError:
@@ -163,56 +163,56 @@ def read_chunk_summary(store: ObjectStore, location: OffloadLocation) -> ChunkSu
     try:
         return msgspec.json.decode(data, type=ChunkSummary)
     except msgspec.DecodeError as error:
-        raise ObjectDecodeError(f"{pointer} is no manifest of a chunk's results: {error}.") from error
+        raise ObjectDecodeError(f"{pointer} is not a summary of a chunk's results: {error}.") from error
 
 
-def manifest_pointer(location: OffloadLocation) -> Pointer:
-    """Where a chunk's manifest lies."""
+def summary_pointer(location: OffloadLocation) -> Pointer:
+    """Return where a chunk's summary is stored."""
     return location.pointer("manifest", ending=".json")
 
 
 def part_pointer(
     location: OffloadLocation, *, sequence: int, first: int, last: int, count: int, writer: str
 ) -> Pointer:
-    """Where a part lies; the arguments are ``ResultPart``'s."""
+    """Return where a part is stored; the arguments are those of ``ResultPart``."""
     name = f"{sequence:06d}-{first:010d}-{last:010d}-{count}-{writer}"
     return location.pointer("parts", name, ending=".jsonl")
 
 
 def read_part(store: ObjectStore, part: ResultPart) -> Generator[ResultLine, None, None]:
-    """The lines of one part.
+    """Yield the lines of one part.
 
     Raises:
-        ObjectDecodeError: a line is no result, or the part does not have the lines that its name tells of.
-        StorageError: the store's own.
+        ObjectDecodeError: a line is not a result, or the part does not have the lines that its name states.
+        StorageError: raised by the store.
     """
     count = 0
     chunk = ManifestRange.whole(part.info)
     with closing(
-        read_line_batches(store, chunk, max_line_bytes=_LONGEST_LINE, block_bytes=_BLOCK_BYTES)
+        read_line_batches(store, chunk, max_line_bytes=_MAX_LINE_BYTES, block_bytes=_BLOCK_BYTES)
     ) as batches:
         for batch in batches:
             for line in _decoded(batch, part):
                 if not part.first <= line.item <= part.last:
                     raise ObjectDecodeError(
-                        f"{part.info.pointer} has a result of item {line.item}, but its name tells of items "
+                        f"{part.info.pointer} has a result of item {line.item}, but its name states items "
                         f"{part.first} to {part.last}."
                     )
                 count += 1
                 yield line
     if count != part.count:
         raise ObjectDecodeError(
-            f"{part.info.pointer} has {count} results, not the {part.count} that its name tells of."
+            f"{part.info.pointer} has {count} results, not the {part.count} that its name states."
         )
 
 
 def _decoded(batch: LineBatch, part: ResultPart) -> list[ResultLine]:
     lines: list[ResultLine] = []
     try:
-        # What was decoded before a bad line stays in the list, and tells which one it is.
+        # The lines decoded before a bad one stay in the list, which gives its position.
         lines.extend(map(_decode_line, batch.lines))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ObjectDecodeError(
-            f"The line at byte {batch.offsets[len(lines)]} of {part.info.pointer} is no result: {error}."
+            f"The line at byte {batch.offsets[len(lines)]} of {part.info.pointer} is not a result: {error}."
         ) from error
     return lines

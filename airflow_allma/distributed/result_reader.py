@@ -1,7 +1,7 @@
-"""Reading a chunk's results in the order of its items, however they were written.
+"""Reading a chunk's results in item order, in whatever order they were written.
 
-Parts overlap little: items finish almost in order. So a part is opened only when its first item is due, and
-the open ones are merged; memory holds one block of each.
+Parts overlap little, since items finish almost in order. So a part is opened only when its first item is due,
+and the open ones are merged; memory holds one block of each.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from airflow_allma.storage.keys import OffloadLocation
 
 __all__ = ["read_results"]
 
-_Place = tuple[int, int, str]
-"""Item, then sequence and writer of the part. A part has one line at a time in the heap, so places differ."""
-_Open = tuple[_Place, ResultLine, Iterator[ResultLine], ResultPart]
+_SortKey = tuple[int, int, str]
+"""Item, then sequence and writer of the part. A part has one line at a time in the heap, so keys differ."""
+_Open = tuple[_SortKey, ResultLine, Iterator[ResultLine], ResultPart]
 
 
 def read_results(
     store: ObjectStore, location: OffloadLocation, branches: Sequence[str] = ()
 ) -> Generator[ResultLine, None, None]:
-    """The results of one chunk: one of each item and branch, by item, then by branch.
+    """Yield the results of one chunk: one per item and branch, by item, then by branch.
 
     Args:
-        store: where the location lies.
+        store: the store of the location.
         location: the chunk's folder.
-        branches: the branches' ids in their order; others come behind them, by name.
+        branches: the branches' ids in their order; others follow, by name.
 
     Raises:
-        ObjectDecodeError: a part is not what its name says.
-        StorageError: the store's own.
+        ObjectDecodeError: a part does not match its name.
+        StorageError: raised by the store.
     """
     ranks = {branch: rank for rank, branch in enumerate(branches)}
     waiting = deque(sorted(list_parts(store, location), key=lambda part: part.first))
@@ -47,34 +47,34 @@ def read_results(
                 _push(heap, opened.enter_context(closing(read_part(store, part))), part)
             if len(heap) == 1:
                 until = waiting[0].first if waiting else sys.maxsize
-                groups = _alone(heap, until)
+                groups = _single_part(heap, until)
             else:
                 groups = iter([_next_item(heap)] if heap else [])
             for lines in groups:
-                yield from lines if len(lines) == 1 else _settled(lines, ranks)
+                yield from lines if len(lines) == 1 else _final_results(lines, ranks)
 
 
-def _alone(heap: list[_Open], until: int) -> Iterator[list[ResultLine]]:
-    """Lines of the only part in the heap, by item, before item ``until``.
+def _single_part(heap: list[_Open], until: int) -> Iterator[list[ResultLine]]:
+    """Yield the lines of the only part in the heap, by item, before item ``until``.
 
-    Most parts overlap no other, and their lines need no comparing.
+    Most parts overlap no other, so that their lines need no comparing.
     """
     _, line, lines, part = heap.pop()
-    held = [line]
+    same_item = [line]
     for line in lines:
-        if line.item == held[0].item:
-            held.append(line)
+        if line.item == same_item[0].item:
+            same_item.append(line)
             continue
-        yield held
+        yield same_item
         if line.item >= until:
-            heapq.heappush(heap, (_place(line, part), line, lines, part))
+            heapq.heappush(heap, (_sort_key(line, part), line, lines, part))
             return
-        held = [line]
-    yield held
+        same_item = [line]
+    yield same_item
 
 
 def _next_item(heap: list[_Open]) -> list[ResultLine]:
-    """All lines of the next item, in the order in which they were written."""
+    """Return all lines of the next item, in the order in which they were written."""
     item = heap[0][1].item
     found = []
     while heap and heap[0][1].item == item:
@@ -84,18 +84,18 @@ def _next_item(heap: list[_Open]) -> list[ResultLine]:
     return found
 
 
-def _place(line: ResultLine, part: ResultPart) -> _Place:
+def _sort_key(line: ResultLine, part: ResultPart) -> _SortKey:
     return line.item, part.sequence, part.writer
 
 
 def _push(heap: list[_Open], lines: Iterator[ResultLine], part: ResultPart) -> None:
     line = next(lines, None)
     if line is not None:
-        heapq.heappush(heap, (_place(line, part), line, lines, part))
+        heapq.heappush(heap, (_sort_key(line, part), line, lines, part))
 
 
-def _settled(lines: list[ResultLine], ranks: dict[str, int]) -> list[ResultLine]:
-    """Of each branch the result that counts."""
+def _final_results(lines: list[ResultLine], ranks: dict[str, int]) -> list[ResultLine]:
+    """Return the result that counts for each branch."""
     chosen: dict[str, ResultLine] = {}
     for line in lines:
         before = chosen.get(line.branch)

@@ -14,11 +14,12 @@ import msgspec
 from airflow_allma.distributed.result_format import (
     ChunkSummary,
     list_parts,
-    manifest_pointer,
     part_pointer,
     read_part,
+    summary_pointer,
 )
-from airflow_allma.distributed.result_marks import ResultMarks, Status
+from airflow_allma.distributed.result_marks import ResultMarks
+from airflow_allma.engine import BranchStatus
 from airflow_allma.exceptions import ObjectNotFoundError, StorageError
 from airflow_allma.storage.base import JSON_LINES_TYPE, JSON_TYPE, ObjectStore
 from airflow_allma.storage.content import encode_value
@@ -36,7 +37,7 @@ class NewResult(msgspec.Struct, gc=False):
     item: int
     offset: int
     branch: str
-    status: Status
+    status: BranchStatus
     output: Any = msgspec.UNSET
     error: Any = msgspec.UNSET
 
@@ -44,20 +45,20 @@ class NewResult(msgspec.Struct, gc=False):
 class ResultWriter:
     """Collects results and writes them as parts; knows what earlier runs of the chunk have written.
 
-    ``add`` never blocks on the store; ``flush`` does, and may be called from another thread. Used as a
-    context manager it flushes at the end, also when the block raises: finished results stay good.
-    ``finish`` writes the manifest, and is the caller's to call when every item has been seen.
+    ``add`` never blocks on the store; ``flush`` does, and may be called from another thread. As a context
+    manager it flushes at the end, also when the block raises, so that finished results are kept. The caller
+    calls ``finish``, which writes the summary, once every item has ended.
 
     Args:
-        store: where the location lies.
+        store: the store of the location.
         location: the chunk's own folder.
-        flush_bytes: a flush is due when so many bytes wait.
-        flush_seconds: a flush is due when something has waited so long.
-        clock: seconds; tests pass their own.
+        flush_bytes: a flush is due when this many bytes wait.
+        flush_seconds: a flush is due when a result has waited this long.
+        clock: returns seconds; tests pass their own.
 
     Raises:
-        ObjectDecodeError: an earlier part is broken.
-        StorageError: the store's own, while looking for earlier parts.
+        ObjectDecodeError: an earlier part is invalid.
+        StorageError: raised by the store while looking for earlier parts.
     """
 
     def __init__(
@@ -78,16 +79,16 @@ class ResultWriter:
         self._encoder = msgspec.json.Encoder()
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        # What waits: whole lines as they came, some at once, and which item each line is of.
+        # Results that wait: encoded lines in batches, and the item of each line.
         self._items: list[int] = []
-        self._text: list[bytes] = []
+        self._encoded: list[bytes] = []
         self._waiting_bytes = 0
         self._waiting_since = 0.0
         self._marks = ResultMarks()
         try:
             parts = list_parts(store, location)
         except ObjectNotFoundError:
-            # Local folders make their buckets with the first object; S3 refuses the first part.
+            # Local folders create their buckets with the first object; S3 refuses the first part.
             parts = []
         self._sequence = max((part.sequence for part in parts), default=-1) + 1
         self._keys = [part.info.pointer.key for part in parts]
@@ -102,36 +103,36 @@ class ResultWriter:
 
     @property
     def succeeded(self) -> int:
-        """Branch runs that ended well, in this run of the chunk and earlier ones."""
-        return self._marks.count("ok")
+        """Branch runs that succeeded, in this run of the chunk and earlier ones."""
+        return self._marks.count(BranchStatus.OK)
 
     @property
     def failed(self) -> int:
         """Branch runs that failed and have not succeeded since."""
-        return self._marks.count("failed")
+        return self._marks.count(BranchStatus.FAILED)
 
     @property
     def skipped(self) -> int:
-        """Branch runs that were not for their item."""
-        return self._marks.count("skipped")
+        """Branch runs whose branch does not apply to the item."""
+        return self._marks.count(BranchStatus.SKIPPED)
 
     def is_done(self, item: int, branch: str) -> bool:
-        """Whether this branch run has succeeded or was skipped, now or in an earlier run of the chunk."""
+        """Return whether this branch run succeeded or was skipped, now or in an earlier run of the chunk."""
         return self._marks.is_done(item, branch)
 
     def has_succeeded(self, item: int, branch: str) -> bool:
-        """Whether this branch run has succeeded, now or in an earlier run of the chunk."""
+        """Return whether this branch run succeeded, now or in an earlier run of the chunk."""
         return self._marks.is_ok(item, branch)
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of results that the next part will have."""
+        """Bytes of results that wait for the next part."""
         return self._waiting_bytes
 
     @property
     def is_due(self) -> bool:
         """Whether it is time to flush."""
-        if not self._text:
+        if not self._encoded:
             return False
         return (
             self._waiting_bytes >= self._flush_bytes
@@ -139,21 +140,21 @@ class ResultWriter:
         )
 
     def add(self, results: Sequence[NewResult]) -> bool:
-        """Take results; those that change nothing are ignored.
+        """Add results; those that change nothing are ignored.
 
-        A success stays, whatever comes after it; of anything else the last one counts.
+        A success is final; of any other results the last one counts.
 
         Returns:
             Whether it is time to flush.
 
         Raises:
-            ObjectDecodeError: an output or error is no JSON value; the results before it are taken.
+            ObjectDecodeError: an output or error is not a JSON value; the results before it are added.
         """
         try:
-            text = self._encoder.encode_lines(results)
+            encoded = self._encoder.encode_lines(results)
         except (UnicodeEncodeError, TypeError, ValueError, RecursionError, OverflowError):
             if len(results) > 1:
-                # Which one it is, and nothing lost of those before it.
+                # Find the invalid one, and lose none of those before it.
                 for result in results:
                     self.add((result,))
             encode_value(results[0])
@@ -161,63 +162,63 @@ class ResultWriter:
         with self._lock:
             fresh = self._marks.note_all(results)
             if len(fresh) < len(results):
-                text = self._encoder.encode_lines(fresh)
+                encoded = self._encoder.encode_lines(fresh)
             if fresh:
-                if not self._text:
+                if not self._encoded:
                     self._waiting_since = self._clock()
                 self._items.extend([result.item for result in fresh])
-                self._text.append(text)
-                self._waiting_bytes += len(text)
+                self._encoded.append(encoded)
+                self._waiting_bytes += len(encoded)
             return self.is_due
 
     def add_output(self, item: int, offset: int, branch: str, output: Any) -> bool:
-        """Take the result of a branch run that ended well, as ``add`` does."""
-        return self.add((NewResult(item, offset, branch, "ok", output=output),))
+        """Add the output of a branch run that succeeded, as ``add`` does."""
+        return self.add((NewResult(item, offset, branch, BranchStatus.OK, output=output),))
 
     def add_error(self, item: int, offset: int, branch: str, error: Any) -> bool:
-        """Take the error object of a branch run that failed, as ``add`` does."""
-        return self.add((NewResult(item, offset, branch, "failed", error=error),))
+        """Add the error object of a branch run that failed, as ``add`` does."""
+        return self.add((NewResult(item, offset, branch, BranchStatus.FAILED, error=error),))
 
     def add_skipped(self, item: int, offset: int, branch: str) -> bool:
-        """Note that a branch is not for an item, as ``add`` does."""
-        return self.add((NewResult(item, offset, branch, "skipped"),))
+        """Add that a branch does not apply to an item, as ``add`` does."""
+        return self.add((NewResult(item, offset, branch, BranchStatus.SKIPPED),))
 
     def flush(self) -> None:
-        """Write what waits as one part. When that fails, it goes on waiting.
+        """Write the results that wait as one part. If that fails, they keep waiting.
 
         Raises:
-            StorageError: the store's own.
+            StorageError: raised by the store.
         """
         with self._flushing:
             with self._lock:
                 items, self._items = self._items, []
-                text, self._text = self._text, []
+                batches, self._encoded = self._encoded, []
                 taken_bytes, self._waiting_bytes = self._waiting_bytes, 0
-            if not text:
+            if not batches:
                 return
             try:
-                self._write_part(items, text)
+                self._write_part(items, batches)
             except BaseException:
                 with self._lock:
                     self._items = items + self._items
-                    self._text = text + self._text
+                    self._encoded = batches + self._encoded
                     self._waiting_bytes += taken_bytes
                 raise
 
     def finish(self, items: int) -> ChunkSummary:
-        """Flush, and write the manifest.
+        """Flush, and write the summary.
 
         Args:
-            items: the items that the chunk had.
+            items: the number of the chunk's items.
 
         Raises:
-            StorageError: the store's own.
+            StorageError: raised by the store.
         """
         self.flush()
-        manifest = ChunkSummary(items, self.succeeded, self.failed, list(self._keys), self.skipped)
-        encoded = self._encoder.encode(manifest)
-        self._store.write(manifest_pointer(self._location), encoded, content_type=JSON_TYPE)
-        return manifest
+        summary = ChunkSummary(items, self.succeeded, self.failed, list(self._keys), self.skipped)
+        encoded = self._encoder.encode(summary)
+        self._store.write(summary_pointer(self._location), encoded, content_type=JSON_TYPE)
+        return summary
 
     def __enter__(self) -> Self:
         return self
@@ -230,15 +231,15 @@ class ResultWriter:
         except StorageError as failure:
             if error is None:
                 raise
-            error.add_note(f"Results that waited could not be written: {failure}")
+            error.add_note(f"Results could not be written: {failure}")
 
-    def _write_part(self, items: list[int], text: list[bytes]) -> None:
-        body = b"".join(text)
+    def _write_part(self, items: list[int], batches: list[bytes]) -> None:
+        body = b"".join(batches)
         ordered = sorted(items)
         if ordered != items:
             lines = body.splitlines(keepends=True)
-            # Sorting is stable: a failure and a success of one item stay in their order.
-            body = b"".join([lines[place] for place in sorted(range(len(items)), key=items.__getitem__)])
+            # Sorting is stable: a failure and a success of one item keep their order.
+            body = b"".join([lines[number] for number in sorted(range(len(items)), key=items.__getitem__)])
         pointer = part_pointer(
             self._location,
             sequence=self._sequence,

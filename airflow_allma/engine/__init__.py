@@ -1,29 +1,25 @@
-"""The engine: runs flows, or segments of them, without knowing where.
+"""The engine: runs flows, or segments of them, wherever it is called. It does not import Airflow.
 
-``compile_flow`` makes a flow ready, ``run_segment`` runs it; the rest are the pieces for callers who spread a
-run over several processes. Nothing here knows Airflow.
+``compile_flow`` prepares a flow and ``run_segment`` runs it; the other names serve callers that spread a run
+over several processes.
 """
 
 from __future__ import annotations
 
-from airflow_allma.engine.aggregate_stream import collected_target, join_results
+from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
+from airflow_allma.engine.compile import compile_flow
 from airflow_allma.engine.forking import ForkRun, branch_state, run_fork, run_items
 from airflow_allma.engine.items import ForkItems, ItemError, classify_items, label_of, resolve_items
-from airflow_allma.engine.pointers import PointerCache, resolving
-from airflow_allma.engine.program import (
-    CompiledBranch,
-    CompiledFork,
-    CompiledStep,
-    FlowProgram,
-    Program,
-    compile_flow,
-)
+from airflow_allma.engine.pointer_cache import PointerCache
+from airflow_allma.engine.pointers import evaluate
+from airflow_allma.engine.program import CompiledBranch, CompiledFork, CompiledStep, FlowProgram, Program
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult, BranchStatus
-from airflow_allma.engine.runner import complete_step, fail_step, pass_step, run_segment
-from airflow_allma.engine.services import EngineSettings, Services
+from airflow_allma.engine.runner import run_segment
+from airflow_allma.engine.services import EngineSettings, ForkRunner, Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
+from airflow_allma.engine.step_runner import complete_step, fail_step, skip_step, start_step
 
 __all__ = [
     "Aggregator",
@@ -36,7 +32,9 @@ __all__ = [
     "FlowProgram",
     "ForkItems",
     "ForkRun",
+    "ForkRunner",
     "ItemError",
+    "JoinedResults",
     "PointerCache",
     "Program",
     "RunInfo",
@@ -45,18 +43,19 @@ __all__ = [
     "SegmentStatus",
     "Services",
     "StepRecord",
+    "aggregate_target",
     "branch_state",
     "classify_items",
-    "collected_target",
     "compile_flow",
     "complete_step",
+    "evaluate",
     "fail_step",
     "join_results",
     "label_of",
-    "pass_step",
     "resolve_items",
-    "resolving",
     "run_fork",
     "run_items",
     "run_segment",
+    "skip_step",
+    "start_step",
 ]

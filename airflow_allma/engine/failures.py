@@ -1,4 +1,4 @@
-"""What a step's ``onError`` makes of an error."""
+"""How a step's ``onError`` handles an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.state import RunInfo
 from airflow_allma.exceptions import PermanentStepError, StepError
 
-__all__ = ["Route", "decide", "failed_step", "fallback_of", "may_retry"]
+__all__ = ["Route", "add_location", "fallback_of", "may_retry", "route_error"]
 
 
 class Route(Enum):
@@ -17,15 +17,15 @@ class Route(Enum):
     RETRY = auto()
     """The caller tries the step again."""
     CONTINUE = auto()
-    """The error is the step's output."""
+    """The error becomes the step's output."""
     FALLBACK = auto()
-    """The run goes on at the fallback step."""
+    """The run continues at the fallback step."""
     FAIL = auto()
     """The run fails."""
 
 
 def may_retry(step: CompiledStep, error: StepError) -> bool:
-    """Whether ``onError.retries`` covers this error; a PermanentStepError is never tried again."""
+    """Return whether ``onError.retries`` covers this error; a PermanentStepError is never retried."""
     on_error = step.model.on_error
     if on_error is None or on_error.retries is None or on_error.retries.count == 0:
         return False
@@ -35,13 +35,13 @@ def may_retry(step: CompiledStep, error: StepError) -> bool:
     return names is None or error.error_name in names
 
 
-def decide(step: CompiledStep, error: StepError, *, in_handler: bool, last_try: bool | None) -> Route:
-    """The route after an error.
+def route_error(step: CompiledStep, error: StepError, *, has_input: bool, last_try: bool | None) -> Route:
+    """Return the route after an error.
 
     Args:
         step: the step that failed.
-        error: how.
-        in_handler: whether its input had been made; ``continueOnFailure`` covers only what comes after.
+        error: the error.
+        has_input: whether its input had been built; ``continueOnFailure`` covers only errors after that.
         last_try: False when the caller can try the step again.
     """
     if last_try is False and may_retry(step, error):
@@ -49,13 +49,13 @@ def decide(step: CompiledStep, error: StepError, *, in_handler: bool, last_try: 
     on_error = step.model.on_error
     if on_error is None:
         return Route.FAIL
-    if on_error.continue_on_failure and in_handler and not _is_transition_limit(error):
+    if on_error.continue_on_failure and has_input and not _is_transition_limit(error):
         return Route.CONTINUE
     return Route.FALLBACK if on_error.fallback_step_instance_id is not None else Route.FAIL
 
 
 def fallback_of(step: CompiledStep) -> str | None:
-    """The step at which the flow goes on when this one fails, if there is one."""
+    """Return the step at which the flow continues when this one fails, if there is one."""
     return step.model.on_error.fallback_step_instance_id if step.model.on_error else None
 
 
@@ -63,8 +63,8 @@ def _is_transition_limit(error: StepError) -> bool:
     return "maxTransitions" in error.details
 
 
-def failed_step(error: StepError, step_id: str, info: RunInfo) -> StepError:
-    """The same error, which now says where it happened (the innermost place wins)."""
+def add_location(error: StepError, step_id: str, info: RunInfo) -> StepError:
+    """Add where the error happened to its details, and return it; an inner location is kept."""
     error.details.setdefault("failedStepInstanceId", step_id)
     if info.branch_id is not None:
         error.details.setdefault("branchId", info.branch_id)

@@ -9,25 +9,27 @@ from typing import Any, Final
 
 from airflow_allma.common.batching import batched
 from airflow_allma.common.merging import merge_deep
-from airflow_allma.engine.aggregate_stream import MAX_HELD_ITEMS, AggregateStream, join_held
+from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS, AggregateStream, join_buffered
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.failures import failed_step
-from airflow_allma.engine.items import Feed, ItemError, resolve_items
+from airflow_allma.engine.failures import add_location
+from airflow_allma.engine.items import ItemError, ItemFeed, resolve_items
 from airflow_allma.engine.manifest_items import ByteOffsets, manifest_batches
-from airflow_allma.engine.pointers import PointerNotLoaded, require_store, resolving
+from airflow_allma.engine.pointer_cache import PointerNotLoaded
+from airflow_allma.engine.pointers import evaluate, require_store
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
 from airflow_allma.engine.results import BranchResult, BranchStatus
-from airflow_allma.engine.runner import NeedsWaiting, run_inline, run_segment
+from airflow_allma.engine.runner import run_inline, run_segment
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState
+from airflow_allma.engine.step_runner import NeedsWaiting
 
 __all__ = ["ForkRun", "ResultSink", "branch_state", "run_fork", "run_items"]
 
 ResultSink = Callable[[Sequence[BranchResult]], None]
-"""Takes results of branch runs that have ended."""
+"""Receives the results of branch runs that have ended."""
 
-_MOST_WORKERS: Final = 4096
-"""More coroutines than this would wait for one another, whatever a flow asks for."""
+_MAX_WORKERS: Final = 4096
+"""More coroutines than this would only wait for one another, whatever a flow asks for."""
 
 
 def branch_state(
@@ -36,13 +38,13 @@ def branch_state(
     info: RunInfo,
     services: Services,
 ) -> RunState:
-    """Where a branch run begins.
+    """Return the state in which a branch run begins.
 
     Args:
         branch: the branch, which applies to the item.
-        context: the main context with ``currentItem``; shared, not copied: nothing ever changes a context.
+        context: the main context with ``currentItem``; shared, not copied, since a context never changes.
         info: the branch run.
-        services: for pointers that the branch's own mappings read.
+        services: for pointers that the branch's mappings read.
     """
     data: Any = context
     if not branch.input_plan.is_empty:
@@ -54,7 +56,7 @@ def branch_state(
 async def run_fork(
     fork: CompiledFork, context: Mapping[str, Any], info: RunInfo, services: Services
 ) -> dict[str, Any]:
-    """Run a whole fork here.
+    """Run a whole fork on this event loop.
 
     Returns:
         The step's output, ``{"aggregatedData": ...}``.
@@ -65,23 +67,23 @@ async def run_fork(
     items = await resolve_items(fork, context, services)
     run = ForkRun(fork, context, info, services)
     values = items.values or []
-    if items.pointer is None and len(values) <= MAX_HELD_ITEMS:
+    if items.pointer is None and len(values) <= MAX_BUFFERED_ITEMS:
         results: list[BranchResult] = []
         await run_items(run, batched(enumerate(values)), results.extend)
-        return await join_held(fork, results, info, services)
+        return await join_buffered(fork, results, info, services)
     offsets = ByteOffsets()
     source: Iterable[list[tuple[int, Any]]] = batched(enumerate(values))
     if items.pointer is not None:
-        source = offsets.passing(manifest_batches(require_store(services, items.pointer), items.pointer))
-    async with AggregateStream(fork, info, services) as joining:
-        put = joining.handover.put
+        source = offsets.track(manifest_batches(require_store(services, items.pointer), items.pointer))
+    async with AggregateStream(fork, info, services) as stream:
+        submit = stream.buffer.submit
         await run_items(
             run,
-            joining.handover.paced(source),
-            lambda ended: put(offsets.told(ended)),
+            stream.buffer.throttle(source),
+            lambda ended: submit(offsets.annotate(ended)),
             blocking=True,
         )
-    return joining.output
+    return stream.output
 
 
 async def run_items(
@@ -92,18 +94,18 @@ async def run_items(
     concurrency: int | None = None,
     blocking: bool = False,
 ) -> None:
-    """Run every item's branches, and hand the results over as they come.
+    """Run every item's branches, and pass the results on as they come.
 
-    No more than ``concurrency`` branch runs are in flight, and no more than a batch of items is read ahead.
+    At most ``concurrency`` branch runs are in flight, and at most one batch of items is read ahead.
 
     Args:
         run: the fork and what its branches see.
-        items: pairs of index and item, in batches that are read at once; an ``ItemError`` in an item's place
-            fails that item alone.
-        sink: gets the results, in the order in which branch runs end: one by one, or some at once where
-            nothing waits.
-        concurrency: most branch runs in flight; None: ``maxConcurrency``, else the settings' bound.
-        blocking: whether taking from ``items`` may wait for a disk or a network.
+        items: pairs of index and item, in batches that are read together; an ``ItemError`` instead of an
+            item fails that item alone.
+        sink: receives the results, in the order in which branch runs end: one by one, or several at once
+            where nothing waits.
+        concurrency: maximum of branch runs in flight; None for ``maxConcurrency``, else the settings' limit.
+        blocking: whether reading from ``items`` may wait for a disk or a network.
     """
     fork, services = run.fork, run.services
     if services.on_branch_result is not None:
@@ -112,17 +114,17 @@ async def run_items(
         return
     groups = (fork.branches,) if fork.first_only else tuple((branch,) for branch in fork.branches)
     if fork.is_inline:
-        await _in_turn(run, groups, Feed(items, services, blocking=blocking), sink)
+        await _run_in_order(run, groups, ItemFeed(items, services, blocking=blocking), sink)
         return
     entries = ([(index, item, branches) for index, item in batch for branches in groups] for batch in items)
-    feed = Feed(entries, services, blocking=blocking)
+    feed = ItemFeed(entries, services, blocking=blocking)
     limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(limit, _MOST_WORKERS)):
+            for _ in range(min(limit, _MAX_WORKERS)):
                 group.create_task(_worker(run, feed, sink))
     except ExceptionGroup as errors:
-        # Branch runs do not raise; the items or the sink did, and the first error says it all.
+        # Branch runs do not raise; the items or the sink did, and the first error is the cause.
         raise errors.exceptions[0] from None
 
 
@@ -135,7 +137,7 @@ def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSi
     return deliver
 
 
-async def _worker(run: ForkRun, feed: Feed, sink: ResultSink) -> None:
+async def _worker(run: ForkRun, feed: ItemFeed, sink: ResultSink) -> None:
     while (entry := await feed.next()) is not None:
         index, item, branches = entry
         for branch in branches:
@@ -145,30 +147,30 @@ async def _worker(run: ForkRun, feed: Feed, sink: ResultSink) -> None:
                 break
 
 
-async def _in_turn(
-    run: ForkRun, groups: Sequence[Sequence[CompiledBranch]], feed: Feed, sink: ResultSink
+async def _run_in_order(
+    run: ForkRun, groups: Sequence[Sequence[CompiledBranch]], feed: ItemFeed, sink: ResultSink
 ) -> None:
     skipped = BranchStatus.SKIPPED
-    while (batch := await feed.batch()) is not None:
+    while (batch := await feed.next_batch()) is not None:
         results: list[BranchResult] = []
         for index, item in batch:
             for branches in groups:
                 for branch in branches:
                     try:
                         result = run.branch_inline(branch, index, item)
-                    except NeedsWaiting as need:
-                        result = await run.branch(branch, index, item, need.state)
+                    except NeedsWaiting as waiting:
+                        result = await run.branch(branch, index, item, waiting.state)
                     results.append(result)
                     if result.status is not skipped:
                         break
         sink(results)
-        # Heartbeats and signals get their turn.
+        # Let heartbeats and signals run.
         await asyncio.sleep(0)
 
 
 @dataclass(frozen=True, slots=True)
 class ForkRun:
-    """One run of a fork: its branches, and what they see.
+    """One run of a fork: its branches and the data they see.
 
     Attributes:
         fork: the branches.
@@ -183,10 +185,10 @@ class ForkRun:
     services: Services
 
     def branch_inline(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
-        """One branch run of one item whose steps wait for nothing; a failure is a result.
+        """Run one branch for one item, with steps that wait for nothing; a failure is a result.
 
         Raises:
-            NeedsWaiting: something has to be waited for after all: ``branch`` takes its state on.
+            NeedsWaiting: something has to be waited for after all; ``branch`` continues its state.
         """
         info = self.info.in_branch(branch.branch_id, index)
         if item.__class__ is ItemError:
@@ -201,8 +203,8 @@ class ForkRun:
             state = branch_state(branch, context, info, services)
             state.context_is_read = fork.reads_context
             return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
-        except PointerNotLoaded as need:
-            raise NeedsWaiting(state) from need
+        except PointerNotLoaded as waiting:
+            raise NeedsWaiting(state) from waiting
         except NeedsWaiting:
             raise
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
@@ -211,13 +213,13 @@ class ForkRun:
     async def branch(
         self, branch: CompiledBranch, index: int, item: Any, begun: RunState | None = None
     ) -> BranchResult:
-        """One branch run of one item; a failure is a result, not an exception.
+        """Run one branch for one item; a failure is a result, not an exception.
 
         Args:
             branch: the branch.
-            index: the item's place.
-            item: the item, or an ``ItemError`` in its place.
-            begun: where ``branch_inline`` came to, if it did the beginning.
+            index: the item's index.
+            item: the item, or an ``ItemError`` instead of it.
+            begun: the state that ``branch_inline`` reached, if it ran the beginning.
         """
         info = self.info.in_branch(branch.branch_id, index)
         if item.__class__ is ItemError:
@@ -228,18 +230,18 @@ class ForkRun:
         try:
             state = begun
             if state is None:
-                if not await resolving(services, branch.applies, context, info, load):
+                if not await evaluate(services, branch.applies, context, info, load):
                     return fork.not_applicable(branch, index)
-                state = await resolving(services, branch_state, branch, context, info, services)
+                state = await evaluate(services, branch_state, branch, context, info, services)
                 state.context_is_read = fork.reads_context
             ended = await run_segment(branch.program, state, info, services)
-            return await resolving(services, fork.result, branch, index, ended, load)
+            return await evaluate(services, fork.result, branch, index, ended, load)
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
             return self._not_started(branch, info, error)
 
     def _not_started(self, branch: CompiledBranch, info: RunInfo, error: Exception) -> BranchResult:
-        """The item could not be read, or its condition or mappings not be evaluated."""
-        shown = failed_step(step_error_from(error), self.fork.step_id, info).as_dict()
+        """Return the failure of an item that cannot be read, or whose condition or mappings are invalid."""
+        shown = add_location(step_error_from(error), self.fork.step_id, info).as_dict()
         return BranchResult(
             info.item_index or 0, branch.index, branch.branch_id, BranchStatus.FAILED, error=shown
         )

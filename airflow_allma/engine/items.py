@@ -1,4 +1,4 @@
-"""What a fork runs over: the items that ``itemsPath`` finds, and how they are read from where they lie."""
+"""The items of a fork: what ``itemsPath`` finds, and how they reach the branch runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from airflow_allma.engine.pointers import resolving
+from airflow_allma.engine.pointers import evaluate
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.services import Services
 from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepError, StepError
 from airflow_allma.expressions import NOTHING
 from airflow_allma.storage import Pointer
 
-__all__ = ["Feed", "ForkItems", "ItemError", "classify_items", "label_of", "resolve_items"]
+__all__ = ["ForkItems", "ItemError", "ItemFeed", "classify_items", "label_of", "resolve_items"]
 
 _LABEL_KEYS: Final = ("id", "name", "key")
-_LONGEST_LABEL: Final = 200
+_MAX_LABEL_LENGTH: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +36,28 @@ class ForkItems:
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """Stands for an item that could not be read; its branch runs fail with ``error``, all others run."""
+    """Replaces an item that could not be read: its branch runs fail with ``error``, all others run."""
 
     error: StepError
 
 
 async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services: Services) -> ForkItems:
-    """Evaluate ``itemsPath`` and decide the mode.
+    """Evaluate ``itemsPath``.
 
     Raises:
-        PermanentStepError: the path cannot be evaluated, or a pointer on its way leads nowhere.
+        PermanentStepError: the path cannot be evaluated, or a pointer on its way cannot be followed.
     """
     if fork.items_path is None:
         return ForkItems(values=[])
     try:
-        found = await resolving(services, fork.items_path.find, context, services.pointers.load)
+        found = await evaluate(services, fork.items_path.find, context, services.pointers.load)
     except ExpressionEvaluationError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
     return classify_items(found)
 
 
 def classify_items(found: Any) -> ForkItems:
-    """The mode follows from what was found: a list, a pointer, one other value, or nothing."""
+    """Return the items for what ``itemsPath`` found: a list, a pointer, one other value, or nothing."""
     if found is NOTHING or found is None:
         return ForkItems(values=[])
     if isinstance(found, list):
@@ -69,19 +69,19 @@ def classify_items(found: Any) -> ForkItems:
 
 
 def label_of(fork: CompiledFork, item: Any, index: int) -> str:
-    """What names an item to people: what ``itemLabelPath`` finds, its id, name or key, else its index."""
+    """Return the name of an item in the UI: by ``itemLabelPath``, its id, name or key, else its index."""
     if fork.label_path is not None:
         try:
             found = fork.label_path.find(item)
         except ExpressionEvaluationError:
             found = NOTHING
         if _can_be_label(found):
-            return str(found)[:_LONGEST_LABEL]
+            return str(found)[:_MAX_LABEL_LENGTH]
     if isinstance(item, dict):
         for key in _LABEL_KEYS:
-            named = item.get(key)
-            if _can_be_label(named):
-                return str(named)[:_LONGEST_LABEL]
+            value = item.get(key)
+            if _can_be_label(value):
+                return str(value)[:_MAX_LABEL_LENGTH]
     return str(index)
 
 
@@ -89,13 +89,13 @@ def _can_be_label(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
 
 
-class Feed:
-    """Hands entries to many coroutines, each entry once, reading ahead no more than a batch.
+class ItemFeed:
+    """Hands entries to many coroutines, each entry once, reading at most one batch ahead.
 
     Args:
-        batches: the entries, as they are read together; None is none of them.
+        batches: the entries, in batches that are read together; no entry is None.
         services: its threads do the reading when ``blocking``.
-        blocking: whether taking from ``batches`` may wait for a disk or a network.
+        blocking: whether reading from ``batches`` may wait for a disk or a network.
     """
 
     def __init__(
@@ -109,19 +109,19 @@ class Feed:
         self._lock = asyncio.Lock()
 
     async def next(self) -> Any:
-        """The next entry, or None when there are no more."""
+        """Return the next entry, or None at the end."""
         while not self._ready:
             async with self._lock:
                 if not self._ready and not self._ended:
-                    batch = await self.batch()
+                    batch = await self.next_batch()
                     self._ended = batch is None
                     self._ready.extend(batch or ())
             if self._ended and not self._ready:
                 return None
         return self._ready.popleft()
 
-    async def batch(self) -> Sequence[Any] | None:
-        """The next batch as it was read, or None when there are no more. For one caller alone."""
+    async def next_batch(self) -> Sequence[Any] | None:
+        """Return the next batch as it was read, or None at the end. For a single caller."""
         if self._blocking:
             return await self._services.in_thread(next, self._iterator, None)
         return next(self._iterator, None)

@@ -23,36 +23,36 @@ from airflow_allma.storage.line_counter import LineCounter
 from airflow_allma.storage.manifest_plan import detect_format
 from airflow_allma.storage.manifest_ranges import ManifestFormat, ManifestRange
 
-__all__ = ["ByteOffsets", "ItemBatch", "ManifestItem", "chunk_batches", "chunk_items", "manifest_batches"]
+__all__ = ["ByteOffsets", "ItemBatch", "ManifestItem", "manifest_batches", "range_batches", "range_items"]
 
-_DECODED_AT_ONCE: Final = 256
-"""Most lines that are decoded, and wait to run, in one go: as many as stay in a processor's cache until they
-do, and never more than a block of the object holds."""
+_DECODE_BATCH: Final = 256
+"""Lines decoded at once: as many as stay in a processor's cache until they run, and never more than a block
+of the object holds."""
 _BLOCK_BYTES: Final = 256 << 10
-"""Read at once: lines that wait to be decoded take several times their own size."""
-_MOST_COUNTED_BYTES: Final = 1 << 30
-"""How far into an object line breaks are counted, to say a bad line's number."""
+"""Bytes read at once: lines that wait to be decoded take several times their own size."""
+_MAX_COUNTED_BYTES: Final = 1 << 30
+"""How far into an object line breaks are counted, to report the number of a bad line."""
 
 
 class ManifestItem(NamedTuple):
     """One line of a manifest.
 
     Attributes:
-        place: which of the lines it is, from 0.
-        offset: where it begins, in bytes; of what is packed, in what comes out of it.
+        number: its number among the lines, from 0.
+        offset: where it begins, in bytes (of gzip: in the decompressed bytes).
         item: the JSON value; an ``ItemError`` for a line that is not JSON.
     """
 
-    place: int
+    number: int
     offset: int
     item: Any
 
 
 class ItemBatch(NamedTuple):
-    """Some items in a row, as lists of one length: cheaper than many small objects.
+    """Consecutive items, as lists of equal length: cheaper than many small objects.
 
     Attributes:
-        first: the place of the first one.
+        first: the index of the first one.
         offsets: where each begins, as ``ManifestItem.offset``.
         items: as ``ManifestItem.item``.
     """
@@ -63,43 +63,43 @@ class ItemBatch(NamedTuple):
 
 
 class ByteOffsets:
-    """Where the lines that have passed by begin, for the results of their branch runs."""
+    """Remembers where the lines that were read begin, for the results of their branch runs."""
 
     def __init__(self) -> None:
         self._offsets = array("q")
 
-    def passing(self, batches: Iterable[ItemBatch]) -> Iterator[list[tuple[int, Any]]]:
-        """Index and item of each line, batch by batch; their offsets are known from then on."""
+    def track(self, batches: Iterable[ItemBatch]) -> Iterator[list[tuple[int, Any]]]:
+        """Yield index and item of each line, batch by batch; their offsets are known from then on."""
         for first, offsets, items in batches:
             self._offsets.extend(offsets)
             yield list(zip(count(first), items))
 
     @property
     def last(self) -> int:
-        """Where the last line that has passed by begins; 0 before the first."""
+        """Offset of the last line that was read; 0 before the first."""
         return self._offsets[-1] if self._offsets else 0
 
     def of(self, index: int) -> int:
-        """A line's offset in bytes; 0 for the members of a list, which never passed by."""
+        """Return a line's offset in bytes; 0 for the members of a list, which have none."""
         return self._offsets[index] if self._offsets else 0
 
-    def told(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
-        """The results, whose errors say where their lines begin (``byteOffset``).
+    def annotate(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
+        """Add to the errors of results where their lines begin (``byteOffset``).
 
         Args:
             results: as they ended.
-            first: index of the first line that has passed by.
+            first: index of the first line that was read.
 
         Returns:
-            ``results`` itself when none of them has failed.
+            ``results`` itself when none of them failed.
         """
-        if not any([result.error is not None for result in results]):  # noqa: C419 - quicker
+        if not any([result.error is not None for result in results]):  # noqa: C419 - faster
             return results
         if not self._offsets:
             return list(results)
-        return [result if result.error is None else self._told(result, first) for result in results]
+        return [result if result.error is None else self._annotated(result, first) for result in results]
 
-    def _told(self, result: BranchResult, first: int) -> BranchResult:
+    def _annotated(self, result: BranchResult, first: int) -> BranchResult:
         error = result.error or {}
         offset = self._offsets[result.item_index - first]
         details = {"byteOffset": offset, **(error.get("errorDetails") or {})}
@@ -107,15 +107,15 @@ class ByteOffsets:
 
 
 def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch]:
-    """All items of an object, streamed: JSON Lines or one JSON array, either of them perhaps gzipped.
+    """Stream all items of an object: JSON Lines or one JSON array, either of them possibly gzipped.
 
     Raises:
-        StepError: the object cannot be read, or is broken as a whole.
+        StepError: the object cannot be read, or is invalid as a whole.
     """
     try:
         info, found = detect_format(store, pointer)
         if found is ManifestFormat.JSON_LINES:
-            yield from chunk_batches(store, ManifestRange.whole(info))
+            yield from range_batches(store, ManifestRange.whole(info))
             return
         name = str(info.pointer)
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
@@ -123,39 +123,39 @@ def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch
             if found.is_array:
                 yield from _items(batch_lines(array_elements(plain, source=name)), name, None)
             else:
-                counter = _PassingCounter()
-                yield from _items(split_lines(counter.passing(plain), source=name), name, counter)
+                counter = _StreamCounter()
+                yield from _items(split_lines(counter.track(plain), source=name), name, counter)
     except Exception as error:
         raise step_error_from(error) from error
 
 
-def chunk_items(store: ObjectStore, chunk: ManifestRange) -> Iterator[ManifestItem]:
-    """The items of one planned chunk of JSON Lines; places count from the chunk's first line.
+def range_items(store: ObjectStore, lines: ManifestRange) -> Iterator[ManifestItem]:
+    """Yield the items of a planned range of JSON Lines; indexes count from the range's first line.
 
     Raises:
         StorageError: the object cannot be read, or is not the planned one any more.
     """
-    for first, offsets, items in chunk_batches(store, chunk):
+    for first, offsets, items in range_batches(store, lines):
         yield from map(ManifestItem, count(first), offsets, items)
 
 
-def chunk_batches(store: ObjectStore, chunk: ManifestRange) -> Iterator[ItemBatch]:
-    """The same items in batches, for loops that count every microsecond. No batch is empty.
+def range_batches(store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
+    """Yield the same items in batches, for loops where every microsecond counts. No batch is empty.
 
     Raises:
-        StorageError: as ``chunk_items``.
+        StorageError: as ``range_items``.
     """
-    with closing(read_line_batches(store, chunk, block_bytes=_BLOCK_BYTES)) as batches:
-        counter = LineCounter(store, chunk.pointer, chunk.etag, max_bytes=_MOST_COUNTED_BYTES)
-        yield from _items(batches, str(chunk.pointer), counter)
+    with closing(read_line_batches(store, lines, block_bytes=_BLOCK_BYTES)) as batches:
+        counter = LineCounter(store, lines.pointer, lines.etag, max_bytes=_MAX_COUNTED_BYTES)
+        yield from _items(batches, str(lines.pointer), counter)
 
 
 def _items(batches: Iterable[LineBatch], name: str, counter: _Counter | None) -> Iterator[ItemBatch]:
     first = 0
     for batch in batches:
-        for start in range(0, len(batch.lines), _DECODED_AT_ONCE):
-            offsets = batch.offsets[start : start + _DECODED_AT_ONCE]
-            lines = batch.lines[start : start + _DECODED_AT_ONCE]
+        for start in range(0, len(batch.lines), _DECODE_BATCH):
+            offsets = batch.offsets[start : start + _DECODE_BATCH]
+            lines = batch.lines[start : start + _DECODE_BATCH]
             items = decode_lines(lines)
             if items is None:
                 items = [_decoded(line, name, counter) for line in map(Line, offsets, lines)]
@@ -176,13 +176,13 @@ def _decoded(line: Line, name: str, counter: _Counter | None) -> Any:
 
 class _Counter(Protocol):
     def number_at(self, offset: int) -> int | None:
-        """The line's number, from 1; None when nobody knows."""
+        """Return the line's number, from 1; None when it is not known."""
 
 
-class _PassingCounter:
-    """Says at which line a byte lies of a text that passes by, block by block.
+class _StreamCounter:
+    """Knows the line of a byte in a stream that is read block by block.
 
-    A line that begins before the last block goes on into it, so no line has ended in between.
+    A line that begins before the last block continues into it, so no line has ended in between.
     """
 
     def __init__(self) -> None:
@@ -190,11 +190,11 @@ class _PassingCounter:
         self._start = 0
         self._breaks = 0
 
-    def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """The blocks, of which the last one is held."""
+    def track(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the blocks; the last one is kept."""
         for block in blocks:
             if len(self._last) < len(BOM):
-                # The reader may look at several very short blocks before it gives the first line.
+                # The reader may need several very short blocks before it returns the first line.
                 self._last += block
             else:
                 self._breaks += self._last.count(b"\n")
@@ -203,5 +203,5 @@ class _PassingCounter:
             yield block
 
     def number_at(self, offset: int) -> int:
-        """The line's number, from 1."""
+        """Return the line's number, from 1."""
         return self._breaks + self._last.count(b"\n", 0, max(0, offset - self._start)) + 1

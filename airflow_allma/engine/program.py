@@ -1,17 +1,17 @@
-"""A flow, compiled: every expression read, every step with its handler, every fork with its branches."""
+"""A compiled flow: every expression parsed, every step with its handler, every fork with its branches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Protocol, runtime_checkable
 
 from airflow_allma.engine.mappings import InputPlan, OutputPlan, mentions_state
 from airflow_allma.engine.payloads import validate_payload
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
-from airflow_allma.engine.steps import HANDLERS, AsyncHandler, Handler
+from airflow_allma.engine.step_handler import AsyncHandler, Handler
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
     NOTHING,
@@ -32,29 +32,52 @@ from airflow_allma.flow import (
     StepType,
 )
 
-__all__ = ["CompiledBranch", "CompiledFork", "CompiledStep", "CompiledTransition", "Program", "compile_flow"]
+__all__ = [
+    "CompiledBranch",
+    "CompiledFork",
+    "CompiledStep",
+    "CompiledTransition",
+    "FlowProgram",
+    "Forking",
+    "HandlerFactory",
+    "Program",
+]
 
-# Looking up a member takes longer than making a result.
+# Looking up an enum member takes longer than creating a result.
 _OK, _FAILED = BranchStatus.OK, SegmentStatus.FAILED
 _WHOLE_RESULT = frozenset({"$", "$.", "$.output"})
 
 
+@runtime_checkable
+class Forking(Protocol):
+    """A handler whose work can be spread over processes: it runs branches for items."""
+
+    fork: CompiledFork
+
+
+class HandlerFactory(Protocol):
+    """Makes the handler of one step."""
+
+    def __call__(self, step: Any, scope: Program, /) -> Handler:
+        """Return the handler of ``step``, which is one of the steps of ``scope``."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledTransition:
-    """One way out of a step.
+    """One transition of a step.
 
     Attributes:
-        holds: the condition over the context; None for the default.
-        needs_state: whether the condition can name the run's state.
+        matches: the condition over the context; None for the default transition.
+        needs_state: whether the condition can refer to the run's state.
         target: the next step.
-        most: how often it may be taken in a run; 0: no limit.
+        max_taken: how often it may be taken in a run; 0 means no limit.
         counter: its key in ``RunState.transition_counts``.
     """
 
-    holds: Callable[..., bool] | None
+    matches: Callable[..., bool] | None
     needs_state: bool
     target: str
-    most: int
+    max_taken: int
     counter: str
 
 
@@ -63,30 +86,34 @@ class CompiledStep:
 
     Attributes:
         id: the step's id.
-        model: the step as it was written.
+        model: the step as written in the flow.
+        handler: does the step's work.
+        fork: the branches that its handler runs for items; None if it does not fork.
         successors: the steps that can come next, each once: by transition, default and fallback.
-        fork: for a PARALLEL_FORK_MANAGER, its branches; None for others.
         is_inline: whether it runs without waiting for anything.
-        is_plain_end: whether the path ends here, and the output goes to its default place.
-        is_bounded: whether the setting ``step_timeout_seconds`` bounds its tries.
-        blocks: whether a try of it holds a thread.
+        is_plain_end: whether the path ends here and the output goes to its default place.
+        is_bounded: whether the setting ``step_timeout_seconds`` limits its attempts.
+        blocks_thread: whether an attempt occupies a thread.
+        stores_output: whether its handler decides itself where a large output goes.
     """
 
-    def __init__(self, step: Step, around: Program) -> None:
+    def __init__(self, step: Step, scope: Program) -> None:
         self.id = step.step_instance_id
         self.model = step
-        self.ends_path = step.step_type is StepType.END_FLOW
-        self.fork = CompiledFork(step, around) if isinstance(step, ParallelForkManagerStep) else None
-        self.input_plan = InputPlan(step.input_mappings, step.literals)
-        self.output_plan = OutputPlan(
-            self.id,
-            {} if self.ends_path else step.output_mappings,
-            falls_back_to_input=self.fork is None,
+        self.handler = handler = scope.handlers[step.step_type](step, scope)
+        self.fork = handler.fork if isinstance(handler, Forking) else None
+        self.ends_path = handler.ends_path
+        waiting = handler if isinstance(handler, AsyncHandler) else None
+        reads_mappings = waiting is None or waiting.reads_mappings
+        self.is_bounded = waiting is not None and not waiting.bounds_itself
+        self.blocks_thread = waiting is not None and waiting.blocks_thread
+        self.stores_output = waiting is not None and waiting.stores_output
+        self.input_plan = (
+            InputPlan(step.input_mappings, step.literals) if reads_mappings else InputPlan({}, {})
         )
-        self.handler: Handler | None = None if self.fork else HANDLERS[step.step_type](step)
-        waiting = None if self.handler is None or self.handler.inline else cast("AsyncHandler", self.handler)
-        self.is_bounded = waiting is not None and not waiting.says_how_long
-        self.blocks = waiting is not None and waiting.blocks
+        self.output_plan = OutputPlan(
+            self.id, {} if self.ends_path else step.output_mappings, falls_back_to_input=reads_mappings
+        )
         required = step.output_validation.required_fields if step.output_validation else ()
         self.required: tuple[Path, ...] = tuple(compile_path(path) for path in required)
         self.transitions = () if self.ends_path else tuple(_transitions(step))
@@ -96,8 +123,7 @@ class CompiledStep:
         targets = [transition.target for transition in self.transitions] + ([fallback] if fallback else [])
         self.successors = tuple(dict.fromkeys(targets))
         self.is_inline = self.ends_path or (
-            self.handler is not None
-            and self.handler.inline
+            handler.inline
             and step.delay is None
             and not step.force_s3_offload
             and (on_error is None or (on_error.retries is None and on_error.retry_on_content_error is None))
@@ -105,13 +131,13 @@ class CompiledStep:
 
 
 def _transitions(step: Step) -> Iterable[CompiledTransition]:
-    for position, transition in enumerate(step.transitions):
+    for number, transition in enumerate(step.transitions):
         yield CompiledTransition(
             compile_condition(transition.condition).holds,
             mentions_state(transition.condition),
             transition.next_step_instance_id,
             transition.max_transitions,
-            f"{step.step_instance_id}:{position}",
+            f"{step.step_instance_id}:{number}",
         )
     if step.default_next_step_instance_id is not None:
         yield CompiledTransition(
@@ -128,23 +154,23 @@ class CompiledBranch:
 
     Attributes:
         branch_id: its id.
-        index: its place in the fork.
-        model: the branch as it was written.
-        program: the steps that it sees.
+        index: its index in the fork.
+        model: the branch as written in the flow.
+        program: the steps that it can use.
         start: its first step.
-        is_conditional: whether it does not apply to every item.
+        is_conditional: whether it applies only to some items.
     """
 
-    def __init__(self, branch: ParallelBranch, index: int, around: Program) -> None:
+    def __init__(self, branch: ParallelBranch, index: int, scope: Program) -> None:
         if branch.start is None:
             raise PermanentStepError(f"Branch {branch.branch_id!r} has no first step.")
         self.branch_id = branch.branch_id
         self.index = index
         self.model = branch
         self.program = (
-            around.home_of(branch.start)
+            scope.program_with(branch.start)
             if branch.steps is None
-            else Program(branch.steps, branch.start, around.root)
+            else Program(branch.steps, branch.start, scope.handlers, scope.root)
         )
         self.start = branch.start
         self.input_plan = InputPlan(branch.input_mappings, branch.literals)
@@ -154,16 +180,16 @@ class CompiledBranch:
 
     @cached_property
     def reachable(self) -> frozenset[str]:
-        """The steps that the branch can come to."""
+        """The steps that the branch can reach."""
         return self.program.reachable_from(self.start)
 
     @cached_property
     def is_inline(self) -> bool:
-        """Whether nothing in the branch waits for anything."""
+        """Whether no step of the branch waits for anything."""
         return all(self.program.steps[step_id].is_inline for step_id in self.reachable)
 
     def applies(self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer) -> bool:
-        """Whether the branch's condition holds; ``context`` has ``currentItem``."""
+        """Evaluate the branch's condition; ``context`` includes ``currentItem``."""
         if self._condition is None:
             return True
         root = {**state_view(info, context), **context} if self._condition_needs_state else context
@@ -175,22 +201,22 @@ class CompiledFork:
 
     Attributes:
         step_id: the fork step.
-        model: the step as it was written.
+        model: the step as written in the flow.
         config: its aggregation.
-        branches: in the order in which they were written.
-        items_path: where the items are; None: there are none.
+        branches: in the order of the flow.
+        items_path: the path to the items; None if the fork has none.
         first_only: whether only the first branch that applies to an item runs.
-        max_concurrency: most branch runs in flight over the whole step; None: no limit of its own.
+        max_concurrency: maximum of branch runs in flight over the whole step; None for no limit of its own.
         reads_context: whether results are looked up in a branch's final context.
-        label_path: where an item's name is, in the item; None: the usual places.
+        label_path: the path to an item's name within the item; None for the default names.
     """
 
-    def __init__(self, step: ParallelForkManagerStep, around: Program) -> None:
+    def __init__(self, step: ParallelForkManagerStep, scope: Program) -> None:
         self.step_id = step.step_instance_id
         self.model = step
         self.config: AggregationConfig = step.aggregation_config
         self.branches = tuple(
-            CompiledBranch(branch, index, around) for index, branch in enumerate(step.parallel_branches)
+            CompiledBranch(branch, index, scope) for index, branch in enumerate(step.parallel_branches)
         )
         self.items_path = compile_path(step.items_path) if step.items_path else None
         self.first_only = step.branch_selection is BranchSelection.FIRST
@@ -209,12 +235,12 @@ class CompiledFork:
     def eligible(
         self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer
     ) -> tuple[CompiledBranch, ...]:
-        """The branches that run for an item.
+        """Return the branches that run for an item.
 
         Args:
             context: the main context with ``currentItem``.
             info: the run.
-            load: loads pointers that conditions name.
+            load: loads the pointers that conditions refer to.
         """
         chosen = tuple(branch for branch in self.branches if branch.applies(context, info, load))
         return chosen[:1] if self.first_only else chosen
@@ -226,9 +252,9 @@ class CompiledFork:
         ended: SegmentResult,
         load: LoadPointer,
     ) -> BranchResult:
-        """What a branch run yields (or how it failed).
+        """Return what a branch run yields, or how it failed.
 
-        ``dataPath`` is looked up in the branch's final context, then in its whole result; the whole result is
+        ``dataPath`` is looked up in the branch's final context, then in its whole result. The whole result is
         the context's ``output`` if a step of the branch maps something to it, else the last step's output.
         """
         if ended.status is _FAILED:
@@ -251,33 +277,45 @@ class CompiledFork:
         return BranchResult(item_index, branch.index, branch.branch_id, _OK, output)
 
     def not_applicable(self, branch: CompiledBranch, item_index: int) -> BranchResult:
-        """The result of a branch whose condition did not hold for the item."""
+        """Return the result of a branch whose condition does not match the item."""
         return BranchResult(item_index, branch.index, branch.branch_id, BranchStatus.SKIPPED)
 
 
 class Program:
-    """Steps that can go to one another.
+    """Steps that can transition to one another.
+
+    Args:
+        steps: step id -> step.
+        start: the first step.
+        handlers: step type -> factory of its handler.
+        root: the flow's own steps, for the steps of a branch; None for the flow's own steps.
 
     Attributes:
         steps: step id -> compiled step.
-        start: the first step.
         root: the flow's own steps; this very program unless it is a branch's.
     """
 
-    def __init__(self, steps: Mapping[str, Step], start: str, root: Program | None = None) -> None:
+    def __init__(
+        self,
+        steps: Mapping[str, Step],
+        start: str,
+        handlers: Mapping[StepType, HandlerFactory],
+        root: Program | None = None,
+    ) -> None:
         self.start = start
+        self.handlers = handlers
         self.root = root or self
         self._ids = frozenset(steps)
         self.steps: dict[str, CompiledStep] = {}
         for step_id, step in steps.items():
             self.steps[step_id] = CompiledStep(step, self)
 
-    def home_of(self, start: str) -> Program:
-        """Where a branch without own steps goes whose fork stands here: here, else the flow's steps."""
+    def program_with(self, start: str) -> Program:
+        """Return the program in which a branch without steps of its own starts: this one or the flow's."""
         return self if start in self._ids else self.root
 
     def reachable_from(self, start: str) -> frozenset[str]:
-        """The steps that can be come to from a step, itself included, without entering branches."""
+        """Return the steps reachable from ``start``, inclusive, without entering branches."""
         seen: set[str] = set()
         waiting = [start]
         while waiting:
@@ -287,16 +325,27 @@ class Program:
                 waiting.extend(self.steps[step_id].successors)
         return frozenset(seen)
 
+    def fork(self, step_id: str) -> CompiledFork:
+        """Return the fork that a step runs.
+
+        Raises:
+            LookupError: there is no such step, or it does not fork.
+        """
+        fork = self.steps[step_id].fork
+        if fork is None:
+            raise LookupError(f"Step {step_id} is not a PARALLEL_FORK_MANAGER.")
+        return fork
+
 
 class FlowProgram(Program):
     """A whole flow, compiled.
 
     Attributes:
-        flow: the flow as it was written.
+        flow: the flow as written.
     """
 
-    def __init__(self, flow: Flow) -> None:
-        super().__init__(flow.steps, flow.start_step_instance_id)
+    def __init__(self, flow: Flow, handlers: Mapping[StepType, HandlerFactory]) -> None:
+        super().__init__(flow.steps, flow.start_step_instance_id, handlers)
         self.flow = flow
 
     def start_state(
@@ -305,40 +354,30 @@ class FlowProgram(Program):
         flow_execution_id: str,
         start_point: ScheduleStartPointStep | None = None,
     ) -> RunState:
-        """The state of a run that begins.
+        """Return the state in which a run begins.
 
         Args:
             payload: the run's payload, an object.
             flow_execution_id: this run's id.
-            start_point: the step of the flow that fired the run. Its ``payloadTemplate`` then makes the
-                payload, in which ``payload`` wins, and ``triggerSource`` tells the step.
+            start_point: the start point that triggered the run. Its ``payloadTemplate`` then makes the
+                payload, which ``payload`` overrides, and ``triggerSource`` names the step.
 
         Raises:
-            PermanentStepError: the payload does not fit the flow's ``airflow.inputSchema``.
+            PermanentStepError: the payload does not match the flow's ``airflow.inputSchema``.
             ExpressionEvaluationError: the ``payloadTemplate`` cannot be rendered.
         """
         variables = self.flow.flow_variables
         if start_point is None:
             payload = validate_payload(self.flow, payload)
         else:
-            seen = {"flow_variables": {**variables, "flowExecutionId": flow_execution_id}}
-            rendered = compile_config(start_point.payload_template).render(seen)
+            root = {"flow_variables": {**variables, "flowExecutionId": flow_execution_id}}
+            rendered = compile_config(start_point.payload_template).render(root)
             source = {"triggerSource": f"ScheduleTrigger:{start_point.step_instance_id}"}
             payload = {**source, **validate_payload(self.flow, {**rendered, **payload})}
         return RunState.start(self.entry(start_point), payload, variables, flow_execution_id)
 
     def entry(self, start_point: ScheduleStartPointStep | None = None) -> str:
-        """The step at which a run begins that ``start_point`` fired; None: that was started otherwise."""
+        """Return the step at which a run begins, given the start point that triggered it, if one did."""
         if start_point is None or not start_point.is_entry:
             return self.start
         return start_point.step_instance_id
-
-
-def compile_flow(flow: Flow) -> FlowProgram:
-    """Compile a flow that was validated when it was loaded.
-
-    Raises:
-        ExpressionSyntaxError: an expression cannot be read.
-        KeyError: a step type does not run here (``unsupported_reason`` tells at load time).
-    """
-    return FlowProgram(flow)

@@ -1,4 +1,4 @@
-"""Records of step runs, for logs and pages."""
+"""Records of step executions, for logs and pages."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ __all__ = ["StepRecord"]
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One run of one step, finished. Values are the flow's own: mask and bound them before they are shown.
+    """One finished execution of a step. Values are the flow's own: mask and shorten them before showing them.
 
     Attributes:
         step_id: the step.
         step_type: its type.
         input: the step's input after mappings and literals, or None when it failed before.
         output: its output without ``_meta``, or None when it failed.
-        meta: what the handler said about the call beside its output (``_meta``).
+        meta: what the handler reported about the call (``_meta``).
         error: ``{errorName, errorMessage, errorDetails, isRetryable}``, or None.
-        next_step: where the run goes on, or None at the end of the path.
-        seconds: from start to end, waits and retries included.
-        tries: how often the handler ran.
+        next_step: the step at which the run continues, or None at the end of the path.
+        seconds: duration, delays and retries included.
+        tries: how often the handler was called.
         branch_id: the branch, inside one.
-        item_index: the item's place, inside a branch.
+        item_index: the item's index, inside a branch.
     """
 
     step_id: str

@@ -9,103 +9,103 @@ from typing import Final, TypeVar
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.results import BranchResult, BranchStatus
 
-__all__ = ["AbandonedError", "ReorderBuffer"]
+__all__ = ["AbortedError", "ReorderBuffer"]
 
 _T = TypeVar("_T")
 
-_AT_ONCE: Final = 256
-"""Results handed over in one go: waking a thread for each would cost more than joining it."""
-_MOST_WAITING: Final = 65_536
-"""Results that wait for a slow store, or for a slow item before them, until no more items are read."""
+_BATCH_SIZE: Final = 256
+"""Results handed over at once: waking a thread for each would cost more than joining it."""
+_MAX_WAITING: Final = 65_536
+"""Results that may wait for a slow store, or for a slow item before them, before reading items pauses."""
 
 
-class AbandonedError(Exception):
-    """One side has given up; the error that tells why is the other's to raise."""
+class AbortedError(Exception):
+    """The other side has given up; it raises the error that says why."""
 
 
 class ReorderBuffer:
-    """Puts results into item order and hands them to another thread; items are read no faster than that.
+    """Puts results into item order and passes them to another thread, which sets the pace of reading items.
 
     Args:
-        fork: whose results they are; items count from 0.
+        fork: the fork whose results they are; items count from 0.
     """
 
     def __init__(self, fork: CompiledFork) -> None:
         self._branches = len(fork.branches)
         self._first_only = fork.first_only
-        self._due = (0, 0)
+        self._next = (0, 0)
         self._early: dict[tuple[int, int], BranchResult] = {}
         self._ready: list[BranchResult] = []
         self._closed = False
-        self._broken = False
+        self._aborted = False
         self._condition = threading.Condition()
 
-    def put(self, results: Iterable[BranchResult]) -> None:
-        """Take results, in any order; never waits."""
+    def submit(self, results: Iterable[BranchResult]) -> None:
+        """Add results, in any order; never waits."""
         with self._condition:
             for result in results:
-                place = result.item_index, result.branch_index
-                if place != self._due:
-                    self._early[place] = result
+                key = result.item_index, result.branch_index
+                if key != self._next:
+                    self._early[key] = result
                     continue
                 self._release(result)
-                while (following := self._early.pop(self._due, None)) is not None:
+                while (following := self._early.pop(self._next, None)) is not None:
                     self._release(following)
-            if len(self._ready) >= _AT_ONCE:
+            if len(self._ready) >= _BATCH_SIZE:
                 self._condition.notify_all()
 
     def _release(self, result: BranchResult) -> None:
         self._ready.append(result)
         item, branch = result.item_index, result.branch_index
         ends_item = self._first_only and result.status is not BranchStatus.SKIPPED
-        self._due = (item + 1, 0) if ends_item or branch + 1 == self._branches else (item, branch + 1)
+        self._next = (item + 1, 0) if ends_item or branch + 1 == self._branches else (item, branch + 1)
 
-    def paced(self, items: Iterable[_T]) -> Iterator[_T]:
-        """The items, while those who join keep up; for a thread other than the event loop's.
+    def throttle(self, items: Iterable[_T]) -> Iterator[_T]:
+        """Yield the items while the consumer keeps up; for a thread other than the event loop's.
 
         Raises:
-            AbandonedError: nobody joins any more.
+            AbortedError: the consumer has given up.
         """
         for item in items:
-            # Items that were read before the waiting results are all in flight, so this comes to an end.
-            if len(self._ready) + len(self._early) >= _MOST_WAITING:
+            # Items that were read before the waiting results are all in flight, so this wait ends.
+            if len(self._ready) + len(self._early) >= _MAX_WAITING:
                 with self._condition:
-                    self._condition.wait_for(self._keeps_up)
-            if self._broken:
-                raise AbandonedError
+                    self._condition.wait_for(self._has_room)
+            if self._aborted:
+                raise AbortedError
             yield item
 
-    def _keeps_up(self) -> bool:
-        return self._closed or self._broken or len(self._ready) + len(self._early) < _MOST_WAITING
+    def _has_room(self) -> bool:
+        return self._closed or self._aborted or len(self._ready) + len(self._early) < _MAX_WAITING
 
-    def close(self, *, well: bool) -> None:
-        """There will be no more results; ``well`` tells whether these were all."""
+    def close(self, *, complete: bool) -> None:
+        """End the results; ``complete`` says whether all of them were submitted."""
         with self._condition:
-            self._ready.extend(self._early[place] for place in sorted(self._early))
+            self._ready.extend(self._early[key] for key in sorted(self._early))
             self._early.clear()
             self._closed = True
-            self._broken = self._broken or not well
+            self._aborted = self._aborted or not complete
             self._condition.notify_all()
 
-    def give_up(self) -> None:
-        """Nobody joins any more."""
+    def abort(self) -> None:
+        """Stop the producer: the consumer has given up."""
         with self._condition:
-            self._broken = True
+            self._aborted = True
             self._condition.notify_all()
 
     def __iter__(self) -> Iterator[BranchResult]:
-        """The results in order, for the thread that joins them.
+        """Yield the results in order, for the consumer's thread.
 
         Raises:
-            AbandonedError: there are more, but they will not come.
+            AbortedError: the producer has given up before all results were submitted.
         """
         closed = False
         while not closed:
             with self._condition:
-                self._condition.wait_for(lambda: self._closed or len(self._ready) >= _AT_ONCE)
+                self._condition.wait_for(lambda: self._closed or len(self._ready) >= _BATCH_SIZE)
                 batch, self._ready = self._ready, []
                 closed = self._closed
-                if closed and self._broken:
-                    raise AbandonedError
+                if closed and self._aborted:
+                    raise AbortedError
                 self._condition.notify_all()
             yield from batch

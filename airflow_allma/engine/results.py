@@ -1,4 +1,4 @@
-"""What one branch run came to; the unit that forks aggregate and chunks write."""
+"""The result of one branch run: the unit that forks aggregate and chunks write."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class BranchStatus(StrEnum):
     OK = "ok"
     FAILED = "failed"
     SKIPPED = "skipped"
-    """The branch's condition did not hold for the item: it is planned for, but yields nothing."""
+    """The branch's condition did not match the item: it is counted as planned, but yields nothing."""
 
 
 class BranchResult(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """One branch run of one item.
 
     Attributes:
-        item_index: the item's place, from 0.
-        branch_index: the branch's place in the fork, from 0.
+        item_index: the item's index, from 0.
+        branch_index: the branch's index in the fork, from 0.
         branch_id: the branch.
         status: how it ended.
         output: what ``dataPath`` found (null when it found nothing).
@@ -39,11 +39,11 @@ class BranchResult(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_d
     error: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object; fields that have their default are left out."""
+        """Return the result as a JSON object, without fields that have their default."""
         built: dict[str, Any] = msgspec.to_builtins(self)
         return built
 
     @classmethod
     def from_dict(cls, saved: Any) -> Self:
-        """What ``to_dict`` gave."""
+        """Restore what ``to_dict`` returned."""
         return msgspec.convert(saved, cls)

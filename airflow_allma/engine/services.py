@@ -1,7 +1,7 @@
 """What the engine needs from outside: a store, AWS clients, an HTTP client, settings, a clock.
 
 The engine never asks Airflow or the environment for any of it. Operators, the command line and tests each
-hand in their own.
+pass in their own.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.engine.http import AiohttpClient, HttpClient
-from airflow_allma.engine.pointers import PointerCache
+from airflow_allma.engine.pointer_cache import PointerCache
+from airflow_allma.engine.records import StepRecord
+from airflow_allma.engine.results import BranchResult
 from airflow_allma.engine.threads import CallThreads
 from airflow_allma.storage import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
 
-if TYPE_CHECKING:
-    from airflow_allma.engine.records import StepRecord
-    from airflow_allma.engine.results import BranchResult
-
-__all__ = ["EngineSettings", "Services"]
+__all__ = ["EngineSettings", "ForkRunner", "Services"]
 
 _T = TypeVar("_T")
 
 KIB: Final = 1024
+
+ForkRunner = Callable[..., Awaitable[dict[str, Any]]]
+"""Runs a whole fork: ``(fork, context, info, services)`` -> the step's output. See ``forking.run_fork``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,18 @@ class EngineSettings:
     """Limits of the engine.
 
     Attributes:
-        offload_location: where large values go (``s3://bucket/prefix``, ``file:///folder``); None: nowhere.
+        offload_location: where large values are stored (``s3://bucket/prefix``, ``file:///folder``); None
+            for nowhere.
         output_offload_bytes: a step output with more compact JSON than this is offloaded; `COLLECT_ARRAY`
             results become a JSON Lines object.
         branch_concurrency: branch runs in flight in one process when the fork sets no `maxConcurrency`.
-        transient_tries: tries in all for a TransientStepError, inside the task.
-        transient_wait_seconds: first wait before a new try; doubles each time, plus up to a tenth of jitter.
-        longest_wait_seconds: no single wait is longer, whatever `Retry-After` says.
-        step_timeout_seconds: one try of a step that waits for something is given up after this long, unless
-            the step itself says how long it waits; 0: never.
-        custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` may name; empty: any module that is
-            not part of Python itself.
+        transient_tries: tries in total for a TransientStepError, inside the task.
+        transient_wait_seconds: delay before the first retry; doubles each time, plus up to a tenth of jitter.
+        longest_wait_seconds: no single delay is longer, whatever `Retry-After` says.
+        step_timeout_seconds: time limit of one try of a step that waits for something, unless the step itself
+            limits how long it waits; 0 means no limit.
+        custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` may name; empty means any module
+            that is not part of Python itself.
     """
 
     offload_location: OffloadLocation | None = None
@@ -63,22 +65,23 @@ class EngineSettings:
 
 @dataclass(slots=True)
 class Services:
-    """The engine's seams; one object for one process and one event loop at a time.
+    """The engine's seams; one object serves one process and one event loop at a time.
 
     Attributes:
-        store: where pointers lead; None: no pointer can be followed.
-        aws: boto3 clients; None: no AWS module can run.
+        store: where pointers are read from; None if no pointer can be followed.
+        aws: boto3 clients; None if no AWS module can run.
         http: the HTTP client of API calls.
         settings: the limits.
-        pointers: content of pointers that this process has loaded, bounded.
-        recorder: called once for each finished step run, on the event loop; None: no records are made.
-        records_failures_only: whether the recorder wants to hear of failures alone.
-        on_branch_result: called as each branch run of an in-process fork ends; None: nobody listens.
-        sleep: waits the given seconds; tests hand in a fake.
-        jitter: gives numbers from 0 to 1; tests hand in a fake.
-        executor: runs the engine's own blocking calls; None: the event loop's own pool.
+        pointers: the content of pointers that this process has loaded, bounded.
+        recorder: called once for each finished step execution, on the event loop; None for no records.
+        records_failures_only: whether the recorder is called for failures only.
+        on_branch_result: called as each branch run of an in-process fork ends; None for no callback.
+        fork_runner: runs the forks of the main path; None for this event loop.
+        sleep: waits the given seconds; tests pass in a fake.
+        jitter: returns numbers from 0 to 1; tests pass in a fake.
+        executor: runs the engine's own blocking calls; None for the event loop's default pool.
         threads: runs the blocking calls of steps.
-        log: where warnings go.
+        log: the logger for warnings.
     """
 
     store: ObjectStore | None = None
@@ -89,6 +92,7 @@ class Services:
     recorder: Callable[[StepRecord], None] | None = None
     records_failures_only: bool = False
     on_branch_result: Callable[[BranchResult], None] | None = None
+    fork_runner: ForkRunner | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random.random
     executor: Executor | None = None
@@ -96,10 +100,10 @@ class Services:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_allma.engine"))
 
     async def in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
-        """Run a blocking call without stopping the event loop."""
+        """Run a blocking call without blocking the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.executor, functools.partial(function, *args, **kwargs))
 
     async def close(self) -> None:
-        """Give back connections; the object can be used again afterwards."""
+        """Release connections; the object can be used again afterwards."""
         await self.http.close()

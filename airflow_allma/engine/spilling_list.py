@@ -1,36 +1,34 @@
 """``COLLECT_ARRAY`` results: a list, or a JSON Lines object once they are too large for the context.
 
-The object is written anew, line by line: it holds bare outputs, where a line of a chunk's results also says
-of which item and how it ended. So no stretch of a result part is the same bytes, and nothing can be copied
-inside the store. What a branch yielded is passed on as it was encoded, though, without being decoded.
+The object is written line by line: it holds bare outputs, while a line of a chunk's results also holds the
+item and its status. So no part of a chunk's results has the same bytes, and nothing can be copied inside the
+store. An output is passed on as it was encoded, without decoding it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.storage import ObjectStore, ObjectWriter, Pointer
 from airflow_allma.storage.base import JSON_LINES_TYPE
 from airflow_allma.storage.content import encode_value
 
-if TYPE_CHECKING:
-    from airflow_allma.storage import ObjectStore, ObjectWriter, Pointer
-
 __all__ = ["SpillingList"]
 
-_WRITTEN_AT_ONCE: Final = 256 << 10
+_WRITE_BYTES: Final = 256 << 10
 
 
 class SpillingList:
-    """Takes members in order; while it writes an object it holds none of them.
+    """Collects members in order; once it writes an object it holds none of them.
 
     Args:
-        store: where a large result is written.
+        store: where a large list is written.
         target: the object to write; None when there is no offload location.
-        max_bytes: bytes of JSON that stay a list.
-        max_inline_bytes: bytes of JSON that may stay a list when there is no target; None: any.
+        max_bytes: bytes of JSON up to which it stays a list.
+        max_inline_bytes: bytes of JSON that the list may have when there is no target; None for any.
     """
 
     def __init__(
@@ -42,7 +40,7 @@ class SpillingList:
     ) -> None:
         self._store = store
         self._target = target if store is not None else None
-        self._most_bytes = max_bytes if self._target is not None else max_inline_bytes
+        self._max_bytes = max_bytes if self._target is not None else max_inline_bytes
         self._members: list[Any] = []
         self._bytes = 0
         self._writer: ObjectWriter | None = None
@@ -50,13 +48,13 @@ class SpillingList:
         self._waiting = 0
 
     def add(self, member: Any) -> None:
-        """Take the next member: a JSON value, or one that is encoded already (``msgspec.Raw``, one line).
+        """Add the next member: a JSON value, or an encoded one (``msgspec.Raw``, one line).
 
         Raises:
-            StorageConfigurationError: it does not fit, and there is no offload location.
-            StorageError: it is no JSON value, or the store refused.
+            StorageConfigurationError: the list is too large, and there is no offload location.
+            StorageError: it is not a JSON value, or the store refused.
         """
-        if self._most_bytes is None:
+        if self._max_bytes is None:
             self._members.append(member)
             return
         encoded = bytes(member) if member.__class__ is msgspec.Raw else encode_value(member)
@@ -65,13 +63,13 @@ class SpillingList:
             return
         self._members.append(member)
         self._bytes += len(encoded) + 1
-        if self._bytes > self._most_bytes:
-            self._begin_to_write()
+        if self._bytes > self._max_bytes:
+            self._spill()
 
-    def _begin_to_write(self) -> None:
+    def _spill(self) -> None:
         if self._store is None or self._target is None:
             raise StorageConfigurationError(
-                f"The results of the fork are more than {self._most_bytes} bytes of JSON ([allma] "
+                f"The results of the fork are more than {self._max_bytes} bytes of JSON ([allma] "
                 "max_inline_bytes). Set [allma] offload_location, and no disableS3Offload in the fork, so "
                 "that they become an object."
             )
@@ -84,7 +82,7 @@ class SpillingList:
     def _write(self, encoded: bytes) -> None:
         self._lines.append(encoded)
         self._waiting += len(encoded)
-        if self._waiting >= _WRITTEN_AT_ONCE:
+        if self._waiting >= _WRITE_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -94,7 +92,7 @@ class SpillingList:
             self._lines, self._waiting = [], 0
 
     def finish(self) -> Any:
-        """The list, or the pointer that stands for it.
+        """Return the list, or the pointer that replaces it.
 
         Raises:
             StorageError: the store refused.
@@ -106,7 +104,7 @@ class SpillingList:
         return self._writer.info.pointer.wrap()
 
     def abandon(self, error: BaseException) -> None:
-        """Write nothing after all."""
+        """Discard what was collected; no object is created."""
         if self._writer is not None:
             self._writer.__exit__(type(error), error, error.__traceback__)
 

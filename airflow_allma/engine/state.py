@@ -1,4 +1,4 @@
-"""The state of a run: where it stands, its data, and what a segment of it came to."""
+"""The state of a run: its next step, its data, and the result of running a segment of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.expressions import NOTHING, compile_path
 
 __all__ = [
@@ -22,10 +23,10 @@ __all__ = [
 ]
 
 
-# Structs, not dataclasses: one of each is made for every item of a fork, and these are made faster. No cycle
-# of references ever goes through them, so the garbage collector need not look at them either.
+# Structs, not dataclasses: one of each is created for every item of a fork, and structs are created faster.
+# They are never part of a reference cycle, so the garbage collector need not track them either.
 class RunInfo(msgspec.Struct, frozen=True, gc=False):
-    """What stays the same over a run (or over one branch run).
+    """What stays the same during a run, or during one branch run.
 
     Attributes:
         flow_id: the flow's id.
@@ -33,9 +34,9 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         flow_execution_id: this run's id, the same over retries.
         start_time: when the run started, ISO 8601 in UTC with milliseconds and ``Z``.
         branch_id: the branch, inside one.
-        item_index: the item's place, inside a branch; goes into error details.
-        stored_under: the identifiers with which the keys of all that the run stores begin; None: the flow's
-            id and the run's.
+        item_index: the item's index, inside a branch; part of error details.
+        stored_under: the identifiers that begin the keys of everything the run stores; None for the flow's id
+            and the run's.
     """
 
     flow_id: str
@@ -48,17 +49,16 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """What the keys of all that the run stores begin with; no two runs have the same."""
+        """The beginning of the keys of everything the run stores; no two runs have the same."""
         return self.stored_under or (self.flow_id, self.flow_execution_id)
 
     @classmethod
     def now(cls, flow_id: str, flow_version: int, flow_execution_id: str) -> Self:
-        """Of a run that starts at this moment."""
-        started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return cls(flow_id, flow_version, flow_execution_id, started)
+        """Return the info of a run that starts at this moment."""
+        return cls(flow_id, flow_version, flow_execution_id, iso_milliseconds(datetime.now(UTC)))
 
     def in_branch(self, branch_id: str, item_index: int) -> RunInfo:
-        """The same run, seen from a branch."""
+        """Return the info of the same run inside a branch."""
         return RunInfo(
             self.flow_id,
             self.flow_version,
@@ -87,7 +87,7 @@ STATE_KEYS: Final = frozenset(
 
 
 def state_view(info: RunInfo, context: Mapping[str, Any]) -> dict[str, Any]:
-    """The run as expressions see it, under ``STATE_KEYS``."""
+    """Return the run as expressions see it, under ``STATE_KEYS``."""
     view: dict[str, Any] = {
         "flowDefinitionId": info.flow_id,
         "flowDefinitionVersion": info.flow_version,
@@ -102,7 +102,7 @@ def state_view(info: RunInfo, context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def member_path(parent: str, name: str) -> str:
-    """The JSONPath of an object's member, whatever its name."""
+    """Return the JSONPath of an object's member, whatever its name."""
     if name.isidentifier():
         return f"{parent}.{name}"
     quoted = name.replace("\\", "\\\\").replace("'", "\\'")
@@ -117,15 +117,15 @@ class SegmentStatus(StrEnum):
     COMPLETED = "COMPLETED"
     """The path has ended: no next step, or END_FLOW."""
     FAILED = "FAILED"
-    """A step failed, and nothing in the flow takes it from there."""
+    """A step failed, and the flow does not handle it."""
     RETRY = "RETRY"
-    """A step failed and may be tried again by the caller; the state is what it was before that step."""
+    """A step failed and the caller may try it again; the state is that before the step."""
     SUSPENDED = "SUSPENDED"
     """The run waits for something outside."""
 
 
 class RunState(msgspec.Struct, gc=False):
-    """Where a run stands. Contexts are never changed in place: every write makes a new root.
+    """The current state of a run. Contexts are never changed in place: every write makes a new root.
 
     Attributes:
         next_step: the step that runs next, or None at the end of the path.
@@ -134,11 +134,11 @@ class RunState(msgspec.Struct, gc=False):
         path: the steps that ran, in order.
         last_output: output of the last step that ran, without ``_meta``; NOTHING before the first.
         output_mapped: whether a step that ran maps something to the context's ``output``.
-        last_meta: what that step's handler said beside its output (``_meta``); only kept for records.
+        last_meta: the ``_meta`` of that step's output; only kept for records.
         journal: None, or every write as ``[target, value]``, so that what a branch itself has set can travel
             without the context it started from.
-        context_is_read: whether anybody looks at the context once the path has ended; if not, the last step's
-            output need not get there.
+        context_is_read: whether the context is read once the path has ended; if not, the last step's output
+            is not written to it.
     """
 
     next_step: str | None
@@ -159,22 +159,22 @@ class RunState(msgspec.Struct, gc=False):
         flow_variables: Mapping[str, Any],
         flow_execution_id: str,
     ) -> Self:
-        """The state of a run that begins.
+        """Return the state in which a run begins.
 
         Args:
             start_step: the first step.
-            payload: the run's payload; its keys stand at the root and under ``initialContextData``.
-            flow_variables: the flow's own; the payload's ``flow_variables`` win over them.
+            payload: the run's payload; its keys are at the root and under ``initialContextData``.
+            flow_variables: the flow's own; the payload's ``flow_variables`` override them.
             flow_execution_id: becomes ``flow_variables.flowExecutionId``.
         """
-        given = payload.get("flow_variables")
+        overrides = payload.get("flow_variables")
         context = {
             **payload,
             "initialContextData": dict(payload),
             "steps_output": {},
             "flow_variables": {
                 **flow_variables,
-                **(given if isinstance(given, Mapping) else {}),
+                **(overrides if isinstance(overrides, Mapping) else {}),
                 "flowExecutionId": flow_execution_id,
             },
         }
@@ -184,36 +184,36 @@ class RunState(msgspec.Struct, gc=False):
         """Set a value at a JSONPath of the context.
 
         Raises:
-            ExpressionEvaluationError: the path names many places, or a place in something that holds none.
+            ExpressionEvaluationError: the path matches several members, or leads into a scalar.
         """
         path = compile_path(target)
         if self.journal is None:
             self.context = path.assign_shared(self.context, value, load)
             return
-        opened = False
+        followed_pointer = False
 
         def watched(inner: Mapping[str, Any]) -> Any:
-            nonlocal opened
-            opened = True
+            nonlocal followed_pointer
+            followed_pointer = True
             return load(inner)
 
         before = self.context
         self.context = path.assign_shared(before, value, watched if load is not None else None)
-        if not opened:
+        if not followed_pointer:
             self.journal.append([target, value])
             return
-        # Who replays this has no store: what pointers on the way stood for travels with the write.
+        # The replaying process has no store: the content of pointers on the way travels with the write.
         for name, member in self.context.items():
             if member is not before.get(name, NOTHING):
                 self.journal.append([member_path("$", name), member])
 
     def replay(self, journal: list[list[Any]], load: Any = None) -> None:
-        """Make the writes of a journal again, over this context."""
+        """Apply the writes of a journal to this context."""
         for target, value in journal:
             self.write(target, value, load)
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object. With a journal, the context is left out: ``replay`` brings it back."""
+        """Return the state as a JSON object. With a journal, without the context: ``replay`` restores it."""
         saved: dict[str, Any] = {
             "nextStep": self.next_step,
             "transitionCounts": self.transition_counts,
@@ -230,10 +230,10 @@ class RunState(msgspec.Struct, gc=False):
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any], base_context: Mapping[str, Any] | None = None) -> Self:
-        """The state that ``to_dict`` saved.
+        """Restore the state that ``to_dict`` saved.
 
         Args:
-            saved: what ``to_dict`` gave.
+            saved: what ``to_dict`` returned.
             base_context: for a state with a journal, the context that the branch started from (with
                 ``currentItem``).
         """
@@ -252,11 +252,11 @@ class RunState(msgspec.Struct, gc=False):
 
 
 class SegmentResult(msgspec.Struct, frozen=True, gc=False):
-    """What running a segment came to.
+    """The result of running a segment.
 
     Attributes:
         status: how it ended.
-        state: where the run stands now.
+        state: the run's state now.
         error: with FAILED and RETRY: ``{errorName, errorMessage, errorDetails, isRetryable}``.
     """
 
@@ -266,7 +266,7 @@ class SegmentResult(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def next_step(self) -> str | None:
-        """With LEFT: the step outside the segment at which the run goes on."""
+        """With LEFT: the step outside the segment at which the run continues."""
         return self.state.next_step
 
     @property

@@ -1,10 +1,7 @@
 """Operators that run flows, thin around the engine.
 
-Public names, imported when they are first used (a Dag file that needs none pays for none):
-
-- ``S3ManifestOperator`` plans chunks of a JSON Lines object and returns them for ``expand``, in any Dag.
-- ``ChunkOperator``, ``ForkItemsOperator``, ``AggregateOperator``: the other tasks of a fork.
-- ``FlowStepOperator``, ``FlowBranchOperator``: a segment of a flow, on the main path and in a mapped branch.
+``S3ManifestOperator`` and the functions for its chunks are for Dags of your own; import them from
+``airflow_allma``. All other operators are internal: the Dag factory makes their tasks.
 """
 
 from __future__ import annotations
@@ -13,33 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_allma.operators.aggregate import AggregateOperator
-    from airflow_allma.operators.chunk import ChunkOperator
-    from airflow_allma.operators.flow_branch import FlowBranchOperator
-    from airflow_allma.operators.flow_step import FlowStepOperator
-    from airflow_allma.operators.fork_items import ForkItemsOperator
-    from airflow_allma.operators.manifest import S3ManifestOperator
+    from airflow_allma.operators.chunk_api import ChunkWriter, chunk_items, join_chunks
+    from airflow_allma.operators.s3_manifest import S3ManifestOperator
 
-__all__ = [
-    "AggregateOperator",
-    "ChunkOperator",
-    "FlowBranchOperator",
-    "FlowStepOperator",
-    "ForkItemsOperator",
-    "S3ManifestOperator",
-]
+__all__ = ["ChunkWriter", "S3ManifestOperator", "chunk_items", "join_chunks"]
 
-_HOMES = {
-    "AggregateOperator": "aggregate",
-    "FlowBranchOperator": "flow_branch",
-    "ChunkOperator": "chunk",
-    "ForkItemsOperator": "fork_items",
-    "S3ManifestOperator": "manifest",
-    "FlowStepOperator": "flow_step",
+_MODULES = {
+    "ChunkWriter": "chunk_api",
+    "S3ManifestOperator": "s3_manifest",
+    "chunk_items": "chunk_api",
+    "join_chunks": "chunk_api",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    # Imported when first used: a Dag file that needs none of them pays for none.
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

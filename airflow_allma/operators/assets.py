@@ -1,4 +1,4 @@
-"""What a flow's forks read and write, as Airflow's assets and for readers of lineage such as OpenLineage."""
+"""What a flow's forks read and write, as Airflow's assets and for lineage such as OpenLineage."""
 
 from __future__ import annotations
 
@@ -10,40 +10,39 @@ from urllib.parse import quote
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_allma.common.pointer_key import POINTER_KEY
-from airflow_allma.operators.task_context import LOG
+from airflow_allma.operators.task_context import LOG, TaskContext
 
 if TYPE_CHECKING:
     from airflow_allma.flow import Flow, ParallelForkManagerStep
-    from airflow_allma.operators.task_context import TaskContext
     from airflow_allma.storage import Pointer
 
-__all__ = ["aggregate_alias", "aggregate_asset", "known_manifests", "tell_of_manifest"]
+__all__ = ["aggregate_alias", "aggregate_asset", "known_manifests", "report_manifest"]
 
-_OF_VARIABLES: Final = re.compile(r"\$\.flow_?variables\.([A-Za-z_]\w*)")
-_LONGEST_NAME: Final = 1500
+_FLOW_VARIABLE: Final = re.compile(r"\$\.flow_?variables\.([A-Za-z_]\w*)")
+_MAX_NAME_LENGTH: Final = 1500
 """Airflow's limit for the name and the URI of an asset."""
 
 
 def aggregate_alias(dag_id: str, fork: str) -> AssetAlias:
-    """The alias under which a fork's stored aggregates are an asset; other Dags can be scheduled on it."""
+    """Return the alias of the asset for a fork's stored aggregates; other Dags can be scheduled on it."""
     return AssetAlias(f"allma/{dag_id}/{quote(fork)}")
 
 
 def known_manifests(flow: Flow, fork: ParallelForkManagerStep) -> list[Asset]:
-    """The object that a fork's items always are: a pointer in ``flowVariables`` that ``itemsPath`` names."""
-    from airflow_allma.storage.pointers import Pointer
+    """Return the object that always holds a fork's items: a pointer in ``flowVariables``."""
+    from airflow_allma.storage import Pointer
 
-    named = _OF_VARIABLES.fullmatch(fork.items_path or "")
-    if named is None:
+    match = _FLOW_VARIABLE.fullmatch(fork.items_path or "")
+    if match is None:
         return []
-    value = flow.flow_variables.get(named.group(1))
+    value = flow.flow_variables.get(match.group(1))
     pointer = Pointer.parse(value) if isinstance(value, Mapping) else None
     asset = None if pointer is None else _asset(pointer.uri)
     return [] if asset is None else [asset]
 
 
-def tell_of_manifest(task: Any, pointer: Pointer) -> None:
-    """Tell readers of lineage, if there are any, that a task's items are this object."""
+def report_manifest(task: Any, pointer: Pointer) -> None:
+    """Report the object with a task's items to lineage, if there is any."""
     from airflow.sdk.lineage import get_hook_lineage_collector
 
     if _asset(pointer.uri) is not None:
@@ -51,32 +50,32 @@ def tell_of_manifest(task: Any, pointer: Pointer) -> None:
 
 
 def aggregate_asset(
-    task: Any, run: TaskContext, output: Any, returned: Any
+    task: Any, current: TaskContext, output: Any, returned: Any
 ) -> tuple[Asset, dict[str, Any]] | None:
-    """The asset ``<offload location>/<Dag>/<fork>``, and its event's ``extra``; None if nothing was stored.
+    """Return the asset of a stored aggregate and its event's ``extra``; None if nothing was stored.
 
-    The asset is the same for all runs; ``extra`` names this run's object.
+    The asset ``<offload location>/<Dag>/<fork>`` is the same for all runs; ``extra`` has this run's object.
 
     Args:
         task: the aggregate's operator.
-        run: its run.
+        current: its try.
         output: the fork's output.
         returned: the task's return value, which may be a pointer to it.
     """
     from airflow.sdk.lineage import get_hook_lineage_collector
 
-    location = run.services.settings.offload_location
+    location = current.services.settings.offload_location
     pointer = _stored(returned) or _stored(output.get("aggregatedData") if isinstance(output, dict) else None)
     if location is None or pointer is None:
         return None
     get_hook_lineage_collector().add_output_asset(task, uri=_encoded(pointer.uri))
-    asset = _asset(location.below(run.ti.dag_id, task.step).uri)
-    extra = {"object": pointer.uri, "flowExecutionId": run.info.flow_execution_id}
+    asset = _asset(location.below(current.ti.dag_id, task.step).uri)
+    extra = {"object": pointer.uri, "flowExecutionId": current.info.flow_execution_id}
     return None if asset is None else (asset, extra)
 
 
 def _stored(value: Any) -> Pointer | None:
-    from airflow_allma.storage.pointers import Pointer
+    from airflow_allma.storage import Pointer
 
     # A bare pointer may be a flow's own data.
     return Pointer.parse(value) if isinstance(value, dict) and POINTER_KEY in value else None
@@ -85,9 +84,9 @@ def _stored(value: Any) -> Pointer | None:
 def _asset(uri: str) -> Asset | None:
     encoded = _encoded(uri)
     try:
-        return Asset(encoded) if len(encoded) <= _LONGEST_NAME else None
+        return Asset(encoded) if len(encoded) <= _MAX_NAME_LENGTH else None
     except ValueError as error:
-        LOG.info("%s cannot be an asset of Airflow: %s", encoded, error)
+        LOG.info("%s (%s cannot be an asset of Airflow)", error, encoded)
         return None
 
 

@@ -1,8 +1,8 @@
-"""What all tasks of a flow have in common."""
+"""What all operators of a flow have in common."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
@@ -11,13 +11,10 @@ from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.retry_policy import StepRetryError
 from airflow_allma.operators.xcoms import Key, push
 
-if TYPE_CHECKING:
-    from airflow_allma.operators.task_context import TaskContext
-
 __all__ = ["LABEL_TEMPLATE", "FlowOperator"]
 
-LABEL_TEMPLATE = "{{ allma_label | default(task.item_label) }}"
-"""``map_index_template`` of mapped tasks: what the task itself says of its work, else what it was given."""
+LABEL_TEMPLATE: Final = "{{ allma_label | default(task.item_label) }}"
+"""``map_index_template`` of mapped tasks: the label that the task sets at its end, else that of its item."""
 
 
 class FlowOperator(BaseOperator):
@@ -25,7 +22,8 @@ class FlowOperator(BaseOperator):
 
     Args:
         flow: the flow.
-        step: the step that the task runs, or the first of them, or the fork that it serves.
+        step: the step that the task runs, or the first of them, or the fork that it belongs to.
+        kwargs: as for any operator.
     """
 
     ui_color = "#e8f0fe"
@@ -35,16 +33,20 @@ class FlowOperator(BaseOperator):
         self.flow = flow
         self.step = step
 
-    def fail(self, run: TaskContext, error: dict[str, Any], *, retry: bool = False) -> NoReturn:
-        """Push the error, so that whoever comes after can tell what happened, and fail this try.
+    def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False) -> NoReturn:
+        """Push the error, for the tasks downstream, and fail this try.
 
         Args:
-            run: this try.
+            ti: this try's task instance.
             error: the four fields of a step's error.
-            retry: whether Airflow shall run the task again.
+            retry: whether Airflow should retry the task.
+
+        Raises:
+            StepRetryError: if Airflow should retry.
+            AirflowFailException: if it should not.
         """
-        push(run.ti, Key.ERROR, error)
-        text = f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}"
+        push(ti, Key.ERROR, error)
+        message = f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}"
         if retry:
-            raise StepRetryError(text)
-        raise AirflowFailException(text)
+            raise StepRetryError(message)
+        raise AirflowFailException(message)

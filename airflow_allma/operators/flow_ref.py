@@ -15,7 +15,8 @@ __all__ = ["FlowRef"]
 class FlowRef:
     """One flow of one Dag.
 
-    Airflow copies operators; the handle is never copied with them, so a flow is compiled once a process.
+    Airflow copies operators; the reference is never copied with them, so that a flow is compiled once per
+    process.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -32,15 +33,12 @@ class FlowRef:
         return self._program
 
     def fork(self, step_id: str) -> CompiledFork:
-        """A fork step of the main path.
+        """Return a fork of the main path.
 
         Raises:
-            LookupError: there is no such step, or it is no fork.
+            LookupError: there is no such step, or it does not fork.
         """
-        fork = self.program.steps[step_id].fork
-        if fork is None:
-            raise LookupError(f"Step {step_id} of flow {self.flow.id} is no PARALLEL_FORK_MANAGER.")
-        return fork
+        return self.program.fork(step_id)
 
     def __copy__(self) -> Self:
         return self
@@ -49,5 +47,5 @@ class FlowRef:
         return self
 
     def __repr__(self) -> str:
-        # Goes into the serialized Dag of mapped tasks: must be the same in every process.
+        # Part of the serialized Dag of mapped tasks: must be the same in every process.
         return f"<flow {self.flow.id} version {self.flow.version}>"

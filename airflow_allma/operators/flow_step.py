@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_allma.exceptions import AllmaError
+from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.base import FlowOperator
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.manual_success import resume_state
 from airflow_allma.operators.routing import states_of
+from airflow_allma.operators.run_start import entry_step, start_state
+from airflow_allma.operators.run_states import return_value, save_state
 from airflow_allma.operators.task_context import TaskContext
 
 if TYPE_CHECKING:
@@ -21,18 +23,19 @@ __all__ = ["FlowStepOperator"]
 
 
 class FlowStepOperator(FlowOperator):
-    """Runs the flow from the step at which it comes here until it leaves this task's steps.
+    """Runs the flow from the step at which it reaches this task until it leaves this task's steps.
 
-    It asks the tasks before it whether the run comes here, and is skipped when it does not. Its return value
-    is the output of the last step that ran; where the run goes on travels under ``allma_state``.
+    It asks the upstream tasks whether the run reaches it, and is skipped when it does not. Its return value
+    is the output of the last step that ran; the run's state is pushed under ``allma_state``.
 
     Args:
         flow: the flow.
-        steps: the ids of the segment's steps, the first names the task.
+        steps: the ids of the segment's steps; the first one names the task.
         after: full ids of the tasks that can lead here.
         begins: whether the flow can begin at one of the steps.
-        retried_by_airflow: whether the tries of ``onError.retries`` are tries of this task. They are for a
-            task of one step; one of several does them itself, or steps that went well would run again.
+        retried_by_airflow: whether the retries of ``onError.retries`` are retries of this task. They are
+            for a task of one step; a task of several steps does them itself, or steps that succeeded would
+            run again.
         kwargs: as for any operator.
     """
 
@@ -53,93 +56,93 @@ class FlowStepOperator(FlowOperator):
         self.retried_by_airflow = retried_by_airflow
 
     def execute(self, context: Mapping[str, Any]) -> Any:
-        """Run the segment; in the task's own process."""
+        """Run the segment, in the task's own process."""
         from airflow_allma.engine import SegmentStatus
         from airflow_allma.engine.errors import step_error_from
 
-        run = TaskContext(self.flow, context)
+        current = TaskContext(self.flow, context)
         try:
-            begin = self.arrive(run)
-            ended = run.run(lambda: self._walk(run, begin))
+            begin = self.prepare(current)
+            ended = current.run(lambda: self._run_segment(current, begin))
         except AllmaError as error:
-            self.broken(run, step_error_from(error).as_dict())
+            self.on_failure(current, step_error_from(error).as_dict())
         if ended.status is SegmentStatus.RETRY:
-            self.fail(run, ended.error or {}, retry=True)
+            self.fail(current.ti, ended.error or {}, retry=True)
         if ended.status is SegmentStatus.FAILED:
-            self.broken(run, ended.error or {})
+            self.on_failure(current, ended.error or {})
         if ended.status is SegmentStatus.SUSPENDED:
-            self.broken(run, _cannot_wait(ended))
-        self.done(run, ended)
-        return run.as_return_value(ended.output)
+            self.on_failure(current, _cannot_wait(ended))
+        self.on_success(current, ended)
+        return return_value(current, ended.output)
 
-    async def _walk(self, run: TaskContext, begin: Callable[[], Awaitable[RunState]]) -> SegmentResult:
+    async def _run_segment(
+        self, current: TaskContext, begin: Callable[[], Awaitable[RunState]]
+    ) -> SegmentResult:
         from airflow_allma.engine import run_segment
 
         state = await begin()
         return await run_segment(
-            self.steps_around(run),
+            self.program_of(current),
             state,
-            self.run_info(run),
-            run.services,
+            self.info_of(current),
+            current.services,
             inside=frozenset(self.steps),
-            last_try=run.is_last_try if self.retried_by_airflow else None,
+            last_try=current.is_last_try if self.retried_by_airflow else None,
         )
 
-    def arrive(self, run: TaskContext) -> Callable[[], Awaitable[RunState]]:
-        """Find out how the run comes here, and give what makes the state to begin with.
+    def prepare(self, current: TaskContext) -> Callable[[], Awaitable[RunState]]:
+        """Return a coroutine function that makes the state to begin with.
 
         Raises:
-            AirflowSkipException: it does not come here.
+            AirflowSkipException: the run does not reach this task.
         """
-        state = self.state_before(run)
+        state = self.state_before(current)
         if state is None:
-            raise AirflowSkipException("The run takes another way.")
+            raise AirflowSkipException("The run takes another path.")
 
         async def begin() -> RunState:
             return state
 
         return begin
 
-    def state_before(self, run: TaskContext) -> RunState | None:
-        """Where the run stands when it comes to this task; None: it does not.
+    def state_before(self, current: TaskContext) -> RunState | None:
+        """Return the run's state before this task; None if the run does not reach it.
 
         Args:
-            run: the task that asks: this one, or one that comes after.
+            current: the task that asks: this one, or one downstream.
         """
         from airflow_allma.engine import RunState
 
-        if self.begins and run.entry in self.steps:
-            return run.start_state()
+        if self.begins and entry_step(current) in self.steps:
+            return start_state(current)
         after: Sequence[str] = self.after
         if self.begins:
-            # Airflow runs this task although it has skipped those before it, which may have run before.
-            states = states_of(run, after) if after else {}
+            # Airflow runs this task although it has skipped its upstream tasks, which may have run before.
+            states = states_of(current, after) if after else {}
             after = [task for task in after if states.get(task) == "success"]
         if not after:
             return None
-        saved = resume_state(run, self.dag, after, self.steps)
+        saved = resume_state(current, self.dag, after, self.steps)
         return None if saved is None else RunState.from_dict(saved)
 
-    def steps_around(self, run: TaskContext) -> Program:
-        """The steps that the run can come to from here."""
-        return run.program
+    def program_of(self, current: TaskContext) -> Program:
+        """Return the steps that the run can reach from here."""
+        return current.program
 
-    def run_info(self, run: TaskContext) -> RunInfo:
-        """The run, as this task sees it."""
-        return run.info
+    def info_of(self, current: TaskContext) -> RunInfo:
+        """Return the run as this task's steps see it."""
+        return current.info
 
-    def done(self, run: TaskContext, ended: SegmentResult) -> None:
-        """Push where the run stands, for the tasks that come after."""
-        run.save_state(ended.state)
+    def on_success(self, current: TaskContext, ended: SegmentResult) -> None:
+        """Push the run's state for the tasks downstream."""
+        save_state(current, ended.state)
 
-    def broken(self, run: TaskContext, error: dict[str, Any]) -> None:
-        """Fail for good."""
-        self.fail(run, error)
+    def on_failure(self, current: TaskContext, error: dict[str, Any]) -> None:
+        """Fail without a retry."""
+        self.fail(current.ti, error)
 
 
 def _cannot_wait(ended: SegmentResult) -> dict[str, Any]:
-    from airflow_allma.exceptions import PermanentStepError
-
     return PermanentStepError(
-        f"Step {ended.next_step} waits for something outside, which tasks of a flow cannot do yet."
+        f"Step {ended.next_step} waits for something outside, which is not supported yet."
     ).as_dict()

@@ -1,71 +1,110 @@
-"""The first task of a fork: finds the items and decides how they run."""
+"""The first task of a fork: finds the items and decides where they run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_allma.exceptions import AllmaError
-from airflow_allma.operators.assets import tell_of_manifest
+from airflow_allma.exceptions import AllmaError, PermanentStepError
+from airflow_allma.operators.assets import report_manifest
 from airflow_allma.operators.flow_step import FlowStepOperator
-from airflow_allma.operators.fork_plan import decide_mode
 from airflow_allma.operators.mapped_item import encode_mapped_item
-from airflow_allma.operators.task_context import TaskContext
+from airflow_allma.operators.run_states import load_state, save_state
+from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, push
 
 if TYPE_CHECKING:
     from airflow_allma.engine import ForkItems
 
-__all__ = ["ForkItemsOperator"]
+__all__ = ["ForkItemsOperator", "load_fork_context", "load_fork_values"]
 
 
 class ForkItemsOperator(FlowStepOperator):
-    """Evaluates ``itemsPath`` and decides the mode.
+    """Evaluates ``itemsPath`` and decides where the items run.
 
-    A list that is short and small enough is returned, one entry an item, for the branches' groups to map
-    over.
-    Everything else returns ``[]``, and the fork's ``chunks`` task plans chunks. The decision goes under
-    ``allma_plan``: ``{"mode": "memory" | "chunks", "count"?, "bytes"?, "pointer"?}``.
+    A list that is short and small enough is returned, one entry per item, for the branches' groups to map
+    over. For all others it returns ``[]``, and the fork's ``chunks`` task plans chunks. The
+    ``ForkDecision`` is pushed under ``allma_plan``.
     """
 
     def execute(self, context: Mapping[str, Any]) -> list[str]:
-        """Find the items; in the task's own process."""
-        from airflow_allma.engine import resolve_items
+        """Find the items, in the task's own process."""
+        from airflow_allma.engine import resolve_items, start_step
         from airflow_allma.engine.errors import step_error_from
-        from airflow_allma.engine.retry import pause
 
-        run = TaskContext(self.flow, context)
+        current = TaskContext(self.flow, context)
         try:
-            begin = self.arrive(run)
+            begin = self.prepare(current)
         except AllmaError as error:
-            self.fail(run, step_error_from(error).as_dict())
-        state = run.run(begin)
-        run.run(lambda: pause(run.program.steps[self.step], "before", run.services))
-        # The branches begin here, and so does whatever becomes of a failure: both need the state.
-        run.save_state(state)
-        fork = run.handle.fork(self.step)
+            self.fail(current.ti, step_error_from(error).as_dict())
+        state = current.run(begin)
+        current.run(lambda: start_step(current.program, self.step, current.services))
+        # Needed by the branches, which begin here, and by the aggregate, which handles a failure.
+        save_state(current, state)
         try:
-            found = run.run(lambda: resolve_items(fork, state.context, run.services))
+            items = current.run(
+                lambda: resolve_items(current.fork(self.step), state.context, current.services)
+            )
         except AllmaError as error:
-            self.fail(run, step_error_from(error).as_dict())
-        return self._decided(run, found)
+            self.fail(current.ti, step_error_from(error).as_dict())
+        return self._decide(current, items)
 
-    def _decided(self, run: TaskContext, found: ForkItems) -> list[str]:
+    def _decide(self, current: TaskContext, items: ForkItems) -> list[str]:
+        from airflow_allma.distributed.fork_decision import ForkMode, decide_fork
         from airflow_allma.engine import label_of
 
-        fork = run.handle.fork(self.step)
-        plan = decide_mode(fork, found, run.settings)
-        push(run.ti, Key.PLAN, plan)
-        if found.pointer is not None:
-            self.log.info("Items are in %s: they run in chunks", found.pointer)
-            tell_of_manifest(self, found.pointer)
+        fork = current.fork(self.step)
+        decision = decide_fork(fork, items, current.settings)
+        push(current.ti, Key.PLAN, decision.to_dict())
+        if items.pointer is not None:
+            LOG.info("The items run in chunks: they are in %s", items.pointer)
+            report_manifest(self, items.pointer)
             return []
-        in_chunks = plan["mode"] == "chunks"
-        way = "they run in chunks" if in_chunks else "each has its own map index"
-        self.log.info("%d items, %d bytes of JSON: %s", plan["count"], plan["bytes"], way)
-        if in_chunks:
+        if decision.mode is ForkMode.CHUNKS:
+            LOG.info(
+                "The items run in chunks: %s (%d items, %d bytes of JSON)",
+                decision.reason,
+                decision.count,
+                decision.size,
+            )
             return []
-        items = found.values or []
+        LOG.info(
+            "Each item has a map index of its own (%d items, %d bytes of JSON)", decision.count, decision.size
+        )
+        values = items.values or []
         return [
-            encode_mapped_item(index, label_of(fork, item, index), item) for index, item in enumerate(items)
+            encode_mapped_item(index, label_of(fork, item, index), item) for index, item in enumerate(values)
         ]
+
+
+def load_fork_context(current: TaskContext, items_task: str, fork: str) -> dict[str, Any]:
+    """Return the context with which the run reached a fork.
+
+    Args:
+        current: the asking task.
+        items_task: full id of the fork's ``items`` task.
+        fork: the fork's step id.
+
+    Raises:
+        PermanentStepError: the ``items`` task pushed no state.
+    """
+    base = load_state(current, items_task)
+    if base is None:
+        raise PermanentStepError(
+            f"Fork {fork}: task {items_task} pushed no state. Clear it and its downstream tasks."
+        )
+    context: dict[str, Any] = base["context"]
+    return context
+
+
+def load_fork_values(current: TaskContext, items_task: str, fork: str) -> list[Any]:
+    """Return a fork's list, from the context with which the run reached it.
+
+    Raises:
+        PermanentStepError: the ``items`` task pushed no state, or ``itemsPath`` cannot be evaluated.
+    """
+    from airflow_allma.engine import resolve_items
+
+    context = load_fork_context(current, items_task, fork)
+    items = current.run(lambda: resolve_items(current.fork(fork), context, current.services))
+    return items.values or []

@@ -1,22 +1,20 @@
-"""What a fork's tasks left behind, as results in item order, measured against what was planned."""
+"""The results that a fork's mapped tasks pushed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.operators.xcoms import Key, pull_all
+from airflow_allma.operators.routing import instance_key
+from airflow_allma.operators.task_context import TaskContext
+from airflow_allma.operators.xcoms import Key, pull, pull_all
 
 if TYPE_CHECKING:
-    from airflow_allma.engine import BranchResult, CompiledBranch, CompiledFork
-    from airflow_allma.operators.task_context import TaskContext
+    from airflow_allma.distributed.chunk_plan import ChunkSpec
+    from airflow_allma.engine import BranchResult, CompiledFork
 
-__all__ = ["BranchTasks", "lost_result", "memory_results"]
-
-LOST = "BranchResultLost"
-"""``errorName`` of a branch run of which nothing is known."""
+__all__ = ["BranchTasks", "ChunkTaskOutcomes", "memory_results"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class BranchTasks:
 
     Attributes:
         first: full id of the task in which it begins.
-        tasks: full ids of all, the first included.
+        tasks: full ids of all, including the first.
     """
 
     first: str
@@ -33,58 +31,82 @@ class BranchTasks:
 
 
 def memory_results(
-    run: TaskContext,
+    current: TaskContext,
     fork: CompiledFork,
     count: int,
     branches: Sequence[BranchTasks],
     states: Mapping[str, str | None],
 ) -> Iterator[BranchResult]:
-    """The results of mapped branch tasks, one for each item and branch, in that order.
+    """Yield the results of mapped branch tasks, one for each item and branch, in that order.
 
     Args:
-        run: the asking task.
+        current: the asking task.
         fork: the fork.
         count: how many items were planned.
         branches: the tasks of each of the fork's branches.
         states: the states of all these tasks.
     """
+    from airflow_allma.distributed.lost_results import lost_result
     from airflow_allma.engine import BranchResult
 
     known: dict[tuple[int, int], BranchResult] = {}
     if count:
         for branch in branches:
             for task in branch.tasks:
-                for saved in pull_all(run.ti, task, Key.RESULT):
+                for saved in pull_all(current.ti, task, Key.RESULT):
                     result = BranchResult.from_dict(saved)
-                    if _is_current(states.get(f"{task}_{result.item_index}"), is_first=task == branch.first):
+                    state = states.get(instance_key(task, result.item_index))
+                    if _is_current(state, is_first=task == branch.first):
                         known[result.item_index, result.branch_index] = result
     for index in range(count):
         for compiled, tasks in zip(fork.branches, branches, strict=True):
-            found = known.get((index, compiled.index))
-            yield found or lost_result(compiled, index, _why(tasks, states, index))
+            result_or_none = known.get((index, compiled.index))
+            yield result_or_none or lost_result(compiled, index, _reason(tasks, states, index))
 
 
 def _is_current(state: str | None, *, is_first: bool) -> bool:
     # A task that Airflow skips or fails without a process of its own keeps the XComs of an earlier try. The
-    # first task of a branch is the only one that skips itself and has something to say about it.
+    # first task of a branch is the only one that skips itself and pushes a result.
     return state in {"success", "failed"} or (is_first and state == "skipped")
 
 
-def _why(tasks: BranchTasks, states: Mapping[str, str | None], index: int) -> str:
-    told = {task: states.get(f"{task}_{index}") for task in tasks.tasks}
-    for task, state in told.items():
+def _reason(tasks: BranchTasks, states: Mapping[str, str | None], index: int) -> str:
+    of_item = {task: states.get(instance_key(task, index)) for task in tasks.tasks}
+    for task, state in of_item.items():
         if state == "failed":
-            return f"task {task}[{index}] failed and left no result: its process was killed"
-    return "its tasks ended as " + ", ".join(f"{task}: {state}" for task, state in told.items())
+            return f"task {task}[{index}] failed without a result: its process was killed"
+    return "its tasks ended as " + ", ".join(f"{task}: {state}" for task, state in of_item.items())
 
 
-def lost_result(branch: CompiledBranch, index: int, why: str) -> BranchResult:
-    """The failure that stands for a branch run of which nothing is known."""
-    from airflow_allma.engine import BranchResult, BranchStatus
+@dataclass(frozen=True, slots=True)
+class ChunkTaskOutcomes:
+    """How the mapped tasks of a fork's chunks ended.
 
-    error = PermanentStepError(
-        f"Item {index}, branch {branch.branch_id}: {why}. Clear the item's tasks to run it again.",
-        error_name=LOST,
-        details={"itemIndex": index, "branchId": branch.branch_id},
-    )
-    return BranchResult(index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error.as_dict())
+    Attributes:
+        current: the asking task.
+        task: full id of the task that ran the chunks.
+        states: the states of its instances.
+    """
+
+    current: TaskContext
+    task: str
+    states: Mapping[str, str | None]
+
+    def finished(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return chunk number -> what its task pushed, for the tasks that ran to their end."""
+        return {
+            saved["number"]: saved
+            for saved in pull_all(self.current.ti, self.task, Key.RESULTS)
+            # A task that was cleared and has not run since keeps the XComs of an earlier try.
+            if self._state(saved["number"]) in {"success", "failed"}
+        }
+
+    def reason(self, chunk: ChunkSpec) -> str:
+        """Return why a chunk left items without results."""
+        state = self._state(chunk.number)
+        error = pull(self.current.ti, self.task, Key.ERROR, chunk.number) if state == "failed" else None
+        why = f": {error.get('errorName')}: {error.get('errorMessage')}" if error else " without a result"
+        return f"task {self.task}[{chunk.number}] ({chunk.label}) ended as {state}{why}"
+
+    def _state(self, number: int) -> str | None:
+        return self.states.get(instance_key(self.task, number))

@@ -1,7 +1,7 @@
-"""The entries of the list that a fork's branches are mapped over: one text an item.
+"""The entries of the list that a fork's branches are mapped over: one JSON string per item.
 
-Every mapped task is given the whole list, and takes its entry of it. As JSON text an entry is one value to
-Airflow, however large and deep the item is, and holds no keys that Airflow's serializer takes for its own.
+Every mapped task gets the whole list from Airflow and takes its entry. As a JSON string an entry is one value
+to Airflow, however large and deep the item is, and has no keys that Airflow's serializer interprets.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Element", "encode_mapped_item", "read_mapped_item"]
+__all__ = ["MappedItem", "decode_mapped_item", "encode_mapped_item"]
 
 
-class Element(msgspec.Struct, frozen=True):
+class MappedItem(msgspec.Struct, frozen=True):
     """One item of a fork.
 
     Attributes:
-        index: the item's place, from 0.
-        label: what names it to people.
+        index: the item's index, from 0.
+        label: its name in the UI.
         item: the item, a JSON value.
     """
 
@@ -27,14 +27,14 @@ class Element(msgspec.Struct, frozen=True):
     item: Any
 
 
-_decode = msgspec.json.Decoder(Element).decode
+_decode = msgspec.json.Decoder(MappedItem).decode
 
 
 def encode_mapped_item(index: int, label: str, item: Any) -> str:
-    """An entry for one item."""
-    return msgspec.json.encode(Element(index, label, item)).decode()
+    """Return the entry of one item."""
+    return msgspec.json.encode(MappedItem(index, label, item)).decode()
 
 
-def read_mapped_item(entry: str) -> Element:
-    """What ``encode_mapped_item`` made."""
+def decode_mapped_item(entry: str) -> MappedItem:
+    """Restore what ``encode_mapped_item`` returned."""
     return _decode(entry)

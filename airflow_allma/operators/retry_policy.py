@@ -1,4 +1,4 @@
-"""``onError.retries`` as Airflow retries."""
+"""``onError.retries`` as retries of Airflow's tasks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["FlowRetryPolicy", "StepRetryError"]
 
 
 class StepRetryError(StepError):
-    """A step failed with an error that its ``onError.retries`` covers: Airflow runs the task again."""
+    """A step failed with an error that its ``onError.retries`` covers: Airflow retries the task."""
 
     retryable = True
 
 
 class FlowRetryPolicy(RetryPolicy):
-    """Waits between the tries of a step: ``intervalSeconds`` times ``backoffRate`` for each try before.
+    """Delays a step's retries: ``intervalSeconds``, multiplied by ``backoffRate`` for each earlier retry.
 
-    Airflow's own exponential back-off adds up to as much again at random; a flow's author named the seconds.
+    Airflow's own exponential backoff adds up to 100 % at random; the flow names exact seconds.
 
     Args:
         retries: the step's ``onError.retries``.
-        longest: seconds that no wait goes beyond.
+        longest: upper limit of a delay, in seconds.
     """
 
     def __init__(self, retries: Retries, longest: float = 3600) -> None:
@@ -39,7 +39,7 @@ class FlowRetryPolicy(RetryPolicy):
         self._longest = longest
 
     def delay(self, tries_before: int) -> timedelta:
-        """The wait after a failed try.
+        """Return the delay after a failed try.
 
         Args:
             tries_before: how many tries failed before that one.
@@ -53,14 +53,14 @@ class FlowRetryPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,  # noqa: ARG002 - Airflow's signature
     ) -> RetryDecision:
-        """Retry with the flow's wait; runs in the task's own process."""
+        """Retry after the flow's delay; runs in the task's own process."""
         if not isinstance(exception, StepRetryError):
             return RetryDecision.default()
-        # A cleared task counts its tries on; max_tries then tells how many lay before this round.
+        # A cleared task continues counting its tries; max_tries then includes those before it was cleared.
         before_this_round = max_tries - self._count
         tries_before = max(0, try_number - 1 - before_this_round)
         return RetryDecision.retry(delay=self.delay(tries_before), reason=str(exception)[:400])
 
     def serialize(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the arguments as JSON."""
         return {"count": self._count, "first": self._first, "rate": self._rate, "longest": self._longest}

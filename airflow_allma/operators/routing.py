@@ -1,4 +1,4 @@
-"""Who comes next: every task asks the tasks before it whether the run goes on with one of its own steps.
+"""Which step comes next: every task asks its upstream tasks whether the run continues with one of its steps.
 
 Airflow's own branching skips nothing inside mapped groups, so each task decides for itself, everywhere.
 """
@@ -6,47 +6,70 @@ Airflow's own branching skips nothing inside mapped groups, so each task decides
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow_allma.operators.run_states import load_state
+from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import NOT_MAPPED
 
-if TYPE_CHECKING:
-    from airflow_allma.operators.task_context import TaskContext
-
-__all__ = ["incoming_state", "states_of"]
+__all__ = ["incoming_state", "instance_key", "states_of", "task_states"]
 
 
 def incoming_state(
-    run: TaskContext, upstream: Sequence[str], steps: Collection[str], map_index: int = NOT_MAPPED
+    current: TaskContext, upstream: Sequence[str], steps: Collection[str], map_index: int = NOT_MAPPED
 ) -> dict[str, Any] | None:
-    """The saved state with which the run comes to one of ``steps``.
+    """Return the saved state with which the run reaches one of ``steps``.
 
     Args:
-        run: the asking task.
+        current: the asking task.
         upstream: full ids of the tasks that can lead here.
         steps: the steps of the asking task.
         map_index: the index that both have, inside a mapped group.
 
     Returns:
-        The state; None when the run goes elsewhere and the task is to be skipped.
+        The state; None when the run continues elsewhere and the task is to be skipped.
     """
-    asked: Sequence[str] = upstream
+    candidates: Sequence[str] = upstream
     if len(upstream) > 1:
         # A task that was cleared and is skipped this time, without a process of its own, still has the XComs
-        # of the time before. With one upstream Airflow itself looks at its state.
-        states = states_of(run, upstream, map_index)
-        asked = [task for task in upstream if states.get(task) == "success"]
-    for task in asked:
-        saved = run.saved_state(task, map_index, only_if=steps)
+        # of its earlier run. With a single upstream task Airflow itself looks at its state.
+        states = states_of(current, upstream, map_index)
+        candidates = [task for task in upstream if states.get(task) == "success"]
+    for task in candidates:
+        saved = load_state(current, task, map_index, only_if=steps)
         if saved is not None:
             return saved
     return None
 
 
 def states_of(
-    run: TaskContext, tasks: Sequence[str], map_index: int = NOT_MAPPED
+    current: TaskContext, tasks: Sequence[str], map_index: int = NOT_MAPPED
 ) -> Mapping[str, str | None]:
-    """Task id -> state, of one map index, in one call."""
-    found = run.task_states(tasks, map_index)
-    suffix = "" if map_index == NOT_MAPPED else f"_{map_index}"
-    return {task: found.get(f"{task}{suffix}") for task in tasks}
+    """Return task id -> state for one map index, with one call."""
+    found = task_states(current, tasks, map_index)
+    return {task: found.get(instance_key(task, map_index)) for task in tasks}
+
+
+def task_states(
+    current: TaskContext, tasks: Sequence[str], map_index: int | None = None
+) -> Mapping[str, str | None]:
+    """Return the states of tasks of this Dag run, with one call.
+
+    Args:
+        current: the asking task.
+        tasks: full ids.
+        map_index: only this index (``NOT_MAPPED`` for tasks that are not mapped); None for all.
+
+    Returns:
+        ``instance_key`` -> state.
+    """
+    found = current.ti.get_task_states(
+        dag_id=current.ti.dag_id, task_ids=list(tasks), run_ids=[current.ti.run_id], map_index=map_index
+    )
+    states: Mapping[str, str | None] = found.get(current.ti.run_id, {})
+    return states
+
+
+def instance_key(task: str, map_index: int = NOT_MAPPED) -> str:
+    """Return the key of a task instance in what Airflow's ``get_task_states`` returns."""
+    return task if map_index == NOT_MAPPED else f"{task}_{map_index}"

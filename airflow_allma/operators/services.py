@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_allma.common.aws_clients import ClientCache
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.operators.settings import SECTION, AllmaSettings
+from airflow_allma.settings import SECTION, AllmaSettings
 
 if TYPE_CHECKING:
     from airflow_allma.engine import Services

@@ -1,4 +1,4 @@
-"""Step records in the task's log: one block a step run, bounded, with secrets masked."""
+"""Step records in the task's log: one block per step execution, shortened, with secrets masked."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from airflow_allma.engine import StepRecord
 
-__all__ = ["StepLog", "bounded_json"]
+__all__ = ["StepLog", "short_json"]
 
-_MOST_RECORDS: Final = 200
-"""Blocks in one task's log; a chunk of a thousand items would bury what matters."""
+_MAX_RECORDS: Final = 200
+"""Blocks in one task's log; more would bury what matters in a chunk of a thousand items."""
 
 
 class StepLog:
-    """Writes step records to a task's log; hand it to the engine as ``recorder``.
+    """Writes step records to a task's log; pass it to the engine as ``recorder``.
 
     Args:
         log: the task's log.
-        max_bytes: bytes of JSON, in UTF-8, that each input, output or error may take.
-        only_failures: leave out steps that went well (for chunks of many items).
+        max_bytes: bytes of JSON, in UTF-8, that each input, output or error may have.
+        only_failures: omit steps that succeeded (for chunks of many items).
     """
 
     def __init__(self, log: logging.Logger, max_bytes: int, *, only_failures: bool = False) -> None:
         self._log = log
-        self._most_bytes = max_bytes
+        self._max_bytes = max_bytes
         self.only_failures = only_failures
         self._written = 0
 
@@ -36,22 +36,22 @@ class StepLog:
         if self.only_failures and record.error is None:
             return
         self._written += 1
-        if self._written > _MOST_RECORDS:
-            if self._written == _MOST_RECORDS + 1:
-                self._log.info("More than %d step runs; the others are not logged", _MOST_RECORDS)
+        if self._written > _MAX_RECORDS:
+            if self._written == _MAX_RECORDS + 1:
+                self._log.info("More than %d step executions; the others are not logged", _MAX_RECORDS)
             return
         for line in self._block(record):
             self._log.info("%s", line)
 
     def _block(self, record: StepRecord) -> list[str]:
         ended = "failed" if record.error is not None else "done"
-        where = "" if record.item_index is None else f" [item {record.item_index}, branch {record.branch_id}]"
-        shown: Mapping[str, Any] = {"input": record.input, "output": record.output, "error": record.error}
+        item = "" if record.item_index is None else f" [item {record.item_index}, branch {record.branch_id}]"
+        values: Mapping[str, Any] = {"input": record.input, "output": record.output, "error": record.error}
         return [
-            f"::group::Step {record.step_id} ({record.step_type}){where}: {ended} in {record.seconds:.3f} s",
+            f"::group::Step {record.step_id} ({record.step_type}){item}: {ended} in {record.seconds:.3f} s",
             *(
-                f"{name + ':':<8}{bounded_json(value, self._most_bytes)}"
-                for name, value in shown.items()
+                f"{name + ':':<8}{short_json(value, self._max_bytes)}"
+                for name, value in values.items()
                 if value is not None
             ),
             *([f"tries:  {record.tries}"] if record.tries > 1 else []),
@@ -60,18 +60,18 @@ class StepLog:
         ]
 
 
-def bounded_json(value: Any, max_bytes: int) -> str:
-    """A value as JSON on one line, cut to ``max_bytes`` of UTF-8, at a whole character.
+def short_json(value: Any, max_bytes: int) -> str:
+    """Return a value as JSON on one line, cut to ``max_bytes`` of UTF-8 at a whole character.
 
-    Values whose names look secret are masked, and, as everywhere in Airflow, the secrets of connections.
+    Values with secret-looking names are masked and, as everywhere in Airflow, the secrets of connections.
     """
     from airflow.sdk._shared.secrets_masker import redact
 
     from airflow_allma.engine.masking import mask_secrets
 
-    text = json.dumps(redact(mask_secrets(value)), ensure_ascii=False, default=str)
-    # JSON may hold halves of surrogate pairs, which UTF-8 cannot.
-    data = text.encode(errors="backslashreplace")
+    encoded = json.dumps(redact(mask_secrets(value)), ensure_ascii=False, default=str)
+    # JSON may contain lone surrogates, which UTF-8 cannot encode.
+    data = encoded.encode(errors="backslashreplace")
     if len(data) <= max_bytes:
         return data.decode()
-    return f"{data[:max_bytes].decode(errors='ignore')}... ({len(data)} bytes in all)"
+    return f"{data[:max_bytes].decode(errors='ignore')}... ({len(data)} bytes in total)"

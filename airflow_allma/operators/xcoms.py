@@ -1,7 +1,7 @@
 """What travels between the tasks of a flow beside their return values.
 
-Machinery goes as JSON TEXT under keys of its own: Airflow's serializer gives meaning to some dict keys and
-limits numbers, and a flow's data may hold anything.
+Internal data is pushed as JSON STRINGS under keys of its own: Airflow's serializer gives meaning to some dict
+keys and limits numbers, and a flow's data may contain anything.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["NOT_MAPPED", "Key", "pull", "pull_all", "push", "shown"]
+__all__ = ["NOT_MAPPED", "Key", "pull", "pull_all", "push", "xcom_safe"]
 
 NOT_MAPPED: Final = -1
 """Airflow's map index of a task that is not mapped."""
 
 _RESERVED: Final = frozenset({"__classname__", "__version__", "__data__", "__type", "__var", "__id__"})
-"""Keys that Airflow's serializer reads as its own."""
+"""Keys that Airflow's serializer interprets."""
 
 
 class Key(StrEnum):
-    """The keys of the machinery's XComs."""
+    """The keys of the internal XComs."""
 
     STATE = "allma_state"
-    """Where the run stands as the task leaves it; ``nextStep`` says which task takes it from there."""
+    """The run's state as the task leaves it; ``nextStep`` decides which task continues."""
     PLAN = "allma_plan"
-    """How a fork runs: mode, counts, where its items are."""
+    """How a fork runs: mode, counts, chunks."""
     RESULT = "allma_result"
-    """What one branch run came to."""
+    """The result of one branch run."""
     RESULTS = "allma_results"
-    """What the branch runs of a chunk came to, or where that is written."""
+    """The results of a chunk's branch runs, or their count if they are stored."""
     ERROR = "allma_error"
     """The four fields of the error with which a step failed."""
 
@@ -42,34 +42,34 @@ def push(ti: Any, key: Key, value: Any) -> None:
 
 
 def pull(ti: Any, task_id: str, key: Key, map_index: int = NOT_MAPPED) -> Any:
-    """What one task instance pushed; None when it pushed nothing."""
-    text = ti.xcom_pull(task_ids=task_id, key=key.value, map_indexes=map_index)
-    return None if text is None else msgspec.json.decode(text)
+    """Return what one task instance pushed; None when it pushed nothing."""
+    encoded = ti.xcom_pull(task_ids=task_id, key=key.value, map_indexes=map_index)
+    return None if encoded is None else msgspec.json.decode(encoded)
 
 
 def pull_all(ti: Any, task_id: str, key: Key) -> Iterator[Any]:
-    """What all map indexes of a task pushed, in one call, in the order of map indexes.
+    """Yield what all map indexes of a task pushed, in the order of map indexes, with one call.
 
-    Indexes that pushed nothing leave no gap: each value must say whose it is.
+    Indexes that pushed nothing are left out, so each value must contain its own index.
     """
-    for text in ti.xcom_pull(task_ids=[task_id], key=key.value) or ():
-        if text is not None:
-            yield msgspec.json.decode(text)
+    for encoded in ti.xcom_pull(task_ids=[task_id], key=key.value) or ():
+        if encoded is not None:
+            yield msgspec.json.decode(encoded)
 
 
-def shown(value: Any) -> Any:
-    """A flow's value as a return value: itself, or its JSON text where Airflow would misread it."""
+def xcom_safe(value: Any) -> Any:
+    """Return a flow's value as a return value: itself, or as a JSON string where Airflow would misread it."""
     return msgspec.json.encode(value).decode() if _is_misread(value) else value
 
 
 def _is_misread(value: Any) -> bool:
     waiting: list[Any] = [value]
     while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            if not _RESERVED.isdisjoint(found):
+        member = waiting.pop()
+        if isinstance(member, dict):
+            if not _RESERVED.isdisjoint(member):
                 return True
-            waiting.extend(found.values())
-        elif isinstance(found, list):
-            waiting.extend(found)
+            waiting.extend(member.values())
+        elif isinstance(member, list):
+            waiting.extend(member)
     return False

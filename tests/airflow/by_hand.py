@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_allma.dag_factory import build_dag
+from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.flow import Flow
-from airflow_allma.operators.chunk_plan import ChunkSpec
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push
 from tests.airflow.flows import Json
@@ -62,12 +62,12 @@ class Desk:
         instance = self.instance(task_id, map_index)
         return {"ti": instance, "dag_run": dag_run, "outlet_events": OutletEventAccessors()}
 
-    def run(self, task_id: str, map_index: int = NOT_MAPPED, element: Any = None) -> Any:
+    def run(self, task_id: str, map_index: int = NOT_MAPPED, chunk: Any = None) -> Any:
         """Execute a task; its return value, or the exception of Airflow's with which it ended."""
         task: Any = self.dag.get_task(task_id)
-        if element is not None:
+        if chunk is not None:
             arguments = {key: value for key, value in task.partial_kwargs.items() if key in CHUNK_ARGUMENTS}
-            task = task.operator_class(task_id=f"{task_id}-by-hand", element=element, **arguments)
+            task = task.operator_class(task_id=f"{task_id}-by-hand", chunk=chunk, **arguments)
         context = self.context(task_id, map_index)
         for key in [one for one in self.xcoms if one[:2] == (task_id, map_index)]:
             del self.xcoms[key]
@@ -97,7 +97,7 @@ class Desk:
             )
             for entry in plan["chunks"]
         ]
-        plan["chunks"] = [chunk.as_dict() for chunk in chunks]
+        plan["chunks"] = [chunk.to_dict() for chunk in chunks]
         push(self.instance(f"{fork}.chunks"), Key.PLAN, plan)
         return list(plan["chunks"])
 

@@ -229,7 +229,7 @@ def mark_success(acts: Acts, case: str, kind: Kind) -> None:
     else:
         assert state == "success"
         assert run.last() == {name: value.format(case) for name, value in said.items()}
-        assert f"Task {kind.task} is marked as successful and has left nothing" in run.said(expected)
+        assert f"task {kind.task} is marked as success and pushed no state" in run.said(expected)
 
 
 AFTER_SUCCESS: dict[str, tuple[str, Any]] = {
@@ -239,7 +239,7 @@ AFTER_SUCCESS: dict[str, tuple[str, Any]] = {
     # Where a flow leaves a loop only its steps know.
     "l": ("", "after step l comes step m, which is one of them"),
     # Forks count results, and plans are what they count by.
-    "f.chunks": ("", "Task f.chunks is marked as successful and has planned nothing"),
+    "f.chunks": ("", "Task f.chunks is marked as success and planned nothing"),
     "f.b.w": ("", "1 of 2"),
     "f.chunk": ("", "1 of 2"),
 }

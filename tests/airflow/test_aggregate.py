@@ -36,8 +36,8 @@ def test_a_chunk_that_did_not_report_is_named_in_the_log(tmp_path, caplog):
     desk.run("f.aggregate")
     said = [record.message for record in caplog.records if record.levelname == "WARNING"]
     said = [message for message in said if "no result" in message]
-    told = "10 of 10 items of chunk 2 have no result: task f.chunk[2] (items 21-30) ended as failed"
-    assert said == [f"{told} and left no result"]
+    reason = "task f.chunk[2] (items 21-30) ended as failed without a result"
+    assert said == [f"{reason}: 10 of 10 items of chunk 2 have no result"]
 
 
 @pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "NONE"])

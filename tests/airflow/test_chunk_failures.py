@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_allma.distributed.chunk_plan import ChunkSpec
+from airflow_allma.distributed.failure_report import FailureReport, Failures
 from airflow_allma.engine import BranchResult, BranchStatus
-from airflow_allma.operators.chunk_failures import FailedRuns, ItemNames
-from airflow_allma.operators.chunk_plan import ChunkSpec
 from tests.airflow.by_hand import Desk
 from tests.airflow.flows import Json, branch, compose, failing, flow, fork, route
 from tests.airflow.test_chunks import lines
@@ -47,19 +47,19 @@ def test_the_first_ten_items_of_a_list_are_named_with_step_and_error(said):
     _, second = desk.plan("f")
     told, ended = said(desk, 1, second)
     assert told[0] == "15 of 30 items failed. The first of them:"
-    assert [one.partition(", ")[0] for one in told[1:11]] == [f"item {n} (i{n})" for n in range(31, 51, 2)]
-    assert ", step bad: PermanentStepError: " in told[1]
+    assert [one.rpartition(" (")[2] for one in told[1:11]] == [
+        f"item {n}, i{n}, step bad)" for n in range(31, 51, 2)
+    ]
+    assert told[1].startswith("PermanentStepError: ")
     assert len(told) == 12
-    assert "to run all items of this chunk again. With [allma] offload_location" in told[11]
-    assert ended.startswith("15 of 30 items failed; the log above names the first of them. Clear this task")
+    assert "to rerun all items of this chunk. With [allma] offload_location" in told[11]
+    assert ended.startswith("15 of 30 items failed; the log above shows the first of them. Clear this task")
 
 
 def test_with_an_offload_location_a_clear_is_said_to_run_the_failed_items_alone(said, tmp_path):
     desk = listed(offloadLocation=f"file://{tmp_path}")
     told, _ = said(desk, 0, desk.plan("f")[0])
-    assert told[-1] == (
-        "Clear this task, with what comes after it, to run the failed items again, and only these."
-    )
+    assert told[-1] == ("Clear this task and its downstream tasks to rerun the failed items, and only these.")
 
 
 def test_nothing_is_said_when_no_item_failed(said, tmp_path):
@@ -89,12 +89,11 @@ def test_items_of_a_manifest_are_named_with_line_and_byte_and_broken_lines_too(s
     # Line 17 is empty, so what stands in line 19 is the item of index 17.
     number, of = (6, " of this chunk") if uncounted else (17, "")
     assert told[0].endswith(f"items of {manifest.as_uri()} failed. The first of them:")
-    assert told[1].startswith(f"item {number - 3}{of}, line 15, byte 140, branch b, step f: ")
+    assert told[1].endswith(f"(item {number - 3}{of}, line 15, byte 140, branch b, step f)")
     assert "Line 15: The line at byte 140" in told[1]
-    assert ", branch other, step f: " in told[2]
-    assert told[3].startswith(
-        f"item {number}{of} (r), line 19, byte 170, branch b, step bad: PermanentStepError"
-    )
+    assert told[2].endswith(", branch other, step f)")
+    assert told[3].startswith("PermanentStepError")
+    assert told[3].endswith(f"(item {number}{of}, r, line 19, byte 170, branch b, step bad)")
 
 
 def test_a_manifest_that_has_gone_by_then_leaves_the_failures_without_labels(tmp_path):
@@ -103,19 +102,17 @@ def test_a_manifest_that_has_gone_by_then_leaves_the_failures_without_labels(tmp
     desk = Desk(flow("gone", steps, airflow=options), lines(tmp_path, 40))
     (chunk,) = desk.plan("f")
     (tmp_path / "m.jsonl").unlink()
-    failed = FailedRuns()
+    failed = Failures()
     error = {"errorName": "E", "errorMessage": "m" * 600, "errorDetails": {"byteOffset": 20}}
     failed.add(2, BranchResult(2, 0, "b", BranchStatus.FAILED, error=error))
     run = desk.task_run("f.items")
-    names = ItemNames(
-        run.handle.fork("f"), 0, manifest=ChunkSpec.from_dict(chunk).manifest, store=run.services.store
-    )
-    assert list(names.lines(failed)) == ["item 2, byte 20: E: " + "m" * 500 + "..."]
+    report = FailureReport(run.fork("f"), ChunkSpec.from_dict(chunk), store=run.services.store)
+    assert list(report.lines(failed)) == ["E: " + "m" * 500 + "... (item 2, byte 20)"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 2), st.booleans()), unique_by=lambda x: x[:2]))
 def test_items_are_counted_once_and_the_first_ten_branch_runs_kept_in_order(runs):
-    failed = FailedRuns()
+    failed = Failures()
     for place, index, good in runs:
         error = None if good else {"errorName": "E"}
         failed.add(place, BranchResult(place, index, "b", error=error))

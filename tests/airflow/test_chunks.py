@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_allma.operators.chunk_plan import ChunkSpec
+from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.operators.xcoms import Key, pull, push
 from tests.airflow.by_hand import Desk
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
@@ -292,7 +292,7 @@ def test_a_defect_while_results_are_read_is_an_error_of_the_fork_too(caplog):
     desk.xcoms["f.chunk", 1, Key.RESULTS] = '{"number": 1, "items": 1, "results": 7}'
     desk.run("f.aggregate")
     assert pull(desk.instance("x"), "f.aggregate", Key.STATE)["nextStep"] == "rescue"
-    assert "This is a defect" in caplog.text
+    assert "This is a bug" in caplog.text
 
 
 RETRIES = {"retries": {"count": 2, "errorEquals": ["ParallelBranchExecutionError"]}}
@@ -308,7 +308,7 @@ def test_retries_that_a_failed_fork_does_not_get_are_told_of_in_the_log(caplog, 
     run_all(desk, desk.plan("f"))
     desk.run("f.aggregate")
     said = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert any("onError.retries of step f cannot run its branches again" in text for text in said) == warned
+    assert any("onError.retries of step f cannot rerun its branches" in text for text in said) == warned
 
 
 @pytest.mark.parametrize(

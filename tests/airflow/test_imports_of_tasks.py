@@ -24,8 +24,8 @@ task_runner.SUPERVISOR_COMMS = object()
 SERVICES = """
 import logging
 from airflow_allma.operators.services import build_services
-from airflow_allma.operators.settings import AllmaSettings
-assert build_services(AllmaSettings.load(), logging.getLogger()).store is not None
+from airflow_allma.configuration import load_settings
+assert build_services(load_settings(), logging.getLogger()).store is not None
 """
 
 

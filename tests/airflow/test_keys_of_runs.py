@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from airflow_allma.operators.chunk_results import chunk_folder
+from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
+from airflow_allma.distributed.chunk_results import chunk_folder
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.pointers import FILE_BUCKET, Pointer
@@ -64,7 +65,8 @@ def folder_of(chunk: Chunk, location: OffloadLocation) -> OffloadLocation:
     run = DESK.task_run("f.items")
     run.ti.dag_id, run.ti.run_id = chunk.dag_id, chunk.run_id
     run.services = SimpleNamespace(settings=SimpleNamespace(offload_location=location))
-    found = chunk_folder(run, chunk.step, chunk.token, chunk.number)
+    plan = ChunkPlan((), None, chunk.token, 1)
+    found = chunk_folder(run.services, run.info, chunk.step, plan, ChunkSpec(chunk.number, ""))
     assert found is not None
     return found
 

@@ -133,4 +133,4 @@ def test_more_results_of_a_killed_chunk_than_it_has_items_are_an_error(use_store
     plan = pull(desk.instance("f.aggregate"), "f.chunks", Key.PLAN)
     plan["chunks"][0]["count"] = plan["items"] = 39
     push(desk.instance("f.chunks"), Key.PLAN, plan)
-    assert "has 39 items, but a result of item 39 of it" in str(desk.run("f.aggregate"))
+    assert "has 39 items, but also a result of its item 39" in str(desk.run("f.aggregate"))

@@ -10,15 +10,14 @@ from airflow.sdk import DAG, task
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_allma.distributed.chunk_plan import ChunkSpec, range_label, split_list
 from airflow_allma.engine import StepRecord
 from airflow_allma.engine.spilling_list import SpillingList
 from airflow_allma.exceptions import StorageConfigurationError, StorageError
-from airflow_allma.operators import S3ManifestOperator
-from airflow_allma.operators.chunk_items import chunk_items
-from airflow_allma.operators.chunk_plan import ChunkSpec, list_chunks, range_label
-from airflow_allma.operators.mapped_item import encode_mapped_item, read_mapped_item
+from airflow_allma.operators import S3ManifestOperator, chunk_items
+from airflow_allma.operators.mapped_item import decode_mapped_item, encode_mapped_item
 from airflow_allma.operators.services import AirflowAws
-from airflow_allma.operators.step_log import StepLog, bounded_json
+from airflow_allma.operators.step_log import StepLog, short_json
 from airflow_allma.operators.task_context import flow_execution_id
 from airflow_allma.storage import LocalStore, Pointer
 from tests.support.airflow import aws_connection
@@ -102,7 +101,7 @@ def test_step_records_are_one_block_bounded_and_masked(caplog):
     assert lines[0] == "::group::Step a (API_CALL): done in 0.250 s"
     assert lines[-1] == "::endgroup::"
     assert "sesame" not in "".join(lines)
-    assert lines[1].endswith("... (1029 bytes in all)")
+    assert lines[1].endswith("... (1029 bytes in total)")
     assert lines[2:5] == ['output: {"ok": true}', "tries:  2", "next:   b"]
 
 
@@ -110,15 +109,15 @@ def test_step_records_are_one_block_bounded_and_masked(caplog):
     ("value", "most", "shown"),
     [
         ("ab", 4, '"ab"'),
-        ("abc", 4, '"abc... (5 bytes in all)'),
+        ("abc", 4, '"abc... (5 bytes in total)'),
         ("äöü", 8, '"äöü"'),
-        ("äöü", 7, '"äöü... (8 bytes in all)'),
-        ("äöü", 6, '"äö... (8 bytes in all)'),
+        ("äöü", 7, '"äöü... (8 bytes in total)'),
+        ("äöü", 6, '"äö... (8 bytes in total)'),
         ("\ud800", 20, '"\\ud800"'),
     ],
 )
 def test_what_is_logged_is_cut_by_bytes_at_whole_characters(value, most, shown):
-    assert bounded_json(value, most) == shown
+    assert short_json(value, most) == shown
 
 
 def test_a_chunk_logs_failures_only_and_not_without_end(caplog):
@@ -143,13 +142,13 @@ def test_the_execution_id_is_the_same_for_every_try_and_differs_by_run():
 
 @given(st.integers(1, 5000), st.integers(1, 300))
 def test_parts_of_a_list_cover_it_without_gap_and_differ_by_one_at_most(count, wanted):
-    chunks = list_chunks(count, wanted)
+    chunks = split_list(count, wanted)
     assert len(chunks) == min(count, wanted)
     assert [chunk.first for chunk in chunks[1:]] == [chunk.first + chunk.count for chunk in chunks[:-1]]
     assert (chunks[0].first, chunks[-1].first + chunks[-1].count) == (0, count)
     sizes = {chunk.count for chunk in chunks}
     assert max(sizes) - min(sizes) <= 1
-    assert [ChunkSpec.from_dict(json.loads(json.dumps(chunk.as_dict()))) for chunk in chunks] == chunks
+    assert [ChunkSpec.from_dict(json.loads(json.dumps(chunk.to_dict()))) for chunk in chunks] == chunks
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_an_item_reaches_its_task_unchanged_through_airflows_serializer(item):
     from airflow.sdk.serde import deserialize, serialize
 
     entry = deserialize(serialize(encode_mapped_item(3, "x", item)))
-    assert read_mapped_item(entry).item == item
+    assert decode_mapped_item(entry).item == item
 
 
 def test_collected_results_stay_a_list_as_long_as_they_are_small(tmp_path):

@@ -15,11 +15,12 @@ import jsonschema
 import pytest
 
 from airflow_allma import operators
+from airflow_allma.configuration import load_settings
 from airflow_allma.flow import AirflowOptions
 from airflow_allma.operators.services import build_services
-from airflow_allma.operators.settings import OPTIONS, AllmaSettings
 from airflow_allma.plugin import AllmaPlugin
 from airflow_allma.provider import get_provider_info
+from airflow_allma.settings import OPTIONS
 from demo.processes import clean_environment
 
 pytestmark = pytest.mark.airflow
@@ -72,13 +73,13 @@ def test_airflows_own_command_lists_every_setting_with_its_value(tmp_path):
 def test_settings_come_from_the_section_and_the_flow_wins(monkeypatch):
     monkeypatch.setenv("AIRFLOW__ALLMA__MAX_CHUNKS", "9")
     monkeypatch.setenv("AIRFLOW__ALLMA__AWS_CONN_ID", "mine")
-    settings = AllmaSettings.load(AirflowOptions(aws_conn_id="flows"))
+    settings = load_settings(AirflowOptions(aws_conn_id="flows"))
     assert (settings.max_chunks, settings.aws_conn_id, settings.max_in_memory_items) == (9, "flows", 300)
 
 
 def test_airflows_own_bound_on_mapped_lists_is_never_passed(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "50")
-    settings = AllmaSettings.load(AirflowOptions(max_in_memory_items=1000, max_chunks=1000))
+    settings = load_settings(AirflowOptions(max_in_memory_items=1000, max_chunks=1000))
     assert (settings.max_in_memory_items, settings.max_chunks) == (50, 50)
 
 
@@ -93,7 +94,7 @@ def test_a_flow_cannot_widen_which_modules_it_may_name(name):
 )
 def test_flows_may_name_functions_of_the_modules_that_the_section_lists(monkeypatch, text, prefixes):
     monkeypatch.setenv("AIRFLOW__ALLMA__CUSTOM_MODULE_PREFIXES", text)
-    services = build_services(AllmaSettings.load(), logging.getLogger("x"))
+    services = build_services(load_settings(), logging.getLogger("x"))
     assert services.settings.custom_module_prefixes == prefixes
 
 

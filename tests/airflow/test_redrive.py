@@ -131,7 +131,7 @@ def check_log_of_a_failed_chunk(ran: Ran, index: int) -> None:
     assert [one[:4] for one in told] == [(str(n), f"u{n:05}", str(n + 1), str(n * 17)) for n in here[:10]]
     assert all("PermanentStepError: GET http" in one[4] and "404" in one[4] for one in told)
     assert f"{len(here)} of {last - first + 1} items of file:///" in log
-    assert "Clear this task, with what comes after it, to run the failed items again, and only these." in log
+    assert "Clear this task and its downstream tasks to rerun the failed items, and only these." in log
 
 
 def test_items_whose_failure_is_tolerated_can_be_run_again_too(begin, shop):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from airflow_allma.operators.chunk_plan import manifest_chunks
+from airflow_allma.distributed.chunk_plan import manifest_chunks
 from airflow_allma.storage import Pointer
 from airflow_allma.storage.manifest_plan import plan_manifest
 from airflow_allma.storage.memory import MemoryStore
@@ -123,7 +123,7 @@ def test_what_may_be_no_plain_lines_is_said_to_be_streamed_first(tmp_path, store
     assert store.asked == ["head"]
     assert (found["chunks"], found["mostChunks"]) == (None, 200)
     assert "streams it to the offload location first" in found["reason"]
-    assert "there is no offload_location" in found["reason"]
+    assert "no offload_location is set" in found["reason"]
 
 
 @pytest.mark.parametrize(
@@ -195,4 +195,4 @@ def test_a_manifest_that_is_not_there_exits_with_2_and_is_named(tmp_path):
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
     called = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
     assert (called.code, (tmp_path / "no").exists()) == (2, False)
-    assert "names no folder" in called.err
+    assert "is not a folder" in called.err

@@ -128,11 +128,11 @@ def test_of_an_export_of_several_flows_one_is_chosen(tmp_path):
     file = written(tmp_path, "export.json", export(ECHO, other))
     unclear = Called("run", file)
     assert (unclear.code, unclear.out) == (2, "")
-    assert "say which with --flow: other, shop" in unclear.err
+    assert "choose one with --flow: other, shop" in unclear.err
     assert Called("run", file, "--flow", "other").answer["path"] == ["b"]
     unknown = Called("run", file, "--flow", "nobody")
     assert unknown.code == 2
-    assert "no valid flow 'nobody'; there are: other, shop" in unknown.err
+    assert "no valid flow 'nobody'; valid flows: other, shop" in unknown.err
     file = written(tmp_path, "export.json", export(ECHO, broken))
     assert Called("run", file, "--flow", "shop").code == 0
     assert Called("run", file, "--flow", "broken").code == 2

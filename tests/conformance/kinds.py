@@ -107,7 +107,7 @@ def run_aggregation(given: dict[str, Any]) -> Any:
     flow = flow_of({"id": "f", "startStepInstanceId": "fork", "steps": {"fork": step}})
     model = flow.steps["fork"]
     assert isinstance(model, ParallelForkManagerStep)
-    fork = CompiledFork(model, Program({}, "fork"))
+    fork = CompiledFork(model, Program({}, "fork", {}))
     results = [_aggregated(fork, index, branch) for index, branch in enumerate(given["branches"])]
     try:
         output = Aggregator(fork.config).aggregate(results)

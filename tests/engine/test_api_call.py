@@ -8,8 +8,8 @@ from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
+from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.steps.api_call import ApiCall
-from airflow_allma.engine.steps.base import StepCall
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from airflow_allma.flow import ApiCallStep
 

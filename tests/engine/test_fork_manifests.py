@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine import ItemError, Services, classify_items, label_of, resolve_items
-from airflow_allma.engine.manifest_items import chunk_items, manifest_batches
+from airflow_allma.engine.manifest_items import manifest_batches, range_items
 from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError
 from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
 from tests.support.engine import compose, fork, program_of, run
@@ -127,7 +127,7 @@ def test_chunks_count_lines_from_the_start_of_the_object():
     lines[40] = b"broken"
     store = stored(b"\n".join(lines))
     plan = plan_manifest(store, OBJECT, chunk_bytes=40, max_chunks=100)
-    found = [line.item for chunk in plan.chunks() for line in chunk_items(store, chunk)]
+    found = [line.item for chunk in plan.chunks() for line in range_items(store, chunk)]
     assert [item for item in found if not isinstance(item, ItemError)] == [
         str(n) for n in range(50) if n != 40
     ]
@@ -139,7 +139,7 @@ def test_chunks_count_lines_from_the_start_of_the_object():
     ("payload", "services", "message"),
     [
         ({"items": {"bucket": "bucket", "key": "gone"}}, {"store": MemoryStore()}, "s3://bucket/gone"),
-        ({"items": {"bucket": "bucket", "key": "gone"}}, {}, "there is no store"),
+        ({"items": {"bucket": "bucket", "key": "gone"}}, {}, "no store is configured"),
         ({"items": {"bucket": "a/b", "key": "k"}}, {"store": MemoryStore()}, "'a/b' is not a bucket's name"),
     ],
 )

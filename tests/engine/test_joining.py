@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_allma.engine import BranchResult, BranchStatus, EngineSettings, run_fork
-from airflow_allma.engine import reorder_buffer as handover_module
-from airflow_allma.engine.aggregate_stream import MAX_HELD_ITEMS
-from airflow_allma.engine.reorder_buffer import AbandonedError, ReorderBuffer
+from airflow_allma.engine import reorder_buffer as buffer_module
+from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS
+from airflow_allma.engine.reorder_buffer import AbortedError, ReorderBuffer
 from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.storage import MemoryStore, Pointer
 from airflow_allma.storage.keys import OffloadLocation
@@ -23,7 +23,7 @@ from tests.support.faulty_store import FaultyStore, fail_when
 SETTINGS = EngineSettings(offload_location=OffloadLocation.parse("s3://big/out"), output_offload_bytes=100)
 WORK = compose(inputMappings={"n": "$.currentItem"})
 WAITS = pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
-COUNTS = pytest.mark.parametrize("count", [50, MAX_HELD_ITEMS, MAX_HELD_ITEMS + 1, 2000])
+COUNTS = pytest.mark.parametrize("count", [50, MAX_BUFFERED_ITEMS, MAX_BUFFERED_ITEMS + 1, 2000])
 
 
 def pointer_of(ran, key="fan"):
@@ -189,28 +189,28 @@ def test_results_are_sorted_by_item_and_branch_whatever_order_they_arrive_in(dat
             expected.append(BranchResult(item, branch, f"b{branch}", status))
             if first and status is not BranchStatus.SKIPPED:
                 break
-    handover = ReorderBuffer(fan_of(branches, **({"branchSelection": "first"} if first else {})))
-    arrived = data.draw(st.permutations(expected))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(arrived)), max_size=3)))
-    for begin, end in zip([0, *cuts], [*cuts, len(arrived)], strict=True):
-        handover.put(arrived[begin:end])
-    handover.close(well=True)
-    assert list(handover) == expected
+    buffer = ReorderBuffer(fan_of(branches, **({"branchSelection": "first"} if first else {})))
+    came = data.draw(st.permutations(expected))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(came)), max_size=3)))
+    for begin, end in zip([0, *cuts], [*cuts, len(came)], strict=True):
+        buffer.submit(came[begin:end])
+    buffer.close(complete=True)
+    assert list(buffer) == expected
 
 
 @pytest.mark.parametrize("slow", ["store", "first item"])
 def test_items_are_read_no_faster_than_results_are_joined(monkeypatch, slow):
-    monkeypatch.setattr(handover_module, "_MOST_WAITING", 100)
-    monkeypatch.setattr(handover_module, "_AT_ONCE", 10)
-    handover = ReorderBuffer(fan_of())
+    monkeypatch.setattr(buffer_module, "_MAX_WAITING", 100)
+    monkeypatch.setattr(buffer_module, "_BATCH_SIZE", 10)
+    buffer = ReorderBuffer(fan_of())
     read = []
     begin = 1 if slow == "first item" else 0
 
     def reading():
-        for number in handover.paced(range(1000)):
+        for number in buffer.throttle(range(1000)):
             read.append(number)
             if number >= begin:
-                handover.put([BranchResult(number, 0, "b0")])
+                buffer.submit([BranchResult(number, 0, "b0")])
 
     reader = threading.Thread(target=reading)
     reader.start()
@@ -222,30 +222,30 @@ def test_items_are_read_no_faster_than_results_are_joined(monkeypatch, slow):
     reader.join(0.3)
     assert reader.is_alive()
     assert len(read) == 100 + begin
-    results = iter(handover)
+    results = iter(buffer)
     if slow == "first item":
-        handover.put([BranchResult(0, 0, "b0")])
+        buffer.submit([BranchResult(0, 0, "b0")])
     joined = []
     joiner = threading.Thread(target=lambda: joined.extend(results))
     joiner.start()
     reader.join(30)
     assert not reader.is_alive()
-    handover.close(well=True)
+    buffer.close(complete=True)
     joiner.join(30)
     assert [one.item_index for one in joined] == list(range(1000))
 
 
 def test_both_sides_of_the_buffer_are_notified_if_the_other_one_aborts(monkeypatch):
-    monkeypatch.setattr(handover_module, "_MOST_WAITING", 1)
-    handover = ReorderBuffer(fan_of())
-    paced = handover.paced(range(10))
-    next(paced)
-    handover.put([BranchResult(0, 0, "b0")])
-    timer = threading.Timer(0.1, handover.give_up)
+    monkeypatch.setattr(buffer_module, "_MAX_WAITING", 1)
+    buffer = ReorderBuffer(fan_of())
+    throttled = buffer.throttle(range(10))
+    next(throttled)
+    buffer.submit([BranchResult(0, 0, "b0")])
+    timer = threading.Timer(0.1, buffer.abort)
     timer.start()
-    with pytest.raises(AbandonedError):
-        next(paced)
-    handover = ReorderBuffer(fan_of())
-    threading.Timer(0.1, handover.close, kwargs={"well": False}).start()
-    with pytest.raises(AbandonedError):
-        next(iter(handover))
+    with pytest.raises(AbortedError):
+        next(throttled)
+    buffer = ReorderBuffer(fan_of())
+    threading.Timer(0.1, buffer.close, kwargs={"complete": False}).start()
+    with pytest.raises(AbortedError):
+        next(iter(buffer))

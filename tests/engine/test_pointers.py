@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from airflow_allma.engine import EngineSettings, PointerCache, resolving
+from airflow_allma.engine import EngineSettings, PointerCache, evaluate
 from airflow_allma.engine.http_fake import json_response
-from airflow_allma.engine.pointers import PointerNotLoaded
+from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from airflow_allma.expressions import compile_path
 from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
@@ -113,11 +113,11 @@ def test_an_inline_branch_that_needs_a_pointer_continues_where_it_stopped(waits,
     ("pointer", "services", "message"),
     [
         (FAR.wrap(), {"store": MemoryStore()}, "s3://bucket/far.json"),
-        (FAR.wrap(), {}, "reads s3://bucket/far.json, but there is no store"),
+        (FAR.wrap(), {}, "reads s3://bucket/far.json, but no store is configured"),
         (
             {"_s3_output_pointer": {"bucket": "x"}},
             {"store": MemoryStore()},
-            "needs a text bucket and a text key",
+            "needs a bucket and a key, both strings",
         ),
         (
             {"_s3_output_pointer": {"bucket": "a/b", "key": "k"}},
@@ -196,11 +196,11 @@ def test_a_step_that_needs_more_than_the_cache_can_hold_fails(step):
     )
     ran = run({"read": step(**fields)}, payload, store=store, pointers=PointerCache(max_bytes=1))
     assert ran.status == "FAILED"
-    assert "more than this process can hold at a time" in ran.error["errorMessage"]
+    assert "more than this process can hold at once" in ran.error["errorMessage"]
 
 
-def test_resolving_returns_at_once_if_no_pointer_is_needed():
-    found = asyncio.run(resolving(World().services(), compile_path("$.a").find, {"a": 1}))
+def test_evaluate_returns_at_once_if_no_pointer_is_needed():
+    found = asyncio.run(evaluate(World().services(), compile_path("$.a").find, {"a": 1}))
     assert found == 1
 
 

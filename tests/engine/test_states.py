@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine import RunInfo, RunState, SegmentStatus, run_segment
-from airflow_allma.engine.program import compile_flow
+from airflow_allma.engine.compile import compile_flow
 from airflow_allma.exceptions import AllmaError, ExpressionEvaluationError
 from airflow_allma.expressions import NOTHING
 from airflow_allma.storage import MemoryStore, Pointer

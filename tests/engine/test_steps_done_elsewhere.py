@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_allma.engine import RunState, complete_step, pass_step
+from airflow_allma.engine import RunState, complete_step, skip_step
 from tests.support.engine import INFO, World, fork, noop, program_of, then
 
 
@@ -46,6 +46,6 @@ def test_a_skipped_step_has_an_empty_output_and_neither_delay_nor_validation():
     )
     program = program_of({"fan": step, "work": noop(), "next": noop()})
     state, services = RunState("fan", {"steps_output": {}}), World().services()
-    ended = asyncio.run(pass_step(program, state, "fan", info=INFO, services=services))
+    ended = asyncio.run(skip_step(program, state, "fan", info=INFO, services=services))
     assert (ended.status.value, ended.next_step, state.path) == ("LEFT", "next", ["fan"])
     assert state.context == {"steps_output": {"fan": {}}}

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from airflow_allma.engine.manifest_items import chunk_items
+from airflow_allma.engine.manifest_items import range_items
 from airflow_allma.storage import OffloadLocation, Pointer, S3Store, load_content, plan_manifest
 from tests.support.engine import compose, fork, run
 from tests.support.moto import EndpointClients, moto_endpoint
@@ -83,7 +83,7 @@ def test_chunks_are_planned_and_read_from_the_version_in_the_pointer(versions, k
     plan = plan_manifest(store, pointer, chunk_bytes=50, max_chunks=9, spool_to=spool)
     assert len(plan.chunks()) > 1
     assert plan.pointer.version_id is not None
-    found = [line.item for chunk in plan.chunks() for line in chunk_items(store, chunk)]
+    found = [line.item for chunk in plan.chunks() for line in range_items(store, chunk)]
     assert found == OLD
     assert {region for _, region in clients.made} == {REGION}
 

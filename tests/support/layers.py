@@ -13,8 +13,8 @@ LONGEST_FILE = 450
 _LOWEST = frozenset({"exceptions", "common"})
 _ENGINE = _LOWEST | {"flow", "expressions", "storage"}
 _TIMETABLES = _ENGINE | {"engine"}
-_DISTRIBUTED = _ENGINE | {"engine"}
-_OPERATORS = _TIMETABLES | {"timetables", "distributed"}
+_DISTRIBUTED = _ENGINE | {"engine", "settings"}
+_OPERATORS = _TIMETABLES | {"timetables", "distributed", "settings", "configuration"}
 _FACTORY = _OPERATORS | {"operators"}
 _TOP = _FACTORY | {"dag_factory"}
 
@@ -25,11 +25,13 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "expressions": _LOWEST,
     "storage": _LOWEST | {"flow"},
     "engine": _ENGINE,
+    "settings": _LOWEST | {"flow"},
+    "configuration": _LOWEST | {"flow", "settings"},
     "distributed": _DISTRIBUTED,
     "timetables": _TIMETABLES,
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,
-    "cli": _TOP,
+    "cli": _TOP - {"operators"},
     "plugin": _TOP,
     "provider": _TOP,
     "__init__": frozenset(),
@@ -37,7 +39,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 }
 """Part of the package -> the parts that it may import, besides itself."""
 
-KNOWS_AIRFLOW = frozenset({"timetables", "operators", "dag_factory", "plugin", "provider"})
+KNOWS_AIRFLOW = frozenset({"configuration", "timetables", "operators", "dag_factory", "plugin", "provider"})
 
 
 @dataclass(frozen=True)

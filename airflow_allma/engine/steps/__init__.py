@@ -1,4 +1,4 @@
-"""The table of step types that run, and their handlers."""
+"""The table of step types that run here, and what makes their handlers."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_allma.engine.modules import MODULES, module_problem
+from airflow_allma.engine.program import HandlerFactory, Program
+from airflow_allma.engine.step_handler import Handler
 from airflow_allma.engine.steps.api_call import ApiCall
-from airflow_allma.engine.steps.base import AsyncHandler, Handler, InlineHandler, StepCall
+from airflow_allma.engine.steps.fork import ForkHandler, fork_problem
 from airflow_allma.engine.steps.module import module_handler
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.flow import ParallelForkManagerStep, Step, StepType
 
-__all__ = [
-    "HANDLERS",
-    "MODULES",
-    "AsyncHandler",
-    "Handler",
-    "InlineHandler",
-    "StepCall",
-    "unsupported_reason",
-]
+__all__ = ["HANDLERS", "MODULES", "unsupported_reason"]
 
-HANDLERS: Final[Mapping[StepType, Callable[[Any], Handler]]] = MappingProxyType(
+
+def _of_step(make: Callable[[Any], Handler]) -> HandlerFactory:
+    """Return a factory for a handler that needs only its own step, not the steps around it."""
+
+    def factory(step: Any, scope: Program) -> Handler:
+        del scope
+        return make(step)
+
+    return factory
+
+
+HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
     {
-        StepType.NO_OP: NoOp,
-        StepType.END_FLOW: EndFlow,
-        StepType.SCHEDULE_START_POINT: NoOp,
-        StepType.EMAIL_START_POINT: NoOp,
-        StepType.API_CALL: ApiCall,
-        StepType.DATA_LOAD: module_handler,
-        StepType.DATA_SAVE: module_handler,
-        StepType.DATA_TRANSFORMATION: module_handler,
+        StepType.NO_OP: _of_step(NoOp),
+        StepType.END_FLOW: _of_step(EndFlow),
+        StepType.SCHEDULE_START_POINT: _of_step(NoOp),
+        StepType.EMAIL_START_POINT: _of_step(NoOp),
+        StepType.API_CALL: _of_step(ApiCall),
+        StepType.DATA_LOAD: _of_step(module_handler),
+        StepType.DATA_SAVE: _of_step(module_handler),
+        StepType.DATA_TRANSFORMATION: _of_step(module_handler),
+        StepType.PARALLEL_FORK_MANAGER: ForkHandler,
     }
 )
-"""Step type -> what makes its handler from the step's model. Forks are the runner's own."""
+"""Step type -> factory of its handler, called with the step's model and the program that it belongs to."""
 
 _MODULE_TYPES: Final = frozenset({StepType.DATA_LOAD, StepType.DATA_SAVE, StepType.DATA_TRANSFORMATION})
 
 
 def unsupported_reason(step: Step) -> tuple[str, str] | None:
-    """What keeps a step from running here, for load-time errors: field and sentence; None if it runs."""
+    """Return the field and the reason why a step cannot run here, for load-time errors; None if it can."""
     if isinstance(step, ParallelForkManagerStep):
-        for branch in step.parallel_branches:
-            if branch.step_type is not None:
-                return "parallelBranches", (
-                    f"branch {branch.branch_id!r} is a sub-flow, which is not supported yet; "
-                    "give it a first step instead"
-                )
-        return None
+        return fork_problem(step)
     if step.step_type not in HANDLERS:
         return "stepType", (
-            f"step type {step.step_type.value} is not supported yet; take the step out, "
+            f"step type {step.step_type.value} is not supported yet; remove the step, "
             "or do its work with an API_CALL"
         )
     if step.step_type in _MODULE_TYPES:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
 from airflow_allma.engine.http import HttpResponse, classify_response
 from airflow_allma.engine.masking import mask_url
-from airflow_allma.engine.steps.base import StepCall
+from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
@@ -37,15 +37,12 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _FindHeader = Callable[[Mapping[str, Any], LoadPointer], Any]
 
 
-class ApiCall:
+class ApiCall(AsyncHandler):
     """Handler of API_CALL steps; the output is ``{"status", "headers", "data"}``.
 
     Everything is evaluated before the request is sent, so that a pointer that has to be loaded first does not
     cause a second request.
     """
-
-    inline: ClassVar[bool] = False
-    blocks: ClassVar[bool] = False
 
     def __init__(self, step: ApiCallStep) -> None:
         url = step.api_url_template
@@ -61,7 +58,7 @@ class ApiCall:
         path = step.custom_config.get("requestBodyPath")
         self._body_path = compile_path(path) if isinstance(path, str) and path else None
         self._timeout_ms = step.custom_config.get("timeoutMs")
-        self.says_how_long = self._timeout_ms is not None
+        self.bounds_itself = self._timeout_ms is not None
 
     async def __call__(self, call: StepCall) -> Any:
         """Send the request and return the response.

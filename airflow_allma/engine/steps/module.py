@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
-from airflow_allma.engine.steps.base import Handler, StepCall
+from airflow_allma.engine.step_handler import AsyncHandler, Handler, InlineHandler, StepCall
 from airflow_allma.expressions import compile_config, compile_template
 from airflow_allma.flow import Step
 
@@ -36,10 +36,8 @@ class _ModuleStep:
         return {**config, **call.input}
 
 
-class InlineModule(_ModuleStep):
+class InlineModule(_ModuleStep, InlineHandler):
     """Handler of a pure transformation, which runs on the event loop."""
-
-    inline: ClassVar[bool] = True
 
     def __init__(self, step: Step) -> None:
         super().__init__(step)
@@ -53,15 +51,10 @@ class InlineModule(_ModuleStep):
         return run_module(self._identifier, self.effective_input(call))
 
 
-class BlockingModule(_ModuleStep):
+class BlockingModule(_ModuleStep, AsyncHandler):
     """Handler of a module that does I/O, which runs in a thread."""
 
-    inline: ClassVar[bool] = False
-    blocks: ClassVar[bool] = True
-
-    def __init__(self, step: Step) -> None:
-        super().__init__(step)
-        self.says_how_long = False
+    blocks_thread: ClassVar[bool] = True
 
     async def __call__(self, call: StepCall) -> Any:
         """Return the module's output."""

@@ -1,37 +1,31 @@
-"""Steps that do nothing but pass on: NO_OP and the start points; END_FLOW has no handler's work at all."""
+"""Step types without work of their own: NO_OP, the start points and END_FLOW."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from airflow_allma.engine.steps.base import StepCall
+from airflow_allma.engine.step_handler import InlineHandler, StepCall
 from airflow_allma.flow import Step
 
 __all__ = ["EndFlow", "NoOp"]
 
 
-class NoOp:
-    """Gives its input back, with a ``message``."""
-
-    inline: ClassVar[bool] = True
+class NoOp(InlineHandler):
+    """Returns its input with a ``message`` added."""
 
     def __init__(self, step: Step) -> None:
-        # Recorded flows show "undefined" for a step without a display name, and compare the text.
+        # Recorded flows show "undefined" for a step without a display name, and compare the message.
         self._message = f"NO_OP step '{step.display_name or 'undefined'}' executed successfully."
 
     def __call__(self, call: StepCall) -> Any:
-        """The input and the message; the message wins over an input of that name."""
+        """Return the input and the message, which replaces an input of that name."""
         return {**call.input, "message": self._message}
 
 
-class EndFlow:
-    """Ends the path. The runner never calls it for output: the step has no input and yields nothing."""
+class EndFlow(InlineHandler):
+    """Ends the path: the step has no input and no output."""
 
-    inline: ClassVar[bool] = True
+    ends_path: ClassVar[bool] = True
 
     def __init__(self, step: Step) -> None:
-        self._step_id = step.step_instance_id
-
-    def __call__(self, call: StepCall) -> Any:
-        """The input, untouched."""
-        return call.input
+        del step

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
+from airflow_allma.distributed.chunk_plan import ChunkSpec
+from airflow_allma.distributed.chunk_run import ChunkRun
+from airflow_allma.distributed.progress import Progress
 from airflow_allma.distributed.result_format import list_parts
+from airflow_allma.distributed.result_sinks import StoredSink
 from airflow_allma.engine import BranchResult, ForkRun, Services
 from airflow_allma.engine.http import HttpResponse
-from airflow_allma.engine.manifest_items import chunk_batches
-from airflow_allma.operators.chunk_plan import ChunkSpec
-from airflow_allma.operators.chunk_running import ChunkRun, Progress
-from airflow_allma.operators.chunk_sink import StoredSink
 from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
 from airflow_allma.storage.manifest_ranges import ByteRange, ManifestRange
 from tests.support.engine import INFO, call, fork, program_of
@@ -45,7 +45,7 @@ LINES = ChunkSpec(0, "", manifest=lines_of(1000, 9000))
         (
             LIST,
             1,
-            {"ended": 60, "kept": 4940},
+            {"ended": 60, "reused": 4940},
             "5,000 of 5,000 items done (100%), 4,940 of them by an earlier try, 0 failed, 60 items/s",
         ),
         (
@@ -96,8 +96,8 @@ def run_two_items(store, is_released, **options):
             forked = ForkRun(program.steps["fan"].fork, {"steps_output": {}}, INFO, services)
             running = ChunkRun(forked, ChunkSpec(0, "", manifest=chunk), sink, LOG, **options)
             async with asyncio.timeout(20):
-                await running.run(running.offsets.passing(chunk_batches(store, chunk)), 2)
-            return sink.delivery(2)
+                await running.run(2, list)
+            return sink.finish(2)
 
     return asyncio.run(main())
 
@@ -117,7 +117,7 @@ def test_a_finished_result_is_written_although_no_other_comes_after_it():
 
 def test_the_log_tells_of_the_progress_while_items_run(caplog):
     caplog.set_level(logging.INFO, LOG.name)
-    run_two_items(MemoryStore(), lambda: bool(caplog.messages), tick_seconds=0.02, told_seconds=0.02)
+    run_two_items(MemoryStore(), lambda: bool(caplog.messages), tick_seconds=0.02, progress_seconds=0.02)
     assert caplog.messages[0].startswith("1 items done (50%), 0 failed, ")
 
 

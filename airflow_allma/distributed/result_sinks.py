@@ -5,57 +5,56 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
+from airflow_allma.distributed.result_writer import NewResult, ResultWriter
+from airflow_allma.engine import BranchResult, BranchStatus, Services
 from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.settings import AllmaSettings
+from airflow_allma.storage import ObjectStore, OffloadLocation
 
-if TYPE_CHECKING:
-    from airflow_allma.engine import BranchResult
-    from airflow_allma.storage import ObjectStore
-    from airflow_allma.storage.keys import OffloadLocation
-
-__all__ = ["ChunkSink", "InlineSink", "StoredSink"]
+__all__ = ["InlineSink", "ResultSink", "StoredSink", "open_sink"]
 
 
-class ChunkSink(Protocol):
-    """Takes results; a context manager around the running of a chunk.
+class ResultSink(Protocol):
+    """Receives the results of a chunk; a context manager around running it.
 
     Items are counted from the chunk's first.
     """
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no result yet, of this run or an earlier one."""
+        """Whether there is no result yet, of this try or an earlier one."""
 
     def is_done(self, item: int, branch: str) -> bool:
-        """Whether an earlier run of the chunk has a good result of this branch run, or has skipped it."""
+        """Return whether an earlier try of the chunk has a success of this branch run, or skipped it."""
 
     def has_succeeded(self, item: int, branch: str) -> bool:
-        """Whether an earlier run of the chunk has a good result of this branch run."""
+        """Return whether an earlier try of the chunk has a success of this branch run."""
 
     def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
-        """Take results.
+        """Add results.
 
         Args:
             results: as the branch runs end.
             first: index of the chunk's first item.
-            offset_of: gives where an item of the chunk begins in its manifest, in bytes.
+            offset_of: returns where an item of the chunk begins in its manifest, in bytes.
         """
 
     def tick(self) -> None:
         """Called about once a second while branches run; must not wait.
 
         Raises:
-            StorageError: results could not be kept.
+            StorageError: results could not be stored.
         """
 
-    def delivery(self, items: int) -> dict[str, Any]:
-        """What the aggregate is told, once all ``items`` of the chunk have ended.
+    def finish(self, items: int) -> dict[str, Any]:
+        """Return what the chunk's task passes to the aggregate, once all ``items`` of the chunk have ended.
 
         Raises:
-            StorageError: the results cannot be kept.
+            StorageError: the results cannot be stored.
         """
 
     def __enter__(self) -> Self: ...
@@ -66,14 +65,14 @@ class ChunkSink(Protocol):
 
 
 class InlineSink:
-    """Keeps results for the task's own XCom; knows of no earlier run.
+    """Keeps results for the task's own XCom; has none of an earlier try.
 
     Args:
         max_bytes: bytes of JSON that an XCom may have.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._most_bytes = max_bytes
+        self._max_bytes = max_bytes
         self._results: list[list[Any]] = []
 
     @property
@@ -82,14 +81,14 @@ class InlineSink:
         return not self._results
 
     def tick(self) -> None:
-        """Nothing is written before the end."""
+        """Do nothing: results are written at the end."""
 
     def is_done(self, item: int, branch: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """No: Airflow drops a task's XComs when the task runs again."""
+        """Return False: Airflow deletes a task's XComs when the task runs again."""
         return False
 
     def has_succeeded(self, item: int, branch: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """No, for the same reason."""
+        """Return False, for the same reason."""
         return False
 
     def add(
@@ -98,20 +97,20 @@ class InlineSink:
         first: int,
         offset_of: Callable[[int], int],  # noqa: ARG002 - the protocol's signature
     ) -> None:
-        """Take results."""
+        """Add results."""
         self._results.extend([result.item_index - first, result.to_dict()] for result in results)
 
-    def delivery(self, items: int) -> dict[str, Any]:
-        """All results.
+    def finish(self, items: int) -> dict[str, Any]:
+        """Return all results.
 
         Raises:
             StorageConfigurationError: they are too large.
         """
         size = len(msgspec.json.encode(self._results))
-        if size > self._most_bytes:
+        if size > self._max_bytes:
             raise StorageConfigurationError(
                 f"The results of this chunk are {size} bytes of JSON, more than [allma] max_inline_bytes "
-                f"({self._most_bytes}). Set [allma] offload_location, so that results are written there, or "
+                f"({self._max_bytes}). Set [allma] offload_location, so that results are written there, or "
                 "make chunk_bytes smaller."
             )
         return {"items": items, "results": self._results}
@@ -126,13 +125,13 @@ class InlineSink:
 
 
 class StoredSink:
-    """Writes results in parts while the chunk runs, so that a killed process loses little.
+    """Writes results in parts while the chunk runs, so that a killed process loses few of them.
 
     Args:
-        store: where the location lies.
+        store: the store of the location.
         location: the chunk's own folder.
-        part_bytes: a part is written when so many bytes of results wait.
-        part_seconds: or when a result has waited so long.
+        part_bytes: a part is written when this many bytes of results wait.
+        part_seconds: or when a result has waited this long.
     """
 
     def __init__(
@@ -142,8 +141,6 @@ class StoredSink:
         part_bytes: int = 1 << 20,
         part_seconds: float = 10.0,
     ) -> None:
-        from airflow_allma.distributed.result_writer import ResultWriter
-
         self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
         self._part_bytes = part_bytes
         # One thread: parts are written one after the other, and the event loop waits for none of them.
@@ -152,51 +149,48 @@ class StoredSink:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no result yet, of this run or an earlier one."""
+        """Whether there is no result yet, of this try or an earlier one."""
         return self._writer.is_empty
 
     def is_done(self, item: int, branch: str) -> bool:
-        """Whether its success is known, or that the branch is not for the item."""
+        """Return whether a success of this branch run is stored, or that the branch skips the item."""
         return self._writer.is_done(item, branch)
 
     def has_succeeded(self, item: int, branch: str) -> bool:
-        """Whether its success is known."""
+        """Return whether a success of this branch run is stored."""
         return self._writer.has_succeeded(item, branch)
 
     def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
-        """Take results, and have a part written when it is time."""
-        from airflow_allma.distributed.result_writer import NewResult
-        from airflow_allma.engine import BranchStatus
-
+        """Add results, and start writing a part when it is due."""
         ok, failed = BranchStatus.OK, BranchStatus.FAILED
         lines = []
         for result in results:
-            place = result.item_index - first
-            offset = offset_of(place)
+            item = result.item_index - first
+            offset = offset_of(item)
             if result.status is ok:
-                line = NewResult(place, offset, result.branch_id, "ok", result.output)
+                line = NewResult(item, offset, result.branch_id, ok, result.output)
             elif result.status is failed:
-                line = NewResult(place, offset, result.branch_id, "failed", error=result.error)
+                line = NewResult(item, offset, result.branch_id, failed, error=result.error)
             else:
                 # Written too: a chunk that runs again must not take it for one that has not run.
-                line = NewResult(place, offset, result.branch_id, "skipped")
+                line = NewResult(item, offset, result.branch_id, result.status)
             lines.append(line)
         if self._writer.add(lines):
-            self._flush_soon()
+            self._start_flush()
 
     def tick(self) -> None:
-        """Have a part written when something has waited long enough, also when nothing comes after it."""
+        """Start writing a part when a result has waited long enough, even if no other follows."""
         if self._writer.is_due:
-            self._flush_soon()
+            self._start_flush()
 
-    def _flush_soon(self) -> None:
-        """Have a part written; wait for the one that is being written only when a whole one more waits."""
+    def _start_flush(self) -> None:
+        """Write a part in the thread; wait for the one being written only when a whole further part waits."""
         if self._flush is None or self._flush.done() or self._writer.waiting_bytes >= self._part_bytes:
             self._raise_failure()
             self._flush = self._thread.submit(self._writer.flush)
 
-    def delivery(self, items: int) -> dict[str, Any]:
-        """How many items there were: the results are where the aggregate looks for them."""
+    def finish(self, items: int) -> dict[str, Any]:
+        """Write what waits and return the number of items: the aggregate finds the results by itself."""
         self._writer.finish(items)
         return {"items": items}
 
@@ -212,5 +206,16 @@ class StoredSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown(wait=True)
-        # What a failed flush could not write still waits: it is written now, or that fails too.
+        # What a failed flush could not write still waits: it is written now, or that raises too.
         self._writer.__exit__(kind, error, trace)
+
+
+def open_sink(folder: OffloadLocation | None, services: Services, settings: AllmaSettings) -> ResultSink:
+    """Return the sink for a chunk: its folder below the offload location, or memory if there is none.
+
+    Raises:
+        StorageError: the results of earlier tries cannot be read.
+    """
+    if folder is None or services.store is None:
+        return InlineSink(settings.max_inline_bytes)
+    return StoredSink(services.store, folder, settings.result_part_bytes)

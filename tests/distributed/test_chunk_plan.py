@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.operators.chunk_plan import list_chunks, manifest_chunks
+from airflow_allma.distributed.chunk_plan import manifest_chunks, split_list
 from airflow_allma.storage import MemoryStore, Pointer
 from airflow_allma.storage.manifest_plan import plan_manifest
 
@@ -21,7 +21,7 @@ def test_the_chunks_of_a_manifest_know_their_items():
 
 @given(count=st.integers(0, 5000), chunks=st.integers(1, 300))
 def test_the_chunks_of_a_list_are_all_of_it_in_order(count, chunks):
-    planned = list_chunks(count, chunks)
+    planned = split_list(count, chunks)
     assert len(planned) <= chunks
     covered = [index for chunk in planned for index in range(chunk.first, chunk.first + chunk.count)]
     assert covered == list(range(count))

@@ -1,0 +1,273 @@
+"""The chunks of a fork: how a list or a manifest is split, and what each chunk's task gets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+
+from airflow_allma.distributed.fork_decision import ForkDecision
+from airflow_allma.engine import CompiledFork, Services
+from airflow_allma.exceptions import PermanentStepError, StorageError
+from airflow_allma.settings import AllmaSettings
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer, plan_manifest
+from airflow_allma.storage.base import JSON_LINES_TYPE
+from airflow_allma.storage.jsonl import read_line_batches
+
+__all__ = [
+    "MAX_COUNTED_BYTES",
+    "ChunkPlan",
+    "ChunkSpec",
+    "chunk_concurrency",
+    "count_lines",
+    "is_spilled",
+    "manifest_chunks",
+    "plan_fork_chunks",
+    "plan_object_chunks",
+    "range_label",
+    "split_list",
+]
+
+MAX_COUNTED_BYTES: Final = 16 << 20
+"""Manifests up to this size are read once at planning, so that chunks can be labelled with their items."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpec:
+    """What the task of one chunk gets: an entry of the list that ``<fork>.chunks`` returns.
+
+    Attributes:
+        number: its number among the chunks, from 0.
+        label: its name in the UI before it ran.
+        first: index of its first item among all items; None if not counted.
+        count: the number of its items; None if not counted.
+        manifest: the bytes to read; None for a part of a list in the fork's context.
+    """
+
+    number: int
+    label: str
+    first: int | None = None
+    count: int | None = None
+    manifest: ManifestRange | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the chunk as a JSON object, for ``from_dict``."""
+        return {
+            "number": self.number,
+            "label": self.label,
+            "first": self.first,
+            "count": self.count,
+            "manifest": self.manifest.as_dict() if self.manifest else None,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> ChunkSpec:
+        """Restore what ``to_dict`` returned."""
+        manifest = saved["manifest"]
+        return cls(
+            number=saved["number"],
+            label=saved["label"],
+            first=saved["first"],
+            count=saved["count"],
+            manifest=ManifestRange.from_dict(manifest) if manifest else None,
+        )
+
+    def slice_of(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return the chunk's part of the fork's list."""
+        first, count = self.first or 0, self.count or 0
+        return values[first : first + count]
+
+    def require_count(self, ran: int) -> None:
+        """Check that a chunk whose items were counted at planning had as many when it ran.
+
+        Raises:
+            PermanentStepError: it did not; the message names the chunk and both numbers.
+        """
+        if self.count is not None and ran != self.count:
+            raise PermanentStepError(
+                f"Chunk {self.number} ({self.label}) had {ran} items when it ran, but {self.count} when it "
+                "was planned: the fork's data has changed since. Clear the fork's items task, with its "
+                "downstream tasks, to plan again."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """How a fork runs in chunks.
+
+    Attributes:
+        chunks: the chunks, by number.
+        items: the number of the fork's items, if they are a list; else None.
+        token: identifies the plan and its data: results of another plan are never read.
+        concurrency: maximum of branch runs in flight in one chunk.
+    """
+
+    chunks: tuple[ChunkSpec, ...]
+    items: int | None
+    token: str
+    concurrency: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as a JSON object, for ``from_dict``."""
+        return {
+            "chunks": [chunk.to_dict() for chunk in self.chunks],
+            "items": self.items,
+            "token": self.token,
+            "concurrency": self.concurrency,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> ChunkPlan:
+        """Restore what ``to_dict`` returned."""
+        return cls(
+            tuple(map(ChunkSpec.from_dict, saved["chunks"])),
+            saved.get("items"),
+            str(saved["token"]),
+            int(saved["concurrency"]),
+        )
+
+    @staticmethod
+    def token_of(chunks: Iterable[ChunkSpec], *data: Any) -> str:
+        """Return the token for chunks and for JSON values that describe the data they were made from."""
+        digest = hashlib.sha256(msgspec.json.encode([chunk.to_dict() for chunk in chunks]))
+        digest.update(msgspec.json.encode(data))
+        return digest.hexdigest()[:16]
+
+
+def range_label(first: int | None, count: int) -> str:
+    """Return a chunk's label by its items, such as ``items 0-49``."""
+    if first is None:
+        return f"{count} items"
+    return f"items {first}-{first + count - 1}" if count > 1 else f"item {first}"
+
+
+def plan_fork_chunks(
+    decision: ForkDecision,
+    items: Callable[[], Sequence[Any]],
+    services: Services,
+    settings: AllmaSettings,
+    identifiers: tuple[str, ...],
+) -> list[ChunkSpec]:
+    """Plan the chunks of a fork that runs in chunks.
+
+    Args:
+        decision: what ``decide_fork`` returned.
+        items: returns the fork's list; called only when it has to be written.
+        services: the store and the offload location.
+        settings: size and number of chunks.
+        identifiers: the key below the offload location for what has to be written.
+
+    Raises:
+        StorageError: an object cannot be read, or needs an offload location.
+    """
+    if decision.pointer is not None:
+        return plan_object_chunks(decision.pointer, services, settings, identifiers)
+    if is_spilled(decision, settings):
+        pointer = _write_items(items(), services, identifiers)
+        return plan_object_chunks(pointer, services, settings, identifiers)
+    count, size = decision.count or 0, decision.size or 0
+    by_items = -(-count // max(1, settings.max_in_memory_items))
+    by_bytes = -(-size // settings.chunk_bytes)
+    return split_list(count, min(settings.max_chunks, max(by_items, by_bytes)))
+
+
+def is_spilled(decision: ForkDecision, settings: AllmaSettings) -> bool:
+    """Return whether a fork's list is written to the offload location before it is split."""
+    return bool(settings.offload_location) and (decision.size or 0) > settings.max_in_memory_bytes
+
+
+def _write_items(items: Iterable[Any], services: Services, identifiers: tuple[str, ...]) -> Pointer:
+    """Write a fork's list as a JSON Lines object."""
+    location, store = services.settings.offload_location, services.store
+    if location is None or store is None:
+        raise StorageError("No offload location is configured.")
+    pointer = location.pointer(*identifiers, "items", ending=".jsonl")
+    with store.open_writer(pointer, content_type=JSON_LINES_TYPE) as writer:
+        for item in items:
+            writer.write(msgspec.json.encode(item) + b"\n")
+    return pointer
+
+
+def plan_object_chunks(
+    pointer: Pointer, services: Services, settings: AllmaSettings, identifiers: tuple[str, ...]
+) -> list[ChunkSpec]:
+    """Plan the chunks of an object.
+
+    Args:
+        pointer: the object.
+        services: the store and the offload location.
+        settings: size and number of chunks.
+        identifiers: the key below the offload location for JSON Lines made from another format.
+
+    Raises:
+        StorageError: it cannot be read, or needs an offload location.
+    """
+    store = services.store
+    if store is None:
+        raise StorageError(f"No store is configured to read {pointer} from.")
+    location = services.settings.offload_location
+    plan = plan_manifest(
+        store,
+        pointer,
+        chunk_bytes=settings.chunk_bytes,
+        max_chunks=settings.max_chunks,
+        spool_to=location.pointer(*identifiers, "lines", ending=".jsonl") if location else None,
+    )
+    return manifest_chunks(plan, store)
+
+
+def split_list(count: int, chunks: int) -> list[ChunkSpec]:
+    """Split a list of ``count`` items into at most ``chunks`` parts whose sizes differ by at most one."""
+    chunks = max(1, min(chunks, count))
+    bounds = [count * number // chunks for number in range(chunks + 1)]
+    return [
+        ChunkSpec(number, range_label(first, end - first), first, end - first)
+        for number, (first, end) in enumerate(pairwise(bounds))
+    ]
+
+
+def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
+    """Return the chunks of a planned manifest; those of a small one are counted.
+
+    Raises:
+        StorageError: the manifest cannot be read.
+    """
+    ranges = plan.chunks()
+    if plan.size > MAX_COUNTED_BYTES:
+        return [
+            ChunkSpec(lines.number, f"bytes {lines.range.start}-{lines.range.end - 1}", manifest=lines)
+            for lines in ranges
+        ]
+    return list(_counted_chunks(ranges, store))
+
+
+def _counted_chunks(ranges: Iterable[ManifestRange], store: ObjectStore) -> Iterator[ChunkSpec]:
+    first = number = 0
+    for lines in ranges:
+        count = count_lines(store, lines)
+        if count:
+            yield ChunkSpec(number, range_label(first, count), first, count, lines)
+            number += 1
+        first += count
+
+
+def count_lines(store: ObjectStore, lines: ManifestRange) -> int:
+    """Count the items in a range of a manifest; reads all of it.
+
+    Raises:
+        StorageError: the manifest cannot be read, or has changed since planning.
+    """
+    return sum(len(batch.lines) for batch in read_line_batches(store, lines))
+
+
+def chunk_concurrency(
+    fork: CompiledFork, chunks: int, chunks_at_once: int | None, settings: AllmaSettings
+) -> int:
+    """Return the maximum of branch runs in flight in a chunk, so that all chunks together keep the limit."""
+    if fork.max_concurrency is None:
+        return settings.chunk_concurrency
+    return max(1, fork.max_concurrency // max(1, min(chunks, chunks_at_once or chunks)))

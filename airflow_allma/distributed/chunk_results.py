@@ -1,0 +1,206 @@
+"""The results of a fork's chunks in item order, compared with what was planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec, count_lines
+from airflow_allma.distributed.lost_results import lost_result, missing_branches
+from airflow_allma.distributed.result_reader import read_results
+from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, CompiledFork, RunInfo, Services
+from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError
+from airflow_allma.storage import OffloadLocation
+
+__all__ = ["ChunkOutcomes", "ChunkResults", "chunk_folder"]
+
+_IGNORES_OUTPUTS: Final = frozenset({"COLLECT_ARRAY", "NONE"})
+"""Strategies that pass outputs on, or drop them, without reading them."""
+
+
+def chunk_folder(
+    services: Services, info: RunInfo, fork: str, plan: ChunkPlan, chunk: ChunkSpec
+) -> OffloadLocation | None:
+    """Return the folder of a chunk's results; None when there is no offload location.
+
+    Args:
+        services: for the offload location.
+        info: the run of the flow.
+        fork: the fork's step id.
+        plan: the fork's plan; results of another plan are never read.
+        chunk: the chunk.
+    """
+    location = services.settings.offload_location
+    if location is None:
+        return None
+    return location.below(*info.key_ids, fork, "results", plan.token, f"{chunk.number:06d}")
+
+
+class ChunkOutcomes(Protocol):
+    """What is known about the chunks of a fork beside their stored results."""
+
+    def finished(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return chunk number -> what its sink's ``finish`` returned, for the chunks that finished."""
+
+    def reason(self, chunk: ChunkSpec) -> str:
+        """Return why a chunk left items without results."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResults:
+    """The results of all chunks of one fork.
+
+    Attributes:
+        fork: the fork.
+        plan: its chunks.
+        outcomes: how the chunks ended.
+        folder_of: returns the folder of a chunk's stored results; None if they are not stored.
+        services: the store and the log.
+    """
+
+    fork: CompiledFork
+    plan: ChunkPlan
+    outcomes: ChunkOutcomes
+    folder_of: Callable[[ChunkSpec], OffloadLocation | None]
+    services: Services
+
+    def read(self) -> Iterator[BranchResult]:
+        """Yield all results in item order, then branch order; one chunk is read at a time.
+
+        Every planned branch run has a result: where a chunk left none, a failure stands for it, and the log
+        names the chunk. Outputs stay encoded (``msgspec.Raw``) where the strategy does not read them.
+
+        Raises:
+            PermanentStepError: a chunk, or all of them together, had another number of items than planned.
+            StorageError: the results, or the lines of a chunk that has to be counted, cannot be read.
+        """
+        finished = self.outcomes.finished()
+        before = 0
+        for chunk in self.plan.chunks:
+            outcome = finished.get(chunk.number)
+            # If the lines before it are not counted, a chunk follows those that have been read.
+            first = before if chunk.first is None else chunk.first
+            count = self._count(chunk, outcome)
+            yield from self._fill_gaps(chunk, first, count, self._read_chunk(chunk, outcome, first))
+            before = first + count
+        planned = self.plan.items
+        if planned is not None and before != planned and self.fork.branches:
+            raise PermanentStepError(
+                f"{planned} items were planned, but the chunks have {before}. Clear the fork's items task, "
+                "with its downstream tasks, to plan again."
+            )
+
+    def _count(self, chunk: ChunkSpec, outcome: Mapping[str, Any] | None) -> int:
+        """Return how many items a chunk has."""
+        if outcome is not None:
+            chunk.require_count(int(outcome["items"]))
+            return int(outcome["items"])
+        if chunk.count is not None:
+            return chunk.count
+        if chunk.manifest is None or self.services.store is None:
+            raise PermanentStepError(f"The items of chunk {chunk.number} cannot be counted.")
+        return count_lines(self.services.store, chunk.manifest)
+
+    def _fill_gaps(
+        self, chunk: ChunkSpec, first: int, count: int, found: Iterator[BranchResult]
+    ) -> Iterator[BranchResult]:
+        """Yield the results of a chunk, with a failure in each gap."""
+        reason = cache(lambda: self.outcomes.reason(chunk))
+        branches = self.fork.branches
+        never_ran = missing_branches(self.fork, ())
+        due, end = first, first + count
+        lost = 0
+
+        def gap(index: int, missing: Sequence[CompiledBranch]) -> list[BranchResult]:
+            return [lost_result(branch, index, reason()) for branch in missing]
+
+        for index, results in _by_item(found, len(branches)):
+            if index >= end:
+                raise PermanentStepError(
+                    f"Chunk {chunk.number} ({chunk.label}) has {count} items, but also a result of its item "
+                    f"{index - first}, counted from 0. Clear the fork's items task, with its downstream "
+                    "tasks, to plan again."
+                )
+            for absent in range(due, index):
+                yield from gap(absent, never_ran)
+            lost += index - due
+            due = index + 1
+            missing = missing_branches(self.fork, results) if len(results) < len(branches) else ()
+            if missing:
+                lost += 1
+                results.extend(gap(index, missing))
+                results.sort(key=attrgetter("branch_index"))
+            yield from results
+        for absent in range(due, end):
+            yield from gap(absent, never_ran)
+        lost += end - due
+        if lost and branches:
+            self.services.log.warning(
+                "%s: %d of %d items of chunk %d have no result", reason(), lost, count, chunk.number
+            )
+
+    def _read_chunk(
+        self, chunk: ChunkSpec, outcome: Mapping[str, Any] | None, first: int
+    ) -> Iterator[BranchResult]:
+        """Yield the results that a chunk left, in order, with their items' indexes among all items."""
+        if outcome is not None and "results" in outcome:
+            results = [
+                _moved(BranchResult.from_dict(saved), first + item) for item, saved in outcome["results"]
+            ]
+            yield from sorted(results, key=attrgetter("item_index", "branch_index"))
+            return
+        folder = self.folder_of(chunk)
+        if folder is not None:
+            yield from self._read_stored(folder, first)
+
+    def _read_stored(self, folder: OffloadLocation, first: int) -> Iterator[BranchResult]:
+        store = self.services.store
+        indexes = {branch.branch_id: branch.index for branch in self.fork.branches}
+        if store is None:
+            return
+        ok, skipped = BranchStatus.OK, BranchStatus.SKIPPED
+        keeps_encoded = self.fork.config.strategy in _IGNORES_OUTPUTS
+        try:
+            for line in read_results(store, folder, list(indexes)):
+                branch = line.branch
+                branch_index = indexes.get(branch)
+                if branch_index is None:
+                    continue
+                item_index = first + line.item
+                if line.status is ok:
+                    output = line.output if keeps_encoded else line.value()
+                    yield BranchResult(item_index, branch_index, branch, ok, output)
+                elif line.status is skipped:
+                    yield BranchResult(item_index, branch_index, branch, skipped)
+                else:
+                    failed = BranchResult(
+                        item_index, branch_index, branch, BranchStatus.FAILED, error=line.value()
+                    )
+                    yield _moved(failed, item_index)
+        except ObjectNotFoundError:
+            # A chunk that was killed before its first part, in a location that does not exist yet.
+            return
+
+
+def _by_item(results: Iterator[BranchResult], branches: int) -> Iterator[tuple[int, list[BranchResult]]]:
+    """Group ordered results by item."""
+    if branches == 1:
+        for result in results:
+            yield result.item_index, [result]
+        return
+    for index, same in groupby(results, key=attrgetter("item_index")):
+        yield index, list(same)
+
+
+def _moved(result: BranchResult, index: int) -> BranchResult:
+    """Return the result with its item's index among all items, which an uncounted chunk did not know."""
+    error = result.error
+    if error is not None and "itemIndex" in (error.get("errorDetails") or {}):
+        error = {**error, "errorDetails": {**error["errorDetails"], "itemIndex": index}}
+    return msgspec.structs.replace(result, item_index=index, error=error)

@@ -1,0 +1,159 @@
+"""Running the items of a chunk: those without a success, with progress in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Final
+
+from airflow_allma.common.batching import batched
+from airflow_allma.distributed.chunk_plan import ChunkSpec
+from airflow_allma.distributed.progress import Progress
+from airflow_allma.distributed.result_sinks import ResultSink
+from airflow_allma.engine import BranchResult, BranchStatus, ForkRun, run_items
+from airflow_allma.engine.manifest_items import ByteOffsets, range_batches
+from airflow_allma.engine.pointers import require_store
+
+__all__ = ["ChunkRun"]
+
+_TICK_SECONDS: Final = 1.0
+_PROGRESS_SECONDS: Final = 5.0
+_COLLECT_AFTER: Final = 50_000
+"""Objects between two collections of the youngest generation; Python's default is 700."""
+
+
+@contextmanager
+def _infrequent_collections() -> Iterator[None]:
+    """Look for reference cycles less often: items leave none, and looking takes long."""
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+class ChunkRun:
+    """One run of a chunk's items through a fork's branches.
+
+    Args:
+        run: the fork and the data its branches see.
+        chunk: the chunk.
+        sink: receives the results, and knows those of earlier tries.
+        log: gets a line of progress every few seconds.
+        tick_seconds: how often the sink may write what has waited.
+        progress_seconds: how often progress is logged.
+
+    Attributes:
+        progress: how far it is.
+    """
+
+    def __init__(
+        self,
+        run: ForkRun,
+        chunk: ChunkSpec,
+        sink: ResultSink,
+        log: logging.Logger,
+        *,
+        tick_seconds: float = _TICK_SECONDS,
+        progress_seconds: float = _PROGRESS_SECONDS,
+    ) -> None:
+        self.progress = Progress(chunk)
+        self._run = run
+        self._chunk = chunk
+        self._sink = sink
+        self._log = log
+        self._tick_seconds = tick_seconds
+        self._progress_seconds = progress_seconds
+        self._first = chunk.first or 0
+        self._offsets = ByteOffsets()
+        # Without waiting steps no read can keep another item waiting, so that reading needs no thread.
+        self._blocking = chunk.manifest is not None and not run.fork.is_inline
+        self._is_fresh = sink.is_empty
+
+    async def run(self, concurrency: int, values: Callable[[], Sequence[Any]]) -> None:
+        """Run what has no success yet.
+
+        Args:
+            concurrency: maximum of branch runs in flight.
+            values: returns the fork's whole list; called only for a chunk of a list.
+
+        Raises:
+            AllmaError: the items cannot be read, are not those that were planned, or the results cannot be
+                stored.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                ticker = group.create_task(self._tick())
+                remaining = self._remaining(self._source(values))
+                with _infrequent_collections():
+                    await run_items(
+                        self._run, remaining, self._add, concurrency=concurrency, blocking=self._blocking
+                    )
+                ticker.cancel()
+        except BaseExceptionGroup as errors:
+            # One of the two failed, and the other was cancelled because of that.
+            raise errors.exceptions[0] from None
+        self._chunk.require_count(self.progress.items)
+
+    def _source(self, values: Callable[[], Sequence[Any]]) -> Iterable[Sequence[tuple[int, Any]]]:
+        """Yield pairs of index in the chunk and item, in batches."""
+        chunk = self._chunk
+        if chunk.manifest is None:
+            return batched(enumerate(chunk.slice_of(values())))
+        store = require_store(self._run.services, chunk.manifest.pointer)
+        return self._offsets.track(range_batches(store, chunk.manifest))
+
+    def _remaining(self, source: Iterable[Sequence[tuple[int, Any]]]) -> Iterator[Sequence[tuple[int, Any]]]:
+        """Yield the batches without what is done, with indexes among all items."""
+        progress, first = self.progress, self._first
+        for batch in source:
+            progress.items += len(batch)
+            remaining = batch
+            if not self._is_fresh:
+                remaining = [pair for pair in batch if not self._is_done(pair[0])]
+                progress.reused += len(batch) - len(remaining)
+            yield [(first + index, item) for index, item in remaining] if first else remaining
+
+    def _is_done(self, item: int) -> bool:
+        """Return whether no branch has to run again for an item of the chunk."""
+        fork, sink = self._run.fork, self._sink
+        if fork.first_only and any(sink.has_succeeded(item, branch.branch_id) for branch in fork.branches):
+            return True
+        return all(sink.is_done(item, branch.branch_id) for branch in fork.branches)
+
+    def _add(self, results: Sequence[BranchResult]) -> None:
+        annotated = self._offsets.annotate(results, self._first)
+        if annotated is not results:
+            for result in annotated:
+                self.progress.failures.add(result.item_index - self._first, result)
+        self.progress.ended += self._ended(annotated)
+        self._sink.add(annotated, self._first, self._offsets.of)
+
+    def _ended(self, results: Sequence[BranchResult]) -> int:
+        """Return how many items have ended with these results."""
+        fork = self._run.fork
+        last = len(fork.branches) - 1
+        if not last:
+            return len(results)
+        if not fork.first_only:
+            return sum(result.branch_index == last for result in results)
+        return sum(
+            result.branch_index == last or result.status is not BranchStatus.SKIPPED for result in results
+        )
+
+    async def _tick(self) -> None:
+        logged = monotonic()
+        while True:
+            await asyncio.sleep(self._tick_seconds)
+            self._sink.tick()
+            if monotonic() - logged >= self._progress_seconds:
+                logged = monotonic()
+                self.progress.offset = self._offsets.last
+                # Formatted now: a log record must not change with the progress.
+                line = str(self.progress)
+                self._log.info("%s", line)

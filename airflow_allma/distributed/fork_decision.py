@@ -1,0 +1,91 @@
+"""Where a fork's items run: each as a map index of its own, or together in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from airflow_allma.engine import CompiledFork, ForkItems
+from airflow_allma.exceptions import StorageError
+from airflow_allma.settings import AllmaSettings
+from airflow_allma.storage import Pointer
+
+__all__ = ["ForkDecision", "ForkMode", "decide_fork"]
+
+_WITHIN_LIMITS: Final = "within max_in_memory_items and max_in_memory_bytes"
+
+
+class ForkMode(StrEnum):
+    """Where a fork's items run."""
+
+    MEMORY = "memory"
+    """Each item is a map index of its own."""
+    CHUNKS = "chunks"
+    """The items run in chunks, each chunk in one task."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkDecision:
+    """How a fork runs.
+
+    Attributes:
+        mode: where its items run.
+        count: how many there are; None for an object, which is not counted here.
+        size: bytes of the list's JSON; None for an object.
+        pointer: the object that holds the items; None for a list.
+        reason: why, in one sentence; not saved.
+    """
+
+    mode: ForkMode
+    count: int | None = None
+    size: int | None = None
+    pointer: Pointer | None = None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision as a JSON object, for ``from_dict``."""
+        saved: dict[str, Any] = {"mode": self.mode.value}
+        if self.pointer is not None:
+            return {**saved, "pointer": self.pointer.inner()}
+        return {**saved, "count": self.count, "bytes": self.size}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> ForkDecision:
+        """Restore what ``to_dict`` returned.
+
+        Raises:
+            StorageError: the saved pointer does not name an object.
+        """
+        pointer = None
+        if "pointer" in saved:
+            pointer = Pointer.parse(saved["pointer"])
+            if pointer is None:
+                raise StorageError(
+                    f"The fork's items are at {saved['pointer']}, which does not name an object."
+                )
+        return cls(ForkMode(saved["mode"]), saved.get("count"), saved.get("bytes"), pointer)
+
+
+def decide_fork(fork: CompiledFork, items: ForkItems, settings: AllmaSettings) -> ForkDecision:
+    """Decide how a fork runs, by the number and size of its items and by its ``maxConcurrency``."""
+    if items.pointer is not None:
+        return ForkDecision(ForkMode.CHUNKS, pointer=items.pointer, reason="the items are in an object")
+    values = items.values or []
+    count, size = len(values), len(msgspec.json.encode(values))
+    if not values:
+        mode, reason = ForkMode.MEMORY, _WITHIN_LIMITS
+    elif count > settings.max_in_memory_items:
+        mode, reason = ForkMode.CHUNKS, f"more than max_in_memory_items ({settings.max_in_memory_items})"
+    elif size > settings.max_in_memory_bytes:
+        mode, reason = ForkMode.CHUNKS, f"more than max_in_memory_bytes ({settings.max_in_memory_bytes})"
+    elif fork.max_concurrency is not None and fork.max_concurrency < len(fork.branches):
+        # Each branch has a mapped task of its own: only one process can keep a limit below their number.
+        mode = ForkMode.CHUNKS
+        reason = f"maxConcurrency ({fork.max_concurrency}) is below the number of branches"
+    else:
+        mode, reason = ForkMode.MEMORY, _WITHIN_LIMITS
+    return ForkDecision(mode, count, size, reason=reason)

@@ -1,0 +1,40 @@
+"""Branch runs without a result: what stands for them, and which ones are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, CompiledFork
+from airflow_allma.exceptions import PermanentStepError
+
+__all__ = ["LOST", "lost_result", "missing_branches"]
+
+LOST: Final = "BranchResultLost"
+"""``errorName`` of a branch run without a result."""
+
+
+def lost_result(branch: CompiledBranch, index: int, reason: str) -> BranchResult:
+    """Return the failure that stands for a branch run without a result."""
+    error = PermanentStepError(
+        f"Item {index}, branch {branch.branch_id}: {reason}. Clear the item's tasks to run it again.",
+        error_name=LOST,
+        details={"itemIndex": index, "branchId": branch.branch_id},
+    )
+    return BranchResult(index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error.as_dict())
+
+
+def missing_branches(fork: CompiledFork, found: Sequence[BranchResult]) -> Sequence[CompiledBranch]:
+    """Return the branches whose results an item lacks.
+
+    Args:
+        fork: the fork.
+        found: the results of one item.
+    """
+    known = {result.branch_index for result in found}
+    missing = [branch for branch in fork.branches if branch.index not in known]
+    if not fork.first_only:
+        return missing
+    # Where one branch ran the others were not to run; where none did, one result is lost.
+    ran = any(result.status is not BranchStatus.SKIPPED for result in found)
+    return () if ran else missing[:1]

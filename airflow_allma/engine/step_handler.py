@@ -1,0 +1,89 @@
+"""What the engine asks of a step type: a handler, compiled once per step and called once per attempt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from airflow_allma.engine.services import Services
+from airflow_allma.engine.state import RunInfo, state_view
+from airflow_allma.expressions import LoadPointer
+
+__all__ = ["AsyncHandler", "Handler", "InlineHandler", "StepCall"]
+
+
+class StepCall(msgspec.Struct, gc=False):
+    """One call of a handler.
+
+    Attributes:
+        step_id: the step.
+        input: the step's input; private to this call, so the handler may change and return it.
+        context: the run's data; must not be changed.
+        info: the run.
+        services: what the handler may use.
+        load: returns the content of a pointer.
+    """
+
+    step_id: str
+    input: dict[str, Any]
+    context: Mapping[str, Any]
+    info: RunInfo
+    services: Services
+    load: LoadPointer
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger for the handler's own messages."""
+        return self.services.log
+
+    def root(self) -> dict[str, Any]:
+        """Return what templates of custom configs and calls see: context, run state, and the input on top."""
+        return {**self.context, **state_view(self.info, self.context), **self.input}
+
+
+class InlineHandler:
+    """A handler that never waits: it is called without an event loop in branches of such steps.
+
+    Attributes:
+        inline: True.
+        ends_path: whether the path ends here; the handler is then never called.
+    """
+
+    inline: ClassVar[bool] = True
+    ends_path: ClassVar[bool] = False
+
+    def __call__(self, call: StepCall) -> Any:
+        """Return the step's output, ``_meta`` included."""
+        raise NotImplementedError
+
+
+class AsyncHandler:
+    """A handler that waits for something.
+
+    Attributes:
+        inline: False.
+        ends_path: whether the path ends here.
+        reads_mappings: whether the engine builds the step's input from ``inputMappings`` and ``literals``. If
+            not, the handler reads the context itself.
+        stores_output: whether the handler itself decides where a large output goes.
+        bounds_itself: whether the step's own configuration limits how long a call waits, so that the setting
+            ``step_timeout_seconds`` does not apply.
+        blocks_thread: whether a call occupies a thread.
+    """
+
+    inline: ClassVar[bool] = False
+    ends_path: ClassVar[bool] = False
+    reads_mappings: ClassVar[bool] = True
+    stores_output: ClassVar[bool] = False
+    blocks_thread: ClassVar[bool] = False
+    bounds_itself: bool = False
+
+    async def __call__(self, call: StepCall) -> Any:
+        """Return the step's output, ``_meta`` included."""
+        raise NotImplementedError
+
+
+Handler = InlineHandler | AsyncHandler

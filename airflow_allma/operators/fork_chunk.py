@@ -1,0 +1,155 @@
+"""The task of one chunk: runs all branches of its items in one process."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_allma.exceptions import AllmaError, PermanentStepError
+from airflow_allma.operators.base import FlowOperator
+from airflow_allma.operators.fork_items import load_fork_context, load_fork_values
+from airflow_allma.operators.task_context import LOG, TaskContext
+from airflow_allma.operators.xcoms import Key, pull, push
+
+if TYPE_CHECKING:
+    from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
+    from airflow_allma.distributed.progress import Progress
+
+__all__ = ["ForkChunkOperator", "load_chunk_plan"]
+
+
+class ForkChunkOperator(FlowOperator):
+    """Runs the items of a chunk through all branches of a fork.
+
+    Results go to the offload location as they come, or under ``allma_results`` at the end if none is
+    configured. A task that runs again, by a retry or after a clear, runs only the items without a stored
+    success.
+
+    Args:
+        items: full id of the fork's ``items`` task.
+        chunks: full id of the fork's ``chunks`` task.
+        chunk: the mapped argument, one entry of what ``chunks`` returned.
+        kwargs: as for ``FlowOperator``; ``step`` is the fork.
+
+    Returns:
+        ``{"items", "failed", "first"}``: how many items ran, how many of them failed, the index of the first.
+    """
+
+    template_fields = ("chunk",)
+
+    def __init__(self, *, items: str, chunks: str, chunk: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.items = items
+        self.chunks = chunks
+        self.chunk = chunk
+        self._current: TaskContext | None = None
+
+    @property
+    def item_label(self) -> str:
+        """The chunk's name before it ran, for the task's label."""
+        return str(self.chunk["label"])
+
+    def on_kill(self) -> None:
+        """End soon, so that finished results are written; Airflow calls it when the task is to stop.
+
+        A moment later the process is killed.
+        """
+        if self._current is not None:
+            self._current.stop()
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the items, in the task's own process."""
+        from airflow_allma.distributed.chunk_plan import ChunkSpec, range_label
+        from airflow_allma.engine.errors import step_error_from
+
+        self._current = current = TaskContext(self.flow, context, many=True)
+        try:
+            chunk = ChunkSpec.from_dict(self.chunk)
+            progress = self._run(current, chunk, load_chunk_plan(current, self.chunks))
+        except CancelledError as error:
+            # An exception that is not a failure of the chunk: Airflow may retry it.
+            raise AirflowException("The task was told to stop. Finished results are kept.") from error
+        except Exception as error:  # noqa: BLE001 - the aggregate is to report the error, whatever it is
+            if not isinstance(error, AllmaError):
+                LOG.exception("This is a bug in the chunk's task")
+            self.fail(current.ti, step_error_from(error).as_dict())
+        label = range_label(chunk.first, progress.items)
+        failed = progress.failures.items
+        # Airflow renders the label again when the task has ended, from what its context then contains.
+        cast("dict[str, Any]", context)["allma_label"] = f"{label}, {failed} failed" if failed else label
+        LOG.info("%d of %d items failed (%s)", failed, progress.items, label)
+        if failed:
+            self._report_failures(current, chunk, progress)
+            if current.fork(self.step).config.fail_on_branch_error:
+                raise AirflowFailException(
+                    f"{failed} of {progress.items} items failed; the log above shows the first of them. "
+                    f"{_how_to_rerun(current)}"
+                )
+        return {"items": progress.items, "failed": failed, "first": chunk.first}
+
+    def _run(self, current: TaskContext, chunk: ChunkSpec, plan: ChunkPlan) -> Progress:
+        """Run what has no stored success, and pass the results on."""
+        from airflow_allma.distributed.chunk_results import chunk_folder
+        from airflow_allma.distributed.chunk_run import ChunkRun
+        from airflow_allma.distributed.result_sinks import open_sink
+        from airflow_allma.engine import ForkRun
+
+        services, info, fork = current.services, current.info, current.fork(self.step)
+        fork_context = load_fork_context(current, self.items, self.step)
+        values = [] if chunk.manifest is not None else load_fork_values(current, self.items, self.step)
+        folder = chunk_folder(services, info, self.step, plan, chunk)
+        with open_sink(folder, services, current.settings) as sink:
+            chunk_run = ChunkRun(ForkRun(fork, fork_context, info, services), chunk, sink, LOG)
+            current.run(lambda: chunk_run.run(plan.concurrency, lambda: values))
+        progress = chunk_run.progress
+        if progress.reused:
+            LOG.info("%d items had results of an earlier try", progress.reused)
+        push(current.ti, Key.RESULTS, {"number": chunk.number, **sink.finish(progress.items)})
+        return progress
+
+    def _report_failures(self, current: TaskContext, chunk: ChunkSpec, progress: Progress) -> None:
+        """Log the first items that failed."""
+        from airflow_allma.distributed.failure_report import FailureReport
+
+        values = None
+        if chunk.manifest is None:
+            values = chunk.slice_of(load_fork_values(current, self.items, self.step))
+        report = FailureReport(current.fork(self.step), chunk, values, current.services.store)
+        of_manifest = f" of {chunk.manifest.pointer}" if chunk.manifest is not None else ""
+        LOG.warning(
+            "%d of %d items%s failed. The first of them:",
+            progress.failures.items,
+            progress.items,
+            of_manifest,
+        )
+        for line in report.lines(progress.failures):
+            LOG.warning("%s", line)
+        LOG.warning("%s", _how_to_rerun(current))
+
+
+def load_chunk_plan(current: TaskContext, chunks_task: str) -> ChunkPlan:
+    """Return what a fork's ``chunks`` task planned.
+
+    Raises:
+        PermanentStepError: it planned nothing, because somebody marked it as success.
+    """
+    from airflow_allma.distributed.chunk_plan import ChunkPlan
+
+    saved = pull(current.ti, chunks_task, Key.PLAN)
+    if saved is None:
+        raise PermanentStepError(
+            f"Task {chunks_task} is marked as success and planned nothing. Clear it and its downstream tasks."
+        )
+    return ChunkPlan.from_dict(saved)
+
+
+def _how_to_rerun(current: TaskContext) -> str:
+    if current.services.settings.offload_location is None:
+        return (
+            "Clear this task and its downstream tasks to rerun all items of this chunk. With [allma] "
+            "offload_location only the failed ones would run again."
+        )
+    return "Clear this task and its downstream tasks to rerun the failed items, and only these."

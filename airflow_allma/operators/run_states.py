@@ -1,0 +1,85 @@
+"""The run's state and a step's output as XComs; large ones as objects in the offload location."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_allma.exceptions import StorageError
+from airflow_allma.operators.task_context import TaskContext
+from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push, xcom_safe
+
+if TYPE_CHECKING:
+    from airflow_allma.engine import RunState
+    from airflow_allma.storage import Pointer
+
+__all__ = ["load_state", "return_value", "save_state"]
+
+
+def save_state(current: TaskContext, state: RunState) -> None:
+    """Push the run's state; a large one is stored, and a pointer is pushed instead."""
+    saved = state.to_dict()
+    if state.journal is None:
+        # On the main path nothing reads the last output again.
+        saved.pop("lastOutput", None)
+    pointer = _store_if_large(current, saved, "state")
+    if pointer is not None:
+        saved = {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
+    push(current.ti, Key.STATE, saved)
+
+
+def load_state(
+    current: TaskContext,
+    task_id: str,
+    map_index: int = NOT_MAPPED,
+    *,
+    only_if: Collection[str] | None = None,
+) -> dict[str, Any] | None:
+    """Return the state that a task pushed, loaded if it was stored.
+
+    Args:
+        current: the task that asks.
+        task_id: the task that pushed it.
+        map_index: which of its instances.
+        only_if: return it only if the run continues with one of these steps.
+
+    Returns:
+        What ``RunState.to_dict`` returned; None when the task pushed none or the run continues elsewhere.
+
+    Raises:
+        StorageError: the stored state is gone or cannot be read.
+    """
+    saved: dict[str, Any] | None = pull(current.ti, task_id, Key.STATE, map_index)
+    if saved is None or (only_if is not None and saved["nextStep"] not in only_if):
+        return None
+    if "stored" not in saved:
+        return saved
+    from airflow_allma.storage import Pointer, load_content
+
+    pointer = Pointer.parse(saved["stored"])
+    if pointer is None or current.services.store is None:
+        raise StorageError(f"The state of the run cannot be read from {saved['stored']}.")
+    whole: dict[str, Any] = load_content(current.services.store, pointer)
+    return whole
+
+
+def return_value(current: TaskContext, output: Any) -> Any:
+    """Return a step's output as the task's return value, which the UI shows; a large one as a pointer."""
+    pointer = _store_if_large(current, output, "output")
+    return xcom_safe(output) if pointer is None else pointer.wrap()
+
+
+def _store_if_large(current: TaskContext, value: Any, kind: str) -> Pointer | None:
+    """Store a value that is too large for an XCom and return its pointer; None for other values."""
+    location, store = current.services.settings.offload_location, current.services.store
+    if location is None or store is None:
+        return None
+    if len(msgspec.json.encode(value)) <= current.settings.context_offload_bytes:
+        return None
+    from airflow_allma.storage import store_value
+
+    return store_value(
+        store, location, value, *current.info.key_ids, kind, current.ti.task_id, str(current.map_index)
+    )

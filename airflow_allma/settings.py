@@ -1,0 +1,159 @@
+"""The settings of the ``[allma]`` section: one table, which Airflow's own listing is made from too.
+
+Nothing here imports Airflow; ``configuration`` reads the values from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from airflow_allma.flow import AirflowOptions
+
+__all__ = ["OPTIONS", "SECTION", "AllmaSettings", "Option"]
+
+SECTION: Final = "allma"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting of ``[allma]``.
+
+    Attributes:
+        description: what it means, with its unit.
+        default: its value when it is not set; "" for none.
+        kind: its type in Airflow's listing.
+        example: an example value.
+    """
+
+    description: str
+    default: str
+    kind: str = "integer"
+    example: str | None = None
+
+
+OPTIONS: Final[dict[str, Option]] = {
+    "max_in_memory_items": Option(
+        "Forks over longer lists run in chunks instead of one mapped task instance per item. "
+        "``[core] max_map_length`` limits it too.",
+        "300",
+    ),
+    "max_in_memory_bytes": Option("Forks over lists with more bytes of JSON run in chunks.", "1048576"),
+    "chunk_bytes": Option("Target size of a chunk of a manifest, in bytes.", "1048576"),
+    "max_chunks": Option("Maximum of chunks (map indexes) of one fork; beyond it, chunks grow.", "200"),
+    "chunk_concurrency": Option(
+        "Branch runs in flight in one chunk when the fork sets no maxConcurrency.", "64"
+    ),
+    "result_part_bytes": Option(
+        "A chunk writes a part of its results when this many bytes of them wait, or after ten seconds. "
+        "A killed chunk runs again the items that no part contains.",
+        "1048576",
+    ),
+    "step_timeout_seconds": Option(
+        "Time limit in seconds for one try of a step that waits for something, unless the step itself "
+        "limits how long it waits. 0 means no limit.",
+        "900",
+    ),
+    "lost_task_retries": Option(
+        "How often a fork's own tasks (items, chunks, chunk and aggregate) are retried when their process is "
+        "lost. They never repeat a step whose result is kept. Tasks of single steps have the retries of "
+        "their step, or ``[core] default_task_retries``.",
+        "2",
+    ),
+    "max_inline_bytes": Option(
+        "Maximum size of the results of a chunk or a fork without an offload_location, in bytes of JSON.",
+        "16777216",
+    ),
+    "context_offload_bytes": Option(
+        "A run's data with more bytes of JSON is passed between tasks through the offload location.", "102400"
+    ),
+    "output_offload_bytes": Option(
+        "Step outputs, and COLLECT_ARRAY results of forks, with more bytes of JSON are kept in the offload "
+        "location.",
+        "10240",
+    ),
+    "log_bytes": Option(
+        "Maximum size of each input, output or error in a task's log, in bytes of JSON (UTF-8).", "4096"
+    ),
+    "offload_location": Option(
+        "Where large values, spilled lists and chunk results are stored. Empty: everything stays in XComs.",
+        "",
+        "string",
+        "s3://my-bucket/allma",
+    ),
+    "aws_conn_id": Option(
+        "The Airflow connection for all AWS access, with its region and endpoint. "
+        "Empty: the credentials of the worker's own environment.",
+        "aws_default",
+        "string",
+    ),
+    "custom_module_prefixes": Option(
+        "Python modules whose functions flows may use as CUSTOM_MODULE, including all modules below them, "
+        "separated by commas. Empty: all modules except Python's own.",
+        "",
+        "string",
+        "shop.aggregators,common.flows",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AllmaSettings:
+    """The settings of one flow: ``[allma]``, overridden by the flow's ``airflow`` object.
+
+    Attributes are named as the options; see ``OPTIONS`` for their meaning.
+    """
+
+    max_in_memory_items: int
+    max_in_memory_bytes: int
+    chunk_bytes: int
+    max_chunks: int
+    chunk_concurrency: int
+    result_part_bytes: int
+    step_timeout_seconds: int
+    lost_task_retries: int
+    max_inline_bytes: int
+    context_offload_bytes: int
+    output_offload_bytes: int
+    log_bytes: int
+    offload_location: str
+    aws_conn_id: str
+    custom_module_prefixes: str
+
+    @classmethod
+    def from_values(
+        cls, configured: Mapping[str, Any], own: AirflowOptions | None = None, *, max_map_length: int
+    ) -> AllmaSettings:
+        """Combine the values of the configuration with those of a flow.
+
+        Args:
+            configured: option name -> value; numbers for integer options.
+            own: the flow's ``airflow`` object, whose values override.
+            max_map_length: ``[core] max_map_length``, which limits items and chunks too.
+        """
+        values: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls)):
+            override = getattr(own, name, None)
+            values[name] = configured[name] if override is None else override
+        values["max_in_memory_items"] = min(values["max_in_memory_items"], max_map_length)
+        values["max_chunks"] = max(1, min(values["max_chunks"], max_map_length))
+        return cls(**values)
+
+    @classmethod
+    def without_airflow(cls, own: AirflowOptions | None = None) -> AllmaSettings:
+        """Return the defaults, overridden by a flow, without reading Airflow's configuration."""
+        defaults = {
+            name: int(option.default) if option.kind == "integer" else option.default
+            for name, option in OPTIONS.items()
+        }
+        return cls.from_values(defaults, own, max_map_length=1024)
+
+    @property
+    def module_prefixes(self) -> tuple[str, ...]:
+        """``custom_module_prefixes`` as a tuple."""
+        return tuple(prefix.strip() for prefix in self.custom_module_prefixes.split(",") if prefix.strip())
+
+    def changed(self, **values: Any) -> AllmaSettings:
+        """Return a copy with those values that are not None."""
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
