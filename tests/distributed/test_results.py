@@ -199,6 +199,17 @@ def test_a_store_that_breaks_at_the_end_does_not_hide_the_first_error():
         _run(store, None)
 
 
+def test_a_repeated_skip_is_not_written_again():
+    store = new_store()
+    with ResultWriter(store, CHUNK) as writer:
+        writer.add_skipped(0, 0, "a")
+    with ResultWriter(store, CHUNK) as writer:
+        assert writer.skipped == 1
+        writer.add_skipped(0, 0, "a")
+        assert writer.waiting_bytes == 0
+    assert len(list_parts(store, CHUNK)) == 1
+
+
 def test_parts_of_other_names_are_left_alone_but_broken_ones_are_named():
     store = new_store()
     _run(store, None)

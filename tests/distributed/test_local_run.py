@@ -1,0 +1,110 @@
+"""Forks in chunks without Airflow: the same results as on one event loop, through stored parts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_allma.distributed.local_run import ChunkedForkRunner
+from airflow_allma.distributed.result_format import list_parts
+from airflow_allma.engine import EngineSettings
+from airflow_allma.flow import AirflowOptions
+from airflow_allma.settings import AllmaSettings
+from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
+from tests.support.engine import World, compose, fork, noop, program_of, run, then
+
+LOCATION = OffloadLocation("bucket", "offload")
+
+
+def runner(**options):
+    return ChunkedForkRunner(AllmaSettings.without_airflow(AirflowOptions(**options)))
+
+
+def outcome(program, payload, store, *, chunked, offload=True):
+    settings = EngineSettings(offload_location=LOCATION if offload else None, output_offload_bytes=1 << 30)
+    fork_runner = runner(max_in_memory_items=2, chunk_bytes=40) if chunked else None
+    ran = run(program, payload, store=store, settings=settings, fork_runner=fork_runner)
+    return ran.status, ran.error, ran.context.get("steps_output")
+
+
+def store_with(lines):
+    store = MemoryStore()
+    store.write(Pointer("bucket", "m.jsonl"), b"".join(line + b"\n" for line in lines))
+    return store
+
+
+FLOW = {"fan": fork(), "work": compose(inputMappings={"n": "$.currentItem.n"})}
+
+
+@pytest.mark.parametrize("offload", [True, False])
+@given(count=st.integers(0, 30), manifest=st.booleans())
+def test_chunks_give_the_same_results_as_one_event_loop(offload, count, manifest):
+    items = [{"n": number} for number in range(count)]
+    store = store_with([json.dumps(item).encode() for item in items])
+    payload = {"items": {"bucket": "bucket", "key": "m.jsonl"} if manifest else items}
+    program = program_of(FLOW)
+    chunked = outcome(program, payload, store, chunked=True, offload=offload)
+    assert chunked == outcome(program, payload, store, chunked=False, offload=offload)
+    assert chunked[0] == "COMPLETED"
+
+
+def test_results_of_chunks_are_stored_in_parts_below_the_fork():
+    store = store_with([b'{"n":1}'] * 20)
+    payload = {"items": {"bucket": "bucket", "key": "m.jsonl"}}
+    outcome(program_of(FLOW), payload, store, chunked=True)
+    keys = [info.pointer.key for info in store.list("bucket", "offload/")]
+    assert sum("/fan/results/" in key and "/parts/" in key for key in keys) > 1
+    assert sum(key.endswith("/manifest.json") for key in keys) > 1
+    folders = {key.partition("/parts/")[0] for key in keys if "/parts/" in key}
+    assert all(list_parts(store, OffloadLocation("bucket", folder)) for folder in folders)
+
+
+def test_a_bad_line_fails_alone_in_both_ways():
+    store = store_with([b'{"n":0}', b"{", b'{"n":2}'])
+    payload = {"items": {"bucket": "bucket", "key": "m.jsonl"}}
+    program = program_of({**FLOW, "fan": fork(config={"failOnBranchError": False})})
+    chunked = outcome(program, payload, store, chunked=True)
+    assert chunked == outcome(program, payload, store, chunked=False)
+    assert chunked[0] == "COMPLETED"
+
+
+def test_a_fork_in_a_loop_keeps_the_results_of_each_pass_apart():
+    steps = {
+        "fan": fork(**then("again")),
+        "work": compose(inputMappings={"n": "$.currentItem.n"}),
+        "again": noop(
+            transitions=[
+                {"condition": "$.items", "nextStepInstanceId": "fan", "maxTransitions": 2},
+            ],
+            onError={"fallbackStepInstanceId": "last"},
+        ),
+        "last": noop(),
+    }
+    store = store_with([b'{"n":1}'] * 5)
+    payload = {"items": {"bucket": "bucket", "key": "m.jsonl"}}
+    program = program_of(steps)
+    assert outcome(program, payload, store, chunked=True) == outcome(program, payload, store, chunked=False)
+
+
+def test_a_fork_inside_a_branch_runs_on_the_branch_event_loop():
+    inner = fork("leaf", items="$.currentItem.n")
+    steps = {"fan": fork(), "work": inner, "leaf": compose(inputMappings={"m": "$.currentItem"})}
+    payload = {"items": [{"n": [1, 2, 3]}] * 5}
+    store = store_with([])
+    program = program_of(steps)
+    assert outcome(program, payload, store, chunked=True) == outcome(program, payload, store, chunked=False)
+
+
+def test_the_log_names_chunks_and_the_reason_for_them(caplog):
+    world = World()
+    with caplog.at_level("INFO", "airflow_allma.engine"):
+        run(
+            program_of(FLOW),
+            {"items": [{"n": 1}] * 5},
+            world=world,
+            fork_runner=runner(max_in_memory_items=2),
+        )
+    assert "fan: 3 chunks (more than max_in_memory_items (2))" in caplog.text
