@@ -16,8 +16,8 @@ from airflow_allma.dag_factory.doc_md import step_doc_md
 from airflow_allma.dag_factory.segments import FlowPlan, GroupNode, TaskNode, TaskRole
 from airflow_allma.flow import AirflowOptions, Flow, ParallelForkManagerStep, Step
 from airflow_allma.operators.assets import aggregate_alias, known_manifests
-from airflow_allma.operators.base import LABEL_TEMPLATE
 from airflow_allma.operators.flow_branch import FlowBranchOperator
+from airflow_allma.operators.flow_operator import LABEL_TEMPLATE
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.flow_step import FlowStepOperator
 from airflow_allma.operators.fork_aggregate import ForkAggregateOperator

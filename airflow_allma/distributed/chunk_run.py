@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from airflow_allma.common.batching import batched
 from airflow_allma.distributed.chunk_plan import ChunkSpec
-from airflow_allma.distributed.progress import Progress
+from airflow_allma.distributed.chunk_progress import Progress
 from airflow_allma.distributed.result_sinks import ResultSink
 from airflow_allma.engine import BranchResult, BranchStatus, ForkRun, run_items
 from airflow_allma.engine.manifest_items import ByteOffsets, range_batches
-from airflow_allma.engine.pointers import require_store
+from airflow_allma.engine.pointer_loading import require_store
 
 __all__ = ["ChunkRun"]
 

@@ -12,7 +12,7 @@ from airflow_allma.engine.compile import compile_flow
 from airflow_allma.engine.forking import ForkRun, branch_state, run_fork, run_items
 from airflow_allma.engine.items import ForkItems, ItemError, classify_items, label_of, resolve_items
 from airflow_allma.engine.pointer_cache import PointerCache
-from airflow_allma.engine.pointers import evaluate
+from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledBranch, CompiledFork, CompiledStep, FlowProgram, Program
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult, BranchStatus

@@ -15,7 +15,7 @@ from airflow_allma.engine.failures import add_location
 from airflow_allma.engine.items import ItemError, ItemFeed, resolve_items
 from airflow_allma.engine.manifest_items import ByteOffsets, manifest_batches
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
-from airflow_allma.engine.pointers import evaluate, require_store
+from airflow_allma.engine.pointer_loading import evaluate, require_store
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.runner import run_inline, run_segment

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from airflow_allma.engine.pointers import evaluate
+from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.services import Services
 from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepError, StepError

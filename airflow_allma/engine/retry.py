@@ -10,7 +10,7 @@ from typing import Any
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import may_retry
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
-from airflow_allma.engine.pointers import MAX_FETCHES, evaluate, fetch, too_many_pointers
+from airflow_allma.engine.pointer_loading import MAX_FETCHES, evaluate, fetch, too_many_pointers
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.step_execution import StepExecution
 from airflow_allma.engine.step_handler import StepCall

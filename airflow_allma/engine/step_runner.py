@@ -15,7 +15,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import Route, add_location, fallback_of, route_error
 from airflow_allma.engine.offload import needs_offload, offload_output
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
-from airflow_allma.engine.pointers import evaluate, fetch
+from airflow_allma.engine.pointer_loading import evaluate, fetch
 from airflow_allma.engine.program import CompiledStep, Program
 from airflow_allma.engine.retry import call_with_retries, validate_output
 from airflow_allma.engine.services import Services

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError
-from airflow_allma.operators.base import FlowOperator
+from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.manual_success import resume_state
 from airflow_allma.operators.routing import states_of

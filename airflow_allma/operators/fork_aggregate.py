@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
 from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
-from airflow_allma.operators.base import FlowOperator
+from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_chunk import load_chunk_plan
 from airflow_allma.operators.fork_results import BranchTasks, ChunkTaskOutcomes, memory_results
 from airflow_allma.operators.routing import task_states

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError
-from airflow_allma.operators.base import FlowOperator
+from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_items import load_fork_context, load_fork_values
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
     from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
-    from airflow_allma.distributed.progress import Progress
+    from airflow_allma.distributed.chunk_progress import Progress
 
 __all__ = ["ForkChunkOperator", "load_chunk_plan"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError
-from airflow_allma.operators.base import FlowOperator
+from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_items import load_fork_values
 from airflow_allma.operators.run_states import load_state
 from airflow_allma.operators.task_context import LOG, TaskContext

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from airflow_allma.distributed.chunk_plan import ChunkSpec
+from airflow_allma.distributed.chunk_progress import Progress
 from airflow_allma.distributed.chunk_run import ChunkRun
-from airflow_allma.distributed.progress import Progress
 from airflow_allma.distributed.result_format import list_parts
 from airflow_allma.distributed.result_sinks import StoredSink
 from airflow_allma.engine import BranchResult, ForkRun, Services

@@ -10,7 +10,7 @@ from airflow_allma.engine.modules import MODULES, module_problem
 from airflow_allma.engine.program import HandlerFactory, Program
 from airflow_allma.engine.step_handler import Handler
 from airflow_allma.engine.steps.api_call import ApiCall
-from airflow_allma.engine.steps.fork import ForkHandler, fork_problem
+from airflow_allma.engine.steps.fork_handler import ForkHandler, fork_problem
 from airflow_allma.engine.steps.module import module_handler
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.flow import ParallelForkManagerStep, Step, StepType
