@@ -27,7 +27,7 @@ _IGNORES_OUTPUTS: Final = frozenset({"COLLECT_ARRAY", "NONE"})
 def chunk_folder(
     services: Services, info: RunInfo, fork: str, plan: ChunkPlan, chunk: ChunkSpec
 ) -> OffloadLocation | None:
-    """Return the folder of a chunk's results; None when there is no offload location.
+    """Return the folder of a chunk's results; None without an offload location.
 
     Args:
         services: for the offload location.
@@ -73,7 +73,7 @@ class ChunkResults:
     def read(self) -> Iterator[BranchResult]:
         """Yield all results in item order, then branch order; one chunk is read at a time.
 
-        Every planned branch run has a result: where a chunk left none, a failure stands for it, and the log
+        Every planned branch run has a result: where a chunk left none, a failure replaces it, and the log
         names the chunk. Outputs stay encoded (``msgspec.Raw``) where the strategy does not read them.
 
         Raises:

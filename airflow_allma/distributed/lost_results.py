@@ -1,4 +1,4 @@
-"""Branch runs without a result: what stands for them, and which ones are missing."""
+"""Branch runs without a result: the failure that replaces it, and which ones are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOST: Final = "BranchResultLost"
 
 
 def lost_result(branch: CompiledBranch, index: int, reason: str) -> BranchResult:
-    """Return the failure that stands for a branch run without a result."""
+    """Return the failure that replaces the missing result of a branch run."""
     error = PermanentStepError(
         f"Item {index}, branch {branch.branch_id}: {reason}. Clear the item's tasks to run it again.",
         error_name=LOST,

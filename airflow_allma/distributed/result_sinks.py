@@ -26,7 +26,7 @@ class ResultSink(Protocol):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no result yet, of this try or an earlier one."""
+        """Whether no result exists yet, of this try or an earlier one."""
 
     def is_done(self, item: int, branch: str) -> bool:
         """Return whether an earlier try of the chunk has a success of this branch run, or skipped it."""
@@ -77,7 +77,7 @@ class InlineSink:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no result yet."""
+        """Whether no result exists yet."""
         return not self._results
 
     def tick(self) -> None:
@@ -149,7 +149,7 @@ class StoredSink:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no result yet, of this try or an earlier one."""
+        """Whether no result exists yet, of this try or an earlier one."""
         return self._writer.is_empty
 
     def is_done(self, item: int, branch: str) -> bool:

@@ -98,7 +98,7 @@ class ResultWriter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no result yet, of this run of the chunk or an earlier one."""
+        """Whether no result exists yet, of this run of the chunk or an earlier one."""
         return not (self.succeeded or self.failed or self.skipped)
 
     @property

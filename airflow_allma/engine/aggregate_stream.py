@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MAX_BUFFERED_ITEMS: Final = 256
-"""Results of a list that is no longer are buffered and joined at the end, without a thread of their own."""
+"""Results of a list up to this length are buffered and joined at the end, without a thread of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,12 @@ def join_results(
             does not read them (``COLLECT_ARRAY``, ``NONE``).
         services: for the store and the settings.
         target: what ``aggregate_target`` returned.
-        max_inline_bytes: bytes of JSON that a list may have when there is no target; None for any.
+        max_inline_bytes: bytes of JSON that a list may have without a target; None for any.
 
     Raises:
         ParallelBranchExecutionError: more branch runs failed than the fork tolerates.
         StepError: raised by a custom module.
-        StorageError: the result is too large for the context and there is no target, or the store refused.
+        StorageError: the result is too large for the context and has no target, or the store refused.
     """
     settings = services.settings
     members = SpillingList(services.store, target, settings.output_offload_bytes, max_inline_bytes)

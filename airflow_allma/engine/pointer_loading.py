@@ -29,7 +29,7 @@ async def fetch(pointer: Pointer, services: Services) -> None:
     """Load a pointer's content into the cache.
 
     Raises:
-        StepError: the object is missing, denied or unreadable, or there is no store.
+        StepError: the object is missing, denied or unreadable, or no store is configured.
     """
     store = require_store(services, pointer)
     try:

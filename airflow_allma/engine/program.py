@@ -329,7 +329,7 @@ class Program:
         """Return the fork that a step runs.
 
         Raises:
-            LookupError: there is no such step, or it does not fork.
+            LookupError: the step does not exist, or it does not fork.
         """
         fork = self.steps[step_id].fork
         if fork is None:

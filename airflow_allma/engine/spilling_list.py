@@ -26,9 +26,9 @@ class SpillingList:
 
     Args:
         store: where a large list is written.
-        target: the object to write; None when there is no offload location.
+        target: the object to write; None without an offload location.
         max_bytes: bytes of JSON up to which it stays a list.
-        max_inline_bytes: bytes of JSON that the list may have when there is no target; None for any.
+        max_inline_bytes: bytes of JSON that the list may have without a target; None for any.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class SpillingList:
         """Add the next member: a JSON value, or an encoded one (``msgspec.Raw``, one line).
 
         Raises:
-            StorageConfigurationError: the list is too large, and there is no offload location.
+            StorageConfigurationError: the list is too large, and no offload location is configured.
             StorageError: it is not a JSON value, or the store refused.
         """
         if self._max_bytes is None:

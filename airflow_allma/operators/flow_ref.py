@@ -36,7 +36,7 @@ class FlowRef:
         """Return a fork of the main path.
 
         Raises:
-            LookupError: there is no such step, or it does not fork.
+            LookupError: the step does not exist, or it does not fork.
         """
         return self.program.fork(step_id)
 

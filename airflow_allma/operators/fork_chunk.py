@@ -71,7 +71,7 @@ class ForkChunkOperator(FlowOperator):
             progress = self._run(current, chunk, load_chunk_plan(current, self.chunks))
         except CancelledError as error:
             # An exception that is not a failure of the chunk: Airflow may retry it.
-            raise AirflowException("The task was told to stop. Finished results are kept.") from error
+            raise AirflowException("The task was stopped. Finished results are kept.") from error
         except Exception as error:  # noqa: BLE001 - the aggregate is to report the error, whatever it is
             if not isinstance(error, AllmaError):
                 LOG.exception("This is a bug in the chunk's task")
