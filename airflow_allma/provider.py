@@ -13,7 +13,7 @@ __all__ = ["get_provider_info"]
 def get_provider_info() -> dict[str, Any]:
     """Provider metadata, as Airflow's schema for it has it."""
     return {
-        "package-name": "airflow-provider-allma",
+        "package-name": "airflow-allma",
         "name": "Allma flows",
         "description": "Runs declarative, massively parallel Allma flows natively on Airflow.",
         "versions": [__version__],
