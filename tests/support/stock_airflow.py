@@ -1,7 +1,7 @@
 """A stock Airflow: this project's wheel, Airflow's default configuration, and SQLite.
 
 Only what keeps it on this machine and apart from other Airflows is set (loopback addresses, free ports, no
-log servers), and what lets it wait for a busy machine: Airflow parses a hundred example Dags while the flows run.
+log servers), and what lets it wait on a busy machine: Airflow parses a hundred example Dags meanwhile.
 """
 
 from __future__ import annotations
