@@ -57,9 +57,10 @@ def test_airflow_loads_the_plugin_once_and_without_an_import_error(tmp_path, laz
         "plugins, errors = manager._get_plugins();"
         "print([plugin.name for plugin in plugins], errors)"
     )
+    own = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LAZY_DISCOVER_PROVIDERS": lazy}
     printed = subprocess.run(
         [sys.executable, "-c", code],
-        env=clean_environment({"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LAZY_DISCOVER_PROVIDERS": lazy}),
+        env=clean_environment(own),
         capture_output=True,
         text=True,
         check=True,

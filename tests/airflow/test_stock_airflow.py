@@ -21,15 +21,15 @@ def environment(tmp_path_factory, repository):
 
 def test_the_environment_has_the_wheel_and_not_the_sources(environment, tmp_path):
     code = (
-        "import airflow_allma; from importlib.metadata import distribution as of, entry_points as points;"
-        "print(airflow_allma.__file__, of('airflow-allma').read_text('direct_url.json'),"
-        "*(one.dist.locate_file('') for one in points(group='apache_airflow_provider', name='provider_info')"
-        " if one.module.startswith('airflow_allma')))"
+        "import airflow_allma; from importlib.metadata import entry_points;"
+        "print(airflow_allma.__file__, *(one.dist.locate_file('') for group in"
+        " ('apache_airflow_provider', 'airflow.plugins') for one in entry_points(group=group)"
+        " if one.module.startswith('airflow_allma.')))"
     )
-    module, *rest = environment.run("python", "-c", code, cwd=tmp_path).split()
+    module, *distributions = environment.run("python", "-c", code, cwd=tmp_path).split()
     assert module.startswith(str(environment.bin.parent))
-    assert str(environment.wheel) in rest[0] or "editable" not in " ".join(rest)
-    assert rest[-1].startswith(str(environment.bin.parent))
+    assert len(distributions) == 2
+    assert all(folder.startswith(str(environment.bin.parent)) for folder in distributions)
 
 
 def test_both_example_flows_run_in_a_stock_airflow_without_an_error_in_any_log(environment, tmp_path):
