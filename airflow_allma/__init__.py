@@ -33,12 +33,13 @@ if TYPE_CHECKING:
         StorageUnavailableError,
         TransientStepError,
     )
-    from airflow_allma.operators import S3ManifestOperator
+    from airflow_allma.operators import ChunkWriter, S3ManifestOperator, chunk_items, join_chunks
 
 __version__ = "0.2.0"
 
 __all__ = [
     "AllmaError",
+    "ChunkWriter",
     "ContentBasedRetryableError",
     "ExpressionError",
     "ExpressionEvaluationError",
@@ -58,12 +59,17 @@ __all__ = [
     "StorageUnavailableError",
     "TransientStepError",
     "__version__",
+    "chunk_items",
+    "join_chunks",
     "load_flows",
     "report_problems",
 ]
 
 _MODULES = {
+    "ChunkWriter": "operators",
     "S3ManifestOperator": "operators",
+    "chunk_items": "operators",
+    "join_chunks": "operators",
     "load_flows": "dag_factory",
     "report_problems": "dag_factory",
 }

@@ -25,7 +25,7 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         "operators": [
-            {"integration-name": _INTEGRATION, "python-modules": ["airflow_allma.operators.manifest"]}
+            {"integration-name": _INTEGRATION, "python-modules": ["airflow_allma.operators.s3_manifest"]}
         ],
         "config": {
             SECTION: {
