@@ -11,15 +11,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n 3
 
-.PHONY: help setup demo test test-celery lint format typecheck unit bench constraints clean
+# No Airflow process, no database of Airflow: a few minutes.
+FAST_TESTS := tests/common tests/expressions tests/flow tests/storage tests/engine tests/distributed \
+  tests/timetables tests/cli tests/conformance/test_vectors.py tests/test_layers.py
+
+.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit bench constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## make .venv from constraints.txt (once, and when it or pyproject.toml changes)
+setup: $(STAMP) ## create .venv from constraints.txt (once, and when it or pyproject.toml changes)
 
-# Every package, uv too, is checked against the hashes of constraints.txt. Compiled at once: importing Airflow
-# takes three times as long without byte code, and it is imported by many processes.
+# Every package, including uv, is checked against the hashes of constraints.txt. Byte code is compiled right away:
+# without it importing Airflow takes three times as long, and many processes import it.
 $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -30,20 +34,28 @@ $(STAMP): constraints.txt pyproject.toml
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-demo: setup ## both example flows on a real Airflow of its own
+newest-airflow: setup ## replace Airflow in .venv by the newest release, ignoring the upper bound of pyproject.toml
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --upgrade --override .ci/newest-airflow.txt -e '.[dev]'
+	$(BIN)/python -m airflow version
+
+demo: setup ## run both example flows on a real Airflow of its own
 	$(BIN)/python -m demo $(DEMO_ARGS)
 
 test: lint typecheck unit ## lint, typecheck and every test, with the coverage of airflow_allma
 
-test-celery: setup ## two Celery workers, one of them killed; installs redis-server and postgresql (apt) if missing
+test-fast: setup ## the tests that need no Airflow process
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
+
+test-celery: setup ## two Celery workers, one is killed; installs redis-server and postgresql (apt) if missing
 	.ci/install-servers
 	$(BIN)/python -m pytest tests/test_celery.py
 
-lint: setup ## ruff: rules and format
+lint: setup ## ruff (rules and format) and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
-format: setup ## let ruff mend what it can
+format: setup ## let ruff fix and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -56,9 +68,9 @@ unit: setup ## pytest with coverage; PYTEST_ARGS adds arguments
 bench: setup ## one benchmark: make bench NAME=engine
 	$(BIN)/python -m benchmarks $(NAME)
 
-constraints: setup ## compile constraints.txt anew from pyproject.toml; UPGRADE=--upgrade takes newer versions
+constraints: setup ## compile constraints.txt from pyproject.toml; UPGRADE=--upgrade allows newer versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev \
 	  $(UPGRADE) --output-file constraints.txt pyproject.toml
 
-clean: ## remove what the commands above made
+clean: ## remove what the commands above created
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* build dist *.egg-info

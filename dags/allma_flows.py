@@ -1,5 +1,5 @@
-"""Makes an Airflow Dag of every flow in this folder."""
+"""Builds an Airflow Dag from every flow in this folder."""
 
-from airflow_allma.dag_factory import load_flows
+from airflow_allma import load_flows
 
 globals().update(load_flows(__file__))

@@ -1,4 +1,6 @@
-"""The command line, ``airflow-allma``: validate, run, plan, graph, schema. None needs a running Airflow.
+"""The command line, ``airflow-allma``: init, validate, run, plan, graph, schema.
+
+None of the commands needs a running Airflow.
 
 Exit codes: 0 success; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or the
 flow is not valid.
@@ -23,6 +25,22 @@ app = typer.Typer(
 
 FlowFile = Annotated[Path, typer.Argument(help="A flow file, or an export of several flows.", exists=True)]
 FlowId = Annotated[str | None, typer.Option("--flow", help="Which flow of an export with several.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="Airflow's dags folder, or a folder in it.", file_okay=False)
+    ],
+    examples: Annotated[
+        bool, typer.Option("--examples", help="Write the two example flows as well.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that have other content.")] = False,
+) -> None:
+    """Write the two loader files that turn the flows of a folder into Dags."""
+    from airflow_allma.cli.init_command import init_folder
+
+    raise typer.Exit(init_folder(folder, examples=examples, force=force))
 
 
 @app.command()

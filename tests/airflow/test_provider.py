@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import json
 import logging
 import subprocess
@@ -38,6 +39,34 @@ def test_the_entry_points_lead_here():
 def test_the_providers_metadata_fits_airflows_schema():
     schema = json.loads(Path(airflow.__file__).with_name("provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
+
+
+def test_every_module_of_the_providers_metadata_exists():
+    info = get_provider_info()
+    integrations = {one["integration-name"] for one in info["integrations"]}
+    for operators_of_integration in info["operators"]:
+        assert operators_of_integration["integration-name"] in integrations
+        for name in operators_of_integration["python-modules"]:
+            assert importlib.import_module(name).S3ManifestOperator is operators.S3ManifestOperator
+
+
+@pytest.mark.parametrize("lazy", ["True", "False"])
+def test_airflow_loads_the_plugin_once_and_without_an_import_error(tmp_path, lazy):
+    code = (
+        "from airflow import plugins_manager as manager;"
+        "plugins, errors = manager._get_plugins();"
+        "print([plugin.name for plugin in plugins], errors)"
+    )
+    own = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LAZY_DISCOVER_PROVIDERS": lazy}
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(own),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    names, _, errors = printed.splitlines()[-1].partition("] ")
+    assert (names.count("'allma'"), errors) == (1, "{}")
 
 
 def test_every_setting_is_listed_with_its_default():

@@ -1,4 +1,4 @@
-"""The documentation says what is so: its flows run, its links lead somewhere, its tables are complete."""
+"""The documentation is true: its flows run, its links work, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ from airflow_allma.provider import get_provider_info
 from airflow_allma.storage import LocalStore
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+)
 OPTIONS = get_provider_info()["config"]["allma"]["options"]
 
 _BLOCK = re.compile(
@@ -41,7 +44,7 @@ _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Example:
-    """A flow on a page; ``run`` says with what it runs and what that gives, if it is to run."""
+    """A flow on a page; ``run``, if it is not None, has the payload and the expected results."""
 
     name: str
     text: str
@@ -79,7 +82,7 @@ async def no_sleep(_seconds: float) -> None:
 
 
 @pytest.mark.parametrize("example", RUNNABLE, ids=named)
-def test_an_example_gives_what_the_page_says(example, tmp_path):
+def test_an_example_returns_what_the_page_says(example, tmp_path):
     flow_file = tmp_path / "flow.json"
     flow_file.write_text(example.text)
     for name, content in example.run.get("objects", {}).items():
@@ -105,8 +108,8 @@ def test_an_example_gives_what_the_page_says(example, tmp_path):
     ended = asyncio.run(run())
     assert str(ended.status) == example.run.get("status", "COMPLETED"), ended.error
     seen = {**ended.state.context, "path": ended.state.path, "error": ended.error}
-    given = {path: compile_path(path).find(seen) for path in example.run["gives"]}
-    assert given == example.run["gives"]
+    results = {path: compile_path(path).find(seen) for path in example.run["gives"]}
+    assert results == example.run["gives"]
 
 
 def test_most_examples_run():
@@ -114,7 +117,7 @@ def test_most_examples_run():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_relative_link_leads_somewhere(page):
+def test_every_relative_link_works(page):
     text = _FENCED.sub("", page.read_text())
     broken = []
     for link in _LINK.findall(text):
@@ -133,14 +136,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_picture_is_there_and_shown():
-    pictures = ROOT / "docs" / "images"
+def test_every_image_exists_and_is_used():
+    images = ROOT / "docs" / "images"
     shown = {
         (page.parent / path).resolve()
         for page in PAGES
         for path in re.findall(r"!\[[^\]]+\]\(([^)\s]+)\)", page.read_text())
     }
-    assert shown == set(pictures.iterdir())
+    assert shown == set(images.iterdir())
 
 
 def airflow_options() -> dict[str, set[str]]:
@@ -151,7 +154,7 @@ def airflow_options() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_setting_that_is_named_exists(page):
+def test_every_named_setting_exists(page):
     text = page.read_text()
     known = airflow_options()
     named_settings = re.findall(r"\[([a-z_]+)\] ([a-z_]+)", _FENCED.sub("", text))
@@ -189,16 +192,16 @@ def codes(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_the_table_of_step_types_tells_which_run():
-    told = {codes(row[0])[0]: row[1].startswith("runs") for row in table("flows.md", "Step types")}
+def test_the_table_of_step_types_says_which_run():
+    documented = {codes(row[0])[0]: row[1].startswith("runs") for row in table("flows.md", "Step types")}
     runs = {*HANDLERS, StepType.PARALLEL_FORK_MANAGER}
-    assert told == {kind.value: kind in runs for kind in StepType}
+    assert documented == {kind.value: kind in runs for kind in StepType}
 
 
-def test_the_table_of_modules_tells_which_run():
+def test_the_table_of_modules_says_which_run():
     rows = table("flows.md", "Modules")
-    told = {codes(row[0])[0]: "not supported yet" not in row[2] for row in rows}
-    assert told == {**dict.fromkeys(MODULES, True), **dict.fromkeys(UNSUPPORTED_MODULES, False)}
+    documented = {codes(row[0])[0]: "not supported yet" not in row[2] for row in rows}
+    assert documented == {**dict.fromkeys(MODULES, True), **dict.fromkeys(UNSUPPORTED_MODULES, False)}
     for row in rows:
         module = MODULES.get(codes(row[0])[0])
         assert module is None or codes(row[1])[0] in module.step_types
@@ -210,13 +213,13 @@ def test_the_table_of_module_inputs_names_fields_that_exist():
         if module is None or module.input_model is None:
             continue
         fields = {field.alias or name for name, field in module.input_model.model_fields.items()}
-        told = set(codes(re.sub(r"\([^)]*\)", "", row[2])))
-        assert told <= fields, row[0]
+        documented = set(codes(re.sub(r"\([^)]*\)", "", row[2])))
+        assert documented <= fields, row[0]
 
 
 def test_the_table_of_the_airflow_object_has_all_its_keys():
-    told = [key for row in table("flows.md", "The `airflow` object") for key in codes(row[0])]
-    assert sorted(told) == sorted(field.alias for field in AirflowOptions.model_fields.values())
+    documented = [key for row in table("flows.md", "The `airflow` object") for key in codes(row[0])]
+    assert sorted(documented) == sorted(field.alias for field in AirflowOptions.model_fields.values())
 
 
 def test_the_table_of_settings_agrees_with_the_providers_metadata():
@@ -242,11 +245,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> tuple
     return ended.exit_code, ended.stdout
 
 
-def test_the_problems_on_the_page_are_those_that_validate_prints(tmp_path, monkeypatch):
+def test_validate_prints_the_problems_on_the_page(tmp_path, monkeypatch):
     blocks = fenced("docs/command-line.md")
-    (place,) = (number for number, block in enumerate(blocks) if '"id": "broken"' in block)
-    (tmp_path / "broken.json").write_text(blocks[place])
-    assert cli(monkeypatch, tmp_path, "validate", "broken.json") == (1, blocks[place + 1])
+    (index,) = (number for number, block in enumerate(blocks) if '"id": "broken"' in block)
+    (tmp_path / "broken.json").write_text(blocks[index])
+    assert cli(monkeypatch, tmp_path, "validate", "broken.json") == (1, blocks[index + 1])
 
 
 def test_the_graph_on_the_page_is_that_of_the_first_flow(tmp_path, monkeypatch):
@@ -261,7 +264,7 @@ def test_the_run_on_the_page_is_that_of_the_first_flow(tmp_path, monkeypatch):
     (tmp_path / "greet.json").write_text(greet)
     (shown,) = (block for block in fenced("docs/command-line.md") if block.startswith("$ airflow-allma run"))
     code, out = cli(monkeypatch, tmp_path, "run", "greet.json", "--payload", '{"people": [{"name": "Ada"}]}')
-    ran, told = json.loads(out), json.loads(shown.partition("\n")[2])
-    for one in (ran, told):
+    ran, documented = json.loads(out), json.loads(shown.partition("\n")[2])
+    for one in (ran, documented):
         del one["context"]["flow_variables"]["flowExecutionId"]
-    assert (code, ran) == (0, told)
+    assert (code, ran) == (0, documented)

@@ -1,0 +1,63 @@
+"""What the build adds to the package's metadata."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+
+import airflow_allma
+
+
+@pytest.fixture(scope="module")
+def project(repository):
+    return tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def build(repository):
+    spec = importlib.util.spec_from_file_location("hatch_build", repository / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_version_is_written_once(project, repository):
+    assert "version" in project["dynamic"]
+    changes = (repository / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## (\S+)", changes, re.MULTILINE)[0] == airflow_allma.__version__
+
+
+def test_without_an_address_the_readme_stays_as_it_is(build):
+    text = "[a](docs/a.md) [b](https://example.com)"
+    assert build.absolute_links(text, "") == text
+    assert build.project_urls("") == {}
+
+
+def test_with_an_address_relative_links_of_the_readme_become_absolute(build, repository):
+    url = "https://code.example/allma"
+    text = "[a](docs/a.md#b) ![c](docs/c.png) [d](https://example.com) [e](#e) [f](mailto:f@example.com)"
+    assert build.absolute_links(text, url) == (
+        f"[a]({url}/blob/main/docs/a.md#b) ![c]({url}/blob/main/docs/c.png) "
+        "[d](https://example.com) [e](#e) [f](mailto:f@example.com)"
+    )
+    readme = build.absolute_links((repository / "README.md").read_text(), url)
+    assert [
+        link for link in re.findall(r"\]\(([^)]+)\)", readme) if not link.startswith(("https://", "#"))
+    ] == []
+    assert all(link.startswith(url) for link in build.project_urls(url).values())
+
+
+def test_airflow_has_an_upper_bound_and_the_newest_job_lifts_it(project, repository):
+    (bound,) = (
+        one.specifier for one in map(Requirement, project["dependencies"]) if one.name == "apache-airflow"
+    )
+    assert bound.contains("3.3.2")
+    assert not bound.contains("3.4.0")
+    (lifted,) = map(Requirement, (repository / ".ci/newest-airflow.txt").read_text().split("\n", 1)[0:1])
+    assert lifted.name == "apache-airflow"
+    assert lifted.specifier.contains("4.0")
+    assert not lifted.specifier.contains("3.2.9")
