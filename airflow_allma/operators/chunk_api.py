@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from airflow_allma.configuration import load_settings
-from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.exceptions import ParallelBranchExecutionError, StorageConfigurationError
 from airflow_allma.operators.services import build_services
 from airflow_allma.operators.task_context import LOG, flow_execution_id
 
 if TYPE_CHECKING:
     from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
-    from airflow_allma.engine import CompiledFork, RunInfo, Services
+    from airflow_allma.engine import BranchResult, CompiledFork, RunInfo, Services
     from airflow_allma.settings import AllmaSettings
     from airflow_allma.storage import ManifestRange, ObjectStore, OffloadLocation
 
 __all__ = ["ChunkWriter", "chunk_items", "join_chunks"]
 
-_BRANCH: Final = "allma_item"
+_BRANCH: Final = "item"
 """The branch id in the stored results: an item of a hand-written Dag has one result."""
+_MAX_ERRORS: Final = 10
+"""Failures in the details of an error."""
 
 
 def chunk_items(
@@ -196,7 +198,8 @@ def join_chunks(
     Args:
         chunks: what ``S3ManifestOperator`` returned.
         name: as passed to ``ChunkWriter``.
-        fail_on_error: whether failed and missing items raise an error; else they are left out.
+        fail_on_error: whether failed and missing items raise an error; else each is ``{"error": {...}}`` in
+            its place, with the fields ``errorName``, ``errorMessage``, ``errorDetails`` and ``isRetryable``.
         aws_conn_id: the Airflow connection; None for ``[allma] aws_conn_id``.
         offload_location: where it differs from ``[allma] offload_location``.
 
@@ -205,7 +208,8 @@ def join_chunks(
         ``{"_s3_output_pointer": {"bucket", "key"}}`` to a JSON Lines object.
 
     Raises:
-        ParallelBranchExecutionError: items failed or have no result; the message counts and shows them.
+        ParallelBranchExecutionError: items failed or have no result; the message has their number and the
+            first error.
         StorageError: the results cannot be read or written.
         StorageConfigurationError: no offload location is configured.
     """
@@ -218,15 +222,16 @@ def join_chunks(
     folder_of = partial(_folder, services, info, name, run_after)
     plan = ChunkPlan(tuple(map(ChunkSpec.from_dict, chunks)), None, "", 1)
     outcomes = _StoredOutcomes(plan, folder_of, _store_of(services))
-    fork = _results_fork(name, fail_on_error=fail_on_error)
+    fork = _results_fork(name)
     joined = join_results(
         fork,
-        ChunkResults(fork, plan, outcomes, folder_of, services).read(),
+        _with_failures(
+            ChunkResults(fork, plan, outcomes, folder_of, services).read(), fail_on_error=fail_on_error
+        ),
         services,
         aggregate_target(fork, info, services),
         max_inline_bytes=settings.max_inline_bytes,
     )
-    LOG.info("%d of %d items failed", joined.failed, joined.count)
     return joined.output["aggregatedData"]
 
 
@@ -304,7 +309,39 @@ def _folder(
     return location.below(*info.key_ids, name, "results", token)
 
 
-def _results_fork(name: str, *, fail_on_error: bool) -> CompiledFork:
+def _with_failures(results: Iterable[BranchResult], *, fail_on_error: bool) -> Iterator[BranchResult]:
+    """Yield the results, each failure as an output in its place.
+
+    Raises:
+        ParallelBranchExecutionError: at the end, if items failed and ``fail_on_error``.
+    """
+    from airflow_allma.engine import BranchStatus
+
+    count = failed = 0
+    first: list[dict[str, Any]] = []
+    for result in results:
+        count += 1
+        if result.status is not BranchStatus.FAILED:
+            yield result
+            continue
+        failed += 1
+        if len(first) < _MAX_ERRORS:
+            first.append({"itemIndex": result.item_index, "error": result.error})
+        if not fail_on_error:
+            yield msgspec.structs.replace(
+                result, status=BranchStatus.OK, output={"error": result.error}, error=None
+            )
+    LOG.info("%d of %d items failed", failed, count)
+    if failed and fail_on_error:
+        error = first[0]["error"] or {}
+        raise ParallelBranchExecutionError(
+            f"{failed} of {count} items failed. The first, item {first[0]['itemIndex']}: "
+            f"{error.get('errorName')}: {error.get('errorMessage')}",
+            details={"itemErrors": first, "failedItemCount": failed, "itemCount": count},
+        )
+
+
+def _results_fork(name: str) -> CompiledFork:
     """Return a fork with one branch, whose results are those of a hand-written Dag."""
     from airflow_allma.engine import compile_flow
     from airflow_allma.flow import parse_flow
@@ -312,8 +349,8 @@ def _results_fork(name: str, *, fail_on_error: bool) -> CompiledFork:
     fork = {
         "stepType": "PARALLEL_FORK_MANAGER",
         "itemsPath": "$.items",
-        "parallelBranches": [{"branchId": _BRANCH, "stepInstanceId": _BRANCH}],
-        "aggregationConfig": {"strategy": "COLLECT_ARRAY", "failOnBranchError": fail_on_error},
+        "parallelBranches": [{"branchId": _BRANCH, "stepInstanceId": f"{name}_item"}],
+        "aggregationConfig": {"strategy": "COLLECT_ARRAY"},
     }
-    steps = {name: fork, _BRANCH: {"stepType": "NO_OP"}}
+    steps = {name: fork, f"{name}_item": {"stepType": "NO_OP"}}
     return compile_flow(parse_flow({"id": "chunks", "startStepInstanceId": name, "steps": steps})).fork(name)
