@@ -27,7 +27,7 @@ def find(given: dict[str, Any]) -> Any:
 
 
 def holds(given: dict[str, Any]) -> bool:
-    return compile_condition(given["condition"]).holds(given["context"])
+    return compile_condition(given["condition"]).matches(given["context"])
 
 
 def map_input(given: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def next_step(given: dict[str, Any]) -> Any:
     state = given["state"]
     context = {**state, **state["currentContextData"]}
     for transition in given["step"]["transitions"]:
-        if compile_condition(transition["condition"]).holds(context):
+        if compile_condition(transition["condition"]).matches(context):
             return transition["nextStepInstanceId"]
     return given["step"].get("defaultNextStepInstanceId", NOTHING)
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_allma.exceptions import ExpressionError
 from airflow_allma.expressions import compile_template
-from airflow_allma.expressions.templates.runtime import printed
+from airflow_allma.expressions.templates.runtime import to_output
 
 VECTORS = FilePath(__file__).parents[1] / "conformance" / "vectors" / "template.jsonl"
 RECORDED = [
@@ -132,7 +132,7 @@ def test_any_mapping_may_be_the_context(template: str):
 @pytest.mark.parametrize("value", [{}, [], "", 1, 1.5, True, None])
 def test_nothing_of_python_is_reached(name: str, value: Any):
     template = f"{{{{a.{name}}}}}{{{{lookup a '{name}'}}}}{{{{#with a}}}}{{{{{name}}}}}{{{{/with}}}}"
-    falsy = "" if value in ("", None) or isinstance(value, dict | list) else printed(value)
+    falsy = "" if value in ("", None) or isinstance(value, dict | list) else to_output(value)
     # lookup gives a false value back as it is
     assert compile_template(template).render({"a": value}) == ("" if value else falsy)
 
