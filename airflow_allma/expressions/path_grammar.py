@@ -39,7 +39,7 @@ _parsers = _Parsers()
 class _Lexer:
     """The lexer that jsonpath-ng's parser reads from. ``position`` is that of the token that it read last."""
 
-    def __init__(self, parts: Sequence[tuple[Token, ...]]) -> None:
+    def __init__(self, parts: Sequence[Segment | tuple[Token, ...]]) -> None:
         self.position = 0
         self._parts = parts
 
@@ -47,24 +47,25 @@ class _Lexer:
         yield Token("$", "$", 0)
         after_descent = False
         for part in self._parts:
-            for token in self._in_context(part, after_descent=after_descent):
+            if not isinstance(part, tuple):
+                # The grammar takes a segment that is already parsed for a name.
+                yield from (Token("[", "[", 0), Token("ID", part, 0), Token("]", "]", 0))
+                after_descent = False
+                continue
+            if part[0].type == "*" and not after_descent:
+                yield Token(".", ".", 0)
+            for token in part:
                 self.position = token.position
                 yield token
             after_descent = part[0].type == "DOUBLEDOT"
 
-    @staticmethod
-    def _in_context(part: tuple[Token, ...], *, after_descent: bool) -> tuple[Token, ...]:
-        """Return the tokens of a part with the dot or the brackets that the grammar requires."""
-        first = part[0]
-        if first.type == "*" and not after_descent:
-            return (Token(".", ".", first.position), first)
-        if first.type == "ID":
-            return (Token("[", "[", first.position), first, Token("]", "]", first.position))
-        return part
 
+def parse_parts(parts: Sequence[Segment | tuple[Token, ...]], scanner: Scanner) -> tuple[Segment, ...]:
+    """Parse a path with operators.
 
-def parse_parts(parts: Sequence[tuple[Token, ...]], scanner: Scanner) -> tuple[Segment, ...]:
-    """Parse a path whose parts are given as tokens, one part for each segment.
+    Args:
+        parts: one for each segment: the segment itself, or the tokens of an operator.
+        scanner: points at the expression, for errors.
 
     Raises:
         ExpressionSyntaxError: brackets contain neither a slice nor a list, or a slice's step is not positive.
@@ -78,7 +79,8 @@ def parse_parts(parts: Sequence[tuple[Token, ...]], scanner: Scanner) -> tuple[S
             lexer.position,
         )
     return tuple(
-        _segment(node, part[0].position, scanner) for node, part in zip(_flatten(tree), parts, strict=True)
+        _segment(node, part[0].position, scanner) if isinstance(part, tuple) else part
+        for node, part in zip(_flatten(tree), parts, strict=True)
     )
 
 
@@ -99,10 +101,9 @@ def _segment(node: Any, position: int, scanner: Scanner) -> Segment:
     match node:
         case Descendants():
             return node
-        case Fields(fields=fields) if fields != _WILDCARD:
-            # The values of our ID tokens: several keys, or one segment.
-            segments: Any = fields
-            return Union(segments) if len(segments) > 1 else segments[0]
+        case Fields() if node.fields != _WILDCARD:
+            keys: Any = node.fields  # the values of our ID tokens
+            return Union(keys)
         case Index():
             return Union(tuple(make_key(str(index)) for index in node.indices))
         case ParsedSlice():
@@ -115,5 +116,5 @@ def _segment(node: Any, position: int, scanner: Scanner) -> Segment:
                 )
             return Slice(node.start, node.end, step)
         case _:
-            # A class of its own, or a field with this name in releases before 1.8.
+            # A class of its own in new releases of jsonpath-ng, a field with this name in old ones.
             return Wildcard()

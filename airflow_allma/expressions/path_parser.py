@@ -16,8 +16,8 @@ from airflow_allma.expressions.syntax_tree import DynamicKey, Filter, Query, Seg
 
 __all__ = ["CONDITION_STOPS", "PATH_STOPS", "parse_segments"]
 
-Part = tuple[Token, ...]
-"""The tokens of one segment."""
+Part = Segment | tuple[Token, ...]
+"""One segment, or its tokens if it is an operator that the grammar parses."""
 
 _SIGNED_INDEX: Final = re.compile(r"-?[0-9]+\Z")
 _SLICE_OR_LIST: Final = re.compile(r"[-0-9,: ]{1,1000}\Z")
@@ -42,8 +42,9 @@ def parse_segments(scanner: Scanner, stops: frozenset[str]) -> tuple[Segment, ..
         ExpressionSyntaxError: this is not a JSONPath, or it has an operator that is not supported.
     """
     parts = _lex(scanner, stops)
-    if all(part[0].type == "ID" and len(part) == 1 for part in parts):
-        return tuple(part[0].value for part in parts)
+    segments = tuple(part for part in parts if not isinstance(part, tuple))
+    if len(segments) == len(parts):
+        return segments
     # Imported late: only paths with operators pay for jsonpath-ng.
     from airflow_allma.expressions.path_grammar import parse_parts
 
@@ -72,11 +73,6 @@ def _lex(scanner: Scanner, stops: frozenset[str]) -> list[Part]:
     return parts
 
 
-def _segment(segment: Segment, start: int) -> Part:
-    """Return the part for a segment that is already parsed; the grammar treats it as a name."""
-    return (Token("ID", segment, start),)
-
-
 def _name(scanner: Scanner, stops: frozenset[str]) -> Part:
     start = scanner.position
     if scanner.take("*"):
@@ -86,7 +82,7 @@ def _name(scanner: Scanner, stops: frozenset[str]) -> Part:
     if not name:
         scanner.fail("a name is missing after the dot; remove the dot or write the name")
     _check_name(scanner, name, start)
-    return _segment(make_key(name), start)
+    return make_key(name)
 
 
 def _expect_segment_end(scanner: Scanner, stops: frozenset[str]) -> None:
@@ -125,10 +121,10 @@ def _bracket_content(scanner: Scanner, opening: int) -> Part:
     if current and current in QUOTES:
         return _quoted(scanner)
     if scanner.take("?"):
-        return _segment(Filter(FilterParser(scanner, parse_segments).parse()), start)
+        return Filter(FilterParser(scanner, parse_segments).parse())
     if scanner.take("$"):
         segments = parse_segments(scanner, _DYNAMIC_STOPS)
-        return _segment(DynamicKey(Query(segments), scanner.source[start : scanner.position]), start)
+        return DynamicKey(Query(segments), scanner.source[start : scanner.position])
     if scanner.take("*"):
         return (Token("*", "*", start),)
     if current == "(":
@@ -143,7 +139,7 @@ def _bracket_content(scanner: Scanner, opening: int) -> Part:
     if not stripped:
         scanner.fail("the brackets are empty; write an index, a quoted name, '*' or a filter", opening)
     if _SIGNED_INDEX.match(stripped):
-        return _segment(make_key(stripped), start)
+        return make_key(stripped)
     if _SLICE_OR_LIST.match(stripped):
         return _slice_or_list(stripped, start)
     if "," in stripped:
@@ -151,21 +147,24 @@ def _bracket_content(scanner: Scanner, opening: int) -> Part:
     if "@" in stripped:
         scanner.fail("'@' is only allowed in filters; write [?(...)]", start)
     _check_name(scanner, stripped, start + content.index(stripped))
-    return _segment(make_key(stripped), start)
+    return make_key(stripped)
 
 
 def _quoted(scanner: Scanner) -> Part:
     """Return the part for a quoted name, or for several names separated by commas."""
     start = scanner.position
-    names = [Token("ID", make_key(scanner.take_quoted()), start)]
+    key = make_key(scanner.take_quoted())
     scanner.skip_spaces()
+    if scanner.current != ",":
+        return key
+    tokens = [Token("[", "[", start), Token("ID", key, start)]
     while scanner.take(","):
         scanner.skip_spaces()
         if scanner.at_end or scanner.current not in QUOTES:
             scanner.fail("either all names in one pair of brackets are quoted, or none")
-        names += Token(",", ",", start), Token("ID", make_key(scanner.take_quoted()), start)
+        tokens += Token(",", ",", start), Token("ID", make_key(scanner.take_quoted()), start)
         scanner.skip_spaces()
-    return tuple(names) if len(names) == 1 else (Token("[", "[", start), *names, Token("]", "]", start))
+    return (*tokens, Token("]", "]", start))
 
 
 def _slice_or_list(content: str, start: int) -> Part:
