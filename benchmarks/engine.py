@@ -71,7 +71,7 @@ def run() -> dict[str, Measure]:
         whole = ITEMS / seconds(lambda: asyncio.run(_items(data, out)), rounds=3)
     find = compile_path("$.steps_output.a.list[3].price").find
     find_filtered = compile_path("$.steps_output.a.list[?(@.price > 4)].id").find
-    holds = compile_condition("$.currentItem.n > 3 && $.currentItem.region == 'eu-west-1'").holds
+    holds = compile_condition("$.currentItem.n > 3 && $.currentItem.region == 'eu-west-1'").matches
     plain = compile_template("https://{{flow_variables.host}}/users/{{currentItem.userId}}").render
     looping = compile_template("{{#each steps_output.a.list}}{{id}}={{price}};{{/each}}").render
     return {

@@ -133,7 +133,7 @@ class _Forks:
         fork = self.program.fork(step_id)
         head: dict[str, Any] = {
             "step": step_id,
-            "itemsPath": fork.items_path.text if fork.items_path else None,
+            "itemsPath": fork.items_path.source if fork.items_path else None,
         }
         try:
             items = predict_items(self.program, fork, context)

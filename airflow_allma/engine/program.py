@@ -133,7 +133,7 @@ class CompiledStep:
 def _transitions(step: Step) -> Iterable[CompiledTransition]:
     for number, transition in enumerate(step.transitions):
         yield CompiledTransition(
-            compile_condition(transition.condition).holds,
+            compile_condition(transition.condition).matches,
             mentions_state(transition.condition),
             transition.next_step_instance_id,
             transition.max_transitions,
@@ -174,7 +174,7 @@ class CompiledBranch:
         )
         self.start = branch.start
         self.input_plan = InputPlan(branch.input_mappings, branch.literals)
-        self._condition = compile_condition(branch.condition).holds if branch.condition else None
+        self._condition = compile_condition(branch.condition).matches if branch.condition else None
         self.is_conditional = self._condition is not None
         self._condition_needs_state = bool(branch.condition and mentions_state(branch.condition))
 

@@ -36,8 +36,8 @@ def validate_output(step: CompiledStep, output: Any, load: LoadPointer) -> None:
         found = path.find(output, load)
         if found is NOTHING or found is None:
             raise ContentBasedRetryableError(
-                f"Step {step.id}: the output has no value at {path.text}, which outputValidation requires.",
-                details={"requiredField": path.text},
+                f"Step {step.id}: the output has no value at {path.source}, which outputValidation requires.",
+                details={"requiredField": path.source},
             )
 
 

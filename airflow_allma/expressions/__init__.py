@@ -1,18 +1,20 @@
-"""Expressions of the flow language: JSONPath, conditions, targets, templates, configs, context mappings.
+"""Expressions of the flow language: JSONPaths, conditions, targets, templates, configs, context mappings.
 
-They are compiled once and cached. Compiled objects never change, so threads share them. Compiling raises
-ExpressionSyntaxError, evaluating ExpressionEvaluationError, and nothing else but what ``load`` raises.
+Expressions are compiled once and cached. Compiled objects are immutable, so threads can share them. Compiling
+raises ExpressionSyntaxError, evaluating raises ExpressionEvaluationError or whatever ``load`` raises.
 """
 
 from __future__ import annotations
 
 from airflow_allma.expressions.conditions import Condition, compile_condition
+from airflow_allma.expressions.configs import Config, compile_config
 from airflow_allma.expressions.context_mappings import ContextMappings, compile_context_mappings
+from airflow_allma.expressions.json_copy import copy_value
 from airflow_allma.expressions.paths import Path, compile_path
-from airflow_allma.expressions.rendering import Config, compile_config
+from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.targets import Target, compile_target
 from airflow_allma.expressions.templates import Template, compile_template
-from airflow_allma.expressions.values import NOTHING, LoadPointer, Nothing, copy_value
+from airflow_allma.expressions.undefined import NOTHING, Nothing
 
 __all__ = [
     "NOTHING",

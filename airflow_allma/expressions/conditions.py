@@ -6,59 +6,64 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from airflow_allma.expressions.compiling import Holds, compile_predicate
-from airflow_allma.expressions.filter_syntax import NUMBER, WORDS, number, take_operator
-from airflow_allma.expressions.path_syntax import CONDITION_STOPS, read_path
+from airflow_allma.expressions.closures import Matches, compile_predicate
+from airflow_allma.expressions.filter_parser import (
+    LITERAL_WORDS,
+    NUMBER_PATTERN,
+    parse_number,
+    take_comparison,
+)
+from airflow_allma.expressions.path_parser import CONDITION_STOPS, parse_segments
 from airflow_allma.expressions.paths import CACHE_SIZE
 from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
-from airflow_allma.expressions.segments import And, Compare, Or, Predicate, Query, Truth, Value
+from airflow_allma.expressions.syntax_tree import And, Comparison, Literal, Or, Predicate, Query, Truthiness
 
 __all__ = ["Condition", "compile_condition"]
 
-_NEVER = Or(())
+_FALSE = Or(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """A compiled condition. It never changes: threads may share it.
+    """A compiled condition. It is immutable, so threads can share it.
 
     Attributes:
-        text: the condition as it was written.
-        holds: ``holds(context, load=None)`` gives True or False. It raises ExpressionEvaluationError when a
-            path in it does; exceptions of ``load`` pass through.
+        source: the condition as it is written in the flow.
+        matches: ``matches(context, load=None)`` returns True or False. It raises ExpressionEvaluationError if
+            a path in the condition does; exceptions of ``load`` pass through.
     """
 
-    text: str
-    holds: Holds = field(repr=False)
+    source: str
+    matches: Matches = field(repr=False)
 
 
 @lru_cache(maxsize=CACHE_SIZE)
-def compile_condition(text: str) -> Condition:
-    """The compiled form of a condition; the same text gives the same object as long as it is cached.
+def compile_condition(source: str) -> Condition:
+    """Compile a condition. The same string returns the same object as long as it is cached.
 
-    What is no path (``true``, ``1 == 1``, the empty text) never holds, and neither does a comparison with an
-    unknown operator or with a word that is no literal: so the language has it.
+    By the rules of the language, an atom that does not begin with a path (``true``, ``1 == 1``, an empty
+    string) is false. So is a comparison with an unknown operator or with a word that is not a literal.
 
     Raises:
         ExpressionSyntaxError: a path, quotes or a bracket is malformed, a comparison lacks its right side,
-            or parentheses or ``!`` are used, which conditions do not have.
+            or parentheses or ``!`` are used, which conditions do not support.
     """
-    check_length(text)
+    check_length(source)
     alternatives = [
-        And(tuple(_atom(text, *span) for span in _split(text, start, end, "&&")))
-        for start, end in _split(text, 0, len(text), "||")
+        And(tuple(_atom(source, *span) for span in _split(source, start, end, "&&")))
+        for start, end in _split(source, 0, len(source), "||")
     ]
-    return Condition(text, compile_predicate(_simplest(alternatives), text))
+    return Condition(source, compile_predicate(_simplify(alternatives), source))
 
 
-def _simplest(alternatives: list[And]) -> Predicate:
+def _simplify(alternatives: list[And]) -> Predicate:
     parts = tuple(part.parts[0] if len(part.parts) == 1 else part for part in alternatives)
     return parts[0] if len(parts) == 1 else Or(parts)
 
 
-def _split(text: str, start: int, end: int, joint: str) -> Iterator[tuple[int, int]]:
-    """The spans between joints that stand outside of brackets and quotes."""
-    scanner = Scanner(text, start, end)
+def _split(source: str, start: int, end: int, separator: str) -> Iterator[tuple[int, int]]:
+    """Yield the spans between the occurrences of an operator outside of brackets and quotes."""
+    scanner = Scanner(source, start, end)
     open_brackets = 0
     while not scanner.at_end:
         current = scanner.current
@@ -69,55 +74,55 @@ def _split(text: str, start: int, end: int, joint: str) -> Iterator[tuple[int, i
             open_brackets += 1
         elif current == "]":
             open_brackets -= 1
-        elif open_brackets == 0 and scanner.starts_with(joint):
+        elif open_brackets == 0 and scanner.starts_with(separator):
             yield start, scanner.position
-            scanner.take(joint)
+            scanner.take(separator)
             start = scanner.position
             continue
         scanner.position += 1
     yield start, end
 
 
-def _atom(text: str, start: int, end: int) -> Predicate:
-    while end > start and text[end - 1].isspace():
+def _atom(source: str, start: int, end: int) -> Predicate:
+    while end > start and source[end - 1].isspace():
         end -= 1
-    scanner = Scanner(text, start, end)
+    scanner = Scanner(source, start, end)
     scanner.skip_spaces()
     if scanner.current and scanner.current in "!(":
         scanner.fail(
-            "conditions have no '!' and no parentheses; compare with '== false', or use several transitions"
+            "conditions support neither '!' nor '()'; compare with '== false', or use several transitions"
         )
     if not scanner.take("$"):
-        return _NEVER
-    left = Query(read_path(scanner, CONDITION_STOPS))
+        return _FALSE
+    left = Query(parse_segments(scanner, CONDITION_STOPS))
     scanner.skip_spaces()
     if scanner.at_end:
-        return Truth(left, empty_list_is_false=True)
-    operator = take_operator(scanner)
-    # The whole context is compared with nothing: it has no order and equals nothing but itself.
+        return Truthiness(left, empty_list_is_false=True)
+    operator = take_comparison(scanner)
+    # The root itself is never compared: it has no order and equals only itself.
     if operator is None or not left.segments:
-        return _NEVER
+        return _FALSE
     scanner.skip_spaces()
     return _right_side(scanner, left, operator)
 
 
 def _right_side(scanner: Scanner, left: Query, operator: str) -> Predicate:
     if scanner.at_end:
-        scanner.fail("the comparison lacks its right side; write a literal or a path")
+        scanner.fail("the comparison lacks its right side; add a literal or a path")
     if scanner.take("$"):
-        right = Compare(operator, left, Query(read_path(scanner, CONDITION_STOPS)))
+        right = Comparison(operator, left, Query(parse_segments(scanner, CONDITION_STOPS)))
         scanner.skip_spaces()
         if not scanner.at_end:
-            scanner.fail("a condition ends after its right side; join conditions with '&&' or '||'")
+            scanner.fail("a condition ends after its right side; combine conditions with '&&' or '||'")
         return right
     if scanner.current in QUOTES:
-        value = Value(scanner.take_quoted())
+        value = Literal(scanner.take_quoted())
         if not scanner.at_end:
-            scanner.fail("a condition ends after its right side; join conditions with '&&' or '||'")
-        return Compare(operator, left, value)
-    word = scanner.text[scanner.position : scanner.end]
-    if word in WORDS:
-        return Compare(operator, left, Value(WORDS[word]))
-    if NUMBER.fullmatch(word):
-        return Compare(operator, left, Value(number(word)))
-    return _NEVER
+            scanner.fail("a condition ends after its right side; combine conditions with '&&' or '||'")
+        return Comparison(operator, left, value)
+    word = scanner.source[scanner.position : scanner.end]
+    if word in LITERAL_WORDS:
+        return Comparison(operator, left, Literal(LITERAL_WORDS[word]))
+    if NUMBER_PATTERN.fullmatch(word):
+        return Comparison(operator, left, Literal(parse_number(word)))
+    return _FALSE

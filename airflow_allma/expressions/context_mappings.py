@@ -1,4 +1,4 @@
-"""Entries that give templates and request bodies their variables: a path, a format, what to take of it."""
+"""Context mappings: the variables of templates and request bodies, each with a path and a format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionSyntaxError
-from airflow_allma.expressions.json_text import json_text
+from airflow_allma.expressions.configs import find_or_default, resolve_final_pointer
+from airflow_allma.expressions.json_copy import copy_value
+from airflow_allma.expressions.json_stringify import stringify
 from airflow_allma.expressions.paths import Path, compile_path
-from airflow_allma.expressions.rendering import find_or_keep, loaded
+from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.templates import Template, compile_template
-from airflow_allma.expressions.values import NOTHING, LoadPointer, copy_value
+from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["ContextMappings", "Format", "compile_context_mappings"]
 
@@ -21,14 +23,16 @@ _DEFAULT_SEPARATOR: Final = "\n"
 
 
 class Format(StrEnum):
-    """What becomes of the value that an entry's path finds."""
+    """How the value that an entry's path finds is formatted."""
 
     RAW = "RAW"
-    """The value, with its type."""
+    """The value with its type."""
     JSON = "JSON"
-    """Its compact JSON text."""
+    """Its compact JSON."""
     CUSTOM_STRING = "CUSTOM_STRING"
-    """A list as text: each item through a template, joined. Other values as they are."""
+    """A list becomes a string: each item is rendered through a template, and the results are joined. Other
+    values stay as they are.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,50 +41,50 @@ class _Entry:
 
     path: Path
     fields: tuple[str, ...] | None
-    finish: Callable[[Any, LoadPointer | None], Any]
+    format_value: Callable[[Any, LoadPointer | None], Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContextMappings:
-    """Compiled entries, by the name of the variable that each gives; threads may share them."""
+    """Compiled entries by the name of their variable. They are immutable, so threads can share them."""
 
     _entries: tuple[tuple[str, _Entry], ...] = field(repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the variables that may be given."""
+        """The names of the variables."""
         return tuple(name for name, _ in self._entries)
 
     def resolve(self, context: Any, load: LoadPointer | None = None) -> dict[str, Any]:
-        """The variables over this data, nothing of them shared with it.
+        """Return the variables for this data. They share nothing with it.
 
-        A pointer that a path ends on is loaded. An entry whose path finds nothing gives no variable; nor
-        does one whose path cannot be evaluated over this data, which is logged as a warning.
+        A pointer at the end of a path is loaded. An entry sets no variable if its path finds nothing, or if
+        its path cannot be evaluated over this data; the latter is logged as a warning.
 
         Raises:
             ExpressionEvaluationError: a pointer has to be loaded and ``load`` is None, or a value cannot be
-                written.
+                written as JSON or as a string.
         """
         resolved: dict[str, Any] = {}
         for name, entry in self._entries:
-            value = find_or_keep(entry.path, context, load, NOTHING)
+            value = find_or_default(entry.path, context, load, NOTHING)
             if value is NOTHING:
                 continue
-            value = loaded(value, entry.path.text, load)
+            value = resolve_final_pointer(value, entry.path.source, load)
             if entry.fields is not None:
-                value = _selected(value, entry.fields)
-            resolved[name] = entry.finish(value, load)
+                value = _select_fields(value, entry.fields)
+            resolved[name] = entry.format_value(value, load)
         return resolved
 
 
 def compile_context_mappings(mappings: Mapping[str, Mapping[str, Any]]) -> ContextMappings:
-    """The compiled form of a flow's entries, by name.
+    """Compile a flow's entries, by name.
 
     An entry is ``{"sourceJsonPath", "formatAs", "selectFields", "itemTemplate", "joinSeparator"}``, with the
     keys of the flow's JSON. All but the first may be missing or null.
 
     Raises:
-        ExpressionSyntaxError: a path or template cannot be read, or an entry lacks what it needs.
+        ExpressionSyntaxError: a path or template is not valid, or an entry lacks a key that it needs.
     """
     return ContextMappings(tuple((name, _compile(name, entry)) for name, entry in mappings.items()))
 
@@ -89,56 +93,56 @@ def _compile(name: str, entry: Mapping[str, Any]) -> _Entry:
     source = entry.get("sourceJsonPath")
     if not isinstance(source, str):
         raise ExpressionSyntaxError(
-            f"the entry {name!r} needs a sourceJsonPath, a text that begins with '$.'", ""
+            f"the entry {name!r} needs a sourceJsonPath, a string that begins with '$.'", ""
         )
-    return _Entry(compile_path(source), _fields(name, entry), _finish(name, entry))
+    return _Entry(compile_path(source), _fields(name, entry), _formatter(name, entry))
 
 
 def _fields(name: str, entry: Mapping[str, Any]) -> tuple[str, ...] | None:
     fields = entry.get("selectFields")
     if fields is None:
         return None
-    if not isinstance(fields, list | tuple) or not all(isinstance(one, str) for one in fields):
-        raise ExpressionSyntaxError(f"selectFields of {name!r} is a list of names", str(fields))
+    if not isinstance(fields, list | tuple) or not all(isinstance(item, str) for item in fields):
+        raise ExpressionSyntaxError(f"selectFields of {name!r} must be a list of names", str(fields))
     return tuple(fields)
 
 
-def _finish(name: str, entry: Mapping[str, Any]) -> Callable[[Any, LoadPointer | None], Any]:
-    """What makes the variable out of the value that was found."""
-    written = entry.get("formatAs") or Format.RAW
-    if not isinstance(written, str) or written not in frozenset(Format):
+def _formatter(name: str, entry: Mapping[str, Any]) -> Callable[[Any, LoadPointer | None], Any]:
+    """Return the function that formats the value that was found."""
+    format_as = entry.get("formatAs") or Format.RAW
+    if not isinstance(format_as, str) or format_as not in frozenset(Format):
         raise ExpressionSyntaxError(
-            f"formatAs of {name!r} is one of {', '.join(Format)}, not {written!r}", str(written)
+            f"formatAs of {name!r} must be one of {', '.join(Format)}, not {format_as!r}", str(format_as)
         )
-    if written == Format.RAW:
+    if format_as == Format.RAW:
         return lambda value, load: copy_value(value)  # noqa: ARG005
-    if written == Format.JSON:
-        return lambda value, load: json_text(value)  # noqa: ARG005
+    if format_as == Format.JSON:
+        return lambda value, load: stringify(value)  # noqa: ARG005
     template = entry.get("itemTemplate")
     if not isinstance(template, str):
         raise ExpressionSyntaxError(
-            f"the entry {name!r} needs an itemTemplate to make a CUSTOM_STRING, such as '- {{{{name}}}}'", ""
+            f"the entry {name!r} needs an itemTemplate for CUSTOM_STRING, such as '- {{{{name}}}}'", ""
         )
     separator = entry.get("joinSeparator")
-    return _items_written(
+    return _join_items(
         compile_template(template), separator if isinstance(separator, str) else _DEFAULT_SEPARATOR
     )
 
 
-def _items_written(template: Template, separator: str) -> Callable[[Any, LoadPointer | None], Any]:
+def _join_items(template: Template, separator: str) -> Callable[[Any, LoadPointer | None], Any]:
     render = template.render
 
-    def finish(value: Any, load: LoadPointer | None) -> Any:
+    def format_value(value: Any, load: LoadPointer | None) -> Any:
         if not isinstance(value, list):
             return copy_value(value)
         return separator.join([render(item, load) for item in value])
 
-    return finish
+    return format_value
 
 
-def _selected(value: Any, fields: tuple[str, ...]) -> Any:
-    """The named members of an object, or of each object of a list; JSON text is read first."""
-    parsed = _parsed(value)
+def _select_fields(value: Any, fields: tuple[str, ...]) -> Any:
+    """Return the named members of an object, or of each object in a list. Parse a string of JSON first."""
+    parsed = _parse_json(value)
     if isinstance(parsed, list):
         return [_members(item, fields) if isinstance(item, Mapping) else item for item in parsed]
     return _members(parsed, fields) if isinstance(parsed, Mapping) else value
@@ -148,11 +152,11 @@ def _members(value: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any
     return {name: value[name] for name in fields if name in value}
 
 
-def _parsed(value: Any) -> Any:
+def _parse_json(value: Any) -> Any:
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        # It only looks like JSON: it stays a text.
+        # It only looks like JSON, so it stays a string.
         return value

@@ -1,8 +1,8 @@
-"""How JavaScript sees JSON values: truth, equality, order, numbers and text.
+"""The JavaScript semantics of JSON values: truthiness, equality, order, numbers and strings.
 
-Expressions are compared and printed as the JavaScript engines do, so that a flow gives the same answers
-on either. ``NOTHING`` is JavaScript's undefined, ``None`` its null. Whole numbers of any size stay exact
-when compared or printed below 1e21; JavaScript would round them at 2**53.
+Expressions compare and print values as JavaScript engines do, so that a flow has the same results on both.
+``NOTHING`` is JavaScript's undefined, ``None`` is its null. Integers of any size stay exact when they are
+compared, or printed below 1e21; JavaScript would round them from 2**53 on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionEvaluationError
-from airflow_allma.expressions.values import NOTHING
+from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = [
     "at_least",
@@ -21,19 +21,19 @@ __all__ = [
     "greater",
     "less",
     "loosely_equal",
-    "number_to_text",
+    "number_to_string",
     "strictly_equal",
-    "text_length",
+    "string_length",
     "to_number",
-    "to_text",
+    "to_string",
     "truthy",
 ]
 
 _JS_WHITESPACE: Final = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
-# Every part of the pattern starts with another character than the one before it may end with:
-# there is one way to match a text, so a long one costs no more than its length.
+# No part of the pattern can start with a character that the part before it can end with: a string matches in
+# only one way, so matching takes linear time.
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z")
 _RADIX: Final = {"0x": 16, "0o": 8, "0b": 2}
 _RADIX_DIGITS: Final = re.compile(r"0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)\Z")
@@ -44,9 +44,9 @@ _SMALLEST_PLAIN_EXPONENT: Final = -6  # and 1e-7 the first small one
 
 
 def truthy(value: Any) -> bool:
-    """JavaScript's Boolean(): false for undefined, null, false, 0, NaN and the empty text.
+    """Return JavaScript's ``Boolean(value)``: false for undefined, null, false, 0, NaN and the empty string.
 
-    Objects and lists are true, empty ones too; a condition treats an empty list otherwise.
+    Objects and lists are true even if they are empty; conditions treat an empty list differently.
     """
     if value.__class__ is dict or value.__class__ is list:
         return True
@@ -57,18 +57,18 @@ def truthy(value: Any) -> bool:
     return True
 
 
-def text_length(text: str) -> int:
-    """Length in UTF-16 code units, as JavaScript counts: a character beyond U+FFFF counts two."""
-    if text.isascii():
-        return len(text)
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+def string_length(string: str) -> int:
+    """Return the length in UTF-16 code units, as JavaScript does: a character above U+FFFF counts as two."""
+    if string.isascii():
+        return len(string)
+    return len(string.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def to_text(value: Any) -> str:
-    """JavaScript's String(): lists join their items with commas, objects are ``[object Object]``.
+def to_string(value: Any) -> str:
+    """Return JavaScript's ``String(value)``: list items joined with commas, ``[object Object]`` for objects.
 
     Raises:
-        ExpressionEvaluationError: lists nested too deep to be text.
+        ExpressionEvaluationError: the lists are nested too deep.
     """
     if isinstance(value, str):
         return value
@@ -79,34 +79,34 @@ def to_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return number_to_text(value)
+        return number_to_string(value)
     if isinstance(value, list):
         try:
-            return _joined(value)
+            return _join(value)
         except RecursionError:
             raise ExpressionEvaluationError(
-                "a list is nested too deep to be written as text; take a part of it"
+                "a list is nested too deep to become a string; use a part of it"
             ) from None
     if isinstance(value, Mapping):
         return "[object Object]"
     return str(value)
 
 
-def _joined(items: list[Any]) -> str:
+def _join(items: list[Any]) -> str:
     return ",".join(
         [
-            _joined(item)
+            _join(item)
             if item.__class__ is list
             else ""
             if item is None or item is NOTHING
-            else to_text(item)
+            else to_string(item)
             for item in items
         ]
     )
 
 
-def number_to_text(number: float) -> str:
-    """The text JavaScript gives a number: ``3`` for 3.0, ``1e+21``, ``1e-7``, ``0`` for -0."""
+def number_to_string(number: float) -> str:
+    """Return a number as JavaScript prints it: ``3`` for 3.0, ``1e+21``, ``1e-7``, ``0`` for -0."""
     if isinstance(number, int):
         if -(10**21) < number < 10**21:
             return str(number)
@@ -120,15 +120,15 @@ def number_to_text(number: float) -> str:
         return "Infinity" if number > 0 else "-Infinity"
     if number == 0:
         return "0"
-    return _finite_to_text(number)
+    return _finite_to_string(number)
 
 
-def _finite_to_text(number: float) -> str:
+def _finite_to_string(number: float) -> str:
     sign = "-" if number < 0 else ""
-    # repr() and JavaScript agree on the shortest digits, and differ only in where an exponent is used.
-    mantissa, _, exponent_text = repr(abs(number)).partition("e")
+    # repr() and JavaScript agree on the shortest digits, and differ only in when they use an exponent.
+    mantissa, _, exponent = repr(abs(number)).partition("e")
     whole, _, fraction = mantissa.partition(".")
-    point = len(whole) + int(exponent_text or 0)
+    point = len(whole) + int(exponent or 0)
     digits = (whole + fraction).lstrip("0")
     point -= len(whole + fraction) - len(digits)
     digits = digits.rstrip("0")
@@ -143,7 +143,7 @@ def _finite_to_text(number: float) -> str:
 
 
 def to_number(value: Any) -> float:
-    """JavaScript's Number(): 0 for null and the empty text, NaN for what is no number."""
+    """Return JavaScript's ``Number(value)``: 0 for null and the empty string, NaN if it is not a number."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int | float):
@@ -152,11 +152,11 @@ def to_number(value: Any) -> float:
         return 0
     if value is NOTHING:
         return math.nan
-    return _text_to_number(to_text(value))
+    return _string_to_number(to_string(value))
 
 
-def _text_to_number(text: str) -> float:
-    stripped = text.strip(_JS_WHITESPACE)
+def _string_to_number(string: str) -> float:
+    stripped = string.strip(_JS_WHITESPACE)
     if not stripped:
         return 0
     if _DECIMAL.match(stripped):
@@ -182,7 +182,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def strictly_equal(left: Any, right: Any) -> bool:
-    """JavaScript's ``===``: same type and value; objects and lists only when they are the same one."""
+    """Return JavaScript's ``===``: same type and value, and the same object for objects and lists."""
     if isinstance(left, str):
         return isinstance(right, str) and left == right
     if _is_number(left):
@@ -191,7 +191,7 @@ def strictly_equal(left: Any, right: Any) -> bool:
 
 
 def loosely_equal(left: Any, right: Any) -> bool:
-    """JavaScript's ``==``: null equals undefined, and values of other types meet as numbers or text."""
+    """Return JavaScript's ``==``: null equals undefined, other types are compared as numbers or strings."""
     if isinstance(left, str) and isinstance(right, str):
         return left == right
     if _is_missing(left) or _is_missing(right):
@@ -199,47 +199,47 @@ def loosely_equal(left: Any, right: Any) -> bool:
     if not _is_scalar(left):
         if not _is_scalar(right):
             return left is right
-        left = to_text(left)
+        left = to_string(left)
     elif not _is_scalar(right):
-        right = to_text(right)
+        right = to_string(right)
     if isinstance(left, str) and isinstance(right, str):
         return left == right
     return bool(to_number(left) == to_number(right))
 
 
 def less(left: Any, right: Any) -> bool:
-    """JavaScript's ``left < right``."""
+    """Return JavaScript's ``left < right``."""
     left, right = _comparable(left, right)
     return bool(left < right)
 
 
 def greater(left: Any, right: Any) -> bool:
-    """JavaScript's ``left > right``."""
+    """Return JavaScript's ``left > right``."""
     left, right = _comparable(left, right)
     return bool(left > right)
 
 
 def at_most(left: Any, right: Any) -> bool:
-    """JavaScript's ``left <= right``."""
+    """Return JavaScript's ``left <= right``."""
     left, right = _comparable(left, right)
     return bool(left <= right)
 
 
 def at_least(left: Any, right: Any) -> bool:
-    """JavaScript's ``left >= right``."""
+    """Return JavaScript's ``left >= right``."""
     left, right = _comparable(left, right)
     return bool(left >= right)
 
 
 def _comparable(left: Any, right: Any) -> tuple[Any, Any]:
-    """Two texts, or two numbers (NaN among them, which no comparison holds for)."""
+    """Return both values as strings or as numbers; every comparison with NaN is false."""
     if not _is_scalar(left):
-        left = to_text(left)
+        left = to_string(left)
     if not _is_scalar(right):
-        right = to_text(right)
+        right = to_string(right)
     if isinstance(left, str) and isinstance(right, str):
         if left.isascii() and right.isascii():
             return left, right
-        # Texts are ordered by UTF-16 code units, which is not the order of code points.
+        # JavaScript orders strings by UTF-16 code units, which is not the order of code points.
         return left.encode("utf-16-be", "surrogatepass"), right.encode("utf-16-be", "surrogatepass")
     return to_number(left), to_number(right)

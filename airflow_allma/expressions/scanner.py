@@ -1,101 +1,117 @@
-"""Reads an expression from left to right, and says where it went wrong."""
+"""A cursor over an expression that knows where parsing failed."""
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from airflow_allma.exceptions import ExpressionSyntaxError
 
-__all__ = ["MAX_LENGTH", "MAX_NESTING", "QUOTES", "Scanner", "check_length"]
+__all__ = ["MAX_LENGTH", "MAX_NESTING", "QUOTES", "Scanner", "Token", "check_length"]
 
 MAX_LENGTH: Final = 10_000
-"""Longest expression, in characters."""
+"""The longest allowed expression, in characters."""
 
 MAX_NESTING: Final = 32
-"""Most brackets, parentheses and paths within paths that may be open at once."""
+"""The most brackets, parentheses and paths within paths that may be open at the same time."""
 
 QUOTES: Final = "'\""
 
 
-def check_length(text: str) -> None:
-    """Refuse what is no text, or longer than ``MAX_LENGTH``.
+def check_length(source: str) -> None:
+    """Check that an expression is a string of at most ``MAX_LENGTH`` characters.
 
     Raises:
-        ExpressionSyntaxError: always with position 0.
+        ExpressionSyntaxError: it is not; the position is always 0.
     """
-    if not isinstance(text, str):
+    if not isinstance(source, str):
         raise ExpressionSyntaxError(
-            f"an expression is a text, not {type(text).__name__}; put it in quotes", str(text)
+            f"an expression must be a string, not {type(source).__name__}; put it in quotes", str(source)
         )
-    if len(text) > MAX_LENGTH:
+    if len(source) > MAX_LENGTH:
         raise ExpressionSyntaxError(
-            f"the expression has {len(text)} characters; {MAX_LENGTH} is the most, split it in several steps",
-            text[:80] + "...",
+            f"the expression has {len(source)} characters, but at most {MAX_LENGTH} are allowed; "
+            "split it into several steps",
+            source[:80] + "...",
         )
+
+
+class Token(NamedTuple):
+    """A lexical token of a path.
+
+    ``type`` is a terminal of jsonpath-ng's grammar. ``position`` is the index in the expression that a syntax
+    error points at. jsonpath-ng's parser expects the other fields when it reports an error.
+    """
+
+    type: str
+    value: Any
+    position: int
+    lineno: int = 1
+    col: int = 0
+    lexer: Any = None
 
 
 class Scanner:
-    """A position in a text that moves on as things are read; ``end`` is where reading stops."""
+    """A position in a string that advances as parts are consumed. Scanning stops at ``end``."""
 
-    __slots__ = ("depth", "end", "position", "text")
+    __slots__ = ("depth", "end", "position", "source")
 
-    def __init__(self, text: str, position: int = 0, end: int | None = None) -> None:
-        self.text = text
+    def __init__(self, source: str, position: int = 0, end: int | None = None) -> None:
+        self.source = source
         self.position = position
-        self.end = len(text) if end is None else end
+        self.end = len(source) if end is None else end
         self.depth = 0
 
     @property
     def at_end(self) -> bool:
-        """Whether everything was read."""
+        """Whether everything is consumed."""
         return self.position >= self.end
 
     @property
     def current(self) -> str:
-        """The next character; the empty text at the end."""
-        return self.text[self.position] if self.position < self.end else ""
+        """The next character, or an empty string at the end."""
+        return self.source[self.position] if self.position < self.end else ""
 
     def fail(self, reason: str, position: int | None = None) -> NoReturn:
-        """Raise an ExpressionSyntaxError that points at ``position``, or at the next character."""
-        raise ExpressionSyntaxError(reason, self.text, self.position if position is None else position)
+        """Raise an ExpressionSyntaxError that points at ``position``, by default at the next character."""
+        raise ExpressionSyntaxError(reason, self.source, self.position if position is None else position)
 
     def starts_with(self, prefix: str) -> bool:
-        """Whether ``prefix`` comes next."""
-        return self.text.startswith(prefix, self.position, self.end)
+        """Return whether ``prefix`` comes next."""
+        return self.source.startswith(prefix, self.position, self.end)
 
     def take(self, prefix: str) -> bool:
-        """Move over ``prefix`` if it comes next."""
+        """Consume ``prefix`` if it comes next, and return whether it did."""
         if self.starts_with(prefix):
             self.position += len(prefix)
             return True
         return False
 
     def skip_spaces(self) -> None:
-        """Move over white space."""
-        while self.position < self.end and self.text[self.position].isspace():
+        """Consume white space."""
+        while self.position < self.end and self.source[self.position].isspace():
             self.position += 1
 
     def take_until(self, stops: frozenset[str]) -> str:
-        """The text up to the next character that is one of ``stops``, or up to the end."""
+        """Consume everything up to the next character in ``stops``, or up to the end, and return it."""
         start = self.position
-        while self.position < self.end and self.text[self.position] not in stops:
+        while self.position < self.end and self.source[self.position] not in stops:
             self.position += 1
-        return self.text[start : self.position]
+        return self.source[start : self.position]
 
     def take_quoted(self) -> str:
-        """The text between the quotes that open here; a backslash goes before a quote or a backslash.
+        """Consume a quoted string and return its content. A backslash escapes a quote or a backslash.
 
         Raises:
             ExpressionSyntaxError: the quotes are not closed.
         """
-        opened = self.position
-        quote = self.text[opened]
+        start = self.position
+        quote = self.source[start]
         self.position += 1
         parts: list[str] = []
         while True:
             if self.at_end:
-                self.fail(f"the quotes that open here are not closed; add {quote}", opened)
-            character = self.text[self.position]
+                self.fail(f"the quotes that open here are not closed; add {quote}", start)
+            character = self.source[self.position]
             self.position += 1
             if character == quote:
                 return "".join(parts)
@@ -105,15 +121,15 @@ class Scanner:
             parts.append(character)
 
     def nest(self) -> None:
-        """Count one more open bracket, parenthesis or inner path; ``unnest`` closes it.
+        """Enter a bracket, parenthesis or inner path; ``unnest`` leaves it.
 
         Raises:
             ExpressionSyntaxError: more than ``MAX_NESTING`` are open.
         """
         self.depth += 1
         if self.depth > MAX_NESTING:
-            self.fail(f"the expression is nested deeper than {MAX_NESTING} levels; take it apart")
+            self.fail(f"the expression is nested deeper than {MAX_NESTING} levels; split it up")
 
     def unnest(self) -> None:
-        """Close what ``nest`` opened."""
+        """Leave what ``nest`` entered."""
         self.depth -= 1

@@ -31,7 +31,7 @@ SupportCheck = Callable[[Step], tuple[str, str] | None]
 class ScheduleCheck(Protocol):
     """Says what is wrong with a schedule and how to mend it; None if nothing is."""
 
-    def __call__(self, text: str, flow_variables: Mapping[str, Any] | None = None) -> str | None:
+    def __call__(self, schedule: str, /, flow_variables: Mapping[str, Any] | None = None) -> str | None:
         """``flow_variables``: what a start point's expression may name; None for ``airflow.schedule``."""
 
 

@@ -1,6 +1,7 @@
-"""AWS's schedules: when they fire, and as timetables of Airflow's.
+"""AWS schedules: when they fire, and Airflow timetables for them.
 
-The calculation knows no Airflow, and so does this module: import the timetables from ``aws_timetables``.
+Only ``aws_timetables`` imports Airflow; import the timetable classes from there. All other modules, and so
+this package, are free of Airflow.
 """
 
 from __future__ import annotations

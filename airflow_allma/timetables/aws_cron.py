@@ -1,4 +1,4 @@
-"""AWS's ``cron(minutes hours day-of-month month day-of-week year)``: when it fires."""
+"""AWS ``cron(minutes hours day-of-month month day-of-week year)``: when it fires."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.timetables.days import DayRule, month_rule, week_rule
-from airflow_allma.timetables.fields import HOURS, MINUTES, MONTHS, YEARS, Field, Word, words_of
+from airflow_allma.timetables.fields import HOURS, MINUTES, MONTHS, YEARS, Field, Word, split_words
 
 __all__ = ["AwsCron"]
 
@@ -24,20 +24,20 @@ _MINUTE: Final = dt.timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class AwsCron:
-    """When a cron expression of AWS's fires.
+    """A parsed AWS cron expression.
 
-    A local time that does not exist is skipped; of a local time that occurs twice only the first counts.
+    A local time that does not exist is skipped. A local time that occurs twice fires only the first time.
 
     Attributes:
-        text: the expression as it was written.
-        zone: where its hours are told.
-        times: minutes since midnight, in order.
-        day_rule: which days of a month.
+        expression: the expression as it is written, without surrounding white space.
+        zone: the time zone of its hours.
+        times: the minutes since midnight, in order.
+        day_rule: the days of a month.
         months: 1 to 12, in order.
-        years: in order.
+        years: the years, in order.
     """
 
-    text: str
+    expression: str
     zone: ZoneInfo
     times: tuple[int, ...]
     day_rule: DayRule
@@ -45,26 +45,26 @@ class AwsCron:
     years: tuple[int, ...]
 
     @classmethod
-    def parse(cls, text: str, zone: ZoneInfo) -> AwsCron:
-        """Read an expression.
+    def parse(cls, expression: str, zone: ZoneInfo) -> AwsCron:
+        """Parse an expression.
 
         Raises:
-            ExpressionSyntaxError: AWS would not take it, or there is no such day in any of its years.
+            ExpressionSyntaxError: AWS would not accept it, or none of its years has such a day.
         """
-        body = text.strip()
+        body = expression.strip()
         if not (body.startswith("cron(") and body.endswith(")")):
-            raise ExpressionSyntaxError(f"not a cron expression of AWS's; {_FORM}", text)
-        start = text.index("cron(") + 5
-        words = words_of(Word(body[5:-1], text, start))
+            raise ExpressionSyntaxError(f"not an AWS cron expression; {_FORM}", expression)
+        start = expression.index("cron(") + 5
+        words = split_words(Word(body[5:-1], expression, start))
         if len(words) != 6:
             raise ExpressionSyntaxError(
-                f"six fields are needed, {len(words)} are given; {_FORM}", text, start
+                f"six fields are required, but there are {len(words)}; {_FORM}", expression, start
             )
         minutes, hours, month_day, month, weekday, year = words
         for word, field in ((minutes, MINUTES), (hours, HOURS), (month, MONTHS), (year, YEARS)):
-            _no_question_mark(word, field)
+            _reject_question_mark(word, field)
         cron = cls(
-            text=body,
+            expression=body,
             zone=zone,
             times=tuple(
                 60 * hour + minute for hour in HOURS.values(hours) for minute in MINUTES.values(minutes)
@@ -78,30 +78,30 @@ class AwsCron:
         return cron
 
     def next_after(self, moment: dt.datetime) -> dt.datetime | None:
-        """The first time that is later than a moment.
+        """Return the first time later than ``moment``.
 
         Args:
-            moment: with a time zone.
+            moment: a datetime with a time zone.
 
         Returns:
-            In UTC; None: it does not fire again.
+            The time in UTC, or None if it does not fire again.
         """
         local = _wall_clock(moment, self.zone)
-        for candidate in self._forth(local):
+        for candidate in self._forward(local):
             found = self._instant(candidate)
             if found is not None and found > moment:
                 return found
         return None
 
     def latest_until(self, moment: dt.datetime) -> dt.datetime | None:
-        """The last time that is not later than a moment, in UTC; None: it has not fired before."""
+        """Return the last time not later than ``moment`` in UTC, or None if it has not fired before."""
         local = _wall_clock(moment, self.zone)
-        there = moment.astimezone(self.zone)
-        # Within an hour that occurs for the second time, all of its first occurrence is over already.
-        overlap = _offset(there.replace(fold=0)) - _offset(there.replace(fold=1))
-        if there.fold and overlap > dt.timedelta():
+        zoned = moment.astimezone(self.zone)
+        # In the second occurrence of an hour, all of the first occurrence has already passed.
+        overlap = _offset(zoned.replace(fold=0)) - _offset(zoned.replace(fold=1))
+        if zoned.fold and overlap > dt.timedelta():
             local += overlap
-        for candidate in self._back(local):
+        for candidate in self._backward(local):
             found = self._instant(candidate)
             if found is not None and found <= moment:
                 return found
@@ -111,14 +111,14 @@ class AwsCron:
         instant = local.replace(tzinfo=self.zone, fold=0).astimezone(dt.UTC)
         return instant if instant.astimezone(self.zone).replace(tzinfo=None) == local else None
 
-    def _forth(self, start: dt.datetime) -> Iterator[dt.datetime]:
+    def _forward(self, start: dt.datetime) -> Iterator[dt.datetime]:
         for day in self._dates(start.date()):
             first = bisect.bisect_left(self.times, _minutes(start)) if day == start.date() else 0
             for minutes in self.times[first:]:
                 yield _at(day, minutes)
 
-    def _back(self, start: dt.datetime) -> Iterator[dt.datetime]:
-        for day in self._dates_back(start.date()):
+    def _backward(self, start: dt.datetime) -> Iterator[dt.datetime]:
+        for day in self._dates_backward(start.date()):
             end = bisect.bisect_right(self.times, _minutes(start)) if day == start.date() else None
             for minutes in reversed(self.times[:end]):
                 yield _at(day, minutes)
@@ -133,7 +133,7 @@ class AwsCron:
                     if date >= start:
                         yield date
 
-    def _dates_back(self, start: dt.date) -> Iterator[dt.date]:
+    def _dates_backward(self, start: dt.date) -> Iterator[dt.date]:
         for year in reversed(self.years[: bisect.bisect_right(self.years, start.year)]):
             for month in reversed(self.months):
                 if (year, month) > (start.year, start.month):
@@ -144,25 +144,25 @@ class AwsCron:
                         yield date
 
 
-def _no_question_mark(word: Word, field: Field) -> None:
+def _reject_question_mark(word: Word, field: Field) -> None:
     if "?" in word.text:
         raise word.error(
-            f"{field.name}: `?` stands only in day-of-month or day-of-week; write * for every value"
+            f"{field.name}: `?` is only allowed in day-of-month or day-of-week; write * for every value"
         )
 
 
 def _day_rule(month_day: Word, weekday: Word) -> DayRule:
     if month_day.text == "?" and weekday.text == "?":
         raise weekday.error(
-            "day-of-week: `?` stands in day-of-month too; say the days in one of the two, * for every day"
+            "day-of-week: `?` is used in day-of-month too; set the days in one of the two, * for every day"
         )
     if month_day.text == "?":
         return week_rule(weekday)
     if weekday.text == "?":
         return month_rule(month_day)
     raise weekday.error(
-        "day-of-week: one of day-of-month and day-of-week has to be `?`; "
-        "write ? in that which does not matter"
+        "day-of-week: one of day-of-month and day-of-week must be `?`; "
+        "write ? in the one that does not matter"
     )
 
 

@@ -1,10 +1,12 @@
-"""AWS's schedules as timetables of Airflow's. Unlike its neighbours this module imports Airflow."""
+"""Airflow timetables for AWS schedules. This is the only module of this package that imports Airflow.
+
+Serialized Dags contain the paths of these classes and the keys of their ``serialize``: do not rename them.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -18,36 +20,36 @@ from airflow_allma.timetables.aws_rate import AwsRate
 from airflow_allma.timetables.descriptions import describe_cron, describe_rate
 from airflow_allma.timetables.next_run import Schedule, next_run
 from airflow_allma.timetables.schedules import is_aws_rate
-from airflow_allma.timetables.start_points import Shifted, StartPoint, run_id_ending
+from airflow_allma.timetables.start_points import DelayedSchedule, StartPoint, run_id_suffix
 
 __all__ = ["AwsCronTimetable", "AwsRateTimetable", "StartPointsTimetable"]
 
-_LONGEST_DESCRIPTION: Final = 1000
-"""Characters that Airflow's database takes."""
+_MAX_DESCRIPTION_LENGTH: Final = 1000
+"""The most characters that Airflow's database column holds."""
 
 
 class _AwsTimetable(Timetable):
-    """Runs at the times of a schedule; a run's data interval is that moment, as with Airflow's triggers."""
+    """A timetable that runs at points in time; as in Airflow's triggers, these are the data intervals."""
 
     @property
     @abstractmethod
     def _schedules(self) -> tuple[Schedule, ...]:
-        """When it fires: at the times of each of these, which never fire at the same one."""
+        """The schedules, all of which fire, but never two at the same time."""
 
     def infer_manual_data_interval(self, *, run_after: pendulum.DateTime) -> DataInterval:
-        """The moment of the run."""
+        """Return the moment of the run."""
         return DataInterval.exact(run_after)
 
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """The next run; None: there is none."""
-        last = None if last_automated_data_interval is None else _plain(last_automated_data_interval.end)
-        earliest = restriction.earliest and _plain(restriction.earliest)
-        latest = restriction.latest and _plain(restriction.latest)
+        """Return the next run, or None."""
+        last = None if last_automated_data_interval is None else _to_utc(last_automated_data_interval.end)
+        earliest = restriction.earliest and _to_utc(restriction.earliest)
+        latest = restriction.latest and _to_utc(restriction.latest)
         now = datetime.now(UTC)
-        # Each for itself: without catching up the latest time of each that was missed is made up for.
-        found = [
+        # Each schedule on its own: without catchup, the latest missed time of each one is made up for.
+        candidates = [
             next_run(
                 schedule,
                 last=last,
@@ -58,7 +60,7 @@ class _AwsTimetable(Timetable):
             )
             for schedule in self._schedules
         ]
-        first = min((moment for moment in found if moment is not None), default=None)
+        first = min((moment for moment in candidates if moment is not None), default=None)
         return None if first is None else DagRunInfo.exact(pendulum.instance(first, tz="UTC"))
 
     def __eq__(self, other: object) -> bool:
@@ -70,16 +72,16 @@ class _AwsTimetable(Timetable):
 
 
 class AwsCronTimetable(_AwsTimetable):
-    """Runs when AWS's ``cron(...)`` fires.
+    """A timetable that runs when an AWS ``cron(...)`` expression fires.
 
-    A local time that does not exist is skipped; of a local time that occurs twice only the first counts.
+    A local time that does not exist is skipped. A local time that occurs twice fires only the first time.
 
     Args:
         expression: six fields, ``cron(0 6 * * ? *)``.
-        timezone: IANA name of the zone where its hours are told.
+        timezone: the IANA name of the time zone of its hours.
 
     Raises:
-        ExpressionSyntaxError: AWS would not take the expression.
+        ExpressionSyntaxError: AWS would not accept the expression.
     """
 
     def __init__(self, expression: str, timezone: str = "UTC") -> None:
@@ -92,33 +94,33 @@ class AwsCronTimetable(_AwsTimetable):
 
     @property
     def summary(self) -> str:
-        """What the UI shows as the schedule."""
-        return self._cron.text
+        """The schedule as the UI shows it."""
+        return self._cron.expression
 
     def serialize(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"expression": self._cron.text, "timezone": self._cron.zone.key}
+        """Return the timetable as JSON."""
+        return {"expression": self._cron.expression, "timezone": self._cron.zone.key}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> AwsCronTimetable:
-        """From JSON."""
+        """Return the timetable from its JSON."""
         return cls(data["expression"], data["timezone"])
 
 
 class AwsRateTimetable(_AwsTimetable):
-    """Runs when AWS's ``rate(...)`` fires: at ``start``, and then again and again.
+    """A timetable that runs when an AWS ``rate(...)`` expression fires: at ``start``, then at intervals.
 
     Args:
         expression: ``rate(6 hours)``.
-        start: the first time, with a time zone; where Airflow asks for later runs only, they are still whole
-            steps away from it.
+        start: the first time, with a time zone. Runs are whole intervals away from it even if Airflow skips
+            the earlier ones.
 
     Raises:
-        ExpressionSyntaxError: AWS would not take the expression.
+        ExpressionSyntaxError: AWS would not accept the expression.
     """
 
     def __init__(self, expression: str, start: datetime) -> None:
-        self._rate = AwsRate.parse(expression, _plain(start))
+        self._rate = AwsRate.parse(expression, _to_utc(start))
         self.description = describe_rate(self._rate)
 
     @property
@@ -127,51 +129,53 @@ class AwsRateTimetable(_AwsTimetable):
 
     @property
     def summary(self) -> str:
-        """What the UI shows as the schedule."""
-        return self._rate.text
+        """The schedule as the UI shows it."""
+        return self._rate.expression
 
     def serialize(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"expression": self._rate.text, "start": self._rate.start.isoformat()}
+        """Return the timetable as JSON."""
+        return {"expression": self._rate.expression, "start": self._rate.start.isoformat()}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> AwsRateTimetable:
-        """From JSON."""
+        """Return the timetable from its JSON."""
         return cls(data["expression"], datetime.fromisoformat(data["start"]))
 
 
 class StartPointsTimetable(_AwsTimetable):
-    """Runs when one of the SCHEDULE_START_POINT steps of a flow fires; the id of the run names the step.
+    """A timetable that runs when a SCHEDULE_START_POINT step of a flow fires. The run's id names the step.
 
-    Start points that fire at the same time make a run each: all but the flow's first fire some microseconds
-    late.
+    Start points that fire at the same time create a run each: all but the flow's first fire some
+    microseconds late.
 
     Args:
         points: the start points, at least one.
         start: the first time of those with ``rate(...)``, with a time zone.
 
     Raises:
-        ExpressionSyntaxError: AWS would not take one of the expressions.
+        ExpressionSyntaxError: AWS would not accept one of the expressions.
     """
 
     def __init__(self, points: Sequence[StartPoint], start: datetime) -> None:
         self._points = tuple(points)
-        # Whole seconds: the rest tells the start points apart.
-        self._start = _plain(start).replace(microsecond=0)
-        self._fires = tuple(Shifted(_schedule_of(point, self._start), point.place) for point in self._points)
-        told = "; ".join(
-            f"{point.step_id}: {_described(fires.schedule)}"
-            for point, fires in zip(self._points, self._fires, strict=True)
+        # Whole seconds: the microseconds tell the start points apart.
+        self._start = _to_utc(start).replace(microsecond=0)
+        self._delayed_schedules = tuple(
+            DelayedSchedule(_schedule_of(point, self._start), point.index) for point in self._points
         )
-        self.description = _shortened(told, _LONGEST_DESCRIPTION)
+        description = "; ".join(
+            f"{point.step_id}: {_describe(delayed.schedule)}"
+            for point, delayed in zip(self._points, self._delayed_schedules, strict=True)
+        )
+        self.description = _shorten(description, _MAX_DESCRIPTION_LENGTH)
 
     @property
     def _schedules(self) -> tuple[Schedule, ...]:
-        return self._fires
+        return self._delayed_schedules
 
     @property
     def summary(self) -> str:
-        """What the UI shows as the schedule."""
+        """The schedule as the UI shows it."""
         return "; ".join(dict.fromkeys(point.expression for point in self._points))
 
     def generate_run_id(
@@ -182,24 +186,24 @@ class StartPointsTimetable(_AwsTimetable):
         data_interval: DataInterval | None,
         **extra: Any,
     ) -> str:
-        """For a scheduled run with the id of the step that fires it."""
+        """Return a run id that, for a scheduled run, ends with the id of the step that fires it."""
         run_id = super().generate_run_id(
             run_type=run_type, run_after=run_after, data_interval=data_interval, **extra
         )
         if run_type != DagRunType.SCHEDULED:
             return run_id
-        place = run_after.microsecond
-        ending = (run_id_ending(point.step_id) for point in self._points if point.place == place)
-        return run_id + next(ending, "")
+        index = run_after.microsecond
+        suffixes = (run_id_suffix(point.step_id) for point in self._points if point.index == index)
+        return run_id + next(suffixes, "")
 
     def serialize(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"points": [asdict(point) for point in self._points], "start": self._start.isoformat()}
+        """Return the timetable as JSON."""
+        return {"points": [_point_as_json(point) for point in self._points], "start": self._start.isoformat()}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> StartPointsTimetable:
-        """From JSON."""
-        points = [StartPoint(**point) for point in data["points"]]
+        """Return the timetable from its JSON."""
+        points = [_point_from_json(point) for point in data["points"]]
         return cls(points, datetime.fromisoformat(data["start"]))
 
     def __eq__(self, other: object) -> bool:
@@ -210,17 +214,30 @@ class StartPointsTimetable(_AwsTimetable):
         return hash((self._points, self._start))
 
 
+def _point_as_json(point: StartPoint) -> dict[str, Any]:
+    return {
+        "step_id": point.step_id,
+        "place": point.index,
+        "expression": point.expression,
+        "timezone": point.timezone,
+    }
+
+
+def _point_from_json(data: dict[str, Any]) -> StartPoint:
+    return StartPoint(data["step_id"], data["place"], data["expression"], data["timezone"])
+
+
 def _schedule_of(point: StartPoint, start: datetime) -> AwsCron | AwsRate:
     if is_aws_rate(point.expression):
         return AwsRate.parse(point.expression, start)
     return AwsCron.parse(point.expression, ZoneInfo(point.timezone))
 
 
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 4] + " ..."
+def _shorten(description: str, max_length: int) -> str:
+    return description if len(description) <= max_length else description[: max_length - 4] + " ..."
 
 
-def _described(schedule: Schedule) -> str:
+def _describe(schedule: Schedule) -> str:
     match schedule:
         case AwsCron():
             return describe_cron(schedule)
@@ -229,7 +246,7 @@ def _described(schedule: Schedule) -> str:
     raise AssertionError(schedule)
 
 
-def _plain(moment: datetime) -> datetime:
-    """In UTC, and not pendulum's: that one's differences cannot be divided by Python's."""
+def _to_utc(moment: datetime) -> datetime:
+    """Return a plain datetime in UTC: differences of pendulum's cannot be divided by Python's timedelta."""
     utc = moment.astimezone(UTC)
     return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC)

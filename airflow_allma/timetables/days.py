@@ -1,4 +1,4 @@
-"""Which days of a month a schedule means."""
+"""Day rules: the days of a month on which a schedule fires."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _OF_WEEKDAY: Final = re.compile(r"([A-Za-z]+?|\d+)(L|#.*)", re.IGNORECASE | re.D
 
 
 class DayRule(Protocol):
-    """Says which days of a month are meant."""
+    """A rule that selects days of a month."""
 
     def days(self, year: int, month: int) -> tuple[int, ...]:
-        """Days of the month, counted from 1, in order; maybe none."""
+        """Return the selected days of the month, counted from 1, in order; possibly none."""
 
 
 @dataclass(frozen=True, slots=True)
 class MonthDays:
-    """Days by their number; those that a month does not have are left out."""
+    """Days by number; days that a month does not have are skipped."""
 
     numbers: tuple[int, ...]
 
@@ -66,18 +66,18 @@ class LastWorkday:
 
 @dataclass(frozen=True, slots=True)
 class NearestWorkday:
-    """``15W``: of Monday to Friday the day nearest to this one, within the month."""
+    """``15W``: the day from Monday to Friday that is nearest to this one, in the same month."""
 
     day: int
 
     def days(self, year: int, month: int) -> tuple[int, ...]:
-        """See DayRule. A month that does not have the day has none near to it."""
+        """See DayRule. A month that does not have the day has no nearest day either."""
         return (_nearest(year, month, self.day),) if self.day <= _last(year, month) else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Weekdays:
-    """Days of the week, Sunday is 1."""
+    """Days of the week; Sunday is 1."""
 
     weekdays: tuple[int, ...]
 
@@ -115,10 +115,10 @@ class NthOfWeekday:
 
 
 def month_rule(word: Word) -> DayRule:
-    """Read AWS's day-of-month field, which is not ``?``.
+    """Parse AWS's day-of-month field, which is not ``?``.
 
     Raises:
-        ExpressionSyntaxError: it says something that is not AWS's.
+        ExpressionSyntaxError: AWS would not accept the field.
     """
     text = word.text.upper()
     if text == "L":
@@ -126,33 +126,34 @@ def month_rule(word: Word) -> DayRule:
     if text == "LW":
         return LastWorkday()
     if text.endswith("W") and text[:-1].isdigit():
-        return NearestWorkday(MONTH_DAYS.value(Word(word.text[:-1], word.whole, word.start)))
+        return NearestWorkday(MONTH_DAYS.value(Word(word.text[:-1], word.expression, word.start)))
     if "L" in text or "W" in text:
         raise word.error(
-            f"day-of-month: `{word.text}` is none of the forms with L and W, which stand alone; write L (the "
-            "last day), LW (the last day from Monday to Friday) or 15W (that nearest to the 15th)"
+            f"day-of-month: `{word.text}` is not a valid use of L or W, which cannot be combined; "
+            "write L (the last day), LW (the last day from Monday to Friday) or 15W (the one nearest to the "
+            "15th)"
         )
     return MonthDays(MONTH_DAYS.values(word))
 
 
 def week_rule(word: Word) -> DayRule:
-    """Read AWS's day-of-week field, which is not ``?``.
+    """Parse AWS's day-of-week field, which is not ``?``.
 
     Raises:
-        ExpressionSyntaxError: it says something that is not AWS's.
+        ExpressionSyntaxError: AWS would not accept the field.
     """
     if word.text.upper() == "L":
         return Weekdays((_SATURDAY,))
     special = _OF_WEEKDAY.fullmatch(word.text)
     if special is None:
         return Weekdays(WEEKDAYS.values(word))
-    weekday = WEEKDAYS.value(Word(special[1], word.whole, word.start))
+    weekday = WEEKDAYS.value(Word(special[1], word.expression, word.start))
     if special[2].upper() == "L":
         return LastOfWeekday(weekday)
     number = special[2][1:]
     if number not in {"1", "2", "3", "4", "5"}:
         raise word.error(
-            "day-of-week: one number from 1 to 5 stands behind `#`, and nothing else in the field; "
+            "day-of-week: `#` must be followed by one number from 1 to 5 and nothing else; "
             "write 6#3 or FRI#3 for the third Friday"
         )
     return NthOfWeekday(weekday, int(number))

@@ -1,4 +1,4 @@
-"""A schedule in words, for people who do not read cron."""
+"""Descriptions of schedules in words, for people who do not read cron."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WEEKDAYS: Final = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Fri
 
 
 def describe_cron(cron: AwsCron) -> str:
-    """Such as: At 06:00 and 18:00, every day (Europe/Berlin)."""
+    """Return a description such as "At 06:00 and 18:00, every day (Europe/Berlin)"."""
     parts = [_times(cron.times), _days(cron.day_rule)]
     if len(cron.months) <= MONTHS.high - MONTHS.low:
         parts.append("in " + _list([calendar.month_name[month] for month in cron.months]))
@@ -39,13 +39,13 @@ def describe_cron(cron: AwsCron) -> str:
 
 
 def describe_rate(rate: AwsRate) -> str:
-    """Such as: Every 6 hours."""
+    """Return a description such as "Every 6 hours"."""
     for unit, name in (
         (timedelta(days=1), "day"),
         (timedelta(hours=1), "hour"),
         (timedelta(minutes=1), "minute"),
     ):
-        count, rest = divmod(rate.every, unit)
+        count, rest = divmod(rate.interval, unit)
         if not rest:
             return f"Every {name}" if count == 1 else f"Every {count} {name}s"
     raise AssertionError(rate)
@@ -56,8 +56,8 @@ def _times(times: Sequence[int]) -> str:
         return "At " + _list([f"{minutes // 60:02}:{minutes % 60:02}" for minutes in times])
     hours = sorted({minutes // 60 for minutes in times})
     past = sorted({minutes % 60 for minutes in times})
-    minutes_said = "Every minute" if len(past) == 60 else f"At minute {_numbers(past)}"
-    return f"{minutes_said} of {'every hour' if len(hours) == 24 else f'hour {_numbers(hours)}'}"
+    minute_part = "Every minute" if len(past) == 60 else f"At minute {_numbers(past)}"
+    return f"{minute_part} of {'every hour' if len(hours) == 24 else f'hour {_numbers(hours)}'}"
 
 
 def _days(rule: DayRule) -> str:
@@ -81,7 +81,7 @@ def _days(rule: DayRule) -> str:
 
 
 def _numbers(values: Sequence[int]) -> str:
-    """Long runs without gaps as first to last."""
+    """Write three or more consecutive numbers as "first to last"."""
     if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
         return f"{values[0]} to {values[-1]}"
     return _list([str(value) for value in values])

@@ -1,4 +1,4 @@
-"""One field of a cron expression: which values its text stands for."""
+"""Fields of cron expressions: their syntax and their values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
     "YEARS",
     "Field",
     "Word",
-    "words_of",
+    "split_words",
 ]
 
 MONTH_NAMES: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -29,51 +29,51 @@ WEEKDAY_NAMES: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A part of an expression, and where it stands.
+    """A part of an expression, and its position.
 
     Attributes:
         text: the part.
-        whole: the expression.
-        start: 0-based index of the part in the expression.
+        expression: the whole expression.
+        start: the 0-based index of the part in the expression.
     """
 
     text: str
-    whole: str
+    expression: str
     start: int
 
     def error(self, reason: str) -> ExpressionSyntaxError:
-        """What to raise for this part."""
-        return ExpressionSyntaxError(reason, self.whole, self.start)
+        """Return the error to raise for this part."""
+        return ExpressionSyntaxError(reason, self.expression, self.start)
 
     def split(self, separator: str) -> list[Word]:
-        """The parts between separators, each with its place."""
+        """Return the parts between separators, each with its position."""
         parts, start = [], self.start
         for text in self.text.split(separator):
-            parts.append(Word(text, self.whole, start))
+            parts.append(Word(text, self.expression, start))
             start += len(text) + len(separator)
         return parts
 
 
-def words_of(body: Word) -> list[Word]:
-    """What stands between white space, each with its place."""
-    found, position = [], 0
+def split_words(body: Word) -> list[Word]:
+    """Return the parts between white space, each with its position."""
+    words, position = [], 0
     for text in body.text.split():
         position = body.text.index(text, position)
-        found.append(Word(text, body.whole, body.start + position))
+        words.append(Word(text, body.expression, body.start + position))
         position += len(text)
-    return found
+    return words
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field of a cron expression may say.
+    """The syntax of one field of a cron expression.
 
     Attributes:
-        name: what errors call it.
+        name: its name in errors.
         low: the smallest value.
         high: the largest value.
-        names: names of values, in capitals.
-        steps: whether ``/`` may stand in it.
+        names: the names of values, in upper case.
+        steps: whether ``/`` is allowed.
     """
 
     name: str
@@ -83,31 +83,31 @@ class Field:
     steps: bool = True
 
     def values(self, word: Word) -> tuple[int, ...]:
-        """The values that a text stands for: ``*``, values, ranges, steps, and lists of these.
+        """Return the values of a field: ``*``, values, ranges, steps, and lists of these.
 
         Returns:
-            The values, each once, from the smallest to the largest.
+            The distinct values in ascending order.
 
         Raises:
-            ExpressionSyntaxError: the text says something else.
+            ExpressionSyntaxError: the field is written in another way.
         """
-        found: set[int] = set()
+        selected: set[int] = set()
         for part in word.split(","):
-            found.update(self._part(part))
-        return tuple(sorted(found))
+            selected.update(self._part(part))
+        return tuple(sorted(selected))
 
     def value(self, word: Word) -> int:
-        """The value that a number or a name stands for.
+        """Return the value of a number or a name.
 
         Raises:
-            ExpressionSyntaxError: it is neither, or not within the bounds.
+            ExpressionSyntaxError: it is neither, or it is out of bounds.
         """
         named = self.names.get(word.text.upper())
         if named is not None:
             return named
         if not (word.text.isascii() and word.text.isdigit()):
-            raise word.error(f"{self.name}: `{word.text}` is no value of this field; write {self.example}")
-        # A number of a thousand digits is wrong by its length already.
+            raise word.error(f"{self.name}: `{word.text}` is not a value of this field; write {self.example}")
+        # Python refuses to convert numbers of thousands of digits; here the length alone is wrong.
         number = int(word.text[:9])
         if not self.low <= number <= self.high or len(word.text) > 9:
             raise word.error(f"{self.name}: {word.text[:9]} is out of bounds; write {self.example}")
@@ -115,7 +115,7 @@ class Field:
 
     @property
     def example(self) -> str:
-        """What may be written, as the end of a sentence."""
+        """The allowed values, as the end of a sentence."""
         names = list(self.names)
         return f"{self.low} to {self.high}" + (f", or {names[0]} to {names[-1]}" if names else "")
 
@@ -124,16 +124,16 @@ class Field:
         if not slash:
             return self._range(word, 1)
         if not self.steps:
-            raise word.error(f"{self.name}: `/` cannot stand in this field; list the values: MON,WED,FRI")
+            raise word.error(f"{self.name}: `/` is not allowed in this field; list the values: MON,WED,FRI")
         parts = word.split("/")
         if len(parts) != 2:
             raise word.error(f"{self.name}: more than one `/`; write start/step, such as 0/15")
         step = parts[1]
         span = self.high - self.low + 1
         if not (step.text.isascii() and step.text.isdigit() and 0 < int(step.text[:9]) <= span):
-            raise step.error(f"{self.name}: the step behind `/` is a number from 1 to {span}")
+            raise step.error(f"{self.name}: the step after `/` must be a number from 1 to {span}")
         if base == "":
-            raise word.error(f"{self.name}: nothing stands before `/`; write */{step.text}")
+            raise word.error(f"{self.name}: there is nothing before `/`; write */{step.text}")
         return self._range(parts[0], int(step.text), open_end=True)
 
     def _range(self, word: Word, step: int, *, open_end: bool = False) -> range:
@@ -161,9 +161,9 @@ MONTHS: Final = Field("month", 1, 12, {name: 1 + index for index, name in enumer
 WEEKDAYS: Final = Field(
     "day-of-week", 1, 7, {name: 1 + index for index, name in enumerate(WEEKDAY_NAMES)}, steps=False
 )
-"""As AWS counts: Sunday is 1."""
+"""AWS counts from Sunday = 1."""
 UNIX_WEEKDAYS: Final = Field(
     "day-of-week", 0, 7, {name: index for index, name in enumerate(WEEKDAY_NAMES)}, steps=True
 )
-"""As cron counts: Sunday is 0, and 7 too."""
+"""Cron counts from Sunday = 0; 7 is Sunday too."""
 YEARS: Final = Field("year", 1970, 2199)

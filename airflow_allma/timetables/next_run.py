@@ -1,4 +1,4 @@
-"""Which run of a schedule is the next one, by Airflow's rules of catching up."""
+"""The next run of a schedule by Airflow's catchup rules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _TICK: Final = timedelta(microseconds=1)
 
 
 class Schedule(Protocol):
-    """Fires at some times."""
+    """A schedule that fires at certain times."""
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """The first time that is later than a moment, in UTC; None: there is none."""
+        """Return the first time later than ``moment`` in UTC, or None."""
 
     def latest_until(self, moment: datetime) -> datetime | None:
-        """The last time that is not later than a moment, in UTC; None: there is none."""
+        """Return the last time not later than ``moment`` in UTC, or None."""
 
 
 def next_run(
@@ -29,27 +29,27 @@ def next_run(
     catchup: bool,
     now: datetime,
 ) -> datetime | None:
-    """The time of the next run, which may have passed already.
+    """Return the time of the next run, which may be in the past, or None.
 
-    With catching up that is the next after the last run. Without, all but the latest one of those that were
-    missed are left out.
+    With catchup this is the first time after the last run. Without catchup, only the latest of the missed
+    runs is made up for.
 
     Args:
-        schedule: when it fires.
-        last: the time of the last run; None: there was none.
-        earliest: no run before it; None: no run before now, if there was none at all.
-        latest: no run after it.
-        catchup: make up for runs that were missed.
-        now: the time now.
+        schedule: when to fire.
+        last: the time of the last run; None if there was none.
+        earliest: no run is earlier; None: the first run is not earlier than now.
+        latest: no run is later; None: no limit.
+        catchup: whether to make up for all missed runs.
+        now: the current time.
     """
     if last is not None:
-        found = schedule.next_after(last)
+        candidate = schedule.next_after(last)
     else:
-        found = schedule.next_after((now if earliest is None else earliest) - _TICK)
-    if found is None:
+        candidate = schedule.next_after((now if earliest is None else earliest) - _TICK)
+    if candidate is None:
         return None
     if not catchup:
-        found = max(found, schedule.latest_until(now) or found)
-    if earliest is not None and found < earliest:
-        found = schedule.next_after(earliest - _TICK)
-    return None if found is None or (latest is not None and found > latest) else found
+        candidate = max(candidate, schedule.latest_until(now) or candidate)
+    if earliest is not None and candidate < earliest:
+        candidate = schedule.next_after(earliest - _TICK)
+    return None if candidate is None or (latest is not None and candidate > latest) else candidate

@@ -1,4 +1,4 @@
-"""What ``airflow.schedule`` of a flow and its schedule start points may say."""
+"""The checks of schedules: a flow's ``airflow.schedule`` and its schedule start points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.exceptions import ExpressionError, ExpressionSyntaxError
 from airflow_allma.timetables.aws_cron import AwsCron
 from airflow_allma.timetables.aws_rate import AwsRate
-from airflow_allma.timetables.start_points import rendered_expression
+from airflow_allma.timetables.start_points import render_expression
 from airflow_allma.timetables.unix_cron import PRESETS, check_unix_cron
 
 __all__ = ["check_schedule", "is_aws_cron", "is_aws_rate", "schedule_problem"]
@@ -20,67 +20,68 @@ _ANY_ZONE: Final = ZoneInfo("UTC")
 _ANY_START: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
-def is_aws_cron(text: str) -> bool:
-    """Whether a text wants to be AWS's cron(...)."""
-    return text.lstrip().startswith("cron(")
+def is_aws_cron(schedule: str) -> bool:
+    """Return whether a schedule has the form of AWS's cron(...)."""
+    return schedule.lstrip().startswith("cron(")
 
 
-def is_aws_rate(text: str) -> bool:
-    """Whether a text wants to be AWS's rate(...)."""
-    return text.lstrip().startswith("rate(")
+def is_aws_rate(schedule: str) -> bool:
+    """Return whether a schedule has the form of AWS's rate(...)."""
+    return schedule.lstrip().startswith("rate(")
 
 
-def check_schedule(text: str) -> None:
-    """Check an expression of AWS's, a cron expression with five fields, or a preset.
+def check_schedule(schedule: str) -> None:
+    """Check an AWS expression, a cron expression with five fields, or a preset.
 
     Raises:
-        ExpressionSyntaxError: it is none of these.
+        ExpressionSyntaxError: it is none of these, or not valid.
     """
-    if is_aws_cron(text):
-        AwsCron.parse(text, _ANY_ZONE)
-    elif is_aws_rate(text):
-        AwsRate.parse(text, _ANY_START)
-    elif text.strip().startswith("@"):
-        _check_preset(text.strip())
+    if is_aws_cron(schedule):
+        AwsCron.parse(schedule, _ANY_ZONE)
+    elif is_aws_rate(schedule):
+        AwsRate.parse(schedule, _ANY_START)
+    elif schedule.strip().startswith("@"):
+        _check_preset(schedule.strip())
     else:
-        check_unix_cron(text)
+        check_unix_cron(schedule)
 
 
-def schedule_problem(text: str, flow_variables: Mapping[str, Any] | None = None) -> str | None:
-    """What is wrong with a schedule and how to mend it, one sentence; None: nothing is.
+def schedule_problem(schedule: str, flow_variables: Mapping[str, Any] | None = None) -> str | None:
+    """Return what is wrong with a schedule and how to fix it, as one sentence; None if it is valid.
 
     Args:
-        text: the schedule.
-        flow_variables: for a start point's: it may be a template over them, and says only what AWS knows.
+        schedule: the schedule.
+        flow_variables: for the schedule of a start point. It may be a template over these variables, and must
+            be an AWS expression.
     """
     try:
         if flow_variables is None:
-            check_schedule(text)
+            check_schedule(schedule)
         else:
-            _check_start_point(text, flow_variables)
+            _check_start_point(schedule, flow_variables)
     except ExpressionSyntaxError as error:
         return error.reason
     return None
 
 
-def _check_start_point(text: str, flow_variables: Mapping[str, Any]) -> None:
+def _check_start_point(schedule: str, flow_variables: Mapping[str, Any]) -> None:
     try:
-        expression = rendered_expression(text, flow_variables)
+        expression = render_expression(schedule, flow_variables)
     except ExpressionSyntaxError:
-        return  # as with any template, told where templates are checked
+        return  # reported where all templates are checked
     except ExpressionError as error:
-        raise ExpressionSyntaxError(f"the template cannot be rendered: {error}", text) from error
+        raise ExpressionSyntaxError(f"the template cannot be rendered: {error}", schedule) from error
     if is_aws_cron(expression) or is_aws_rate(expression):
         check_schedule(expression)
         return
     raise ExpressionSyntaxError(
-        f"`{expression[:60]}` is no schedule of AWS's; write cron(0 6 * * ? *) or rate(6 hours)", text
+        f"`{expression[:60]}` is not an AWS schedule; write cron(0 6 * * ? *) or rate(6 hours)", schedule
     )
 
 
-def _check_preset(text: str) -> None:
-    if text in PRESETS:
+def _check_preset(preset: str) -> None:
+    if preset in PRESETS:
         return
     known = sorted(PRESETS)
-    near = nearest(text, known)
-    raise ExpressionSyntaxError(f"no such preset; write {near or 'one of ' + ', '.join(known)}", text)
+    near = nearest(preset, known)
+    raise ExpressionSyntaxError(f"unknown preset; write {near or 'one of ' + ', '.join(known)}", preset)

@@ -1,8 +1,9 @@
 """The SCHEDULE_START_POINT steps of a flow: their schedules, and which of them fired a run.
 
-All of them make one schedule. Airflow keeps no two runs of a Dag with one logical date, so each start point
-fires as many microseconds late as there are start points before it in the flow. The logical date thus tells
-which one fired, whoever created the run; the id of a scheduled run names it, whatever becomes of the flow.
+Together they form one schedule. Airflow does not allow two runs of a Dag with the same logical date, so each
+start point fires as many microseconds late as there are start points before it in the flow. The logical date
+therefore identifies the start point, whoever created the run. The id of a scheduled run names it, even if the
+flow changes later.
 """
 
 from __future__ import annotations
@@ -18,133 +19,135 @@ from airflow_allma.flow.ids import safe_id
 from airflow_allma.timetables.next_run import Schedule
 
 __all__ = [
-    "Shifted",
+    "DelayedSchedule",
     "StartPoint",
     "fired_start_point",
-    "rendered_expression",
-    "run_id_ending",
+    "render_expression",
+    "run_id_suffix",
     "start_points_of",
 ]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_BETWEEN: Final = "__"
-_LONGEST_NAME: Final = 150
-"""Of the 250 characters that a run id may have."""
+_SEPARATOR: Final = "__"
+_MAX_NAME_LENGTH: Final = 150
+"""In characters; a run id may have 250 in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartPoint:
-    """A start point, as the scheduler knows it, which has no flow.
+    """A start point as the scheduler knows it, without the flow.
 
     Attributes:
         step_id: the step.
-        place: how many start points stand before it in the flow; so many microseconds late it fires.
+        index: the number of start points before it in the flow, and of microseconds that it fires late.
         expression: ``cron(...)`` or ``rate(...)``.
-        timezone: IANA name of the zone where the hours of ``cron(...)`` are told.
+        timezone: the IANA name of the time zone of the hours in ``cron(...)``.
     """
 
     step_id: str
-    place: int
+    index: int
     expression: str
     timezone: str
 
 
 def start_points_of(flow: Flow) -> tuple[StartPoint, ...]:
-    """The start points that are enabled, in the flow's order.
+    """Return the enabled start points, in the flow's order.
 
     Raises:
         ExpressionEvaluationError: an expression is a template that cannot be rendered.
     """
-    # Those that do not fire count as well: the places of others stay as they are when one is disabled.
+    # Disabled start points count too: disabling one does not change the index of the others.
     return tuple(
         StartPoint(
             step.step_instance_id,
-            place,
-            rendered_expression(step.schedule_expression, flow.flow_variables).strip(),
+            index,
+            render_expression(step.schedule_expression, flow.flow_variables).strip(),
             step.timezone,
         )
-        for place, step in enumerate(flow.schedule_start_points)
+        for index, step in enumerate(flow.schedule_start_points)
         if step.enabled
     )
 
 
-def rendered_expression(text: str, flow_variables: Mapping[str, Any]) -> str:
-    """A start point's expression, which may be a template over the flow's variables.
+def render_expression(expression: str, flow_variables: Mapping[str, Any]) -> str:
+    """Return a start point's expression, which may be a template over the flow's variables.
 
     Raises:
-        ExpressionSyntaxError: the template cannot be read.
+        ExpressionSyntaxError: the template is not valid.
         ExpressionEvaluationError: it cannot be rendered.
     """
-    if "{{" not in text:
-        return text
+    if "{{" not in expression:
+        return expression
     from airflow_allma.expressions import compile_template
 
-    return compile_template(text).render({"flow_variables": flow_variables})
+    return compile_template(expression).render({"flow_variables": flow_variables})
 
 
-def run_id_ending(step_id: str) -> str:
-    """What comes after the time in the id of a run that a start point fires."""
-    return _BETWEEN + safe_id(step_id, _LONGEST_NAME)
+def run_id_suffix(step_id: str) -> str:
+    """Return what follows the time in the id of a run that a start point fires."""
+    return _SEPARATOR + safe_id(step_id, _MAX_NAME_LENGTH)
 
 
 def fired_start_point(
     flow: Flow, *, run_id: str, run_type: str, logical_date: datetime | None
 ) -> ScheduleStartPointStep | None:
-    """The start point that fired a run, be it enabled still or not.
+    """Return the start point that fired a run, whether it is still enabled or not.
 
     Args:
         flow: the flow.
         run_id: the run's id; that of a scheduled run names the start point.
-        run_type: as Airflow says it.
-        logical_date: the microseconds tell the start point of a run that a backfill created.
+        run_type: Airflow's run type.
+        logical_date: its microseconds identify the start point of a run that a backfill created.
 
     Returns:
-        The step; None: the run was started otherwise.
+        The step, or None if the run was started in another way.
 
     Raises:
-        PermanentStepError: a start point fired the run that is not in the flow any more.
+        PermanentStepError: the start point that fired the run is no longer in the flow.
     """
-    known = flow.schedule_start_points
-    kind, *rest = run_id.split(_BETWEEN, 2)
+    start_points = flow.schedule_start_points
+    kind, *rest = run_id.split(_SEPARATOR, 2)
     if kind == "scheduled" and len(rest) == 2:
-        found = (step for step in known if run_id_ending(step.step_instance_id) == _BETWEEN + rest[1])
-        step = next(found, None)
+        matches = (
+            step for step in start_points if run_id_suffix(step.step_instance_id) == _SEPARATOR + rest[1]
+        )
+        step = next(matches, None)
         if step is None:
             raise PermanentStepError(
-                f"The start point {rest[1]} fired this run, and the flow has no such "
-                "SCHEDULE_START_POINT any more. Put it back (`enabled: false` keeps it from firing), or "
+                f"The start point {rest[1]} fired this run, but the flow no longer has this "
+                "SCHEDULE_START_POINT. Add it again (`enabled: false` keeps it from firing), or "
                 "start a new run."
             )
         return step
-    if run_type == "backfill" and known and logical_date is not None:
-        place = logical_date.microsecond
-        if place >= len(known):
+    if run_type == "backfill" and start_points and logical_date is not None:
+        index = logical_date.microsecond
+        if index >= len(start_points):
             raise PermanentStepError(
-                f"The start point at place {place + 1} fired this run, and the flow has only {len(known)} "
-                "now. Start a new run."
+                f"Start point number {index + 1} fired this run, but the flow now has only "
+                f"{len(start_points)}. Start a new run."
             )
-        return known[place]
+        return start_points[index]
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Shifted:
+class DelayedSchedule:
     """A schedule of whole seconds that fires some microseconds late.
 
     Attributes:
-        schedule: when it fires, but for that.
-        place: how many microseconds.
+        schedule: the schedule without the delay.
+        microseconds: the delay.
     """
 
     schedule: Schedule
-    place: int
+    microseconds: int
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """The first time that is later than a moment, in UTC; None: there is none."""
-        found = self.schedule.next_after(moment - self.place * _MICROSECOND)
-        return None if found is None else found + self.place * _MICROSECOND
+        """Return the first time later than ``moment`` in UTC, or None."""
+        time = self.schedule.next_after(moment - self.microseconds * _MICROSECOND)
+        return None if time is None else time + self.microseconds * _MICROSECOND
 
     def latest_until(self, moment: datetime) -> datetime | None:
-        """The last time that is not later than a moment, in UTC; None: there is none."""
-        found = self.schedule.latest_until(moment - self.place * _MICROSECOND)
-        return None if found is None else found + self.place * _MICROSECOND
+        """Return the last time not later than ``moment`` in UTC, or None."""
+        time = self.schedule.latest_until(moment - self.microseconds * _MICROSECOND)
+        return None if time is None else time + self.microseconds * _MICROSECOND

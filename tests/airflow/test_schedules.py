@@ -177,7 +177,7 @@ def test_a_bad_schedule_gives_no_dag_and_its_place_is_told(tmp_path, schedule):
 
 def test_a_flow_that_was_not_checked_is_refused_when_its_dag_is_built():
     with pytest.raises(
-        FlowError, match=r"Flow timed: airflow.schedule '@dayly': no such preset; write @daily"
+        FlowError, match=r"Flow timed: airflow.schedule '@dayly': unknown preset; write @daily"
     ):
         dag_of(schedule="@dayly")
 

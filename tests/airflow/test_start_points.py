@@ -206,7 +206,7 @@ def test_the_run_tells_which_start_point_fired(run_id, run_type, place, fired):
         (
             "backfill__2026-03-01T06:00:00.000003+00:00",
             "backfill",
-            "The start point at place 4 fired this run",
+            "Start point number 4 fired this run",
         ),
     ],
 )
@@ -330,10 +330,10 @@ def test_a_fired_run_goes_from_its_start_point_on_and_leaves_out_the_start_step(
 
 BAD = [
     (point("cron(0 6 31 2 ? *)"), "$.steps.p.scheduleExpression", "no month and year"),
-    (point("rate(1 hours)"), "$.steps.p.scheduleExpression", "does not go with 1"),
+    (point("rate(1 hours)"), "$.steps.p.scheduleExpression", "does not match 1"),
     (point("@daily"), "$.steps.p.scheduleExpression", "not a schedule"),
     (point("rate({{flow_variables.none}} hours)"), "$.steps.p.scheduleExpression", "rate("),
-    (point("{{flow_variables.preset}}"), "$.steps.p.scheduleExpression", "no schedule of AWS's"),
+    (point("{{flow_variables.preset}}"), "$.steps.p.scheduleExpression", "not an AWS schedule"),
     (point(SIX, timezone="Europe/Berlni"), "$.steps.p.timezone", "no known time zone"),
 ]
 

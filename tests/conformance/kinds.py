@@ -49,7 +49,7 @@ def run_path(given: dict[str, Any]) -> Any:
 
 
 def run_condition(given: dict[str, Any]) -> Any:
-    return compile_condition(given["condition"]).holds(given["context"])
+    return compile_condition(given["condition"]).matches(given["context"])
 
 
 def run_input_mapping(given: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""When a condition holds, and what it says when it cannot be read."""
+"""When a condition is true, and the errors of malformed conditions."""
 
 import pytest
 
@@ -26,7 +26,7 @@ CONTEXT = {
     "key": "n",
 }
 
-HOLDING = [
+EVALUATED = [
     ("$.n", True),
     ("  $.n\n", True),
     ("$.zero", False),
@@ -102,7 +102,7 @@ HOLDING = [
     ("$.zero || $.no || $.empty || $.n", True),
     ("$.n && $.yes && $.word && $.zero", False),
     ("$.yes || $.n && $.zero", True),
-    # What is no path, and operators that are not known, never hold.
+    # Anything that is not a path, and unknown operators, are false.
     ("", False),
     ("   ", False),
     ("true", False),
@@ -125,41 +125,41 @@ MALFORMED = [
     ("$.n == 'a' 'b'", 10, "ends after its right side"),
     ("$.n == $.a b", 11, "ends after its right side"),
     ("$.yes && $.a[", 12, "not closed"),
-    ("$n == 1", 1, "goes on with"),
+    ("$n == 1", 1, "continues with"),
     ("$. == 1 || $.n..", 16, "name is missing"),
-    ("!$.n", 0, "no '!' and no parentheses"),
-    ("$.n && ($.a || $.b)", 7, "no '!' and no parentheses"),
+    ("!$.n", 0, "neither '!' nor"),
+    ("$.n && ($.a || $.b)", 7, "neither '!' nor"),
     ("$.a[?(@.b > )]", 12, "is expected"),
-    ("$.a|$.b", 3, "cannot stand in a name"),
+    ("$.a|$.b", 3, "not allowed in a name"),
 ]
 
 
-@pytest.mark.parametrize(("condition", "expected"), HOLDING)
-def test_a_condition_holds_or_not(condition, expected):
-    assert compile_condition(condition).holds(CONTEXT) is expected
+@pytest.mark.parametrize(("condition", "expected"), EVALUATED)
+def test_a_condition_is_true_or_false(condition, expected):
+    assert compile_condition(condition).matches(CONTEXT) is expected
 
 
 @pytest.mark.parametrize(("condition", "position", "message"), MALFORMED)
-def test_a_malformed_condition_says_where_it_is_wrong(condition, position, message):
+def test_the_error_of_a_malformed_condition_points_at_its_position(condition, position, message):
     with pytest.raises(ExpressionSyntaxError, match=message) as caught:
         compile_condition(condition)
     assert caught.value.position == position
 
 
-def test_parts_that_decide_nothing_are_not_evaluated():
-    assert compile_condition("$.n || $[$.missing]").holds(CONTEXT)
-    assert not compile_condition("$.zero && $[$.missing] && $.n").holds(CONTEXT)
+def test_evaluation_stops_at_the_part_that_decides():
+    assert compile_condition("$.n || $[$.missing]").matches(CONTEXT)
+    assert not compile_condition("$.zero && $[$.missing] && $.n").matches(CONTEXT)
 
 
 @pytest.mark.parametrize("condition", ["$[$.missing] == 1", "$.n == $[$.missing]", "$.zero || $[$.null]"])
 def test_a_dynamic_segment_without_a_key_is_an_error(condition):
     with pytest.raises(ExpressionEvaluationError, match="to be a key"):
-        compile_condition(condition).holds(CONTEXT)
+        compile_condition(condition).matches(CONTEXT)
 
 
-@pytest.mark.parametrize("joint", ["||", "&&"])
-def test_many_parts_are_as_good_as_two(joint):
-    many = joint.join(["$.n"] * 1000)
-    assert compile_condition(many).holds(CONTEXT)
-    assert compile_condition(many + "||$.zero").holds(CONTEXT)
-    assert not compile_condition("$.zero&&" + "&&".join(["$.n"] * 1000)).holds(CONTEXT)
+@pytest.mark.parametrize("operator", ["||", "&&"])
+def test_many_parts_work_like_two(operator):
+    many = operator.join(["$.n"] * 1000)
+    assert compile_condition(many).matches(CONTEXT)
+    assert compile_condition(many + "||$.zero").matches(CONTEXT)
+    assert not compile_condition("$.zero&&" + "&&".join(["$.n"] * 1000)).matches(CONTEXT)

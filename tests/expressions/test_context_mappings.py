@@ -1,4 +1,4 @@
-"""Entries of context mappings: a path, a format, and what to take of it."""
+"""Context mappings: a path, a format and selected fields."""
 
 import json
 import logging
@@ -39,9 +39,9 @@ def resolve(**entry: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", RECORDED)
-def test_the_recorded_variables_are_given(case: dict[str, Any]):
-    given = case["given"]
-    assert compile_context_mappings(given["mappings"]).resolve(given["context"]) == case["expected"]
+def test_the_recorded_variables_are_resolved(case: dict[str, Any]):
+    inputs = case["given"]
+    assert compile_context_mappings(inputs["mappings"]).resolve(inputs["context"]) == case["expected"]
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_values_are_formatted(entry: dict[str, Any], expected: Any):
         ({"sourceJsonPath": "$.list[?(@.id > 9)]", "itemTemplate": "{{id}}"}, None),
     ],
 )
-def test_the_items_of_a_list_are_written_through_a_template(entry: dict[str, Any], expected: Any):
+def test_the_items_of_a_list_are_rendered_through_a_template(entry: dict[str, Any], expected: Any):
     resolved = resolve(formatAs="CUSTOM_STRING", **entry)
     assert resolved == ({} if expected is None else {"x": expected})
 
 
 @pytest.mark.parametrize("path", ["$.missing", "$.s.a", "$.list[9]"])
 @pytest.mark.parametrize("form", ["RAW", "JSON", "CUSTOM_STRING"])
-def test_an_entry_that_finds_nothing_gives_no_variable(path: str, form: str):
+def test_an_entry_that_finds_nothing_sets_no_variable(path: str, form: str):
     assert resolve(sourceJsonPath=path, formatAs=form, itemTemplate="{{this}}") == {}
 
 
-def test_an_entry_that_cannot_be_evaluated_is_left_out_and_logged(caplog: pytest.LogCaptureFixture):
+def test_an_entry_that_cannot_be_evaluated_is_omitted_and_logged(caplog: pytest.LogCaptureFixture):
     mappings = compile_context_mappings(
         {"bad": {"sourceJsonPath": "$.o[$.nul]"}, "good": {"sourceJsonPath": "$.n"}}
     )
@@ -136,12 +136,12 @@ def test_names_are_those_of_the_entries():
         ({"sourceJsonPath": "n"}, "begins with '\\$'"),
         ({"sourceJsonPath": "$.n", "formatAs": "XML"}, "one of RAW, JSON, CUSTOM_STRING, not 'XML'"),
         ({"sourceJsonPath": "$.n", "formatAs": ["RAW"]}, "one of RAW"),
-        ({"sourceJsonPath": "$.n", "selectFields": "a"}, "selectFields of 'x' is a list"),
-        ({"sourceJsonPath": "$.n", "selectFields": [1]}, "selectFields of 'x' is a list"),
+        ({"sourceJsonPath": "$.n", "selectFields": "a"}, "selectFields of 'x' must be a list"),
+        ({"sourceJsonPath": "$.n", "selectFields": [1]}, "selectFields of 'x' must be a list"),
         ({"sourceJsonPath": "$.n", "formatAs": "CUSTOM_STRING"}, "'x' needs an itemTemplate"),
         ({"sourceJsonPath": "$.n", "formatAs": "CUSTOM_STRING", "itemTemplate": "{{a"}, "not closed"),
     ],
 )
-def test_what_is_wrong_with_an_entry_is_known_when_it_is_compiled(entry: dict[str, Any], reason: str):
+def test_errors_in_an_entry_are_raised_when_it_is_compiled(entry: dict[str, Any], reason: str):
     with pytest.raises(ExpressionSyntaxError, match=reason):
         compile_context_mappings({"x": entry})

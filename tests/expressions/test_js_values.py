@@ -89,7 +89,7 @@ EQUALITY = [
     ({"a": 1}, 1, False, False),
 ]
 
-# The columns after the two values: is the left one less, greater, at most, at least.
+# The columns after the two values: is the left one less, greater, at most, at least the right one.
 ORDER = [
     (1, 2, True, False, True, False),
     (2, 2, False, False, True, True),
@@ -127,7 +127,7 @@ ORDER = [
     (-math.inf, -(10**400), True, False, True, False),
 ]
 
-TEXTS = [
+STRINGS = [
     (None, "null"),
     (NOTHING, "undefined"),
     (True, "true"),
@@ -208,9 +208,9 @@ def test_order_is_that_of_javascript_in_both_directions(row):
     assert js_values.at_least(right, left) is at_most
 
 
-@pytest.mark.parametrize(("value", "text"), TEXTS)
-def test_text_is_that_of_javascript(value, text):
-    assert js_values.to_text(value) == text
+@pytest.mark.parametrize(("value", "string"), STRINGS)
+def test_strings_are_those_of_javascript(value, string):
+    assert js_values.to_string(value) == string
 
 
 @pytest.mark.parametrize(("value", "truth"), TRUTH)
@@ -218,25 +218,27 @@ def test_truth_is_that_of_javascript(value, truth):
     assert js_values.truthy(value) is truth
 
 
-def test_values_that_json_does_not_know_are_true_and_have_their_own_text():
+def test_values_of_other_types_are_true_and_have_their_own_string():
     day = dt.date(2024, 2, 29)
     assert js_values.truthy(day)
-    assert js_values.to_text(day) == "2024-02-29"
+    assert js_values.to_string(day) == "2024-02-29"
 
 
-@pytest.mark.parametrize(("text", "length"), [("", 0), ("abc", 3), ("é", 1), ("日本", 2), ("a\U0001f600", 3)])
-def test_a_text_is_as_long_as_its_utf16_code_units(text, length):
-    assert js_values.text_length(text) == length
+@pytest.mark.parametrize(
+    ("string", "length"), [("", 0), ("abc", 3), ("é", 1), ("日本", 2), ("a\U0001f600", 3)]
+)
+def test_a_string_is_as_long_as_its_utf16_code_units(string, length):
+    assert js_values.string_length(string) == length
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_the_text_of_a_number_reads_back_as_the_same_number(number):
-    assert js_values.to_number(js_values.to_text(number)) == number
+def test_the_string_of_a_number_converts_back_to_the_same_number(number):
+    assert js_values.to_number(js_values.to_string(number)) == number
 
 
 @given(st.integers(-(10**21) + 1, 10**21 - 1))
-def test_whole_numbers_below_1e21_keep_every_digit(number):
-    assert js_values.to_text(number) == f"{number:d}"
+def test_integers_below_1e21_keep_every_digit(number):
+    assert js_values.to_string(number) == f"{number:d}"
 
 
 JSON_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(NOTHING)
@@ -262,9 +264,9 @@ def nested_list(depth: int) -> list:
     return outermost
 
 
-def test_a_list_nested_too_deep_for_text_is_a_clear_error():
+def test_a_list_nested_too_deep_for_a_string_is_a_clear_error():
     with pytest.raises(ExpressionEvaluationError, match="nested too deep"):
-        js_values.to_text(nested_list(sys.getrecursionlimit() * 2))
+        js_values.to_string(nested_list(sys.getrecursionlimit() * 2))
 
 
 def test_nothing_is_one_falsy_object_that_survives_copies_and_processes():

@@ -7,9 +7,9 @@ import pytest
 
 from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
 from airflow_allma.expressions import compile_path, compile_target
-from airflow_allma.expressions.assigning import MAX_GAP
+from airflow_allma.expressions.assignment import MAX_PADDING
 
-# path, data before, data after the value 1 was set
+# path, data before, data after the value 1 is set
 ASSIGNED = [
     ("$.a", {}, {"a": 1}),
     ("$.a", {"a": {"b": 2}}, {"a": 1}),
@@ -40,7 +40,7 @@ def test_a_value_is_set_in_place(path, before, after):
 
 
 @pytest.mark.parametrize(("path", "before", "after"), ASSIGNED)
-def test_a_value_is_set_in_a_new_root_that_leaves_the_old_one_alone(path, before, after):
+def test_a_value_is_set_in_a_new_root_and_the_old_one_is_unchanged(path, before, after):
     data = copy.deepcopy(before)
     assert compile_path(path).assign_shared(data, 1) == after
     assert compile_path(path).assign_shared(MappingProxyType(data), 1) == after
@@ -56,7 +56,7 @@ def test_a_new_root_shares_what_is_not_on_the_way():
     assert changed["a"]["b"] is not data["a"]["b"]
 
 
-def test_the_value_is_set_as_it_is():
+def test_the_value_is_set_without_a_copy():
     value: dict = {}
     data: dict = {}
     compile_path("$.a.b").assign(data, value)
@@ -64,7 +64,7 @@ def test_the_value_is_set_as_it_is():
 
 
 @pytest.mark.parametrize("path", ["$", "$."])
-def test_an_object_set_at_the_root_is_laid_over_the_data(path):
+def test_an_object_set_at_the_root_is_merged_into_the_data(path):
     data = {"a": 1, "b": 2}
     assert compile_path(path).assign_shared(data, {"b": 3, "c": 4}) == {"a": 1, "b": 3, "c": 4}
     assert data == {"a": 1, "b": 2}
@@ -73,33 +73,33 @@ def test_an_object_set_at_the_root_is_laid_over_the_data(path):
 
 
 IMPOSSIBLE = [
-    ("$", {}, "which only an object can be laid over"),
-    ("$.a[*]", {"a": [1]}, "stands for many places"),
-    ("$..a", {}, "stands for many places"),
-    ("$.a[0,1]", {}, "stands for many places"),
-    ("$.a[0:1].b", {}, "stands for many places"),
-    ("$.a[?(@.b)]", {}, "stands for many places"),
-    ("$.a.b", {"a": [1]}, "'b' is no position, and there is a list"),
-    ("$.a[-1]", {"a": [1]}, "'-1' is no position"),
-    ("$.a.length", {"a": [1]}, "'length' is no position"),
-    (f"$.a[{MAX_GAP + 1}]", {"a": []}, "beyond the end of the list"),
+    ("$", {}, "only an object can be merged"),
+    ("$.a[*]", {"a": [1]}, "matches several values"),
+    ("$..a", {}, "matches several values"),
+    ("$.a[0,1]", {}, "matches several values"),
+    ("$.a[0:1].b", {}, "matches several values"),
+    ("$.a[?(@.b)]", {}, "matches several values"),
+    ("$.a.b", {"a": [1]}, "'b' is not an index, but its parent is a list"),
+    ("$.a[-1]", {"a": [1]}, "'-1' is not an index"),
+    ("$.a.length", {"a": [1]}, "'length' is not an index"),
+    (f"$.a[{MAX_PADDING + 1}]", {"a": []}, "beyond the end of the list"),
     ("$.a[999999999]", {"a": [1]}, "beyond the end of the list"),
     ("$.a[$.missing]", {"a": [1]}, "to be a key"),
 ]
 
 
 @pytest.mark.parametrize(("path", "data", "message"), IMPOSSIBLE)
-def test_a_place_that_cannot_be_set_is_an_error_and_the_data_stays(path, data, message):
+def test_a_path_that_cannot_be_set_is_an_error_and_leaves_the_data_unchanged(path, data, message):
     before = copy.deepcopy(data)
     with pytest.raises(ExpressionEvaluationError, match=message):
         compile_path(path).assign(data, 1)
     assert data == before
 
 
-def test_a_list_is_filled_up_as_far_as_allowed():
+def test_a_list_is_padded_up_to_the_limit():
     data: dict = {"a": []}
-    compile_path(f"$.a[{MAX_GAP}]").assign(data, 1)
-    assert len(data["a"]) == MAX_GAP + 1
+    compile_path(f"$.a[{MAX_PADDING}]").assign(data, 1)
+    assert len(data["a"]) == MAX_PADDING + 1
 
 
 TARGETED = [
@@ -129,11 +129,11 @@ def test_a_target_sets_a_value(target, before, after):
     assert root == after
 
 
-def test_a_target_that_names_a_member_of_a_list_is_left_out_with_a_warning(caplog):
+def test_a_target_that_names_a_member_of_a_list_is_skipped_with_a_warning(caplog):
     root = {"a": [1]}
     compile_target("a.b.c").assign(root, 1)
     assert root == {"a": [1]}
-    assert "'a.b.c' cannot be set: 'b' is no position" in caplog.text
+    assert "'a.b.c' cannot be set: 'b' is not an index" in caplog.text
 
 
 def test_a_target_far_beyond_the_end_of_a_list_is_an_error():
@@ -152,12 +152,12 @@ def test_a_target_far_beyond_the_end_of_a_list_is_an_error():
         ("a[]", 1, "brackets are empty"),
         ("a[0", 1, "not closed"),
         ("a['b]", 2, "quotes"),
-        ("a[0]b", 4, "goes on with"),
-        ("$.a", 0, "leave out '\\$\\.'"),
-        ("$['a']", 0, "leave out '\\$\\.'"),
+        ("a[0]b", 4, "continues with"),
+        ("$.a", 0, "remove '\\$\\.'"),
+        ("$['a']", 0, "remove '\\$\\.'"),
     ],
 )
-def test_a_malformed_target_says_where_it_is_wrong(target, position, message):
+def test_the_error_of_a_malformed_target_points_at_its_position(target, position, message):
     with pytest.raises(ExpressionSyntaxError, match=message) as caught:
         compile_target(target)
     assert caught.value.position == position

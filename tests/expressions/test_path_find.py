@@ -1,4 +1,4 @@
-"""What a path finds, and what it says when it cannot be read."""
+"""What a path finds, and the errors of malformed paths."""
 
 from collections import ChainMap
 from concurrent.futures import ThreadPoolExecutor
@@ -163,7 +163,7 @@ def test_a_path_finds_its_value(path, expected):
 
 
 @pytest.mark.parametrize("path", NOT_FOUND)
-def test_a_path_that_leads_nowhere_finds_nothing(path):
+def test_a_path_without_a_match_finds_nothing(path):
     assert compile_path(path).find(DATA) is NOTHING
 
 
@@ -175,7 +175,7 @@ def test_the_root_is_the_data_itself(path):
     assert root.find(None) is None
 
 
-def test_what_is_found_is_the_value_itself_and_no_copy():
+def test_the_result_is_the_value_itself_and_not_a_copy():
     assert compile_path("$.a.b").find(DATA) is DATA["a"]["b"]
     assert compile_path("$.a.b[*]").find(DATA)[0] is DATA["a"]["b"][0]
 
@@ -206,7 +206,7 @@ def test_the_root_may_be_any_mapping(path):
         ("$.a[?(@.b)]", False),
     ],
 )
-def test_a_path_knows_whether_it_stands_for_one_place(path, definite):
+def test_a_path_knows_whether_it_is_definite(path, definite):
     assert compile_path(path).is_definite is definite
 
 
@@ -214,7 +214,7 @@ def test_a_path_knows_whether_it_stands_for_one_place(path, definite):
 @pytest.mark.parametrize("before", ["", ".missing"])
 def test_a_dynamic_segment_without_a_key_is_an_error(path, before):
     path = path.replace("$.list", f"$.list{before}")
-    with pytest.raises(ExpressionEvaluationError, match=r"must find a text or a number to be a key"):
+    with pytest.raises(ExpressionEvaluationError, match=r"must find a string or a number to be a key"):
         compile_path(path).find(DATA)
 
 
@@ -224,8 +224,8 @@ MALFORMED = [
     ("a.b", 0, "begins with '\\$'"),
     ("  a", 2, "begins with '\\$'"),
     ("@.a", 0, "begins with '\\$'"),
-    ("$a", 1, "goes on with"),
-    ("$$", 1, "goes on with"),
+    ("$a", 1, "continues with"),
+    ("$$", 1, "continues with"),
     ("$.a..", 5, "name is missing"),
     ("$.a.", 4, "name is missing"),
     ("$..", 3, "name is missing"),
@@ -238,37 +238,37 @@ MALFORMED = [
     ("$.a['b'x]", 7, "']' is expected"),
     ("$.a[]", 3, "brackets are empty"),
     ("$.a[ ]", 3, "brackets are empty"),
-    ("$.a]", 3, "cannot stand in a name"),
-    ("$.a[0]b", 6, "goes on with"),
-    ("$.a > 3", 4, "cannot stand in a name"),
-    ("$.a && $.b", 4, "cannot stand in a name"),
-    ("$.a^", 3, "cannot stand in a name"),
-    ("$.a~", 3, "cannot stand in a name"),
-    ("$.`this`", 2, "cannot stand in a name"),
-    ("$.a*", 3, "cannot stand in a name"),
-    ("$.*a", 3, "stands alone"),
-    ("$.a[b*]", 5, "cannot stand in a name"),
+    ("$.a]", 3, "not allowed in a name"),
+    ("$.a[0]b", 6, "continues with"),
+    ("$.a > 3", 4, "not allowed in a name"),
+    ("$.a && $.b", 4, "not allowed in a name"),
+    ("$.a^", 3, "not allowed in a name"),
+    ("$.a~", 3, "not allowed in a name"),
+    ("$.`this`", 2, "not allowed in a name"),
+    ("$.a*", 3, "not allowed in a name"),
+    ("$.*a", 3, "segment of its own"),
+    ("$.a[b*]", 5, "not allowed in a name"),
     ("$.a[(@.length-1)]", 4, "script expressions"),
-    ("$.a[@.b]", 4, "'@' is known in filters only"),
-    ("$.a['b',0]", 8, "either all or none"),
+    ("$.a[@.b]", 4, "only allowed in filters"),
+    ("$.a['b',0]", 8, "or none"),
     ("$.a[0,'b']", 4, "several names"),
     ("$.a[b,c]", 4, "several names"),
-    ("$.a[0,,1]", 4, "neither a slice nor"),
-    ("$.a[1:2:3:4]", 4, "neither a slice nor"),
-    ("$.a[-]", 4, "neither a slice nor"),
-    ("$.a[1 2]", 4, "neither a slice nor"),
+    ("$.a[0,,1]", 4, "neither a slice nor a list"),
+    ("$.a[1:2:3:4]", 4, "neither a slice nor a list"),
+    ("$.a[-]", 4, "neither a slice nor a list"),
+    ("$.a[1 2]", 4, "neither a slice nor a list"),
     ("$.a[::0]", 4, "step of a slice"),
     ("$.a[::-1]", 4, "step of a slice"),
     ("$.a[$.b", 3, "not closed"),
-    ("$.a[$b]", 5, "goes on with"),
+    ("$.a[$b]", 5, "continues with"),
     ("$.a[?(@.b]", 9, "'\\)' is expected here"),
     ("$.a[?]", 5, "expected"),
     ("$.a[?(", 6, "ends where"),
     ("$.a[?(@.b", 5, "not closed"),
     ("$.a[?()]", 6, "is expected"),
     ("$.a[?(@.b = 1)]", 10, "assigns"),
-    ("$.a[?(@.b =~ /x/)]", 10, "no such comparison"),
-    ("$.a[?(@.b <> 1)]", 10, "no such comparison"),
+    ("$.a[?(@.b =~ /x/)]", 10, "unknown comparison"),
+    ("$.a[?(@.b <> 1)]", 10, "unknown comparison"),
     ("$.a[?(@.b ==)]", 12, "is expected"),
     ("$.a[?(@.b == word)]", 13, "is expected"),
     ("$.a[?(@.b in [1])]", 10, "is expected here"),
@@ -277,27 +277,27 @@ MALFORMED = [
     ("$.a[?(1 - @.b)]", 8, "no arithmetic"),
     ("$.a[?(!@.b == 1)]", 11, "negates the left side only"),
     ("$.a[?((@.b) == 1)]", 12, "cannot be compared"),
-    ("$.a[?(@.b.match('x'))]", 15, "cannot stand in a name"),
-    ("$.a[?(@property == 'x')]", 7, "goes on with"),
+    ("$.a[?(@.b.match('x'))]", 15, "not allowed in a name"),
+    ("$.a[?(@property == 'x')]", 7, "continues with"),
     ("$.a[?(@.b & @.c)]", 10, "is expected here"),
     ("$.a[?(__import__('os'))]", 6, "is expected"),
 ]
 
 
 @pytest.mark.parametrize(("path", "position", "message"), MALFORMED)
-def test_a_malformed_path_says_where_it_is_wrong(path, position, message):
+def test_the_error_of_a_malformed_path_points_at_its_position(path, position, message):
     with pytest.raises(ExpressionSyntaxError, match=message) as caught:
         compile_path(path)
     assert caught.value.position == position
     assert caught.value.expression == path
 
 
-def test_a_path_that_is_too_long_is_refused():
-    with pytest.raises(ExpressionSyntaxError, match=f"{MAX_LENGTH} is the most"):
+def test_a_path_that_is_too_long_is_rejected():
+    with pytest.raises(ExpressionSyntaxError, match=f"at most {MAX_LENGTH} are allowed"):
         compile_path("$" + ".a" * MAX_LENGTH)
 
 
-def test_a_value_that_is_no_text_is_refused():
+def test_a_value_that_is_not_a_string_is_rejected():
     with pytest.raises(ExpressionSyntaxError, match="not int"):
         compile_path(3)
 
@@ -308,11 +308,11 @@ def test_nesting_is_bounded(opening, closing):
         compile_path("$" + opening * 100 + ".a" + closing * 100)
 
 
-def test_the_same_text_is_compiled_once_by_many_threads():
-    text = "$.many.threads[?(@.a > 1)].b"
+def test_many_threads_share_one_compiled_path():
+    source = "$.many.threads[?(@.a > 1)].b"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: compile_path(text), range(100)))
-    assert compile_path(text) is compile_path(text)
+        list(pool.map(lambda _: compile_path(source), range(100)))
+    assert compile_path(source) is compile_path(source)
     assert paths.compile_path.cache_info().maxsize == paths.CACHE_SIZE
 
 
@@ -328,9 +328,9 @@ def test_data_of_any_depth_is_searched_to_its_bottom():
     assert found == list(range(19_999, -1, -1))
 
 
-def test_a_search_that_gathers_too_much_is_an_error(monkeypatch):
-    monkeypatch.setattr("airflow_allma.expressions.walking.MAX_DESCENDED", 100)
-    with pytest.raises(ExpressionEvaluationError, match="name more of the path"):
+def test_a_search_that_collects_too_much_is_an_error(monkeypatch):
+    monkeypatch.setattr("airflow_allma.expressions.traversal.MAX_DESCENDANTS", 100)
+    with pytest.raises(ExpressionEvaluationError, match="make the path more specific"):
         compile_path("$..x..x").find(deep_data(60))
 
 

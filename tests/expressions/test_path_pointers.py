@@ -1,4 +1,4 @@
-"""Pointers on the way of a path are loaded, and only those."""
+"""Only the pointers on the way of a path are loaded."""
 
 import copy
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("path", "expected", "loaded"), FOUND)
-def test_a_walk_goes_on_in_the_content(path, expected, loaded):
+def test_a_walk_continues_in_the_content(path, expected, loaded):
     store = Store()
     assert compile_path(path).find(DATA, load=store) == expected
     assert store.loaded == loaded
@@ -96,24 +96,24 @@ def test_a_pointer_at_the_end_is_the_value(path, expected):
 
 def test_a_condition_loads_what_it_compares():
     store = Store()
-    assert compile_condition("$.object.price > 8 && $.list[0].id == 1").holds(DATA, load=store)
-    assert not compile_condition("$.object.price > 9").holds(DATA, store)
+    assert compile_condition("$.object.price > 8 && $.list[0].id == 1").matches(DATA, load=store)
+    assert not compile_condition("$.object.price > 9").matches(DATA, store)
     assert store.loaded == ["object", "list", "object"]
 
 
 @pytest.mark.parametrize("path", ["$.object.x", "$.list[0]", "$.list[*]", "$.list..x", "$.object[$.key]"])
-def test_a_pointer_that_nobody_can_load_is_a_clear_error(path):
+def test_a_pointer_without_a_loader_is_a_clear_error(path):
     with pytest.raises(ExpressionEvaluationError, match=r"s3://b/(object|list)[^\n]*would have to be loaded"):
         compile_path(path).find(DATA)
     with pytest.raises(ExpressionEvaluationError, match="would have to be loaded"):
-        compile_condition(f"{path} == 1").holds(DATA)
+        compile_condition(f"{path} == 1").matches(DATA)
 
 
-def test_a_search_that_meets_itself_in_the_content_is_an_error(monkeypatch):
-    monkeypatch.setattr("airflow_allma.expressions.walking.MAX_DESCENT_LOADS", 20)
+def test_a_search_through_content_that_contains_itself_is_an_error(monkeypatch):
+    monkeypatch.setattr("airflow_allma.expressions.traversal.MAX_DESCENDANT_LOADS", 20)
     store = Store()
     store.objects["snake"] = {"tail": pointer("snake")}
-    with pytest.raises(ExpressionEvaluationError, match="name more of the path"):
+    with pytest.raises(ExpressionEvaluationError, match="make the path more specific"):
         compile_path("$..x").find({"a": pointer("snake")}, store)
     assert len(store.loaded) == 21
 
@@ -125,13 +125,13 @@ def test_pointers_that_lead_in_a_circle_are_an_error():
 
 @pytest.mark.parametrize("error", [KeyError("k"), TypeError("t"), IndexError("i"), KeyboardInterrupt()])
 @pytest.mark.parametrize("path", ["$.object.x", "$.list[0]", "$.list[*].x", "$.list[?(@.x)]"])
-def test_what_loading_raises_passes_through_untouched(error, path):
+def test_exceptions_of_the_loader_pass_through_unchanged(error, path):
     def load(inner):
         raise error
 
     for evaluate in (
         lambda: compile_path(path).find(DATA, load),
-        lambda: compile_condition(f"{path} > 1").holds(DATA, load),
+        lambda: compile_condition(f"{path} > 1").matches(DATA, load),
     ):
         with pytest.raises(type(error)) as caught:
             evaluate()
@@ -150,18 +150,18 @@ ASSIGNED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "place", "after"), ASSIGNED)
-def test_setting_through_a_pointer_puts_its_content_in_place(path, place, after):
+@pytest.mark.parametrize(("path", "member", "after"), ASSIGNED)
+def test_setting_through_a_pointer_replaces_it_by_its_content(path, member, after):
     store = Store()
     contents = copy.deepcopy(store.objects)
     data = copy.deepcopy(DATA)
 
     shared = compile_path(path).assign_shared(data, 0, store)
-    assert shared == {**DATA, place: after}
+    assert shared == {**DATA, member: after}
     assert data == DATA
 
     compile_path(path).assign(data, 0, store)
-    assert data == {**DATA, place: after}
+    assert data == {**DATA, member: after}
     assert store.objects == contents
 
 
@@ -179,7 +179,7 @@ def test_a_root_that_is_a_pointer_is_loaded_in_place():
     assert data == {"x": {"y": 1}, "both": "loaded", "price": 9, "new": 0}
 
 
-def test_a_root_that_points_to_no_object_cannot_be_set():
+def test_a_root_pointer_to_something_other_than_an_object_cannot_be_set():
     with pytest.raises(ExpressionEvaluationError, match="not an object"):
         compile_path("$.new").assign(pointer("list"), 0, Store())
 

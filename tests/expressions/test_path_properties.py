@@ -1,4 +1,4 @@
-"""What holds for all paths and all data."""
+"""Properties of all paths with all data."""
 
 import contextlib
 import copy
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
 from airflow_allma.expressions import (
     NOTHING,
+    closures,
     compile_condition,
     compile_path,
     compile_target,
-    compiling,
 )
-from airflow_allma.expressions.assigning import NamedListItemError
+from airflow_allma.expressions.assignment import NamedListItemError
 
 NAMES = st.sampled_from(["a", "b", "c", "0", "1", "length", "x y", "it's"])
 SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "a", "text"])
@@ -45,7 +45,7 @@ def plain_path(keys: list[str | int]) -> str:
 
 
 def simply_walked(value: Any, keys: list[str | int]) -> Any:
-    """The rules of plain paths, one key after another, as plainly as they can be written."""
+    """The rules of plain paths, one key after another, written as simply as possible."""
     for key in map(str, keys):
         if isinstance(value, dict) and key in value:
             value = value[key]
@@ -66,9 +66,9 @@ def test_a_plain_path_finds_what_the_rules_say(data, keys):
 
 
 @given(JSON, KEYS)
-def test_the_quick_walk_equals_the_general_one(data, keys):
+def test_the_direct_walk_equals_the_general_one(data, keys):
     path = compile_path(plain_path(keys))
-    general = compiling._list_finder(path._segments, path.text)(data)
+    general = closures._list_finder(path._segments, path.source)(data)
     found = path.find(data)
     assert general == (NOTHING if found is NOTHING else [found])
 
@@ -99,7 +99,7 @@ def test_operators_find_what_the_library_finds_where_both_agree_on_the_language(
 
 
 @given(OBJECTS, KEYS.filter(bool), JSON)
-def test_what_was_set_is_found(data, keys, value):
+def test_a_value_that_was_set_is_found(data, keys, value):
     path = compile_path(plain_path(keys))
     with contextlib.suppress(NamedListItemError):
         path.assign(data, value)
@@ -130,20 +130,22 @@ def test_a_target_sets_what_its_path_finds(data, keys, value):
 
 
 def simply_walked_parent(data: Any, keys: list[str | int]) -> Any:
-    """The innermost value on the way that has no such key: where setting stopped."""
+    """The innermost value on the way that lacks the next key: where assignment stopped."""
     for end in range(len(keys)):
-        if simply_walked(data, keys[: end + 1]) is NOTHING or str(keys[end]) == "length":
-            return simply_walked(data, keys[:end])
+        parent = simply_walked(data, keys[:end])
+        is_length = str(keys[end]) == "length" and not isinstance(parent, dict)
+        if is_length or simply_walked(data, keys[: end + 1]) is NOTHING:
+            return parent
     return None
 
 
 @contextlib.contextmanager
-def located_syntax_error(text: str) -> Iterator[None]:
-    """Lets nothing through but a syntax error that points into the text."""
+def located_syntax_error(source: str) -> Iterator[None]:
+    """Suppress syntax errors that point into the string, and let everything else pass."""
     try:
         yield
     except ExpressionSyntaxError as error:
-        if not 0 <= error.position <= len(text):
+        if not 0 <= error.position <= len(source):
             raise
 
 
@@ -185,14 +187,14 @@ RANDOM_TEXT = (
 @example("$.a == '" + "\\" * 9000, {"a": 1})
 @example("$[?(@ == " + "9" * 9000 + ")]", [1])
 @pytest.mark.parametrize("kind", ["path", "condition"])
-def test_any_text_compiles_or_says_what_is_wrong(kind, text, data):
+def test_any_string_compiles_or_has_a_located_error(kind, text, data):
     with located_syntax_error(text), contextlib.suppress(ExpressionEvaluationError):
-        evaluate = compile_path(text).find if kind == "path" else compile_condition(text).holds
+        evaluate = compile_path(text).find if kind == "path" else compile_condition(text).matches
         evaluate(data)
 
 
 @given(RANDOM_TEXT)
-def test_any_text_is_a_target_or_says_what_is_wrong(text):
+def test_any_string_is_a_target_or_has_a_located_error(text):
     with located_syntax_error(text):
         compile_target(text)
 

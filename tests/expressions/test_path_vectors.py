@@ -1,4 +1,4 @@
-"""The recorded answers for paths, conditions, mappings and transitions.
+"""The recorded results for paths, conditions, mappings and transitions.
 
 The runners here are the pure part of what the engine does: no delays, no logs, no offload.
 """
@@ -22,19 +22,19 @@ from airflow_allma.expressions import (
 VECTORS = FilePath(__file__).parents[1] / "conformance" / "vectors"
 
 
-def find(given: dict[str, Any]) -> Any:
-    return compile_path(given["path"]).find(given["data"])
+def find(inputs: dict[str, Any]) -> Any:
+    return compile_path(inputs["path"]).find(inputs["data"])
 
 
-def holds(given: dict[str, Any]) -> bool:
-    return compile_condition(given["condition"]).holds(given["context"])
+def matches(inputs: dict[str, Any]) -> bool:
+    return compile_condition(inputs["condition"]).matches(inputs["context"])
 
 
-def map_input(given: dict[str, Any]) -> dict[str, Any]:
+def map_input(inputs: dict[str, Any]) -> dict[str, Any]:
     step_input: dict[str, Any] = {}
-    for target, source in sorted(given["mappings"].items()):
+    for target, source in sorted(inputs["mappings"].items()):
         try:
-            value = compile_path(source).find(given["context"])
+            value = compile_path(source).find(inputs["context"])
         except ExpressionEvaluationError:
             continue
         if value is not NOTHING:
@@ -42,30 +42,30 @@ def map_input(given: dict[str, Any]) -> dict[str, Any]:
     return step_input
 
 
-def map_output(given: dict[str, Any]) -> dict[str, Any]:
-    context = given["context"]
+def map_output(inputs: dict[str, Any]) -> dict[str, Any]:
+    context = inputs["context"]
     before = copy_value(context)
     result = context
-    for target, source in given["mappings"].items():
-        value = compile_path(source).find(given["output"])
+    for target, source in inputs["mappings"].items():
+        value = compile_path(source).find(inputs["output"])
         if value is not NOTHING:
             result = compile_path(target).assign_shared(result, copy_value(value))
     assert context == before
     return result
 
 
-def next_step(given: dict[str, Any]) -> Any:
-    state = given["state"]
+def next_step(inputs: dict[str, Any]) -> Any:
+    state = inputs["state"]
     context = {**state, **state["currentContextData"]}
-    for transition in given["step"]["transitions"]:
-        if compile_condition(transition["condition"]).holds(context):
+    for transition in inputs["step"]["transitions"]:
+        if compile_condition(transition["condition"]).matches(context):
             return transition["nextStepInstanceId"]
-    return given["step"].get("defaultNextStepInstanceId", NOTHING)
+    return inputs["step"].get("defaultNextStepInstanceId", NOTHING)
 
 
 RUNNERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "path": find,
-    "condition": holds,
+    "condition": matches,
     "input_mapping": map_input,
     "output_mapping": map_output,
     "next_step": next_step,
@@ -78,7 +78,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "case"), CASES)
-def test_the_recorded_answer_is_given(kind: str, case: dict[str, Any]):
+def test_the_recorded_result_is_returned(kind: str, case: dict[str, Any]):
     run = RUNNERS[kind]
     if case.get("error"):
         with pytest.raises(ExpressionError, match=r"\w+ \w+"):
@@ -86,11 +86,11 @@ def test_the_recorded_answer_is_given(kind: str, case: dict[str, Any]):
     elif case.get("nothing"):
         assert run(case["given"]) is NOTHING
     else:
-        answer = run(case["given"])
-        assert answer is not NOTHING
-        assert answer == case["expected"]
+        result = run(case["given"])
+        assert result is not NOTHING
+        assert result == case["expected"]
         if isinstance(case["expected"], bool):
-            assert isinstance(answer, bool)
+            assert isinstance(result, bool)
 
 
 def test_there_are_vectors_of_every_kind():

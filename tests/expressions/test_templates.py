@@ -1,4 +1,4 @@
-"""What templates write: the recorded answers, and a table of small cases by subject."""
+"""The output of templates: the recorded results, and a table of small cases by subject."""
 
 import json
 from pathlib import Path as FilePath
@@ -9,7 +9,7 @@ import pytest
 
 from airflow_allma.exceptions import ExpressionError
 from airflow_allma.expressions import compile_template
-from airflow_allma.expressions.templates.runtime import printed
+from airflow_allma.expressions.templates.runtime import to_output
 
 VECTORS = FilePath(__file__).parents[1] / "conformance" / "vectors" / "template.jsonl"
 RECORDED = [
@@ -26,32 +26,32 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", RECORDED)
-def test_the_recorded_text_is_written(case: dict[str, Any]):
-    given = case["given"]
+def test_the_recorded_text_is_rendered(case: dict[str, Any]):
+    inputs = case["given"]
     if case.get("error"):
         with pytest.raises(ExpressionError, match=r"\w+ \w+"):
-            compile_template(given["template"]).render(given["context"])
+            compile_template(inputs["template"]).render(inputs["context"])
     else:
-        assert compile_template(given["template"]).render(given["context"]) == case["expected"]
+        assert compile_template(inputs["template"]).render(inputs["context"]) == case["expected"]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_text_of_the_table_is_written(case: dict[str, Any]):
+def test_the_text_of_the_table_is_rendered(case: dict[str, Any]):
     context = case.get("context", TABLE["context"])
     assert compile_template(case["template"]).render(context) == case["expected"]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_template_inside_a_block_writes_the_same(case: dict[str, Any]):
-    # The block keeps the direct way from serving; the bars keep lines from standing alone.
+def test_a_template_inside_a_block_renders_the_same(case: dict[str, Any]):
+    # The block disables the fast path; the bars keep blocks from having a line to themselves.
     context = case.get("context", TABLE["context"])
     plain = compile_template(f"|{case['template']}|").render(context)
     assert compile_template("{{#if true}}|" + case["template"] + "|{{/if}}").render(context) == plain
 
 
-ONLY_HERE = [
-    ("numbers side by side stay texts", "{{a}}{{b}}", {"a": 1, "b": 2}, "12"),
-    ("numbers in a loop stay texts", "{{#each l}}{{@index}}{{this}}{{/each}}", {"l": [5, 6]}, "0516"),
+OWN_RULES = [
+    ("adjacent numbers are concatenated", "{{a}}{{b}}", {"a": 1, "b": 2}, "12"),
+    ("numbers in a loop are concatenated", "{{#each l}}{{@index}}{{this}}{{/each}}", {"l": [5, 6]}, "0516"),
     (
         "an index at the end of a path",
         "{{l.0}}{{l.1.a}}{{m.0.1}}",
@@ -59,15 +59,15 @@ ONLY_HERE = [
         "562",
     ),
     ("a word at the end of a path", "{{a.true}}", {"a": {"true": 1}}, "1"),
-    ("whole numbers are exact", "{{a}}", {"a": 12345678901234567890}, "12345678901234567890"),
-    ("large whole numbers have an exponent", "{{a}}", {"a": 10**21}, "1e+21"),
+    ("integers are exact", "{{a}}", {"a": 12345678901234567890}, "12345678901234567890"),
+    ("large integers have an exponent", "{{a}}", {"a": 10**21}, "1e+21"),
     ("slice without bounds", "{{slice l}}", {"l": [1, 2]}, "1,2"),
     ("base64 of an object is of its JSON", "{{base64 o}}", {"o": {"a": 1}}, "eyJhIjoxfQ=="),
-    ("half a character is replaced", "{{base64 s}}", {"s": "\ud800"}, "77+9"),
-    ("half a character in JSON", "{{json l}}", {"l": ["\ud800é"]}, '["\\ud800é"]'),
+    ("a lone surrogate is replaced", "{{base64 s}}", {"s": "\ud800"}, "77+9"),
+    ("a lone surrogate in JSON", "{{json l}}", {"l": ["\ud800é"]}, '["\\ud800é"]'),
     ("a raw block", "{{{{raw}}}} {{x}} \\{{y}}\n{{{{/raw}}}}", {"x": 1}, " {{x}} \\{{y}}\n"),
     (
-        "the item that a loop around it is at",
+        "the current item of an enclosing loop",
         "{{#each l}}{{#each ../l}}{{../id}}{{id}} {{/each}}{{/each}}",
         {"l": [{"id": 1}, {"id": 2}]},
         "11 12 21 22 ",
@@ -113,9 +113,11 @@ LIST = {"l": [{"id": 1, "ok": True}, {"id": 2}, {"id": 3, "ok": True}]}
 
 
 @pytest.mark.parametrize(
-    ("template", "context", "expected"), [case[1:] for case in ONLY_HERE], ids=[case[0] for case in ONLY_HERE]
+    ("template", "context", "expected"),
+    [case[1:] for case in OWN_RULES],
+    ids=[case[0] for case in OWN_RULES],
 )
-def test_where_the_language_goes_its_own_way(template: str, context: Any, expected: str):
+def test_rules_that_differ_from_handlebars(template: str, context: Any, expected: str):
     assert compile_template(template).render(LIST if context is None else context) == expected
 
 
@@ -130,10 +132,10 @@ def test_any_mapping_may_be_the_context(template: str):
 
 @pytest.mark.parametrize("name", ["__class__", "__dict__", "real", "get", "append", "upper", "_load"])
 @pytest.mark.parametrize("value", [{}, [], "", 1, 1.5, True, None])
-def test_nothing_of_python_is_reached(name: str, value: Any):
+def test_python_attributes_are_out_of_reach(name: str, value: Any):
     template = f"{{{{a.{name}}}}}{{{{lookup a '{name}'}}}}{{{{#with a}}}}{{{{{name}}}}}{{{{/with}}}}"
-    falsy = "" if value in ("", None) or isinstance(value, dict | list) else printed(value)
-    # lookup gives a false value back as it is
+    falsy = "" if value in ("", None) or isinstance(value, dict | list) else to_output(value)
+    # lookup returns a false value unchanged
     assert compile_template(template).render({"a": value}) == ("" if value else falsy)
 
 
@@ -150,7 +152,7 @@ def test_a_template_with_values_is_not_static():
     assert not compile_template("{{a}}").is_static
 
 
-def test_the_same_text_is_compiled_once():
+def test_the_same_template_is_compiled_once():
     assert compile_template("{{a}} once") is compile_template("{{a}} once")
 
 
@@ -158,7 +160,7 @@ def test_a_long_template_is_compiled_and_rendered():
     assert compile_template("{{a}}," * 10_000).render({"a": "x"}) == "x," * 10_000
 
 
-def test_a_rendering_leaves_the_context_as_it_was():
+def test_rendering_does_not_change_the_context():
     context = {"l": [{"a": 1}], "o": {"b": {"c": 2}}}
     compile_template(
         "{{#each l}}{{json this}}{{/each}}{{#with o}}{{slice ../l 0}}{{json b}}{{/with}}"

@@ -1,4 +1,4 @@
-"""What is wrong with a template is said at the place where it is wrong."""
+"""Template errors point at the position that is wrong."""
 
 from typing import Any
 
@@ -22,22 +22,22 @@ WRONG = [
     ("x{{/if}}", 1, "never opened"),
     ("{{else}}", 0, "inside a block"),
     ("x{{else if a}}", 1, "inside a block"),
-    ("{{#if a}}{{else}}{{else}}{{/if}}", 17, "has had its {{else}}"),
-    ("{{#if a}}{{else}}{{else if b}}{{/if}}", 17, "has had its {{else}}"),
+    ("{{#if a}}{{else}}{{else}}{{/if}}", 17, "has a second {{else}}"),
+    ("{{#if a}}{{else}}{{else if b}}{{/if}}", 17, "has a second {{else}}"),
     ("{{^a}}{{else if b}}{{/a}}", 6, "{{#unless}}"),
-    ("{{nope a}}", 2, "there are base64, default"),
+    ("{{nope a}}", 2, "the helpers are base64, default"),
     ("{{jsn a}}", 2, "did you mean json?"),
     ("{{#eahc a}}{{/eahc}}", 3, "did you mean each?"),
-    ("{{a.b c}}", 2, "no helper 'a.b'"),
-    ("{{../json a}}", 2, "no helper '../json'"),
-    ("{{json (nope a)}}", 8, "no helper 'nope'"),
-    ("{{json (a)}}", 8, "no helper 'a'"),
+    ("{{a.b c}}", 2, "unknown helper 'a.b'"),
+    ("{{../json a}}", 2, "unknown helper '../json'"),
+    ("{{json (nope a)}}", 8, "unknown helper 'nope'"),
+    ("{{json (a)}}", 8, "unknown helper 'a'"),
     ("{{#if (ne a b)}}{{/if}}", 7, "use neq"),
-    ("{{#if (and a b)}}{{/if}}", 7, "put one {{#if}} into another"),
+    ("{{#if (and a b)}}{{/if}}", 7, "nest one {{#if}} in another"),
     ("{{#if (gte a b)}}{{/if}}", 7, "{{#unless (lt a b)}}"),
-    ("{{log a}}", 2, "log shows"),
+    ("{{log a}}", 2, "log already shows"),
     ("{{#eq a b}}x{{/eq}}", 3, "write {{#if (eq a b)}}"),
-    ("{{#each l as |v|}}{{v 1}}{{/each}}", 20, "no helper 'v'"),
+    ("{{#each l as |v|}}{{v 1}}{{/each}}", 20, "unknown helper 'v'"),
     ("{{if a}}", 2, "open it with '#'"),
     ("{{json (if a)}}", 8, "open it with '#'"),
     ("{{#if}}x{{/if}}", 3, "takes one argument, not 0"),
@@ -51,7 +51,7 @@ WRONG = [
     ("{{lookup a b c}}", 2, "{{lookup container key}}"),
     ("{{json a x=1}}", 11, "no argument named 'x'"),
     ("{{#each a x=1}}{{/each}}", 12, "no argument named 'x'"),
-    ("{{json x=1 a}}", 11, "come before"),
+    ("{{json x=1 a}}", 11, "must come before"),
     ("{{> p}}", 0, "partials are not supported"),
     ("{{~> p}}", 0, "partials are not supported"),
     ("{{#> p}}{{/p}}", 0, "partials are not supported"),
@@ -72,21 +72,21 @@ WRONG = [
     ('{{json "a}}', 7, 'not closed; add "'),
     ("{{json 'a}}", 7, "not closed; add '"),
     ("{{[a}}", 2, "add ]"),
-    ("{{l[0].a}}", 3, "behind a dot: l.[0]"),
-    ("{{a#b}}", 3, "'#' means nothing here"),
+    ("{{l[0].a}}", 3, "a dot before it: l.[0]"),
+    ("{{a#b}}", 3, "'#' is not allowed here"),
     ("{{a, b}}", 3, "in brackets: {{[a name]}}"),
     ("{{a {{b}} }}", 0, "not closed"),
     ("{{! x", 0, "add }}"),
     ("{{!-- x }}", 0, "add --}}"),
     ("{{{{raw}}}} x", 0, "add {{{{/raw}}}}"),
-    ("{{{{x}}}} {{{{/x}}}}", 0, "'x' is not known"),
+    ("{{{{x}}}} {{{{/x}}}}", 0, "unknown raw block 'x'"),
     ("{{{{{a}}}}}", 0, "raw block"),
     ("{{#each a as |x y z|}}{{/each}}", 18, "remove 'z'"),
-    ("{{#if a as |x|}}{{/if}}", 12, "if gives no names"),
-    ("{{#each a as |}}{{/each}}", 10, "after 'as |'"),
-    ("{{#each a as |x}}{{/each}}", 10, "after 'as |'"),
+    ("{{#if a as |x|}}{{/if}}", 12, "if allows no names"),
+    ("{{#each a as |}}{{/each}}", 10, "'as |' must be followed"),
+    ("{{#each a as |x}}{{/each}}", 10, "'as |' must be followed"),
     ("{{a as |b|}}", 4, "only blocks"),
-    ("{{(json a)}}", 2, "parentheses are for arguments"),
+    ("{{(json a)}}", 2, "parentheses are only allowed around arguments"),
     ("{{json (eq a}}", 7, "add )"),
     ("{{json a)}}", 8, "')' is not expected"),
     ("{{json =}}", 7, "'=' is not expected"),
@@ -96,12 +96,12 @@ WRONG = [
     ("{{#if a}}" * (MAX_NESTING + 1), 9 * MAX_NESTING, "nested deeper"),
     ("{{json " + "(json " * (MAX_NESTING + 1) + "a" + ")" * (MAX_NESTING + 1) + "}}", 391, "nested deeper"),
     ("{{#if a}}" + "{{else if b}}" * (MAX_NESTING + 1) + "{{/if}}", 828, "nested deeper"),
-    ("x" * MAX_LENGTH + "{{a}}", 0, f"{MAX_LENGTH} is the most"),
+    ("x" * MAX_LENGTH + "{{a}}", 0, f"at most {MAX_LENGTH} are allowed"),
 ]
 
 
 @pytest.mark.parametrize(("text", "position", "reason"), WRONG, ids=[case[0][:50] for case in WRONG])
-def test_the_error_says_what_and_points_at_where(text: str, position: int, reason: str):
+def test_the_error_has_a_reason_and_a_position(text: str, position: int, reason: str):
     with pytest.raises(ExpressionSyntaxError) as caught:
         compile_template(text)
     assert reason in caught.value.reason
@@ -110,8 +110,8 @@ def test_the_error_says_what_and_points_at_where(text: str, position: int, reaso
 
 
 @pytest.mark.parametrize("value", [None, 3, ["{{a}}"]])
-def test_only_text_can_be_a_template(value: Any):
-    with pytest.raises(ExpressionSyntaxError, match="a template is a text"):
+def test_only_a_string_can_be_a_template(value: Any):
+    with pytest.raises(ExpressionSyntaxError, match="a template must be a string"):
         compile_template(value)
 
 
@@ -142,36 +142,36 @@ for _ in range(100_000):
 
 
 @pytest.mark.parametrize("template", ["{{a}}", "{{json a}}", "{{base64 a}}", "{{lookup b a}}"])
-def test_data_nested_without_end_is_a_clear_error(template: str):
+def test_data_nested_too_deep_is_a_clear_error(template: str):
     with pytest.raises(ExpressionEvaluationError, match="nested too deep"):
         compile_template(template).render({"a": DEEP_LIST, "b": {"x": 1}})
 
 
-def test_loops_within_loops_stop_at_a_limit(monkeypatch: pytest.MonkeyPatch):
+def test_nested_loops_stop_at_a_limit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runtime, "MAX_WORK", 10_000)
     template = compile_template("{{#each l}}{{#each ../l}}{{#each ../../l}}{{/each}}{{/each}}{{/each}}")
     assert template.render({"l": [1] * 10}) == ""
-    with pytest.raises(ExpressionEvaluationError, match=r"\{\{#each .*l\}\} takes the loops"):
+    with pytest.raises(ExpressionEvaluationError, match=r"\{\{#each .*l\}\} the loops .* exceed"):
         template.render({"l": [1] * 100})
 
 
-def test_a_loop_over_long_texts_stops_at_a_limit(monkeypatch: pytest.MonkeyPatch):
+def test_a_loop_over_long_strings_stops_at_a_limit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runtime, "MAX_WORK", 10_000)
     template = compile_template("{{#each l}}{{../s}}{{/each}}")
     assert len(template.render({"l": [1] * 9, "s": "x" * 1000})) == 9000
-    with pytest.raises(ExpressionEvaluationError, match=r"\{\{#each l\}\} takes the loops"):
+    with pytest.raises(ExpressionEvaluationError, match=r"\{\{#each l\}\} the loops .* exceed"):
         template.render({"l": [1] * 11, "s": "x" * 1000})
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"), [(3, "must be a text"), ("a", "begins with"), ("$.l[$.none]", "finds nothing")]
+    ("path", "reason"), [(3, "must be a string"), ("a", "begins with"), ("$.l[$.none]", "finds nothing")]
 )
-def test_a_path_from_the_data_that_is_none_names_the_block(path: Any, reason: str):
+def test_the_error_of_an_invalid_path_in_the_data_names_the_block(path: Any, reason: str):
     template = compile_template("{{#with_json_path p as |x|}}{{/with_json_path}}")
     with pytest.raises(ExpressionEvaluationError, match=rf"\{{\{{#with_json_path p\}}\}}.*{reason}"):
         template.render({"p": path, "l": [1]})
 
 
-def test_what_json_does_not_know_cannot_be_written_as_json():
+def test_types_that_json_does_not_have_cannot_be_written_as_json():
     with pytest.raises(ExpressionEvaluationError, match="type bytes"):
         compile_template("{{json a}}").render({"a": {"b": b""}})

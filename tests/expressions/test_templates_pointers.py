@@ -1,4 +1,4 @@
-"""Pointers in templates: those that are named are loaded, once, and no others."""
+"""Pointers in templates: only those that a template refers to are loaded, each once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,19 +33,19 @@ CONTEXT = {
 
 
 class Store:
-    """Loads from CONTENTS and remembers what was asked for."""
+    """Loads from CONTENTS and records what is loaded."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.loaded: list[str] = []
 
     def load(self, inner: Mapping[str, Any]) -> Any:
         assert inner["bucket"] == "b"
-        self.asked.append(inner["key"])
+        self.loaded.append(inner["key"])
         return CONTENTS[inner["key"]]
 
 
 @pytest.mark.parametrize(
-    ("template", "expected", "asked"),
+    ("template", "expected", "loaded"),
     [
         ("plain {{k}}", "plain text", []),
         ("{{user.name}}", "Ada", ["user"]),
@@ -84,18 +84,18 @@ class Store:
         ("{{#if false}}{{user.name}}{{/if}}", "", []),
     ],
 )
-def test_a_pointer_is_loaded_when_it_is_named(template: str, expected: str, asked: list[str]):
+def test_a_pointer_is_loaded_when_a_template_refers_to_it(template: str, expected: str, loaded: list[str]):
     store = Store()
     assert compile_template(template).render(CONTEXT, store.load) == expected
-    assert store.asked == asked
+    assert store.loaded == loaded
 
 
-def test_each_rendering_loads_anew():
+def test_each_rendering_loads_again():
     store = Store()
     template = compile_template("{{user.name}}")
     template.render(CONTEXT, store.load)
     template.render(CONTEXT, store.load)
-    assert store.asked == ["user", "user"]
+    assert store.loaded == ["user", "user"]
 
 
 def test_the_context_itself_may_be_a_pointer():
@@ -112,14 +112,14 @@ def test_without_a_loader_the_error_names_the_pointer_and_the_part(template: str
 
 
 class CancelledError(BaseException):
-    """Like what stops a task: no Exception."""
+    """An exception like the one that stops a task: not an ``Exception``."""
 
 
 @pytest.mark.parametrize("raised", [CancelledError(), OSError("broken"), KeyError("k"), TypeError("t")])
 @pytest.mark.parametrize(
     "template", ["{{user.name}}", "{{#each list}}{{/each}}", "{{#if (eq text 1)}}{{/if}}"]
 )
-def test_what_the_loader_raises_passes_through(raised: BaseException, template: str):
+def test_exceptions_of_the_loader_pass_through(raised: BaseException, template: str):
     def load(inner: Mapping[str, Any]) -> Any:
         raise raised
 
@@ -128,6 +128,6 @@ def test_what_the_loader_raises_passes_through(raised: BaseException, template: 
     assert caught.value is raised
 
 
-def test_pointers_that_lead_to_themselves_are_an_error():
+def test_pointers_to_themselves_are_an_error():
     with pytest.raises(ExpressionEvaluationError, match="pointers lead to one another"):
         compile_template("{{a.b}}").render({"a": pointer("x")}, lambda inner: pointer("x"))

@@ -1,4 +1,4 @@
-"""What holds for all templates and all data."""
+"""Properties of all templates with all data."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.expressions import compile_template
-from airflow_allma.expressions.json_text import json_text
+from airflow_allma.expressions.json_stringify import stringify
 
 NAMES = st.sampled_from(["a", "b", "c", "0", "1", "length", "x y"])
 SCALARS = (
@@ -36,16 +36,16 @@ FRAGMENTS = st.lists(st.sampled_from([bit.replace("&", " ") for bit in BITS.spli
 
 
 @given(st.text(max_size=60) | FRAGMENTS)
-def test_any_text_is_a_template_or_a_syntax_error_within_it(text: str):
+def test_any_string_is_a_template_or_has_a_located_syntax_error(text: str):
     try:
         compile_template(text)
     except ExpressionSyntaxError as error:
-        assert 0 <= error.position <= len(text)  # noqa: PT017 (most texts raise nothing)
+        assert 0 <= error.position <= len(text)  # noqa: PT017 (most strings raise nothing)
         assert error.expression == text  # noqa: PT017
 
 
 @given(FRAGMENTS, JSON)
-def test_what_compiles_is_rendered_over_any_data(text: str, data: Any):
+def test_a_template_that_compiles_renders_with_any_data(text: str, data: Any):
     try:
         template = compile_template(text)
     except ExpressionSyntaxError:
@@ -54,7 +54,7 @@ def test_what_compiles_is_rendered_over_any_data(text: str, data: Any):
 
 
 @given(st.text(), JSON)
-def test_text_without_braces_is_written_as_it_is(text: str, data: Any):
+def test_text_without_braces_is_written_unchanged(text: str, data: Any):
     assume("{{" not in text)
     assert compile_template(text).render(data) == text
 
@@ -64,7 +64,7 @@ PLAIN = st.lists(PATHS, min_size=1, max_size=5)
 
 
 @given(PLAIN, st.dictionaries(NAMES, JSON, max_size=4))
-def test_the_direct_way_writes_what_the_general_way_writes(paths: list[str], data: dict[str, Any]):
+def test_the_fast_path_writes_what_the_full_renderer_writes(paths: list[str], data: dict[str, Any]):
     plain = "-".join(f"{{{{{path}}}}}" for path in paths)
     assert compile_template(plain).render(data) == compile_template("{{#if 1}}" + plain + "{{/if}}").render(
         data
@@ -78,12 +78,12 @@ def test_a_loop_writes_each_item_as_it_would_be_written_alone(items: list[Any]):
 
 
 @given(JSON)
-def test_json_text_can_be_read_again(data: Any):
-    assert json.loads(json_text(data), parse_int=float) == data
+def test_stringified_json_can_be_parsed_again(data: Any):
+    assert json.loads(stringify(data), parse_int=float) == data
 
 
 @given(JSON, st.sampled_from(["{{", "}}", "{{a}}", "\\{{", "{{#if}}"]))
-def test_data_is_never_read_as_a_template(data: Any, braces: str):
+def test_data_is_never_parsed_as_a_template(data: Any, braces: str):
     assert compile_template("{{a}}|{{b}}").render({"a": braces, "b": data}).startswith(f"{braces}|")
 
 
@@ -122,7 +122,7 @@ LONG = [
 
 
 @pytest.mark.parametrize("text", LONG, ids=lambda text: f"{text[:12]!r}...")
-def test_long_templates_take_no_longer_than_their_length(text: str):
-    # A search that goes back and forth over these would not end within the patience of any test run.
+def test_compile_time_is_linear_in_the_length_of_a_template(text: str):
+    # With a quadratic search these would take longer than any test run can wait.
     with contextlib.suppress(ExpressionSyntaxError):
         compile_template(text).render({"a": 1})

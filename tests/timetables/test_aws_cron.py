@@ -1,4 +1,4 @@
-"""When AWS's cron expressions fire: a table, checked against two other calculations."""
+"""When AWS cron expressions fire: a table, checked against two other calculations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def following(cron, moment):
         yield moment
 
 
-def test_the_table_has_every_form_and_both_changes_of_clocks_in_two_zones():
+def test_the_table_has_every_form_and_both_clock_changes_in_two_zones():
     assert len(TABLE) >= 40
     written = " ".join(row["expression"] for row in TABLE)
     forms = ("? ", "L ", "LW ", "15W ", "6#3 ", "6L ", "SUNL ", "MON-FRI ", "1/3 ", "JAN,APR,JUL,OCT ")
@@ -63,7 +63,7 @@ def test_the_next_five_times_are_those_of_the_table(row):
 
 
 @pytest.mark.parametrize("row", rows())
-def test_looking_at_every_minute_finds_the_times_of_the_table(row):
+def test_checking_every_minute_finds_the_times_of_the_table(row):
     walked = fires(
         row["expression"], ZoneInfo(row["timezone"]), datetime.fromisoformat(row["from"]), ALL_YEARS
     )
@@ -71,11 +71,11 @@ def test_looking_at_every_minute_finds_the_times_of_the_table(row):
 
 
 def for_croniter(expression):
-    """The same in croniter's language: Sunday is 0, ``L`` stands first, seconds come before years."""
+    """Return the same in croniter's syntax: Sunday is 0, ``L`` is first, seconds are before years."""
     minutes, hours, month_day, month, weekday, year = expression[5:-1].split()
     if weekday.endswith("L") and weekday != "L":
         weekday = "L" + weekday[:-1]
-    # Where it stands for a day; not behind `#`.
+    # Only the day is renumbered, not the number after `#`.
     days = weekday.replace("?", "*")
     head, mark, nth = days.partition("#")
     head = "".join(str(int(char) - 1) if char.isdigit() else char for char in head)
@@ -94,16 +94,16 @@ def for_croniter(expression):
     )
 
 
-def croniter_knows(row):
+def croniter_supports(row):
     _, _, month_day, _, weekday, year = row["expression"][5:-1].split()
-    # It has no W, reads a lone L as something else, knows no year after 2099, and has rules of its own where
-    # clocks are changed.
-    known = "W" not in month_day and weekday != "L" and "2199" not in year
-    return known and row["timezone"] == "UTC" and len(row["next"]) == 5
+    # It has no W, gives a lone L another meaning, supports no year after 2099, and has rules of its own for
+    # clock changes.
+    supported = "W" not in month_day and weekday != "L" and "2199" not in year
+    return supported and row["timezone"] == "UTC" and len(row["next"]) == 5
 
 
-@pytest.mark.parametrize("row", rows(croniter_knows))
-def test_croniter_finds_the_times_of_the_table_where_it_knows_the_form(row):
+@pytest.mark.parametrize("row", rows(croniter_supports))
+def test_croniter_finds_the_times_of_the_table_if_it_supports_the_form(row):
     walk = croniter(
         for_croniter(row["expression"]),
         datetime.fromisoformat(row["from"]),
@@ -146,7 +146,7 @@ EXPRESSIONS = st.builds(
     st.sampled_from(["*", "*", "2026", "2025-2027", "2025/2"]),
 )
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"])
-# Around the changes of clocks, and anywhere.
+# Around clock changes, and anywhere.
 MOMENTS = st.builds(
     lambda start, seconds: start + timedelta(seconds=seconds),
     st.sampled_from(
@@ -167,13 +167,13 @@ def parsed_or_none(expression, zone):
     try:
         return AwsCron.parse(expression, ZoneInfo(zone))
     except ExpressionSyntaxError as error:
-        assert "no month and year" in error.reason  # noqa: PT017 - all other mistakes are ours
+        assert "no month and year" in error.reason  # noqa: PT017 - any other error is a bug
         return None
 
 
 @settings(max_examples=150, deadline=None)
 @given(EXPRESSIONS, ZONES, MOMENTS)
-def test_the_next_time_is_the_first_that_looking_at_every_minute_finds(expression, zone, moment):
+def test_the_next_time_is_the_first_that_checking_every_minute_finds(expression, zone, moment):
     walked = next(fires(expression, ZoneInfo(zone), moment, 800), None)
     cron = parsed_or_none(expression, zone)
     found = cron and cron.next_after(moment)
@@ -201,57 +201,57 @@ def test_the_latest_time_until_a_moment_is_the_one_before_the_next(expression, z
 
 
 BAD = [
-    ("cron(0 6 * * *)", "six fields are needed, 5 are given", 5),
-    ("cron(0 0 6 * * ? *)", "six fields are needed, 7 are given", 5),
-    ("0 6 * * ? *", "not a cron expression of AWS's", 0),
-    ("cron(0 6 * * ? *", "not a cron expression of AWS's", 0),
+    ("cron(0 6 * * *)", "six fields are required, but there are 5", 5),
+    ("cron(0 0 6 * * ? *)", "six fields are required, but there are 7", 5),
+    ("0 6 * * ? *", "not an AWS cron expression", 0),
+    ("cron(0 6 * * ? *", "not an AWS cron expression", 0),
     ("cron(60 6 * * ? *)", "minutes: 60 is out of bounds; write 0 to 59", 5),
     ("cron(0 24 * * ? *)", "hours: 24 is out of bounds; write 0 to 23", 7),
     ("cron(0 6 0 * ? *)", "day-of-month: 0 is out of bounds", 9),
     ("cron(0 6 32 * ? *)", "day-of-month: 32 is out of bounds", 9),
     ("cron(0 6 * 13 ? *)", "month: 13 is out of bounds; write 1 to 12, or JAN to DEC", 11),
-    ("cron(0 6 * JUNE ? *)", "month: `JUNE` is no value", 11),
+    ("cron(0 6 * JUNE ? *)", "month: `JUNE` is not a value", 11),
     ("cron(0 6 ? * 0 *)", "day-of-week: 0 is out of bounds; write 1 to 7, or SUN to SAT", 13),
     ("cron(0 6 ? * 8 *)", "day-of-week: 8 is out of bounds", 13),
     ("cron(0 6 * * ? 1969)", "year: 1969 is out of bounds; write 1970 to 2199", 15),
     ("cron(0 6 * * ? 2200)", "year: 2200 is out of bounds", 15),
-    ("cron(0 6 * * MON *)", "one of day-of-month and day-of-week has to be `?`", 13),
-    ("cron(0 6 * * * *)", "one of day-of-month and day-of-week has to be `?`", 13),
-    ("cron(0 6 ? * ? *)", "`?` stands in day-of-month too", 13),
-    ("cron(? 6 * * ? *)", "minutes: `?` stands only in", 5),
-    ("cron(0 6 L,15 * ? *)", "day-of-month: `L,15` is none of the forms", 9),
-    ("cron(0 6 L-3 * ? *)", "day-of-month: `L-3` is none of the forms", 9),
-    ("cron(0 6 W * ? *)", "day-of-month: `W` is none of the forms", 9),
+    ("cron(0 6 * * MON *)", "one of day-of-month and day-of-week must be `?`", 13),
+    ("cron(0 6 * * * *)", "one of day-of-month and day-of-week must be `?`", 13),
+    ("cron(0 6 ? * ? *)", "`?` is used in day-of-month too", 13),
+    ("cron(? 6 * * ? *)", "minutes: `?` is only allowed in", 5),
+    ("cron(0 6 L,15 * ? *)", "day-of-month: `L,15` is not a valid use of L or W", 9),
+    ("cron(0 6 L-3 * ? *)", "day-of-month: `L-3` is not a valid use of L or W", 9),
+    ("cron(0 6 W * ? *)", "day-of-month: `W` is not a valid use of L or W", 9),
     ("cron(0 6 32W * ? *)", "day-of-month: 32 is out of bounds", 9),
-    ("cron(0 6 ? * 6#6 *)", "day-of-week: one number from 1 to 5 stands behind `#`", 13),
-    ("cron(0 6 ? * 3#1,6#3 *)", "day-of-week: one number from 1 to 5 stands behind `#`", 13),
-    ("cron(0 6 ? * MON/2 *)", "day-of-week: `/` cannot stand in this field", 13),
+    ("cron(0 6 ? * 6#6 *)", "day-of-week: `#` must be followed by one number from 1 to 5", 13),
+    ("cron(0 6 ? * 3#1,6#3 *)", "day-of-week: `#` must be followed by one number from 1 to 5", 13),
+    ("cron(0 6 ? * MON/2 *)", "day-of-week: `/` is not allowed in this field", 13),
     ("cron(0 6 ? * 9L *)", "day-of-week: 9 is out of bounds", 13),
-    ("cron(0/0 6 * * ? *)", "minutes: the step behind `/` is a number from 1 to 60", 7),
-    ("cron(0/x 6 * * ? *)", "minutes: the step behind `/` is a number", 7),
-    ("cron(/5 6 * * ? *)", "minutes: nothing stands before `/`; write */5", 5),
+    ("cron(0/0 6 * * ? *)", "minutes: the step after `/` must be a number from 1 to 60", 7),
+    ("cron(0/x 6 * * ? *)", "minutes: the step after `/` must be a number", 7),
+    ("cron(/5 6 * * ? *)", "minutes: there is nothing before `/`; write */5", 5),
     ("cron(1/2/3 6 * * ? *)", "minutes: more than one `/`", 5),
-    ("cron(1,,2 6 * * ? *)", "minutes: `` is no value", 7),
+    ("cron(1,,2 6 * * ? *)", "minutes: `` is not a value", 7),
     ("cron(1-2-3 6 * * ? *)", "minutes: more than one `-`", 5),
     ("cron(0 22-2 * * ? *)", "hours: 22-2 ends before it begins; write two ranges, 22-23,0-2", 7),
-    ("cron(0 6 ٣ * ? *)", "day-of-month: `٣` is no value", 9),
+    ("cron(0 6 ٣ * ? *)", "day-of-month: `٣` is not a value", 9),
     ("cron(0 6 30 2 ? *)", "day-of-month: no month and year of the expression has such a day", 9),
     ("cron(0 6 29 2 ? 2100)", "day-of-month: no month and year of the expression has such a day", 9),
     ("cron(0 " + "9" * 5000 + " * * ? *)", "hours: 999999999 is out of bounds", 7),
 ]
 
 
-@pytest.mark.parametrize(("text", "reason", "position"), BAD, ids=[bad[0][:40] for bad in BAD])
-def test_what_aws_would_not_take_is_told_with_field_place_and_mend(text, reason, position):
+@pytest.mark.parametrize(("expression", "reason", "position"), BAD, ids=[bad[0][:40] for bad in BAD])
+def test_an_expression_that_aws_rejects_is_an_error_with_field_position_and_fix(expression, reason, position):
     with pytest.raises(ExpressionSyntaxError) as caught:
-        AwsCron.parse(text, ZoneInfo("UTC"))
+        AwsCron.parse(expression, ZoneInfo("UTC"))
     assert reason in caught.value.reason
-    assert (caught.value.expression, caught.value.position) == (text, position)
+    assert (caught.value.expression, caught.value.position) == (expression, position)
 
 
 @pytest.mark.parametrize(
-    "text", ["  cron( 0  6 * * ? * ) ", "cron(0 6 * jan-Dec ? *)", "cron(00 06 * * ? *)"]
+    "expression", ["  cron( 0  6 * * ? * ) ", "cron(0 6 * jan-Dec ? *)", "cron(00 06 * * ? *)"]
 )
-def test_white_space_small_letters_and_leading_zeros_do_not_matter(text):
-    cron = AwsCron.parse(text, ZoneInfo("UTC"))
+def test_white_space_lower_case_and_leading_zeros_do_not_matter(expression):
+    cron = AwsCron.parse(expression, ZoneInfo("UTC"))
     assert cron.next_after(datetime(2026, 1, 1, 7, tzinfo=UTC)) == datetime(2026, 1, 2, 6, tzinfo=UTC)

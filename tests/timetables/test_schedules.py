@@ -1,4 +1,4 @@
-"""What a flow may say as its schedule, how it is said to people, and which run comes next."""
+"""Which schedules a flow may have, how they are described, and which run is next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIX = AwsCron.parse("cron(0 6 * * ? *)", ZoneInfo("UTC"))
 
 
 @pytest.mark.parametrize(
-    "text",
+    "schedule",
     [
         "cron(0 6 * * ? *)",
         " rate(6 hours) ",
@@ -33,35 +33,35 @@ SIX = AwsCron.parse("cron(0 6 * * ? *)", ZoneInfo("UTC"))
         *sorted(PRESETS),
     ],
 )
-def test_expressions_of_awss_cron_expressions_and_presets_are_schedules(text):
-    assert schedule_problem(text) is None
+def test_aws_expressions_cron_expressions_and_presets_are_schedules(schedule):
+    assert schedule_problem(schedule) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("schedule", "problem"),
     [
         ("", "not a schedule; write cron(0 6 * * ? *), rate(6 hours)"),
         ("None", "not a schedule"),
         ("every day", "not a schedule"),
         ("at(2026-01-01T00:00:00)", "not a schedule"),
-        ("{{ flow_variables.schedule }} * *", "minutes: `{{` is no value"),
-        ("@dayly", "no such preset; write @daily"),
-        ("@midnight", "no such preset; write one of @continuous, @daily"),
-        ("0 6 * * ? *", "six fields: a cron expression has five; write AWS's six as cron(...)"),
+        ("{{ flow_variables.schedule }} * *", "minutes: `{{` is not a value"),
+        ("@dayly", "unknown preset; write @daily"),
+        ("@midnight", "unknown preset; write one of @continuous, @daily"),
+        ("0 6 * * ? *", "there are six fields, but a cron expression has five; write AWS's six as cron(...)"),
         ("0 0 6 * * *", "six fields"),
-        ("0 6 * * ?", "day-of-week: `?` is no value"),
-        ("0 6 L * *", "day-of-month: `L` is no value"),
+        ("0 6 * * ?", "day-of-week: `?` is not a value"),
+        ("0 6 L * *", "day-of-month: `L` is not a value"),
         ("0 6 30 2 *", "day-of-month: none of the months has such a day"),
         ("0 6 31 4,6,9 *", "day-of-month: none of the months has such a day"),
-        ("cron(0 6 * * *)", "six fields are needed, 5 are given"),
-        ("rate(1 hours)", "the unit 'hours' does not go with 1"),
+        ("cron(0 6 * * *)", "six fields are required, but there are 5"),
+        ("rate(1 hours)", "the unit 'hours' does not match 1"),
     ],
 )
-def test_everything_else_is_no_schedule_and_is_told_with_its_mend(text, problem):
-    assert problem in schedule_problem(text)
+def test_anything_else_is_rejected_with_a_fix(schedule, problem):
+    assert problem in schedule_problem(schedule)
 
 
-def test_presets_are_airflows():
+def test_presets_are_those_of_airflow():
     assert set(cron_presets) | {"@once", "@continuous"} == PRESETS
 
 
@@ -71,13 +71,13 @@ WORDS = st.sampled_from(
 
 
 @given(st.lists(WORDS, min_size=5, max_size=5).map(" ".join))
-def test_a_cron_expression_that_is_accepted_is_one_that_airflow_can_compute(text):
-    if schedule_problem(text) is None:
-        assert croniter(text, NOW).get_next(datetime) > NOW
+def test_airflow_can_compute_any_cron_expression_that_is_accepted(expression):
+    if schedule_problem(expression) is None:
+        assert croniter(expression, NOW).get_next(datetime) > NOW
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("expression", "description"),
     [
         ("cron(0 6 * * ? *)", "At 06:00, every day (Europe/Berlin)"),
         (
@@ -97,12 +97,12 @@ def test_a_cron_expression_that_is_accepted_is_one_that_airflow_can_compute(text
         ("cron(0 6 ? * 2#2 *)", "on the second Monday of the month"),
     ],
 )
-def test_a_cron_expression_is_told_in_words(text, said):
-    assert said in describe_cron(AwsCron.parse(text, ZoneInfo("Europe/Berlin")))
+def test_a_cron_expression_is_described_in_words(expression, description):
+    assert description in describe_cron(AwsCron.parse(expression, ZoneInfo("Europe/Berlin")))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("expression", "description"),
     [
         ("rate(1 minute)", "Every minute"),
         ("rate(90 minutes)", "Every 90 minutes"),
@@ -110,8 +110,8 @@ def test_a_cron_expression_is_told_in_words(text, said):
         ("rate(48 hours)", "Every 2 days"),
     ],
 )
-def test_a_rate_is_told_in_words(text, said):
-    assert describe_rate(AwsRate.parse(text, NOW)) == said
+def test_a_rate_is_described_in_words(expression, description):
+    assert describe_rate(AwsRate.parse(expression, NOW)) == description
 
 
 def at(day, hour=6, month=6, year=2026):
@@ -119,14 +119,16 @@ def at(day, hour=6, month=6, year=2026):
 
 
 @pytest.mark.parametrize(
-    ("given_", "expected"),
+    ("arguments", "expected"),
     [
         pytest.param({"catchup": True, "last": at(3)}, at(4), id="missed runs are made up for, one by one"),
         pytest.param({"catchup": True, "earliest": at(1)}, at(1), id="the start itself counts"),
         pytest.param({"catchup": True, "earliest": at(1, 7)}, at(2), id="none before the start"),
-        pytest.param({"catchup": True, "earliest": at(8), "last": at(3)}, at(8), id="the start was moved on"),
+        pytest.param(
+            {"catchup": True, "earliest": at(8), "last": at(3)}, at(8), id="the start was moved to later"
+        ),
         pytest.param({"catchup": True}, at(11), id="without a start nothing is missed"),
-        pytest.param({"catchup": False}, at(11), id="without catching up neither"),
+        pytest.param({"catchup": False}, at(11), id="nor without catchup"),
         pytest.param({"catchup": False, "last": at(3)}, at(10), id="only the latest that was missed"),
         pytest.param({"catchup": False, "last": at(10)}, at(11), id="nothing was missed"),
         pytest.param({"catchup": False, "earliest": at(1)}, at(10), id="a new Dag makes up for the latest"),
@@ -136,8 +138,8 @@ def at(day, hour=6, month=6, year=2026):
         pytest.param({"catchup": True, "last": at(3), "latest": at(4)}, at(4), id="the end itself counts"),
     ],
 )
-def test_the_next_run_is_chosen_as_airflow_users_expect(given_, expected):
-    rules = {"last": None, "earliest": None, "latest": None, "now": NOW} | given_
+def test_the_next_run_is_chosen_as_airflow_users_expect(arguments, expected):
+    rules = {"last": None, "earliest": None, "latest": None, "now": NOW} | arguments
     assert next_run(SIX, **rules) == expected
 
 
@@ -149,7 +151,7 @@ def test_a_schedule_that_is_over_has_no_next_run():
         assert next_run(over, last=None, **rules) is None
 
 
-def test_catching_up_takes_every_time_between_two_moments_once():
+def test_catchup_runs_every_time_between_two_moments_once():
     rate = AwsRate.parse("rate(7 hours)", at(1))
     runs, last = [], None
     while (

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_allma.expressions.js_values import to_text
+from airflow_allma.expressions.js_values import to_string
 
 __all__ = ["plain_string"]
 
@@ -17,4 +17,4 @@ def plain_string(value: Any) -> str:
         return ""
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode()
-    return to_text(value)
+    return to_string(value)

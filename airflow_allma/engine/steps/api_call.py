@@ -21,7 +21,7 @@ from airflow_allma.expressions import (
     compile_path,
     compile_template,
 )
-from airflow_allma.expressions.js_values import to_text
+from airflow_allma.expressions.js_values import to_string
 from airflow_allma.flow import ApiCallStep
 from airflow_allma.flow.steps.common import ContextMapping
 
@@ -69,7 +69,7 @@ class ApiCall(AsyncHandler):
         """
         root, load = call.root(), call.load
         timeout = self._timeout()
-        url = prepare_url(self._render_url(root, load), self._url.text)
+        url = prepare_url(self._render_url(root, load), self._url.source)
         headers = self._render_headers(call, root)
         body = self._render_body(root, load, headers)
         response = await call.services.http.request(
@@ -112,7 +112,7 @@ class ApiCall(AsyncHandler):
                     call.step_id,
                 )
                 continue
-            header = to_text(value).strip(" \t")
+            header = to_string(value).strip(" \t")
             if not _HEADER_NAME.fullmatch(name):
                 raise PermanentStepError(f"{name!r} is not a valid header name. Use letters, digits and '-'.")
             if _HEADER_CONTROL.search(header):
@@ -169,7 +169,7 @@ def _encode_form(value: dict[str, Any]) -> bytes:
                     f"A body of type {_FORM} cannot contain the object in {name!r}. Map single values of it, "
                     "or remove the content-type header to send JSON."
                 )
-            fields.append((name, "" if item is None else to_text(item)))
+            fields.append((name, "" if item is None else to_string(item)))
     return urlencode(fields).encode()
 
 

@@ -1,9 +1,9 @@
 """Handlebars templates, compiled to closures.
 
-The way of a template: ``lexer`` (text to tokens), ``parser`` (tokens to ``tree``), ``whitespace`` (cuts the
-texts of the tree), ``compiler`` (tree to closures, with ``blocks``, ``helpers``, ``pieces``),
-``template`` (the cache).
-``direct`` is the short way of templates without blocks and helpers; ``runtime`` is what a rendering carries.
+A template passes through ``lexer`` (source to tokens), ``parser`` (tokens to the nodes of ``tree``),
+``whitespace`` (strips the texts of the tree) and ``compiler`` (tree to closures, with ``blocks``, ``helpers``
+and ``concat``). ``template`` has the result and the cache. ``fast_path`` renders templates without blocks and
+helpers. ``runtime`` is the state of one rendering.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
 from airflow_allma.expressions.js_values import truthy
-from airflow_allma.expressions.json_text import keys_in_order
+from airflow_allma.expressions.json_stringify import js_key_order
 from airflow_allma.expressions.paths import Path, compile_path
-from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Loop, Write, read
-from airflow_allma.expressions.values import NOTHING
+from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Loop, Write, resolve
+from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["BLOCKS", "BlockHelper", "BlockParts", "section"]
 
@@ -23,15 +23,15 @@ class BlockParts:
 
     Attributes:
         part: the opening as written, for errors.
-        source: gives the argument.
-        constant: the argument if it is a literal, else NOTHING.
-        include_zero: whether ``includeZero=`` is given, and what gives it.
-        program: writes the inside.
-        inverse: writes what is behind ``else``.
+        argument: evaluates the argument.
+        constant: the argument if it is a literal, otherwise NOTHING.
+        include_zero: evaluates ``includeZero=``; None if it is not written.
+        program: writes the body.
+        inverse: writes the body of ``else``.
     """
 
     part: str
-    source: Evaluate
+    argument: Evaluate
     constant: Any
     include_zero: Evaluate | None
     program: Write
@@ -40,13 +40,13 @@ class BlockParts:
 
 @dataclass(frozen=True, slots=True)
 class BlockHelper:
-    """A block helper, which has one argument.
+    """A block helper, which takes one argument.
 
     Attributes:
-        name: what a template calls it.
-        build: makes the closure that writes the block.
-        parameters: how many names it gives after ``as``.
-        named: the named arguments that it takes.
+        name: its name in templates.
+        build: returns the closure that writes the block.
+        parameters: the most names that may follow ``as``.
+        named: the named arguments that it accepts.
     """
 
     name: str
@@ -56,7 +56,7 @@ class BlockHelper:
 
 
 def _is_empty(value: Any) -> bool:
-    """What ``with`` and ``if`` take for nothing: an empty list, and all that is false but 0."""
+    """Return whether ``with`` and ``if includeZero=true`` skip a value: false but not 0, or an empty list."""
     kind = value.__class__
     if kind is list:
         return not value
@@ -73,12 +73,17 @@ def _is_false(value: Any) -> bool:
 
 
 def _if(parts: BlockParts) -> Write:
-    source, program, inverse, include_zero = parts.source, parts.program, parts.inverse, parts.include_zero
+    argument, program, inverse, include_zero = (
+        parts.argument,
+        parts.program,
+        parts.inverse,
+        parts.include_zero,
+    )
     if include_zero is None:
-        return lambda frame: inverse(frame) if _is_false(source(frame)) else program(frame)
+        return lambda frame: inverse(frame) if _is_false(argument(frame)) else program(frame)
 
     def write(frame: Frame) -> str:
-        value = source(frame)
+        value = argument(frame)
         is_false = _is_empty(value) if truthy(include_zero(frame)) else _is_false(value)
         return inverse(frame) if is_false else program(frame)
 
@@ -89,79 +94,79 @@ def _unless(parts: BlockParts) -> Write:
     return _if(replace(parts, program=parts.inverse, inverse=parts.program))
 
 
-def _turns(program: Write, part: str) -> Callable[[Frame, list[Any], list[str] | None], str]:
-    """Writes the inside of a block once for each item; ``keys`` are those of an object's members."""
+def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[str] | None], str]:
+    """Return the function that writes a block's body for each item; ``keys`` are the keys of an object."""
 
     def write(frame: Frame, items: list[Any], keys: list[str] | None) -> str:
         rendering = frame.rendering
         outer_names = frame.names
         loop = Loop(len(items), frame.loop)
         inner = Frame(None, frame, loop, outer_names, rendering)
-        pieces: list[str] = []
-        written = 0
+        texts: list[str] = []
+        work = 0
         for index, item in enumerate(items):
             loop.index = index
             loop.key = key = index if keys is None else keys[index]
             inner.this = item
             inner.names = (item, key, outer_names)
-            piece = program(inner)
-            written += len(piece) + 1
-            if written > rendering.left:
+            text = program(inner)
+            work += len(text) + 1
+            if work > rendering.left:
                 break
-            pieces.append(piece)
-        rendering.spend(written, part)
-        return "".join(pieces)
+            texts.append(text)
+        rendering.spend(work, part)
+        return "".join(texts)
 
     return write
 
 
 def _each(parts: BlockParts) -> Write:
-    source, inverse = parts.source, parts.inverse
-    turns = _turns(parts.program, parts.part)
+    argument, inverse = parts.argument, parts.inverse
+    write_loop = _loop_writer(parts.program, parts.part)
 
     def write(frame: Frame) -> str:
-        value = source(frame)
+        value = argument(frame)
         if value.__class__ is list:
-            return turns(frame, value, None) if value else inverse(frame)
+            return write_loop(frame, value, None) if value else inverse(frame)
         if isinstance(value, Mapping) and value:
-            keys = list(keys_in_order(value))
-            return turns(frame, [value[key] for key in keys], keys)
+            keys = list(js_key_order(value))
+            return write_loop(frame, [value[key] for key in keys], keys)
         return inverse(frame)
 
     return write
 
 
 def _with(parts: BlockParts) -> Write:
-    source, program, inverse = parts.source, parts.program, parts.inverse
+    argument, program, inverse = parts.argument, parts.program, parts.inverse
 
     def write(frame: Frame) -> str:
-        value = source(frame)
+        value = argument(frame)
         if _is_empty(value):
             return inverse(frame)
-        return program(_inside(frame, value))
+        return program(_inner_frame(frame, value))
 
     return write
 
 
-def _inside(frame: Frame, value: Any) -> Frame:
-    """The frame of a block over ``value``: one level below, unless the value is what ``this`` was before."""
+def _inner_frame(frame: Frame, value: Any) -> Frame:
+    """Return the frame of a block for ``value``: one level down, unless the value is the current ``this``."""
     names = (value, NOTHING, frame.names)
     parent = frame.parent if value is frame.this and isinstance(value, Mapping | list) else frame
     return Frame(value, parent, frame.loop, names, frame.rendering)
 
 
 def _with_json_path(parts: BlockParts) -> Write:
-    source, program, inverse, part = parts.source, parts.program, parts.inverse, parts.part
+    argument, program, inverse, part = parts.argument, parts.program, parts.inverse, parts.part
     fixed = compile_path(parts.constant) if isinstance(parts.constant, str) else None
 
     def write(frame: Frame) -> str:
-        path = fixed or _path(source(frame), part)
+        path = fixed or _compile_dynamic_path(argument(frame), part)
         rendering = frame.rendering
         try:
             value = path.find(rendering.root, rendering.loader(part))
         except ExpressionEvaluationError as error:
             raise ExpressionEvaluationError(f"{part}: {error}") from error
-        value = read(value, frame, part)
+        value = resolve(value, frame, part)
         if value is NOTHING:
             return inverse(frame)
         names = (value, NOTHING, frame.names)
@@ -170,30 +175,30 @@ def _with_json_path(parts: BlockParts) -> Write:
     return write
 
 
-def _path(text: Any, part: str) -> Path:
-    if not isinstance(text, str):
-        raise ExpressionEvaluationError(f"{part}: the path must be a text that begins with '$'")
+def _compile_dynamic_path(path: Any, part: str) -> Path:
+    if not isinstance(path, str):
+        raise ExpressionEvaluationError(f"{part}: the path must be a string that begins with '$'")
     try:
-        return compile_path(text)
+        return compile_path(path)
     except ExpressionSyntaxError as error:
         raise ExpressionEvaluationError(f"{part}: {error}") from error
 
 
 def section(parts: BlockParts) -> Write:
-    """``{{#name}}``: a list is looped over, true keeps ``this``, false and null take the inverse."""
-    source, program, inverse = parts.source, parts.program, parts.inverse
-    turns = _turns(program, parts.part)
+    """Build ``{{#name}}``: a loop over a list; ``this`` stays for true; false and null write the inverse."""
+    argument, program, inverse = parts.argument, parts.program, parts.inverse
+    write_loop = _loop_writer(program, parts.part)
 
     def write(frame: Frame) -> str:
-        value = source(frame)
+        value = argument(frame)
         if value.__class__ is list and value:
-            return turns(frame, value, None)
+            return write_loop(frame, value, None)
         if value is False or value is None or value is NOTHING or value == []:
             return inverse(frame)
         if value is True:
             names = (value, NOTHING, frame.names)
             return program(Frame(frame.this, frame.parent, frame.loop, names, frame.rendering))
-        return program(_inside(frame, value))
+        return program(_inner_frame(frame, value))
 
     return write
 

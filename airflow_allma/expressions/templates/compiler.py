@@ -1,4 +1,4 @@
-"""Turns the tree of a template into closures: one for each piece that writes, one for each value."""
+"""The compilation of templates: syntax tree to closures that write text or return values."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from typing import Any, Final
 
 from airflow_allma.common.nearest import nearest
 from airflow_allma.exceptions import ExpressionSyntaxError
-from airflow_allma.expressions.path_syntax import key_segment
 from airflow_allma.expressions.paths import compile_path
-from airflow_allma.expressions.segments import Key
+from airflow_allma.expressions.syntax_tree import Key, make_key
 from airflow_allma.expressions.templates.blocks import BLOCKS, BlockHelper, BlockParts, section
-from airflow_allma.expressions.templates.concat import Piece, joined, writer
-from airflow_allma.expressions.templates.helpers import HELPERS, INSTEAD, Helper
-from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Write, follow, printed
+from airflow_allma.expressions.templates.concat import Fragment, concat, to_writer
+from airflow_allma.expressions.templates.helpers import HELPERS, REPLACEMENTS, Helper
+from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Write, follow_keys, to_output
 from airflow_allma.expressions.templates.tree import (
     Block,
     Call,
+    Content,
     Expression,
+    Literal,
     Lookup,
     Mustache,
     Program,
     Statement,
-    Text,
-    Value,
 )
-from airflow_allma.expressions.values import NOTHING
+from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["compile_program"]
 
@@ -35,13 +34,13 @@ _SECTION: Final = BlockHelper("a plain section", section, parameters=2)
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The block parameters that are known in a part of the template."""
+    """The block parameters that are visible in a part of the template."""
 
     names: tuple[str, ...]
     outer: _Scope | None
 
     def find(self, name: str) -> tuple[int, int] | None:
-        """How many blocks further out the name is given, and in which place there."""
+        """Return how many blocks further out the name is defined, and its index there."""
         scope: _Scope | None = self
         hops = 0
         while scope is not None:
@@ -52,31 +51,31 @@ class _Scope:
         return None
 
 
-def compile_program(program: Program, text: str) -> Piece:
-    """The closure that writes a template, or the text itself if nothing in it depends on data.
+def compile_program(program: Program, source: str) -> Fragment:
+    """Return the closure that writes a template, or the text itself if nothing in it depends on data.
 
     Raises:
-        ExpressionSyntaxError: an unknown helper, or one with arguments that it cannot take.
+        ExpressionSyntaxError: a helper is unknown, or has arguments that it does not accept.
     """
-    return _Compiler(text).program(program, _Scope((), None))
+    return _Compiler(source).program(program, _Scope((), None))
 
 
 class _Compiler:
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, source: str) -> None:
+        self.source = source
 
     def error(self, reason: str, position: int) -> ExpressionSyntaxError:
-        return ExpressionSyntaxError(reason, self.text, position)
+        return ExpressionSyntaxError(reason, self.source, position)
 
     # Statements
 
-    def program(self, program: Program | None, scope: _Scope) -> Piece:
+    def program(self, program: Program | None, scope: _Scope) -> Fragment:
         if program is None:
             return ""
-        return joined([self.statement(statement, scope) for statement in program.body])
+        return concat([self.statement(statement, scope) for statement in program.body])
 
-    def statement(self, statement: Statement, scope: _Scope) -> Piece:
-        if isinstance(statement, Text):
+    def statement(self, statement: Statement, scope: _Scope) -> Fragment:
+        if isinstance(statement, Content):
             return statement.value
         if isinstance(statement, Mustache):
             return self.mustache(statement, scope)
@@ -84,24 +83,25 @@ class _Compiler:
             return self.block(statement, scope)
         return ""
 
-    def mustache(self, mustache: Mustache, scope: _Scope) -> Piece:
+    def mustache(self, mustache: Mustache, scope: _Scope) -> Fragment:
         expression = mustache.expression
-        if isinstance(expression, Value):
-            return printed(expression.value)
+        if isinstance(expression, Literal):
+            return to_output(expression.value)
         if self.is_lookup(expression, scope):
-            return _written(
+            return _lookup_writer(
                 expression.callee, self.lookup(expression.callee, scope), _is_bound(expression.callee, scope)
             )
         evaluate = self.helper(expression, scope)
-        return lambda frame: printed(evaluate(frame))
+        return lambda frame: to_output(evaluate(frame))
 
-    def block(self, block: Block, scope: _Scope) -> Piece:
+    def block(self, block: Block, scope: _Scope) -> Fragment:
         call = block.call
-        helper, source, constant = self.block_source(call, scope)
+        helper, argument, constant = self.block_argument(call, scope)
         if len(block.parameters) > helper.parameters:
             name, position = block.parameters[helper.parameters]
             raise self.error(
-                f"{helper.name} gives {helper.parameters or 'no'} names after 'as'; remove {name!r}", position
+                f"{helper.name} allows {helper.parameters or 'no'} names after 'as'; remove {name!r}",
+                position,
             )
         inner = scope
         if helper.parameters:
@@ -109,29 +109,29 @@ class _Compiler:
         return helper.build(
             BlockParts(
                 part=f"{{{{#{call.text}}}}}",
-                source=source,
+                argument=argument,
                 constant=constant,
                 include_zero=self.include_zero(call, helper, scope),
-                program=writer(self.program(block.program, inner)),
-                inverse=writer(self.program(block.inverse, scope)),
+                program=to_writer(self.program(block.program, inner)),
+                inverse=to_writer(self.program(block.inverse, scope)),
             )
         )
 
-    def block_source(self, call: Call, scope: _Scope) -> tuple[BlockHelper, Evaluate, Any]:
-        """What builds the block, what gives its argument, and that argument if it is a literal."""
+    def block_argument(self, call: Call, scope: _Scope) -> tuple[BlockHelper, Evaluate, Any]:
+        """Return the block's helper, its compiled argument, and the argument's value if it is a literal."""
         helper = BLOCKS.get(call.callee.text) if self.could_be_helper(call, scope) else None
         if helper is None:
             if self.is_lookup(call, scope, in_block=True):
                 return _SECTION, self.lookup(call.callee, scope), NOTHING
-            raise self.error_as_block(call)
+            raise self.not_a_block_error(call)
         if len(call.arguments) != 1:
             raise self.error(
                 f"{helper.name} takes one argument, not {len(call.arguments)}; "
-                "write the name of a value behind it, or a helper in parentheses",
+                "write the name of a value after it, or a helper in parentheses",
                 call.position,
             )
         argument = call.arguments[0]
-        constant = argument.value if isinstance(argument, Value) else NOTHING
+        constant = argument.value if isinstance(argument, Literal) else NOTHING
         if helper.name == "with_json_path" and constant is not NOTHING:
             self.check_path(argument, constant)
         return helper, self.expression(argument, scope), constant
@@ -140,27 +140,27 @@ class _Compiler:
         try:
             compile_path(path)
         except ExpressionSyntaxError as error:
-            # The quote before the path is one character long.
+            # The opening quote takes one character.
             offset = 1 + error.position if isinstance(path, str) else 0
             raise self.error(error.reason, argument.position + offset) from None
 
     def include_zero(self, call: Call, helper: BlockHelper, scope: _Scope) -> Evaluate | None:
-        found = None
+        evaluate = None
         for name, expression in call.named:
             if name not in helper.named:
                 raise self.error(
                     f"{helper.name} takes no argument named {name!r}; remove it", expression.position
                 )
-            found = self.expression(expression, scope)
-        return found
+            evaluate = self.expression(expression, scope)
+        return evaluate
 
-    def error_as_block(self, call: Call) -> ExpressionSyntaxError:
+    def not_a_block_error(self, call: Call) -> ExpressionSyntaxError:
         name = call.callee.text
         if name in HELPERS:
             return self.error(
-                f"{name!r} gives a value and opens no block; write {HELPERS[name].usage}", call.position
+                f"{name!r} returns a value and is not a block; write {HELPERS[name].usage}", call.position
             )
-        return self.error_as_unknown(call, list(BLOCKS))
+        return self.unknown_helper_error(call, list(BLOCKS))
 
     # Expressions
 
@@ -169,7 +169,7 @@ class _Compiler:
         return callee.is_plain_name and scope.find(callee.names[0]) is None
 
     def is_lookup(self, call: Call, scope: _Scope, *, in_block: bool = False) -> bool:
-        """Whether a call is nothing but the name of a value."""
+        """Return whether a call is only the name of a value."""
         if call.arguments or call.named or call.in_parentheses:
             return False
         if not self.could_be_helper(call, scope):
@@ -177,7 +177,7 @@ class _Compiler:
         return call.callee.names[0] not in HELPERS and (in_block or call.callee.names[0] not in BLOCKS)
 
     def expression(self, expression: Expression, scope: _Scope) -> Evaluate:
-        if isinstance(expression, Value):
+        if isinstance(expression, Literal):
             value = expression.value
             return lambda frame: value  # noqa: ARG005
         if isinstance(expression, Lookup):
@@ -192,82 +192,87 @@ class _Compiler:
                 raise self.error(
                     f"{name!r} is a block; open it with '#' and close it with {{{{/{name}}}}}", call.position
                 )
-            raise self.error_as_unknown(call, list(HELPERS))
-        if not helper.least <= len(call.arguments) <= helper.most:
-            raise self.error_for_count(call, helper)
+            raise self.unknown_helper_error(call, list(HELPERS))
+        if not helper.min_arguments <= len(call.arguments) <= helper.max_arguments:
+            raise self.argument_count_error(call, helper)
         for argument_name, expression in call.named:
             raise self.error(
                 f"{name} takes no argument named {argument_name!r}; remove it", expression.position
             )
         arguments = [self.expression(argument, scope) for argument in call.arguments]
-        return _called(helper, arguments, f"{{{{{call.text}}}}}")
+        return _helper_call(helper, arguments, f"{{{{{call.text}}}}}")
 
-    def error_for_count(self, call: Call, helper: Helper) -> ExpressionSyntaxError:
-        wanted = f"{helper.least}" if helper.least == helper.most else f"{helper.least} to {helper.most}"
-        plural = "" if helper.most == 1 else "s"
+    def argument_count_error(self, call: Call, helper: Helper) -> ExpressionSyntaxError:
+        expected = (
+            f"{helper.min_arguments}"
+            if helper.min_arguments == helper.max_arguments
+            else f"{helper.min_arguments} to {helper.max_arguments}"
+        )
+        plural = "" if helper.max_arguments == 1 else "s"
         hint = ""
         if not call.arguments and not call.in_parentheses:
             hint = f"; the value named {helper.name!r} is {{{{this.{helper.name}}}}}"
         return self.error(
-            f"{helper.name} takes {wanted} argument{plural}, not {len(call.arguments)}: {helper.usage}{hint}",
+            f"{helper.name} takes {expected} argument{plural}, not {len(call.arguments)}: "
+            f"{helper.usage}{hint}",
             call.position,
         )
 
-    def error_as_unknown(self, call: Call, known: list[str]) -> ExpressionSyntaxError:
+    def unknown_helper_error(self, call: Call, known: list[str]) -> ExpressionSyntaxError:
         name = call.callee.text
-        if name in INSTEAD:
-            hint = INSTEAD[name]
+        if name in REPLACEMENTS:
+            hint = REPLACEMENTS[name]
         else:
             near = nearest(name, known)
-            hint = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
+            hint = f"did you mean {near}?" if near else f"the helpers are {', '.join(known)}"
             if not call.in_parentheses:
-                hint += "; a name with blanks stands in brackets: {{[a name]}}"
-        return self.error(f"there is no helper {name!r}: {hint}", call.position)
+                hint += "; write a name that contains spaces in brackets: {{[a name]}}"
+        return self.error(f"unknown helper {name!r}: {hint}", call.position)
 
     def lookup(self, lookup: Lookup, scope: _Scope) -> Evaluate:
         part = f"{{{{{lookup.text}}}}}"
-        keys = tuple(key_segment(name) for name in lookup.names)
+        keys = tuple(make_key(name) for name in lookup.names)
         if lookup.is_data:
             base = _loop_value(lookup.names[0], lookup.up)
-            # The values of a loop itself are texts and numbers: there is nothing to read through.
+            # The values of a loop are strings, numbers and booleans, never pointers.
             return (
                 base if lookup.names[0] in _LOOP_VALUES and not keys[1:] else _walk_from(base, keys[1:], part)
             )
-        if not lookup.is_scoped and (place := scope.find(lookup.names[0])) is not None:
-            return _walk_from(_block_parameter(*place), keys[1:], part)
+        if not lookup.is_scoped and (position := scope.find(lookup.names[0])) is not None:
+            return _walk_from(_block_parameter(*position), keys[1:], part)
         if lookup.up:
             return _walk_from(_up(lookup.up), keys, part)
         return _walk_from_this(keys, part)
 
 
 def _is_bound(lookup: Lookup, scope: _Scope) -> bool:
-    """Whether a lookup begins elsewhere than at ``this``."""
+    """Return whether a lookup does not begin at ``this``."""
     return (
         lookup.is_data or lookup.up > 0 or (not lookup.is_scoped and scope.find(lookup.names[0]) is not None)
     )
 
 
-def _written(lookup: Lookup, evaluate: Evaluate, is_bound: bool) -> Write:
-    """Writes a value; members of ``this`` that are texts or numbers have the shortest way."""
+def _lookup_writer(lookup: Lookup, evaluate: Evaluate, is_bound: bool) -> Write:
+    """Return the function that writes a value, with a fast path for members of ``this`` that are strings."""
     if is_bound or len(lookup.names) != 1:
-        return lambda frame: printed(evaluate(frame))
+        return lambda frame: to_output(evaluate(frame))
     name = lookup.names[0]
 
     def write(frame: Frame) -> str:
         this = frame.this
         if this.__class__ is dict and (value := this.get(name)).__class__ is str:
             return value
-        return printed(evaluate(frame))
+        return to_output(evaluate(frame))
 
     return write
 
 
 def _walk_from_this(keys: tuple[Key, ...], part: str) -> Evaluate:
-    return lambda frame: follow(frame.this, keys, frame, part)
+    return lambda frame: follow_keys(frame.this, keys, frame, part)
 
 
 def _walk_from(base: Evaluate, keys: tuple[Key, ...], part: str) -> Evaluate:
-    return lambda frame: follow(base(frame), keys, frame, part)
+    return lambda frame: follow_keys(base(frame), keys, frame, part)
 
 
 def _up(count: int) -> Evaluate:
@@ -275,37 +280,37 @@ def _up(count: int) -> Evaluate:
         return lambda frame: NOTHING if frame.parent is None else frame.parent.this
 
     def evaluate(frame: Frame) -> Any:
-        at: Frame | None = frame
+        outer: Frame | None = frame
         for _ in range(count):
-            at = at and at.parent
-        return NOTHING if at is None else at.this
+            outer = outer and outer.parent
+        return NOTHING if outer is None else outer.this
 
     return evaluate
 
 
-def _block_parameter(hops: int, place: int) -> Evaluate:
+def _block_parameter(hops: int, index: int) -> Evaluate:
     def evaluate(frame: Frame) -> Any:
         names = frame.names
         for _ in range(hops):
             names = names[2]
-        return names[place]
+        return names[index]
 
     return evaluate
 
 
 def _loop_value(name: str, up: int) -> Evaluate:
-    """``@root``, or one of the values of the loop that is ``up`` loops further out."""
+    """Return the function for ``@root``, or for a value of the loop that is ``up`` loops further out."""
     if name == "root":
         return lambda frame: frame.rendering.root
-    give = _LOOP_VALUES.get(name)
-    if give is not None and not up:
-        return lambda frame: NOTHING if frame.loop is None else give(frame.loop)
+    evaluate_loop = _LOOP_VALUES.get(name)
+    if evaluate_loop is not None and not up:
+        return lambda frame: NOTHING if frame.loop is None else evaluate_loop(frame.loop)
 
     def evaluate(frame: Frame) -> Any:
         loop = frame.loop
         for _ in range(up):
             loop = loop and loop.parent
-        return NOTHING if loop is None or give is None else give(loop)
+        return NOTHING if loop is None or evaluate_loop is None else evaluate_loop(loop)
 
     return evaluate
 
@@ -318,7 +323,7 @@ _LOOP_VALUES: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-def _called(helper: Helper, arguments: list[Evaluate], part: str) -> Evaluate:
+def _helper_call(helper: Helper, arguments: list[Evaluate], part: str) -> Evaluate:
     function = helper.function
     if helper.loads:
         return lambda frame: function(

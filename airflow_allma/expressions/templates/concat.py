@@ -1,4 +1,4 @@
-"""Pieces of compiled templates side by side: texts melt together, and few holes have short ways."""
+"""The concatenation of compiled template fragments."""
 
 from __future__ import annotations
 
@@ -6,61 +6,61 @@ from collections.abc import Iterable
 
 from airflow_allma.expressions.templates.runtime import Frame, Write
 
-__all__ = ["Piece", "joined", "writer"]
+__all__ = ["Fragment", "concat", "to_writer"]
 
-Piece = str | Write
-"""Text that is the same for all data, or what writes it."""
+Fragment = str | Write
+"""Text that is the same for all data, or the function that writes it."""
 
 
-def writer(piece: Piece) -> Write:
-    """What writes a piece."""
-    if isinstance(piece, str):
-        text = piece
+def to_writer(fragment: Fragment) -> Write:
+    """Return the function that writes a fragment."""
+    if isinstance(fragment, str):
+        text = fragment
         return lambda frame: text  # noqa: ARG005
-    return piece
+    return fragment
 
 
-def joined(pieces: Iterable[Piece]) -> Piece:
-    """All pieces as one."""
+def concat(fragments: Iterable[Fragment]) -> Fragment:
+    """Return all fragments as one. Adjacent texts are merged; one and two slots have fast paths."""
     gathered: list[list[str]] = [[]]
-    holes: list[Write] = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            gathered[-1].append(piece)
+    slots: list[Write] = []
+    for fragment in fragments:
+        if isinstance(fragment, str):
+            gathered[-1].append(fragment)
         else:
-            holes.append(piece)
+            slots.append(fragment)
             gathered.append([])
     texts = ["".join(parts) for parts in gathered]
-    if not holes:
+    if not slots:
         return texts[0]
-    if len(holes) == 1:
-        return _one(texts, holes[0])
-    if len(holes) == 2:
-        return _two(texts, holes)
-    return _many(texts, holes)
+    if len(slots) == 1:
+        return _one(texts, slots[0])
+    if len(slots) == 2:
+        return _two(texts, slots)
+    return _many(texts, slots)
 
 
-def _one(texts: list[str], hole: Write) -> Write:
+def _one(texts: list[str], slot: Write) -> Write:
     before, after = texts
     if not before and not after:
-        return hole
-    return lambda frame: f"{before}{hole(frame)}{after}"
+        return slot
+    return lambda frame: f"{before}{slot(frame)}{after}"
 
 
-def _two(texts: list[str], holes: list[Write]) -> Write:
+def _two(texts: list[str], slots: list[Write]) -> Write:
     before, between, after = texts
-    first, second = holes
+    first, second = slots
     return lambda frame: f"{before}{first(frame)}{between}{second(frame)}{after}"
 
 
-def _many(texts: list[str], holes: list[Write]) -> Write:
+def _many(texts: list[str], slots: list[Write]) -> Write:
     start = texts[0]
-    rest = list(zip(holes, texts[1:], strict=True))
+    rest = list(zip(slots, texts[1:], strict=True))
 
     def write(frame: Frame) -> str:
         written = [start]
-        for hole, text in rest:
-            written.append(hole(frame))
+        for slot, text in rest:
+            written.append(slot(frame))
             written.append(text)
         return "".join(written)
 

@@ -1,8 +1,8 @@
-"""The short way of templates that hold nothing but text and plain lookups: ``https://x/{{a.b}}?r={{c.d}}``.
+"""The fast path of templates that contain only text and plain lookups: ``https://x/{{a.b}}?r={{c.d}}``.
 
-It serves objects all the way with a text, a number, a truth value or null at the end, which is what nearly
-every template meets. Anything else (a missing name, a list, a pointer) is left to the general way, which then
-renders the whole template: so both write the same.
+It handles lookups through objects that end at a string, a number, a boolean or null, which covers nearly all
+renderings. For anything else (a missing name, a list, a pointer) the full renderer renders the whole
+template, so the output is always the same.
 """
 
 from __future__ import annotations
@@ -10,37 +10,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from airflow_allma.expressions.templates.runtime import printed
-from airflow_allma.expressions.templates.tree import Call, Comment, Mustache, Program, Text
-from airflow_allma.expressions.values import LoadPointer
+from airflow_allma.expressions.pointer_access import LoadPointer
+from airflow_allma.expressions.templates.runtime import to_output
+from airflow_allma.expressions.templates.tree import Call, Comment, Content, Mustache, Program
 
-__all__ = ["Render", "direct_render"]
+__all__ = ["Render", "fast_render"]
 
 Render = Callable[..., str]
 """``render(context, load=None)``."""
 
-Hole = Callable[[Any], Any]
-"""Gives what to write into a hole, or None if the general way is needed."""
+Slot = Callable[[Any], Any]
+"""Returns what to write into a slot, or None if the fallback is needed."""
 
-_LARGEST: Final = 10**21  # larger numbers are printed with an exponent
+_MAX_PLAIN_INTEGER: Final = 10**21  # larger integers are printed with an exponent
 
 
-def direct_render(program: Program, general: Render) -> Render | None:
-    """The short way of a template, or None if it holds more than that. ``general`` is the other way."""
+def fast_render(program: Program, fallback: Render) -> Render | None:
+    """Return the fast renderer of a template, or None if it contains more. ``fallback`` is the full one."""
     texts = [""]
-    holes: list[Hole] = []
+    slots: list[Slot] = []
     for statement in program.body:
-        if isinstance(statement, Text):
+        if isinstance(statement, Content):
             texts[-1] += statement.value
         elif isinstance(statement, Mustache):
             names = _plain_names(statement)
             if not names:
                 return None
-            holes.append(_hole(names))
+            slots.append(_slot(names))
             texts.append("")
         elif not isinstance(statement, Comment):
             return None
-    return _BY_HOLES.get(len(holes), _many)(texts, holes, general) if holes else None
+    return _BY_SLOT_COUNT.get(len(slots), _many)(texts, slots, fallback) if slots else None
 
 
 def _plain_names(mustache: Mustache) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def _plain_names(mustache: Mustache) -> tuple[str, ...]:
     return () if callee.is_data or callee.up else callee.names
 
 
-def _hole(names: Sequence[str]) -> Hole:
+def _slot(names: Sequence[str]) -> Slot:
     if len(names) == 1:
         return _depth_one(names[0])
     if len(names) == 2:
@@ -59,35 +59,35 @@ def _hole(names: Sequence[str]) -> Hole:
     return _depth_many(tuple(names))
 
 
-def _depth_one(name: str) -> Hole:
+def _depth_one(name: str) -> Slot:
     def find(context: Any) -> Any:
         try:
             value = context[name]
         except (KeyError, TypeError):
             return None
         kind = value.__class__
-        if kind is str or (kind is int and -_LARGEST < value < _LARGEST):
+        if kind is str or (kind is int and -_MAX_PLAIN_INTEGER < value < _MAX_PLAIN_INTEGER):
             return value
-        return printed(value) if value is None or kind is bool or kind is float else None
+        return to_output(value) if value is None or kind is bool or kind is float else None
 
     return find
 
 
-def _depth_two(first: str, second: str) -> Hole:
+def _depth_two(first: str, second: str) -> Slot:
     def find(context: Any) -> Any:
         try:
             value = context[first][second]
         except (KeyError, TypeError):
             return None
         kind = value.__class__
-        if kind is str or (kind is int and -_LARGEST < value < _LARGEST):
+        if kind is str or (kind is int and -_MAX_PLAIN_INTEGER < value < _MAX_PLAIN_INTEGER):
             return value
-        return printed(value) if value is None or kind is bool or kind is float else None
+        return to_output(value) if value is None or kind is bool or kind is float else None
 
     return find
 
 
-def _depth_many(names: tuple[str, ...]) -> Hole:
+def _depth_many(names: tuple[str, ...]) -> Slot:
     def find(context: Any) -> Any:
         value = context
         try:
@@ -96,40 +96,40 @@ def _depth_many(names: tuple[str, ...]) -> Hole:
         except (KeyError, TypeError):
             return None
         kind = value.__class__
-        if kind is str or (kind is int and -_LARGEST < value < _LARGEST):
+        if kind is str or (kind is int and -_MAX_PLAIN_INTEGER < value < _MAX_PLAIN_INTEGER):
             return value
-        return printed(value) if value is None or kind is bool or kind is float else None
+        return to_output(value) if value is None or kind is bool or kind is float else None
 
     return find
 
 
-def _one(texts: Sequence[str], holes: Sequence[Hole], general: Render) -> Render:
+def _one(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
     before, after = texts
-    (hole,) = holes
+    (slot,) = slots
 
     def render(context: Any, load: LoadPointer | None = None) -> str:
-        if (value := hole(context)) is not None:
+        if (value := slot(context)) is not None:
             return f"{before}{value}{after}"
-        return general(context, load)
+        return fallback(context, load)
 
     return render
 
 
-def _two(texts: Sequence[str], holes: Sequence[Hole], general: Render) -> Render:
+def _two(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
     before, between, after = texts
-    first, second = holes
+    first, second = slots
 
     def render(context: Any, load: LoadPointer | None = None) -> str:
         if (one := first(context)) is not None and (two := second(context)) is not None:
             return f"{before}{one}{between}{two}{after}"
-        return general(context, load)
+        return fallback(context, load)
 
     return render
 
 
-def _three(texts: Sequence[str], holes: Sequence[Hole], general: Render) -> Render:
+def _three(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
     before, between, then, after = texts
-    first, second, third = holes
+    first, second, third = slots
 
     def render(context: Any, load: LoadPointer | None = None) -> str:
         if (
@@ -138,24 +138,24 @@ def _three(texts: Sequence[str], holes: Sequence[Hole], general: Render) -> Rend
             and (three := third(context)) is not None
         ):
             return f"{before}{one}{between}{two}{then}{three}{after}"
-        return general(context, load)
+        return fallback(context, load)
 
     return render
 
 
-def _many(texts: Sequence[str], holes: Sequence[Hole], general: Render) -> Render:
+def _many(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
     start = texts[0]
-    rest = tuple(zip(holes, texts[1:], strict=True))
+    rest = tuple(zip(slots, texts[1:], strict=True))
 
     def render(context: Any, load: LoadPointer | None = None) -> str:
         written = [start]
-        for hole, text in rest:
-            if (value := hole(context)) is None:
-                return general(context, load)
+        for slot, text in rest:
+            if (value := slot(context)) is None:
+                return fallback(context, load)
             written.append(f"{value}{text}")
         return "".join(written)
 
     return render
 
 
-_BY_HOLES: Final = {1: _one, 2: _two, 3: _three}
+_BY_SLOT_COUNT: Final = {1: _one, 2: _two, 3: _three}

@@ -1,4 +1,4 @@
-"""The helpers that give a value: ``{{json x}}``, ``(eq a b)`` and the others, in one table."""
+"""The helpers that return a value, ``{{json x}}``, ``(eq a b)`` and others, in one table."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_allma.common.base64_text import to_base64
-from airflow_allma.expressions.js_values import greater, less, strictly_equal, to_number, to_text, truthy
-from airflow_allma.expressions.json_text import json_text
-from airflow_allma.expressions.path_syntax import key_segment
-from airflow_allma.expressions.values import NOTHING, LoadPointer
-from airflow_allma.expressions.walking import member
+from airflow_allma.expressions.js_values import greater, less, strictly_equal, to_number, to_string, truthy
+from airflow_allma.expressions.json_stringify import stringify
+from airflow_allma.expressions.pointer_access import LoadPointer
+from airflow_allma.expressions.syntax_tree import make_key
+from airflow_allma.expressions.traversal import member
+from airflow_allma.expressions.undefined import NOTHING
 
-__all__ = ["HELPERS", "INSTEAD", "Helper"]
+__all__ = ["HELPERS", "REPLACEMENTS", "Helper"]
 
 
 @dataclass(frozen=True, slots=True)
 class Helper:
-    """A helper that gives a value.
+    """A helper that returns a value.
 
     Attributes:
-        name: what a template calls it.
-        usage: how it is written, for errors.
-        function: takes the arguments; before them what loads pointers, if ``loads``.
-        least: fewest arguments.
-        most: most arguments.
+        name: its name in templates.
+        usage: an example, for errors.
+        function: takes the arguments. If ``loads``, the loader of pointers comes first.
+        min_arguments: the fewest arguments that it accepts.
+        max_arguments: the most arguments that it accepts.
+        loads: whether it may load pointers.
     """
 
     name: str
     usage: str
     function: Callable[..., Any]
-    least: int
-    most: int
+    min_arguments: int
+    max_arguments: int
     loads: bool = False
 
 
 def _json(value: Any) -> str:
-    return value if isinstance(value, str) else json_text(value)
+    return value if isinstance(value, str) else stringify(value)
 
 
 def _slice(items: Any, start: Any = NOTHING, end: Any = NOTHING) -> list[Any]:
     if not isinstance(items, list):
         return []
-    return items[_position(start, 0) : _position(end, len(items))]
+    return items[_slice_bound(start, 0) : _slice_bound(end, len(items))]
 
 
-def _position(value: Any, missing: int) -> int:
-    """A bound of JavaScript's ``slice``; Python reads negative ones alike."""
+def _slice_bound(value: Any, missing: int) -> int:
+    """Return a bound of JavaScript's ``slice``. Negative bounds mean the same in Python."""
     if value is NOTHING:
         return missing
     number = to_number(value)
@@ -71,16 +73,16 @@ def _default(value: Any, fallback: Any) -> Any:
 def _base64(value: Any) -> str:
     if not truthy(value):
         return ""
-    text = json_text(value) if isinstance(value, Mapping | list) else to_text(value)
-    # JavaScript encodes half a character as the replacement character.
-    encoded = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    string = stringify(value) if isinstance(value, Mapping | list) else to_string(value)
+    # JavaScript encodes a lone surrogate as the replacement character.
+    encoded = string.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
     return to_base64(encoded)
 
 
 def _lookup(load: LoadPointer, container: Any, key: Any) -> Any:
     if not truthy(container):
         return container
-    return member(container, key_segment(to_text(key)), load)
+    return member(container, make_key(to_string(key)), load)
 
 
 HELPERS: Final[Mapping[str, Helper]] = MappingProxyType(
@@ -99,16 +101,16 @@ HELPERS: Final[Mapping[str, Helper]] = MappingProxyType(
         )
     }
 )
-"""Every helper that gives a value, by name."""
+"""Every helper that returns a value, by name."""
 
-INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
+REPLACEMENTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "and": "put one {{#if}} into another",
+        "and": "nest one {{#if}} in another",
         "equals": "use eq",
         "gte": "use {{#unless (lt a b)}}",
         "is": "use eq",
         "isnt": "use neq",
-        "log": "the step's log shows its input and output anyway",
+        "log": "the step's log already shows its input and output",
         "lte": "use {{#unless (gt a b)}}",
         "ne": "use neq",
         "not": "use {{#unless}}",
@@ -118,4 +120,4 @@ INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
         "toJson": "use json",
     }
 )
-"""What to write instead of helpers that people know from elsewhere."""
+"""What to write instead of helpers that other Handlebars libraries have."""

@@ -1,4 +1,4 @@
-r"""Cuts a template into tokens: text, comments, and what stands between the braces.
+r"""The lexer of templates: source to tokens for text, comments and the content of braces.
 
 Text may escape braces: ``\{{x}}`` is printed as ``{{x}}``, and ``\\{{x}}`` is a backslash before a value.
 """
@@ -13,14 +13,14 @@ from typing import Final
 
 from airflow_allma.exceptions import ExpressionSyntaxError
 
-__all__ = ["Kind", "Token", "tokens_of"]
+__all__ = ["Kind", "Token", "tokenize"]
 
 
 class Kind(Enum):
-    """What a token is."""
+    """The kinds of tokens."""
 
     TEXT = auto()
-    """Text outside of braces, escapes taken off."""
+    """Text outside of braces, without escapes."""
     COMMENT = auto()
     """A whole ``{{! }}`` or ``{{!-- --}}``."""
     OPEN = auto()
@@ -38,7 +38,7 @@ class Kind(Enum):
     ELSE_CHAIN = auto()
     """``{{else`` with another block's name after it."""
     RAW = auto()
-    """A whole ``{{{{raw}}}} ... {{{{/raw}}}}``; the value is what stands between."""
+    """A whole ``{{{{raw}}}} ... {{{{/raw}}}}``; the value is the content."""
     CLOSE = auto()
     """``}}``."""
     CLOSE_TRIPLE = auto()
@@ -48,7 +48,7 @@ class Kind(Enum):
     NUMBER = auto()
     """A number literal."""
     STRING = auto()
-    """A quoted text; the value is what it stands for."""
+    """A quoted string; the value is without quotes and escapes."""
     WORD = auto()
     """``true``, ``false``, ``null`` or ``undefined``."""
     SEPARATOR = auto()
@@ -56,7 +56,7 @@ class Kind(Enum):
     UP = auto()
     """``..``."""
     HERE = auto()
-    """``.`` that stands alone."""
+    """``.`` on its own."""
     DATA = auto()
     """``@``."""
     OPEN_PARENTHESIS = auto()
@@ -75,7 +75,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of a template: ``text[start:end]``, and the value it stands for."""
+    """A part of a template: ``text`` is the source from ``start`` to ``end``, ``value`` is what it means."""
 
     kind: Kind
     text: str
@@ -89,16 +89,16 @@ class Token:
 
     @property
     def strips_left(self) -> bool:
-        """Whether an opening token has a ``~`` after its braces."""
+        """Whether this opening token has a ``~`` after its braces."""
         return self.text[2:3] == "~"
 
     @property
     def strips_right(self) -> bool:
-        """Whether a closing token has a ``~`` before its braces."""
+        """Whether this closing token has a ``~`` before its braces."""
         return self.text[-3:-2] == "~"
 
 
-# The first alternative that fits wins.
+# The first alternative that matches wins.
 _OPENING: Final = re.compile(
     r"\{\{(?:"
     r"(?P<RAW>\{\{)"
@@ -150,14 +150,14 @@ _OPENING_NEEDS_INSIDE: Final = frozenset(
 )
 
 
-def tokens_of(text: str) -> list[Token]:
-    """The tokens of a template, an END last.
+def tokenize(source: str) -> list[Token]:
+    """Return the tokens of a template. The last one is an END.
 
     Raises:
-        ExpressionSyntaxError: a comment, a text in quotes or a pair of braces is not closed, or a character
-            means nothing between braces.
+        ExpressionSyntaxError: a comment, a quoted string or a pair of braces is not closed, or a character is
+            not allowed inside braces.
     """
-    return list(_Lexer(text).tokens())
+    return list(_Lexer(source).tokens())
 
 
 def _brackets(text: str) -> str:
@@ -172,53 +172,53 @@ _VALUES: Final[dict[str, Callable[[str], str]]] = {"BRACKETS": _brackets, "STRIN
 
 
 class _Lexer:
-    """One pass over a template; every character is looked at a bounded number of times."""
+    """One pass over a template that visits each character a bounded number of times."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.position = 0
 
     def tokens(self) -> Iterator[Token]:
-        while self.position < len(self.text):
-            opening = self.text.find("{{", self.position)
+        while self.position < len(self.source):
+            opening = self.source.find("{{", self.position)
             if opening < 0:
-                yield self._text(len(self.text))
+                yield self._text(len(self.source))
                 break
-            if self.text.endswith("\\\\", self.position, opening):
+            if self.source.endswith("\\\\", self.position, opening):
                 yield self._text(opening - 1)
                 self.position = opening
-            elif self.text.endswith("\\", self.position, opening):
+            elif self.source.endswith("\\", self.position, opening):
                 yield from self._escaped(opening)
                 continue
             elif opening > self.position:
                 yield self._text(opening)
             yield from self._braces()
-        yield Token(Kind.END, "", "", len(self.text))
+        yield Token(Kind.END, "", "", len(self.source))
 
     def _text(self, end: int) -> Token:
-        content = self.text[self.position : end]
+        content = self.source[self.position : end]
         token = Token(Kind.TEXT, content, content, self.position)
         self.position = end
         return token
 
     def _escaped(self, opening: int) -> Iterator[Token]:
-        """The text before an escaped pair of braces, and the text from the braces to the next pair."""
+        """Yield the text before an escaped pair of braces, and the text from the braces to the next pair."""
         if opening - 1 > self.position:
             yield self._text(opening - 1)
         self.position = opening
-        following = self.text.find("{{", opening + 2)
-        end = len(self.text) if following < 0 else following
+        following = self.source.find("{{", opening + 2)
+        end = len(self.source) if following < 0 else following
         for _ in range(2):
-            if following > 0 and end > opening + 2 and self.text[end - 1] == "\\":
+            if following > 0 and end > opening + 2 and self.source[end - 1] == "\\":
                 end -= 1
         yield self._text(end)
 
     def _braces(self) -> Iterator[Token]:
-        opening = _OPENING.match(self.text, self.position)
+        opening = _OPENING.match(self.source, self.position)
         if (
             opening is None or opening.lastgroup is None
-        ):  # pragma: no cover - the last alternative always fits
-            raise AssertionError(self.text[self.position :])
+        ):  # pragma: no cover - the last alternative always matches
+            raise AssertionError(self.source[self.position :])
         name = opening.lastgroup
         if name in _OPENING_NEEDS_INSIDE:
             yield self._take(Kind[name], opening.end())
@@ -237,38 +237,37 @@ class _Lexer:
             raise self._error("decorators are not supported; remove the star")
 
     def _comment(self, start: int, *, is_long: bool) -> Token:
-        found = (_LONG_COMMENT_END if is_long else _COMMENT_END).search(self.text, start)
+        found = (_LONG_COMMENT_END if is_long else _COMMENT_END).search(self.source, start)
         if found is None:
             raise self._error(f"the comment that opens here is not closed; add {'--}}' if is_long else '}}'}")
         return self._take(Kind.COMMENT, found.end())
 
     def _raw(self) -> Token:
-        opening = _RAW_OPENING.match(self.text, self.position)
+        opening = _RAW_OPENING.match(self.source, self.position)
         if opening is None:
             raise self._error(
                 "four braces open a raw block; write {{{{raw}}}} and close it with {{{{/raw}}}}"
             )
         if opening["name"] != "raw":
             raise self._error(
-                f"the raw block {opening['name']!r} is not known; "
-                "{{{{raw}}}} prints what it holds as it is"
+                f"unknown raw block {opening['name']!r}; {{{{{{{{raw}}}}}}}} prints its content unchanged"
             )
-        closing = self.text.find("{{{{/raw}}}}", opening.end())
+        closing = self.source.find("{{{{/raw}}}}", opening.end())
         if closing < 0:
             raise self._error("the raw block that opens here is not closed; add {{{{/raw}}}}")
         end = closing + len("{{{{/raw}}}}")
         token = Token(
-            Kind.RAW, self.text[self.position : end], self.text[opening.end() : closing], self.position
+            Kind.RAW, self.source[self.position : end], self.source[opening.end() : closing], self.position
         )
         self.position = end
         return token
 
-    def _inside(self, opened: int) -> Iterator[Token]:
-        """The tokens up to the closing braces, which are the last one."""
-        while self.position < len(self.text):
-            found = _INSIDE.match(self.text, self.position)
+    def _inside(self, opening: int) -> Iterator[Token]:
+        """Yield the tokens up to the closing braces, inclusive."""
+        while self.position < len(self.source):
+            found = _INSIDE.match(self.source, self.position)
             if found is None or found.lastgroup is None:
-                raise self._error_inside(opened)
+                raise self._error_inside(opening)
             name = found.lastgroup
             if name == "SPACE":
                 self.position = found.end()
@@ -279,35 +278,35 @@ class _Lexer:
             yield self._take(kind, found.end(), _VALUES.get(name))
             if kind in (Kind.CLOSE, Kind.CLOSE_TRIPLE):
                 return
-        raise self._error("the braces that open here are not closed; add }}", opened)
+        raise self._error("the braces that open here are not closed; add }}", opening)
 
     def _take(self, kind: Kind, end: int, value: Callable[[str], str] | None = None) -> Token:
-        text = self.text[self.position : end]
+        text = self.source[self.position : end]
         token = Token(kind, text, value(text) if value else text, self.position)
         self.position = end
         return token
 
-    def _error_inside(self, opened: int) -> ExpressionSyntaxError:
-        character = self.text[self.position]
-        if name := _NAME.match(self.text, self.position):
-            # The name itself is fine: it is the character after it that is wrong.
-            if self.text[name.end()] == "[":
-                return self._error(f"an index stands behind a dot: {name[0]}.[0]", name.end())
+    def _error_inside(self, opening: int) -> ExpressionSyntaxError:
+        character = self.source[self.position]
+        if name := _NAME.match(self.source, self.position):
+            # The name is fine; the character after it is wrong.
+            if self.source[name.end()] == "[":
+                return self._error(f"an index needs a dot before it: {name[0]}.[0]", name.end())
             return self._error_at(name.end())
         if character in "\"'":
-            return self._error(f"the text that opens here is not closed; add {character}")
+            return self._error(f"the quotes that open here are not closed; add {character}")
         if character == "[":
             return self._error("the bracket that opens here is not closed; add ]")
         if character == "{":
-            return self._error("the braces before this are not closed; add }}", opened)
+            return self._error("the braces before this are not closed; add }}", opening)
         return self._error_at(self.position)
 
     def _error_at(self, position: int) -> ExpressionSyntaxError:
         return self._error(
-            f"{self.text[position]!r} means nothing here; "
+            f"{self.source[position]!r} is not allowed here; "
             "write a name with such characters in brackets: {{[a name]}}",
             position,
         )
 
     def _error(self, reason: str, position: int | None = None) -> ExpressionSyntaxError:
-        return ExpressionSyntaxError(reason, self.text, self.position if position is None else position)
+        return ExpressionSyntaxError(reason, self.source, self.position if position is None else position)

@@ -1,33 +1,33 @@
-"""Makes the tree of a template out of its tokens."""
+"""The parser of templates: tokens to syntax tree."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from airflow_allma.exceptions import ExpressionSyntaxError
-from airflow_allma.expressions.js_values import number_to_text
-from airflow_allma.expressions.templates.lexer import Kind, Token, tokens_of
+from airflow_allma.expressions.js_values import number_to_string
+from airflow_allma.expressions.templates.lexer import Kind, Token, tokenize
 from airflow_allma.expressions.templates.tree import (
     Block,
     Call,
     Comment,
+    Content,
     Expression,
+    Literal,
     Lookup,
     Mustache,
     Program,
-    Strip,
-    Text,
-    Value,
+    StripFlags,
 )
-from airflow_allma.expressions.values import NOTHING
+from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["MAX_LENGTH", "MAX_NESTING", "parse"]
 
 MAX_LENGTH: Final = 1_000_000
-"""Longest template, in characters."""
+"""The longest allowed template, in characters."""
 
 MAX_NESTING: Final = 64
-"""Most blocks, ``else if`` parts and parentheses that may stand within one another."""
+"""The most blocks, ``else if`` parts and parentheses that may be nested in one another."""
 
 _WORDS: Final = {"true": True, "false": False, "null": None, "undefined": NOTHING}
 _CLOSINGS: Final = frozenset({Kind.CLOSE, Kind.CLOSE_TRIPLE})
@@ -40,28 +40,28 @@ _UP_OR_HERE: Final = frozenset({Kind.UP, Kind.HERE})
 _EXACT_DIGITS: Final = 15  # longer numbers are doubles in JavaScript
 
 
-def parse(text: str) -> Program:
-    """The tree of a template, white space not yet stripped.
+def parse(source: str) -> Program:
+    """Return the syntax tree of a template, before white space is stripped.
 
     Raises:
-        ExpressionSyntaxError: it is no template, or one that is too long or nested too deep.
+        ExpressionSyntaxError: this is not a valid template, or it is too long or nested too deep.
     """
-    if len(text) > MAX_LENGTH:
+    if len(source) > MAX_LENGTH:
         raise ExpressionSyntaxError(
-            f"the template has {len(text)} characters, {MAX_LENGTH} is the most; "
+            f"the template has {len(source)} characters, but at most {MAX_LENGTH} are allowed; "
             "render it in parts, in several steps",
-            text[:80] + "...",
+            source[:80] + "...",
         )
-    parser = _Parser(text)
+    parser = _Parser(source)
     program = parser.program()
     parser.expect_end()
     return program
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens = tokens_of(text)
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.tokens = tokenize(source)
         self.index = 0
         self.depth = 0
 
@@ -74,13 +74,13 @@ class _Parser:
         return token
 
     def error(self, reason: str, position: int | None = None) -> ExpressionSyntaxError:
-        return ExpressionSyntaxError(reason, self.text, self.peek().start if position is None else position)
+        return ExpressionSyntaxError(reason, self.source, self.peek().start if position is None else position)
 
     def nest(self) -> None:
         self.depth += 1
         if self.depth > MAX_NESTING:
             raise self.error(
-                f"the template is nested deeper than {MAX_NESTING} levels; take it apart in several steps"
+                f"the template is nested deeper than {MAX_NESTING} levels; split it into several steps"
             )
 
     def expect_end(self) -> None:
@@ -98,15 +98,15 @@ class _Parser:
         body = Program()
         while (token := self.peek()).kind not in _ENDS_PROGRAM:
             if token.kind is Kind.TEXT:
-                body.body.append(Text(token.value, token.value))
+                body.body.append(Content(token.value, token.value))
                 self.take()
             elif token.kind is Kind.RAW:
                 body.body.append(
-                    Text(token.value, token.value, is_right_stripped=True, is_left_stripped=True)
+                    Content(token.value, token.value, is_right_stripped=True, is_left_stripped=True)
                 )
                 self.take()
             elif token.kind is Kind.COMMENT:
-                body.body.append(Comment(Strip(token.strips_left, token.strips_right)))
+                body.body.append(Comment(StripFlags(token.strips_left, token.strips_right)))
                 self.take()
             elif token.kind in (Kind.OPEN, Kind.OPEN_TRIPLE):
                 body.body.append(self.mustache())
@@ -118,18 +118,18 @@ class _Parser:
         opening = self.take()
         call = self.call()
         if self.peek().kind is Kind.OPEN_PARAMETERS:
-            raise self.error("only blocks give names with 'as'; open the block with '#'")
+            raise self.error("only blocks support 'as'; open the block with '#'")
         closing = self.close(Kind.CLOSE_TRIPLE if opening.kind is Kind.OPEN_TRIPLE else Kind.CLOSE)
-        return Mustache(call, Strip(opening.strips_left, closing.strips_right))
+        return Mustache(call, StripFlags(opening.strips_left, closing.strips_right))
 
     def close(self, kind: Kind = Kind.CLOSE) -> Token:
         if self.peek().kind is kind:
             return self.take()
         if self.peek().kind in _CLOSINGS:
             raise self.error(
-                "three braces close what two have opened; put a space before the third brace"
+                "three braces close two opening braces; put a space before the third brace"
                 if kind is Kind.CLOSE
-                else "two braces close what three have opened; add a brace"
+                else "two braces close three opening braces; add a brace"
             )
         raise self.error(f"{self.peek().text!r} is not expected here; close the braces before it")
 
@@ -138,7 +138,7 @@ class _Parser:
         call, parameters, strip = self.block_opening()
         program: Program | None = self.program()
         if opening.kind is Kind.OPEN_INVERSE and self.peek().kind is Kind.ELSE_CHAIN:
-            raise self.error("an inverse block has no {{else if}}; write it with {{#unless}}")
+            raise self.error("an inverse block cannot have {{else if}}; use {{#unless}} instead")
         inverse, inverse_strip = self.inverse()
         closing = self.block_closing(opening, call)
         if inverse is not None:
@@ -148,25 +148,25 @@ class _Parser:
             program, inverse = inverse, program
         return Block(call, parameters, program, inverse, strip, inverse_strip, closing)
 
-    def block_opening(self) -> tuple[Call, tuple[tuple[str, int], ...], Strip]:
+    def block_opening(self) -> tuple[Call, tuple[tuple[str, int], ...], StripFlags]:
         self.nest()
         opening = self.take()
         call = self.call()
         parameters = self.block_parameters()
         closing = self.close()
-        return call, parameters, Strip(opening.strips_left, closing.strips_right)
+        return call, parameters, StripFlags(opening.strips_left, closing.strips_right)
 
-    def inverse(self) -> tuple[Program | None, Strip]:
-        """What follows an ``{{else}}`` or ``{{else if}}``, if there is one."""
+    def inverse(self) -> tuple[Program | None, StripFlags]:
+        """Parse an ``{{else}}`` or ``{{else if}}`` and what follows, if there is one."""
         token = self.peek()
         if token.kind is Kind.ELSE:
             self.take()
             program = self.program()
             if self.peek().kind in (Kind.ELSE, Kind.ELSE_CHAIN):
-                raise self.error("this block has had its {{else}}; remove one of the two")
-            return program, Strip(token.strips_left, token.strips_right)
+                raise self.error("this block has a second {{else}}; remove one of them")
+            return program, StripFlags(token.strips_left, token.strips_right)
         if token.kind is not Kind.ELSE_CHAIN:
-            return None, Strip()
+            return None, StripFlags()
         call, parameters, strip = self.block_opening()
         program = self.program()
         inverse, inverse_strip = self.inverse()
@@ -176,7 +176,7 @@ class _Parser:
         block = Block(call, parameters, program, inverse, strip, inverse_strip, inverse_strip)
         return Program([block], is_chained=True), strip
 
-    def block_closing(self, opening: Token, call: Call) -> Strip:
+    def block_closing(self, opening: Token, call: Call) -> StripFlags:
         name = call.callee.text
         token = self.peek()
         if token.kind is Kind.END:
@@ -190,7 +190,7 @@ class _Parser:
                 f"{{{{/{closed}}}}} closes {opening.text}{name}}}}}; write {{{{/{name}}}}} first", token.start
             )
         closing = self.close()
-        return Strip(token.strips_left, closing.strips_right)
+        return StripFlags(token.strips_left, closing.strips_right)
 
     def block_parameters(self) -> tuple[tuple[str, int], ...]:
         if self.peek().kind is not Kind.OPEN_PARAMETERS:
@@ -201,7 +201,9 @@ class _Parser:
             token = self.take()
             names.append((token.value, token.start))
         if not names or self.peek().kind is not Kind.CLOSE_PARAMETERS:
-            raise self.error("after 'as |' come names and another bar: as |item index|", opening.start)
+            raise self.error(
+                "'as |' must be followed by names and another bar: as |item index|", opening.start
+            )
         self.take()
         return tuple(names)
 
@@ -220,12 +222,12 @@ class _Parser:
                 self.take()
                 named.append((name, self.argument()))
             elif named:
-                raise self.error("plain arguments come before those with a name")
+                raise self.error("positional arguments must come before named arguments")
             else:
                 arguments.append(self.argument())
-        text = self.text[start : self.tokens[self.index - 1].end]
-        if isinstance(callee, Value):
-            # A literal in the place of a name is a name: {{"a b"}} is {{[a b]}}.
+        text = self.source[start : self.tokens[self.index - 1].end]
+        if isinstance(callee, Literal):
+            # A literal in the position of a name is a name: {{"a b"}} is {{[a b]}}.
             callee = Lookup(callee.text, start, (callee.text,))
         return Call(text, start, callee, tuple(arguments), tuple(named), in_parentheses)
 
@@ -241,7 +243,7 @@ class _Parser:
         self.depth -= 1
         return call
 
-    def lookup_or_literal(self) -> Lookup | Value:
+    def lookup_or_literal(self) -> Lookup | Literal:
         token = self.peek()
         if token.kind in _STARTS_LOOKUP:
             return self.lookup()
@@ -249,15 +251,17 @@ class _Parser:
             if token.kind in _CLOSINGS:
                 raise self.error("a name is missing before the braces close")
             if token.kind is Kind.OPEN_PARENTHESIS:
-                raise self.error("parentheses are for arguments only; begin with the name of a helper")
+                raise self.error(
+                    "parentheses are only allowed around arguments; begin with the name of a helper"
+                )
             raise self.error(f"a name or a value is expected here, not {token.text!r}")
         self.take()
         if token.kind is Kind.STRING:
-            return Value(token.value, token.start, token.value)
+            return Literal(token.value, token.start, token.value)
         if token.kind is Kind.WORD:
-            return Value(token.text, token.start, _WORDS[token.text])
+            return Literal(token.text, token.start, _WORDS[token.text])
         number = _number(token.text)
-        return Value(number_to_text(number), token.start, number)
+        return Literal(number_to_string(number), token.start, number)
 
     def lookup(self) -> Lookup:
         start = self.peek().start
@@ -291,7 +295,7 @@ class _Parser:
         return Lookup(text, start, tuple(names), up, is_data, is_scoped)
 
     def segment(self) -> Token:
-        """One part of a path; a number or a word like true is a name there."""
+        """Consume one segment of a path. A number or a word like true is a name there."""
         token = self.peek()
         if token.kind in _UP_OR_HERE or token.kind is Kind.NAME:
             return self.take()
@@ -300,8 +304,8 @@ class _Parser:
         raise self.error("a name is missing here")
 
 
-def _close_chain(inverse: Program, closing: Strip) -> None:
-    """The end of a block is the end of the ``else if`` within it too."""
+def _close_chain(inverse: Program, closing: StripFlags) -> None:
+    """Close the ``else if`` of a block with the block's own end."""
     if inverse.is_chained:
         first = inverse.body[0]
         if isinstance(first, Block):

@@ -1,4 +1,4 @@
-"""A compiled template, and where it is made."""
+"""Compiled templates and their cache."""
 
 from __future__ import annotations
 
@@ -7,65 +7,65 @@ from functools import lru_cache
 from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.templates.compiler import compile_program
-from airflow_allma.expressions.templates.fast_path import Render, direct_render
+from airflow_allma.expressions.templates.fast_path import Render, fast_render
 from airflow_allma.expressions.templates.parser import parse
 from airflow_allma.expressions.templates.runtime import Frame, Rendering, Write
 from airflow_allma.expressions.templates.whitespace import strip_white_space
-from airflow_allma.expressions.values import LoadPointer
 
 __all__ = ["CACHE_SIZE", "Template", "compile_template"]
 
 CACHE_SIZE: Final = 4096
-"""Compiled templates that are kept; the one unused for longest goes first."""
+"""How many compiled templates are cached; the least recently used one is dropped first."""
 
 CACHED_LENGTH: Final = 20_000
-"""Longest template that is kept, in characters: what is larger belongs to the flow that holds it."""
+"""The longest template that is cached, in characters: a larger one lives as long as the flow that uses it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """A compiled template. It never changes: threads may share it.
+    """A compiled template. It is immutable, so threads can share it.
 
     Attributes:
-        text: the template as it was written.
-        render: ``render(context, load=None)`` gives the text. ``context`` is any JSON value, or a Mapping
-            with names at the root. ``load`` loads the pointers that the template names, each once in a
-            rendering. It raises ExpressionEvaluationError when a pointer has to be loaded and ``load`` is
-            None, when the text gets too long, or when a value cannot be written; exceptions of ``load`` pass
-            through.
-        is_static: whether the text is the same for all data.
+        source: the template as it is written in the flow.
+        render: ``render(context, load=None)`` returns the rendered text. ``context`` is any JSON value, or a
+            Mapping with the names at the root. ``load`` loads the pointers that the template refers to, each
+            once in a rendering. It raises ExpressionEvaluationError if a pointer has to be loaded and
+            ``load`` is None, if the text gets too long, or if a value cannot be written; exceptions of
+            ``load`` pass through.
+        is_static: whether the rendered text is the same for all data.
     """
 
-    text: str
+    source: str
     render: Render = field(repr=False)
     is_static: bool
 
 
-def compile_template(text: str) -> Template:
-    """The compiled form of a Handlebars template; one of ordinary length is compiled once and cached.
+def compile_template(source: str) -> Template:
+    """Compile a Handlebars template. Templates of ordinary length are compiled once and cached.
 
     Raises:
-        ExpressionSyntaxError: the text is no template, too long, or nested too deep; or it uses what is not
-            supported: partials, decorators, unknown helpers. The error says what to use instead.
+        ExpressionSyntaxError: this is not a valid template, it is too long or nested too deep, or it uses
+            partials, decorators or unknown helpers. The error says what to use instead.
     """
-    if not isinstance(text, str):
+    if not isinstance(source, str):
         raise ExpressionSyntaxError(
-            f"a template is a text, not {type(text).__name__}; put it in quotes", str(text)
+            f"a template must be a string, not {type(source).__name__}; put it in quotes", str(source)
         )
-    return _cached(text) if len(text) <= CACHED_LENGTH else _compile(text)
+    return _cached(source) if len(source) <= CACHED_LENGTH else _compile(source)
 
 
-def _compile(text: str) -> Template:
-    if "{{" not in text:
-        return Template(text, _constant(text), is_static=True)
-    program = parse(text)
+def _compile(source: str) -> Template:
+    if "{{" not in source:
+        return Template(source, _constant(source), is_static=True)
+    program = parse(source)
     strip_white_space(program)
-    piece = compile_program(program, text)
-    if isinstance(piece, str):
-        return Template(text, _constant(piece), is_static=True)
-    general = _general(piece)
-    return Template(text, direct_render(program, general) or general, is_static=False)
+    fragment = compile_program(program, source)
+    if isinstance(fragment, str):
+        return Template(source, _constant(fragment), is_static=True)
+    full = _full_render(fragment)
+    return Template(source, fast_render(program, full) or full, is_static=False)
 
 
 _cached = lru_cache(maxsize=CACHE_SIZE)(_compile)
@@ -78,7 +78,7 @@ def _constant(text: str) -> Render:
     return render
 
 
-def _general(write: Write) -> Render:
+def _full_render(write: Write) -> Render:
     def render(context: Any, load: LoadPointer | None = None) -> str:
         return write(Frame(context, None, None, (), Rendering(context, load)))
 

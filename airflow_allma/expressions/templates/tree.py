@@ -1,4 +1,4 @@
-"""The tree of a template: what the parser makes and the compiler walks."""
+"""The syntax tree of a template: built by the parser, cut by ``whitespace``, walked by the compiler."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = [
     "Block",
     "Call",
     "Comment",
+    "Content",
     "Expression",
+    "Literal",
     "Lookup",
     "Mustache",
     "Program",
     "Statement",
-    "Strip",
-    "Text",
-    "Value",
+    "StripFlags",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """Which sides of a pair of braces have a ``~``: white space beside them goes."""
+class StripFlags:
+    """Which sides of a pair of braces have a ``~``, which removes the white space next to them."""
 
     left: bool = False
     right: bool = False
@@ -32,8 +32,8 @@ class Strip:
 class Lookup:
     """A path: ``a.b``, ``../a``, ``this``, ``@index``, ``@root.a``.
 
-    ``text`` is the path as written, ``up`` counts its ``../``, and ``is_scoped`` says that it begins with
-    ``this``, ``.`` or ``..``, so that it is neither a helper nor a block parameter.
+    ``text`` is the path as written, and ``up`` counts its ``../``. ``is_scoped`` means that it begins with
+    ``this``, ``.`` or ``..``, so it is neither a helper nor a block parameter.
     """
 
     text: str
@@ -45,13 +45,13 @@ class Lookup:
 
     @property
     def is_plain_name(self) -> bool:
-        """Whether it could be the name of a helper or of a block parameter."""
+        """Whether this can be the name of a helper or of a block parameter."""
         return len(self.names) == 1 and not (self.is_scoped or self.is_data)
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A literal: text, number, true, false, null, or NOTHING for undefined."""
+class Literal:
+    """A literal: a string, a number, true, false, null, or NOTHING for undefined."""
 
     text: str
     position: int
@@ -60,7 +60,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A name with what stands behind it: ``name argument... key=argument...``."""
+    """A name and its arguments: ``name argument... key=argument...``."""
 
     text: str
     position: int
@@ -70,15 +70,15 @@ class Call:
     in_parentheses: bool = False
 
 
-Expression = Lookup | Value | Call
+Expression = Lookup | Literal | Call
 
 
 @dataclass(slots=True)
-class Text:
+class Content:
     """Text outside of braces.
 
-    ``original`` is the text as written: it decides which blocks stand on lines of their own. ``value`` is
-    what is left of it. The two marks say that a line's end was taken off already.
+    ``original`` is the text as written: it decides which blocks are on lines of their own. ``value`` is the
+    text after stripping. The two flags mean that this side has been stripped already.
     """
 
     original: str
@@ -89,22 +89,22 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """Nothing, but it counts where white space is stripped."""
+    """A comment writes nothing, but it affects how white space is stripped."""
 
-    strip: Strip
+    strip: StripFlags
 
 
 @dataclass(frozen=True, slots=True)
 class Mustache:
-    """``{{...}}``: a value that is printed; a raw block is a literal."""
+    """``{{...}}``: a value that is printed."""
 
-    expression: Call | Value
-    strip: Strip
+    expression: Call | Literal
+    strip: StripFlags
 
 
 @dataclass(slots=True)
 class Program:
-    """Statements that stand side by side; ``is_chained`` marks the inside of an ``{{else if}}``."""
+    """A sequence of statements; ``is_chained`` marks the body of an ``{{else if}}``."""
 
     body: list[Statement] = field(default_factory=list)
     is_chained: bool = False
@@ -114,16 +114,16 @@ class Program:
 class Block:
     """``{{#name ...}} program {{else}} inverse {{/name}}``.
 
-    ``{{^name}}`` has its text in ``inverse``. ``parameters`` are the names after ``as``, with their places.
+    ``{{^name}}`` has its body in ``inverse``. ``parameters`` are the names after ``as`` and their positions.
     """
 
     call: Call
     parameters: tuple[tuple[str, int], ...]
     program: Program | None
     inverse: Program | None
-    opening: Strip
-    inverse_strip: Strip
-    closing: Strip
+    opening: StripFlags
+    inverse_strip: StripFlags
+    closing: StripFlags
 
 
-Statement = Text | Comment | Mustache | Block
+Statement = Content | Comment | Mustache | Block

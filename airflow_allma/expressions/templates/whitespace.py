@@ -1,56 +1,64 @@
-"""Strips white space: beside a ``~``, and around blocks and comments that stand on lines of their own.
+"""White-space stripping: next to a ``~``, and around blocks and comments on lines of their own.
 
-A block's opening, ``{{else}}`` or closing that has a line for itself leaves no empty line behind. The order
-in which texts are looked at and cut is that of Handlebars, since a text may be cut from both sides.
+A block's opening, ``{{else}}`` or closing that has a line to itself leaves no empty line. Texts are visited
+and stripped in the order of Handlebars, because a text may be stripped from both sides.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_allma.expressions.templates.tree import Block, Comment, Mustache, Program, Statement, Strip, Text
+from airflow_allma.expressions.templates.tree import (
+    Block,
+    Comment,
+    Content,
+    Mustache,
+    Program,
+    Statement,
+    StripFlags,
+)
 
 __all__ = ["strip_white_space"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Edges:
-    """How a statement behaves towards the text before and after it."""
+    """How a statement affects the text before and after it."""
 
-    strip: Strip
+    strip: StripFlags
     opening_ends_line: bool = False
     closing_begins_line: bool = False
     is_inline: bool = False
 
 
 def strip_white_space(root: Program) -> None:
-    """Cut the texts of a whole template in place."""
+    """Strip the texts of a whole template in place."""
     _strip_program(root, is_root=True)
 
 
 def _strip_program(program: Program, *, is_root: bool = False) -> None:
     body = program.body
     for index, statement in enumerate(body):
-        if isinstance(statement, Text):
+        if isinstance(statement, Content):
             continue
         edges = _edges_of(statement)
         begins = _line_begins_before(body, index, is_root=is_root)
         ends = _line_ends_after(body, index, is_root=is_root)
         if edges.strip.right:
-            _cut_start(body, index + 1, everything=True)
+            _strip_start(body, index + 1, all_white_space=True)
         if edges.strip.left:
-            _cut_end(body, index - 1, everything=True)
+            _strip_end(body, index - 1, all_white_space=True)
         if edges.is_inline and begins and ends:
-            _cut_start(body, index + 1)
-            _cut_end(body, index - 1)
+            _strip_start(body, index + 1)
+            _strip_end(body, index - 1)
         if isinstance(statement, Block):
             if edges.opening_ends_line and begins:
-                _cut_start(_first(statement).body, 0)
-                _cut_end(body, index - 1)
+                _strip_start(_first(statement).body, 0)
+                _strip_end(body, index - 1)
             if edges.closing_begins_line and ends:
-                _cut_start(body, index + 1)
+                _strip_start(body, index + 1)
                 last = (statement.inverse or _first(statement)).body
-                _cut_end(last, len(last) - 1)
+                _strip_end(last, len(last) - 1)
 
 
 def _first(block: Block) -> Program:
@@ -64,7 +72,7 @@ def _edges_of(statement: Statement) -> _Edges:
         return _Edges(statement.strip, is_inline=True)
     if isinstance(statement, Block):
         return _edges_of_block(statement)
-    return _Edges(Strip())
+    return _Edges(StripFlags())
 
 
 def _edges_of_block(block: Block) -> _Edges:
@@ -76,30 +84,30 @@ def _edges_of_block(block: Block) -> _Edges:
     first_inverse, last_inverse = _ends_of_chain(inverse)
     after_else = first_inverse or program
     edges = _Edges(
-        Strip(block.opening.left, block.closing.right),
+        StripFlags(block.opening.left, block.closing.right),
         opening_ends_line=_line_ends_after(program.body, -1),
         closing_begins_line=_line_begins_before(after_else.body, len(after_else.body)),
     )
     if block.opening.right:
-        _cut_start(program.body, 0, everything=True)
+        _strip_start(program.body, 0, all_white_space=True)
     if first_inverse is None or last_inverse is None:
         if block.closing.left:
-            _cut_end(program.body, len(program.body) - 1, everything=True)
+            _strip_end(program.body, len(program.body) - 1, all_white_space=True)
         return edges
     if block.inverse_strip.left:
-        _cut_end(program.body, len(program.body) - 1, everything=True)
+        _strip_end(program.body, len(program.body) - 1, all_white_space=True)
     if block.inverse_strip.right:
-        _cut_start(first_inverse.body, 0, everything=True)
+        _strip_start(first_inverse.body, 0, all_white_space=True)
     if block.closing.left:
-        _cut_end(last_inverse.body, len(last_inverse.body) - 1, everything=True)
+        _strip_end(last_inverse.body, len(last_inverse.body) - 1, all_white_space=True)
     if _line_begins_before(program.body, len(program.body)) and _line_ends_after(first_inverse.body, -1):
-        _cut_end(program.body, len(program.body) - 1)
-        _cut_start(first_inverse.body, 0)
+        _strip_end(program.body, len(program.body) - 1)
+        _strip_start(first_inverse.body, 0)
     return edges
 
 
 def _ends_of_chain(inverse: Program | None) -> tuple[Program | None, Program | None]:
-    """The program right after the first ``{{else if}}``, and the one before the block's closing."""
+    """Return the program right after the first ``{{else if}}``, and the one before the block's closing."""
     if inverse is None or not inverse.is_chained:
         return inverse, inverse
     first, last = inverse, inverse
@@ -115,11 +123,11 @@ def _ends_of_chain(inverse: Program | None) -> tuple[Program | None, Program | N
 
 
 def _line_begins_before(body: list[Statement], index: int, *, is_root: bool = False) -> bool:
-    """Whether only white space stands between a line's start and ``body[index]``."""
+    """Return whether there is only white space between a line's start and ``body[index]``."""
     if index == 0:
         return is_root
     previous = body[index - 1]
-    if not isinstance(previous, Text):
+    if not isinstance(previous, Content):
         return False
     blank = previous.original[len(previous.original.rstrip()) :]
     at_start = is_root and index == 1
@@ -127,35 +135,35 @@ def _line_begins_before(body: list[Statement], index: int, *, is_root: bool = Fa
 
 
 def _line_ends_after(body: list[Statement], index: int, *, is_root: bool = False) -> bool:
-    """Whether only white space stands between ``body[index]`` and the line's end."""
+    """Return whether there is only white space between ``body[index]`` and the line's end."""
     if index + 1 >= len(body):
         return is_root
     following = body[index + 1]
-    if not isinstance(following, Text):
+    if not isinstance(following, Content):
         return False
     blank = following.original[: len(following.original) - len(following.original.lstrip())]
     at_end = is_root and index + 2 >= len(body)
     return "\n" in blank or (at_end and len(blank) == len(following.original))
 
 
-def _cut_start(body: list[Statement], index: int, *, everything: bool = False) -> None:
-    """Take a line's rest off the start of a text, or all white space."""
+def _strip_start(body: list[Statement], index: int, *, all_white_space: bool = False) -> None:
+    """Strip the rest of the line from the start of a text, or all white space."""
     text = body[index] if 0 <= index < len(body) else None
-    if not isinstance(text, Text) or (text.is_right_stripped and not everything):
+    if not isinstance(text, Content) or (text.is_right_stripped and not all_white_space):
         return
-    if everything:
-        cut = text.value.lstrip()
+    if all_white_space:
+        stripped = text.value.lstrip()
     else:
-        cut = text.value.lstrip(" \t").removeprefix("\r").removeprefix("\n")
-    text.is_right_stripped = cut != text.value
-    text.value = cut
+        stripped = text.value.lstrip(" \t").removeprefix("\r").removeprefix("\n")
+    text.is_right_stripped = stripped != text.value
+    text.value = stripped
 
 
-def _cut_end(body: list[Statement], index: int, *, everything: bool = False) -> None:
-    """Take the blanks before a line's first braces off the end of a text, or all white space."""
+def _strip_end(body: list[Statement], index: int, *, all_white_space: bool = False) -> None:
+    """Strip the blanks before a line's first braces from the end of a text, or all white space."""
     text = body[index] if 0 <= index < len(body) else None
-    if not isinstance(text, Text) or (text.is_left_stripped and not everything):
+    if not isinstance(text, Content) or (text.is_left_stripped and not all_white_space):
         return
-    cut = text.value.rstrip() if everything else text.value.rstrip(" \t")
-    text.is_left_stripped = cut != text.value
-    text.value = cut
+    stripped = text.value.rstrip() if all_white_space else text.value.rstrip(" \t")
+    text.is_left_stripped = stripped != text.value
+    text.value = stripped

@@ -1,4 +1,4 @@
-"""Configs and literals: templates, then whole texts as paths, and data that stays data."""
+"""Configs and literals: templates, then whole strings as paths, and data that stays data."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
 from airflow_allma.expressions import NOTHING, compile_config
-from airflow_allma.expressions.rendering import MAX_NESTING
+from airflow_allma.expressions.configs import MAX_NESTING
 
 VECTORS = FilePath(__file__).parents[1] / "conformance" / "vectors" / "config_rendering.jsonl"
 RECORDED = [
@@ -36,7 +36,7 @@ CONTEXT = {
 
 
 @pytest.mark.parametrize("case", RECORDED)
-def test_the_recorded_object_is_given(case: dict[str, Any]):
+def test_the_recorded_object_is_rendered(case: dict[str, Any]):
     config, context = case["given"]["config"], case["given"]["context"]
     assert compile_config(config).render(context) == case["expected"]
 
@@ -44,7 +44,7 @@ def test_the_recorded_object_is_given(case: dict[str, Any]):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        # texts
+        # strings
         ("plain", "plain"),
         ("{{s}} {{n}}", "text 3"),
         ("{{n}}", "3"),
@@ -60,14 +60,14 @@ def test_the_recorded_object_is_given(case: dict[str, Any]):
         ("a $.n", "a $.n"),
         ("$.n\n$.s", "$.n\n$.s"),
         (" $.n", " $.n"),
-        # a template that makes a path
+        # a template that renders to a path
         ("$.{{name}}", 3),
         ("{{path}}", 3),
         ("$.object.{{s}}", NOTHING),
         ("{{path}}\nand more", "$.n\nand more"),
         ("{{price}}", "$.50 (each)"),
         ("$.list[{{s}}", "$.list[text"),
-        # what is found is data
+        # the value that is found is data
         ("$.braces", "{{n}}"),
         ("$.path", "$.n"),
         ("$.object", {"a": {"b": "$.n", "c": "{{n}}"}}),
@@ -125,14 +125,14 @@ def test_nothing_is_shared_with_the_config_or_the_context():
     assert json.dumps([compiled.render(context), context]) == before
 
 
-def test_a_static_config_is_handed_out_anew_each_time():
+def test_a_static_config_returns_a_new_copy_each_time():
     compiled = compile_config({"a": [1]})
     compiled.render({})["a"].append(2)
     assert compiled.render({}) == {"a": [1]}
 
 
 @pytest.mark.parametrize("config", ["$.object[$.nul]", "$.object[$.missing]", "$.object[$.{{none}}nul]"])
-def test_a_path_without_its_key_stays_text_and_is_logged(config: str, caplog: pytest.LogCaptureFixture):
+def test_a_path_without_its_key_stays_a_string_and_is_logged(config: str, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         assert compile_config({"a": config}).render(CONTEXT) == {"a": config.replace("{{none}}", "")}
     assert "is not evaluated" in caplog.text
@@ -150,7 +150,7 @@ def test_a_pointer_without_a_loader_is_an_error(config: str):
 
 
 @pytest.mark.parametrize("raised", [KeyError("k"), OSError("broken"), KeyboardInterrupt()])
-def test_what_the_loader_raises_passes_through(raised: BaseException):
+def test_exceptions_of_the_loader_pass_through(raised: BaseException):
     def load(inner: Any) -> Any:
         raise raised
 
@@ -160,12 +160,12 @@ def test_what_the_loader_raises_passes_through(raised: BaseException):
 
 
 @pytest.mark.parametrize("config", ["{{#if a}}", "$.a[", "$.50 a piece'", {"a": [{"b": "{{nope a}}"}]}])
-def test_what_cannot_be_read_is_known_when_it_is_compiled(config: Any):
+def test_syntax_errors_are_raised_when_the_config_is_compiled(config: Any):
     with pytest.raises(ExpressionSyntaxError):
         compile_config(config)
 
 
-def test_a_config_nested_too_deep_is_refused():
+def test_a_config_nested_too_deep_is_rejected():
     config: Any = "{{n}}"
     for _ in range(MAX_NESTING):
         config = [config]
@@ -185,11 +185,11 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_data_that_a_path_finds_is_given_unchanged(data: Any):
+def test_data_that_a_path_finds_is_returned_unchanged(data: Any):
     assert compile_config({"a": "$.x"}).render({"x": data}) == {"a": data}
 
 
 @given(JSON)
-def test_a_config_without_braces_and_dollars_is_given_unchanged(config: Any):
+def test_a_config_without_braces_and_dollars_is_returned_unchanged(config: Any):
     text = json.dumps(config).replace("{{", "").replace("$", "")
     assert compile_config(json.loads(text)).render({}) == json.loads(text)

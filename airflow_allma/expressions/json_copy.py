@@ -1,0 +1,45 @@
+"""Deep copies of JSON values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["copy_value"]
+
+
+def copy_value(value: Any) -> Any:
+    """Return a deep copy of a JSON value: objects and lists are new, scalars are the same.
+
+    Values of other types (dates, bytes) are shared. The depth of nesting is not limited.
+    """
+    if value.__class__ is not dict and value.__class__ is not list:
+        return value
+    try:
+        return _copy_recursively(value)
+    except RecursionError:
+        return _copy_iteratively(value)
+
+
+def _copy_recursively(value: Any) -> Any:
+    if value.__class__ is dict:
+        return {
+            key: _copy_recursively(item) if item.__class__ is dict or item.__class__ is list else item
+            for key, item in value.items()
+        }
+    return [
+        _copy_recursively(item) if item.__class__ is dict or item.__class__ is list else item
+        for item in value
+    ]
+
+
+def _copy_iteratively(value: Any) -> Any:
+    """Copy more slowly, but as deep as memory allows."""
+    copied = value.copy()
+    pending = [copied]
+    while pending:
+        container = pending.pop()
+        for key, item in list(container.items() if container.__class__ is dict else enumerate(container)):
+            if item.__class__ is dict or item.__class__ is list:
+                container[key] = item.copy()
+                pending.append(container[key])
+    return copied
