@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from demo.airflow_client import AirflowClient, TaskContext
+from demo.airflow_client import AirflowClient, TaskInstance
 from demo.airflow_instance import AirflowInstance
 from demo.data import BUCKET, create_bucket, create_users
 from demo.metadata_db import DatabaseCache
@@ -24,7 +24,15 @@ from demo.processes import ManagedProcess, ServerError, port_open, wait_until
 from demo.redis_server import RedisServer, find_redis
 from demo.servers import LocalServer, aws_client, aws_connection, aws_server
 from demo.shop_api import product, user, user_id
-from demo.walkthrough import PRODUCTS, USERS, begin_walk, check_products, check_users, end_walk, run_walk
+from demo.walkthrough import (
+    PRODUCTS,
+    USERS,
+    check_products,
+    check_users,
+    finish_walkthrough,
+    run_walkthrough,
+    start_walkthrough,
+)
 from tests.airflow.shop import Answer, Shop, open_shop
 
 needs_servers = pytest.mark.skipif(
@@ -125,11 +133,11 @@ def kept_users(aws: LocalServer) -> Mapping[str, set[str]]:
     return found
 
 
-def chunks(client: AirflowClient, run_id: str) -> list[TaskContext]:
+def chunks(client: AirflowClient, run_id: str) -> list[TaskInstance]:
     return [task for task in client.task_instances(USERS.dag_id, run_id) if task.task_id == CHUNK]
 
 
-def worker_of(task: TaskContext, workers: list[ManagedProcess]) -> str:
+def worker_of(task: TaskInstance, workers: list[ManagedProcess]) -> str:
     """The name of the worker that runs a task now."""
     assert task.pid is not None
     above = {process.pid for process in psutil.Process(task.pid).parents()}
@@ -140,7 +148,7 @@ def worker_of(task: TaskContext, workers: list[ManagedProcess]) -> str:
 @needs_servers
 @pytest.mark.scheduler
 def test_a_list_in_memory_runs_on_two_workers(airflow: AirflowInstance, aws: LocalServer, shop: Shop):
-    check_products(run_walk(airflow.client, PRODUCTS, shop.url, aws.url))
+    check_products(run_walkthrough(airflow.client, PRODUCTS, shop.url, aws.url))
 
 
 @needs_servers
@@ -156,8 +164,8 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
         return answer(path, call)
 
     shop.answer = hold_back
-    client, running = airflow.client, list[TaskContext]()
-    run_id = begin_walk(client, USERS, shop.url)
+    client, running = airflow.client, list[TaskInstance]()
+    run_id = start_walkthrough(client, USERS, shop.url)
 
     def both_in_the_middle() -> bool:
         running[:] = [task for task in chunks(client, run_id) if task.state == "running"]
@@ -171,7 +179,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
     airflow.workers[0].kill()
     killed.set()
 
-    result = end_walk(client, USERS, run_id, aws.url)
+    result = finish_walkthrough(client, USERS, run_id, aws.url)
     check_users(client, result, aws.url, COUNT)
     tries = {task.map_index: task.try_number for task in chunks(client, run_id)}
     assert len(tries) >= 5

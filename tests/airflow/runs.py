@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from demo.airflow_client import AirflowClient, TaskContext
+from demo.airflow_client import AirflowClient, TaskInstance
 from tests.airflow.flows import Json
 from tests.airflow.shop import Shop
 
@@ -52,5 +52,5 @@ class Ran:
         """The log of a task instance's last try."""
         return self.client.logs(self.dag_id, self.run_id, task_id, map_index)
 
-    def _instances(self) -> list[TaskContext]:
+    def _instances(self) -> list[TaskInstance]:
         return self.client.task_instances(self.dag_id, self.run_id)

@@ -315,7 +315,7 @@ def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path):
     server = ManagedProcess("short", [sys.executable, "-c", "print('out of luck')"], log=tmp_path / "log")
     server.start()
 
-    with pytest.raises(ServerError, match=r"short ended before it was ready(?s:.*)out of luck"):
+    with pytest.raises(ServerError, match=r"short exited before it was ready(?s:.*)out of luck"):
         wait_until(lambda: False, what="A server", processes=[server])
 
 
