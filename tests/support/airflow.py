@@ -107,7 +107,7 @@ def airflow_db(database_cache: DatabaseCache) -> Iterator[Path]:
 
 
 def _disable_fsync(engine: Engine) -> None:
-    """Let SQLite return from a commit without waiting for the disk: `dag.test()` commits about 8 times per task."""
+    """Make commits return without waiting for the disk: `dag.test()` makes about 8 of them per task."""
 
     def set_pragma(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
