@@ -89,14 +89,18 @@ def test_data_too_deep_to_be_shown_is_a_failure_and_still_one_json_object(tmp_pa
             inputMappings={"deep": "$.deep"},
             outputMappings={"$.deep": "$"},
             transitions=[
-                {"condition": "$.list.length < 2000", "nextStepInstanceId": "wrap", "maxTransitions": 1200},
+                {"condition": "$.list.length < 2000", "nextStepInstanceId": "wrap", "maxTransitions": 300},
             ],
         )
     }
-    called = Called("run", written(tmp_path, "deep.json", flow_document(steps)), "--payload", '{"list": [1]}')
+    # A payload that can just be read: wrapping a number until it is too deep would take 5 seconds.
+    payload = '{"list": [1], "deep": ' + '{"deep": ' * 800 + "1" + "}" * 801
+    called = Called("run", written(tmp_path, "deep.json", flow_document(steps)), "--payload", payload)
     assert called.code == 1
     assert called.answer["status"] == "FAILED"
     assert called.answer["error"]["errorName"] == "PermanentStepError"
+    # Not the error of a loop that went on too long, which has the same name.
+    assert "JSON" in called.answer["error"]["errorMessage"]
 
 
 def test_a_failed_run_exits_with_1_and_prints_its_error(tmp_path):
