@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from tests.airflow.finished_run import ask
 from tests.airflow.flows import compose, flow
-from tests.airflow.runs import ask
 from tests.support.airflow import write_atomically
 
 pytestmark = pytest.mark.scheduler

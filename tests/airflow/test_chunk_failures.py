@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.failure_report import FailureReport, Failures
 from airflow_allma.engine import BranchResult, BranchStatus
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import Json, branch, compose, failing, flow, fork, route
 from tests.airflow.test_chunks import lines
 
@@ -24,9 +24,9 @@ ODD_ONES_FAIL = {"w": route(("$.currentItem.odd == true", "bad"), to="x"), "bad"
 def said(caplog):
     """The warnings of one run of one task, and with what it ended."""
 
-    def run(desk: Desk, number: int, chunk: Json) -> tuple[list[str], str]:
+    def run(dag_run: FakeDagRun, number: int, chunk: Json) -> tuple[list[str], str]:
         caplog.clear()
-        ended = desk.run("f.chunk", number, chunk)
+        ended = dag_run.run("f.chunk", number, chunk)
 
         texts = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
         return texts, str(ended)
@@ -34,18 +34,18 @@ def said(caplog):
     return run
 
 
-def listed(**airflow: object) -> Desk:
+def listed(**airflow: object) -> FakeDagRun:
     items = [{"id": f"i{n}", "odd": n % 2 == 1} for n in range(60)]
-    return Desk(
+    return FakeDagRun(
         flow("told", {"f": fork(branch("w")), **ODD_ONES_FAIL}, airflow={"maxInMemoryItems": 30, **airflow}),
         {"items": items},
     )
 
 
 def test_the_first_ten_items_of_a_list_are_named_with_step_and_error(said):
-    desk = listed()
-    _, second = desk.plan("f")
-    told, ended = said(desk, 1, second)
+    dag_run = listed()
+    _, second = dag_run.plan("f")
+    told, ended = said(dag_run, 1, second)
     assert told[0] == "15 of 30 items failed. The first of them:"
     assert [one.rpartition(" (")[2] for one in told[1:11]] == [
         f"item {n}, i{n}, step bad)" for n in range(31, 51, 2)
@@ -57,15 +57,15 @@ def test_the_first_ten_items_of_a_list_are_named_with_step_and_error(said):
 
 
 def test_with_an_offload_location_a_clear_is_said_to_run_the_failed_items_alone(said, tmp_path):
-    desk = listed(offloadLocation=f"file://{tmp_path}")
-    told, _ = said(desk, 0, desk.plan("f")[0])
+    dag_run = listed(offloadLocation=f"file://{tmp_path}")
+    told, _ = said(dag_run, 0, dag_run.plan("f")[0])
     assert told[-1] == ("Clear this task and its downstream tasks to rerun the failed items, and only these.")
 
 
 def test_nothing_is_said_when_no_item_failed(said, tmp_path):
     steps = {"f": fork(branch("w")), "w": compose()}
-    desk = Desk(flow("good", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
-    assert said(desk, 0, desk.plan("f")[0])[0] == []
+    dag_run = FakeDagRun(flow("good", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
+    assert said(dag_run, 0, dag_run.plan("f")[0])[0] == []
 
 
 @pytest.mark.parametrize("uncounted", [False, True])
@@ -83,9 +83,9 @@ def test_items_of_a_manifest_are_named_with_line_and_byte_and_broken_lines_too(s
         "y": compose(),
     }
     options = {"chunkBytes": 100, "maxChunks": 4, "offloadLocation": f"file://{tmp_path}"}
-    desk = Desk(flow("lines", steps, airflow=options), payload)
-    chunks = desk.leave_uncounted("f") if uncounted else desk.plan("f")
-    told, _ = said(desk, 1, chunks[1])
+    dag_run = FakeDagRun(flow("lines", steps, airflow=options), payload)
+    chunks = dag_run.plan_uncounted("f") if uncounted else dag_run.plan("f")
+    told, _ = said(dag_run, 1, chunks[1])
     # Line 17 is empty, so what stands in line 19 is the item of index 17.
     number, of = (6, " of this chunk") if uncounted else (17, "")
     assert told[0].endswith(f"items of {manifest.as_uri()} failed. The first of them:")
@@ -99,13 +99,13 @@ def test_items_of_a_manifest_are_named_with_line_and_byte_and_broken_lines_too(s
 def test_a_manifest_that_has_gone_by_then_leaves_the_failures_without_labels(tmp_path):
     steps = {"f": fork(branch("w"), items="$.initialContextData.p"), "w": compose()}
     options = {"chunkBytes": 4000, "offloadLocation": f"file://{tmp_path}"}
-    desk = Desk(flow("gone", steps, airflow=options), lines(tmp_path, 40))
-    (chunk,) = desk.plan("f")
+    dag_run = FakeDagRun(flow("gone", steps, airflow=options), lines(tmp_path, 40))
+    (chunk,) = dag_run.plan("f")
     (tmp_path / "m.jsonl").unlink()
     failed = Failures()
     error = {"errorName": "E", "errorMessage": "m" * 600, "errorDetails": {"byteOffset": 20}}
     failed.add(2, BranchResult(2, 0, "b", BranchStatus.FAILED, error=error))
-    run = desk.task_run("f.items")
+    run = dag_run.task_context("f.items")
     report = FailureReport(run.fork("f"), ChunkSpec.from_dict(chunk), store=run.services.store)
     assert list(report.lines(failed)) == ["E: " + "m" * 500 + "... (item 2, byte 20)"]
 

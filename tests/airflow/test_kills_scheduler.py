@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from demo.airflow_client import AirflowClient
+from tests.airflow.finished_run import ask
 from tests.airflow.flows import branch, flow, fork
-from tests.airflow.runs import ask
 from tests.airflow.shop import Answer
 from tests.support.moto import EndpointClients
 

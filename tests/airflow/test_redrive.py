@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.airflow.finished_run import FinishedRun, ask
 from tests.airflow.flows import branch, compose, flow, fork
-from tests.airflow.runs import Ran, ask
 from tests.airflow.shop import Answer, Shop
 
 pytestmark = pytest.mark.scheduler
@@ -48,7 +48,7 @@ def mend(shop: Shop) -> None:
 def begin(airflow_client, deploy, shop, tmp_path):
     """Run a flow over a manifest of ``count`` lines in ``CHUNKS`` chunks, to its end."""
 
-    def run(name: str, count: int, **config: Any) -> Ran:
+    def run(name: str, count: int, **config: Any) -> FinishedRun:
         lines = "".join(f'{{"id": "u{n:05}"}}\n' for n in range(count))
         manifest = tmp_path / "users.jsonl"
         manifest.write_text(lines)
@@ -60,12 +60,14 @@ def begin(airflow_client, deploy, shop, tmp_path):
         }
         options = {"chunkBytes": -(-len(lines) // CHUNKS), "offloadLocation": f"file://{tmp_path}"}
         deploy(flow(name, steps, airflow=options))
-        return Ran(airflow_client, name, {"p": {"bucket": "file://", "key": str(manifest).lstrip("/")}})
+        return FinishedRun(
+            airflow_client, name, {"p": {"bucket": "file://", "key": str(manifest).lstrip("/")}}
+        )
 
     return run
 
 
-def aggregated(ran: Ran) -> list[object]:
+def aggregated(ran: FinishedRun) -> list[object]:
     """What the fork handed on, in its order."""
     data = ran.xcom("f.aggregate")["aggregatedData"]
     if isinstance(data, list):
@@ -92,10 +94,10 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
 
     mend(shop)
     ran.client.clear("redrive", ran.run_id, ["f.chunk"], failed, downstream=True)
-    ran.again()
+    ran.wait_again()
     assert ran.state == "success"
     assert shop.calls == {path_of(n): 1 for n in FAILING}
-    assert ran.tries("f.chunk") == {index: 2 if index in failed else 1 for index in range(CHUNKS)}
+    assert ran.try_numbers("f.chunk") == {index: 2 if index in failed else 1 for index in range(CHUNKS)}
     whole = [path_of(n) for n in range(COUNT)]
     assert aggregated(ran) == whole
     assert ran.xcom("z") == {"last": whole[-1]}
@@ -103,13 +105,13 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
 
     for tasks, downstream in ((["f.chunk"], True), (["f.aggregate"], False)):
         ran.client.clear("redrive", ran.run_id, tasks, downstream=downstream)
-        ran.again()
+        ran.wait_again()
         assert ran.state == "success"
         assert aggregated(ran) == whole
     assert sum(shop.calls.values()) == len(FAILING)
 
 
-def check_asset_of_the_aggregate(ran: Ran, folder: Path) -> None:
+def check_asset_of_the_aggregate(ran: FinishedRun, folder: Path) -> None:
     """It is one for all runs, without data; its event names the object of this run."""
     found = ran.client.call("GET", "assets", uri_pattern="redrive/f", only_active=False)["assets"]
     (asset,) = [one for one in found if one["uri"] == f"file://{folder}/redrive/f"]
@@ -121,7 +123,7 @@ def check_asset_of_the_aggregate(ran: Ran, folder: Path) -> None:
     assert f"flowExecutionId: {extra['flowExecutionId']}" in ran.logs("f.aggregate")
 
 
-def check_log_of_a_failed_chunk(ran: Ran, index: int) -> None:
+def check_log_of_a_failed_chunk(ran: FinishedRun, index: int) -> None:
     """It names the first ten items that failed, and says what to do."""
     log = ran.logs("f.chunk", index)
     first, last = (int(n) for n in re.findall(r"\d+", ran.labels("f.chunk")[index] or "")[:2])
@@ -150,6 +152,6 @@ def test_items_whose_failure_is_tolerated_can_be_run_again_too(begin, shop):
     )
     mend(shop)
     ran.client.clear("tolerated", ran.run_id, ["f.chunk"], with_failures, downstream=True)
-    ran.again()
+    ran.wait_again()
     assert (ran.state, shop.calls) == ("success", {path_of(n): 1 for n in failing})
     assert aggregated(ran) == [path_of(n) for n in range(100)]

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from tests.airflow.finished_run import FinishedRun, ask
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
-from tests.airflow.runs import Ran, ask
 from tests.support.moto import EndpointClients
 
 pytestmark = pytest.mark.scheduler
@@ -53,7 +53,7 @@ def test_gates_fallbacks_loops_and_inner_forks_act_on_their_own_item_alone(airfl
         "z": compose({"all": "$.steps_output.f.aggregatedData"}),
     }
     deploy(flow("gates", steps))
-    ran = Ran(airflow_client, "gates", {"items": ITEMS, "numbers": [7, 8]})
+    ran = FinishedRun(airflow_client, "gates", {"items": ITEMS, "numbers": [7, 8]})
     assert ran.state == "success"
     assert ran.labels("f.main.w") == {0: "p0", 1: "p1", 2: "p2", 3: "p3"}
     assert ran.states("f.main.rescue") == {0: "success", 1: "skipped", 2: "skipped", 3: "skipped"}
@@ -85,9 +85,9 @@ def test_a_content_error_is_tried_again_as_the_flow_says(airflow_client, deploy,
             },
         )
     )
-    ran = Ran(airflow_client, "retries", {"items": ITEMS[:2]})
+    ran = FinishedRun(airflow_client, "retries", {"items": ITEMS[:2]})
     assert ran.state == "success"
-    assert ran.tries("f.b.w") == {0: 2, 1: 2}
+    assert ran.try_numbers("f.b.w") == {0: 2, 1: 2}
     assert shop.calls == {"/items/p0": 2, "/items/p1": 2}
 
 
@@ -99,14 +99,14 @@ def test_a_failed_item_that_is_cleared_runs_again_alone_and_mends_the_run(airflo
         "x": compose({"p": "$.steps_output.w.data.path"}),
     }
     deploy(flow("clear-one", steps))
-    ran = Ran(airflow_client, "clear-one", {"items": ITEMS})
+    ran = FinishedRun(airflow_client, "clear-one", {"items": ITEMS})
     assert ran.state == "failed"
     assert ran.states("f.b.w") == {0: "success", 1: "success", 2: "failed", 3: "success"}
     assert ran.states("f.b.x") == {0: "success", 1: "success", 2: "upstream_failed", 3: "success"}
     shop.answer = lambda path, _: (200, {"path": path})
     airflow_client.clear("clear-one", ran.run_id, ["f.b.w", "f.b.x"], [2])
     airflow_client.clear("clear-one", ran.run_id, ["f.aggregate"])
-    ran.again()
+    ran.wait_again()
     assert ran.state == "success"
     assert ran.xcom("f.aggregate") == {"aggregatedData": [{"p": f"/items/p{n}"} for n in range(4)]}
     assert shop.calls == {"/items/p0": 1, "/items/p1": 1, "/items/p2": 2, "/items/p3": 1}
@@ -120,11 +120,11 @@ def test_what_an_earlier_try_left_is_not_counted_after_a_clear(airflow_client, d
         "x": compose({"p": "$.steps_output.w.data.path"}),
     }
     deploy(flow("stale", steps))
-    ran = Ran(airflow_client, "stale", {"items": ITEMS[:2]})
+    ran = FinishedRun(airflow_client, "stale", {"items": ITEMS[:2]})
     assert ran.state == "success"
     shop.answer = lambda *_: (404, {})
     airflow_client.clear("stale", ran.run_id, ["f.b.w"], [1], downstream=True)
-    ran.again()
+    ran.wait_again()
     assert ran.states("f.b.x")[1] == "upstream_failed"
     first, second = ran.xcom("f.aggregate")["aggregatedData"]
     assert first == {"p": "/items/p0"}
@@ -170,7 +170,7 @@ def test_no_more_branch_runs_than_allowed_are_in_flight(airflow_client, deploy, 
         "x": ask(shop),
     }
     deploy(flow("limit", steps))
-    ran = Ran(airflow_client, "limit", {"items": ITEMS[:3]})
+    ran = FinishedRun(airflow_client, "limit", {"items": ITEMS[:3]})
     assert ran.state == "success"
     assert shop.most_at_once <= 2
     assert sum(shop.calls.values()) == 12
@@ -187,7 +187,7 @@ def test_a_manifest_runs_as_chunks_that_say_what_failed(airflow_client, deploy, 
         "x": compose({"p": "$.steps_output.w.data.path"}),
     }
     deploy(flow("distributed", steps, airflow={"chunkBytes": 200, "offloadLocation": "s3://manifests/allma"}))
-    ran = Ran(airflow_client, "distributed", {"p": {"bucket": "manifests", "key": "users.jsonl"}})
+    ran = FinishedRun(airflow_client, "distributed", {"p": {"bucket": "manifests", "key": "users.jsonl"}})
     assert ran.state == "failed"
     failed = [index for index, state in ran.states("f.chunk").items() if state == "failed"]
     assert len(ran.states("f.chunk")) > 3
@@ -196,7 +196,7 @@ def test_a_manifest_runs_as_chunks_that_say_what_failed(airflow_client, deploy, 
     shop.answer = lambda path, _: (200, {"path": path})
     airflow_client.clear("distributed", ran.run_id, ["f.chunk"], failed)
     airflow_client.clear("distributed", ran.run_id, ["f.aggregate"])
-    ran.again()
+    ran.wait_again()
     assert ran.state == "success"
     assert ran.xcom("f.aggregate")["aggregatedData"] == [{"p": f"/items/u{n}"} for n in range(30)]
     assert shop.calls == {f"/items/u{n}": 2 if n == 7 else 1 for n in range(30)}

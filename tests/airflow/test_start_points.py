@@ -21,7 +21,7 @@ from airflow_allma.exceptions import FlowError, PermanentStepError
 from airflow_allma.flow import Flow
 from airflow_allma.timetables import fired_start_point
 from airflow_allma.timetables.aws_timetables import StartPointsTimetable
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import compose, flow, route
 
 pytestmark = pytest.mark.airflow
@@ -299,13 +299,13 @@ def test_clearing_makes_nothing_of_what_a_task_left_that_is_skipped_this_time():
         "last": compose(),
         "near": compose(),
     }
-    desk = Desk(written({}, points) | {"startStepInstanceId": "choose"}, payload={"far": 1})
+    dag_run = FakeDagRun(written({}, points) | {"startStepInstanceId": "choose"}, payload={"far": 1})
     for task in ("choose", "before", "in"):
-        desk.run(task)
-    assert desk.states == dict.fromkeys(("choose", "before", "in"), "success")
-    desk.states["before"] = "skipped"
-    desk.run("in")
-    assert desk.states["in"] == "skipped"
+        dag_run.run(task)
+    assert dag_run.states == dict.fromkeys(("choose", "before", "in"), "success")
+    dag_run.states["before"] = "skipped"
+    dag_run.run("in")
+    assert dag_run.states["in"] == "skipped"
 
 
 @pytest.mark.parametrize(
@@ -321,11 +321,11 @@ def test_a_fired_run_goes_from_its_start_point_on_and_leaves_out_the_start_step(
         "in": point(SIX, to="last", payloadTemplate={"n": 7}),
         "last": compose({"n": "$.n"}),
     }
-    desk = Desk(written({}, steps), run_id=run_id, run_type=run_type, logical_date=at(1, 6, place))
-    desk.run("work")
-    desk.run("in")
-    assert desk.run("last")["n"] == 7
-    assert desk.states == {"work": "skipped", "in": "success", "last": "success"}
+    dag_run = FakeDagRun(written({}, steps), run_id=run_id, run_type=run_type, logical_date=at(1, 6, place))
+    dag_run.run("work")
+    dag_run.run("in")
+    assert dag_run.run("last")["n"] == 7
+    assert dag_run.states == {"work": "skipped", "in": "success", "last": "success"}
 
 
 BAD = [

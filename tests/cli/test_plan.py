@@ -8,7 +8,7 @@ from airflow_allma.distributed.chunk_plan import manifest_chunks
 from airflow_allma.storage import Pointer
 from airflow_allma.storage.manifest_plan import plan_manifest
 from airflow_allma.storage.memory import MemoryStore
-from tests.support.cli import Called, flow_document, written
+from tests.support.cli import flow_document, run_cli, write_file
 from tests.support.engine import compose, fork, noop, then
 
 FAN = {"fan": fork(), "work": compose(inputMappings={"x": "$.currentItem"})}
@@ -47,14 +47,14 @@ def store(monkeypatch):
 
 def planned(folder, payload, steps=None, *options, **airflow):
     document = flow_document(steps or FAN, airflow=airflow)
-    file = written(folder, "flow.json", document)
-    return Called("plan", file, "--payload", json.dumps(payload), *options)
+    file = write_file(folder, "flow.json", document)
+    return run_cli("plan", file, "--payload", json.dumps(payload), *options)
 
 
 def forks_of(folder, payload, steps=None, *options, **airflow):
-    called = planned(folder, payload, steps, "--json", *options, **airflow)
-    assert called.code == 0, called.err
-    return called.answer["forks"]
+    result = planned(folder, payload, steps, "--json", *options, **airflow)
+    assert result.code == 0, result.err
+    return result.json["forks"]
 
 
 def fork_of(*args, **kwargs):
@@ -110,9 +110,9 @@ def test_of_a_small_manifest_the_plan_tells_the_most_chunks(tmp_path, store):
     store.write(Pointer("data", "a.jsonl"), b"1\n2\n3\n")
     store.asked.clear()
     payload = {"items": {"bucket": "data", "key": "a.jsonl"}}
-    called = planned(tmp_path, payload, None, "--store", "file:///x", chunkBytes=1)
+    result = planned(tmp_path, payload, None, "--store", "file:///x", chunkBytes=1)
     assert store.asked == ["head"]
-    assert "map indexes of chunk: at most 6" in called.out
+    assert "map indexes of chunk: at most 6" in result.out
 
 
 @pytest.mark.parametrize("key", ["a.json", "a.jsonl.gz", "a"])
@@ -143,9 +143,9 @@ def test_what_may_be_no_plain_lines_is_said_to_be_streamed_first(tmp_path, store
 def test_items_are_foreseen_unless_an_earlier_step_can_write_them(tmp_path, items, before, known):
     steps = {"before": {**before, **then("fan")}, **FAN, "fan": fork(items=items)}
     document = flow_document(steps, flowVariables={"items": [1, 2]})
-    file = written(tmp_path, "flow.json", document)
-    called = Called("plan", file, "--payload", '{"items": [1, 2]}', "--json")
-    (found,) = called.answer["forks"]
+    file = write_file(tmp_path, "flow.json", document)
+    result = run_cli("plan", file, "--payload", '{"items": [1, 2]}', "--json")
+    (found,) = result.json["forks"]
     assert (found["mode"] == "memory") is known, found
     if known:
         assert found["mapIndexes"] == {"b": 2}
@@ -187,12 +187,12 @@ def test_the_text_has_tasks_forks_and_where_settings_come_from(tmp_path, store):
 def test_a_manifest_that_is_not_there_exits_with_2_and_is_named(tmp_path):
     (tmp_path / "store").mkdir()
     payload = {"items": {"bucket": "data", "key": "no.jsonl"}}
-    called = planned(tmp_path, payload, None, "--store", f"file://{tmp_path}/store")
-    assert (called.code, called.out) == (2, "")
-    assert "data/no.jsonl" in called.err
+    result = planned(tmp_path, payload, None, "--store", f"file://{tmp_path}/store")
+    assert (result.code, result.out) == (2, "")
+    assert "data/no.jsonl" in result.err
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
-    called = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
-    assert (called.code, (tmp_path / "no").exists()) == (2, False)
-    assert "is not a folder" in called.err
+    result = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
+    assert (result.code, (tmp_path / "no").exists()) == (2, False)
+    assert "is not a folder" in result.err

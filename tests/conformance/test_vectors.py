@@ -8,8 +8,8 @@ import pytest
 
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.expressions import NOTHING
-from tests.conformance.comparing import same, same_context, same_error
-from tests.conformance.kinds import KINDS
+from tests.conformance.comparison import same, same_context, same_error
+from tests.conformance.vector_kinds import KINDS
 
 
 def test_our_answer_is_the_recorded_one(vector: tuple[str, dict[str, Any]]) -> None:

@@ -19,9 +19,9 @@ from airflow_allma.engine.http_fake import json_response
 from airflow_allma.operators import task_context as run_module
 from airflow_allma.operators.services import build_services
 from airflow_allma.operators.xcoms import Key, pull
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
+from tests.airflow.finished_run import FinishedRun, ask
 from tests.airflow.flows import branch, flow, fork
-from tests.airflow.runs import Ran, ask
 
 CALL = {
     "stepType": "API_CALL",
@@ -79,16 +79,16 @@ def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
     starts = [branch("w", f"b{number}") for number in range(branches)]
     steps = {"f": fork(*starts, maxConcurrency=most, strategy="NONE"), "w": CALL}
     options = {"maxInMemoryItems": 1, "maxInMemoryBytes": 1, "chunkBytes": 1, "maxChunks": chunks}
-    desk = Desk(flow("limits", steps, airflow=options), {"items": list(range(items))})
-    planned = desk.plan("f")
+    dag_run = FakeDagRun(flow("limits", steps, airflow=options), {"items": list(range(items))})
+    planned = dag_run.plan("f")
     assert len(planned) == min(items, chunks)
-    task: Any = desk.dag.get_task("f.chunk")
+    task: Any = dag_run.dag.get_task("f.chunk")
     at_a_time = task.partial_kwargs["max_active_tis_per_dagrun"]
-    assert pull(desk.instance("x"), "f.chunks", Key.PLAN)["concurrency"] >= 1
+    assert pull(dag_run.instance("x"), "f.chunks", Key.PLAN)["concurrency"] >= 1
 
     def run_chunk(number: int) -> None:
-        own = copy.copy(desk)
-        own.xcoms, own.states = dict(desk.xcoms), {}
+        own = copy.copy(dag_run)
+        own.xcoms, own.states = dict(dag_run.xcoms), {}
         assert own.run("f.chunk", number, planned[number])["failed"] == 0
 
     # As the scheduler does: so many chunks at a time, and the next one when one has ended.
@@ -112,7 +112,7 @@ def test_no_more_calls_reach_a_server_than_allowed_over_chunk_processes_that_run
     # Two chunks at a time, 35 calls in each.
     fan = fork(branch("w", "b"), branch("w", "c"), maxConcurrency=70)
     deploy(flow("chunk-limit", {"f": fan, "w": ask(shop)}, airflow=options))
-    ran = Ran(airflow_client, "chunk-limit", {"items": [{"id": f"p{n}"} for n in range(200)]})
+    ran = FinishedRun(airflow_client, "chunk-limit", {"items": [{"id": f"p{n}"} for n in range(200)]})
     assert ran.state == "success"
     assert list(ran.states("f.chunk").values()) == ["success"] * 4
     assert sum(shop.calls.values()) == 400

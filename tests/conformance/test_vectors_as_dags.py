@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_allma.operators.xcoms import Key
-from tests.conformance.comparing import same_context, same_error
+from tests.conformance.comparison import same_context, same_error
 from tests.conformance.conftest import OWN_VECTORS
-from tests.conformance.kinds import flow_of
+from tests.conformance.vector_kinds import flow_of
 from tests.support.airflow import RunDag, RunResult
 
 pytestmark = pytest.mark.airflow

@@ -14,7 +14,7 @@ from airflow_allma.distributed.chunk_results import chunk_folder
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.pointers import FILE_BUCKET, Pointer
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork
 
 pytestmark = pytest.mark.airflow
@@ -58,11 +58,11 @@ class Chunk(NamedTuple):
 
 
 CHUNKS = st.builds(Chunk, ODD, ODD, ODD, st.sampled_from(["a1", "b2"]), st.integers(0, 300))
-DESK = Desk(flow("odd", {"f": fork(branch("w")), "w": compose()}))
+DESK = FakeDagRun(flow("odd", {"f": fork(branch("w")), "w": compose()}))
 
 
 def folder_of(chunk: Chunk, location: OffloadLocation) -> OffloadLocation:
-    run = DESK.task_run("f.items")
+    run = DESK.task_context("f.items")
     run.ti.dag_id, run.ti.run_id = chunk.dag_id, chunk.run_id
     run.services = SimpleNamespace(settings=SimpleNamespace(offload_location=location))
     plan = ChunkPlan((), None, chunk.token, 1)

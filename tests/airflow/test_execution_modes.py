@@ -17,7 +17,7 @@ from airflow_allma.engine import compile_flow
 from airflow_allma.flow import Flow
 from airflow_allma.operators.xcoms import Key, pull
 from airflow_allma.storage import LocalStore, Pointer, load_content
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork, route
 from tests.support.engine import run
 
@@ -93,12 +93,12 @@ def in_chunks(written: Json, items: list[Any], folder: Path | None, **options: A
     """Through the real tasks; with a folder the list is spilled to it and the results are kept there."""
     if folder is not None:
         options["offloadLocation"] = folder.as_uri()
-    desk = Desk({**written, "airflow": options}, {"items": items})
-    for number, chunk in enumerate(desk.plan("f")):
-        desk.run("f.chunk", number, chunk)
-    output = desk.run("f.aggregate")
-    failed = desk.states["f.aggregate"] == "failed"
-    error = pull(desk.instance("x"), "f.aggregate", Key.ERROR) if failed else None
+    dag_run = FakeDagRun({**written, "airflow": options}, {"items": items})
+    for number, chunk in enumerate(dag_run.plan("f")):
+        dag_run.run("f.chunk", number, chunk)
+    output = dag_run.run("f.aggregate")
+    failed = dag_run.states["f.aggregate"] == "failed"
+    error = pull(dag_run.instance("x"), "f.aggregate", Key.ERROR) if failed else None
     return told(error, output, folder)
 
 

@@ -16,8 +16,8 @@ import pytest
 from demo import airflow_client
 from demo.airflow_client import AirflowClient
 from demo.airflow_instance import AirflowInstance
+from tests.airflow.finished_run import ask
 from tests.airflow.flows import Json, branch, compose, flow, fork
-from tests.airflow.runs import ask
 from tests.airflow.shop import Answer, Shop, open_shop
 from tests.support.airflow import write_atomically
 
