@@ -151,8 +151,11 @@ def test_of_very_many_problems_as_many_are_shown_as_people_read(tmp_path):
     assert shown.endswith("10 more: see `allma_problem` in the Dag processor's log.")
 
 
-def test_warnings_alone_are_no_import_error(tmp_path):
+def test_warnings_alone_are_not_an_import_error(tmp_path):
     put(tmp_path, "f.json", flow("f", {"s": compose(), "unreached": compose()}))
+    problems = []
+    load_flows(tmp_path, on_problem=problems.append)
+    assert [problem.is_error for problem in problems] == [False]
     report_problems(tmp_path)
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import jsonschema
 import pytest
 
+from airflow_allma.cli import app
 from tests.support.cli import flow_document, run_cli, write_file
 
 
@@ -57,7 +59,10 @@ def test_the_schema_accepts_the_flows_that_come_along_and_refuses_others(reposit
 
 def test_without_a_command_the_commands_are_shown():
     result = run_cli()
-    assert all(name in result.out + result.err for name in ("validate", "run", "graph", "schema"))
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert {"validate", "run", "plan", "graph", "schema"} <= set(commands)
+    shown = result.out + result.err
+    assert [name for name in commands if not re.search(rf"^\W*{name}\s", shown, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("command", [["validate", "dags"], ["schema"], ["--help"]])
