@@ -153,7 +153,7 @@ def test_a_list_in_memory_runs_on_two_workers(airflow: AirflowInstance, aws: Loc
 
 @needs_servers
 @pytest.mark.scheduler
-def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_result_was_kept(
+def test_a_map_whose_worker_is_killed_loses_no_item_and_repeats_none_whose_result_was_stored(
     airflow: AirflowInstance, aws: LocalServer, shop: Shop
 ):
     held, killed = {user_id(number) for number in range(9, COUNT, 10)}, threading.Event()
@@ -199,7 +199,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
 
 
 @needs_servers
-def test_redis_wants_a_password_and_leaves_nothing(tmp_path: Path):
+def test_redis_requires_a_password_and_leaves_no_files(tmp_path: Path):
     with RedisServer(tmp_path / "log") as server:
         with server.client() as client:
             assert client.set("key", "value")

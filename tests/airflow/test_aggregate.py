@@ -16,7 +16,7 @@ from tests.airflow.test_chunks import WORK, manifest_run, parts, run_all
 pytestmark = pytest.mark.airflow
 
 
-def test_chunks_that_are_not_all_that_was_planned_are_an_error_with_both_numbers(tmp_path):
+def test_a_number_of_chunks_other_than_planned_is_an_error_with_both_numbers(tmp_path):
     options = {"maxInMemoryItems": 2, "offloadLocation": f"file://{tmp_path}"}
     steps = {"f": fork(branch("w"), items="$.initialContextData.items"), **WORK}
     dag_run = FakeDagRun(flow("list", steps, airflow=options), {"items": [{"n": n} for n in range(6)]})
@@ -41,7 +41,7 @@ def test_a_chunk_that_did_not_report_is_named_in_the_log(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "NONE"])
-def test_what_branches_yielded_is_not_decoded_where_nobody_looks_into_it(tmp_path, strategy, monkeypatch):
+def test_branch_results_are_not_decoded_unless_something_reads_them(tmp_path, strategy, monkeypatch):
     numbers = '{"n":1.50,"m":10000000000000000000000000000}'
     dag_run = manifest_run(tmp_path, WORK, strategy=strategy)
     run_all(dag_run, dag_run.plan("f"))

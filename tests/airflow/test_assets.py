@@ -45,7 +45,7 @@ def test_a_manifest_that_the_flow_itself_names_is_an_inlet(items, value, uris):
     assert dag.get_task("f.aggregate").outlets == [AssetAlias("allma/inlets/f")]
 
 
-def test_a_run_tells_lineage_what_it_read_and_wrote(run, tmp_path, monkeypatch):
+def test_a_run_reports_to_lineage_what_it_read_and_wrote(run, tmp_path, monkeypatch):
     told = HookLineageCollector()
     monkeypatch.setattr("airflow.sdk.lineage.get_hook_lineage_collector", lambda: told)
     monkeypatch.setenv("AIRFLOW__ALLMA__OUTPUT_OFFLOAD_BYTES", "10")
@@ -76,7 +76,7 @@ def assets_below(folder: Path) -> dict[str, Any]:
         return {asset.uri: event.extra for event, asset in events if str(folder) in asset.uri}
 
 
-def test_an_aggregate_that_travels_by_itself_makes_no_asset(run, tmp_path):
+def test_an_aggregate_that_is_not_offloaded_creates_no_asset(run, tmp_path):
     steps = {"f": fork(branch("w")), "w": WORK}
     ran = run(steps, {"items": [{"id": 1}]}, airflow={"offloadLocation": f"file://{tmp_path}"})
     assert ran.state == "success"
@@ -86,7 +86,7 @@ def test_an_aggregate_that_travels_by_itself_makes_no_asset(run, tmp_path):
 @pytest.mark.parametrize(
     "steps", [{"a": compose()}, {"f": fork(branch("w")), "w": WORK}], ids=["step", "fork"]
 )
-def test_every_task_tells_the_flow_execution_id_in_its_log(run, caplog, steps: dict[str, Any]):
+def test_every_task_logs_the_flow_execution_id(run, caplog, steps: dict[str, Any]):
     with caplog.at_level("INFO", logger="airflow_allma.task"):
         ran = run(steps, {"items": [{"id": 1}]})
     dag_id = next(record.args[0] for record in caplog.records if "flowExecutionId" in record.msg)

@@ -40,7 +40,7 @@ def broken(flow_id):
     return flow(flow_id, {"s": compose(to="nowhere")})
 
 
-def test_one_broken_flow_among_a_thousand_is_shown_alone_until_it_is_mended(folder):
+def test_one_broken_flow_among_a_thousand_is_shown_alone_until_it_is_fixed(folder):
     for number in range(1000):
         put(folder, f"f{number}.json", flow(f"f{number}", {"s": compose()}))
     put(folder, "f7.json", broken("f7"))
@@ -88,7 +88,7 @@ HARD_FILES = {
 
 
 @pytest.mark.parametrize("case", HARD_FILES)
-def test_a_file_that_cannot_become_a_flow_is_shown_and_hurts_no_other(folder, case):
+def test_a_file_that_is_not_a_valid_flow_is_shown_and_affects_no_other(folder, case):
     make, said = HARD_FILES[case]
     put(folder, "good.json", flow("good", {"s": compose()}))
     make(folder / "hard.json")
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_become_a_flow_is_shown_and_hurts_no_other(folder, ca
 
 
 @pytest.mark.parametrize("flow_id", ["two words", "dotted.id", "café", "x" * 200, "a--0123456789"])
-def test_an_id_that_airflow_cannot_take_as_it_is_is_changed_and_found_again(folder, flow_id):
+def test_an_id_that_airflow_does_not_accept_is_changed_and_found_again(folder, flow_id):
     put(folder, "f.json", flow(flow_id, {"s": compose()}))
     (dag_ids, errors) = parsed(folder)
     (dag_id,) = dag_ids
@@ -110,7 +110,7 @@ def test_an_id_that_airflow_cannot_take_as_it_is_is_changed_and_found_again(fold
     assert list(load_flows(folder, only=dag_id)) == [dag_id]
 
 
-def test_a_loop_of_links_is_no_error_and_ends(tmp_path, caplog):
+def test_a_loop_of_links_is_not_an_error_and_ends(tmp_path, caplog):
     # Not in Airflow's own folder: there, Airflow itself refuses to look for Dag files.
     put(tmp_path, "good.json", flow("good", {"s": compose()}))
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -119,7 +119,7 @@ def test_a_loop_of_links_is_no_error_and_ends(tmp_path, caplog):
     report_problems(tmp_path)
 
 
-def test_while_a_new_version_is_broken_the_old_one_is_named_that_runs(folder):
+def test_while_a_new_version_is_broken_the_error_names_the_old_one_that_runs(folder):
     put(folder, "v1.json", flow("f", {"old": compose()}))
     put(folder, "v2.json", {**broken("f"), "version": 2})
     dag_ids, errors = parsed(folder)
@@ -140,7 +140,7 @@ def test_a_flow_that_only_airflow_refuses_is_shown_too(tmp_path):
     report_problems(tmp_path, on_dag=refuse, keep=lambda _: False)
 
 
-def test_of_very_many_problems_as_many_are_shown_as_people_read(tmp_path):
+def test_of_many_problems_only_the_first_are_shown(tmp_path):
     for number in range(60):
         put(tmp_path, f"f{number:02}.json", "{")
     with pytest.raises(FlowError) as caught:

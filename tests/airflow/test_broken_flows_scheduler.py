@@ -36,7 +36,7 @@ def wait_for(look, what, seconds=60):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-def test_a_broken_flow_is_shown_and_waits_and_goes_on_when_it_is_mended(
+def test_a_broken_flow_is_shown_and_paused_and_continues_when_it_is_fixed(
     airflow_client, airflow_instance, deploy, shop, problems_file
 ):
     asked, answered = threading.Event(), threading.Event()

@@ -22,7 +22,7 @@ STEPS = {
 }
 
 
-def test_callbacks_that_the_loader_adds_are_called_for_every_kind_of_task(tmp_path, run_dag):
+def test_callbacks_added_by_the_loader_are_called_for_every_kind_of_task(tmp_path, run_dag):
     (tmp_path / "flow.json").write_text(json.dumps(flow("told", STEPS)))
     failed, done = [], []
 

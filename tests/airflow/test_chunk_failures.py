@@ -42,7 +42,7 @@ def listed(**airflow: object) -> FakeDagRun:
     )
 
 
-def test_the_first_ten_items_of_a_list_are_named_with_step_and_error(said):
+def test_the_first_ten_failed_items_of_a_list_are_logged_with_step_and_error(said):
     dag_run = listed()
     _, second = dag_run.plan("f")
     told, ended = said(dag_run, 1, second)
@@ -56,20 +56,20 @@ def test_the_first_ten_items_of_a_list_are_named_with_step_and_error(said):
     assert ended.startswith("15 of 30 items failed; the log above shows the first of them. Clear this task")
 
 
-def test_with_an_offload_location_a_clear_is_said_to_run_the_failed_items_alone(said, tmp_path):
+def test_with_an_offload_location_the_log_says_that_a_clear_runs_only_the_failed_items(said, tmp_path):
     dag_run = listed(offloadLocation=f"file://{tmp_path}")
     told, _ = said(dag_run, 0, dag_run.plan("f")[0])
     assert told[-1] == ("Clear this task and its downstream tasks to rerun the failed items, and only these.")
 
 
-def test_nothing_is_said_when_no_item_failed(said, tmp_path):
+def test_nothing_is_logged_when_no_item_failed(said, tmp_path):
     steps = {"f": fork(branch("w")), "w": compose()}
     dag_run = FakeDagRun(flow("good", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
     assert said(dag_run, 0, dag_run.plan("f")[0])[0] == []
 
 
 @pytest.mark.parametrize("uncounted", [False, True])
-def test_items_of_a_manifest_are_named_with_line_and_byte_and_broken_lines_too(said, tmp_path, uncounted):
+def test_failed_items_of_a_manifest_and_broken_lines_are_logged_with_line_and_byte(said, tmp_path, uncounted):
     payload = lines(tmp_path, 40)
     manifest = tmp_path / "m.jsonl"
     rows = manifest.read_text().splitlines()
@@ -96,7 +96,7 @@ def test_items_of_a_manifest_are_named_with_line_and_byte_and_broken_lines_too(s
     assert told[3].endswith(f"(item {number}{of}, r, line 19, byte 170, branch b, step bad)")
 
 
-def test_a_manifest_that_has_gone_by_then_leaves_the_failures_without_labels(tmp_path):
+def test_failures_have_no_labels_when_the_manifest_is_gone(tmp_path):
     steps = {"f": fork(branch("w"), items="$.initialContextData.p"), "w": compose()}
     options = {"chunkBytes": 4000, "offloadLocation": f"file://{tmp_path}"}
     dag_run = FakeDagRun(flow("gone", steps, airflow=options), lines(tmp_path, 40))
@@ -111,7 +111,7 @@ def test_a_manifest_that_has_gone_by_then_leaves_the_failures_without_labels(tmp
 
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 2), st.booleans()), unique_by=lambda x: x[:2]))
-def test_items_are_counted_once_and_the_first_ten_branch_runs_kept_in_order(runs):
+def test_items_are_counted_once_and_the_first_ten_branch_runs_are_kept_in_order(runs):
     failed = Failures()
     for place, index, good in runs:
         error = None if good else {"errorName": "E"}

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.airflow
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_one_bad_answer_in_twenty_costs_no_item_and_no_order(
+def test_one_bad_response_in_twenty_changes_neither_results_nor_their_order(
     moto_endpoint, bucket, use_store, flushed_often, seed
 ):
     chance = random.Random(seed)
@@ -49,7 +49,7 @@ def test_one_bad_answer_in_twenty_costs_no_item_and_no_order(
 
 
 @pytest.mark.parametrize("fault", [Fault.DENIED, Fault.ERROR_500, Fault.SLOW_DOWN])
-def test_a_results_location_that_refuses_fails_the_chunk_by_name_and_leaves_the_others_alone(
+def test_a_results_location_that_refuses_writes_fails_that_chunk_by_name_and_no_other(
     moto_endpoint, bucket, use_store, fault
 ):
     def plan(call: Call) -> Fault | None:
@@ -71,7 +71,7 @@ def test_a_results_location_that_refuses_fails_the_chunk_by_name_and_leaves_the_
     assert f"s3://{bucket}/r/" in data[gone[0]]["error"]["errorMessage"]
 
 
-def test_a_chunk_of_which_nothing_can_be_kept_stops_soon_instead_of_making_all_its_calls(
+def test_a_chunk_that_cannot_store_results_stops_early_instead_of_making_all_its_calls(
     use_store, flushed_often, shop
 ):
     good = use_store(MemoryStore())
@@ -105,7 +105,7 @@ def test_what_could_not_be_written_just_before_the_end_is_written_at_the_end(use
     assert [one["data"] for one in aggregated(dag_run, use_store(good))] == [{"path": "/0"}]
 
 
-def test_a_chunk_that_cannot_write_its_last_word_fails_though_its_results_are_good(use_store):
+def test_a_chunk_that_cannot_write_its_summary_fails_although_its_results_are_good(use_store):
     good = use_store(MemoryStore())
     source = Pointer("data", "m.jsonl")
     good.write(source, manifest(40))
@@ -128,7 +128,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_results_folder_fails_the_chunk_by_name_and_leaves_the_others_alone(tmp_path, use_store):
+def test_a_full_results_folder_fails_that_chunk_by_name_and_no_other(tmp_path, use_store):
     store = use_store(LocalStore(tmp_path))
     store.write(Pointer("data", "m.jsonl"), manifest(40, padding=5_000))
     steps = {"w": compose({"n": "$.currentItem.n", "p": "$.currentItem.p"})}

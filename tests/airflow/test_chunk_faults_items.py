@@ -23,7 +23,9 @@ from tests.support.faulty_runs import (
 pytestmark = pytest.mark.airflow
 
 
-def test_of_a_hundred_thousand_lines_a_thousand_bad_ones_fail_with_their_places_and_all_others_run(use_store):
+def test_of_a_hundred_thousand_lines_a_thousand_bad_ones_fail_with_their_indexes_and_all_others_run(
+    use_store,
+):
     store = use_store(MemoryStore())
     count = 100_000
     bad = set(random.Random(11).sample(range(count), 1000))

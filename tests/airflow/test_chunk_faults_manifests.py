@@ -30,7 +30,7 @@ ETAG = re.compile(r'"[0-9a-f-]{10,}"')
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "s3"])
-def test_a_manifest_replaced_after_its_planning_fails_the_chunks_that_have_not_read_it(
+def test_a_manifest_replaced_after_planning_fails_the_chunks_that_have_not_read_it(
     tmp_path, moto_endpoint, bucket, use_store, kind
 ):
     store = use_store({
@@ -83,7 +83,7 @@ def one_content(
     assert {planned, now} <= set(ETAG.findall(error_of(dag_run, 0)))
 
 
-def test_a_manifest_replaced_while_a_broken_read_of_it_is_taken_up_again_is_an_error_with_both_etags(
+def test_a_manifest_replaced_while_a_broken_read_is_resumed_is_an_error_with_both_etags(
     moto_endpoint, bucket, use_store
 ):
     source = Pointer(bucket, "m.jsonl")

@@ -72,9 +72,7 @@ def cut(part: Path, places: list[int]) -> None:
 
 
 @pytest.mark.parametrize("uncounted", [False, True])
-def test_every_item_that_a_killed_chunk_left_no_result_of_is_lost_by_name_and_in_its_place(
-    tmp_path, uncounted
-):
+def test_every_item_without_a_result_of_a_killed_chunk_is_reported_as_lost_at_its_index(tmp_path, uncounted):
     dag_run = manifest_run(tmp_path, WORK)
     run_all(dag_run, dag_run.plan_uncounted("f") if uncounted else dag_run.plan("f"))
     dag_run.kill("f.chunk", 1)
@@ -89,7 +87,7 @@ def test_every_item_that_a_killed_chunk_left_no_result_of_is_lost_by_name_and_in
         assert f"Item {index}, branch b: task f.chunk[1]" in error["errorMessage"]
 
 
-def test_a_killed_chunk_without_any_result_loses_all_its_items_though_nobody_counted_them(tmp_path):
+def test_a_killed_chunk_without_any_result_loses_all_its_items_even_if_they_were_not_counted(tmp_path):
     dag_run = manifest_run(tmp_path, WORK)
     chunks = dag_run.plan_uncounted("f")
     run_all(dag_run, chunks[:3])
@@ -110,7 +108,7 @@ def test_of_an_item_with_two_branches_only_the_missing_branch_is_lost(tmp_path):
     assert data[8]["error"]["errorName"] == "BranchResultLost"
 
 
-def test_an_item_of_which_one_branch_is_chosen_is_lost_once(tmp_path):
+def test_an_item_with_one_selected_branch_is_lost_once(tmp_path):
     branches = [branch("w", "none", condition="$.currentItem.n > 100"), branch("w", "a"), branch("w", "b")]
     dag_run = manifest_run(tmp_path, WORK, *branches, branchSelection="first")
     chunks = dag_run.plan("f")
@@ -121,7 +119,7 @@ def test_an_item_of_which_one_branch_is_chosen_is_lost_once(tmp_path):
     assert [one.get("branchId") for one in data] == [*[None] * 31, *["none"] * 9]
 
 
-def test_a_chunk_that_ran_another_number_of_items_than_planned_fails_with_both(tmp_path):
+def test_a_chunk_that_ran_another_number_of_items_than_planned_fails_with_both_numbers(tmp_path):
     dag_run = FakeDagRun(
         flow("list", {"f": fork(branch("w"), items="$.initialContextData.items"), **WORK},
              airflow={"maxInMemoryItems": 2}),
@@ -135,7 +133,7 @@ def test_a_chunk_that_ran_another_number_of_items_than_planned_fails_with_both(t
     assert "chunk 1 (items 2-3)" in dag_run.xcoms["f.chunk", 1, Key.ERROR].lower()
 
 
-def test_an_aggregate_that_is_told_of_another_number_than_planned_fails_with_both(tmp_path):
+def test_an_aggregate_whose_chunks_report_another_number_than_planned_fails_with_both_numbers(tmp_path):
     dag_run = manifest_run(tmp_path, WORK)
     run_all(dag_run, dag_run.plan("f"))
     push(dag_run.instance("f.chunk", 2), Key.RESULTS, {"number": 2, "items": 9})
@@ -155,7 +153,7 @@ def test_a_fork_without_branches_runs_nothing_over_a_manifest(tmp_path):
 
 
 @pytest.mark.parametrize("uncounted", [False, True])
-def test_a_failed_item_is_named_by_its_place_in_the_whole_manifest_and_its_byte(tmp_path, uncounted):
+def test_a_failed_item_is_named_by_its_index_in_the_whole_manifest_and_its_byte(tmp_path, uncounted):
     steps = PICKY | {"w": route(("$.currentItem.n >= 37", "bad"), to="x")}
     dag_run = manifest_run(tmp_path, steps)
     run_all(dag_run, dag_run.plan_uncounted("f") if uncounted else dag_run.plan("f"))
@@ -198,7 +196,7 @@ def test_a_chunk_that_runs_again_runs_only_the_items_without_a_good_result(
     assert dag_run.run("f.aggregate") == {"aggregatedData": [f"/{n}" for n in range(40)]}
 
 
-def test_a_run_that_plans_again_keeps_its_results_and_one_made_anew_under_its_id_has_none(tmp_path, shop):
+def test_a_run_that_plans_again_keeps_its_results_and_a_new_run_with_the_same_id_has_none(tmp_path, shop):
     dag_run = manifest_run(tmp_path, asking(shop))
     run_all(dag_run, dag_run.plan("f"))
     run_all(dag_run, dag_run.plan("f"))
@@ -208,7 +206,7 @@ def test_a_run_that_plans_again_keeps_its_results_and_one_made_anew_under_its_id
     assert shop.calls == {f"/{n}": 2 for n in range(40)}
 
 
-def test_items_that_no_branch_takes_are_left_alone_too(tmp_path):
+def test_items_that_match_no_branch_are_not_run_again_either(tmp_path):
     dag_run = manifest_run(tmp_path, WORK, branch("w", "none", condition="$.currentItem.n > 100"))
     chunks = dag_run.plan("f")
     run_all(dag_run, chunks)
@@ -218,7 +216,7 @@ def test_items_that_no_branch_takes_are_left_alone_too(tmp_path):
     assert dag_run.run("f.aggregate") == {"aggregatedData": []}
 
 
-def test_a_plan_survives_its_way_through_json(tmp_path):
+def test_a_plan_survives_a_round_trip_through_json(tmp_path):
     dag_run = manifest_run(tmp_path, WORK)
     chunks = dag_run.plan_uncounted("f")
     assert [ChunkSpec.from_dict(chunk).count for chunk in chunks] == [None] * 4
@@ -236,7 +234,7 @@ def custom(function: str, **more: object) -> FakeDagRun:
     return FakeDagRun(flow("custom", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
 
 
-def test_whatever_a_function_of_the_flow_raises_is_an_error_of_the_fork():
+def test_any_exception_of_a_custom_function_is_an_error_of_the_fork():
     dag_run = custom("raising")
     run_all(dag_run, dag_run.plan("f"))
     assert "PermanentStepError" in str(dag_run.run("f.aggregate"))
@@ -249,7 +247,7 @@ def test_whatever_a_function_of_the_flow_raises_is_an_error_of_the_fork():
     ("on_error", "way"),
     [({"fallbackStepInstanceId": "rescue"}, "rescue"), ({"continueOnFailure": True}, "z")],
 )
-def test_a_fork_whose_aggregation_fails_goes_on_as_its_on_error_says(on_error, way):
+def test_a_fork_whose_aggregation_fails_continues_according_to_its_on_error(on_error, way):
     dag_run = custom("raising", onError=on_error)
     run_all(dag_run, dag_run.plan("f"))
     dag_run.run("f.aggregate")
@@ -260,7 +258,7 @@ def test_a_fork_whose_aggregation_fails_goes_on_as_its_on_error_says(on_error, w
 @pytest.mark.parametrize(
     ("required", "way"), [("$.aggregatedData.n", "z"), ("$.aggregatedData.missing", "rescue")]
 )
-def test_a_forks_output_validation_is_held_where_its_results_are_joined(required, way):
+def test_a_forks_output_validation_runs_where_its_results_are_joined(required, way):
     dag_run = custom(
         "first_only",
         outputValidation={"requiredFields": [required]},
@@ -272,7 +270,7 @@ def test_a_forks_output_validation_is_held_where_its_results_are_joined(required
 
 
 @pytest.mark.parametrize(("position", "task"), [("before", "f.items"), ("after", "f.aggregate")])
-def test_a_forks_delay_is_kept_by_its_first_or_its_last_task(position, task):
+def test_a_forks_delay_is_spent_by_its_first_or_its_last_task(position, task):
     dag_run = custom("first_only", delay={"milliseconds": 200, "position": position})
     took = {}
 
@@ -288,7 +286,7 @@ def test_a_forks_delay_is_kept_by_its_first_or_its_last_task(position, task):
     assert took[task] >= 0.2
 
 
-def test_a_defect_while_results_are_read_is_an_error_of_the_fork_too(caplog):
+def test_an_exception_while_results_are_read_is_an_error_of_the_fork_too(caplog):
     dag_run = custom("joined", onError={"fallbackStepInstanceId": "rescue"})
     run_all(dag_run, dag_run.plan("f"))
     dag_run.xcoms["f.chunk", 1, Key.RESULTS] = '{"number": 1, "items": 1, "results": 7}'
@@ -304,7 +302,7 @@ RETRIES = {"retries": {"count": 2, "errorEquals": ["ParallelBranchExecutionError
     ("start", "on_error", "warned"),
     [("bad", RETRIES, True), ("bad", {}, False), ("w", RETRIES, False)],
 )
-def test_retries_that_a_failed_fork_does_not_get_are_told_of_in_the_log(caplog, start, on_error, warned):
+def test_retries_that_have_no_effect_on_a_fork_are_logged(caplog, start, on_error, warned):
     steps = {"f": fork(branch(start), onError=on_error), "w": compose(), "bad": failing()}
     dag_run = FakeDagRun(flow("tries", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
     run_all(dag_run, dag_run.plan("f"))
@@ -317,7 +315,7 @@ def test_retries_that_a_failed_fork_does_not_get_are_told_of_in_the_log(caplog, 
     ("size", "more", "is_object"),
     [(10, {}, False), (300, {}, True), (300, {"disableS3Offload": True}, False)],
 )
-def test_results_above_the_offload_threshold_become_an_object_that_a_later_fork_takes(
+def test_results_above_the_offload_threshold_become_an_object_that_a_later_fork_reads(
     tmp_path, size, more, is_object
 ):
     steps = {

@@ -100,7 +100,7 @@ def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
 
 
 @pytest.mark.scheduler
-def test_no_more_calls_reach_a_server_than_allowed_over_chunk_processes_that_run_at_once(
+def test_no_more_calls_reach_a_server_than_allowed_over_concurrent_chunk_processes(
     airflow_client, deploy, shop
 ):
     def slow(path, _):

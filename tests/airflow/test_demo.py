@@ -75,7 +75,7 @@ def test_an_unknown_id_is_a_404_with_a_json_error(shop: LocalServer, path: str):
     assert answer["error"]["code"] == "NOT_FOUND"
 
 
-def test_the_table_holds_every_user_of_the_tenant_in_order(aws: LocalServer):
+def test_the_table_has_every_user_of_the_tenant_in_order(aws: LocalServer):
     answer = aws_client("dynamodb", aws.url).query(
         TableName=TABLE,
         KeyConditionExpression="tenant = :tenant",
@@ -133,7 +133,7 @@ def _products(ids: list[int]) -> FakeAirflow:
     return FakeAirflow("success", [_task(aggregate)], {aggregate: {"aggregatedData": items}})
 
 
-def test_a_walk_hands_over_the_payload_and_where_the_api_is():
+def test_a_walkthrough_passes_the_payload_and_the_address_of_the_api():
     airflow = _products([101, 102, 103])
     check_products(run_walkthrough(airflow, PRODUCTS, "http://api", "http://aws"))
     conf = {**PRODUCTS.payload, "flow_variables": {"apiBaseUrl": "http://api"}}
@@ -146,7 +146,7 @@ def test_a_result_that_is_not_the_input_in_order_fails_the_demo(ids: list[int]):
         check_products(run_walkthrough(_products(ids), PRODUCTS, "http://api", "http://aws"))
 
 
-def test_a_failed_run_is_told_with_the_logs_of_its_failed_tasks():
+def test_a_failed_run_is_reported_with_the_logs_of_its_failed_tasks():
     airflow = FakeAirflow("failed", [_task("a"), _task("b", state="failed")], {})
     with pytest.raises(WalkthroughError, match="the log of b") as raised:
         run_walkthrough(airflow, PRODUCTS, "http://api", "http://aws")
@@ -154,7 +154,9 @@ def test_a_failed_run_is_told_with_the_logs_of_its_failed_tasks():
 
 
 @pytest.mark.parametrize("offloaded", [False, True])
-def test_users_are_compared_with_the_manifest_wherever_the_result_lies(aws: LocalServer, offloaded: bool):
+def test_users_are_compared_with_the_manifest_also_if_the_result_is_offloaded(
+    aws: LocalServer, offloaded: bool
+):
     s3 = aws_client("s3", aws.url)
     users = [{"userId": user_record(number)["userId"]} for number in range(USER_COUNT)]
     lines = "\n".join(json.dumps(user) for user in users)
@@ -179,7 +181,9 @@ def test_users_are_compared_with_the_manifest_wherever_the_result_lies(aws: Loca
         check_users(airflow, result, aws.url, USER_COUNT + 1)
 
 
-def test_a_result_is_told_with_its_ends_and_where_its_runs_are(capsys: pytest.CaptureFixture[str]):
+def test_a_result_is_printed_with_its_first_and_last_items_and_links_to_its_runs(
+    capsys: pytest.CaptureFixture[str],
+):
     tasks = [_task("fork.branch.get", index, label=str(101 + index)) for index in range(9)]
     result = WalkthroughResult(PRODUCTS, "run-1", tasks, [{"id": number} for number in range(9)])
 
@@ -200,7 +204,7 @@ def _reapers_of(pid: int) -> list[list[str]]:
 
 
 @pytest.mark.scheduler
-def test_a_terminated_demo_stops_all_that_it_started(tmp_path: Path, repository: Path):
+def test_a_terminated_demo_stops_all_of_its_processes(tmp_path: Path, repository: Path):
     out = tmp_path / "out"
     with out.open("w") as stream:
         demo = subprocess.Popen(

@@ -128,7 +128,7 @@ def test_a_failed_task_leaves_its_state_and_no_result(run_dag: RunDag):
 
 
 @pytest.mark.airflow
-def test_the_same_dag_may_run_again_with_another_payload(run_dag: RunDag):
+def test_the_same_dag_can_run_again_with_another_payload(run_dag: RunDag):
     from airflow.sdk import DAG, task
 
     with DAG("echo", schedule=None) as dag:
@@ -194,7 +194,7 @@ def test_retries_kill_clear_and_rerun_on_the_scheduler(airflow_client, deploy_so
 
 
 @pytest.mark.scheduler
-def test_a_flow_is_deployed_and_its_next_form_too(airflow_client, deploy):
+def test_a_flow_and_its_next_version_are_deployed(airflow_client, deploy):
     flow = {
         "id": "harness-flow",
         "version": 1,
@@ -210,7 +210,7 @@ def test_a_flow_is_deployed_and_its_next_form_too(airflow_client, deploy):
 
 
 @pytest.mark.scheduler
-def test_a_file_that_cannot_be_imported_is_listed_and_leaves_the_others_alone(
+def test_a_file_that_cannot_be_imported_is_listed_and_does_not_affect_others(
     airflow_client, airflow_instance, deploy_source
 ):
     broken = airflow_instance.dags[0] / "broken.py"

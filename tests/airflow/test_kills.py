@@ -40,7 +40,7 @@ class Dying(FaultyStore):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_chunk_killed_at_any_write_loses_no_item_and_runs_none_again_that_has_a_result(
+def test_a_chunk_killed_at_any_write_loses_no_item_and_repeats_none_that_has_a_result(
     use_store, flushed_often, shop, seed
 ):
     chance = random.Random(seed)
@@ -101,7 +101,7 @@ def test_a_chunk_killed_by_the_kernel_at_any_moment_loses_no_item_and_counts_non
     assert [one["data"] for one in aggregated(dag_run, store)] == [{"path": f"/{n}"} for n in range(ITEMS)]
 
 
-def test_the_success_of_a_second_try_stays_whatever_the_orphan_of_the_first_writes_afterwards(
+def test_the_success_of_a_second_try_is_kept_whatever_the_orphan_of_the_first_writes_later(
     use_store, flushed_often, shop
 ):
     store = use_store(MemoryStore())

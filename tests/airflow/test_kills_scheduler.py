@@ -103,7 +103,7 @@ def test_a_chunk_whose_supervisor_is_killed_runs_again_beside_its_orphan_and_cou
     assert data == [{"n": n} for n in range(COUNT)]
 
 
-def test_a_run_that_is_cleared_while_it_runs_is_whole_and_keeps_what_had_ended(
+def test_a_run_that_is_cleared_while_it_runs_is_complete_and_keeps_finished_work(
     airflow_client, deployed, moto_endpoint, shop
 ):
     asked, cleared = threading.Event(), threading.Event()
@@ -128,7 +128,7 @@ def test_a_run_that_is_cleared_while_it_runs_is_whole_and_keeps_what_had_ended(
     assert stored(moto_endpoint, name) == dict.fromkeys(range(31), 1)
 
 
-def test_two_runs_of_a_flow_at_once_do_not_see_each_others_results(
+def test_two_concurrent_runs_of_a_flow_do_not_see_each_others_results(
     airflow_client, deployed, moto_endpoint, shop
 ):
     both = threading.Barrier(2)

@@ -23,7 +23,7 @@ def lines_of(value: object) -> list[object]:
 
 
 @pytest.mark.parametrize("options", [{}, {"maxInMemoryItems": 10}])
-def test_a_forks_large_result_is_read_as_a_list_and_taken_as_items(run, tmp_path, options):
+def test_a_forks_large_result_can_be_read_as_a_list_and_used_as_items(run, tmp_path, options):
     steps = {
         "f": fork(branch("w"), to="read"),
         "w": WORK,
@@ -44,7 +44,7 @@ def test_a_forks_large_result_is_read_as_a_list_and_taken_as_items(run, tmp_path
     assert ended.xcom("again.aggregate") == {"aggregatedData": sum(range(40))}
 
 
-def test_forks_inside_a_tasks_process_do_as_those_that_are_spread_over_tasks(run, tmp_path):
+def test_forks_inside_one_task_behave_like_forks_over_many_tasks(run, tmp_path):
     steps = {
         "f": fork(branch("inner"), items="$.initialContextData.lists", to="g"),
         "inner": fork(branch("w"), items="$.currentItem", to="read"),
@@ -69,7 +69,7 @@ def test_forks_inside_a_tasks_process_do_as_those_that_are_spread_over_tasks(run
     assert ended.xcom("g.aggregate") == {"aggregatedData": sum(range(40))}
 
 
-def test_a_fork_in_a_loop_writes_an_object_a_round(run, tmp_path):
+def test_a_fork_in_a_loop_writes_one_object_per_iteration(run, tmp_path):
     steps = {
         "f": fork(branch("w"), to="keep", outputMappings={"$.now": "$.aggregatedData"}),
         "w": compose({"n": "$.currentItem", "before": "$.before[0].n"}, literals={"text": "x" * 300}),

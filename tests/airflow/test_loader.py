@@ -31,7 +31,7 @@ def test_every_flow_below_a_folder_becomes_a_dag(tmp_path):
     assert list(load_flows([tmp_path / "deep"])) == ["b"]
 
 
-def test_a_broken_file_takes_no_other_flow_along_and_says_where_it_is_broken(tmp_path, caplog):
+def test_a_broken_file_affects_no_other_flow_and_is_reported_with_its_location(tmp_path, caplog):
     put(tmp_path, "good.json", flow("good", {"s": compose()}))
     put(tmp_path, "syntax.json", '{"id": "syntax",\n  "steps": oops}')
     put(tmp_path, "target.json", flow("target", {"s": compose(to="nowhere")}))
@@ -60,13 +60,13 @@ def test_of_several_versions_the_highest_published_one_is_the_dag(tmp_path):
     assert dag.task_ids == ["s2"]
 
 
-def test_a_tasks_process_builds_only_its_own_dag(tmp_path):
+def test_a_task_process_builds_only_its_own_dag(tmp_path):
     for number in range(5):
         put(tmp_path, f"f{number}.json", flow(f"f-{number}", {"s": compose()}))
     assert list(load_flows(tmp_path, only="f-3")) == ["f-3"]
 
 
-def test_a_tasks_process_reads_only_the_files_that_name_its_dag(tmp_path):
+def test_a_task_process_reads_only_the_files_that_name_its_dag(tmp_path):
     put(tmp_path, "mine.json", flow("mine", {"s": compose()}))
     broken = put(tmp_path, "broken.json", "{")
     told = []
@@ -74,7 +74,7 @@ def test_a_tasks_process_reads_only_the_files_that_name_its_dag(tmp_path):
     assert not [problem for problem in told if problem.file == str(broken)]
 
 
-def test_a_flow_whose_id_airflow_cannot_take_is_found_by_its_dag_id_too(tmp_path):
+def test_a_flow_whose_id_airflow_does_not_accept_is_found_by_its_dag_id_too(tmp_path):
     put(tmp_path, "f.json", flow("a.b c", {"s": compose()}))
     (dag_id,) = load_flows(tmp_path)
     assert list(load_flows(tmp_path, only=dag_id)) == [dag_id]

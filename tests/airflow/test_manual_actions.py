@@ -308,5 +308,5 @@ def played(
 
 
 @pytest.mark.parametrize(("act", "kind"), [(act.__name__, name) for act, name in SCENES])
-def test_a_run_is_right_after_what_was_done_to_a_task(played, act, kind):
+def test_a_run_is_correct_after_a_manual_action_on_a_task(played, act, kind):
     played[act, kind].result(400)

@@ -69,7 +69,7 @@ def test_airflow_refuses_a_payload_that_does_not_fit_and_names_the_property(payl
         ({"$ref": "#/properties/other"}, ["a", 1, None], []),
     ],
 )
-def test_an_optional_property_of_any_form_may_be_left_empty(part, fits, does_not):
+def test_an_optional_property_of_any_type_can_be_left_empty(part, fits, does_not):
     dag = dag_of({"properties": {"it": part, "other": {"type": "integer"}}, "$defs": DEEP["$defs"]})
     assert refused(dag, {}) is None
     for value in fits:
@@ -78,7 +78,7 @@ def test_an_optional_property_of_any_form_may_be_left_empty(part, fits, does_not
         assert refused(dag, {"it": value}), value
 
 
-def test_the_form_shows_what_the_schema_says():
+def test_the_form_shows_the_values_of_the_schema():
     schema = {
         "required": ["n", "undeclared"],
         "properties": {

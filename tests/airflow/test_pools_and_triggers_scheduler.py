@@ -47,7 +47,9 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_fork_with_a_pool_of_its_own_never_takes_more_and_starves_nobody(airflow_client, deploy, shop):
+def test_a_fork_with_its_own_pool_never_uses_more_slots_and_starves_no_other_dag(
+    airflow_client, deploy, shop
+):
     door = Door()
     shop.answer = door.answer
     pool = {"name": "two-at-a-time", "slots": 2, "description": "", "include_deferred": False}

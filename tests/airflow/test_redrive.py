@@ -76,7 +76,7 @@ def aggregated(ran: FinishedRun) -> list[object]:
     return [json.loads(line) for line in Path("/", pointer["key"]).read_text().splitlines()]
 
 
-def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_is_whole(
+def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_is_complete(
     begin, shop, tmp_path
 ):
     failing_at_first(shop, FAILING)

@@ -25,7 +25,7 @@ def s3(moto_endpoint):
     return EndpointClients(moto_endpoint).client("s3", "eu-central-1")
 
 
-def test_gates_fallbacks_loops_and_inner_forks_act_on_their_own_item_alone(airflow_client, deploy):
+def test_conditions_fallbacks_loops_and_inner_forks_act_on_their_own_item_only(airflow_client, deploy):
     steps = {
         "f": fork(
             branch("w", "main"),
@@ -69,7 +69,7 @@ def test_gates_fallbacks_loops_and_inner_forks_act_on_their_own_item_alone(airfl
     assert "Step done (DATA_TRANSFORMATION) [item 1, branch main]" in log
 
 
-def test_a_content_error_is_tried_again_as_the_flow_says(airflow_client, deploy, shop):
+def test_a_content_error_is_retried_as_configured(airflow_client, deploy, shop):
     shop.answer = lambda _, number: (200, {"ready": True} if number > 1 else {})
     retries = {"count": 3, "intervalSeconds": 1, "errorEquals": ["ContentBasedRetryableError"]}
     deploy(
@@ -91,7 +91,7 @@ def test_a_content_error_is_tried_again_as_the_flow_says(airflow_client, deploy,
     assert shop.calls == {"/items/p0": 2, "/items/p1": 2}
 
 
-def test_a_failed_item_that_is_cleared_runs_again_alone_and_mends_the_run(airflow_client, deploy, shop):
+def test_a_failed_item_that_is_cleared_runs_again_alone_and_fixes_the_run(airflow_client, deploy, shop):
     shop.answer = lambda path, _: (404, {}) if path.endswith("p2") else (200, {"path": path})
     steps = {
         "f": fork(branch("w")),
@@ -112,7 +112,7 @@ def test_a_failed_item_that_is_cleared_runs_again_alone_and_mends_the_run(airflo
     assert shop.calls == {"/items/p0": 1, "/items/p1": 1, "/items/p2": 2, "/items/p3": 1}
 
 
-def test_what_an_earlier_try_left_is_not_counted_after_a_clear(airflow_client, deploy, shop):
+def test_results_of_an_earlier_try_are_not_counted_after_a_clear(airflow_client, deploy, shop):
     shop.answer = lambda path, _: (200, {"path": path})
     steps = {
         "f": fork(branch("w"), failOnBranchError=False),
@@ -203,7 +203,7 @@ def test_a_manifest_runs_as_chunks_that_say_what_failed(airflow_client, deploy, 
 
 
 @pytest.mark.parametrize("again", ["by a retry", "by a clear"])
-def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
+def test_a_chunk_whose_process_is_killed_continues_after_its_stored_results(
     airflow_client, deploy, s3, shop, again
 ):
     count, in_flight = 2400, range(1100, 1200)
@@ -272,7 +272,7 @@ def wait_for_stored_items(s3, bucket, folder, seconds=180.0):
     raise TimeoutError(f"there is no object below {folder} in {keys}")
 
 
-def test_a_payload_that_is_no_object_is_refused_at_the_trigger(airflow_client, deploy):
+def test_a_payload_that_is_not_an_object_is_refused_at_the_trigger(airflow_client, deploy):
     from demo.airflow_client import AirflowApiError
 
     deploy(flow("payload", {"a": compose()}))

@@ -14,7 +14,7 @@ from tests.support.cli import flow_document, run_cli, write_file
 
 
 @pytest.mark.parametrize("name", ["enrich_users", "product_details"])
-def test_the_graph_of_a_flow_that_comes_along_is_the_kept_one(repository, name):
+def test_the_graph_of_a_bundled_flow_matches_its_snapshot(repository, name):
     result = run_cli("graph", repository / f"dags/{name}.json")
     assert (result.code, result.err) == (0, "")
     kept = repository / f"tests/cli/snapshots/{name}.txt"
@@ -23,7 +23,7 @@ def test_the_graph_of_a_flow_that_comes_along_is_the_kept_one(repository, name):
     assert result.out == kept.read_text(), "if this change is meant: UPDATE_SNAPSHOTS=1 pytest tests/cli"
 
 
-def test_the_chart_joins_tasks_that_it_has_named(repository):
+def test_the_edges_of_the_chart_are_between_declared_tasks(repository):
     chart = run_cli("graph", repository / "dags/enrich_users.json").out.partition("flowchart LR\n")[2]
     named = {
         line.split("[")[0].strip()
@@ -35,7 +35,7 @@ def test_the_chart_joins_tasks_that_it_has_named(repository):
     assert joined <= named
 
 
-def test_the_graph_of_a_broken_flow_is_its_problems(tmp_path):
+def test_for_a_broken_flow_graph_prints_its_problems(tmp_path):
     file = write_file(
         tmp_path, "f.json", flow_document({"a": {"stepType": "NO_OP", "defaultNextStepInstanceId": "b"}})
     )
@@ -44,7 +44,7 @@ def test_the_graph_of_a_broken_flow_is_its_problems(tmp_path):
     assert f"{file}:1:" in result.err
 
 
-def test_the_schema_accepts_the_flows_that_come_along_and_refuses_others(repository):
+def test_the_schema_accepts_the_bundled_flows_and_refuses_others(repository):
     result = run_cli("schema")
     assert (result.code, result.err) == (0, "")
     schema = result.json

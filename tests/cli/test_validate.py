@@ -22,7 +22,7 @@ def test_warnings_alone_exit_with_0(tmp_path):
     assert (result.code, result.out.count(": warning: $.steps.lonely: ")) == (0, 1)
 
 
-def test_every_problem_is_a_line_with_its_place(repository):
+def test_every_problem_is_a_line_with_its_location(repository):
     file = repository / "tests/flow/broken/many_mistakes.json"
     result = run_cli("validate", file)
     assert result.code == 1
@@ -36,7 +36,7 @@ def test_every_problem_is_a_line_with_its_place(repository):
         assert int(found["column"]) <= len(text[int(found["line"]) - 1]) + 1
 
 
-def test_a_folder_is_searched_and_a_broken_file_leaves_the_others_alone(tmp_path):
+def test_a_folder_is_searched_and_a_broken_file_does_not_affect_others(tmp_path):
     (tmp_path / "deep").mkdir()
     write_file(tmp_path, "good.json", GOOD)
     write_file(tmp_path / "deep", "broken.json", "{")
@@ -62,7 +62,7 @@ def test_wrong_usage_exits_with_2(arguments):
     assert (result.code, result.out) == (2, "")
 
 
-def test_what_cannot_run_here_is_said_at_its_place(tmp_path):
+def test_steps_that_cannot_run_here_are_reported_with_their_location(tmp_path):
     document = flow_document(
         {"a": {"stepType": "SQS_SEND", "customConfig": {"queueUrl": "q", "payload": {}}}}
     )
@@ -71,7 +71,7 @@ def test_what_cannot_run_here_is_said_at_its_place(tmp_path):
     assert "step type SQS_SEND is not supported yet" in result.out
 
 
-def test_the_flows_that_come_along_are_valid(repository):
+def test_the_bundled_flows_are_valid(repository):
     assert (run_cli("validate", repository / "dags").code, run_cli("validate", repository / "dags").out) == (
         0,
         "",

@@ -12,7 +12,7 @@ from tests.conformance.comparison import same, same_context, same_error
 from tests.conformance.vector_kinds import KINDS
 
 
-def test_our_answer_is_the_recorded_one(vector: tuple[str, dict[str, Any]]) -> None:
+def test_our_result_is_the_recorded_one(vector: tuple[str, dict[str, Any]]) -> None:
     kind, case = vector
     assert kind in KINDS, f"there is no way to run vectors of kind {kind!r}"
     if case.get("error"):

@@ -38,7 +38,7 @@ def test_the_sample_is_large_enough() -> None:
 
 
 @pytest.mark.parametrize("case", SAMPLE)
-def test_a_recorded_flow_gives_the_same_as_a_dag(case: dict[str, Any], run_dag: RunDag) -> None:
+def test_a_recorded_flow_has_the_same_result_as_a_dag(case: dict[str, Any], run_dag: RunDag) -> None:
     from airflow_allma.dag_factory import build_dag
 
     document = {**case["given"]["flow"], "id": f"vector-{case['id']}"}
