@@ -1,4 +1,4 @@
-"""The example flows on two Celery workers, one of which is lost in the middle of a distributed map."""
+"""The example flows on two Celery workers, one of which is killed in the middle of a distributed map."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COUNT = 200
 ALL_USERS = {user_id(number) for number in range(COUNT)}
 CHUNK = f"{USERS.fork}.chunk"
 CONFIG = {
-    # a worker for each of the two chunks that the flow's maxConcurrency lets run at a time
+    # one worker for each of the two chunks that the flow's maxConcurrency lets run concurrently
     "celery": {"worker_concurrency": 1},
     "celery_broker_transport_options": {
         "visibility_timeout": 20,
@@ -74,7 +74,7 @@ def airflow(
     database_cache: DatabaseCache,
     repository: Path,
 ) -> Iterator[AirflowInstance]:
-    """Two workers that share nothing but S3."""
+    """An Airflow with two workers that share nothing but S3."""
     home = tmp_path_factory.mktemp("celery")
     dags = home / "dags"
     shutil.copytree(repository / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
@@ -93,7 +93,7 @@ def airflow(
 
 
 def wait_for_answers(file: Path, step: str) -> None:
-    """No call is to be made twice because its answer is held back, or because the machine is busy."""
+    """Use a long timeout: no call may be repeated because its response is held back or the machine is busy."""
     flow = json.loads(file.read_text())
     flow["steps"][step]["customConfig"] = {"timeoutMs": 170_000}
     file.write_text(json.dumps(flow))
@@ -101,14 +101,14 @@ def wait_for_answers(file: Path, step: str) -> None:
 
 @pytest.fixture
 def shop() -> Iterator[Shop]:
-    """The demo's API, whose answers can be held back."""
+    """The demo's API, whose responses can be held back."""
     with open_shop() as opened:
         opened.answer = answer
         yield opened
 
 
 def answer(path: str, _call: int) -> Answer:
-    """What the demo's API answers."""
+    """Return the response of the demo's API."""
     url = urlsplit(path)
     _, kind, wanted = url.path.split("/")
     if kind == "products":
@@ -117,12 +117,12 @@ def answer(path: str, _call: int) -> Answer:
 
 
 def user_of(path: str) -> str:
-    """The user whom a call is about."""
+    """Return the user id of a call."""
     return urlsplit(path).path.rpartition("/")[2]
 
 
 def kept_users(aws: LocalServer) -> Mapping[str, set[str]]:
-    """The users of which a result is kept, by the folder of their chunk."""
+    """Return the ids of users with a stored result, by the folder of their chunk."""
     s3 = aws_client("s3", aws.url)
     found: dict[str, set[str]] = {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="allma/"):
@@ -138,7 +138,7 @@ def chunks(client: AirflowClient, run_id: str) -> list[TaskInstance]:
 
 
 def worker_of(task: TaskInstance, workers: list[ManagedProcess]) -> str:
-    """The name of the worker that runs a task now."""
+    """Return the name of the worker that runs a task now."""
     assert task.pid is not None
     above = {process.pid for process in psutil.Process(task.pid).parents()}
     (name,) = [worker.name for worker in workers if worker.pid in above]
@@ -190,7 +190,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_repeats_none_whose_resul
     assert again
     assert not again & kept
 
-    # Celery delivers the lost task once more, when Airflow has moved on.
+    # Celery delivers the lost task again after Airflow has rescheduled it.
     with airflow.redis.client() as broker:
         wait_until(lambda: not broker.hlen("unacked"), what="The end of the lost task", timeout=120)
     assert {task.map_index: task.try_number for task in chunks(client, run_id)} == tries

@@ -1,4 +1,4 @@
-"""The aggregate: what it checks, what it names, and what it leaves encoded."""
+"""The aggregate task: its checks, its log, and results that it does not decode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What forks read and write, as assets and lineage."""
+"""Assets and lineage: what forks read and write."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_run_reports_to_lineage_what_it_read_and_wrote(run, tmp_path, monkeypa
 
 
 def assets_below(folder: Path) -> dict[str, Any]:
-    """URI of each asset -> extra of its last event."""
+    """Return the extra of the last event of each asset, by URI."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
 

@@ -1,4 +1,4 @@
-"""Flow files that are broken in any way hurt nobody else and are shown, in Airflow's own Dag bag."""
+"""Broken flow files do not affect other flows and are shown as import errors, with Airflow's own DagBag."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture
 def folder(tmp_path, repository):
-    """A dags folder with both files that this project has for it."""
+    """A dags folder with both loader files of this project."""
     for name in ("allma_flows.py", "allma_problems.py"):
         shutil.copy(repository / "dags" / name, tmp_path)
     return tmp_path
@@ -29,7 +29,7 @@ def put(folder, name, written):
 
 
 def parsed(folder):
-    """What the Dag processor makes of the folder: Dag ids, and import errors by file."""
+    """Parse a folder like the Dag processor: return Dag ids, and import errors by file."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(str(folder), bundle_path=folder, bundle_name="flows")
@@ -111,7 +111,7 @@ def test_an_id_that_airflow_does_not_accept_is_changed_and_found_again(folder, f
 
 
 def test_a_loop_of_links_is_not_an_error_and_ends(tmp_path, caplog):
-    # Not in Airflow's own folder: there, Airflow itself refuses to look for Dag files.
+    # Not in Airflow's own folder: there, Airflow itself refuses to list Dag files.
     put(tmp_path, "good.json", flow("good", {"s": compose()}))
     (tmp_path / "loop").symlink_to(tmp_path)
     assert list(load_flows(tmp_path)) == ["good"]

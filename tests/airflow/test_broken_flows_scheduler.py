@@ -1,4 +1,4 @@
-"""What a running Airflow does while a flow file is broken, and once it is mended."""
+"""A running Airflow while a flow file is broken, and after it is fixed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_broken_flow_is_shown_and_paused_and_continues_when_it_is_fixed(
     asked, answered = threading.Event(), threading.Event()
 
     def answer(path, _number):
-        # Runs that the schedule makes have no such payload.
+        # Scheduled runs do not have this payload.
         if path == "/for/me":
             asked.set()
             answered.wait(120)

@@ -1,4 +1,4 @@
-"""What owners hang onto the Dags of flows: callbacks, and listeners that see every Dag."""
+"""Callbacks that users add to the Dags of flows, and listeners, which see every Dag."""
 
 from __future__ import annotations
 

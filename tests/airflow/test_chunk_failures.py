@@ -1,4 +1,4 @@
-"""What a chunk's log says of the items that failed."""
+"""The log of a chunk about items that failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ODD_ONES_FAIL = {"w": route(("$.currentItem.odd == true", "bad"), to="x"), "bad"
 
 @pytest.fixture
 def said(caplog):
-    """The warnings of one run of one task, and with what it ended."""
+    """Return a function that runs a task and returns its warnings and its result."""
 
     def run(dag_run: FakeDagRun, number: int, chunk: Json) -> tuple[list[str], str]:
         caplog.clear()
@@ -86,7 +86,7 @@ def test_failed_items_of_a_manifest_and_broken_lines_are_logged_with_line_and_by
     dag_run = FakeDagRun(flow("lines", steps, airflow=options), payload)
     chunks = dag_run.plan_uncounted("f") if uncounted else dag_run.plan("f")
     told, _ = said(dag_run, 1, chunks[1])
-    # Line 17 is empty, so what stands in line 19 is the item of index 17.
+    # Line 17 is empty, so line 19 is the item with index 17.
     number, of = (6, " of this chunk") if uncounted else (17, "")
     assert told[0].endswith(f"items of {manifest.as_uri()} failed. The first of them:")
     assert told[1].endswith(f"(item {number - 3}{of}, line 15, byte 140, branch b, step f)")

@@ -1,4 +1,4 @@
-"""Chunks whose stores break: what survives, and what fails so that everybody can see why."""
+"""Chunks whose store fails: results that survive, and failures that name their cause."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_chunk_that_cannot_write_its_summary_fails_although_its_results_are_go
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk that is full, as far as writers can tell: no file grows beyond ``size`` bytes."""
+    """Simulate a full disk: no file can grow beyond ``size`` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -147,6 +147,6 @@ def test_a_full_results_folder_fails_that_chunk_by_name_and_no_other(tmp_path, u
     data = aggregated(dag_run, store)
     gone = range(chunks[1]["first"], chunks[2]["first"])
     assert failed_indexes(data) == list(gone)
-    # What had no room has room now: clearing the chunk is all it takes.
+    # There is space again now: clearing the chunk is enough.
     dag_run.run("f.chunk", 1, chunks[1])
     assert [one["n"] for one in aggregated(dag_run, store)] == list(range(40))

@@ -1,4 +1,4 @@
-"""Items that break, and items of two runs at once."""
+"""Items that fail, and items of two concurrent runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_of_a_hundred_thousand_lines_a_thousand_bad_ones_fail_with_their_indexes
     text, places = bytearray(), []
     for n in range(count):
         if n % 997 == 0:
-            text += b"\r\n"  # a blank line is no item, but a line that an editor counts
+            text += b"\r\n"  # a blank line is not an item, but editors count it as a line
         places.append((text.count(b"\n", places[-1][1]) + places[-1][0] if places else 2, len(text)))
         text += (b'{"n": %d,\n' if n in bad else b'{"n": %d, "v": "old"}\n') % n
     store.write(Pointer("data", "m.jsonl"), bytes(text))

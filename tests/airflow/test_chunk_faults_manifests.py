@@ -1,4 +1,4 @@
-"""Manifests that do not stay what they were when a fork was planned."""
+"""Manifests that change after a fork was planned."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def test_a_manifest_replaced_after_planning_fails_the_chunks_that_have_not_read_
 
 
 BIG = {"count": 100, "padding": 40_000}
-"""About 4 MB in one chunk: several blocks are still to come when the first is worked on."""
+"""About 4 MB in one chunk: several blocks are not yet read when the first one is processed."""
 
 
 def one_content(
     dag_run: FakeDagRun, store: ObjectStore, planned: str, now: str, *, may_end_well: bool
 ) -> None:
-    """A chunk went on with the old content to its end, or failed and named both ETags."""
+    """Check that the chunk read the old content to its end, or failed and named both ETags."""
     data = aggregated(dag_run, store)
     assert len(data) == BIG["count"]
     assert {one["v"] for one in data if "error" not in one} <= {"old"}
@@ -110,7 +110,7 @@ def test_a_manifest_replaced_while_a_broken_read_is_resumed_is_an_error_with_bot
         running.append("f.chunk")
         dag_run.run("f.chunk", 0, chunk)
         one_content(dag_run, store, planned, changed[0], may_end_well=False)
-        # What had ended until then is kept.
+        # Results from before the failure are kept.
         assert 0 < sum(stored_items(store, bucket).values()) < BIG["count"]
 
 

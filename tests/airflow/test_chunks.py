@@ -1,4 +1,4 @@
-"""Chunks one by one: what is counted, what is lost, and what a second try runs again."""
+"""Single chunks: which items are counted, which are lost, and which a second try runs again."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PICKY = {
 
 
 def asking(shop: Shop) -> dict[str, object]:
-    """A step that asks the shop for the item."""
+    """Return a step that requests the item from the shop."""
     url = {"template": shop.url + "/{{currentItem.n}}"}
     return {"w": {"stepType": "API_CALL", "apiHttpMethod": "GET", "apiUrlTemplate": url}}
 
 
 def lines(folder: Path, count: int = 40, name: str = "m.jsonl") -> dict[str, object]:
-    """A manifest of lines of one length; the payload that points at it."""
+    """Write a manifest with lines of equal length and return a payload with a pointer to it."""
     file = folder / name
     file.write_text("".join(f'{{"n": {n:2d}}}\n' for n in range(count)))
     return {"p": {"bucket": "file://", "key": str(file).lstrip("/")}}
@@ -41,7 +41,7 @@ def lines(folder: Path, count: int = 40, name: str = "m.jsonl") -> dict[str, obj
 def manifest_run(
     folder: Path, steps: dict[str, object], *branches: object, count: int = 40, **more: object
 ) -> FakeDagRun:
-    """A run over a manifest, at its beginning; its chunks begin at the lines 0, 11, 21 and 31."""
+    """Return a new run over a manifest; its chunks begin at the lines 0, 11, 21 and 31."""
     fan = fork(*(branches or [branch("w")]), items="$.initialContextData.p", failOnBranchError=False, **more)
     written = flow(
         "chunks",
@@ -57,12 +57,12 @@ def run_all(dag_run: FakeDagRun, chunks: list[dict[str, object]]) -> None:
 
 
 def parts(folder: Path) -> list[Path]:
-    """Result parts, chunk by chunk."""
+    """Return the stored result parts, sorted by chunk."""
     return sorted(folder.glob("**/parts/*.jsonl"))
 
 
 def cut(part: Path, places: list[int]) -> None:
-    """Leave only some results of a part, as if its chunk had been killed before the others."""
+    """Keep only some results of a part, as if its chunk had been killed before the others were written."""
     all_lines = part.read_text().splitlines(keepends=True)
     kept = [all_lines[place] for place in places]
     first, last = (json.loads(kept[place])["item"] for place in (0, -1))

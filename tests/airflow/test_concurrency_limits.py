@@ -31,7 +31,7 @@ CALL = {
 
 
 class CountingClient:
-    """Counts the calls in flight of all threads, each of which has an event loop of its own."""
+    """An HTTP client that counts the calls in flight of all threads, each with its own event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class CountingClient:
 
 @pytest.fixture
 def counted(monkeypatch):
-    """A client that all tasks share."""
+    """An HTTP client that all tasks share."""
     client = CountingClient()
 
     def build(*arguments: Any) -> Any:
@@ -64,7 +64,7 @@ def counted(monkeypatch):
         return services
 
     monkeypatch.setattr(run_module, "build_services", build)
-    # Several chunks at a time for small limits too.
+    # Several concurrent chunks for small limits too.
     monkeypatch.setattr(segments, "_ITEMS_OF_A_PROCESS", 2)
     return client
 
@@ -91,7 +91,7 @@ def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
         own.xcoms, own.states = dict(dag_run.xcoms), {}
         assert own.run("f.chunk", number, planned[number])["failed"] == 0
 
-    # As the scheduler does: so many chunks at a time, and the next one when one has ended.
+    # Like the scheduler: a limited number of chunks at a time, and the next one when one has ended.
     with ThreadPoolExecutor(at_a_time) as pool:
         list(pool.map(run_chunk, range(len(planned))))
     assert at_a_time == -(-most // 2)

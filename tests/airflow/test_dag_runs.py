@@ -1,4 +1,4 @@
-"""Steps, ways and loops of flows as Dags, run in this process with dag.test()."""
+"""Steps, paths and loops of flows as Dags, run in this process with dag.test()."""
 
 from __future__ import annotations
 
@@ -108,13 +108,13 @@ def test_data_that_airflow_would_misread_arrives_unchanged(run):
         {"odd": odd},
     )
     assert ended.state == "success"
-    # pushed as JSON text, which the database shows as what it holds
+    # pushed as a JSON string, which the database shows as its value
     assert ended.xcom("f.aggregate") == {"aggregatedData": [{"i": odd}]}
 
 
 def test_retries_of_a_step_are_retries_of_its_task(run):
     steps = {"a": failing(onError={"retries": {"count": 2, "intervalSeconds": 1}})}
-    # a PermanentStepError is never tried again
+    # a PermanentStepError is never retried
     assert run(steps).task("a").try_number == 1
 
 

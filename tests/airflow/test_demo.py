@@ -1,4 +1,4 @@
-"""The demo's own servers, its data, how it reads results, and how it ends. Its flows run in other tests."""
+"""The demo's servers, data, result checks and shutdown. Its flows run in other tests."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_server_that_cannot_start_is_reported_with_its_log(tmp_path: Path):
 
 
 class FakeAirflow(AirflowClient):
-    """An Airflow in which every run is over at once."""
+    """A client of an Airflow in which every run is over immediately."""
 
     def __init__(self, state: str, tasks: list[TaskInstance], xcoms: dict[str, object]) -> None:
         self.state = state

@@ -1,4 +1,4 @@
-"""The same flow over the same items gives the same result, however its branches ran."""
+"""The same flow with the same items has the same result in every execution mode."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 PICKY = {"outputValidation": {"requiredFields": ["$.v"]}}
 STEPS = {
     "plain": compose({"v": "$.currentItem"}),
-    # Fails for null and for what is missing.
+    # Fails for null and for missing values.
     "picky": compose({"v": "$.currentItem.n"}, **PICKY),
     "loud": compose({"v": "$.currentItem"}, **PICKY, outputMappings={"$.output": "$.v"}),
     "number": compose({"v": "$.currentItem.n"}, to="sum"),
@@ -90,7 +90,7 @@ def in_memory(written: Json, items: list[Any]) -> Any:
 
 
 def in_chunks(written: Json, items: list[Any], folder: Path | None, **options: Any) -> Any:
-    """Through the real tasks; with a folder the list is spilled to it and the results are kept there."""
+    """Run the real tasks; with a folder, the list is spilled to it and the results are stored there."""
     if folder is not None:
         options["offloadLocation"] = folder.as_uri()
     dag_run = FakeDagRun({**written, "airflow": options}, {"items": items})
@@ -103,7 +103,7 @@ def in_chunks(written: Json, items: list[Any], folder: Path | None, **options: A
 
 
 def told(error: Json | None, output: Any, folder: Path | None = None) -> Any:
-    """What a run came to; without the bytes at which lines begin, since lists have none."""
+    """Return the comparable result of a run, without byte offsets of lines, which lists do not have."""
     if error is not None:
         details = error["errorDetails"]
         errors = [(one["branchId"], one["error"]["errorName"]) for one in details.get("branchErrors", [])]

@@ -1,4 +1,4 @@
-"""What a flow says to Airflow, and what its Dag is then."""
+"""The Airflow options of a flow and the Dag that is built from them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_concurrency_limit_bounds_the_mapped_instances_of_each_branch(dag):
 def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_delays(dag):
     task = dag.get_task("f.c.v")
     assert (task.retries, task.retry_delay) == (3, timedelta(seconds=7))
-    assert dag.get_task("f.b.w").retries == 0  # a whole branch does its tries itself
+    assert dag.get_task("f.b.w").retries == 0  # a whole branch retries its steps itself
 
     waits = [
         task.retry_policy.evaluate(StepRetryError("no"), try_number, 3).retry_delay.total_seconds()

@@ -1,4 +1,4 @@
-"""What the other Airflow tests stand on: `dag.test()` in this process and a real Airflow beside it."""
+"""The tools of the other Airflow tests: `dag.test()` in this process, and a separate real Airflow."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-# starts a child that starts a grandchild in a session of its own, which ignores SIGTERM
+# starts a child that starts a grandchild in a new session, which ignores SIGTERM
 STUBBORN = textwrap.dedent(
     """
     import pathlib, signal, subprocess, sys, time

@@ -1,4 +1,4 @@
-"""Chunks that are killed: at a call of their store, and with kill -9 at any moment."""
+"""Chunks that are killed: at a call of their store, and with SIGKILL at any moment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.airflow
 
 
 class Dying(FaultyStore):
-    """Takes some writes and no more, like a process that is killed; the last one's answer may get lost."""
+    """A store that accepts some writes, then none, like a killed process; the last response may get lost."""
 
     def __init__(self, store: ObjectStore, writes: int, *, last_is_kept: bool) -> None:
         super().__init__(store)
@@ -62,7 +62,7 @@ def test_a_chunk_killed_at_any_write_loses_no_item_and_repeats_none_that_has_a_r
     dag_run.run("f.chunk", 0, chunk)
     again = {int(path[1:]) for path in (shop.calls - before)}
     assert again == set(range(30)) - set(kept)
-    # A request that was on its way at the kill may arrive late; that of a kept item has been answered.
+    # A request in flight at the kill may arrive late; the request of a stored item was answered.
     assert {shop.calls[f"/{n}"] for n in kept} <= {1}
     assert stored_items(store, "results") == dict.fromkeys(range(30), 1)
     data = aggregated(dag_run, store)
@@ -86,7 +86,7 @@ def test_a_chunk_killed_by_the_kernel_at_any_moment_loses_no_item_and_counts_non
     kept: Counter[int] = Counter()
     left = count
     for _ in range(2):
-        # Any call of those that this try has to make at least.
+        # Any call that this try must make at least.
         killer = Killer(chance.randint(1, left), chance.random() / 200)
         shop.answer = killer.answer
         before = shop.calls.copy()
@@ -97,7 +97,7 @@ def test_a_chunk_killed_by_the_kernel_at_any_moment_loses_no_item_and_counts_non
     assert run_chunk(dag_run, 0, chunks[0])
     assert run_chunk(dag_run, 1, chunks[1])
     assert stored_items(store, "results") == dict.fromkeys(range(count), 1)
-    # As undisturbed: every item once, in order.
+    # As without a kill: every item once, in order.
     assert [one["data"] for one in aggregated(dag_run, store)] == [{"path": f"/{n}"} for n in range(ITEMS)]
 
 

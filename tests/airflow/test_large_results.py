@@ -1,4 +1,4 @@
-"""Large results of forks in Dags: objects that steps read as lists, and that forks take as items."""
+"""Large results of forks in Dags: stored objects that steps read as lists and forks use as items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of flows as Dags."""
+"""Folders of flow files as Dags."""
 
 from __future__ import annotations
 

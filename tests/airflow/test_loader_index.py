@@ -1,4 +1,4 @@
-"""Files that are not read again: in one process, and in the processes of tasks by means of the index."""
+"""Files that are not read again: within one process, and in task processes with the help of the index."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def nothing_remembered(tmp_path, monkeypatch):
 
 @pytest.fixture
 def all_settled(monkeypatch):
-    """As if every file had changed long ago: only waiting could change that time itself."""
+    """Pretend that every file changed long ago, which otherwise takes a wait."""
     monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", -(10**9))
 
 
 def counted(monkeypatch, module, name):
-    """The first argument of each call."""
+    """Return a list that receives the first argument of each call."""
     calls = []
     function = getattr(module, name)
 
@@ -85,13 +85,13 @@ def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch)
 
 @pytest.fixture
 def always_looking(monkeypatch):
-    """As if every task started more than five seconds after the one before."""
+    """Pretend that every task starts more than five seconds after the one before."""
     monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
 
 
 @pytest.fixture
 def known(tmp_path, monkeypatch, all_settled, always_looking):
-    """A folder of five flows that an earlier process has indexed; the files that are read from now on."""
+    """Index a folder of five flows like an earlier process; return the files that are read from now on."""
     put_flows(tmp_path, *(f"f{number}" for number in range(5)))
     load_flows(tmp_path, only="f3")
     loader_module._process_memory.cache_clear()
@@ -123,7 +123,7 @@ def test_a_task_runs_the_current_flow_wherever_its_file_is(tmp_path, known):
 
 @pytest.fixture
 def looked(known, monkeypatch):
-    """The same folder, looked at a moment ago."""
+    """The same folder, scanned a moment ago."""
     monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
     return known
 

@@ -1,4 +1,4 @@
-"""What a loader of one's own can ask for, and which files it looks at."""
+"""The options of a user's own loader file, and the files that it reads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def nothing_remembered(tmp_path, monkeypatch):
     loader_module._process_memory.cache_clear()
 
 
-# what to make of the flows
+# options for the Dags
 
 
 def test_flows_can_be_selected(tmp_path):
@@ -132,7 +132,7 @@ def test_a_cluster_policy_that_refuses_one_flow_affects_no_other(tmp_path, monke
     ]
 
 
-# which files
+# files
 
 
 def test_several_folders_can_be_loaded_together(tmp_path):
@@ -201,7 +201,7 @@ def test_an_ignore_file_that_cannot_be_read_is_an_error_and_ignores_nothing(tmp_
     assert told[0].file.endswith(".airflowignore")
 
 
-# the same every time
+# the same result every time
 
 
 def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
@@ -215,7 +215,7 @@ def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
     options = {"tags": ["four", "five"], "schedule": "rate(5 minutes)"}
     put(tmp_path, "fork.json", flow("fork", steps, tags=["one", "two", "three"], airflow=options))
     places = [str(tmp_path), str(repository / "dags")]
-    # Airflow writes a Dag's fields in the order of a set of its own, and sorts them before it compares.
+    # Airflow serializes a Dag's fields in the order of a set, and sorts them before it compares.
     program = (
         "import json, sys; from airflow.serialization.serialized_objects import DagSerialization;"
         "from airflow_allma.dag_factory import load_flows;"

@@ -1,4 +1,4 @@
-"""What people do to runs in Airflow's UI, to every kind of task: many runs at once on one real scheduler."""
+"""Manual actions of the UI on every kind of task: many concurrent runs on one real scheduler."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Acts:
 
 @dataclass
 class Run:
-    """A run, and what it is to end with."""
+    """A run and the checks of its end."""
 
     acts: Acts
     case: str
@@ -209,7 +209,7 @@ def clear(acts: Acts, case: str, kind: Kind) -> None:
 
 
 def failing(acts: Acts, case: str, kind: Kind) -> Run:
-    """A run that failed at this kind of task, or because of it, and in which it was then marked."""
+    """Return a run that failed at or because of this kind of task, which was then marked as success."""
     acts.refused.add(f"/{case}/{kind.asks or 'i0'}")
     missing = {"manifest": "none.jsonl"} if kind.task == "f.chunks" else {}
     run = acts.start(case, kind, **missing)
@@ -233,12 +233,12 @@ def mark_success(acts: Acts, case: str, kind: Kind) -> None:
 
 
 AFTER_SUCCESS: dict[str, tuple[str, Any]] = {
-    # The step counts as done, with nothing.
+    # The step counts as done, with an empty output.
     "a": ("l", {"l": "/{}/l"}),
     "f.aggregate": ("z", {}),
-    # Where a flow leaves a loop only its steps know.
+    # Only the steps of a loop know where the flow leaves it.
     "l": ("", "after step l comes step m, which is one of them"),
-    # Forks count results, and plans are what they count by.
+    # Forks count results and compare them with the plan.
     "f.chunks": ("", "Task f.chunks is marked as success and planned nothing"),
     "f.b.w": ("", "1 of 2"),
     "f.chunk": ("", "1 of 2"),
@@ -252,9 +252,9 @@ def pause(acts: Acts, case: str, kind: Kind) -> None:
     acts.client.call("PATCH", f"dags/{run.dag_id}", body={"is_paused": True})
     acts.let_go(path)
     acts.client.wait_for_task(run.dag_id, run.run_id, "a", states=["success"], timeout=200)
-    # Another run that begins and ends meanwhile shows that the scheduler has looked.
+    # Another run that starts and ends in between proves that the scheduler had the chance to run the task.
     acts.start(f"{case}-other", kind).is_whole()
-    # It may be found to be due; it must not begin.
+    # It may be scheduled; it must not start.
     assert run.state("l") in {None, "scheduled"}
     assert not acts.asked[f"/{case}/l"].is_set()
     acts.client.call("PATCH", f"dags/{run.dag_id}", body={"is_paused": False})
@@ -283,7 +283,7 @@ SCENES: list[tuple[Act, str]] = [
 def played(
     airflow_instance: AirflowInstance, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[tuple[str, str], Future[None]]]:
-    """All scenes, begun at once, a few at a time."""
+    """Start all scenes in a thread pool; yield their futures."""
     folder = tmp_path_factory.mktemp("acts")
     (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in LIST))
     client = airflow_instance.client

@@ -1,4 +1,4 @@
-"""Operators in hand-written Dags, the services behind them, and what they write to the log."""
+"""Operators in hand-written Dags, the services that they use, and their logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payload schemas as the params of Dags: what Airflow itself refuses when a run is to begin."""
+"""Payload schemas as params of Dags: payloads that Airflow itself refuses at the trigger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dag_of(schema: dict[str, Any], **options: Any) -> Any:
 
 
 def refused(dag: Any, conf: dict[str, Any]) -> str | None:
-    """What the server says to a run with this payload, as it does for the API, the CLI and the form."""
+    """Return the error of a trigger with this payload (by API, CLI or form), None if it is accepted."""
     served = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     try:
         served.params.deep_merge(conf).validate()
@@ -65,7 +65,7 @@ def test_airflow_refuses_a_payload_that_does_not_fit_and_names_the_property(payl
         ({}, [1, None, {}], []),
         ({"enum": [1, None]}, [1, None], [2]),
         ({"type": ["string", "integer"]}, ["a", 1, None], [[]]),
-        # More than its definitions: left to the check of the whole payload.
+        # More than definitions: left to the check of the whole payload.
         ({"$ref": "#/properties/other"}, ["a", 1, None], []),
     ],
 )

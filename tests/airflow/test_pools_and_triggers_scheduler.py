@@ -1,4 +1,4 @@
-"""Flows beside others on a real scheduler: pools, and triggers that are refused."""
+"""Flows among other Dags on a real scheduler: pools, and triggers that are refused."""
 
 from __future__ import annotations
 

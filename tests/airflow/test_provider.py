@@ -1,4 +1,4 @@
-"""What Airflow finds through entry points."""
+"""The plugin and the provider that Airflow finds through entry points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that failed run again, and only these: chunks cleared over Airflow's API, on a real scheduler."""
+"""Failed items run again, and only these: chunks cleared through Airflow's API, on a real scheduler."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path_of(number: int) -> str:
 
 
 def failing_at_first(shop: Shop, numbers: list[int]) -> None:
-    """Let the shop refuse some items, until ``mend``."""
+    """Let the shop refuse some items, until ``fix_shop``."""
     refused = {path_of(number) for number in numbers}
 
     def answer(path: str, _: int) -> Answer:
@@ -38,15 +38,15 @@ def failing_at_first(shop: Shop, numbers: list[int]) -> None:
     shop.answer = answer
 
 
-def mend(shop: Shop) -> None:
-    """Remove the cause of the failures, and begin to count anew."""
+def fix_shop(shop: Shop) -> None:
+    """Remove the cause of the failures and reset the call counts."""
     shop.answer = lambda path, _: (200, {"path": path})
     shop.calls = Counter()
 
 
 @pytest.fixture
 def begin(airflow_client, deploy, shop, tmp_path):
-    """Run a flow over a manifest of ``count`` lines in ``CHUNKS`` chunks, to its end."""
+    """Return a function that runs a flow over a manifest of ``count`` lines in ``CHUNKS`` chunks."""
 
     def run(name: str, count: int, **config: Any) -> FinishedRun:
         lines = "".join(f'{{"id": "u{n:05}"}}\n' for n in range(count))
@@ -68,7 +68,7 @@ def begin(airflow_client, deploy, shop, tmp_path):
 
 
 def aggregated(ran: FinishedRun) -> list[object]:
-    """What the fork handed on, in its order."""
+    """Return the fork's aggregated data, in order."""
     data = ran.xcom("f.aggregate")["aggregatedData"]
     if isinstance(data, list):
         return data
@@ -92,7 +92,7 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
     assert "137 of 10000" in log
     check_log_of_a_failed_chunk(ran, failed[0])
 
-    mend(shop)
+    fix_shop(shop)
     ran.client.clear("redrive", ran.run_id, ["f.chunk"], failed, downstream=True)
     ran.wait_again()
     assert ran.state == "success"
@@ -112,7 +112,7 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
 
 
 def check_asset_of_the_aggregate(ran: FinishedRun, folder: Path) -> None:
-    """It is one for all runs, without data; its event names the object of this run."""
+    """Check that the asset is the same for all runs, without data, and that its event names the object."""
     found = ran.client.call("GET", "assets", uri_pattern="redrive/f", only_active=False)["assets"]
     (asset,) = [one for one in found if one["uri"] == f"file://{folder}/redrive/f"]
     events = ran.client.call("GET", "assets/events", asset_id=asset["id"])["asset_events"]
@@ -124,7 +124,7 @@ def check_asset_of_the_aggregate(ran: FinishedRun, folder: Path) -> None:
 
 
 def check_log_of_a_failed_chunk(ran: FinishedRun, index: int) -> None:
-    """It names the first ten items that failed, and says what to do."""
+    """Check that the log names the first ten items that failed and says what to do."""
     log = ran.logs("f.chunk", index)
     first, last = (int(n) for n in re.findall(r"\d+", ran.labels("f.chunk")[index] or "")[:2])
     here = [n for n in FAILING if first <= n <= last]
@@ -150,7 +150,7 @@ def test_items_whose_failure_is_tolerated_can_be_run_again_too(begin, shop):
     assert "item 99 (u00099), line 100, byte 1683, step w: PermanentStepError" in ran.logs(
         "f.chunk", with_failures[-1]
     )
-    mend(shop)
+    fix_shop(shop)
     ran.client.clear("tolerated", ran.run_id, ["f.chunk"], with_failures, downstream=True)
     ran.wait_again()
     assert (ran.state, shop.calls) == ("success", {path_of(n): 1 for n in failing})

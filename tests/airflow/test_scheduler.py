@@ -1,4 +1,4 @@
-"""Flows on a real scheduler: what dag.test() cannot show."""
+"""Flows on a real scheduler: behavior that dag.test() cannot show."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_a_chunk_whose_process_is_killed_continues_after_its_stored_results(
         if number in in_flight:
             asked.set()
             released.wait(180)
-        # Some 800 of these make a part.
+        # About 800 of these fill a part.
         return 200, {"n": number, "text": "x" * 5000}
 
     shop.answer = answer
@@ -224,7 +224,7 @@ def test_a_chunk_whose_process_is_killed_continues_after_its_stored_results(
     s3.put_object(Bucket=name, Key="users.jsonl", Body=lines.encode())
     steps = {
         "f": fork(branch("w"), items="$.initialContextData.p", dataPath="$.steps_output.w.data"),
-        # On a busy machine an answer may take longer than the usual ten seconds: no call is to be made twice.
+        # On a busy machine a response may take longer than the default ten seconds: no call must be repeated.
         "w": ask(shop, customConfig={"timeoutMs": 170_000}),
     }
     options = {"chunkBytes": len(lines) // 2, "offloadLocation": f"s3://{name}/allma"}
@@ -261,7 +261,7 @@ def test_a_chunk_whose_process_is_killed_continues_after_its_stored_results(
 
 
 def wait_for_stored_items(s3, bucket, folder, seconds=180.0):
-    """The places of the items whose results lie in parts below a folder, once there are any."""
+    """Wait for result parts below a folder and return the indexes of their items."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
@@ -269,7 +269,7 @@ def wait_for_stored_items(s3, bucket, folder, seconds=180.0):
         if parts:
             return {json.loads(line)["item"] for part in parts for line in part["Body"].read().splitlines()}
         time.sleep(0.2)
-    raise TimeoutError(f"there is no object below {folder} in {keys}")
+    raise TimeoutError(f"no object was written below {folder} in {keys}")
 
 
 def test_a_payload_that_is_not_an_object_is_refused_at_the_trigger(airflow_client, deploy):

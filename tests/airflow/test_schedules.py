@@ -1,4 +1,4 @@
-"""When a flow's Dag runs by itself."""
+"""Schedules of flows and the runs that their Dags create."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dag_of(**options):
 
 
 def as_the_scheduler_sees(dag):
-    """Through JSON, as it lies in Airflow's database."""
+    """Return a Dag after a round trip through JSON, as Airflow's database stores it."""
     return DagSerialization.from_json(DagSerialization.to_json(dag))
 
 

@@ -1,4 +1,4 @@
-"""How flows are laid out as tasks, without Airflow."""
+"""The plan of a flow's tasks, without Airflow."""
 
 from __future__ import annotations
 

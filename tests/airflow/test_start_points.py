@@ -1,4 +1,4 @@
-"""Flows with SCHEDULE_START_POINT steps: when they run, what tells which one fired, and where runs begin."""
+"""Flows with SCHEDULE_START_POINT steps: when they run, which one fired, and where runs begin."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def at(day, hour, place=0):
 
 
 def run_ids(dag, earliest, latest):
-    """Of the runs that the scheduler would make between two moments."""
+    """Return the ids of the runs that the scheduler would create between two moments."""
     return [
         dag.timetable.generate_run_id(
             run_type=DagRunType.SCHEDULED, run_after=info.run_after, data_interval=info.data_interval
@@ -184,13 +184,13 @@ def test_a_run_id_with_any_step_id_is_accepted_by_airflow():
     [
         ("scheduled__2026-03-01T06:00:00.000001+00:00__hours", "scheduled", 1, "hours"),
         ("scheduled__2026-03-01T06:00:00+00:00__hours", "scheduled", 0, "hours"),
-        # A backfill that runs a scheduled run again changes its type alone.
+        # A backfill that runs a scheduled run again changes only its type.
         ("scheduled__2026-03-01T06:00:00.000001+00:00__hours", "backfill", 1, "hours"),
         ("backfill__2026-03-01T06:00:00.000002+00:00", "backfill", 2, "local"),
         ("backfill__2026-03-01T06:00:00+00:00", "backfill", 0, "full"),
         ("manual__2026-03-01T06:00:00.000001+00:00", "manual", 1, None),
         ("hours", "manual", 1, None),
-        # From a time when the flow had `airflow.schedule`.
+        # A run from when the flow had `airflow.schedule`.
         ("scheduled__2026-03-01T06:00:00+00:00", "scheduled", 0, None),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where runs keep what they store: whatever their ids look like, no two share a key or leave the prefix."""
+"""Keys of the objects that runs store: for any ids, they are distinct and inside the prefix."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ODD = st.sampled_from(
 
 
 class Chunk(NamedTuple):
-    """One chunk of one fork of one run."""
+    """The ids of one chunk of one fork of one run."""
 
     dag_id: str
     run_id: str

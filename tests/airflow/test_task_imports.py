@@ -1,4 +1,4 @@
-"""What a task's process has to import, which each task of a flow pays for."""
+"""The imports of task processes, which cost time in every task of a flow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ assert build_services(load_settings(), logging.getLogger()).store is not None
 
 
 def imported(source, tmp_path, **environment):
-    """Names of the modules that a new process has in the end, without those ``before``."""
+    """Return the names of the modules that a new process has imported, without those ``before``."""
     whole = f"before = set()\n{source}\nimport json, sys\nprint(json.dumps(list(set(sys.modules) - before)))"
     ran = subprocess.run(
         [sys.executable, "-c", whole],

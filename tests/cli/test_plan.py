@@ -15,7 +15,7 @@ FAN = {"fan": fork(), "work": compose(inputMappings={"x": "$.currentItem"})}
 
 
 class CountingStore(MemoryStore):
-    """Notes what is asked of it."""
+    """A store that records the names of its calls."""
 
     def __init__(self):
         super().__init__()
