@@ -93,7 +93,7 @@ def airflow(
 
 
 def wait_for_answers(file: Path, step: str) -> None:
-    """Use a long timeout: no call may be repeated because its response is held back or the machine is busy."""
+    """Use a long timeout: no call may be repeated while its response is held back."""
     flow = json.loads(file.read_text())
     flow["steps"][step]["customConfig"] = {"timeoutMs": 170_000}
     file.write_text(json.dumps(flow))

@@ -34,10 +34,10 @@ def test_a_chunk_that_did_not_report_is_named_in_the_log(tmp_path, caplog):
     dag_run.run("f.chunk", 3, chunks[3])
     dag_run.states["f.chunk_2"] = "failed"
     dag_run.run("f.aggregate")
-    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    said = [message for message in said if "no result" in message]
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    warnings = [message for message in warnings if "no result" in message]
     reason = "task f.chunk[2] (items 21-30) ended as failed without a result"
-    assert said == [f"{reason}: 10 of 10 items of chunk 2 have no result"]
+    assert warnings == [f"{reason}: 10 of 10 items of chunk 2 have no result"]
 
 
 @pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "NONE"])

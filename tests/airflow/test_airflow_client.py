@@ -15,7 +15,7 @@ DEADLOCK = {"detail": {"reason": "Database error", "statement": "hidden", "messa
 
 @pytest.fixture
 def client(monkeypatch):
-    """Return a function that makes a client of an API with these consecutive ``answers``, and a call counter."""
+    """Return a function that makes a client of an API with these ``answers``, and a call counter."""
     monkeypatch.setattr(airflow_client, "POLL_SECONDS", 0.001)
 
     def make(*answers: tuple[int, object]) -> tuple[AirflowClient, Counter[str]]:

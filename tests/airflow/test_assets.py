@@ -46,8 +46,8 @@ def test_a_manifest_that_the_flow_itself_names_is_an_inlet(items, value, uris):
 
 
 def test_a_run_reports_to_lineage_what_it_read_and_wrote(run, tmp_path, monkeypatch):
-    told = HookLineageCollector()
-    monkeypatch.setattr("airflow.sdk.lineage.get_hook_lineage_collector", lambda: told)
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow.sdk.lineage.get_hook_lineage_collector", lambda: collector)
     monkeypatch.setenv("AIRFLOW__ALLMA__OUTPUT_OFFLOAD_BYTES", "10")
     steps = {"f": fork(branch("w"), items="$.initialContextData.m"), "w": WORK}
     manifest = manifest_in(tmp_path, "it ems.jsonl")
@@ -61,7 +61,7 @@ def test_a_run_reports_to_lineage_what_it_read_and_wrote(run, tmp_path, monkeypa
         "object": f"file:///{quote(key)}",
         "flowExecutionId": flow_execution_id(dag_id, ran.run_id),
     }
-    lineage = told.collected_assets
+    lineage = collector.collected_assets
     assert [one.asset.uri for one in lineage.inputs] == [f"file://{tmp_path}/it%20ems.jsonl"]
     assert [one.asset.uri for one in lineage.outputs] == [f"file:///{quote(key)}"]
 

@@ -89,14 +89,14 @@ HARD_FILES = {
 
 @pytest.mark.parametrize("case", HARD_FILES)
 def test_a_file_that_is_not_a_valid_flow_is_shown_and_affects_no_other(folder, case):
-    make, said = HARD_FILES[case]
+    make, message = HARD_FILES[case]
     put(folder, "good.json", flow("good", {"s": compose()}))
     make(folder / "hard.json")
     dag_ids, errors = parsed(folder)
     assert dag_ids == {"good"}
     (shown,) = errors.values()
     assert f"{folder}/hard.json" in shown
-    assert said in shown
+    assert message in shown
     (folder / "hard.json").unlink()
     assert parsed(folder) == ({"good"}, {})
 

@@ -23,7 +23,7 @@ STEPS = {
 
 
 def test_callbacks_added_by_the_loader_are_called_for_every_kind_of_task(tmp_path, run_dag):
-    (tmp_path / "flow.json").write_text(json.dumps(flow("told", STEPS)))
+    (tmp_path / "flow.json").write_text(json.dumps(flow("called", STEPS)))
     failed, done = [], []
 
     def add(dag, _):
@@ -34,7 +34,7 @@ def test_callbacks_added_by_the_loader_are_called_for_every_kind_of_task(tmp_pat
     def name(context):
         return context["ti"].task_id, context["ti"].map_index
 
-    dag = load_flows(tmp_path, on_dag=add)["told"]
+    dag = load_flows(tmp_path, on_dag=add)["called"]
     assert run_dag(dag, {"items": [1, 2]}).state == "failed"
     assert sorted(failed) == [("f.b.bad", 1), ("z", -1)]
     assert {("f.items", -1), ("f.b.w", 0), ("f.b.w", 1), ("f.b.ok", 0), ("f.aggregate", -1)} <= set(done)

@@ -21,15 +21,15 @@ ODD_ONES_FAIL = {"w": route(("$.currentItem.odd == true", "bad"), to="x"), "bad"
 
 
 @pytest.fixture
-def said(caplog):
+def warnings_of(caplog):
     """Return a function that runs a task and returns its warnings and its result."""
 
     def run(dag_run: FakeDagRun, number: int, chunk: Json) -> tuple[list[str], str]:
         caplog.clear()
         ended = dag_run.run("f.chunk", number, chunk)
 
-        texts = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
-        return texts, str(ended)
+        messages = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+        return messages, str(ended)
 
     return run
 
@@ -37,39 +37,45 @@ def said(caplog):
 def listed(**airflow: object) -> FakeDagRun:
     items = [{"id": f"i{n}", "odd": n % 2 == 1} for n in range(60)]
     return FakeDagRun(
-        flow("told", {"f": fork(branch("w")), **ODD_ONES_FAIL}, airflow={"maxInMemoryItems": 30, **airflow}),
+        flow(
+            "failures", {"f": fork(branch("w")), **ODD_ONES_FAIL}, airflow={"maxInMemoryItems": 30, **airflow}
+        ),
         {"items": items},
     )
 
 
-def test_the_first_ten_failed_items_of_a_list_are_logged_with_step_and_error(said):
+def test_the_first_ten_failed_items_of_a_list_are_logged_with_step_and_error(warnings_of):
     dag_run = listed()
     _, second = dag_run.plan("f")
-    told, ended = said(dag_run, 1, second)
-    assert told[0] == "15 of 30 items failed. The first of them:"
-    assert [one.rpartition(" (")[2] for one in told[1:11]] == [
+    logged, ended = warnings_of(dag_run, 1, second)
+    assert logged[0] == "15 of 30 items failed. The first of them:"
+    assert [one.rpartition(" (")[2] for one in logged[1:11]] == [
         f"item {n}, i{n}, step bad)" for n in range(31, 51, 2)
     ]
-    assert told[1].startswith("PermanentStepError: ")
-    assert len(told) == 12
-    assert "to rerun all items of this chunk. With [allma] offload_location" in told[11]
+    assert logged[1].startswith("PermanentStepError: ")
+    assert len(logged) == 12
+    assert "to rerun all items of this chunk. With [allma] offload_location" in logged[11]
     assert ended.startswith("15 of 30 items failed; the log above shows the first of them. Clear this task")
 
 
-def test_with_an_offload_location_the_log_says_that_a_clear_runs_only_the_failed_items(said, tmp_path):
+def test_with_an_offload_location_the_log_says_that_a_clear_runs_only_the_failed_items(warnings_of, tmp_path):
     dag_run = listed(offloadLocation=f"file://{tmp_path}")
-    told, _ = said(dag_run, 0, dag_run.plan("f")[0])
-    assert told[-1] == ("Clear this task and its downstream tasks to rerun the failed items, and only these.")
+    logged, _ = warnings_of(dag_run, 0, dag_run.plan("f")[0])
+    assert logged[-1] == (
+        "Clear this task and its downstream tasks to rerun the failed items, and only these."
+    )
 
 
-def test_nothing_is_logged_when_no_item_failed(said, tmp_path):
+def test_nothing_is_logged_when_no_item_failed(warnings_of, tmp_path):
     steps = {"f": fork(branch("w")), "w": compose()}
     dag_run = FakeDagRun(flow("good", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
-    assert said(dag_run, 0, dag_run.plan("f")[0])[0] == []
+    assert warnings_of(dag_run, 0, dag_run.plan("f")[0])[0] == []
 
 
 @pytest.mark.parametrize("uncounted", [False, True])
-def test_failed_items_of_a_manifest_and_broken_lines_are_logged_with_line_and_byte(said, tmp_path, uncounted):
+def test_failed_items_of_a_manifest_and_broken_lines_are_logged_with_line_and_byte(
+    warnings_of, tmp_path, uncounted
+):
     payload = lines(tmp_path, 40)
     manifest = tmp_path / "m.jsonl"
     rows = manifest.read_text().splitlines()
@@ -85,15 +91,15 @@ def test_failed_items_of_a_manifest_and_broken_lines_are_logged_with_line_and_by
     options = {"chunkBytes": 100, "maxChunks": 4, "offloadLocation": f"file://{tmp_path}"}
     dag_run = FakeDagRun(flow("lines", steps, airflow=options), payload)
     chunks = dag_run.plan_uncounted("f") if uncounted else dag_run.plan("f")
-    told, _ = said(dag_run, 1, chunks[1])
+    logged, _ = warnings_of(dag_run, 1, chunks[1])
     # Line 17 is empty, so line 19 is the item with index 17.
     number, of = (6, " of this chunk") if uncounted else (17, "")
-    assert told[0].endswith(f"items of {manifest.as_uri()} failed. The first of them:")
-    assert told[1].endswith(f"(item {number - 3}{of}, line 15, byte 140, branch b, step f)")
-    assert "Line 15: The line at byte 140" in told[1]
-    assert told[2].endswith(", branch other, step f)")
-    assert told[3].startswith("PermanentStepError")
-    assert told[3].endswith(f"(item {number}{of}, r, line 19, byte 170, branch b, step bad)")
+    assert logged[0].endswith(f"items of {manifest.as_uri()} failed. The first of them:")
+    assert logged[1].endswith(f"(item {number - 3}{of}, line 15, byte 140, branch b, step f)")
+    assert "Line 15: The line at byte 140" in logged[1]
+    assert logged[2].endswith(", branch other, step f)")
+    assert logged[3].startswith("PermanentStepError")
+    assert logged[3].endswith(f"(item {number}{of}, r, line 19, byte 170, branch b, step bad)")
 
 
 def test_failures_have_no_labels_when_the_manifest_is_gone(tmp_path):

@@ -61,9 +61,9 @@ def test_a_results_location_that_refuses_writes_fails_that_chunk_by_name_and_no_
         dag_run = manifest_run(Pointer(bucket, "m.jsonl"), f"s3://{bucket}/r", chunkBytes=400, maxChunks=4)
         chunks = dag_run.plan("f")
         run_all(dag_run, chunks)
-        said = error_of(dag_run, 1)
-        assert f"s3://{bucket}/r/" in said
-        assert "test connection 'moto'" in said
+        message = error_of(dag_run, 1)
+        assert f"s3://{bucket}/r/" in message
+        assert "test connection 'moto'" in message
         data = aggregated(dag_run, store)
     gone = range(chunks[1]["first"], chunks[2]["first"])
     assert failed_indexes(data) == list(gone)
@@ -141,9 +141,9 @@ def test_a_full_results_folder_fails_that_chunk_by_name_and_no_other(tmp_path, u
         dag_run.run("f.chunk", 1, chunks[1])
     for number in range(2, len(chunks)):
         dag_run.run("f.chunk", number, chunks[number])
-    said = error_of(dag_run, 1)
-    assert "s3://results/r/" in said
-    assert str(tmp_path) in said
+    message = error_of(dag_run, 1)
+    assert "s3://results/r/" in message
+    assert str(tmp_path) in message
     data = aggregated(dag_run, store)
     gone = range(chunks[1]["first"], chunks[2]["first"])
     assert failed_indexes(data) == list(gone)

@@ -46,20 +46,20 @@ def test_a_manifest_replaced_after_planning_fails_the_chunks_that_have_not_read_
     now = store.write(source, manifest(40, "new")).etag
     for number in (2, 3):
         dag_run.run("f.chunk", number, chunks[number])
-        said = error_of(dag_run, number)
-        assert planned in said
-        assert now in said
-        assert "m.jsonl" in said
+        message = error_of(dag_run, number)
+        assert planned in message
+        assert now in message
+        assert "m.jsonl" in message
     data = aggregated(dag_run, store)
     first = chunks[2]["first"]
     assert data[:first] == [{"n": n, "v": "old"} for n in range(first)]
     assert failed_indexes(data) == list(range(first, 40))
     for place in range(first, 40):
         number = 2 if place < chunks[3]["first"] else 3
-        told = data[place]["error"]["errorMessage"]
-        assert f"Item {place}, branch b: task f.chunk[{number}]" in told
-        assert planned in told
-        assert now in told
+        message = data[place]["error"]["errorMessage"]
+        assert f"Item {place}, branch b: task f.chunk[{number}]" in message
+        assert planned in message
+        assert now in message
 
 
 BIG = {"count": 100, "padding": 40_000}

@@ -137,11 +137,11 @@ def test_an_aggregate_whose_chunks_report_another_number_than_planned_fails_with
     dag_run = manifest_run(tmp_path, WORK)
     run_all(dag_run, dag_run.plan("f"))
     push(dag_run.instance("f.chunk", 2), Key.RESULTS, {"number": 2, "items": 9})
-    said = str(dag_run.run("f.aggregate"))
-    assert "PermanentStepError" in said
-    assert "Chunk 2 (items 21-30)" in said
-    assert "9 items" in said
-    assert "10" in said
+    message = str(dag_run.run("f.aggregate"))
+    assert "PermanentStepError" in message
+    assert "Chunk 2 (items 21-30)" in message
+    assert "9 items" in message
+    assert "10" in message
 
 
 def test_a_fork_without_branches_runs_nothing_over_a_manifest(tmp_path):
@@ -307,8 +307,8 @@ def test_retries_that_have_no_effect_on_a_fork_are_logged(caplog, start, on_erro
     dag_run = FakeDagRun(flow("tries", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
     run_all(dag_run, dag_run.plan("f"))
     dag_run.run("f.aggregate")
-    said = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert any("onError.retries of step f cannot rerun its branches" in text for text in said) == warned
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert any("onError.retries of step f cannot rerun its branches" in text for text in warnings) == warned
 
 
 @pytest.mark.parametrize(
@@ -330,8 +330,8 @@ def test_results_above_the_offload_threshold_become_an_object_that_a_later_fork_
     data = dag_run.run("f.aggregate")["aggregatedData"]
     if is_object:
         assert data["_s3_output_pointer"]["key"].endswith(".jsonl")
-        told = Path("/", data["_s3_output_pointer"]["key"]).read_text()
-        data = [json.loads(line) for line in told.splitlines()]
+        content = Path("/", data["_s3_output_pointer"]["key"]).read_text()
+        data = [json.loads(line) for line in content.splitlines()]
     assert [one["n"] for one in data] == list(range(40))
     for number, chunk in enumerate(dag_run.plan("g")):
         dag_run.run("g.chunk", number, chunk)

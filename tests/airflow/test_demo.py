@@ -189,13 +189,13 @@ def test_a_result_is_printed_with_its_first_and_last_items_and_links_to_its_runs
 
     print_result(Stages(), result, "http://ui")
 
-    told = capsys.readouterr().out
-    assert "9 items" in told
-    assert '{"id": 0}' in told
-    assert '{"id": 8}' in told
-    assert '{"id": 4}' not in told
-    assert "9 runs of fork.branch.get: 101, 102, 103, 104, ..." in told
-    assert "http://ui/dags/product-details/runs/run-1/tasks/fork.branch.get/mapped" in told
+    printed = capsys.readouterr().out
+    assert "9 items" in printed
+    assert '{"id": 0}' in printed
+    assert '{"id": 8}' in printed
+    assert '{"id": 4}' not in printed
+    assert "9 runs of fork.branch.get: 101, 102, 103, 104, ..." in printed
+    assert "http://ui/dags/product-details/runs/run-1/tasks/fork.branch.get/mapped" in printed
 
 
 def _reapers_of(pid: int) -> list[list[str]]:

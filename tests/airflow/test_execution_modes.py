@@ -86,7 +86,7 @@ def flow_of(branches: list[tuple[str, str | None]], aggregation: Json, *, first:
 
 def in_memory(written: Json, items: list[Any]) -> Any:
     ended = run(compile_flow(Flow.model_validate(written)), {"items": items})
-    return told(ended.error, ended.outputs.get("f"))
+    return comparable(ended.error, ended.outputs.get("f"))
 
 
 def in_chunks(written: Json, items: list[Any], folder: Path | None, **options: Any) -> Any:
@@ -99,10 +99,10 @@ def in_chunks(written: Json, items: list[Any], folder: Path | None, **options: A
     output = dag_run.run("f.aggregate")
     failed = dag_run.states["f.aggregate"] == "failed"
     error = pull(dag_run.instance("x"), "f.aggregate", Key.ERROR) if failed else None
-    return told(error, output, folder)
+    return comparable(error, output, folder)
 
 
-def told(error: Json | None, output: Any, folder: Path | None = None) -> Any:
+def comparable(error: Json | None, output: Any, folder: Path | None = None) -> Any:
     """Return the comparable result of a run, without byte offsets of lines, which lists do not have."""
     if error is not None:
         details = error["errorDetails"]
@@ -159,7 +159,7 @@ def test_the_three_modes_agree_as_dags_too(run_dag, tmp_path, seed):
     for number, options in enumerate(modes):
         named = {**written, "id": f"modes-{seed}-{number}", "airflow": options}
         ended = run_dag(build_dag(Flow.model_validate(named)), {"items": items})
-        assert told(None, ended.xcom("f.aggregate"), tmp_path) == expected
+        assert comparable(None, ended.xcom("f.aggregate"), tmp_path) == expected
         ran = {task.task_id for task in ended.tasks if task.state in {"success", "failed"}}
         assert ("f.chunk" in ran) is (number > 0)
         assert ("f.b0.picky" in ran) is (number == 0)

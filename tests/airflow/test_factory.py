@@ -152,7 +152,7 @@ def test_equal_flows_give_byte_equal_dags_in_every_process(tmp_path):
         "f=Flow.model_validate(json.load(open(sys.argv[1])));"
         "print(json.dumps(D.to_dict(build_dag(f))))"
     )
-    told = [
+    serialized = [
         subprocess.run(
             [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -160,7 +160,7 @@ def test_equal_flows_give_byte_equal_dags_in_every_process(tmp_path):
         for seed in ("1", "2")
     ]  # fmt: skip
     # Airflow hashes a Dag with sorted keys
-    first, second = (json.dumps(json.loads(text), sort_keys=True) for text in told)
+    first, second = (json.dumps(json.loads(text), sort_keys=True) for text in serialized)
     assert first == second
     assert "0x" not in first
 
@@ -209,11 +209,11 @@ def test_a_forks_own_pool_queue_and_priority_apply_to_its_mapped_tasks_only():
     whole = flow("pools", steps, airflow={"pool": "wide", "queue": "fast", "priorityWeight": 5})
     data = json.loads(json.dumps(DagSerialization.to_dict(build_dag(Flow.model_validate(whole)))))
     dag = DagSerialization.from_dict(data)
-    told = {}
+    task_ids = {}
     for task in dag.tasks:
-        told.setdefault((task.pool, task.queue, task.priority_weight), set()).add(task.task_id)
+        task_ids.setdefault((task.pool, task.queue, task.priority_weight), set()).add(task.task_id)
     mapped = {"f.b.w", "f.b.x", "f.chunk"}
-    assert told == {
+    assert task_ids == {
         ("narrow", "slow", 9): mapped,
         ("wide", "fast", 5): set(dag.task_ids) - mapped,
     }

@@ -79,8 +79,8 @@ def test_a_fork_in_a_loop_writes_one_object_per_iteration(run, tmp_path):
     }
     ended = run(steps, ITEMS, airflow={"offloadLocation": tmp_path.as_uri()})
     assert ended.state == "success"
-    told = ended.xcom("end")
-    assert told["first"] != told["second"]
-    assert lines_of(told["first"]) == lines_of(told["second"]) == list(range(40))
-    second = Path("/", told["second"]["_s3_output_pointer"]["key"]).read_text().splitlines()
+    output = ended.xcom("end")
+    assert output["first"] != output["second"]
+    assert lines_of(output["first"]) == lines_of(output["second"]) == list(range(40))
+    second = Path("/", output["second"]["_s3_output_pointer"]["key"]).read_text().splitlines()
     assert {json.loads(line)["before"] for line in second} == {0}

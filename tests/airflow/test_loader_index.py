@@ -63,12 +63,12 @@ def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, m
     put_flows(tmp_path, "a", "b")
     broken = put(tmp_path, "broken.json", "{")
     parsed = counted(monkeypatch, loading, "load_flow_file")
-    told = []
+    problems = []
     first = load_flows(tmp_path)
     assert sorted(parsed) == ["a.json", "b.json", "broken.json"]
-    second = load_flows(tmp_path, on_problem=told.append)
+    second = load_flows(tmp_path, on_problem=problems.append)
     assert len(parsed) == 3
-    assert told[0].file == str(broken), "a file that is still broken is still told of"
+    assert problems[0].file == str(broken), "a file that is still broken is still reported"
     assert second["a"] is not first["a"], "Airflow and policies change Dags"
     put(tmp_path, "b.json", flow("b", {"other": compose()}))
     assert load_flows(tmp_path)["b"].task_ids == ["other"]

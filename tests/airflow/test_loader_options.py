@@ -58,17 +58,17 @@ def test_a_loaders_defaults_apply_where_the_flow_has_no_value(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("defaults", "said"),
+    ("defaults", "message"),
     [
         ({"pol": "x"}, "$.pol"),
         ({"maxActiveRuns": 0}, "$.maxActiveRuns: must be 1 or more"),
         ({"schedule": "sometimes"}, "$.schedule"),
     ],
 )
-def test_defaults_that_are_wrong_are_the_loaders_own_error(tmp_path, defaults, said):
+def test_defaults_that_are_wrong_are_the_loaders_own_error(tmp_path, defaults, message):
     with pytest.raises(FlowError) as caught:
         load_flows(tmp_path, defaults=defaults)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_each_dag_is_passed_to_a_callback_with_its_flow(tmp_path):
@@ -83,15 +83,15 @@ def test_each_dag_is_passed_to_a_callback_with_its_flow(tmp_path):
 @pytest.mark.parametrize("function", ["on_dag", "keep"])
 def test_a_callback_that_fails_for_one_flow_affects_no_other(tmp_path, function):
     put_flows(tmp_path, "a", "b")
-    told = []
+    problems = []
 
     def fail_for_a(*arguments):
         if arguments[-1].id == "a":
             raise ZeroDivisionError("no such team")
         return True
 
-    assert list(load_flows(tmp_path, on_problem=told.append, **{function: fail_for_a})) == ["b"]
-    (problem,) = told
+    assert list(load_flows(tmp_path, on_problem=problems.append, **{function: fail_for_a})) == ["b"]
+    (problem,) = problems
     assert problem.file == str(tmp_path / "a.json")
     assert "no such team" in problem.message
 
@@ -119,14 +119,14 @@ def test_a_cluster_policy_that_refuses_one_flow_affects_no_other(tmp_path, monke
     manager = settings.get_policy_plugin_manager()
     policies = Policies()
     manager.register(policies)
-    told = []
+    problems = []
     try:
-        dags = load_flows(tmp_path, on_problem=told.append)
+        dags = load_flows(tmp_path, on_problem=problems.append)
     finally:
         manager.unregister(policies)
     assert list(dags) == ["b", "skipped"]
     assert "seen" not in dags["b"].tags, "Airflow shows it to the policies; twice could be once too often"
-    assert [problem.message for problem in told] == [
+    assert [problem.message for problem in problems] == [
         "Airflow cannot take this flow: every Dag needs a team",
         "Airflow cannot take this flow: the policy itself is broken",
     ]
@@ -195,10 +195,10 @@ def test_regular_expressions_match_paths_relative_to_the_dags_folder(tmp_path, m
 def test_an_ignore_file_that_cannot_be_read_is_an_error_and_ignores_nothing(tmp_path):
     put_flows(tmp_path, "a")
     (tmp_path / ".airflowignore").write_bytes(b"\xff\xfe")
-    told = []
-    assert list(load_flows(tmp_path, on_problem=told.append)) == ["a"]
-    assert told[0].is_error
-    assert told[0].file.endswith(".airflowignore")
+    problems = []
+    assert list(load_flows(tmp_path, on_problem=problems.append)) == ["a"]
+    assert problems[0].is_error
+    assert problems[0].file.endswith(".airflowignore")
 
 
 # the same result every time

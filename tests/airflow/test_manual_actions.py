@@ -24,7 +24,7 @@ from tests.support.airflow import write_atomically
 pytestmark = pytest.mark.scheduler
 
 LIMIT = 8.0
-"""Seconds that a task may take in the flows of which one takes longer."""
+"""Timeout in seconds in the flows that have a task which takes longer."""
 
 PATIENT = {"timeoutMs": 170_000}
 CASE = "/{{initialContextData.case}}"
@@ -146,7 +146,7 @@ class Run:
     def mark(self, state: str) -> None:
         self.acts.client.set_state(self.dag_id, self.run_id, self.kind.task, state, self.kind.map_index)
 
-    def said(self, task: str) -> str:
+    def logs(self, task: str) -> str:
         return self.acts.client.logs(self.dag_id, self.run_id, task)
 
     def last(self) -> Any:
@@ -221,15 +221,15 @@ def failing(acts: Acts, case: str, kind: Kind) -> Run:
 def mark_success(acts: Acts, case: str, kind: Kind) -> None:
     run = failing(acts, case, kind)
     state = run.ended()
-    expected, said = AFTER_SUCCESS[kind.task]
-    if isinstance(said, str):
+    expected, result = AFTER_SUCCESS[kind.task]
+    if isinstance(result, str):
         assert state == "failed"
         assert run.state("z") == ("upstream_failed" if kind.flow == "fork" else "failed")
-        assert said in run.said("f.aggregate" if kind.flow == "fork" else "z")
+        assert result in run.logs("f.aggregate" if kind.flow == "fork" else "z")
     else:
         assert state == "success"
-        assert run.last() == {name: value.format(case) for name, value in said.items()}
-        assert f"task {kind.task} is marked as success and pushed no state" in run.said(expected)
+        assert run.last() == {name: value.format(case) for name, value in result.items()}
+        assert f"task {kind.task} is marked as success and pushed no state" in run.logs(expected)
 
 
 AFTER_SUCCESS: dict[str, tuple[str, Any]] = {

@@ -60,9 +60,9 @@ def test_a_missing_object_is_named_with_its_connection(run_dag, moto_endpoint, m
     with DAG("no-object", schedule=None) as dag:
         S3ManifestOperator(task_id="chunks", bucket="nowhere", key="n.jsonl", aws_conn_id="shop_aws")
     assert run_dag(dag).state == "failed"
-    told = "".join(capfd.readouterr())
-    assert "s3://nowhere/n.jsonl" in told
-    assert "Airflow connection 'shop_aws'" in told
+    output = "".join(capfd.readouterr())
+    assert "s3://nowhere/n.jsonl" in output
+    assert "Airflow connection 'shop_aws'" in output
 
 
 def test_a_missing_connection_is_reported_with_its_setting(airflow_db):

@@ -48,10 +48,10 @@ def refused(dag: Any, conf: dict[str, Any]) -> str | None:
     ],
 )
 def test_airflow_refuses_a_payload_that_does_not_fit_and_names_the_property(payload, key):
-    told = refused(dag_of(DEEP), payload)
-    assert (told is None) == (key is None), told
+    message = refused(dag_of(DEEP), payload)
+    assert (message is None) == (key is None), message
     if key is not None:
-        assert told.startswith(f"Invalid input for param {key}: ")
+        assert message.startswith(f"Invalid input for param {key}: ")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_a_run_whose_payload_does_not_fit_as_a_whole_fails_at_its_first_task(run
     assert good.xcom("a") == {"all": {"a": 5}}
     bad = run(SEEN, {"b": 1}, airflow={"inputSchema": schema})
     assert bad.state == "failed"
-    told = bad.xcom("a", key="allma_error")
-    assert told["errorName"] == "PayloadError"
-    assert "'b' was unexpected" in told["errorMessage"]
+    error = bad.xcom("a", key="allma_error")
+    assert error["errorName"] == "PayloadError"
+    assert "'b' was unexpected" in error["errorMessage"]

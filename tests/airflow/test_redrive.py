@@ -129,9 +129,9 @@ def check_log_of_a_failed_chunk(ran: FinishedRun, index: int) -> None:
     first, last = (int(n) for n in re.findall(r"\d+", ran.labels("f.chunk")[index] or "")[:2])
     here = [n for n in FAILING if first <= n <= last]
     assert ran.labels("f.chunk")[index] == f"items {first}-{last}, {len(here)} failed"
-    told = re.findall(r" item (\d+) \((u\d+)\), line (\d+), byte (\d+), step w: (.*)", log)
-    assert [one[:4] for one in told] == [(str(n), f"u{n:05}", str(n + 1), str(n * 17)) for n in here[:10]]
-    assert all("PermanentStepError: GET http" in one[4] and "404" in one[4] for one in told)
+    failures = re.findall(r"(\w+: .*) \(item (\d+), (u\d+), line (\d+), byte (\d+), step w\)", log)
+    assert [one[1:] for one in failures] == [(str(n), f"u{n:05}", str(n + 1), str(n * 17)) for n in here[:10]]
+    assert all(one[0].startswith("PermanentStepError: 404 from GET http") for one in failures)
     assert f"{len(here)} of {last - first + 1} items of file:///" in log
     assert "Clear this task and its downstream tasks to rerun the failed items, and only these." in log
 

@@ -200,7 +200,7 @@ def test_the_run_shows_which_start_point_fired(run_id, run_type, place, fired):
 
 
 @pytest.mark.parametrize(
-    ("run_id", "run_type", "told"),
+    ("run_id", "run_type", "message"),
     [
         ("scheduled__2026-03-01T06:00:00+00:00__gone", "scheduled", "The start point gone fired this run"),
         (
@@ -210,8 +210,8 @@ def test_the_run_shows_which_start_point_fired(run_id, run_type, place, fired):
         ),
     ],
 )
-def test_a_run_whose_start_point_no_longer_exists_fails_with_what_to_do(run_id, run_type, told):
-    with pytest.raises(PermanentStepError, match=told):
+def test_a_run_whose_start_point_no_longer_exists_fails_with_what_to_do(run_id, run_type, message):
+    with pytest.raises(PermanentStepError, match=message):
         fired_start_point(model(THREE), run_id=run_id, run_type=run_type, logical_date=at(1, 6, 3))
 
 
@@ -338,8 +338,10 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("step", "path", "told"), BAD)
-def test_an_invalid_start_point_creates_no_dag_and_is_reported_with_its_location(tmp_path, step, path, told):
+@pytest.mark.parametrize(("step", "path", "message"), BAD)
+def test_an_invalid_start_point_creates_no_dag_and_is_reported_with_its_location(
+    tmp_path, step, path, message
+):
     bad = written({"p": step}, flowVariables={"preset": "@daily"})
     (tmp_path / "bad.json").write_text(json.dumps(bad, indent=1))
     problems = []
@@ -347,7 +349,7 @@ def test_an_invalid_start_point_creates_no_dag_and_is_reported_with_its_location
     (problem,) = problems
     assert problem.is_error
     assert problem.path == path
-    assert told in problem.message
+    assert message in problem.message
 
 
 def test_a_flow_has_either_start_points_or_a_schedule(tmp_path):

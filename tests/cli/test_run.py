@@ -42,7 +42,7 @@ def test_a_payload_can_come_from_a_file(echo, tmp_path, start):
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "message"),
     [
         ("{", "--payload is not JSON"),
         ('{"a": NaN}', "--payload is not JSON"),
@@ -55,11 +55,11 @@ def test_a_payload_can_come_from_a_file(echo, tmp_path, start):
         ("", "neither a JSON object nor a file that can be read"),
     ],
 )
-def test_a_payload_that_is_not_an_object_exits_with_2_and_says_so(echo, payload, said):
+def test_a_payload_that_is_not_an_object_exits_with_2_and_says_so(echo, payload, message):
     result = run_cli("run", echo, "--payload", payload)
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: ")
-    assert said in result.err
+    assert message in result.err
 
 
 def test_a_payload_file_must_contain_an_object(echo, tmp_path):
@@ -263,7 +263,7 @@ def test_a_progress_bar_is_for_terminals_and_long_forks(monkeypatch, terminal, s
 
 
 @pytest.mark.parametrize(
-    ("payload", "code", "said"),
+    ("payload", "code", "message"),
     [
         ('{"n": 1}', 0, ""),
         ("{}", 2, "$: 'n' is a required property"),
@@ -271,10 +271,10 @@ def test_a_progress_bar_is_for_terminals_and_long_forks(monkeypatch, terminal, s
         ('{"n": 1, "m": 1}', 2, "'m' was unexpected"),
     ],
 )
-def test_a_payload_that_does_not_fit_the_flows_schema_is_refused(tmp_path, payload, code, said):
+def test_a_payload_that_does_not_fit_the_flows_schema_is_refused(tmp_path, payload, code, message):
     schema = {"required": ["n"], "additionalProperties": False, "properties": {"n": {"type": "integer"}}}
     file = write_file(tmp_path, "form.json", {**ECHO, "airflow": {"inputSchema": schema}})
     result = run_cli("run", file, "--payload", payload)
     assert result.code == code
-    assert said in result.err
+    assert message in result.err
     assert (result.out == "") == (code != 0)
