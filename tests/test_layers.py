@@ -14,7 +14,6 @@ from tests.support.layers import (
     MAX_LINES,
     MAY_IMPORT,
     PACKAGE,
-    import_circle,
     imports,
     module_name,
     modules,
@@ -32,29 +31,6 @@ def test_every_part_of_the_package_is_in_the_order(repository):
     }
     assert parts <= set(MAY_IMPORT)
     assert len(list(imports(repository))) > 100
-
-
-def test_no_modules_import_one_another_in_a_circle(repository):
-    assert import_circle(repository) == []
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "circle"),
-    [
-        ("from airflow_allma.flow.b import B", "from .a import A", {"a", "b"}),
-        ("import airflow_allma.flow.b", "def late():\n    from airflow_allma.flow import a", {"a", "b"}),
-        ("from airflow_allma.flow import b", "import json", set()),
-        ("from airflow_allma.flow import Flow", "import json", {"", "a"}),
-    ],
-)
-def test_a_circle_of_imports_is_found(tmp_path, first, second, circle):
-    folder = tmp_path / PACKAGE / "flow"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("from airflow_allma.flow.a import Flow")
-    (folder / "a.py").write_text(first)
-    (folder / "b.py").write_text(second)
-    names = {f"{PACKAGE}.flow.{name}".removesuffix(".") for name in circle}
-    assert set(import_circle(tmp_path)) == names
 
 
 SEEDS = [

@@ -1,11 +1,10 @@
-"""The imports of the package: those that break the order of layers, and circles."""
+"""The imports of the package: those that break the order of layers."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = "airflow_allma"
@@ -120,20 +119,3 @@ def violations(root: Path) -> list[str]:
 def module_name(root: Path, file: Path) -> str:
     """Return the dotted name of a file's module."""
     return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-
-
-def import_circle(root: Path) -> list[str]:
-    """Return the names of modules of the package that import one another in a circle; empty without one."""
-    names = {module_name(root, file) for file in modules(root)}
-    graph: dict[str, set[str]] = {name: set() for name in names}
-    for one in imports(root):
-        targets = {f"{one.module}.{name}" for name in one.names} & names
-        if len(targets) < len(one.names) or not one.names:
-            targets |= {one.module} & names
-        graph[module_name(root, one.file)] |= targets
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        circle: list[str] = error.args[1]
-        return circle
-    return []
