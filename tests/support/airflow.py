@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from sqlalchemy import Engine, event
 
 from demo.airflow_client import AirflowClient
 from demo.airflow_instance import AirflowInstance
@@ -95,27 +94,14 @@ class RunDag(Protocol):
 def airflow_db(database_cache: DatabaseCache) -> Iterator[Path]:
     """The migrated database of the Airflow in this process, one per session."""
     new_sqlite(airflow_home.database(), database_cache)
-    from airflow import settings
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
-    _disable_fsync(settings.get_engine())
-    _disable_fsync(settings.async_engine.sync_engine)
     # a Dag belongs to a bundle; `dag.test()` uses this empty one
     DagBundlesManager().sync_bundles_to_db()
     yield airflow_home.database()
+    from airflow import settings
+
     settings.dispose_orm()
-
-
-def _disable_fsync(engine: Engine) -> None:
-    """Make commits return without waiting for the disk: `dag.test()` makes about 8 of them per task."""
-
-    def set_pragma(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous=OFF")
-        cursor.close()
-
-    event.listen(engine, "connect", set_pragma)
-    engine.dispose()
 
 
 @pytest.fixture
