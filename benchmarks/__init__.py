@@ -1,1 +1,5 @@
-"""Speed, measured as ratios against something run in the same call: ``python -m benchmarks NAME``."""
+"""Benchmarks: ``python -m benchmarks NAME``.
+
+Most measures come with a reference that is measured in the same call, and with their ratio, which can be
+compared between machines. The docstring of each module says what is measured against what.
+"""

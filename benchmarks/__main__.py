@@ -1,6 +1,6 @@
-"""Runs one benchmark and prints its report, one JSON object, as the last line.
+"""Run one benchmark and print its report, a JSON object, as the last line.
 
-A benchmark whose ``run`` has arguments takes each as an option, such as ``--items 100000``.
+Every parameter of a benchmark's ``run`` is a command line option, such as ``--items 100000``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import json
 import sys
 
-from benchmarks.measuring import Measure, machine
+from benchmarks.measure import Measure, machine
 
 NAMES = (
     "engine",
@@ -46,6 +46,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-# Spawned processes import this module under another name, to find what they run.
+# The guard is needed: processes of multiprocessing import this module again, under another name.
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

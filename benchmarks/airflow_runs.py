@@ -1,4 +1,4 @@
-"""Runs on a real Airflow, and what they leave in its database."""
+"""Runs on a real Airflow, their duration and the rows that they leave in its database."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TABLES = {"task_instances": "task_instance", "xcoms": "xcom", "rendered": "rende
 
 
 @dataclass(frozen=True)
-class Ran:
-    """A run that went well: seconds from its start to its end, and what it left in the database."""
+class RunFigures:
+    """Figures of a successful run: seconds from its start to its end, and its rows in the database."""
 
     seconds: float
     task_instances: int
@@ -41,7 +41,7 @@ def airflow(
     sources: Mapping[str, str] | None = None,
     **settings: object,
 ) -> Iterator[AirflowInstance]:
-    """An Airflow with these flows and Dag files, on PostgreSQL where that is installed."""
+    """Run an Airflow with these flows and Dag files, on PostgreSQL if it is installed."""
     dags = folder / "dags"
     dags.mkdir()
     (dags / "flows.py").write_text(LOADER, encoding="utf-8")
@@ -54,19 +54,19 @@ def airflow(
         [dags],
         database=database(),
         parallelism=TASKS_AT_ONCE,
-        # Parsing again and again would take its time from what is measured.
+        # Repeated parsing would take CPU time from the measured run.
         config={"allma": settings, "dag_processor": {"min_file_process_interval": "600"}},
     ) as instance:
         yield instance
 
 
 def database() -> Database:
-    """What Airflow runs on here."""
+    """Return the kind of database that Airflow uses on this machine."""
     return "postgresql" if find_postgres() else "sqlite"
 
 
-def run_dag(instance: AirflowInstance, dag_id: str, conf: dict[str, Any]) -> Ran:
-    """Run a Dag to its end, which must be a good one."""
+def run_dag(instance: AirflowInstance, dag_id: str, conf: dict[str, Any]) -> RunFigures:
+    """Run a Dag, which must succeed, and return its figures."""
     client = instance.client
     client.wait_for_dag(dag_id, timeout=DAG_SECONDS)
     run_id = client.trigger(dag_id, conf)
@@ -74,7 +74,7 @@ def run_dag(instance: AirflowInstance, dag_id: str, conf: dict[str, Any]) -> Ran
     assert state == "success", instance.log_tails()
     run = client.run(dag_id, run_id)
     began, ended = (datetime.fromisoformat(run[key]) for key in ("start_date", "end_date"))
-    return Ran((ended - began).total_seconds(), **_rows(instance, dag_id, run_id))
+    return RunFigures((ended - began).total_seconds(), **_rows(instance, dag_id, run_id))
 
 
 def _rows(instance: AirflowInstance, dag_id: str, run_id: str) -> dict[str, int]:
@@ -85,7 +85,7 @@ def _rows(instance: AirflowInstance, dag_id: str, run_id: str) -> dict[str, int]
     values = {"dag": dag_id, "run": run_id}
     with engine.connect() as connection:
         rows = {
-            name: int(connection.execute(text(f"select count(*) from {table} {where}"), values).scalar_one())  # noqa: S608 - names of our own
+            name: int(connection.execute(text(f"select count(*) from {table} {where}"), values).scalar_one())  # noqa: S608 - our own table names
             for name, table in TABLES.items()
         }
         size = f"select coalesce(sum(length(cast(value as text))), 0) from xcom {where}"  # noqa: S608

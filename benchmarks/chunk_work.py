@@ -1,4 +1,4 @@
-"""The work of a chunk's task without Airflow around it, and the lines that it works on."""
+"""The work of a chunk task without Airflow, and a manifest for it to work on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMPOSE: dict[str, Any] = {
 
 
 def user(number: int) -> dict[str, Any]:
-    """About 150 bytes of JSON."""
+    """Return a record of about 150 bytes of JSON."""
     return {
         "userId": f"user-{number}",
         "region": "eu-west-1",
@@ -45,7 +45,7 @@ def user(number: int) -> dict[str, Any]:
 
 
 def write_lines(file: Path, items: int) -> Path:
-    """A manifest of so many users."""
+    """Write a manifest of ``items`` users."""
     file.parent.mkdir(parents=True, exist_ok=True)
     encode = msgspec.json.Encoder().encode
     with file.open("wb", buffering=1 << 20) as out:
@@ -55,7 +55,7 @@ def write_lines(file: Path, items: int) -> Path:
 
 
 def fork_flow(step: dict[str, Any], flow_id: str = "bench", **fork: Any) -> dict[str, Any]:
-    """A flow of one fork whose branch is one step."""
+    """Return a flow with one fork whose branch is one step."""
     return {
         "id": flow_id,
         "startStepInstanceId": "fork",
@@ -72,17 +72,17 @@ def fork_flow(step: dict[str, Any], flow_id: str = "bench", **fork: Any) -> dict
 
 
 def plan(store: LocalStore, key: str, chunks: int, chunk_bytes: int = 1) -> list[ManifestRange]:
-    """At most so many chunks of an object."""
+    """Split an object into at most ``chunks`` chunks."""
     return plan_manifest(store, Pointer(BUCKET, key), chunk_bytes=chunk_bytes, max_chunks=chunks).chunks()
 
 
 def folder_of(number: int) -> OffloadLocation:
-    """Where a chunk's results go."""
+    """Return the folder for a chunk's results."""
     return OffloadLocation(BUCKET).below("bench", "bench-run", "fork", "results", "token", f"{number:06d}")
 
 
 class ChunkWorker:
-    """Runs chunks of one flow, each as its task would in a process of its own."""
+    """A runner of chunks of one flow; each runs as in a chunk task."""
 
     def __init__(
         self, store: LocalStore, flow: dict[str, Any], *, concurrency: int = 64, context: Any = None
@@ -97,7 +97,7 @@ class ChunkWorker:
         self._context = program.start_state(context or {}, "bench-run").context
 
     def run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:
-        """The chunk's items; all of them must go well."""
+        """Run a chunk, whose items must all succeed, and return their number."""
         return asyncio.run(self._run(chunk, folder))
 
     async def _run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:

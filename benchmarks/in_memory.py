@@ -1,9 +1,9 @@
-"""A fork of 300 items with two steps each through Airflow, beside the same Dag written by hand.
+"""A fork of 300 items with two steps each on a real Airflow, against the same Dag written by hand.
 
-``steps`` has a mapped task instance for each step of each item, as the hand-written Dag has, which is the
-reference; ``branch`` has ``branchGranularity: branch``, one for each item. Seconds are from the run's start
-to its end, the median of ``--rounds`` runs, which take turns, after a small one of each. LocalExecutor,
-PostgreSQL where it is installed.
+``steps`` has one mapped task instance per step and item, like the hand-written Dag (``by_hand``), which is
+the reference. ``branch`` has ``branchGranularity: branch``: one task instance per item. Each value is the
+median of the seconds from the run's start to its end over ``--rounds`` runs. The three Dags take turns, after
+a small warm-up run of each. LocalExecutor, PostgreSQL if it is installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.airflow_runs import airflow, database, run_dag
-from benchmarks.measuring import Measure
+from benchmarks.measure import Measure
 
 BY_HAND = """
 from airflow.sdk import dag, task, task_group
@@ -32,12 +32,12 @@ def by_hand():
         return {"id": item["id"], "kind": "user"}
 
     @task
-    def second(made):
-        return {"id": made["id"], "name": made["kind"]}
+    def second(record):
+        return {"id": record["id"], "name": record["kind"]}
 
     @task
-    def collect(made):
-        return list(made)
+    def collect(records):
+        return list(records)
 
     @task_group
     def each(item):
@@ -79,7 +79,7 @@ def _flow(name: str, granularity: str) -> dict[str, Any]:
 def run(items: int = 300, rounds: int = 3) -> dict[str, Measure]:
     conf = {"items": [{"id": number} for number in range(items)]}
     names = ("by-hand", "steps", "branch")
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     rows: dict[str, int] = {}
     with tempfile.TemporaryDirectory(prefix="allma-bench-") as folder:
         flows = [_flow("steps", "step"), _flow("branch", "branch")]
@@ -88,13 +88,13 @@ def run(items: int = 300, rounds: int = 3) -> dict[str, Measure]:
                 run_dag(instance, name, {"items": conf["items"][:2]})
             for turn in range(1, rounds + 1):
                 for name in names:
-                    ran = run_dag(instance, name, conf)
-                    # A round takes minutes: who waits wants to see that it goes on.
-                    print(f"round {turn} of {rounds}, {name}: {ran.seconds:.1f} s", file=sys.stderr)
-                    taken[name].append(ran.seconds)
-                    rows[name] = ran.task_instances
+                    figures = run_dag(instance, name, conf)
+                    # A round takes minutes: show progress.
+                    print(f"round {turn} of {rounds}, {name}: {figures.seconds:.1f} s", file=sys.stderr)
+                    times[name].append(figures.seconds)
+                    rows[name] = figures.task_instances
             parallelism = instance.parallelism
-    by_hand, steps, branch = (statistics.median(taken[name]) for name in names)
+    by_hand, steps, branch = (statistics.median(times[name]) for name in names)
     return {
         "by_hand": Measure(by_hand, "s"),
         "steps": Measure(steps, "s", by_hand),

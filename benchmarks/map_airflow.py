@@ -1,9 +1,9 @@
-"""A fork over a manifest on a real Airflow: a million lines beside a thousand, one run of each.
+"""A fork over a manifest on a real Airflow: a run with a million lines against a run with a thousand.
 
-For both: seconds from the run's start to its end, task instances, rows in the database (task instances,
-XComs and rendered fields) and bytes in XComs. What a thousand lines take is the reference. A first run warms
-up, and does not count. LocalExecutor, PostgreSQL where it is installed, local files, default settings but for
-the offload location.
+Measured for both: seconds from the run's start to its end, task instances, rows in the database (task
+instances, XComs and rendered fields) and bytes in XComs. The reference is the run with a thousand lines. A
+warm-up run before them is not counted. LocalExecutor, PostgreSQL if it is installed, local files, default
+settings except the offload location.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_allma.storage.pointers import FILE_BUCKET
-from benchmarks.airflow_runs import Ran, airflow, database, run_dag
+from benchmarks.airflow_runs import RunFigures, airflow, database, run_dag
 from benchmarks.chunk_work import COMPOSE, fork_flow, write_lines
-from benchmarks.measuring import Measure
+from benchmarks.measure import Measure
 
 FEW = 1000
 FLOW_ID = "bench-map"
@@ -46,5 +46,5 @@ def _manifest(file: Path, lines: int) -> dict[str, Any]:
     return {"manifest": {"_s3_output_pointer": {"bucket": FILE_BUCKET, "key": str(file).lstrip("/")}}}
 
 
-def _rows(ran: Ran) -> int:
-    return ran.task_instances + ran.xcoms + ran.rendered
+def _rows(run: RunFigures) -> int:
+    return run.task_instances + run.xcoms + run.rendered

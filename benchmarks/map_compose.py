@@ -1,8 +1,8 @@
-"""A fork over a manifest, as chunk tasks run it: read, decode, run a compose step, write result parts.
+"""A fork over a manifest, run like chunk tasks: read, decode, run a compose step, write result parts.
 
-``one_process`` runs all chunks in one process; its reference, the floor, is a loop that reads, decodes,
+``one_process`` runs all chunks in one process. Its reference, the floor, is a loop that reads, decodes,
 encodes and writes the same lines. ``two_processes`` runs the same chunks in two processes on two cores; its
-reference is ``one_process``. Files are local; starting Python and Airflow is not counted.
+reference is ``one_process``. Files are local. The start of Python and Airflow is not included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 
 from airflow_allma.storage import LocalStore
 from benchmarks.chunk_work import BUCKET, COMPOSE, ChunkWorker, folder_of, fork_flow, plan, write_lines
-from benchmarks.measuring import Measure, seconds
+from benchmarks.measure import Measure, seconds
 
 CHUNKS = 2
 ROUNDS = 3
@@ -30,7 +30,7 @@ def run(items: int = 1_000_000) -> dict[str, Measure]:
     with tempfile.TemporaryDirectory(prefix="allma-bench-") as folder:
         root = Path(folder)
         file = write_lines(root / BUCKET / KEY, items)
-        bytes_a_line = file.stat().st_size / items
+        bytes_per_line = file.stat().st_size / items
         floor = items / seconds(lambda: _floor(file, root / "floor"), rounds=ROUNDS)
         one = items / statistics.median(_elapsed(root, 1) for _ in range(ROUNDS))
         two = items / statistics.median(_elapsed(root, 2) for _ in range(ROUNDS))
@@ -38,7 +38,7 @@ def run(items: int = 1_000_000) -> dict[str, Measure]:
         "one_process": Measure(one, "items/s", floor),
         "two_processes": Measure(two, "items/s", one),
         "items": Measure(items, "items"),
-        "line": Measure(bytes_a_line, "bytes"),
+        "line": Measure(bytes_per_line, "bytes"),
     }
 
 
@@ -52,21 +52,21 @@ def _floor(file: Path, target: Path) -> None:
 
 
 def _elapsed(root: Path, processes: int) -> float:
-    """Seconds from the moment when all processes are ready until the last one is done."""
+    """Return the seconds from when all processes are ready until the last one is done."""
     shutil.rmtree(root / BUCKET / "bench", ignore_errors=True)
     spawn = multiprocessing.get_context("spawn")
     ready = spawn.Barrier(processes + 1)
-    started = [
+    workers = [
         spawn.Process(target=_work, args=(root, ready, number, processes)) for number in range(processes)
     ]
-    for process in started:
+    for process in workers:
         process.start()
     ready.wait()
-    begun = monotonic()
-    for process in started:
+    start = monotonic()
+    for process in workers:
         process.join()
         assert process.exitcode == 0
-    return monotonic() - begun
+    return monotonic() - start
 
 
 def _work(root: Path, ready: Barrier, number: int, processes: int) -> None:

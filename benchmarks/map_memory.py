@@ -1,9 +1,9 @@
 """Peak memory of a fork's processes over manifests of 10,000, 1,000,000 and 10,000,000 short lines.
 
-``worker_N`` is the peak of a process that runs chunks of N lines, planned as they are by default, one after
-the other; ``aggregate_N`` that of the one that then joins all their results into a JSON Lines object. Each is
-a process of its own that has imported Airflow, as in a task. The reference is the same for 10,000 lines.
-``seconds_N`` is what the measuring took.
+``worker_N`` is the peak of a process that runs the chunks of a manifest of N lines one after the other, with
+the default chunk size. ``aggregate_N`` is the peak of the process that then joins their results into a JSON
+Lines object. Each runs as a separate process that has imported Airflow, like a task. The reference is the
+peak with 10,000 lines. ``seconds_N`` is the duration of the measurement.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_allma.engine import EngineSettings, Services, join_results
 from airflow_allma.storage import LocalStore
 from airflow_allma.storage.keys import OffloadLocation
 from benchmarks.chunk_work import BUCKET, ChunkWorker, folder_of, fork_flow, plan
-from benchmarks.measuring import Measure
+from benchmarks.measure import Measure
 
 SIZES = (10_000, 1_000_000, 10_000_000)
 CHUNK_BYTES, MAX_CHUNKS = 1 << 20, 200
@@ -42,18 +42,18 @@ FLOW = fork_flow(
 def run(most: int = SIZES[-1]) -> dict[str, Measure]:
     measures: dict[str, Measure] = {}
     for lines in [size for size in SIZES if size <= most]:
-        begun = perf_counter()
+        start = perf_counter()
         with tempfile.TemporaryDirectory(prefix="allma-bench-") as folder:
             _write(Path(folder) / BUCKET / KEY, lines)
             workers = [_start("worker", folder, number) for number in range(WORKERS)]
-            found = [_told(worker) for worker in workers]
-            joined = _told(_start("aggregate", folder))
-            counted = sum(items for _, items in found), joined[1]
+            results = [_result(worker) for worker in workers]
+            joined = _result(_start("aggregate", folder))
+            counted = sum(items for _, items in results), joined[1]
             assert counted == (lines, lines), counted
-        for name, peak in (("worker", max(peak for peak, _ in found)), ("aggregate", joined[0])):
+        for name, peak in (("worker", max(peak for peak, _ in results)), ("aggregate", joined[0])):
             least = measures.get(f"{name}_{SIZES[0]}")
             measures[f"{name}_{lines}"] = Measure(peak, "MB", least.value if least else None)
-        measures[f"seconds_{lines}"] = Measure(perf_counter() - begun, "s")
+        measures[f"seconds_{lines}"] = Measure(perf_counter() - start, "s")
     return measures
 
 
@@ -67,8 +67,8 @@ def _start(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", __name__, *map(str, arguments)], stdout=subprocess.PIPE)
 
 
-def _told(process: subprocess.Popen[bytes]) -> tuple[float, int]:
-    """Its peak in MB and how many items it saw."""
+def _result(process: subprocess.Popen[bytes]) -> tuple[float, int]:
+    """Return the peak memory in MB and the number of items that a process reports."""
     out, _ = process.communicate()
     assert process.returncode == 0
     peak, items = json.loads(out.splitlines()[-1])
@@ -83,7 +83,7 @@ def _work(folder: str, number: str) -> int:
 
 
 def _aggregate(folder: str) -> int:
-    """As the aggregate's task does, with what Airflow would tell it."""
+    """Join the results like the aggregate task, with the states and XComs that Airflow would have."""
     store = LocalStore(folder)
     worker = ChunkWorker(store, FLOW)
     specs = [ChunkSpec(c.number, "chunk", manifest=c) for c in plan(store, KEY, MAX_CHUNKS, CHUNK_BYTES)]
@@ -112,7 +112,7 @@ class _Stored:
 
 
 def _peak() -> float:
-    """In MB; of this program alone, where ``ru_maxrss`` would begin with that of the parent."""
+    """Return the peak memory of this process in MB; ``ru_maxrss`` would include the parent's before exec."""
     (line,) = [line for line in _status() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024
 
@@ -122,7 +122,7 @@ def _status() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    from airflow_allma.operators.fork_chunk import ForkChunkOperator as _  # noqa: F401 - what a task's process holds
+    from airflow_allma.operators.fork_chunk import ForkChunkOperator as _  # noqa: F401 - a task process imports it
 
-    seen = {"worker": _work, "aggregate": _aggregate}[sys.argv[1]](*sys.argv[2:])
-    print(json.dumps([_peak(), seen]))
+    items = {"worker": _work, "aggregate": _aggregate}[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps([_peak(), items]))

@@ -1,13 +1,15 @@
-"""What many flows cost: all of them in the Dag processor, and each in the process of a task.
+"""The cost of many flows (1,000 by default): parsing all in the Dag processor, and loading one in a task.
 
-``parse`` is one look of the Dag processor at all flows, by flow, beside dag-factory's at the same Dags: as
-many tasks in a row, of an operator that does nothing, from one YAML file each. dag-factory comes from PyPI
-into a folder that is removed again.
+``parse`` is the time per flow for one parse of all flows by the Dag processor. Its reference is dag-factory
+with the same Dags: the same number of tasks in a row, of an operator that does nothing, one YAML file per
+Dag. dag-factory is installed from PyPI into a temporary folder. ``parse_unchanged`` is a second parse in the
+same process, with ``parse`` as its reference.
 
 ``task_start`` is what a task waits for in Airflow: its process is forked from one that has imported
-everything, and Airflow parses the loader's file for the task's Dag; with all flows beside with one flow.
-``task_process`` is the same in a new Python, as in a worker that forks nothing. ``task_load`` is the part of
-both that is ours, in a process that did it before. ``task_first`` is that part where no task has run before.
+everything, and parses the loader's file for the task's Dag. ``task_process`` is the same in a new Python
+process, as in a worker that does not fork. ``task_load`` is the loader's part of both, in a process that has
+loaded the flow before. The reference of these three is the same with one flow. ``task_first`` is the loader's
+part when no task has run before.
 """
 
 from __future__ import annotations
@@ -25,23 +27,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.measuring import Measure
+from benchmarks.measure import Measure
 
 STEPS = 10
 DAG_ID = "flow-0"
 LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 REQUIREMENTS = Path(__file__).with_name("dag-factory.txt")
 
-LOOK = "import sys; from benchmarks.parse import look_for; look_for(sys.argv[1], sys.argv[2])"
+PARSE_FOR_TASK = (
+    "import sys; from benchmarks.parse import parse_for_task; parse_for_task(sys.argv[1], sys.argv[2])"
+)
 
 
-def look_for(folder: str, temporary: str) -> None:
-    """What the process of a task does before it runs: parse the loader's file for the task's Dag."""
+def parse_for_task(folder: str, temporary: str) -> None:
+    """Parse the loader's file for the task's Dag, like a task process before it runs the task."""
     os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = DAG_ID
     os.environ["_AIRFLOW_PARSING_CONTEXT_TASK_ID"] = "step_0"
     tempfile.tempdir = temporary
     from airflow.dag_processing.dagbag import BundleDagBag
-    from airflow.sdk.execution_time import task_runner  # noqa: F401 - a new process has it
+    from airflow.sdk.execution_time import task_runner  # noqa: F401 - a new task process imports it
 
     bag = BundleDagBag(
         dag_folder=str(Path(folder, "flows.py")),
@@ -57,7 +61,7 @@ def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     os.environ["AIRFLOW__DAG_FACTORY__ENABLE_TELEMETRY"] = "False"
     os.environ["DO_NOT_TRACK"] = "True"
-    # What the process of the LocalExecutor has imported from which those of tasks are forked.
+    # The imports of the LocalExecutor process from which task processes are forked.
     import airflow.executors.local_executor
     import airflow.jobs.scheduler_job_runner
     import airflow.sdk.execution_time.supervisor  # noqa: F401
@@ -69,7 +73,7 @@ def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
     AllmaPlugin.on_load()
     structlog.configure(processors=[_drop])
     with tempfile.TemporaryDirectory() as temporary:
-        # The index of flow files goes there too.
+        # The loader's index of flow files is in the temporary folder too.
         tempfile.tempdir = temporary
         one, all_flows, yaml = (_folder(Path(temporary, name)) for name in ("one", "all", "yaml"))
         _write_flows(one, 1)
@@ -87,7 +91,7 @@ def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
         process = _in_turns(lambda: _in_a_process(one), lambda: _in_a_process(all_flows), rounds)
 
         def parse() -> object:
-            loader._process_memory.cache_clear()  # noqa: SLF001 - every look is the first of its process
+            loader._process_memory.cache_clear()  # noqa: SLF001 - every parse is the first of its process
             return load_flows(all_flows)
 
         with _dag_factory(Path(temporary, "dag-factory")) as load_yaml:
@@ -99,14 +103,14 @@ def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
     return {
         "parse": Measure(ours * 1000 / flows, "ms/flow", theirs * 1000 / flows),
         "parse_unchanged": Measure(again * 1000 / flows, "ms/flow", ours * 1000 / flows),
-        "task_start": _held_against_one(start),
-        "task_process": _held_against_one(process),
-        "task_load": _held_against_one(load),
+        "task_start": _against_one_flow(start),
+        "task_process": _against_one_flow(process),
+        "task_load": _against_one_flow(load),
         "task_first": Measure(first * 1000, "ms"),
     }
 
 
-def _held_against_one(times: tuple[float, float]) -> Measure:
+def _against_one_flow(times: tuple[float, float]) -> Measure:
     one, everything = times
     return Measure(everything * 1000, "ms", one * 1000)
 
@@ -118,13 +122,13 @@ def _folder(path: Path) -> Path:
 
 def _flow(number: int) -> dict[str, object]:
     steps = {
-        f"step_{place}": {
+        f"step_{index}": {
             "stepType": "DATA_TRANSFORMATION",
             "moduleIdentifier": "system/compose-object-from-input",
             "inputMappings": {"n": "$.n", "before": "$.steps_output"},
-            **({"defaultNextStepInstanceId": f"step_{place + 1}"} if place + 1 < STEPS else {}),
+            **({"defaultNextStepInstanceId": f"step_{index + 1}"} if index + 1 < STEPS else {}),
         }
-        for place in range(STEPS)
+        for index in range(STEPS)
     }
     return {"id": f"flow-{number}", "startStepInstanceId": "step_0", "steps": steps}
 
@@ -143,18 +147,18 @@ def _write_yaml(folder: Path, count: int) -> None:
             "  schedule: null",
             "  tasks:",
         ]
-        for place in range(STEPS):
+        for index in range(STEPS):
             lines += [
-                f"    - task_id: step_{place}",
+                f"    - task_id: step_{index}",
                 "      operator: airflow.providers.standard.operators.empty.EmptyOperator",
-                *([f"      dependencies: [step_{place - 1}]"] if place else []),
+                *([f"      dependencies: [step_{index - 1}]"] if index else []),
             ]
         (folder / f"flow_{number}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def _dag_factory(folder: Path) -> Iterator[Callable[[Path], dict[str, object]]]:
-    """dag-factory's own way to load a folder, from a fresh installation."""
+    """Install dag-factory and yield its function that loads a folder."""
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
     install = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(folder)]
     subprocess.run([*install, "--no-deps", "--require-hashes", "-r", str(REQUIREMENTS)], check=True)
@@ -162,10 +166,13 @@ def _dag_factory(folder: Path) -> Iterator[Callable[[Path], dict[str, object]]]:
     try:
         from dagfactory import load_yaml_dags
 
-        def load(place: Path) -> dict[str, object]:
+        def load(folder: Path) -> dict[str, object]:
             found: dict[str, object] = {}
             load_yaml_dags(
-                globals_dict=found, dags_folder=str(place), defaults_config_path=str(place), suffix=[".yaml"]
+                globals_dict=found,
+                dags_folder=str(folder),
+                defaults_config_path=str(folder),
+                suffix=[".yaml"],
             )
             return found
 
@@ -193,19 +200,19 @@ def _seconds(work: Callable[[], object]) -> float:
     gc.collect()
     started = time.perf_counter()
     result = work()
-    # A fork tells its own time, without that of its end.
+    # A fork reports its own time, without its exit.
     return result if isinstance(result, float) else time.perf_counter() - started
 
 
 def _in_turns(left: Callable[[], object], right: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median times of two pieces of work, done in turns: what else the machine does hits both alike."""
+    """Return the median times of two functions, called in turns so that other load affects both equally."""
     left(), right()
     times = [(_seconds(left), _seconds(right)) for _ in range(rounds)]
     return statistics.median(one for one, _ in times), statistics.median(one for _, one in times)
 
 
 def _in_a_fork(folder: Path) -> float:
-    """Seconds from the fork of a task's process until it has its Dag."""
+    """Return the seconds from the fork of a task process until it has loaded its Dag."""
     reader, writer = os.pipe()
     gc.freeze()
     started = time.perf_counter()
@@ -213,25 +220,25 @@ def _in_a_fork(folder: Path) -> float:
     if child == 0:
         from airflow_allma.dag_factory import loader
 
-        loader._process_memory.cache_clear()  # noqa: SLF001 - the parent of a task loads no flows
-        look_for(str(folder), tempfile.gettempdir())
+        loader._process_memory.cache_clear()  # noqa: SLF001 - the parent of a task process does not load flows
+        parse_for_task(str(folder), tempfile.gettempdir())
         os.write(writer, str(time.perf_counter() - started).encode())
         os._exit(0)
     os.close(writer)
-    with os.fdopen(reader) as told:
-        taken = told.read()
+    with os.fdopen(reader) as pipe:
+        elapsed = pipe.read()
     os.waitpid(child, 0)
     gc.unfreeze()
-    return float(taken)
+    return float(elapsed)
 
 
 def _in_a_process(folder: Path) -> None:
-    command = [sys.executable, "-c", LOOK, str(folder), tempfile.gettempdir()]
+    command = [sys.executable, "-c", PARSE_FOR_TASK, str(folder), tempfile.gettempdir()]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _age(folder: Path) -> None:
-    """Wait until the times of all files are trusted."""
+    """Wait until the files are old enough for the loader to trust their modification times."""
     newest = max(file.stat().st_ctime for file in folder.iterdir())
     time.sleep(max(0.0, newest + 2.1 - time.time()))
 

@@ -1,4 +1,4 @@
-"""An API that answers every GET after a fixed time, and tells how many it has served at once."""
+"""An API that answers every GET after a fixed time, and counts concurrent requests."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ def main() -> None:
     parser.add_argument("--milliseconds", type=float, required=True)
     arguments = parser.parse_args()
     seconds = arguments.milliseconds / 1000
-    in_flight = most = calls = 0
+    in_flight = max_in_flight = calls = 0
 
     async def answer(request: web.Request) -> web.Response:
-        nonlocal in_flight, most, calls
+        nonlocal in_flight, max_in_flight, calls
         calls += 1
         in_flight += 1
-        most = max(most, in_flight)
+        max_in_flight = max(max_in_flight, in_flight)
         await asyncio.sleep(seconds)
         in_flight -= 1
         return _json({"userId": request.match_info["id"], "plan": "pro"})
 
-    async def seen(_: web.Request) -> web.Response:
-        nonlocal most, calls
-        response = _json({"most": most, "calls": calls})
-        most = calls = 0
+    async def counts(_: web.Request) -> web.Response:
+        nonlocal max_in_flight, calls
+        response = _json({"max_in_flight": max_in_flight, "calls": calls})
+        max_in_flight = calls = 0
         return response
 
     app = web.Application()
     app.router.add_get("/users/{id}", answer)
-    app.router.add_get("/seen", seen)
+    app.router.add_get("/counts", counts)
     web.run_app(app, host="127.0.0.1", port=arguments.port, print=None, access_log=None)
 
 

@@ -1,1 +1,1 @@
-"""A real Airflow and the servers around it, on this machine only: for demo, tests and benchmarks."""
+"""A real Airflow and its servers, on this machine only, for the demo, the tests and the benchmarks."""

@@ -1,4 +1,4 @@
-"""`python -m demo`: both example flows on a real Airflow, from nothing to their results in the UI."""
+"""`python -m demo`: run both example flows on a real Airflow and show their results in the UI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from demo.postgres import find_postgres
 from demo.processes import ManagedProcess, ServerError
 from demo.servers import aws_connection, aws_server, shop_server
 from demo.stages import Stages
-from demo.walkthrough import PRODUCTS, USERS, WalkError, check_products, check_users, run_walk, tell
+from demo.walkthrough import (
+    PRODUCTS,
+    USERS,
+    WalkthroughError,
+    check_products,
+    check_users,
+    print_result,
+    run_walkthrough,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXIT_FAILED = 1
@@ -28,23 +36,23 @@ POLL_SECONDS = 0.5
 
 
 class Stopped(BaseException):
-    """Somebody asked the demo to end (SIGTERM, SIGHUP)."""
+    """A signal asked the demo to end (SIGTERM, SIGHUP)."""
 
 
 def main() -> int:
-    """Run the demo; the exit status."""
-    arguments = _arguments()
+    """Run the demo and return its exit status."""
+    arguments = _parse_arguments()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+        signal.signal(number, _raise_stopped)
     stages = Stages()
     running: list[ManagedProcess] = []
     try:
         with ExitStack() as stack:
-            _demonstrate(arguments, stages, stack, running)
+            _run_demo(arguments, stages, stack, running)
     except (KeyboardInterrupt, Stopped):
         stages.say("Interrupted; everything is stopped.")
         return EXIT_FAILED
-    except (ServerError, WalkError, AirflowApiError) as error:
+    except (ServerError, WalkthroughError, AirflowApiError) as error:
         stages.say(f"\nThe demo failed: {error}")
         for process in running:
             if process.log.exists():
@@ -56,61 +64,65 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument(
         "--home",
         type=Path,
         default=REPOSITORY / ".demo",
-        help="the demo's folder: its dags, logs and airflow folders are made anew (default: %(default)s)",
+        help="the demo's folder; its dags, logs and airflow subfolders are recreated (default: %(default)s)",
     )
-    parser.add_argument("--users", type=int, default=5000, help="user records (default: %(default)s)")
+    parser.add_argument(
+        "--users", type=int, default=5000, help="number of user records (default: %(default)s)"
+    )
     parser.add_argument(
         "--database",
         choices=["postgresql", "sqlite"],
         default="postgresql" if find_postgres() else "sqlite",
-        help="Airflow's database (default here: %(default)s)",
+        help="Airflow's metadata database (default here: %(default)s)",
     )
     return parser.parse_args()
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
+def _raise_stopped(_number: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # once: what follows is the stopping
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
     raise Stopped
 
 
-def _demonstrate(
+def _run_demo(
     arguments: argparse.Namespace, stages: Stages, stack: ExitStack, running: list[ManagedProcess]
 ) -> None:
     home: Path = arguments.home.resolve()
-    stack.enter_context(_own_folder(home))
-    with stages.stage("AWS on this machine: moto, with S3 and DynamoDB"):
+    stack.enter_context(_exclusive_folder(home))
+    with stages.stage("Start a local AWS (moto) with S3 and DynamoDB"):
         aws = stack.enter_context(aws_server(home))
         running.append(aws.process)
         stages.detail(aws.url)
-    with stages.stage("The shop's product and user API"):
+    with stages.stage("Start the shop's product and user API"):
         shop = stack.enter_context(shop_server(home, arguments.users))
         running.append(shop.process)
         stages.detail(shop.url)
-    with stages.stage(f"{arguments.users} user records in the DynamoDB table {TABLE}; the bucket {BUCKET}"):
+    with stages.stage(
+        f"Write {arguments.users} user records to the DynamoDB table {TABLE}; create the bucket {BUCKET}"
+    ):
         create_bucket(aws.url)
         create_users(aws.url, arguments.users)
-    airflow = _airflow(home, aws.url, arguments.database)
-    with stages.stage(f"Airflow (airflow standalone on {_NAMES[airflow.database]})"):
+    airflow = _configure_airflow(home, aws.url, arguments.database)
+    with stages.stage(f"Start Airflow (airflow standalone on {_NAMES[airflow.database]})"):
         stack.enter_context(airflow)
         running += airflow.processes
         stages.detail(f"{airflow.base_url}   user {airflow.user}, password {airflow.password}")
-    with stages.stage(f"Run {PRODUCTS.dag_id}: a short list, one mapped task instance an item"):
-        products = run_walk(airflow.client, PRODUCTS, shop.url, aws.url)
+    with stages.stage(f"Run {PRODUCTS.dag_id}: a short list, one mapped task instance per item"):
+        products = run_walkthrough(airflow.client, PRODUCTS, shop.url, aws.url)
         check_products(products)
-        tell(stages, products, airflow.base_url)
+        print_result(stages, products, airflow.base_url)
     with stages.stage(f"Run {USERS.dag_id}: a manifest in S3, read in chunks"):
-        users = run_walk(airflow.client, USERS, shop.url, aws.url)
+        users = run_walkthrough(airflow.client, USERS, shop.url, aws.url)
         check_users(airflow.client, users, aws.url, arguments.users)
-        tell(stages, users, airflow.base_url)
-    stages.say(f"\nBoth flows are done, {stages.elapsed:.0f} s after the start.")
-    stages.say(f"The UI: {airflow.base_url}   sign in as {airflow.user} with {airflow.password}")
+        print_result(stages, users, airflow.base_url)
+    stages.say(f"\nBoth flows succeeded, {stages.elapsed:.0f} s after the start.")
+    stages.say(f"UI: {airflow.base_url}   sign in as {airflow.user}, password {airflow.password}")
     if sys.stdout.isatty():
         _serve(stages, running)
 
@@ -118,7 +130,7 @@ def _demonstrate(
 _NAMES: dict[Database, str] = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 
-def _airflow(home: Path, aws_url: str, database: Database) -> AirflowInstance:
+def _configure_airflow(home: Path, aws_url: str, database: Database) -> AirflowInstance:
     dags = home / "dags"
     shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     return AirflowInstance(
@@ -128,24 +140,24 @@ def _airflow(home: Path, aws_url: str, database: Database) -> AirflowInstance:
         mode="standalone",
         connections={"aws_default": aws_connection(aws_url)},
         config={
-            # small chunks, so that a few thousand records already make several
+            # small chunks, so that a few thousand records fill several
             "allma": {"offload_location": f"s3://{BUCKET}/allma", "chunk_bytes": "65536"},
-            # parsing again every 2 s would only warm the room
+            # the flows do not change: parsing every 2 s would only use up CPU
             "dag_processor": {"min_file_process_interval": "10", "stale_dag_threshold": "20"},
         },
     )
 
 
 @contextmanager
-def _own_folder(home: Path) -> Iterator[None]:
-    """Have the demo's folder, empty, for ourselves."""
+def _exclusive_folder(home: Path) -> Iterator[None]:
+    """Lock the demo's folder and empty it."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ServerError(
-                f"Another demo runs in {home}. Stop it, or choose another folder with --home."
+                f"Another demo is running in {home}. Stop it, or choose another folder with --home."
             ) from None
         for entry in home.iterdir():
             if entry.is_dir() and entry.name in {"airflow", "dags", "logs"}:
@@ -159,7 +171,7 @@ def _serve(stages: Stages, running: list[ManagedProcess]) -> None:
         while True:
             for process in running:
                 if not process.running:
-                    raise ServerError(f"{process.name} has ended by itself.")
+                    raise ServerError(f"{process.name} exited unexpectedly.")
             time.sleep(POLL_SECONDS)
     except (KeyboardInterrupt, Stopped):
         stages.say("\nStopping ...")

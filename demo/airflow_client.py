@@ -14,22 +14,22 @@ import httpx
 FINISHED = frozenset({"success", "failed"})
 PAGE = 500
 POLL_SECONDS = 0.2
-TRIES = 4
+MAX_ATTEMPTS = 4
 
 T = TypeVar("T")
 
 
 class AirflowApiError(RuntimeError):
-    """Airflow's API refused a call, or what was waited for did not come."""
+    """Airflow's API refused a call, or an awaited state was not reached in time."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status, 0 when there was no answer."""
+        """HTTP status; 0 if the error is not an HTTP response."""
 
 
 @dataclass(frozen=True)
-class TaskContext:
+class TaskInstance:
     """One task instance of a run."""
 
     task_id: str
@@ -38,17 +38,17 @@ class TaskContext:
     state: str | None
     try_number: int
     label: str | None
-    """What the UI shows in place of the map index."""
+    """What the UI shows instead of the map index."""
     display_name: str
     pid: int | None
     duration: float | None
     """Seconds."""
     raw: dict[str, Any]
-    """The whole answer of the API."""
+    """The task instance as the API returned it."""
 
     @classmethod
-    def of(cls, raw: dict[str, Any]) -> TaskContext:
-        """From the API's form."""
+    def from_api(cls, raw: dict[str, Any]) -> TaskInstance:
+        """Create one from an object of the API."""
         return cls(
             task_id=raw["task_id"],
             map_index=raw["map_index"],
@@ -63,7 +63,7 @@ class TaskContext:
 
 
 class AirflowClient:
-    """Calls to one Airflow. Every method that waits raises AirflowApiError when its seconds are over."""
+    """A client of one Airflow. Every method that waits raises AirflowApiError on timeout."""
 
     def __init__(
         self, base_url: str, user: str, password: str, *, transport: httpx.BaseTransport | None = None
@@ -78,25 +78,25 @@ class AirflowClient:
         self._http.close()
 
     def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
-        """One call of `/api/v2/PATH`; the decoded answer.
+        """Call `/api/v2/PATH` and return the decoded response.
 
         Raises:
-            AirflowApiError: the answer is not a success.
+            AirflowApiError: the response is not a success.
         """
-        answer = self._send(method, path, body, query)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
+        response = self._send(method, path, body, query)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
             self._token = ""
-            answer = self._send(method, path, body, query)
-        for tries in range(1, TRIES):
-            if not _was_rolled_back(answer):
+            response = self._send(method, path, body, query)
+        for attempt in range(1, MAX_ATTEMPTS):
+            if not _was_rolled_back(response):
                 break
-            time.sleep(tries * POLL_SECONDS)
-            answer = self._send(method, path, body, query)
-        if not answer.is_success:
+            time.sleep(attempt * POLL_SECONDS)
+            response = self._send(method, path, body, query)
+        if not response.is_success:
             raise AirflowApiError(
-                f"{method} {path}: {answer.status_code} {answer.text[:2000]}", answer.status_code
+                f"{method} {path}: {response.status_code} {response.text[:2000]}", response.status_code
             )
-        return answer.json() if answer.content else None
+        return response.json() if response.content else None
 
     def _send(self, method: str, path: str, body: Any, query: dict[str, Any]) -> httpx.Response:
         if not self._token:
@@ -105,61 +105,61 @@ class AirflowClient:
         return self._http.request(method, f"/api/v2/{path}", json=body, params=query, headers=headers)
 
     def _sign_in(self) -> str:
-        answer = self._http.post("/auth/token", json=self._credentials)
-        if not answer.is_success:
+        response = self._http.post("/auth/token", json=self._credentials)
+        if not response.is_success:
             raise AirflowApiError(
-                f"Signing in failed: {answer.status_code} {answer.text[:2000]}", answer.status_code
+                f"Sign-in failed: {response.status_code} {response.text[:2000]}", response.status_code
             )
-        token: str = answer.json()["access_token"]
+        token: str = response.json()["access_token"]
         return token
 
     def _pages(self, path: str, key: str, **query: Any) -> Iterator[dict[str, Any]]:
         offset = 0
         while True:
-            answer = self.call("GET", path, limit=PAGE, offset=offset, **query)
-            rows = answer[key]
+            response = self.call("GET", path, limit=PAGE, offset=offset, **query)
+            rows = response[key]
             yield from rows
             offset += len(rows)
-            if not rows or offset >= answer["total_entries"]:
+            if not rows or offset >= response["total_entries"]:
                 return
 
     # the instance
 
     def health(self) -> dict[str, str | None] | None:
-        """The status of each component by name ("healthy" when it is); None while nobody answers."""
+        """Return the status of each component by name, such as "healthy"; None while the API is down."""
         try:
-            answer = self._http.get("/api/v2/monitor/health", timeout=5)
+            response = self._http.get("/api/v2/monitor/health", timeout=5)
         except httpx.TransportError:
             return None
-        if not answer.is_success:
+        if not response.is_success:
             return None
-        return {name: part.get("status") for name, part in answer.json().items() if part}
+        return {name: part.get("status") for name, part in response.json().items() if part}
 
     def import_errors(self) -> list[dict[str, Any]]:
-        """Files that could not be read, as the UI lists them."""
+        """Return the Dag import errors, as listed in the UI."""
         return list(self._pages("importErrors", "import_errors"))
 
     # Dags
 
     def dags(self) -> list[dict[str, Any]]:
-        """Every Dag that is not stale."""
+        """Return all Dags that are not stale."""
         return list(self._pages("dags", "dags"))
 
     def dag_details(self, dag_id: str) -> dict[str, Any]:
-        """All that the API tells of one Dag."""
+        """Return the details of one Dag."""
         details: dict[str, Any] = self.call("GET", f"dags/{quote(dag_id)}/details")
         return details
 
     def tasks(self, dag_id: str) -> list[dict[str, Any]]:
-        """The tasks of a Dag's latest version."""
-        answer: dict[str, Any] = self.call("GET", f"dags/{quote(dag_id)}/tasks")
-        return list(answer["tasks"])
+        """Return the tasks of a Dag's latest version."""
+        response: dict[str, Any] = self.call("GET", f"dags/{quote(dag_id)}/tasks")
+        return list(response["tasks"])
 
     def wait_for_dag(self, dag_id: str, *, timeout: float = 60.0, parses: int = 0) -> dict[str, Any]:
-        """Wait until the Dag is there, and was parsed `parses` more times; its details.
+        """Wait until the Dag exists and was parsed `parses` more times, and return its details.
 
-        `parses=2` is sure to have seen what was written to its files before the call: the first of them
-        may have begun earlier.
+        `parses=2` makes sure that file changes from before the call are included: the first parse may have
+        begun before them.
         """
         seen: set[str | None] = set()
 
@@ -170,7 +170,7 @@ class AirflowClient:
             seen.add(details["last_parsed_time"])
             return details if len(seen) > parses else None
 
-        return self._wait(found, timeout, lambda: f"Dag {dag_id} did not come: {self._why_no_dag()}")
+        return self._wait(found, timeout, lambda: f"Dag {dag_id} did not appear: {self._why_no_dag()}")
 
     def wait_until_gone(self, dag_id: str, *, timeout: float = 60.0) -> None:
         """Wait until the Dag is stale or deleted."""
@@ -179,7 +179,7 @@ class AirflowClient:
             details = self._dag_or_none(dag_id)
             return details is None or bool(details.get("is_stale"))
 
-        self._wait(gone, timeout, lambda: f"Dag {dag_id} is still there")
+        self._wait(gone, timeout, lambda: f"Dag {dag_id} still exists")
 
     def _dag_or_none(self, dag_id: str) -> dict[str, Any] | None:
         try:
@@ -192,31 +192,31 @@ class AirflowClient:
     def _why_no_dag(self) -> str:
         errors = [f"{error['filename']}:\n{error['stack_trace']}" for error in self.import_errors()]
         known = ", ".join(sorted(dag["dag_id"] for dag in self.dags())) or "none"
-        return "\n".join([*errors, f"Dags that are there: {known}."])
+        return "\n".join([*errors, f"Existing Dags: {known}."])
 
     # runs
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
-        """Start a run with `conf` as its payload; its run id.
+        """Start a run with `conf` as its payload and return its run id.
 
         Raises:
-            AirflowApiError: Airflow refused it; `status` 400 when `conf` is not what the params ask for.
+            AirflowApiError: Airflow refused it; `status` is 400 if `conf` does not match the params.
         """
         body = {"conf": conf or {}, "logical_date": None, "dag_run_id": run_id}
-        answer: dict[str, Any] = self.call("POST", f"dags/{quote(dag_id)}/dagRuns", body=body)
-        return str(answer["dag_run_id"])
+        response: dict[str, Any] = self.call("POST", f"dags/{quote(dag_id)}/dagRuns", body=body)
+        return str(response["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """One run as the API shows it."""
-        answer: dict[str, Any] = self.call("GET", self._run_path(dag_id, run_id))
-        return answer
+        """Return one run."""
+        response: dict[str, Any] = self.call("GET", self._run_path(dag_id, run_id))
+        return response
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """All runs of a Dag."""
+        """Return all runs of a Dag."""
         return list(self._pages(f"dags/{quote(dag_id)}/dagRuns", "dag_runs"))
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 120.0) -> str:
-        """Wait until the run is over; "success" or "failed"."""
+        """Wait until the run is over and return "success" or "failed"."""
 
         def over() -> str | None:
             state = str(self.run(dag_id, run_id)["state"])
@@ -233,10 +233,12 @@ class AirflowClient:
 
     # task instances
 
-    def task_instances(self, dag_id: str, run_id: str) -> list[TaskContext]:
-        """Every task instance of a run, mapped ones too, by task id and map index."""
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        """Return all task instances of a run, also mapped ones, sorted by task id and map index."""
         rows = self._pages(f"{self._run_path(dag_id, run_id)}/taskInstances", "task_instances", order_by="id")
-        return sorted((TaskContext.of(row) for row in rows), key=lambda task: (task.task_id, task.map_index))
+        return sorted(
+            (TaskInstance.from_api(row) for row in rows), key=lambda task: (task.task_id, task.map_index)
+        )
 
     def wait_for_task(
         self,
@@ -247,10 +249,10 @@ class AirflowClient:
         *,
         states: Sequence[str] = ("running",),
         timeout: float = 60.0,
-    ) -> TaskContext:
-        """Wait until one task instance is in one of `states`."""
+    ) -> TaskInstance:
+        """Wait until a task instance is in one of `states`, and return it."""
 
-        def reached() -> TaskContext | None:
+        def in_state() -> TaskInstance | None:
             return next(
                 (
                     task
@@ -260,22 +262,22 @@ class AirflowClient:
                 None,
             )
 
-        return self._wait(reached, timeout, lambda: self._why_not_over(dag_id, run_id))
+        return self._wait(in_state, timeout, lambda: self._why_not_over(dag_id, run_id))
 
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
     ) -> Any:
-        """The JSON value that a task instance pushed.
+        """Return the JSON value of an XCom of a task instance.
 
         Raises:
-            AirflowApiError: there is none (`status` 404).
+            AirflowApiError: the XCom does not exist (`status` 404).
         """
         task = f"{self._run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}"
         entry = self.call("GET", f"{task}/xcomEntries/{quote(key, safe='')}", map_index=map_index)
         return entry["value"]
 
     def xcom_keys(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[str]:
-        """The keys under which a task instance pushed something, as the UI's XCom tab shows them."""
+        """Return the XCom keys of a task instance, as listed in the UI's XCom tab."""
         path = f"{self._run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}/xcomEntries"
         rows = self._pages(path, "xcom_entries", map_index=map_index)
         return sorted(row["key"] for row in rows)
@@ -283,7 +285,7 @@ class AirflowClient:
     def logs(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int | None = None
     ) -> str:
-        """A task instance's log as text, a line an event; of its last try if none is given."""
+        """Return the log of a task instance, one line per event; of its last try by default."""
         if try_number is None:
             rows = self.task_instances(dag_id, run_id)
             try_number = next(t.try_number for t in rows if (t.task_id, t.map_index) == (task_id, map_index))
@@ -291,7 +293,7 @@ class AirflowClient:
         events = self.call("GET", path, map_index=map_index, full_content=True)["content"]
         return "\n".join(_log_line(event) for event in events)
 
-    # changing what was run
+    # changes of runs
 
     def clear(
         self,
@@ -302,10 +304,10 @@ class AirflowClient:
         *,
         only_failed: bool = False,
         downstream: bool = False,
-    ) -> list[TaskContext]:
-        """Clear task instances so that they run again; those that were cleared.
+    ) -> list[TaskInstance]:
+        """Clear task instances so that they run again, and return those that were cleared.
 
-        `map_indexes` narrows every task of `task_ids` to these; None clears all of each.
+        `map_indexes` limits every task of `task_ids` to these map indexes; None clears all of them.
         """
         targets: list[Any] = list(task_ids)
         if map_indexes is not None:
@@ -318,32 +320,34 @@ class AirflowClient:
             "include_downstream": downstream,
             "reset_dag_runs": True,
         }
-        answer = self.call("POST", f"dags/{quote(dag_id)}/clearTaskInstances", body=body)
-        return [TaskContext.of({"pid": None, "duration": None} | row) for row in answer["task_instances"]]
+        response = self.call("POST", f"dags/{quote(dag_id)}/clearTaskInstances", body=body)
+        return [
+            TaskInstance.from_api({"pid": None, "duration": None} | row) for row in response["task_instances"]
+        ]
 
     def set_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
-        """Mark a task instance "success", "failed" or "skipped" by hand."""
-        where = f"/{map_index}" if map_index >= 0 else ""
-        path = f"{self._run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}{where}"
+        """Set the state of a task instance manually: "success", "failed" or "skipped"."""
+        suffix = f"/{map_index}" if map_index >= 0 else ""
+        path = f"{self._run_path(dag_id, run_id)}/taskInstances/{quote(task_id)}{suffix}"
         self.call("PATCH", path, body={"new_state": state})
 
     def mark_success(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
-        """Mark a task instance successful by hand."""
+        """Mark a task instance as success manually."""
         self.set_state(dag_id, run_id, task_id, "success", map_index)
 
-    def _wait(self, look: Callable[[], T | None], timeout: float, why: Callable[[], str]) -> T:
+    def _wait(self, poll: Callable[[], T | None], timeout: float, why: Callable[[], str]) -> T:
         end = time.monotonic() + timeout
         while True:
-            if found := look():
+            if found := poll():
                 return found
             if time.monotonic() > end:
                 raise AirflowApiError(f"After {timeout:.0f} s, at {datetime.now(UTC):%H:%M:%S} UTC: {why()}")
             time.sleep(POLL_SECONDS)
 
 
-def _was_rolled_back(answer: httpx.Response) -> bool:
-    """Whether nothing was done, because the database ended one of two calls that locked each other out."""
-    return answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and '"Database error"' in answer.text
+def _was_rolled_back(response: httpx.Response) -> bool:
+    """Return whether the database rolled the call back to resolve a deadlock, so that it had no effect."""
+    return response.status_code == httpx.codes.INTERNAL_SERVER_ERROR and '"Database error"' in response.text
 
 
 def _log_line(event: Any) -> str:

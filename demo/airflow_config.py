@@ -1,4 +1,4 @@
-"""The configuration of a throwaway Airflow: all in one folder, nothing but loopback, quick to react."""
+"""The configuration of a throwaway Airflow: one folder, loopback only, short intervals."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ SQLITE_BUSY_SECONDS = 60
 
 @dataclass(frozen=True)
 class InstanceSettings:
-    """What tells one instance from another."""
+    """The settings that differ between instances."""
 
     home: Path
     """`AIRFLOW_HOME`: configuration, logs, and the database when it is SQLite."""
     dags: tuple[Path, ...]
-    """Dag folders, each a bundle."""
+    """Dag folders, one bundle each."""
     port: int
     """Loopback port of the API server and the UI."""
     database_url: str
-    """SQLAlchemy's URL of the metadata database."""
+    """SQLAlchemy URL of the metadata database."""
     executor: str
     parallelism: int
-    """Tasks at once, over the whole instance."""
+    """Maximum number of running tasks in the whole instance."""
     user: str
-    """Who may sign in, as an administrator."""
+    """Name of the only user, an administrator."""
 
     @property
     def base_url(self) -> str:
@@ -42,24 +42,24 @@ class InstanceSettings:
 
     @property
     def password_file(self) -> Path:
-        """Where SimpleAuthManager finds (and we put) the passwords."""
+        """The file in which we put the passwords for SimpleAuthManager."""
         return self.home / "passwords.json"
 
 
 def sqlite_url(file: Path) -> str:
-    """SQLAlchemy's URL of a SQLite file; writers wait for one another instead of failing."""
+    """Return the SQLAlchemy URL of a SQLite file; writers wait for one another instead of failing."""
     return f"sqlite:///{file.resolve()}?timeout={SQLITE_BUSY_SECONDS}"
 
 
-def bounded_parallelism(wanted: int | None, database_url: str) -> int:
-    """Tasks at once: `wanted`, else 8, but few on SQLite, which has one writer at a time."""
+def bounded_parallelism(requested: int | None, database_url: str) -> int:
+    """Return how many tasks may run at once: `requested` or 8, at most 4 on SQLite (one writer at a time)."""
     if database_url.startswith("sqlite"):
-        return min(wanted or SQLITE_MAX_PARALLELISM, SQLITE_MAX_PARALLELISM)
-    return wanted or 8
+        return min(requested or SQLITE_MAX_PARALLELISM, SQLITE_MAX_PARALLELISM)
+    return requested or 8
 
 
 def bundles(dags: Sequence[Path]) -> str:
-    """`[dag_processor] dag_bundle_config_list`: the first folder is `dags-folder`, as in a plain Airflow."""
+    """Return `[dag_processor] dag_bundle_config_list`; the first is `dags-folder`, Airflow's default name."""
     return json.dumps(
         [
             {
@@ -73,7 +73,7 @@ def bundles(dags: Sequence[Path]) -> str:
 
 
 def database_settings(database_url: str) -> Sections:
-    """Only what finds the database and keeps the examples out of it."""
+    """Return the settings that locate the database and keep the examples out of it."""
     return {
         "core": {"load_examples": "False", "fernet_key": _fernet_key()},
         "database": {"sql_alchemy_conn": database_url, "load_default_connections": "False"},
@@ -82,7 +82,7 @@ def database_settings(database_url: str) -> Sections:
 
 
 def instance_settings(settings: InstanceSettings) -> Sections:
-    """The whole configuration of an instance."""
+    """Return the whole configuration of an instance."""
     sections = database_settings(settings.database_url)
     own: Sections = {
         "core": {
@@ -90,14 +90,14 @@ def instance_settings(settings: InstanceSettings) -> Sections:
             "plugins_folder": str(settings.home / "plugins"),
             "executor": settings.executor,
             "parallelism": str(settings.parallelism),
-            # one Dag may use all of the instance: the flows' own limits are what is looked at
+            # one Dag may use every slot: tests look at the flows' own limits
             "max_active_tasks_per_dag": str(settings.parallelism),
             "dags_are_paused_at_creation": "False",
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "simple_auth_manager_users": f"{settings.user}:admin",
             "simple_auth_manager_passwords_file": str(settings.password_file),
             "execution_api_server_url": f"{settings.base_url}/execution/",
-            # the default asks a name server
+            # the default does a DNS lookup
             "hostname_callable": "socket.gethostname",
             "min_serialized_dag_update_interval": "0",
             "killed_task_cleanup_time": "5",
@@ -112,7 +112,7 @@ def instance_settings(settings: InstanceSettings) -> Sections:
         "api_auth": {"jwt_secret": secrets.token_urlsafe(48), "jwt_issuer": "allma"},
         "scheduler": {
             "scheduler_idle_sleep_time": "0.1",
-            # a task whose process was killed is noticed soon
+            # notice killed task processes soon
             "task_instance_heartbeat_timeout": "30",
             "task_instance_heartbeat_timeout_detection_interval": "5",
             "parsing_cleanup_interval": "5",
@@ -126,13 +126,13 @@ def instance_settings(settings: InstanceSettings) -> Sections:
             "parsing_processes": "1",
             "stale_dag_threshold": "5",
         },
-        # a supervisor that misses its task's end keeps its slot for this long (5 s by default)
+        # a supervisor that misses the end of its task holds the slot for this long (default: 5 s)
         "workers": {"min_heartbeat_interval": "1"},
         "logging": {
             "base_log_folder": str(settings.home / "logs"),
             "dag_processor_child_process_log_directory": str(settings.home / "logs" / "dag_processor"),
             "colored_console_log": "False",
-            # a line a request and a line a look into each folder would hide what happens
+            # one line per request and per folder scan would hide everything else
             "namespace_levels": "http.access=WARNING airflow.dag_processing.manager=WARNING",
         },
     }
@@ -140,7 +140,7 @@ def instance_settings(settings: InstanceSettings) -> Sections:
 
 
 def merged(base: Mapping[str, Mapping[str, str]], extra: Mapping[str, Mapping[str, object]]) -> Sections:
-    """`base` with the options of `extra` in their place."""
+    """Return `base`, overridden with the options of `extra`."""
     result = {name: dict(options) for name, options in base.items()}
     for name, options in extra.items():
         result.setdefault(name, {}).update({key: str(value) for key, value in options.items()})
@@ -148,17 +148,17 @@ def merged(base: Mapping[str, Mapping[str, str]], extra: Mapping[str, Mapping[st
 
 
 def write_config(file: Path, sections: Sections) -> None:
-    """Write an airflow.cfg that only we can read: it holds keys."""
+    """Write an airflow.cfg that only the owner can read, since it has keys."""
     parser = configparser.RawConfigParser()
-    parser.read_dict({name: _escaped(options) for name, options in sections.items()})
-    text = io.StringIO()
-    parser.write(text)
+    parser.read_dict({name: _escape_percent(options) for name, options in sections.items()})
+    content = io.StringIO()
+    parser.write(content)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
-    file.write_text(text.getvalue())
+    file.write_text(content.getvalue())
 
 
-def _escaped(options: Mapping[str, str]) -> dict[str, str]:
+def _escape_percent(options: Mapping[str, str]) -> dict[str, str]:
     return {key: value.replace("%", "%%") for key, value in options.items()}
 
 

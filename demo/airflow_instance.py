@@ -1,4 +1,4 @@
-"""A real Airflow in a folder of its own, for the demo, the tests and the benchmarks."""
+"""A real Airflow in its own folder, for the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ Mode = Literal["components", "standalone"]
 
 USER = "admin"
 START_SECONDS = 180.0
-# nothing here is worth waiting for: a scheduler with running tasks would wait for all of them
+# short: nothing here needs a clean end, and a scheduler would wait for all of its running tasks
 STOP_GRACE_SECONDS = 3.0
 COMPONENTS = {
     "api-server": ["api-server"],
-    # task logs are read from the folder that all components share; the log servers would listen everywhere
+    # all components share the log folder; a log server would listen on all interfaces
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 HEALTH_KEYS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 STANDALONE_WRAPPER = """#!/bin/sh
-# What `airflow standalone` starts: this interpreter's Airflow, without log servers that listen everywhere.
+# What `airflow standalone` starts: this interpreter's Airflow, without log servers on all interfaces.
 case "$1" in
   scheduler|triggerer) exec "{python}" -m airflow "$@" --skip-serve-logs ;;
   *) exec "{python}" -m airflow "$@" ;;
@@ -52,24 +52,24 @@ esac
 
 
 class AirflowInstance:
-    """One Airflow: database, API server with UI, scheduler, Dag processor; triggerer and workers if asked.
+    """One Airflow: database, API server with UI, scheduler, Dag processor; optionally triggerer and workers.
 
     Args:
-        home: its folder (`AIRFLOW_HOME`); made when missing. Nothing is written elsewhere, but that
-            PostgreSQL has its data in the system's temporary folder.
+        home: its folder (`AIRFLOW_HOME`), created if missing. All files are written there, except the data
+            of PostgreSQL, which is in the system's temporary folder.
         dags: Dag folders, at least one.
-        database: "postgresql" starts a throwaway server, unless `postgres` hands one in.
+        database: "postgresql" starts a throwaway server, unless `postgres` is passed.
         executor: as in `[core] executor`.
-        workers: how many workers the CeleryExecutor has; they need PostgreSQL, and bring a throwaway Redis.
-            They share `parallelism` evenly, unless `config` has `[celery] worker_concurrency`.
-        parallelism: tasks at once; 8 if not given, never more than 4 on SQLite.
-        config: more options, by section and key.
-        env: more environment variables for all components.
+        workers: number of Celery workers; they need PostgreSQL, and start a throwaway Redis. They share
+            `parallelism` evenly, unless `config` has `[celery] worker_concurrency`.
+        parallelism: maximum number of running tasks; 8 by default, at most 4 on SQLite.
+        config: additional options, by section and key.
+        env: additional environment variables for all components.
         connections: Airflow connections by id, each a dict as in Airflow's JSON form.
-        triggerer: start one (standalone always does).
-        mode: "components" runs each as a process of its own; "standalone" runs `airflow standalone`.
-        postgres: a server that runs already, and keeps running.
-        cache: where migrated databases are kept, to save 4 s.
+        triggerer: whether to start one (standalone always does).
+        mode: "components" runs each component as a separate process; "standalone" runs `airflow standalone`.
+        postgres: a running server to use; it is not stopped.
+        cache: a cache of migrated databases, which saves 4 s.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class AirflowInstance:
         cache: DatabaseCache | None = None,
     ) -> None:
         if not dags:
-            raise ServerError("An Airflow needs at least one Dag folder.")
+            raise ServerError("At least one Dag folder is required.")
         if (executor == "CeleryExecutor") != (workers > 0):
-            raise ServerError("The CeleryExecutor needs workers, and no other executor has any.")
+            raise ServerError("The CeleryExecutor needs workers; other executors must not have any.")
         if workers and (database == "sqlite" or mode == "standalone"):
-            raise ServerError("Celery workers need PostgreSQL and an Airflow of components.")
+            raise ServerError("Celery workers need database='postgresql' and mode='components'.")
         self.home = home.resolve()
         self.dags = tuple(folder.resolve() for folder in dags)
         self.database: Database = database
@@ -118,10 +118,11 @@ class AirflowInstance:
         self._client: AirflowClient | None = None
 
     def start(self) -> Self:
-        """Start everything and wait until every part is healthy; `timings` then has each stage's seconds.
+        """Start all components and wait until they are healthy; `timings` then has the seconds of each stage.
 
         Raises:
-            ServerError: a part did not become healthy; with the ends of the logs. Nothing is left running.
+            ServerError: a component did not become healthy; the message has the ends of the logs. All
+                components are stopped again.
         """
         try:
             begin = time.monotonic()
@@ -167,7 +168,7 @@ class AirflowInstance:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of every component: what a command needs to talk about this Airflow."""
+        """The environment of every component; a command with it works on this Airflow."""
         connections = {
             f"AIRFLOW_CONN_{name.upper()}": json.dumps(dict(value))
             for name, value in self._connections.items()
@@ -181,25 +182,25 @@ class AirflowInstance:
         for process in self._processes:
             process.start()
         names = [name for name in COMPONENTS if name != "triggerer" or self._triggerer]
-        waiting = set(names)
+        pending = set(names)
 
         def healthy() -> bool:
-            up = self.client.health()
-            for name in sorted(waiting):
-                if up is not None and up.get(HEALTH_KEYS.get(name, "metadatabase")) == "healthy":
+            status = self.client.health()
+            for name in sorted(pending):
+                if status is not None and status.get(HEALTH_KEYS.get(name, "metadatabase")) == "healthy":
                     self.timings[name] = time.monotonic() - begin
-                    waiting.discard(name)
-            return not waiting and self._workers_answer(begin)
+                    pending.discard(name)
+            return not pending and self._workers_answer(begin)
 
         wait_until(healthy, what="Airflow", processes=self._processes, timeout=START_SECONDS)
         self.timings["start"] = time.monotonic() - begin
 
     def _workers_answer(self, begin: float) -> bool:
-        """Whether all Celery workers are there, if there are any."""
+        """Return whether all Celery workers answer; True without workers."""
         if self._redis is None:
             return True
-        waiting = [name for name in self._workers if name not in self.timings]
-        for name in answering_workers(self._redis.url, waiting):
+        pending = [name for name in self._workers if name not in self.timings]
+        for name in answering_workers(self._redis.url, pending):
             self.timings[name] = time.monotonic() - begin
         return all(name in self.timings for name in self._workers)
 
@@ -238,14 +239,14 @@ class AirflowInstance:
 
     @property
     def parallelism(self) -> int:
-        """Tasks that run at once."""
+        """Maximum number of running tasks."""
         if self._settings is None:
             raise ServerError("This Airflow was not started.")
         return self._settings.parallelism
 
     @property
     def client(self) -> AirflowClient:
-        """A client of its REST API, signed in."""
+        """A client of the REST API, which signs in on its first call."""
         if self._client is None:
             self._client = AirflowClient(self.base_url, self.user, self.password)
         return self._client
@@ -262,20 +263,20 @@ class AirflowInstance:
 
     @property
     def redis(self) -> RedisServer:
-        """What the Celery workers take their tasks from."""
+        """The broker of the Celery workers."""
         if self._redis is None:
-            raise ServerError("This Airflow has no Celery workers.")
+            raise ServerError("This Airflow does not have Celery workers.")
         return self._redis
 
     def log_tails(self, lines: int = 30) -> str:
-        """The last lines of every component's log."""
+        """Return the last lines of every component's log."""
         return "\n".join(process.tail(lines) for process in self._processes)
 
     def stop(self) -> None:
-        """Stop every component and wait until none of their processes is left; may be called again.
+        """Stop all components and wait until their processes are gone; calling it again does nothing.
 
         Raises:
-            ServerError: a process would not end.
+            ServerError: a process did not stop.
         """
         try:
             if self._client:

@@ -1,4 +1,4 @@
-"""Airflow's Celery workers: what they are told, and which of them answer."""
+"""Airflow's Celery workers: their configuration, command and health check."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ ANSWER_SECONDS = 2.0
 
 
 def celery_settings(broker_url: str, database_url: str, slots: int) -> Sections:
-    """The configuration of all components with the CeleryExecutor; each worker runs `slots` tasks at once."""
+    """Return the `[celery]` settings of all components; each worker runs `slots` tasks at once."""
     return {
         "celery": {
             "broker_url": broker_url,
             "result_backend": f"db+{database_url}",
             "worker_concurrency": str(slots),
-            # a busy machine does not answer within the second that is the default
+            # a busy machine does not answer within the default of one second
             "operation_timeout": "30",
         }
     }
 
 
 def worker_command(name: str) -> list[str]:
-    """Arguments for `airflow`: a worker of this name; the name is also that of its pid file."""
+    """Return the `airflow` arguments that start a worker with this name and a pid file named after it."""
     return [
         *("celery", "worker", "--skip-serve-logs", "--without-mingle", "--without-gossip"),
         *("--celery-hostname", _node(name), "--pid", f"{name}.pid"),
@@ -29,7 +29,7 @@ def worker_command(name: str) -> list[str]:
 
 
 def answering_workers(broker_url: str, names: list[str]) -> set[str]:
-    """Those of the workers that answer and so take tasks."""
+    """Return the names of the workers that answer a ping, and so accept tasks."""
     from celery import Celery
 
     nodes = {_node(name): name for name in names}

@@ -13,11 +13,11 @@ TABLE = "users"
 BUCKET = "my-data-bucket"
 TENANT = "acme"
 REGIONS = ("eu", "us", "apac")
-BATCH = 25  # most that BatchWriteItem takes
+BATCH = 25  # the limit of BatchWriteItem
 
 
 def user_record(number: int) -> dict[str, str]:
-    """The record of the user of this number, counted from 0."""
+    """Return the record of one user; numbers start at 0."""
     return {
         "tenant": TENANT,
         "userId": user_id(number),
@@ -27,14 +27,14 @@ def user_record(number: int) -> dict[str, str]:
 
 
 def create_bucket(endpoint: str) -> None:
-    """Make the (empty) bucket `my-data-bucket`."""
+    """Create the empty bucket `my-data-bucket`."""
     aws_client("s3", endpoint).create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
     )
 
 
 def create_users(endpoint: str, count: int) -> None:
-    """Make the table `users` (partition key `tenant`, sort key `userId`) and put `count` records into it."""
+    """Create the table `users` (partition key `tenant`, sort key `userId`) and write `count` records."""
     dynamodb = aws_client("dynamodb", endpoint)
     dynamodb.create_table(
         TableName=TABLE,
@@ -49,9 +49,9 @@ def create_users(endpoint: str, count: int) -> None:
         BillingMode="PAY_PER_REQUEST",
     )
     for batch in _batches(count):
-        answer = dynamodb.batch_write_item(RequestItems={TABLE: batch})
-        while left := answer["UnprocessedItems"]:
-            answer = dynamodb.batch_write_item(RequestItems=left)
+        response = dynamodb.batch_write_item(RequestItems={TABLE: batch})
+        while unprocessed := response["UnprocessedItems"]:
+            response = dynamodb.batch_write_item(RequestItems=unprocessed)
 
 
 def _batches(count: int) -> Iterator[list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Airflow's metadata database, made once and copied."""
+"""Airflow's metadata database, migrated once and then copied."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from demo.processes import ServerError, clean_environment
 
 
 def migrate(database_url: str) -> None:
-    """Make Airflow's tables in an empty database (about 4 s, most of it imports).
+    """Create Airflow's tables in an empty database (about 4 s, most of it imports).
 
     Raises:
-        ServerError: `airflow db migrate` failed; with what it printed.
+        ServerError: `airflow db migrate` failed; the message has its output.
     """
     with tempfile.TemporaryDirectory(prefix="allma-migrate-") as folder:
         write_config(Path(folder) / "airflow.cfg", database_settings(database_url))
-        answer = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "airflow", "db", "migrate"],
             env=clean_environment({"AIRFLOW_HOME": folder, "HOME": folder}),
             stdin=subprocess.DEVNULL,
@@ -34,48 +34,48 @@ def migrate(database_url: str) -> None:
             text=True,
             check=False,
         )
-    if answer.returncode:
-        raise ServerError(f"airflow db migrate failed ({answer.returncode}):\n{answer.stdout}{answer.stderr}")
+    if result.returncode:
+        raise ServerError(f"airflow db migrate failed ({result.returncode}):\n{result.stdout}{result.stderr}")
 
 
 class DatabaseCache:
-    """Migrated databases in a folder: the next process that needs one copies it. Several may ask at once."""
+    """A folder of migrated databases to copy from; safe to share between processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stem = f"airflow-{version('apache-airflow-core')}"
 
     def sqlite(self) -> Path:
-        """A migrated SQLite file."""
-        return self._made(".db", _migrated_sqlite)
+        """Return a migrated SQLite file, created on first use."""
+        return self._get_or_create(".db", _migrate_sqlite)
 
     def postgres(self, server: PostgresServer, programs: Path) -> Path:
-        """A migrated database as SQL, dumped from `server` by the `pg_dump` in `programs`."""
-        return self._made(".sql", lambda file: _dumped_postgres(server, programs, file))
+        """Return an SQL dump of a migrated database, created on first use by the `pg_dump` in `programs`."""
+        return self._get_or_create(".sql", lambda file: _dump_postgres(server, programs, file))
 
-    def _made(self, suffix: str, make: Callable[[Path], None]) -> Path:
+    def _get_or_create(self, suffix: str, create: Callable[[Path], None]) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / f"{self._stem}{suffix}"
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not file.exists():
                 fresh = file.with_name(f"fresh-{os.getpid()}{suffix}")
-                make(fresh)
+                create(fresh)
                 fresh.replace(file)
         return file
 
 
-def _migrated_sqlite(file: Path) -> None:
+def _migrate_sqlite(file: Path) -> None:
     migrate(sqlite_url(file))
     connection = sqlite3.connect(file)
     try:
-        # one file again: what is still in the write-ahead log belongs to the database
+        # merge the write-ahead log into the file, since only the file is copied
         connection.execute("PRAGMA journal_mode=DELETE")
     finally:
         connection.close()
 
 
-def _dumped_postgres(server: PostgresServer, programs: Path, file: Path) -> None:
+def _dump_postgres(server: PostgresServer, programs: Path, file: Path) -> None:
     name = f"migrating_{os.getpid()}"
     server.create_database(name)
     migrate(server.url(name))
@@ -84,7 +84,7 @@ def _dumped_postgres(server: PostgresServer, programs: Path, file: Path) -> None
 
 
 def new_sqlite(file: Path, cache: DatabaseCache | None) -> str:
-    """The URL of a migrated SQLite database at `file`, which is made unless it exists."""
+    """Return the URL of a migrated SQLite database at `file`, created if it does not exist."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         if cache:
@@ -95,7 +95,7 @@ def new_sqlite(file: Path, cache: DatabaseCache | None) -> str:
 
 
 def new_postgres(server: PostgresServer, name: str, cache: DatabaseCache | None) -> str:
-    """The URL of a new, migrated database of this server (0.5 s from the cache, 5 s without)."""
+    """Create a migrated database on this server and return its URL (0.5 s with the cache, 5 s without)."""
     server.create_database(name)
     programs = find_postgres()
     if cache and programs and all((programs / tool).exists() for tool in ("pg_dump", "psql")):

@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL: data in a temporary folder, one free loopback port, nothing of it safe on disk."""
+"""A throwaway PostgreSQL server: a temporary data folder, a free loopback port, no durability."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ SETTINGS = {
 
 
 def find_postgres() -> Path | None:
-    """The folder of PostgreSQL's server programs (`initdb`, `postgres`), or None when it is not installed.
+    """Return the folder of PostgreSQL's server programs (`initdb`, `postgres`), None if not installed.
 
-    Debian keeps them off the PATH, in one folder a version: the newest is taken.
+    Debian keeps them off the PATH, in one folder per version: the newest one is used.
     """
     return next((folder for folder in _candidates() if _has_server(folder)), None)
 
@@ -50,14 +50,14 @@ def _candidates() -> Iterator[Path]:
         yield Path(found).resolve().parent
     if found := shutil.which("pg_config"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            answer = subprocess.run(
+            result = subprocess.run(
                 [found, "--bindir"], capture_output=True, text=True, check=True, timeout=10
             )
-            yield Path(answer.stdout.strip())
+            yield Path(result.stdout.strip())
 
 
-def _version(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+def _version(name: str) -> int:
+    return int(name) if name.isdigit() else 0
 
 
 def _has_server(folder: Path) -> bool:
@@ -65,25 +65,25 @@ def _has_server(folder: Path) -> bool:
 
 
 def _account() -> str:
-    """The account to run as: PostgreSQL refuses root."""
+    """Return the account to run as (PostgreSQL refuses root), empty for the current one."""
     if os.geteuid() != 0:
         return ""
     for name in UNPRIVILEGED:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name).pw_name
     raise ServerError(
-        f"PostgreSQL does not run as root, and there is no account {' or '.join(UNPRIVILEGED)} to run it as."
+        f"PostgreSQL does not run as root, and no account {' or '.join(UNPRIVILEGED)} exists to run it."
     )
 
 
 def _identifier(name: str) -> str:
     if not name.isidentifier():
-        raise ValueError(f"{name!r} is no database name: letters, digits and underscores only.")
+        raise ValueError(f"{name!r} is not a valid database name: use letters, digits and underscores only.")
     return f'"{name}"'
 
 
 class PostgresServer:
-    """One server, which logs to `log`. `start()` takes about a second; `url()` is for SQLAlchemy."""
+    """One server, which logs to `log`. `start()` takes about a second; `url()` returns SQLAlchemy URLs."""
 
     def __init__(self, log: Path) -> None:
         self.port = 0
@@ -96,31 +96,31 @@ class PostgresServer:
         """Create the data folder, start the server and wait until it answers.
 
         Raises:
-            ServerError: no PostgreSQL is installed, or it did not start (with the end of its log).
+            ServerError: PostgreSQL is not installed, or did not start (with the end of its log).
         """
         programs = find_postgres()
         if programs is None:
             raise ServerError(
-                "No PostgreSQL server programs found: install one (Debian: apt-get install postgresql)."
+                "PostgreSQL's server programs are missing. Install them (Debian: apt-get install postgresql)."
             )
         account = _account()
         # in the system's temporary folder: the unprivileged account must be able to reach it
         self._folder = Path(tempfile.mkdtemp(prefix="allma-postgres-"))
         try:
-            self._initialise(programs, account, self._folder)
+            self._init_data_folder(programs, account, self._folder)
             self._serve(programs, account, self._folder)
         except BaseException:
             self.stop()
             raise
         return self
 
-    def _initialise(self, programs: Path, account: str, folder: Path) -> None:
+    def _init_data_folder(self, programs: Path, account: str, folder: Path) -> None:
         password_file = folder / "password"
         password_file.write_text(self._password)
         if account:
             for path in (folder, password_file):
                 shutil.chown(path, account)
-        answer = subprocess.run(
+        result = subprocess.run(
             [
                 programs / "initdb",
                 f"--pgdata={folder / 'data'}",
@@ -141,8 +141,8 @@ class PostgresServer:
             group=pwd.getpwnam(account).pw_gid if account else None,
             extra_groups=[] if account else None,
         )
-        if answer.returncode:
-            raise ServerError(f"initdb failed ({answer.returncode}):\n{answer.stdout}{answer.stderr}")
+        if result.returncode:
+            raise ServerError(f"initdb failed ({result.returncode}):\n{result.stdout}{result.stderr}")
         password_file.unlink()
 
     def _serve(self, programs: Path, account: str, folder: Path) -> None:
@@ -155,7 +155,7 @@ class PostgresServer:
             cwd=folder,
             user=account,
             scratch=folder,
-            stop_signal=signal.SIGINT,  # "fast": do not wait for clients
+            stop_signal=signal.SIGINT,  # PostgreSQL's "fast" shutdown: do not wait for clients
         )
         self._process.start()
         wait_until(self._answers, what="PostgreSQL", processes=[self._process], timeout=60, pause=0.05)
@@ -177,24 +177,24 @@ class PostgresServer:
 
     @property
     def processes(self) -> list[ManagedProcess]:
-        """The server's process, for `wait_until` and its log."""
+        """The server's process, if it runs: for `wait_until` and for its log."""
         return [self._process] if self._process else []
 
     def url(self, database: str) -> str:
-        """SQLAlchemy's URL of a database of this server, with the password."""
+        """Return the SQLAlchemy URL of a database of this server, with the password."""
         return f"postgresql+psycopg2://{SUPERUSER}:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def libpq_url(self, database: str) -> str:
-        """The same for PostgreSQL's own programs, without the password: `run` hands that over."""
+        """Return the URL for PostgreSQL's own programs, without the password: `run` passes it separately."""
         return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port}/{database}"
 
     def run(self, program: Path, *arguments: str) -> None:
         """Run one of PostgreSQL's client programs against this server.
 
         Raises:
-            ServerError: it failed; with what it printed.
+            ServerError: the program failed; the message has its output.
         """
-        answer = subprocess.run(
+        result = subprocess.run(
             [program, *arguments],
             env=clean_environment({"PGPASSWORD": self._password}),
             stdin=subprocess.DEVNULL,
@@ -202,19 +202,19 @@ class PostgresServer:
             text=True,
             check=False,
         )
-        if answer.returncode:
-            raise ServerError(f"{program.name} failed ({answer.returncode}):\n{answer.stderr}")
+        if result.returncode:
+            raise ServerError(f"{program.name} failed ({result.returncode}):\n{result.stderr}")
 
     def create_database(self, name: str, template: str = "template1") -> None:
-        """Create a database, as a copy of `template` (which nobody may be connected to)."""
+        """Create a database as a copy of `template`, which must have no connections."""
         self._execute(f"CREATE DATABASE {_identifier(name)} TEMPLATE {_identifier(template)}")
 
     def has_database(self, name: str) -> bool:
-        """Whether there is a database of this name."""
+        """Return whether a database of this name exists."""
         return bool(self._execute("SELECT 1 FROM pg_database WHERE datname = :name", name=name))
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database, even one with open connections."""
         self._execute(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE)")
 
     def stop(self) -> None:

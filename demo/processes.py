@@ -1,4 +1,4 @@
-"""Servers as child processes: each with a log file, and none of them outlives the process that started it."""
+"""Servers as child processes, each with a log file; none of them outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 
 from demo.reaper import descendants
 
-WARDEN = Path(__file__).with_name("reaper.py")
+REAPER = Path(__file__).with_name("reaper.py")
 STOP_MARGIN_SECONDS = 10.0
 
 
 class ServerError(RuntimeError):
-    """A server did not start, died or would not stop; the message ends with the last lines of its log."""
+    """A server did not start, died or did not stop; the message ends with the last lines of its log."""
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listens on now."""
+    """Return a loopback TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -31,10 +31,10 @@ def free_port() -> int:
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process' environment without what would reach into Airflow or AWS, plus `extra`.
+    """Return this process' environment without the variables that would affect Airflow or AWS, plus `extra`.
 
-    Byte code is written even where the caller's shell forbids it: without, importing Airflow takes three
-    times as long.
+    `PYTHONDONTWRITEBYTECODE` is removed too: without cached byte code, importing Airflow takes three times as
+    long.
     """
     foreign = ("AIRFLOW_", "AWS_", "PYTHONDONTWRITEBYTECODE", "_AIRFLOW", "__AIRFLOW")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -44,9 +44,9 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 class ManagedProcess:
     """One command, run under a reaper that ends all of its processes with it.
 
-    `user` runs it as another account (only root can). `grace` is how many seconds the command has to end by
-    itself after `stop_signal`, before everything below it is killed. `scratch` is a folder to remove when
-    nothing of it is left, even when nobody calls `stop`.
+    `user` is the account to run it as (root only). `grace` is how many seconds the command has to exit after
+    `stop_signal` before it is killed with all of its descendants. `scratch` is a folder to remove when all
+    processes are gone, even when `stop` is never called.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class ManagedProcess:
         self._user = user
         self._scratch = scratch
         self._stop_signal = stop_signal
-        self._warden: subprocess.Popen[bytes] | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the command; a process that runs already is an error."""
+        """Start the command; ServerError if it is already running."""
         if self.running:
-            raise ServerError(f"{self.name} is running already.")
+            raise ServerError(f"{self.name} is already running.")
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        guard = [os.getpid(), self.grace, int(self._stop_signal), self._user, self._scratch or ""]
+        reaper_arguments = [os.getpid(), self.grace, int(self._stop_signal), self._user, self._scratch or ""]
         with self.log.open("ab") as log:
-            # a session of its own: Ctrl-C reaches only us, and we stop our servers in order
-            self._warden = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(WARDEN), *map(str, guard), *self.command],
+            # its own session: Ctrl-C reaches only this process, which stops the servers in order
+            self._reaper = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(REAPER), *map(str, reaper_arguments), *self.command],
                 env=self._env,
                 cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
@@ -93,38 +93,38 @@ class ManagedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the command, or anything that it started, is alive."""
-        return self._warden is not None and self._warden.poll() is None
+        """Whether the command or one of its descendants is alive."""
+        return self._reaper is not None and self._reaper.poll() is None
 
     @property
     def pid(self) -> int:
         """Process id of the reaper; the command is its only direct child."""
-        if self._warden is None:
+        if self._reaper is None:
             raise ServerError(f"{self.name} was never started.")
-        return self._warden.pid
+        return self._reaper.pid
 
-    def ask_to_stop(self) -> None:
-        """Begin to stop, without waiting."""
-        if self._warden is not None and self._warden.poll() is None:
+    def request_stop(self) -> None:
+        """Request a stop without waiting for it."""
+        if self._reaper is not None and self._reaper.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                self._warden.send_signal(signal.SIGTERM)
+                self._reaper.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """Stop the command and wait until no process of it is left; does nothing when it is not running."""
-        if self._warden is None:
+        """Stop the command and wait until its processes are gone; does nothing when it is not running."""
+        if self._reaper is None:
             return
-        self.ask_to_stop()
+        self.request_stop()
         try:
-            self._warden.wait(self.grace + STOP_MARGIN_SECONDS)
+            self._reaper.wait(self.grace + STOP_MARGIN_SECONDS)
         except subprocess.TimeoutExpired:
             raise ServerError(
-                f"{self.name}: processes below {self.pid} would not end.\n{self.tail()}"
+                f"{self.name}: processes below {self.pid} did not stop.\n{self.tail()}"
             ) from None
 
     def kill(self) -> None:
-        """Kill the command and all that it started at one moment, as a machine does that loses power."""
+        """Kill the command and all of its descendants at the same moment, like a power failure."""
         stopped: set[int] = set()
-        # none may see another one die, or start one more
+        # stop all first: none may see another one die, or start a new one
         while fresh := set(descendants(self.pid)) - stopped:
             _signal_all(fresh, signal.SIGSTOP)
             stopped |= fresh
@@ -132,9 +132,9 @@ class ManagedProcess:
         self.stop()
 
     def tail(self, lines: int = 30) -> str:
-        """The last lines of the log, under a headline."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return f"--- last lines of {self.log} ---\n" + "\n".join(text.splitlines()[-lines:])
+        """Return the last lines of the log, under a heading."""
+        content = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return f"--- last lines of {self.log} ---\n" + "\n".join(content.splitlines()[-lines:])
 
 
 def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
@@ -144,12 +144,12 @@ def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def stop_all(processes: Iterable[ManagedProcess]) -> None:
-    """Stop several processes at once; one that will not end does not keep the others alive."""
-    everyone = list(processes)
-    for process in everyone:
-        process.ask_to_stop()
+    """Stop several processes in parallel; one that does not stop does not keep the others alive."""
+    stopping = list(processes)
+    for process in stopping:
+        process.request_stop()
     problems = []
-    for process in everyone:
+    for process in stopping:
         try:
             process.stop()
         except ServerError as error:
@@ -166,10 +166,11 @@ def wait_until(
     timeout: float = 60.0,
     pause: float = 0.1,
 ) -> float:
-    """Wait until `ready()`; the seconds that it took.
+    """Wait until `ready()` is true and return the seconds that it took.
 
     Raises:
-        ServerError: `timeout` seconds are over, or one of `processes` has ended; with the ends of their logs.
+        ServerError: `timeout` seconds passed, or one of `processes` exited; the message has the ends of their
+            logs.
     """
     start = time.monotonic()
     while not ready():
@@ -177,7 +178,7 @@ def wait_until(
         if dead:
             names = ", ".join(process.name for process in dead)
             tails = "\n".join(process.tail() for process in dead)
-            raise ServerError(f"{what}: {names} ended before it was ready.\n{tails}")
+            raise ServerError(f"{what}: {names} exited before it was ready.\n{tails}")
         if time.monotonic() - start > timeout:
             tails = "\n".join(process.tail() for process in processes)
             raise ServerError(f"{what}: not ready after {timeout:.0f} s.\n{tails}")
@@ -186,7 +187,7 @@ def wait_until(
 
 
 def port_open(port: int) -> bool:
-    """Whether somebody accepts connections on this loopback port."""
+    """Return whether this loopback port accepts connections."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

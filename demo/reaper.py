@@ -1,13 +1,13 @@
-"""Run one command and leave nothing of it behind.
+"""Run one command and leave none of its processes running.
 
-Started as a script by `demo.processes` (plain Python, no imports of ours, so that it is there at once):
+`demo.processes` starts it as a script. It imports only the standard library, so that it starts at once:
 
     python -I -S reaper.py PARENT_PID GRACE_SECONDS STOP_SIGNAL USER SCRATCH COMMAND...
 
-The reaper ends the command and every process that came of it when it is told to (SIGTERM), when the command
-itself ends, and when the process that started the reaper is gone, however that happened. On Linux it is the
-reaper of all orphans below it, so processes that changed their group or session are found too, and it exits
-only when the kernel says that it has no child left. Then it removes the folder SCRATCH, if one is given.
+The reaper ends the command and all of its descendants on SIGTERM, when the command itself exits, and when the
+process that started the reaper is gone for whatever reason. On Linux it is a child subreaper: it adopts all
+orphans below it, so it also finds processes that changed their group or session, and it exits only when the
+kernel reports that it has no child left. Then it removes the folder SCRATCH, unless that argument is empty.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def _prctl(option: int, value: int) -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Every process below `root`, as /proc tells it; empty where there is no /proc."""
+    """Return the ids of all descendants of `root` from /proc; empty on systems without /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):
-            # the name in brackets may hold blanks and brackets itself
+            # the name in parentheses may itself contain blanks and parentheses
             state, parent = entry.read_text().rpartition(")")[2].split()[:2]
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(entry.parent.name))
@@ -64,7 +64,7 @@ class Reaper:
         self.user = user
         self.scratch = scratch
         self.command = command
-        self.asked_to_stop = False
+        self.stop_requested = False
         self.status: int | None = None
         self.wake, self._wake_writer = os.pipe()
         self.child = 0
@@ -74,7 +74,7 @@ class Reaper:
         os.set_blocking(self._wake_writer, False)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop_asked)
+            signal.signal(number, self._request_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         try:
             self.child = self._start()
@@ -89,11 +89,11 @@ class Reaper:
         self._end_leftovers()
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)
-        return 0 if self.asked_to_stop else (self.status or 0)
+        return 0 if self.stop_requested else (self.status or 0)
 
     def _start(self) -> int:
         account = pwd.getpwnam(self.user) if self.user else None
-        # the process has one thread: what runs between fork and exec cannot deadlock
+        # preexec_fn is safe here: this process has one thread, so nothing can deadlock between fork and exec
         return subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
@@ -104,16 +104,16 @@ class Reaper:
             extra_groups=[] if account else None,
         ).pid
 
-    def _stop_asked(self, *_: object) -> None:
-        self.asked_to_stop = True
+    def _request_stop(self, *_: object) -> None:
+        self.stop_requested = True
 
     def _should_stop(self) -> bool:
         if os.getppid() != self.parent:
-            self.asked_to_stop = True
-        return self.asked_to_stop
+            self.stop_requested = True
+        return self.stop_requested
 
     def _wait(self, seconds: float) -> bool:
-        """Sleep until a signal or the time is over; collect the dead. False when no child is left."""
+        """Sleep until a signal or the timeout, then reap; return False when no child is left."""
         if select.select([self.wake], [], [], seconds)[0]:
             os.read(self.wake, 512)
         while True:

@@ -1,4 +1,4 @@
-"""A throwaway Redis: one free loopback port, a password, nothing of it kept on disk."""
+"""A throwaway Redis server: a free loopback port, a password, no persistence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ appendonly no
 
 
 def find_redis() -> Path | None:
-    """Redis' server program, or None when it is not installed."""
+    """Return the path of the Redis server program, None when it is not installed."""
     found = shutil.which("redis-server")
     return Path(found) if found else None
 
@@ -39,11 +39,13 @@ class RedisServer:
         """Start the server and wait until it answers.
 
         Raises:
-            ServerError: no Redis is installed, or it did not start (with the end of its log).
+            ServerError: Redis is not installed, or did not start (with the end of its log).
         """
         program = find_redis()
         if program is None:
-            raise ServerError("No redis-server found: install one (Debian: apt-get install redis-server).")
+            raise ServerError(
+                "redis-server was not found. Install Redis (Debian: apt-get install redis-server)."
+            )
         self.port = free_port()
         folder = Path(tempfile.mkdtemp(prefix="allma-redis-"))
         config = folder / "redis.conf"
@@ -59,7 +61,7 @@ class RedisServer:
         return self
 
     def _answers(self) -> bool:
-        # the client itself would try for seconds
+        # the client would retry for seconds while the port is closed
         if not port_open(self.port):
             return False
         with self.client() as client:
@@ -67,17 +69,17 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Its address for Celery, with the password."""
+        """The broker URL for Celery, with the password."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def client(self) -> Any:
-        """A client, to be closed by whoever asks for it."""
+        """Return a new client; the caller closes it."""
         import redis
 
         return redis.Redis.from_url(self.url)
 
     def stop(self) -> None:
-        """Stop the server; may be called again."""
+        """Stop the server; calling it again does nothing."""
         if self._process:
             self._process.stop()
 

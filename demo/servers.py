@@ -1,4 +1,4 @@
-"""The servers that the demo's flows talk to: AWS (moto) and the shop's API, each on a free loopback port."""
+"""The servers that the demo's flows call: AWS (moto) and the shop's API, each on a free loopback port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REGION = "eu-central-1"
 
 
 class LocalServer:
-    """A Python program that serves HTTP on a loopback port of its own."""
+    """A Python module that serves HTTP on its own loopback port."""
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], *, home: Path, ready: str) -> None:
         self.port = free_port()
@@ -30,14 +30,14 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Its address, without a slash at the end."""
+        """The server's URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
-        """Start it and wait until it answers.
+        """Start the server and wait until it answers.
 
         Raises:
-            ServerError: it does not; with the end of its log.
+            ServerError: the server does not answer; the message has the end of its log.
         """
         self.process.start()
         try:
@@ -49,13 +49,13 @@ class LocalServer:
 
     def _answers(self) -> bool:
         try:
-            with urlopen(self.url + self._ready, timeout=5) as answer:  # noqa: S310 - an address of our own
-                return bool(answer.status == 200)
+            with urlopen(self.url + self._ready, timeout=5) as response:  # noqa: S310 - our own server
+                return bool(response.status == 200)
         except OSError:
             return False
 
     def stop(self) -> None:
-        """Stop it; may be called again."""
+        """Stop the server; calling it again does nothing."""
         self.process.stop()
 
     def __enter__(self) -> Self:
@@ -66,19 +66,19 @@ class LocalServer:
 
 
 def aws_server(home: Path) -> LocalServer:
-    """S3 and DynamoDB (moto), which forget everything when they stop; the log goes to `home`/logs."""
+    """Return a server of S3 and DynamoDB (moto) that keeps its data in memory and logs to `home`/logs."""
     arguments = ["-H", "127.0.0.1", "-p", "{port}"]
     return LocalServer("aws", "moto.server", arguments, home=home, ready="/moto-api/data.json")
 
 
 def shop_server(home: Path, users: int) -> LocalServer:
-    """The shop's product and user API."""
+    """Return the server of the shop's product and user API."""
     arguments = ["--port", "{port}", "--users", str(users)]
     return LocalServer("shop-api", "demo.shop_api", arguments, home=home, ready="/health")
 
 
 def aws_connection(endpoint: str) -> dict[str, Any]:
-    """An Airflow connection to a server that checks no credentials."""
+    """Return an Airflow connection to a server that does not check credentials."""
     return {
         "conn_type": "aws",
         "login": "demo",
@@ -88,16 +88,16 @@ def aws_connection(endpoint: str) -> dict[str, Any]:
 
 
 def aws_client(service: str, endpoint: str) -> Any:
-    """A boto3 client of such a server."""
+    """Return a boto3 client of a server that does not check credentials."""
     import boto3
     from botocore.config import Config
 
-    session: Any = boto3.Session()  # its stubs want every service named
+    session: Any = boto3.Session()  # its type stubs need a literal service name
     return session.client(
         service,
         region_name=REGION,
         endpoint_url=endpoint,
         aws_access_key_id="demo",
-        aws_secret_access_key="demo",  # noqa: S106 - moto checks no credentials
+        aws_secret_access_key="demo",  # noqa: S106 - moto does not check credentials
         config=Config(max_pool_connections=20),
     )

@@ -3,7 +3,7 @@
     GET /products/{id}         -> {"id", "productName", "price", "currency", "inStock"}   ids 101 to 199
     GET /users/{id}?region=    -> {"userId", "plan", "region", "seats"}                   ids u-00000 and up
 
-An id that it does not know is a 404 with `{"error": {"code", "message"}}`.
+An unknown id is a 404 with `{"error": {"code", "message"}}`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from aiohttp import web
 
 FIRST_PRODUCT, LAST_PRODUCT = 101, 199
 KINDS = ("Kettle", "Lamp", "Chair", "Teapot", "Blanket", "Notebook", "Clock", "Mirror", "Basket")
-COLOURS = ("Red", "Blue", "Green", "Yellow", "White", "Black", "Grey")
+COLORS = ("Red", "Blue", "Green", "Yellow", "White", "Black", "Grey")
 PLANS = ("free", "team", "business")
 DEFAULT_REGION = "eu"
 
 
 def product(product_id: str) -> dict[str, object] | None:
-    """The product of this id, the same at every call; None for an unknown id."""
+    """Return the product with this id, always the same one; None for an unknown id."""
     number = int(product_id) if product_id.isascii() and product_id.isdigit() else 0
     if not FIRST_PRODUCT <= number <= LAST_PRODUCT:
         return None
     return {
         "id": number,
-        "productName": f"{COLOURS[number % len(COLOURS)]} {KINDS[number % len(KINDS)]}",
+        "productName": f"{COLORS[number % len(COLORS)]} {KINDS[number % len(KINDS)]}",
         "price": round(4.99 + (number - FIRST_PRODUCT) * 2.5, 2),
         "currency": "EUR",
         "inStock": number % 4 != 0,
@@ -36,38 +36,38 @@ def product(product_id: str) -> dict[str, object] | None:
 
 
 def user_id(number: int) -> str:
-    """The id of the user of this number, counted from 0."""
+    """Return the id of a user; numbers start at 0."""
     return f"u-{number:05d}"
 
 
 def plan_of(number: int) -> str:
-    """The plan of the user of this number."""
+    """Return the plan of a user."""
     return PLANS[number % len(PLANS)]
 
 
-def user(wanted: str, region: str, users: int) -> dict[str, object] | None:
-    """What the API knows of a user; None for an unknown id."""
-    digits = wanted.removeprefix("u-")
+def user(wanted_id: str, region: str, users: int) -> dict[str, object] | None:
+    """Return the API's record of a user; None for an unknown id."""
+    digits = wanted_id.removeprefix("u-")
     number = int(digits) if digits.isascii() and digits.isdigit() else -1
-    if not 0 <= number < users or user_id(number) != wanted:
+    if not 0 <= number < users or user_id(number) != wanted_id:
         return None
-    return {"userId": wanted, "plan": plan_of(number), "region": region, "seats": 1 + number % 9}
+    return {"userId": wanted_id, "plan": plan_of(number), "region": region, "seats": 1 + number % 9}
 
 
 def application(users: int) -> web.Application:
-    """The server, for `users` users."""
+    """Return the web application, which knows `users` users."""
 
     async def get_product(request: web.Request) -> web.Response:
-        wanted = request.match_info["id"]
-        return _answer(product(wanted), f"There is no product {wanted}.")
+        product_id = request.match_info["id"]
+        return _json_response(product(product_id), f"Product {product_id} does not exist.")
 
     async def get_user(request: web.Request) -> web.Response:
-        wanted = request.match_info["id"]
-        found = user(wanted, request.query.get("region", DEFAULT_REGION), users)
-        return _answer(found, f"There is no user {wanted}.")
+        wanted_id = request.match_info["id"]
+        found = user(wanted_id, request.query.get("region", DEFAULT_REGION), users)
+        return _json_response(found, f"User {wanted_id} does not exist.")
 
     async def health(_request: web.Request) -> web.Response:
-        return _answer({"status": "ok"}, "")
+        return _json_response({"status": "ok"}, "")
 
     app = web.Application()
     app.add_routes(
@@ -80,9 +80,9 @@ def application(users: int) -> web.Application:
     return app
 
 
-def _answer(found: Mapping[str, object] | None, unknown: str) -> web.Response:
+def _json_response(found: Mapping[str, object] | None, not_found_message: str) -> web.Response:
     status = web.HTTPNotFound.status_code if found is None else web.HTTPOk.status_code
-    body = {"error": {"code": "NOT_FOUND", "message": unknown}} if found is None else found
+    body = {"error": {"code": "NOT_FOUND", "message": not_found_message}} if found is None else found
     return web.Response(body=json.dumps(body).encode(), status=status, content_type="application/json")
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--users", type=int, default=5000)
     arguments = parser.parse_args()
-    # an access log line a request would be most of the work
+    # one access log line per request would take most of the time
     web.run_app(
         application(arguments.users), host="127.0.0.1", port=arguments.port, access_log=None, print=None
     )

@@ -1,4 +1,4 @@
-"""What the demo says while it works: each stage, and how long it took."""
+"""Progress output of the demo: each stage and its duration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO
 
 
 class Stages:
-    """Prints stages to `out` as they begin and end."""
+    """A printer of stages, to `out`, as they begin and end."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
@@ -18,21 +18,21 @@ class Stages:
 
     @contextmanager
     def stage(self, title: str) -> Iterator[None]:
-        """Say that a stage begins, and how long it took when it is done."""
+        """Print the title when the stage begins, and its duration when it is done."""
         begin = time.monotonic()
         self.say(f"==> {title}")
         yield
         self.say(f"    done in {time.monotonic() - begin:.1f} s")
 
     def say(self, line: str = "") -> None:
-        """One line, at once also where the output is a file."""
+        """Print one line and flush it, so that a log file shows it at once."""
         print(line, file=self._out, flush=True)
 
     def detail(self, line: str) -> None:
-        """A line that belongs to the stage."""
+        """Print a line indented under the current stage."""
         self.say(f"    {line}")
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the first stage."""
+        """Seconds since this object was created."""
         return time.monotonic() - self._begin

@@ -1,4 +1,4 @@
-"""Shared by all tests. Airflow's own surroundings are set here, before anything can import it."""
+"""Fixtures and hooks of all tests. Airflow's environment is set here, before anything can import it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import airflow_home
 
 airflow_home.enter()
 
-# In CI the same examples every time: no change is to fail for what was there before it. Elsewhere they vary.
+# In CI the same examples every time: no change should fail because of an older defect. Elsewhere they vary.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("default", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
@@ -30,10 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n 3`, a file's tests stay together, and those of the running Airflow share one worker and it.
+    """With `-n 3`, keep the tests of a file together, and run all tests of the running Airflow on one worker.
 
-    `--dist loadgroup` would say the same with marks, but xdist 3.8 writes groups where pytest 9.2 no longer
-    looks.
+    `--dist loadgroup` would do the same with marks, but xdist 3.8 writes groups where pytest 9.2 no longer
+    reads them.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -52,12 +52,12 @@ def _needs_the_running_airflow(file: Path) -> bool:
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The project's folder."""
+    """The root folder of the project."""
     return Path(__file__).parents[1]
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
-    """Packed bytes hold the time of their packing: name them by their length, so that all workers agree."""
+    """Name gzipped bytes by their length: they contain a time, and all workers must use the same ids."""
     if isinstance(val, bytes) and val.startswith(b"\x1f\x8b"):
         return f"gzip-{len(val)}"
     return None

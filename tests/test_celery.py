@@ -1,4 +1,4 @@
-"""The example flows on two Celery workers, one of which is lost in the middle of a distributed map."""
+"""The example flows on two Celery workers, one of which is killed in the middle of a distributed map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from demo.airflow_client import AirflowClient, TaskContext
+from demo.airflow_client import AirflowClient, TaskInstance
 from demo.airflow_instance import AirflowInstance
 from demo.data import BUCKET, create_bucket, create_users
 from demo.metadata_db import DatabaseCache
@@ -24,7 +24,15 @@ from demo.processes import ManagedProcess, ServerError, port_open, wait_until
 from demo.redis_server import RedisServer, find_redis
 from demo.servers import LocalServer, aws_client, aws_connection, aws_server
 from demo.shop_api import product, user, user_id
-from demo.walkthrough import PRODUCTS, USERS, begin_walk, check_products, check_users, end_walk, run_walk
+from demo.walkthrough import (
+    PRODUCTS,
+    USERS,
+    check_products,
+    check_users,
+    finish_walkthrough,
+    run_walkthrough,
+    start_walkthrough,
+)
 from tests.airflow.shop import Answer, Shop, open_shop
 
 needs_servers = pytest.mark.skipif(
@@ -35,7 +43,7 @@ COUNT = 200
 ALL_USERS = {user_id(number) for number in range(COUNT)}
 CHUNK = f"{USERS.fork}.chunk"
 CONFIG = {
-    # a worker for each of the two chunks that the flow's maxConcurrency lets run at a time
+    # one worker for each of the two chunks that the flow's maxConcurrency lets run concurrently
     "celery": {"worker_concurrency": 1},
     "celery_broker_transport_options": {
         "visibility_timeout": 20,
@@ -66,7 +74,7 @@ def airflow(
     database_cache: DatabaseCache,
     repository: Path,
 ) -> Iterator[AirflowInstance]:
-    """Two workers that share nothing but S3."""
+    """An Airflow with two workers that share nothing but S3."""
     home = tmp_path_factory.mktemp("celery")
     dags = home / "dags"
     shutil.copytree(repository / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
@@ -85,7 +93,7 @@ def airflow(
 
 
 def wait_for_answers(file: Path, step: str) -> None:
-    """No call is to be made twice because its answer is held back, or because the machine is busy."""
+    """Use a long timeout: no call may be repeated while its response is held back."""
     flow = json.loads(file.read_text())
     flow["steps"][step]["customConfig"] = {"timeoutMs": 170_000}
     file.write_text(json.dumps(flow))
@@ -93,14 +101,14 @@ def wait_for_answers(file: Path, step: str) -> None:
 
 @pytest.fixture
 def shop() -> Iterator[Shop]:
-    """The demo's API, whose answers can be held back."""
+    """The demo's API, whose responses can be held back."""
     with open_shop() as opened:
         opened.answer = answer
         yield opened
 
 
 def answer(path: str, _call: int) -> Answer:
-    """What the demo's API answers."""
+    """Return the response of the demo's API."""
     url = urlsplit(path)
     _, kind, wanted = url.path.split("/")
     if kind == "products":
@@ -109,12 +117,12 @@ def answer(path: str, _call: int) -> Answer:
 
 
 def user_of(path: str) -> str:
-    """The user whom a call is about."""
+    """Return the user id of a call."""
     return urlsplit(path).path.rpartition("/")[2]
 
 
 def kept_users(aws: LocalServer) -> Mapping[str, set[str]]:
-    """The users of which a result is kept, by the folder of their chunk."""
+    """Return the ids of users with a stored result, by the folder of their chunk."""
     s3 = aws_client("s3", aws.url)
     found: dict[str, set[str]] = {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="allma/"):
@@ -125,12 +133,12 @@ def kept_users(aws: LocalServer) -> Mapping[str, set[str]]:
     return found
 
 
-def chunks(client: AirflowClient, run_id: str) -> list[TaskContext]:
+def chunks(client: AirflowClient, run_id: str) -> list[TaskInstance]:
     return [task for task in client.task_instances(USERS.dag_id, run_id) if task.task_id == CHUNK]
 
 
-def worker_of(task: TaskContext, workers: list[ManagedProcess]) -> str:
-    """The name of the worker that runs a task now."""
+def worker_of(task: TaskInstance, workers: list[ManagedProcess]) -> str:
+    """Return the name of the worker that runs a task now."""
     assert task.pid is not None
     above = {process.pid for process in psutil.Process(task.pid).parents()}
     (name,) = [worker.name for worker in workers if worker.pid in above]
@@ -140,12 +148,12 @@ def worker_of(task: TaskContext, workers: list[ManagedProcess]) -> str:
 @needs_servers
 @pytest.mark.scheduler
 def test_a_list_in_memory_runs_on_two_workers(airflow: AirflowInstance, aws: LocalServer, shop: Shop):
-    check_products(run_walk(airflow.client, PRODUCTS, shop.url, aws.url))
+    check_products(run_walkthrough(airflow.client, PRODUCTS, shop.url, aws.url))
 
 
 @needs_servers
 @pytest.mark.scheduler
-def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_result_was_kept(
+def test_a_map_whose_worker_is_killed_loses_no_item_and_repeats_none_whose_result_was_stored(
     airflow: AirflowInstance, aws: LocalServer, shop: Shop
 ):
     held, killed = {user_id(number) for number in range(9, COUNT, 10)}, threading.Event()
@@ -156,8 +164,8 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
         return answer(path, call)
 
     shop.answer = hold_back
-    client, running = airflow.client, list[TaskContext]()
-    run_id = begin_walk(client, USERS, shop.url)
+    client, running = airflow.client, list[TaskInstance]()
+    run_id = start_walkthrough(client, USERS, shop.url)
 
     def both_in_the_middle() -> bool:
         running[:] = [task for task in chunks(client, run_id) if task.state == "running"]
@@ -171,7 +179,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
     airflow.workers[0].kill()
     killed.set()
 
-    result = end_walk(client, USERS, run_id, aws.url)
+    result = finish_walkthrough(client, USERS, run_id, aws.url)
     check_users(client, result, aws.url, COUNT)
     tries = {task.map_index: task.try_number for task in chunks(client, run_id)}
     assert len(tries) >= 5
@@ -182,7 +190,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
     assert again
     assert not again & kept
 
-    # Celery delivers the lost task once more, when Airflow has moved on.
+    # Celery delivers the lost task again after Airflow has rescheduled it.
     with airflow.redis.client() as broker:
         wait_until(lambda: not broker.hlen("unacked"), what="The end of the lost task", timeout=120)
     assert {task.map_index: task.try_number for task in chunks(client, run_id)} == tries
@@ -191,7 +199,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_runs_none_again_whose_re
 
 
 @needs_servers
-def test_redis_wants_a_password_and_leaves_nothing(tmp_path: Path):
+def test_redis_requires_a_password_and_leaves_no_files(tmp_path: Path):
     with RedisServer(tmp_path / "log") as server:
         with server.client() as client:
             assert client.set("key", "value")

@@ -1,4 +1,4 @@
-"""docker-compose.yaml has the form that Docker and Airflow expect; nothing here starts a container."""
+"""Checks of docker-compose.yaml: its form, and names that Airflow knows. No container is started."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def airflow_options() -> dict[str, set[str]]:
     return known | {"allma": set(OPTIONS)}
 
 
-def filled(text: str) -> str:
-    """The text with every variable's default, as Docker fills it in when nobody sets them."""
-    return VARIABLE.sub(lambda found: found[3] or "", text)
+def with_defaults(value: str) -> str:
+    """Return a value with the default of every variable, like Docker when none is set."""
+    return VARIABLE.sub(lambda found: found[3] or "", value)
 
 
-def test_every_part_of_a_distributed_airflow_is_there(compose):
+def test_the_services_are_those_of_a_distributed_airflow(compose):
     assert set(compose["services"]) == AIRFLOW | SERVERS
 
 
-def test_every_lasting_service_has_a_health_check(compose):
+def test_every_long_running_service_has_a_health_check(compose):
     without = {
         name for name, service in compose["services"].items() if "test" not in service.get("healthcheck", {})
     }
@@ -84,15 +84,19 @@ def test_the_image_is_built_from_the_supported_airflow_with_this_project(compose
 
 
 def test_mounted_folders_are_in_the_project_and_named_volumes_are_declared(compose, repository):
-    for service in compose["services"].values():
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            assert (repository / source).is_dir() if source.startswith(".") else source in compose["volumes"]
+    volumes = [volume for service in compose["services"].values() for volume in service.get("volumes", [])]
+    sources = {volume.split(":")[0] for volume in volumes}
+    folders = {source for source in sources if source.startswith(".")}
+    assert folders
+    assert [source for source in folders if not (repository / source).is_dir()] == []
+    assert sources - folders == compose["volumes"].keys()
 
 
 def test_services_wait_for_services_that_exist(compose):
-    for service in compose["services"].values():
-        for other, how in service.get("depends_on", {}).items():
+    for name, service in compose["services"].items():
+        dependencies = service.get("depends_on", {})
+        assert bool(dependencies) == (name in AIRFLOW), name
+        for other, how in dependencies.items():
             expected = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
             assert how["condition"] == expected
             assert other in compose["services"]
@@ -102,24 +106,26 @@ def test_the_executor_is_celery_over_redis_and_postgresql(compose):
     environment = compose["x-airflow"]["environment"]
     assert environment["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
     assert environment["AIRFLOW__CELERY__BROKER_URL"].startswith("redis://redis:")
-    assert "@postgres/" in filled(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    assert "@postgres/" in with_defaults(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
 
 
-def test_there_are_two_workers_and_what_one_of_them_loses_runs_again(compose):
+def test_there_are_two_workers_and_tasks_of_a_lost_worker_run_again(compose):
     assert compose["services"]["worker"]["deploy"] == {"replicas": 2}
     environment = compose["x-airflow"]["environment"]
     assert int(environment["AIRFLOW__CORE__DEFAULT_TASK_RETRIES"]) > 0
-    noticed_after = int(environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"])
-    assert noticed_after < int(environment["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
+    detected_after = int(environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"])
+    assert detected_after < int(environment["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
 
 
-def test_workers_keep_nothing_of_the_flows_for_themselves(compose):
-    assert filled(compose["x-airflow"]["environment"]["AIRFLOW__ALLMA__OFFLOAD_LOCATION"]).startswith("s3://")
+def test_workers_keep_no_data_of_flows_on_their_own_disk(compose):
+    assert with_defaults(compose["x-airflow"]["environment"]["AIRFLOW__ALLMA__OFFLOAD_LOCATION"]).startswith(
+        "s3://"
+    )
     assert compose["services"]["worker"]["volumes"] == ["./dags:/opt/airflow/dags:ro"]
 
 
 def test_the_aws_connection_is_json_that_points_to_the_s3_server(compose):
-    connection = json.loads(filled(compose["x-airflow"]["environment"]["AIRFLOW_CONN_AWS_DEFAULT"]))
+    connection = json.loads(with_defaults(compose["x-airflow"]["environment"]["AIRFLOW_CONN_AWS_DEFAULT"]))
     assert connection["conn_type"] == "aws"
     assert connection["extra"]["endpoint_url"] == "http://s3:5000"
 
@@ -131,7 +137,11 @@ def test_ports_are_published_on_the_loopback_address_only(compose):
 
 
 def test_every_password_and_key_comes_from_a_variable(compose):
-    for service in compose["services"].values():
-        for key, value in service.get("environment", {}).items():
-            if any(word in key for word in ("PASSWORD", "SECRET", "FERNET")):
-                assert VARIABLE.fullmatch(value), key
+    secrets = {
+        key: value
+        for service in compose["services"].values()
+        for key, value in service.get("environment", {}).items()
+        if any(word in key for word in ("PASSWORD", "SECRET", "FERNET"))
+    }
+    assert secrets
+    assert [key for key, value in secrets.items() if not VARIABLE.fullmatch(value)] == []

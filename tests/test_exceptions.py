@@ -1,4 +1,4 @@
-"""The tree of errors, and how errors read."""
+"""The tree of errors, and the messages of errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DOCUMENTED = exceptions.__doc__.split("```")[1].strip().splitlines()
 
 
 def draw_tree(error, prefix="", prefix_below=""):
-    """The lines of a class and all below it, in the order of their definitions."""
+    """Yield the lines of a class and its subclasses, in the order of their definitions."""
     yield prefix + error.__name__
     subclasses = [one for one in error.__subclasses__() if one.__module__ == exceptions.__name__]
     for subclass in subclasses[:-1]:

@@ -1,4 +1,4 @@
-"""What the tests of Airflow have in common."""
+"""Fixtures of the Airflow tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def run(run_dag: RunDag) -> Callable[..., RunResult]:
-    """Run a flow of these steps; the first one starts it."""
+    """Return a function that runs a flow of these steps, from the first one."""
     from airflow_allma.dag_factory import build_dag
     from airflow_allma.flow import Flow
 
@@ -36,14 +36,14 @@ def run(run_dag: RunDag) -> Callable[..., RunResult]:
 
 @pytest.fixture
 def shop() -> Iterator[Shop]:
-    """A small API whose answers the test decides."""
+    """A small API whose responses the test defines."""
     with open_shop() as opened:
         yield opened
 
 
 @pytest.fixture
 def use_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[ObjectStore], ObjectStore]:
-    """Let all tasks have this store, in place of the one that a connection and the settings make."""
+    """Return a function that replaces the store that all tasks use."""
 
     def use(store: ObjectStore) -> ObjectStore:
         monkeypatch.setattr(services, "open_store", lambda *_: store)
@@ -54,13 +54,13 @@ def use_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[ObjectStore], Object
 
 @pytest.fixture
 def flushed_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of a few results, so that few items make many parts."""
+    """Write small result parts, so that few items fill many of them."""
     monkeypatch.setenv("AIRFLOW__ALLMA__RESULT_PART_BYTES", "200")
 
 
 @pytest.fixture
 def bucket(moto_endpoint: str) -> str:
-    """A fresh bucket in the local S3."""
+    """A new bucket in the local S3."""
     name = f"tests-{uuid4().hex[:8]}"
     s3 = EndpointClients(moto_endpoint).client("s3")
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})

@@ -1,4 +1,4 @@
-"""Small flows that need nothing outside of Airflow."""
+"""Functions that build the steps of small flows, which need only Airflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Json = dict[str, Any]
 
 
 def compose(mappings: Json | None = None, to: str | None = None, **more: Any) -> Json:
-    """A step that makes an object of what its mappings find."""
+    """Return a step that composes an object from what its mappings find."""
     return {
         "stepType": "DATA_TRANSFORMATION",
         "moduleIdentifier": "system/compose-object-from-input",
@@ -19,7 +19,7 @@ def compose(mappings: Json | None = None, to: str | None = None, **more: Any) ->
 
 
 def failing(to: str | None = None, **more: Any) -> Json:
-    """A step that fails for good: its module wants a list of objects and gets a number."""
+    """Return a step that always fails, permanently: the source of its module is not a valid URI."""
     return {
         "stepType": "DATA_LOAD",
         "moduleIdentifier": "system/s3-data-loader",
@@ -30,7 +30,7 @@ def failing(to: str | None = None, **more: Any) -> Json:
 
 
 def route(*ways: tuple[str, str], to: str | None = None, **more: Any) -> Json:
-    """A step that does nothing but choose: pairs of condition and step."""
+    """Return a step that only selects the next one: pairs of condition and step."""
     return {
         "stepType": "NO_OP",
         "transitions": [{"condition": condition, "nextStepInstanceId": step} for condition, step in ways],
@@ -42,7 +42,7 @@ def route(*ways: tuple[str, str], to: str | None = None, **more: Any) -> Json:
 def fork(
     *branches: Json, items: str = "$.initialContextData.items", to: str | None = None, **more: Any
 ) -> Json:
-    """A fork; keywords that belong to ``aggregationConfig`` go there."""
+    """Return a fork; keywords that are not fields of the step go into ``aggregationConfig``."""
     of_step = {key: more.pop(key) for key in list(more) if key in STEP_KEYS}
     return {
         "stepType": "PARALLEL_FORK_MANAGER",
@@ -67,10 +67,10 @@ STEP_KEYS = {
 
 
 def branch(start: str, branch_id: str = "b", **more: Any) -> Json:
-    """A branch of the flow's own steps."""
+    """Return a branch that consists of steps of the flow."""
     return {"branchId": branch_id, "stepInstanceId": start, **more}
 
 
 def flow(flow_id: str, steps: Json, start: str | None = None, **more: Any) -> Json:
-    """A flow that starts at its first step."""
+    """Return a flow that starts at its first step by default."""
     return {"id": flow_id, "startStepInstanceId": start or next(iter(steps)), "steps": steps, **more}

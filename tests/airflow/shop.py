@@ -1,4 +1,4 @@
-"""A small API whose answers a test decides, and that remembers who asked at the same time."""
+"""A small API whose responses a test defines, and which counts calls and concurrent calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = tuple[int, Any]
 
 
 class Shop:
-    """What the server knows; ``answer`` decides, by path and number of the call to it (from 1)."""
+    """The state of the server; ``answer`` returns the response, by path and number of the call (from 1)."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -41,11 +41,11 @@ class Shop:
 
 @contextmanager
 def open_shop() -> Iterator[Shop]:
-    """A shop on a free loopback port."""
+    """Run a shop on a free loopback port."""
     shop = Shop()
 
     class Handler(BaseHTTPRequestHandler):
-        # Connections are kept: one of its own for each of ten thousand calls takes five times as long.
+        # Keep-alive: ten thousand calls with a new connection each take five times as long.
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
@@ -59,17 +59,17 @@ def open_shop() -> Iterator[Shop]:
                 self.end_headers()
                 self.wfile.write(data)
             except OSError:
-                self.close_connection = True  # whoever asked is gone
+                self.close_connection = True  # the caller is gone
 
         def log_message(self, *_: Any) -> None:
             pass
 
     class Server(ThreadingHTTPServer):
-        # With the usual 5, a burst of calls loses some, and these are made again when their time is up.
+        # With the default of 5, a burst of calls loses some, which are only repeated after a timeout.
         request_queue_size = 1024
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            if not isinstance(sys.exception(), ConnectionError):  # whoever asked is gone
+            if not isinstance(sys.exception(), ConnectionError):  # the caller is gone
                 super().handle_error(request, client_address)
 
     server = Server(("127.0.0.1", 0), Handler)

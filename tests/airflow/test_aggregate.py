@@ -1,4 +1,4 @@
-"""The aggregate: what it checks, what it names, and what it leaves encoded."""
+"""The aggregate task: its checks, its log, and results that it does not decode."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ import pytest
 
 from airflow_allma.distributed.result_format import ResultLine
 from airflow_allma.operators.xcoms import Key, pull, push
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, flow, fork
-from tests.airflow.test_chunks import WORK, desk_of, parts, run_all
+from tests.airflow.test_chunks import WORK, manifest_run, parts, run_all
 
 pytestmark = pytest.mark.airflow
 
 
-def test_chunks_that_are_not_all_that_was_planned_are_an_error_with_both_numbers(tmp_path):
+def test_a_number_of_chunks_other_than_planned_is_an_error_with_both_numbers(tmp_path):
     options = {"maxInMemoryItems": 2, "offloadLocation": f"file://{tmp_path}"}
     steps = {"f": fork(branch("w"), items="$.initialContextData.items"), **WORK}
-    desk = Desk(flow("list", steps, airflow=options), {"items": [{"n": n} for n in range(6)]})
-    run_all(desk, desk.plan("f"))
-    plan = pull(desk.instance("x"), "f.chunks", Key.PLAN)
+    dag_run = FakeDagRun(flow("list", steps, airflow=options), {"items": [{"n": n} for n in range(6)]})
+    run_all(dag_run, dag_run.plan("f"))
+    plan = pull(dag_run.instance("x"), "f.chunks", Key.PLAN)
     assert len(plan["chunks"]) == 3
-    push(desk.instance("f.chunks"), Key.PLAN, plan | {"chunks": plan["chunks"][:2]})
-    assert "6 items were planned, but the chunks have 4" in str(desk.run("f.aggregate"))
+    push(dag_run.instance("f.chunks"), Key.PLAN, plan | {"chunks": plan["chunks"][:2]})
+    assert "6 items were planned, but the chunks have 4" in str(dag_run.run("f.aggregate"))
 
 
 def test_a_chunk_that_did_not_report_is_named_in_the_log(tmp_path, caplog):
-    desk = desk_of(tmp_path, WORK)
-    chunks = desk.plan("f")
-    run_all(desk, chunks[:2])
-    desk.run("f.chunk", 3, chunks[3])
-    desk.states["f.chunk_2"] = "failed"
-    desk.run("f.aggregate")
-    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    said = [message for message in said if "no result" in message]
+    dag_run = manifest_run(tmp_path, WORK)
+    chunks = dag_run.plan("f")
+    run_all(dag_run, chunks[:2])
+    dag_run.run("f.chunk", 3, chunks[3])
+    dag_run.states["f.chunk_2"] = "failed"
+    dag_run.run("f.aggregate")
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    warnings = [message for message in warnings if "no result" in message]
     reason = "task f.chunk[2] (items 21-30) ended as failed without a result"
-    assert said == [f"{reason}: 10 of 10 items of chunk 2 have no result"]
+    assert warnings == [f"{reason}: 10 of 10 items of chunk 2 have no result"]
 
 
 @pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "NONE"])
-def test_what_branches_yielded_is_not_decoded_where_nobody_looks_into_it(tmp_path, strategy, monkeypatch):
+def test_branch_results_are_not_decoded_unless_something_reads_them(tmp_path, strategy, monkeypatch):
     numbers = '{"n":1.50,"m":10000000000000000000000000000}'
-    desk = desk_of(tmp_path, WORK, strategy=strategy)
-    run_all(desk, desk.plan("f"))
+    dag_run = manifest_run(tmp_path, WORK, strategy=strategy)
+    run_all(dag_run, dag_run.plan("f"))
     for part in parts(tmp_path):
         part.write_text(re.sub(r'"output":\{"n":\d+\}', f'"output":{numbers}', part.read_text()))
     monkeypatch.setattr(ResultLine, "value", lambda _: pytest.fail("decoded"))
-    output = desk.run("f.aggregate")
+    output = dag_run.run("f.aggregate")
     if strategy == "NONE":
         assert output["branchCount"] == 40
     else:

@@ -1,4 +1,4 @@
-"""What forks read and write, as assets and lineage."""
+"""Assets and lineage: what forks read and write."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_a_manifest_that_the_flow_itself_names_is_an_inlet(items, value, uris):
     assert dag.get_task("f.aggregate").outlets == [AssetAlias("allma/inlets/f")]
 
 
-def test_a_run_tells_lineage_what_it_read_and_wrote(run, tmp_path, monkeypatch):
-    told = HookLineageCollector()
-    monkeypatch.setattr("airflow.sdk.lineage.get_hook_lineage_collector", lambda: told)
+def test_a_run_reports_to_lineage_what_it_read_and_wrote(run, tmp_path, monkeypatch):
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow.sdk.lineage.get_hook_lineage_collector", lambda: collector)
     monkeypatch.setenv("AIRFLOW__ALLMA__OUTPUT_OFFLOAD_BYTES", "10")
     steps = {"f": fork(branch("w"), items="$.initialContextData.m"), "w": WORK}
     manifest = manifest_in(tmp_path, "it ems.jsonl")
@@ -61,13 +61,13 @@ def test_a_run_tells_lineage_what_it_read_and_wrote(run, tmp_path, monkeypatch):
         "object": f"file:///{quote(key)}",
         "flowExecutionId": flow_execution_id(dag_id, ran.run_id),
     }
-    lineage = told.collected_assets
+    lineage = collector.collected_assets
     assert [one.asset.uri for one in lineage.inputs] == [f"file://{tmp_path}/it%20ems.jsonl"]
     assert [one.asset.uri for one in lineage.outputs] == [f"file:///{quote(key)}"]
 
 
 def assets_below(folder: Path) -> dict[str, Any]:
-    """URI of each asset -> extra of its last event."""
+    """Return the extra of the last event of each asset, by URI."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
 
@@ -76,7 +76,7 @@ def assets_below(folder: Path) -> dict[str, Any]:
         return {asset.uri: event.extra for event, asset in events if str(folder) in asset.uri}
 
 
-def test_an_aggregate_that_travels_by_itself_makes_no_asset(run, tmp_path):
+def test_an_aggregate_that_is_not_offloaded_creates_no_asset(run, tmp_path):
     steps = {"f": fork(branch("w")), "w": WORK}
     ran = run(steps, {"items": [{"id": 1}]}, airflow={"offloadLocation": f"file://{tmp_path}"})
     assert ran.state == "success"
@@ -86,7 +86,7 @@ def test_an_aggregate_that_travels_by_itself_makes_no_asset(run, tmp_path):
 @pytest.mark.parametrize(
     "steps", [{"a": compose()}, {"f": fork(branch("w")), "w": WORK}], ids=["step", "fork"]
 )
-def test_every_task_tells_the_flow_execution_id_in_its_log(run, caplog, steps: dict[str, Any]):
+def test_every_task_logs_the_flow_execution_id(run, caplog, steps: dict[str, Any]):
     with caplog.at_level("INFO", logger="airflow_allma.task"):
         ran = run(steps, {"items": [{"id": 1}]})
     dag_id = next(record.args[0] for record in caplog.records if "flowExecutionId" in record.msg)

@@ -1,4 +1,4 @@
-"""Flow files that are broken in any way hurt nobody else and are shown, in Airflow's own Dag bag."""
+"""Broken flow files do not affect other flows and are shown as import errors, with Airflow's own DagBag."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture
 def folder(tmp_path, repository):
-    """A dags folder with both files that this project has for it."""
+    """A dags folder with both loader files of this project."""
     for name in ("allma_flows.py", "allma_problems.py"):
         shutil.copy(repository / "dags" / name, tmp_path)
     return tmp_path
@@ -29,7 +29,7 @@ def put(folder, name, written):
 
 
 def parsed(folder):
-    """What the Dag processor makes of the folder: Dag ids, and import errors by file."""
+    """Parse a folder like the Dag processor: return Dag ids, and import errors by file."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(str(folder), bundle_path=folder, bundle_name="flows")
@@ -40,7 +40,7 @@ def broken(flow_id):
     return flow(flow_id, {"s": compose(to="nowhere")})
 
 
-def test_one_broken_flow_among_a_thousand_is_shown_alone_until_it_is_mended(folder):
+def test_one_broken_flow_among_a_thousand_is_shown_alone_until_it_is_fixed(folder):
     for number in range(1000):
         put(folder, f"f{number}.json", flow(f"f{number}", {"s": compose()}))
     put(folder, "f7.json", broken("f7"))
@@ -88,21 +88,21 @@ HARD_FILES = {
 
 
 @pytest.mark.parametrize("case", HARD_FILES)
-def test_a_file_that_cannot_become_a_flow_is_shown_and_hurts_no_other(folder, case):
-    make, said = HARD_FILES[case]
+def test_a_file_that_is_not_a_valid_flow_is_shown_and_affects_no_other(folder, case):
+    make, message = HARD_FILES[case]
     put(folder, "good.json", flow("good", {"s": compose()}))
     make(folder / "hard.json")
     dag_ids, errors = parsed(folder)
     assert dag_ids == {"good"}
     (shown,) = errors.values()
     assert f"{folder}/hard.json" in shown
-    assert said in shown
+    assert message in shown
     (folder / "hard.json").unlink()
     assert parsed(folder) == ({"good"}, {})
 
 
 @pytest.mark.parametrize("flow_id", ["two words", "dotted.id", "café", "x" * 200, "a--0123456789"])
-def test_an_id_that_airflow_cannot_take_as_it_is_is_changed_and_found_again(folder, flow_id):
+def test_an_id_that_airflow_does_not_accept_is_changed_and_found_again(folder, flow_id):
     put(folder, "f.json", flow(flow_id, {"s": compose()}))
     (dag_ids, errors) = parsed(folder)
     (dag_id,) = dag_ids
@@ -110,8 +110,8 @@ def test_an_id_that_airflow_cannot_take_as_it_is_is_changed_and_found_again(fold
     assert list(load_flows(folder, only=dag_id)) == [dag_id]
 
 
-def test_a_loop_of_links_is_no_error_and_ends(tmp_path, caplog):
-    # Not in Airflow's own folder: there, Airflow itself refuses to look for Dag files.
+def test_a_loop_of_links_is_not_an_error_and_ends(tmp_path, caplog):
+    # Not in Airflow's own folder: there, Airflow itself refuses to list Dag files.
     put(tmp_path, "good.json", flow("good", {"s": compose()}))
     (tmp_path / "loop").symlink_to(tmp_path)
     assert list(load_flows(tmp_path)) == ["good"]
@@ -119,7 +119,7 @@ def test_a_loop_of_links_is_no_error_and_ends(tmp_path, caplog):
     report_problems(tmp_path)
 
 
-def test_while_a_new_version_is_broken_the_old_one_is_named_that_runs(folder):
+def test_while_a_new_version_is_broken_the_error_names_the_old_one_that_runs(folder):
     put(folder, "v1.json", flow("f", {"old": compose()}))
     put(folder, "v2.json", {**broken("f"), "version": 2})
     dag_ids, errors = parsed(folder)
@@ -140,7 +140,7 @@ def test_a_flow_that_only_airflow_refuses_is_shown_too(tmp_path):
     report_problems(tmp_path, on_dag=refuse, keep=lambda _: False)
 
 
-def test_of_very_many_problems_as_many_are_shown_as_people_read(tmp_path):
+def test_of_many_problems_only_the_first_are_shown(tmp_path):
     for number in range(60):
         put(tmp_path, f"f{number:02}.json", "{")
     with pytest.raises(FlowError) as caught:
@@ -151,8 +151,11 @@ def test_of_very_many_problems_as_many_are_shown_as_people_read(tmp_path):
     assert shown.endswith("10 more: see `allma_problem` in the Dag processor's log.")
 
 
-def test_warnings_alone_are_no_import_error(tmp_path):
+def test_warnings_alone_are_not_an_import_error(tmp_path):
     put(tmp_path, "f.json", flow("f", {"s": compose(), "unreached": compose()}))
+    problems = []
+    load_flows(tmp_path, on_problem=problems.append)
+    assert [problem.is_error for problem in problems] == [False]
     report_problems(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What a running Airflow does while a flow file is broken, and once it is mended."""
+"""A running Airflow while a flow file is broken, and after it is fixed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from tests.airflow.finished_run import ask
 from tests.airflow.flows import compose, flow
-from tests.airflow.runs import ask
 from tests.support.airflow import write_atomically
 
 pytestmark = pytest.mark.scheduler
@@ -36,13 +36,13 @@ def wait_for(look, what, seconds=60):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-def test_a_broken_flow_is_shown_and_waits_and_goes_on_when_it_is_mended(
+def test_a_broken_flow_is_shown_and_paused_and_continues_when_it_is_fixed(
     airflow_client, airflow_instance, deploy, shop, problems_file
 ):
     asked, answered = threading.Event(), threading.Event()
 
     def answer(path, _number):
-        # Runs that the schedule makes have no such payload.
+        # Scheduled runs do not have this payload.
         if path == "/for/me":
             asked.set()
             answered.wait(120)

@@ -1,4 +1,4 @@
-"""What owners hang onto the Dags of flows: callbacks, and listeners that see every Dag."""
+"""Callbacks that users add to the Dags of flows, and listeners, which see every Dag."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ STEPS = {
 }
 
 
-def test_callbacks_that_the_loader_adds_are_called_for_every_kind_of_task(tmp_path, run_dag):
-    (tmp_path / "flow.json").write_text(json.dumps(flow("told", STEPS)))
+def test_callbacks_added_by_the_loader_are_called_for_every_kind_of_task(tmp_path, run_dag):
+    (tmp_path / "flow.json").write_text(json.dumps(flow("called", STEPS)))
     failed, done = [], []
 
     def add(dag, _):
@@ -34,7 +34,7 @@ def test_callbacks_that_the_loader_adds_are_called_for_every_kind_of_task(tmp_pa
     def name(context):
         return context["ti"].task_id, context["ti"].map_index
 
-    dag = load_flows(tmp_path, on_dag=add)["told"]
+    dag = load_flows(tmp_path, on_dag=add)["called"]
     assert run_dag(dag, {"items": [1, 2]}).state == "failed"
     assert sorted(failed) == [("f.b.bad", 1), ("z", -1)]
     assert {("f.items", -1), ("f.b.w", 0), ("f.b.w", 1), ("f.b.ok", 0), ("f.aggregate", -1)} <= set(done)

@@ -1,4 +1,4 @@
-"""What a chunk's log says of the items that failed."""
+"""The log of a chunk about items that failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.failure_report import FailureReport, Failures
 from airflow_allma.engine import BranchResult, BranchStatus
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import Json, branch, compose, failing, flow, fork, route
 from tests.airflow.test_chunks import lines
 
@@ -21,55 +21,61 @@ ODD_ONES_FAIL = {"w": route(("$.currentItem.odd == true", "bad"), to="x"), "bad"
 
 
 @pytest.fixture
-def said(caplog):
-    """The warnings of one run of one task, and with what it ended."""
+def warnings_of(caplog):
+    """Return a function that runs a task and returns its warnings and its result."""
 
-    def run(desk: Desk, number: int, chunk: Json) -> tuple[list[str], str]:
+    def run(dag_run: FakeDagRun, number: int, chunk: Json) -> tuple[list[str], str]:
         caplog.clear()
-        ended = desk.run("f.chunk", number, chunk)
+        ended = dag_run.run("f.chunk", number, chunk)
 
-        texts = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
-        return texts, str(ended)
+        messages = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+        return messages, str(ended)
 
     return run
 
 
-def listed(**airflow: object) -> Desk:
+def listed(**airflow: object) -> FakeDagRun:
     items = [{"id": f"i{n}", "odd": n % 2 == 1} for n in range(60)]
-    return Desk(
-        flow("told", {"f": fork(branch("w")), **ODD_ONES_FAIL}, airflow={"maxInMemoryItems": 30, **airflow}),
+    return FakeDagRun(
+        flow(
+            "failures", {"f": fork(branch("w")), **ODD_ONES_FAIL}, airflow={"maxInMemoryItems": 30, **airflow}
+        ),
         {"items": items},
     )
 
 
-def test_the_first_ten_items_of_a_list_are_named_with_step_and_error(said):
-    desk = listed()
-    _, second = desk.plan("f")
-    told, ended = said(desk, 1, second)
-    assert told[0] == "15 of 30 items failed. The first of them:"
-    assert [one.rpartition(" (")[2] for one in told[1:11]] == [
+def test_the_first_ten_failed_items_of_a_list_are_logged_with_step_and_error(warnings_of):
+    dag_run = listed()
+    _, second = dag_run.plan("f")
+    logged, ended = warnings_of(dag_run, 1, second)
+    assert logged[0] == "15 of 30 items failed. The first of them:"
+    assert [one.rpartition(" (")[2] for one in logged[1:11]] == [
         f"item {n}, i{n}, step bad)" for n in range(31, 51, 2)
     ]
-    assert told[1].startswith("PermanentStepError: ")
-    assert len(told) == 12
-    assert "to rerun all items of this chunk. With [allma] offload_location" in told[11]
+    assert logged[1].startswith("PermanentStepError: ")
+    assert len(logged) == 12
+    assert "to rerun all items of this chunk. With [allma] offload_location" in logged[11]
     assert ended.startswith("15 of 30 items failed; the log above shows the first of them. Clear this task")
 
 
-def test_with_an_offload_location_a_clear_is_said_to_run_the_failed_items_alone(said, tmp_path):
-    desk = listed(offloadLocation=f"file://{tmp_path}")
-    told, _ = said(desk, 0, desk.plan("f")[0])
-    assert told[-1] == ("Clear this task and its downstream tasks to rerun the failed items, and only these.")
+def test_with_an_offload_location_the_log_says_that_a_clear_runs_only_the_failed_items(warnings_of, tmp_path):
+    dag_run = listed(offloadLocation=f"file://{tmp_path}")
+    logged, _ = warnings_of(dag_run, 0, dag_run.plan("f")[0])
+    assert logged[-1] == (
+        "Clear this task and its downstream tasks to rerun the failed items, and only these."
+    )
 
 
-def test_nothing_is_said_when_no_item_failed(said, tmp_path):
+def test_nothing_is_logged_when_no_item_failed(warnings_of, tmp_path):
     steps = {"f": fork(branch("w")), "w": compose()}
-    desk = Desk(flow("good", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
-    assert said(desk, 0, desk.plan("f")[0])[0] == []
+    dag_run = FakeDagRun(flow("good", steps, airflow={"maxInMemoryItems": 1}), {"items": [1, 2]})
+    assert warnings_of(dag_run, 0, dag_run.plan("f")[0])[0] == []
 
 
 @pytest.mark.parametrize("uncounted", [False, True])
-def test_items_of_a_manifest_are_named_with_line_and_byte_and_broken_lines_too(said, tmp_path, uncounted):
+def test_failed_items_of_a_manifest_and_broken_lines_are_logged_with_line_and_byte(
+    warnings_of, tmp_path, uncounted
+):
     payload = lines(tmp_path, 40)
     manifest = tmp_path / "m.jsonl"
     rows = manifest.read_text().splitlines()
@@ -83,35 +89,35 @@ def test_items_of_a_manifest_are_named_with_line_and_byte_and_broken_lines_too(s
         "y": compose(),
     }
     options = {"chunkBytes": 100, "maxChunks": 4, "offloadLocation": f"file://{tmp_path}"}
-    desk = Desk(flow("lines", steps, airflow=options), payload)
-    chunks = desk.leave_uncounted("f") if uncounted else desk.plan("f")
-    told, _ = said(desk, 1, chunks[1])
-    # Line 17 is empty, so what stands in line 19 is the item of index 17.
+    dag_run = FakeDagRun(flow("lines", steps, airflow=options), payload)
+    chunks = dag_run.plan_uncounted("f") if uncounted else dag_run.plan("f")
+    logged, _ = warnings_of(dag_run, 1, chunks[1])
+    # Line 17 is empty, so line 19 is the item with index 17.
     number, of = (6, " of this chunk") if uncounted else (17, "")
-    assert told[0].endswith(f"items of {manifest.as_uri()} failed. The first of them:")
-    assert told[1].endswith(f"(item {number - 3}{of}, line 15, byte 140, branch b, step f)")
-    assert "Line 15: The line at byte 140" in told[1]
-    assert told[2].endswith(", branch other, step f)")
-    assert told[3].startswith("PermanentStepError")
-    assert told[3].endswith(f"(item {number}{of}, r, line 19, byte 170, branch b, step bad)")
+    assert logged[0].endswith(f"items of {manifest.as_uri()} failed. The first of them:")
+    assert logged[1].endswith(f"(item {number - 3}{of}, line 15, byte 140, branch b, step f)")
+    assert "Line 15: The line at byte 140" in logged[1]
+    assert logged[2].endswith(", branch other, step f)")
+    assert logged[3].startswith("PermanentStepError")
+    assert logged[3].endswith(f"(item {number}{of}, r, line 19, byte 170, branch b, step bad)")
 
 
-def test_a_manifest_that_has_gone_by_then_leaves_the_failures_without_labels(tmp_path):
+def test_failures_have_no_labels_when_the_manifest_is_gone(tmp_path):
     steps = {"f": fork(branch("w"), items="$.initialContextData.p"), "w": compose()}
     options = {"chunkBytes": 4000, "offloadLocation": f"file://{tmp_path}"}
-    desk = Desk(flow("gone", steps, airflow=options), lines(tmp_path, 40))
-    (chunk,) = desk.plan("f")
+    dag_run = FakeDagRun(flow("gone", steps, airflow=options), lines(tmp_path, 40))
+    (chunk,) = dag_run.plan("f")
     (tmp_path / "m.jsonl").unlink()
     failed = Failures()
     error = {"errorName": "E", "errorMessage": "m" * 600, "errorDetails": {"byteOffset": 20}}
     failed.add(2, BranchResult(2, 0, "b", BranchStatus.FAILED, error=error))
-    run = desk.task_run("f.items")
+    run = dag_run.task_context("f.items")
     report = FailureReport(run.fork("f"), ChunkSpec.from_dict(chunk), store=run.services.store)
     assert list(report.lines(failed)) == ["E: " + "m" * 500 + "... (item 2, byte 20)"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 2), st.booleans()), unique_by=lambda x: x[:2]))
-def test_items_are_counted_once_and_the_first_ten_branch_runs_kept_in_order(runs):
+def test_items_are_counted_once_and_the_first_ten_branch_runs_are_kept_in_order(runs):
     failed = Failures()
     for place, index, good in runs:
         error = None if good else {"errorName": "E"}

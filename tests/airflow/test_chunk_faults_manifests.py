@@ -1,4 +1,4 @@
-"""Manifests that do not stay what they were when a fork was planned."""
+"""Manifests that change after a fork was planned."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from airflow_allma.storage import LocalStore, Pointer
 from airflow_allma.storage.base import ObjectStore
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.s3 import S3Store
-from tests.airflow.by_hand import Desk
-from tests.support.faulty_proxy import Call, Fault, s3_behind
-from tests.support.faulty_runs import aggregated, desk_of, error_of, lost, manifest, run_all, stored_items
+from tests.airflow.fake_dag_run import FakeDagRun
+from tests.support.faulty_proxy import Call, Fault, s3_through_proxy
+from tests.support.faulty_runs import (
+    aggregated,
+    error_of,
+    failed_indexes,
+    manifest,
+    manifest_run,
+    run_all,
+    stored_items,
+)
 from tests.support.faulty_store import FaultyStore
 from tests.support.moto import EndpointClients
 
@@ -22,7 +30,7 @@ ETAG = re.compile(r'"[0-9a-f-]{10,}"')
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "s3"])
-def test_a_manifest_replaced_after_its_planning_fails_the_chunks_that_have_not_read_it(
+def test_a_manifest_replaced_after_planning_fails_the_chunks_that_have_not_read_it(
     tmp_path, moto_endpoint, bucket, use_store, kind
 ):
     store = use_store({
@@ -31,47 +39,51 @@ def test_a_manifest_replaced_after_its_planning_fails_the_chunks_that_have_not_r
     }[kind]())  # fmt: skip
     source = Pointer(bucket, "m.jsonl")
     planned = store.write(source, manifest(40)).etag
-    desk = desk_of(source, f"s3://{bucket}/r", chunkBytes=400, maxChunks=4)
-    chunks = desk.plan("f")
+    dag_run = manifest_run(source, f"s3://{bucket}/r", chunkBytes=400, maxChunks=4)
+    chunks = dag_run.plan("f")
     assert len(chunks) == 4
-    run_all(desk, chunks[:2])
+    run_all(dag_run, chunks[:2])
     now = store.write(source, manifest(40, "new")).etag
     for number in (2, 3):
-        desk.run("f.chunk", number, chunks[number])
-        said = error_of(desk, number)
-        assert planned in said
-        assert now in said
-        assert "m.jsonl" in said
-    data = aggregated(desk, store)
+        dag_run.run("f.chunk", number, chunks[number])
+        message = error_of(dag_run, number)
+        assert planned in message
+        assert now in message
+        assert "m.jsonl" in message
+    data = aggregated(dag_run, store)
     first = chunks[2]["first"]
     assert data[:first] == [{"n": n, "v": "old"} for n in range(first)]
-    assert lost(data) == list(range(first, 40))
+    assert failed_indexes(data) == list(range(first, 40))
     for place in range(first, 40):
         number = 2 if place < chunks[3]["first"] else 3
-        told = data[place]["error"]["errorMessage"]
-        assert f"Item {place}, branch b: task f.chunk[{number}]" in told
-        assert planned in told
-        assert now in told
+        message = data[place]["error"]["errorMessage"]
+        assert f"Item {place}, branch b: task f.chunk[{number}]" in message
+        assert planned in message
+        assert now in message
 
 
 BIG = {"count": 100, "padding": 40_000}
-"""About 4 MB in one chunk: several blocks are still to come when the first is worked on."""
+"""About 4 MB in one chunk: several blocks are not yet read when the first one is processed."""
 
 
-def one_content(desk: Desk, store: ObjectStore, planned: str, now: str, *, may_end_well: bool) -> None:
-    """A chunk went on with the old content to its end, or failed and named both ETags."""
-    data = aggregated(desk, store)
+def one_content(
+    dag_run: FakeDagRun, store: ObjectStore, planned: str, now: str, *, may_end_well: bool
+) -> None:
+    """Check that the chunk read the old content to its end, or failed and named both ETags."""
+    data = aggregated(dag_run, store)
     assert len(data) == BIG["count"]
     assert {one["v"] for one in data if "error" not in one} <= {"old"}
-    assert [one["n"] for one in data if "error" not in one] == sorted(set(range(100)) - set(lost(data)))
+    assert [one["n"] for one in data if "error" not in one] == sorted(
+        set(range(100)) - set(failed_indexes(data))
+    )
     if may_end_well:
-        assert lost(data) == []
+        assert failed_indexes(data) == []
         return
-    assert lost(data)
-    assert {planned, now} <= set(ETAG.findall(error_of(desk, 0)))
+    assert failed_indexes(data)
+    assert {planned, now} <= set(ETAG.findall(error_of(dag_run, 0)))
 
 
-def test_a_manifest_replaced_while_a_broken_read_of_it_is_taken_up_again_is_an_error_with_both_etags(
+def test_a_manifest_replaced_while_a_broken_read_is_resumed_is_an_error_with_both_etags(
     moto_endpoint, bucket, use_store
 ):
     source = Pointer(bucket, "m.jsonl")
@@ -91,14 +103,14 @@ def test_a_manifest_replaced_while_a_broken_read_of_it_is_taken_up_again_is_an_e
         return None
 
     running: list[str] = []
-    with s3_behind(moto_endpoint, plan) as (store, _):
+    with s3_through_proxy(moto_endpoint, plan) as (store, _):
         use_store(store)
-        desk = desk_of(source, f"s3://{bucket}/r", chunkBytes=64 << 20)
-        (chunk,) = desk.plan("f")
+        dag_run = manifest_run(source, f"s3://{bucket}/r", chunkBytes=64 << 20)
+        (chunk,) = dag_run.plan("f")
         running.append("f.chunk")
-        desk.run("f.chunk", 0, chunk)
-        one_content(desk, store, planned, changed[0], may_end_well=False)
-        # What had ended until then is kept.
+        dag_run.run("f.chunk", 0, chunk)
+        one_content(dag_run, store, planned, changed[0], may_end_well=False)
+        # Results from before the failure are kept.
         assert 0 < sum(stored_items(store, bucket).values()) < BIG["count"]
 
 
@@ -124,9 +136,9 @@ def test_a_file_changed_while_a_chunk_reads_it_is_an_error_and_a_file_replaced_i
 
     store = FaultyStore(good, block_hook=change)
     use_store(store)
-    desk = desk_of(source, "s3://results/r", chunkBytes=64 << 20)
-    (chunk,) = desk.plan("f")
+    dag_run = manifest_run(source, "s3://results/r", chunkBytes=64 << 20)
+    (chunk,) = dag_run.plan("f")
     armed.append(True)
-    desk.run("f.chunk", 0, chunk)
+    dag_run.run("f.chunk", 0, chunk)
     assert changes
-    one_content(desk, good, planned, changes[0], may_end_well=not in_place)
+    one_content(dag_run, good, planned, changes[0], may_end_well=not in_place)

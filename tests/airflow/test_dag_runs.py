@@ -1,4 +1,4 @@
-"""Steps, ways and loops of flows as Dags, run in this process with dag.test()."""
+"""Steps, paths and loops of flows as Dags, run in this process with dag.test()."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_step_returns_its_output_and_the_next_one_sees_it(run):
     assert ended.xcom("b") == {"y": 7}
 
 
-def test_only_the_chosen_way_runs_and_the_ways_join_again(run):
+def test_only_the_selected_path_runs_and_the_paths_join_again(run):
     steps = {
         "a": route(("$.n > 5", "big"), to="small"),
         "big": compose({"took": "$.n"}, to="end"),
@@ -35,7 +35,7 @@ def test_only_the_chosen_way_runs_and_the_ways_join_again(run):
     assert ended.xcom("end") == {"big": 7}
 
 
-def test_a_way_that_is_not_taken_is_skipped_to_its_end(run):
+def test_a_path_that_is_not_taken_is_skipped_to_its_end(run):
     steps = {
         "a": route(("$.n > 5", "b")),
         "b": compose(to="c"),
@@ -65,7 +65,7 @@ def test_a_loop_runs_in_one_task_until_it_is_left(run):
     assert ended.xcom("d") == {"n": 3}
 
 
-def test_a_failed_step_goes_on_at_its_fallback(run):
+def test_a_failed_step_continues_at_its_fallback(run):
     steps = {
         "a": failing(to="b", onError={"fallbackStepInstanceId": "rescue"}),
         "b": compose(),
@@ -76,7 +76,7 @@ def test_a_failed_step_goes_on_at_its_fallback(run):
     assert ended.xcom("rescue") == {"ok": 1}
 
 
-def test_a_failed_step_may_go_on_with_the_error_as_its_output(run):
+def test_a_failed_step_can_continue_with_the_error_as_its_output(run):
     ended = run(
         {
             "a": failing(to="b", onError={"continueOnFailure": True}),
@@ -108,17 +108,17 @@ def test_data_that_airflow_would_misread_arrives_unchanged(run):
         {"odd": odd},
     )
     assert ended.state == "success"
-    # pushed as JSON text, which the database shows as what it holds
+    # pushed as a JSON string, which the database shows as its value
     assert ended.xcom("f.aggregate") == {"aggregatedData": [{"i": odd}]}
 
 
-def test_tries_of_a_step_are_tries_of_its_task(run):
+def test_retries_of_a_step_are_retries_of_its_task(run):
     steps = {"a": failing(onError={"retries": {"count": 2, "intervalSeconds": 1}})}
-    # a PermanentStepError is never tried again
+    # a PermanentStepError is never retried
     assert run(steps).task("a").try_number == 1
 
 
-def test_a_retryable_error_is_tried_again_by_airflow_with_the_flows_own_wait(run):
+def test_a_retryable_error_is_retried_by_airflow_with_the_flows_own_delay(run):
     steps = {
         "a": compose(
             outputValidation={"requiredFields": ["$.missing"]},
@@ -135,7 +135,7 @@ def test_a_retryable_error_is_tried_again_by_airflow_with_the_flows_own_wait(run
     assert ended.xcom("b") == {"n": 1}
 
 
-def test_errors_that_error_equals_does_not_name_are_not_tried_again(run):
+def test_errors_that_error_equals_does_not_name_are_not_retried(run):
     steps = {
         "a": compose(
             outputValidation={"requiredFields": ["$.missing"]},
@@ -151,7 +151,7 @@ def test_errors_that_error_equals_does_not_name_are_not_tried_again(run):
     [{}, {"branchGranularity": "branch"}, {"maxInMemoryItems": 1}],
     ids=["steps", "branch", "chunk"],
 )
-def test_airflows_default_retries_repeat_nothing_that_fails_by_an_error_of_its_own(run_dag, options):
+def test_airflows_default_retries_do_not_repeat_a_step_that_fails_by_its_own_error(run_dag, options):
     steps = {"f": fork(branch("w"), onError={"continueOnFailure": True}, to="last"), "w": failing()}
     dag = build_dag(Flow.model_validate(flow("no-retries", {**steps, "last": failing()}, airflow=options)))
     for task in dag.tasks:

@@ -18,7 +18,7 @@ def fork_steps(*branches: Any, to: str | None = None, **more: Any) -> dict[str, 
     return {"f": fork(*(branches or [branch("w")]), to=to, **more)}
 
 
-def test_an_in_memory_fork_runs_each_item_under_its_label(run):
+def test_an_in_memory_fork_shows_each_item_with_its_label(run):
     steps = fork_steps() | {"w": compose(VALUE, to="x"), "x": compose({"v": "$.steps_output.w.v"})}
     ended = run(steps, {"items": ITEMS})
     assert ended.state == "success"
@@ -33,7 +33,7 @@ def test_an_in_memory_fork_runs_each_item_under_its_label(run):
     [({"strategy": "MERGE_OBJECTS"}, {}), ({"strategy": "SUM"}, 0), ({"strategy": "NONE"}, None), ({}, [])],
 )
 @pytest.mark.parametrize("payload", [{"items": []}, {"items": None}, {}])
-def test_a_fork_over_nothing_runs_no_branch_and_the_flow_goes_on(run, config, expected, payload):
+def test_a_fork_over_an_empty_list_runs_no_branch_and_the_flow_continues(run, config, expected, payload):
     steps = fork_steps(to="z", **config) | {
         "w": compose(VALUE),
         "z": compose({"d": "$.steps_output.f.aggregatedData"}),
@@ -72,7 +72,7 @@ def test_a_failed_item_fails_the_fork_after_all_items_have_ended(run):
         ({"toleratedFailurePercentage": 33}, "failed"),
     ],
 )
-def test_failed_items_are_tolerated_as_far_as_the_flow_says(run, config, state):
+def test_failed_items_are_tolerated_as_configured(run, config, state):
     steps = fork_steps(**config) | {
         "w": route(("$.currentItem.v == 2", "bad"), to="x"),
         "x": compose(VALUE),
@@ -107,7 +107,7 @@ def test_branch_selection_first_runs_only_the_first_branch_that_applies(run):
     assert ended.xcom("f.aggregate")["aggregatedData"] == [{"odd": 1}, {"all": 2}, {"odd": 3}]
 
 
-def test_a_fallback_inside_a_branch_is_taken_by_its_item_alone(run):
+def test_a_fallback_inside_a_branch_runs_for_its_item_only(run):
     steps = fork_steps() | {
         "w": route(("$.currentItem.v == 2", "bad"), to="x"),
         "bad": failing(to="x", onError={"fallbackStepInstanceId": "rescue"}),
@@ -172,7 +172,7 @@ def test_a_fork_with_a_concurrency_limit_runs_each_branch_as_one_task(run):
     assert ended.xcom("f.aggregate")["aggregatedData"] == [{"v": 1}, {"v": 2}, {"v": 3}]
 
 
-def test_a_limit_below_the_number_of_branches_is_kept_in_one_process(run):
+def test_a_limit_below_the_number_of_branches_is_enforced_in_one_process(run):
     steps = fork_steps(branch("w", "b"), branch("w", "c"), maxConcurrency=1) | {"w": compose(VALUE)}
     ended = run(steps, {"items": ITEMS})
     assert ended.states("f.chunk") == {0: "success"}
@@ -201,7 +201,7 @@ def test_failed_items_of_a_chunk_show_in_its_label_and_fail_the_fork(run):
     assert "1 of 10" in ended.xcom("f.aggregate", key="allma_error")["errorMessage"]
 
 
-def test_a_failed_fork_goes_on_as_its_own_on_error_says(run):
+def test_a_failed_fork_continues_according_to_its_own_on_error(run):
     steps = fork_steps(to="z", onError={"fallbackStepInstanceId": "rescue"}) | {
         "w": failing(),
         "z": compose(),
@@ -213,7 +213,7 @@ def test_a_failed_fork_goes_on_as_its_own_on_error_says(run):
     assert ended.xcom("rescue") == {"ok": True}
 
 
-def test_items_that_cannot_be_found_fail_the_fork_like_any_step(run):
+def test_missing_items_fail_the_fork_like_any_step(run):
     steps = {
         "f": fork(branch("w"), items="$.initialContextData.p", to="z", onError={"continueOnFailure": True}),
         "w": compose(),

@@ -1,4 +1,4 @@
-"""The demo's own servers, its data, how it reads results, and how it ends. Its flows run in other tests."""
+"""The demo's servers, data, result checks and shutdown. Its flows run in other tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from demo.airflow_client import AirflowClient, TaskContext
+from demo.airflow_client import AirflowClient, TaskInstance
 from demo.data import BUCKET, TABLE, TENANT, create_bucket, create_users, user_record
 from demo.processes import ServerError, wait_until
 from demo.servers import LocalServer, aws_client, aws_server, shop_server
@@ -22,12 +22,12 @@ from demo.stages import Stages
 from demo.walkthrough import (
     PRODUCTS,
     USERS,
-    WalkError,
-    WalkResult,
+    WalkthroughError,
+    WalkthroughResult,
     check_products,
     check_users,
-    run_walk,
-    tell,
+    print_result,
+    run_walkthrough,
 )
 
 USER_COUNT = 60
@@ -75,7 +75,7 @@ def test_an_unknown_id_is_a_404_with_a_json_error(shop: LocalServer, path: str):
     assert answer["error"]["code"] == "NOT_FOUND"
 
 
-def test_the_table_holds_every_user_of_the_tenant_in_order(aws: LocalServer):
+def test_the_table_has_every_user_of_the_tenant_in_order(aws: LocalServer):
     answer = aws_client("dynamodb", aws.url).query(
         TableName=TABLE,
         KeyConditionExpression="tenant = :tenant",
@@ -87,15 +87,15 @@ def test_the_table_holds_every_user_of_the_tenant_in_order(aws: LocalServer):
 
 def test_a_server_that_cannot_start_is_reported_with_its_log(tmp_path: Path):
     server = LocalServer("broken", "demo.no_such_module", [], home=tmp_path, ready="/")
-    with pytest.raises(ServerError, match=r"(?s)broken ended before it was ready.*no_such_module"):
+    with pytest.raises(ServerError, match=r"(?s)broken exited before it was ready.*no_such_module"):
         server.start()
     assert not server.process.running
 
 
 class FakeAirflow(AirflowClient):
-    """An Airflow in which every run is over at once."""
+    """A client of an Airflow in which every run is over immediately."""
 
-    def __init__(self, state: str, tasks: list[TaskContext], xcoms: dict[str, object]) -> None:
+    def __init__(self, state: str, tasks: list[TaskInstance], xcoms: dict[str, object]) -> None:
         self.state = state
         self.tasks_of_run = tasks
         self.xcoms = xcoms
@@ -121,8 +121,10 @@ class FakeAirflow(AirflowClient):
         return f"the log of {task_id}"
 
 
-def _task(task_id: str, map_index: int = -1, state: str = "success", label: str | None = None) -> TaskContext:
-    return TaskContext(task_id, map_index, state, 1, label, task_id, None, None, {})
+def _task(
+    task_id: str, map_index: int = -1, state: str = "success", label: str | None = None
+) -> TaskInstance:
+    return TaskInstance(task_id, map_index, state, 1, label, task_id, None, None, {})
 
 
 def _products(ids: list[int]) -> FakeAirflow:
@@ -131,28 +133,30 @@ def _products(ids: list[int]) -> FakeAirflow:
     return FakeAirflow("success", [_task(aggregate)], {aggregate: {"aggregatedData": items}})
 
 
-def test_a_walk_hands_over_the_payload_and_where_the_api_is():
+def test_a_walkthrough_passes_the_payload_and_the_address_of_the_api():
     airflow = _products([101, 102, 103])
-    check_products(run_walk(airflow, PRODUCTS, "http://api", "http://aws"))
+    check_products(run_walkthrough(airflow, PRODUCTS, "http://api", "http://aws"))
     conf = {**PRODUCTS.payload, "flow_variables": {"apiBaseUrl": "http://api"}}
     assert airflow.triggered == [("product-details", conf)]
 
 
 @pytest.mark.parametrize("ids", [[102, 101, 103], [101, 102], []])
 def test_a_result_that_is_not_the_input_in_order_fails_the_demo(ids: list[int]):
-    with pytest.raises(WalkError, match="not the payload's products in their order"):
-        check_products(run_walk(_products(ids), PRODUCTS, "http://api", "http://aws"))
+    with pytest.raises(WalkthroughError, match="not the payload's products in their order"):
+        check_products(run_walkthrough(_products(ids), PRODUCTS, "http://api", "http://aws"))
 
 
-def test_a_failed_run_is_told_with_the_logs_of_its_failed_tasks():
+def test_a_failed_run_is_reported_with_the_logs_of_its_failed_tasks():
     airflow = FakeAirflow("failed", [_task("a"), _task("b", state="failed")], {})
-    with pytest.raises(WalkError, match="the log of b") as raised:
-        run_walk(airflow, PRODUCTS, "http://api", "http://aws")
+    with pytest.raises(WalkthroughError, match="the log of b") as raised:
+        run_walkthrough(airflow, PRODUCTS, "http://api", "http://aws")
     assert "the log of a" not in str(raised.value)
 
 
 @pytest.mark.parametrize("offloaded", [False, True])
-def test_users_are_compared_with_the_manifest_wherever_the_result_lies(aws: LocalServer, offloaded: bool):
+def test_users_are_compared_with_the_manifest_also_if_the_result_is_offloaded(
+    aws: LocalServer, offloaded: bool
+):
     s3 = aws_client("s3", aws.url)
     users = [{"userId": user_record(number)["userId"]} for number in range(USER_COUNT)]
     lines = "\n".join(json.dumps(user) for user in users)
@@ -170,35 +174,37 @@ def test_users_are_compared_with_the_manifest_wherever_the_result_lies(aws: Loca
         },
     )
 
-    result = run_walk(airflow, USERS, "http://api", aws.url)
+    result = run_walkthrough(airflow, USERS, "http://api", aws.url)
 
     check_users(airflow, result, aws.url, USER_COUNT)
-    with pytest.raises(WalkError, match="has 60 lines, not 61"):
+    with pytest.raises(WalkthroughError, match="has 60 lines, not 61"):
         check_users(airflow, result, aws.url, USER_COUNT + 1)
 
 
-def test_a_result_is_told_with_its_ends_and_where_its_runs_are(capsys: pytest.CaptureFixture[str]):
+def test_a_result_is_printed_with_its_first_and_last_items_and_links_to_its_runs(
+    capsys: pytest.CaptureFixture[str],
+):
     tasks = [_task("fork.branch.get", index, label=str(101 + index)) for index in range(9)]
-    result = WalkResult(PRODUCTS, "run-1", tasks, [{"id": number} for number in range(9)])
+    result = WalkthroughResult(PRODUCTS, "run-1", tasks, [{"id": number} for number in range(9)])
 
-    tell(Stages(), result, "http://ui")
+    print_result(Stages(), result, "http://ui")
 
-    told = capsys.readouterr().out
-    assert "9 items" in told
-    assert '{"id": 0}' in told
-    assert '{"id": 8}' in told
-    assert '{"id": 4}' not in told
-    assert "9 runs of fork.branch.get: 101, 102, 103, 104, ..." in told
-    assert "http://ui/dags/product-details/runs/run-1/tasks/fork.branch.get/mapped" in told
+    printed = capsys.readouterr().out
+    assert "9 items" in printed
+    assert '{"id": 0}' in printed
+    assert '{"id": 8}' in printed
+    assert '{"id": 4}' not in printed
+    assert "9 runs of fork.branch.get: 101, 102, 103, 104, ..." in printed
+    assert "http://ui/dags/product-details/runs/run-1/tasks/fork.branch.get/mapped" in printed
 
 
-def _wardens_of(pid: int) -> list[list[str]]:
+def _reapers_of(pid: int) -> list[list[str]]:
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     return [line for line in lines if str(pid) in line and any(part.endswith("reaper.py") for part in line)]
 
 
 @pytest.mark.scheduler
-def test_a_terminated_demo_stops_all_that_it_started(tmp_path: Path, repository: Path):
+def test_a_terminated_demo_stops_all_of_its_processes(tmp_path: Path, repository: Path):
     out = tmp_path / "out"
     with out.open("w") as stream:
         demo = subprocess.Popen(
@@ -209,10 +215,10 @@ def test_a_terminated_demo_stops_all_that_it_started(tmp_path: Path, repository:
         )
     log = tmp_path / "home" / "airflow" / "logs" / "standalone.log"
     wait_until(lambda: log.exists() or demo.poll() is not None, what="the demo's Airflow", timeout=120)
-    assert len(_wardens_of(demo.pid)) >= 3
+    assert len(_reapers_of(demo.pid)) >= 3
 
     demo.send_signal(signal.SIGTERM)
 
     assert demo.wait(60) == 1
     assert "everything is stopped" in out.read_text()
-    assert _wardens_of(demo.pid) == []
+    assert _reapers_of(demo.pid) == []

@@ -1,4 +1,4 @@
-"""What a flow says to Airflow, and what its Dag is then."""
+"""The Airflow options of a flow and the Dag that is built from them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_airflow_object_reaches_every_task(dag):
         assert task.execution_timeout == timedelta(seconds=90)
 
 
-def test_a_flow_that_says_nothing_gets_a_manual_dag_with_a_fixed_start():
+def test_a_flow_without_airflow_options_gets_a_manual_dag_with_a_fixed_start_date():
     dag = build_dag(Flow.model_validate(flow("plain", {"a": compose()})))
     assert type(dag.timetable).__name__ == "NullTimetable"
     assert dag.catchup is False
@@ -105,10 +105,10 @@ def test_a_concurrency_limit_bounds_the_mapped_instances_of_each_branch(dag):
     assert dag.get_task("f.chunk").max_active_tis_per_dagrun == 1
 
 
-def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_waits(dag):
+def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_delays(dag):
     task = dag.get_task("f.c.v")
     assert (task.retries, task.retry_delay) == (3, timedelta(seconds=7))
-    assert dag.get_task("f.b.w").retries == 0  # a whole branch does its tries itself
+    assert dag.get_task("f.b.w").retries == 0  # a whole branch retries its steps itself
 
     waits = [
         task.retry_policy.evaluate(StepRetryError("no"), try_number, 3).retry_delay.total_seconds()
@@ -117,14 +117,14 @@ def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_waits(dag)
     assert waits == [7, 21, 63]
 
 
-def test_the_waits_start_anew_when_a_task_was_cleared():
+def test_the_delays_start_again_when_a_task_was_cleared():
     policy = FlowRetryPolicy(Retries(count=2, interval_seconds=5, backoff_rate=2))
     # three tries before the clear, so Airflow allows up to three plus two
     decision = policy.evaluate(StepRetryError("no"), try_number=4, max_tries=5)
     assert decision.retry_delay == timedelta(seconds=5)
 
 
-def test_waits_are_capped():
+def test_delays_are_capped():
     policy = FlowRetryPolicy(Retries(count=5, interval_seconds=300, backoff_rate=5))
     assert policy.delay(4) == timedelta(hours=1)
 
@@ -138,7 +138,7 @@ def test_the_trigger_form_asks_for_the_inputs_that_the_flow_reads(dag):
         assert form["count"].resolve(value) == value
 
 
-def test_a_start_date_that_is_none_is_refused_with_its_flow():
+def test_an_invalid_start_date_is_refused_with_its_flow():
     with pytest.raises(FlowError, match=r"Flow bad: airflow\.startDate 'soon'"):
         build_dag(Flow.model_validate(flow("bad", {"a": compose()}, airflow={"startDate": "soon"})))
 
@@ -152,7 +152,7 @@ def test_equal_flows_give_byte_equal_dags_in_every_process(tmp_path):
         "f=Flow.model_validate(json.load(open(sys.argv[1])));"
         "print(json.dumps(D.to_dict(build_dag(f))))"
     )
-    told = [
+    serialized = [
         subprocess.run(
             [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -160,7 +160,7 @@ def test_equal_flows_give_byte_equal_dags_in_every_process(tmp_path):
         for seed in ("1", "2")
     ]  # fmt: skip
     # Airflow hashes a Dag with sorted keys
-    first, second = (json.dumps(json.loads(text), sort_keys=True) for text in told)
+    first, second = (json.dumps(json.loads(text), sort_keys=True) for text in serialized)
     assert first == second
     assert "0x" not in first
 
@@ -183,7 +183,7 @@ def test_a_long_flow_is_cut_in_the_documentation():
     ("options", "of_airflow", "of_fork", "retries"),
     [({}, 0, 0, 2), ({}, 3, 0, 3), ({}, 0, 4, 4), ({"lostTaskRetries": 0}, 3, 0, 0)],
 )
-def test_only_what_is_safe_to_run_again_is_retried_when_its_process_is_lost(
+def test_only_tasks_that_are_safe_to_repeat_are_retried_when_their_process_is_lost(
     monkeypatch, options, of_airflow, of_fork, retries
 ):
     monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TASK_RETRIES", str(of_airflow))
@@ -195,7 +195,7 @@ def test_only_what_is_safe_to_run_again_is_retried_when_its_process_is_lost(
     assert found["z"] == 0
 
 
-def test_a_forks_own_pool_queue_and_priority_are_those_of_its_mapped_tasks_alone():
+def test_a_forks_own_pool_queue_and_priority_apply_to_its_mapped_tasks_only():
     own = {"airflow": {"pool": "narrow", "queue": "slow", "priorityWeight": 9}}
     steps = {
         "a": compose(to="f"),
@@ -209,11 +209,11 @@ def test_a_forks_own_pool_queue_and_priority_are_those_of_its_mapped_tasks_alone
     whole = flow("pools", steps, airflow={"pool": "wide", "queue": "fast", "priorityWeight": 5})
     data = json.loads(json.dumps(DagSerialization.to_dict(build_dag(Flow.model_validate(whole)))))
     dag = DagSerialization.from_dict(data)
-    told = {}
+    task_ids = {}
     for task in dag.tasks:
-        told.setdefault((task.pool, task.queue, task.priority_weight), set()).add(task.task_id)
+        task_ids.setdefault((task.pool, task.queue, task.priority_weight), set()).add(task.task_id)
     mapped = {"f.b.w", "f.b.x", "f.chunk"}
-    assert told == {
+    assert task_ids == {
         ("narrow", "slow", 9): mapped,
         ("wide", "fast", 5): set(dag.task_ids) - mapped,
     }

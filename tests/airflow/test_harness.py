@@ -1,4 +1,4 @@
-"""What the other Airflow tests stand on: `dag.test()` in this process and a real Airflow beside it."""
+"""The tools of the other Airflow tests: `dag.test()` in this process, and a separate real Airflow."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_failed_task_leaves_its_state_and_no_result(run_dag: RunDag):
 
 
 @pytest.mark.airflow
-def test_the_same_dag_may_run_again_with_another_payload(run_dag: RunDag):
+def test_the_same_dag_can_run_again_with_another_payload(run_dag: RunDag):
     from airflow.sdk import DAG, task
 
     with DAG("echo", schedule=None) as dag:
@@ -194,7 +194,7 @@ def test_retries_kill_clear_and_rerun_on_the_scheduler(airflow_client, deploy_so
 
 
 @pytest.mark.scheduler
-def test_a_flow_is_deployed_and_its_next_form_too(airflow_client, deploy):
+def test_a_flow_and_its_next_version_are_deployed(airflow_client, deploy):
     flow = {
         "id": "harness-flow",
         "version": 1,
@@ -210,7 +210,7 @@ def test_a_flow_is_deployed_and_its_next_form_too(airflow_client, deploy):
 
 
 @pytest.mark.scheduler
-def test_a_file_that_cannot_be_imported_is_listed_and_leaves_the_others_alone(
+def test_a_file_that_cannot_be_imported_is_listed_and_does_not_affect_others(
     airflow_client, airflow_instance, deploy_source
 ):
     broken = airflow_instance.dags[0] / "broken.py"
@@ -236,7 +236,7 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-# starts a child that starts a grandchild in a session of its own, which ignores SIGTERM
+# starts a child that starts a grandchild in a new session, which ignores SIGTERM
 STUBBORN = textwrap.dedent(
     """
     import pathlib, signal, subprocess, sys, time
@@ -315,7 +315,7 @@ def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path):
     server = ManagedProcess("short", [sys.executable, "-c", "print('out of luck')"], log=tmp_path / "log")
     server.start()
 
-    with pytest.raises(ServerError, match=r"short ended before it was ready(?s:.*)out of luck"):
+    with pytest.raises(ServerError, match=r"short exited before it was ready(?s:.*)out of luck"):
         wait_until(lambda: False, what="A server", processes=[server])
 
 

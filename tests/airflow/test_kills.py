@@ -1,4 +1,4 @@
-"""Chunks that are killed: at a call of their store, and with kill -9 at any moment."""
+"""Chunks that are killed: at a call of their store, and with SIGKILL at any moment."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from airflow_allma.storage import LocalStore, Pointer
 from airflow_allma.storage.base import ObjectInfo, ObjectStore
 from airflow_allma.storage.memory import MemoryStore
 from tests.support.faulty_processes import Killer, run_chunk
-from tests.support.faulty_runs import aggregated, asking, desk_of, manifest, stored_items
+from tests.support.faulty_runs import aggregated, asking, manifest, manifest_run, stored_items
 from tests.support.faulty_store import FaultyStore
 
 pytestmark = pytest.mark.airflow
 
 
 class Dying(FaultyStore):
-    """Takes some writes and no more, like a process that is killed; the last one's answer may get lost."""
+    """A store that accepts some writes, then none, like a killed process; the last response may get lost."""
 
     def __init__(self, store: ObjectStore, writes: int, *, last_is_kept: bool) -> None:
         super().__init__(store)
@@ -40,7 +40,7 @@ class Dying(FaultyStore):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_chunk_killed_at_any_write_loses_no_item_and_runs_none_again_that_has_a_result(
+def test_a_chunk_killed_at_any_write_loses_no_item_and_repeats_none_that_has_a_result(
     use_store, flushed_often, shop, seed
 ):
     chance = random.Random(seed)
@@ -48,24 +48,24 @@ def test_a_chunk_killed_at_any_write_loses_no_item_and_runs_none_again_that_has_
     store = MemoryStore()
     source = Pointer("data", "m.jsonl")
     store.write(source, manifest(30))
-    desk = desk_of(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
+    dag_run = manifest_run(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
     use_store(store)
-    (chunk,) = desk.plan("f")
+    (chunk,) = dag_run.plan("f")
     use_store(Dying(store, writes, last_is_kept=last_is_kept))
-    desk.run("f.chunk", 0, chunk)
-    assert desk.states["f.chunk_0"] == "failed"
-    desk.kill("f.chunk", 0)
+    dag_run.run("f.chunk", 0, chunk)
+    assert dag_run.states["f.chunk_0"] == "failed"
+    dag_run.kill("f.chunk", 0)
     use_store(store)
     kept = stored_items(store, "results")
     assert bool(kept) == bool(writes + last_is_kept)
     before = shop.calls.copy()
-    desk.run("f.chunk", 0, chunk)
+    dag_run.run("f.chunk", 0, chunk)
     again = {int(path[1:]) for path in (shop.calls - before)}
     assert again == set(range(30)) - set(kept)
-    # A request that was on its way at the kill may arrive late; that of a kept item has been answered.
+    # A request in flight at the kill may arrive late; the request of a stored item was answered.
     assert {shop.calls[f"/{n}"] for n in kept} <= {1}
     assert stored_items(store, "results") == dict.fromkeys(range(30), 1)
-    data = aggregated(desk, store)
+    data = aggregated(dag_run, store)
     assert [one["data"]["path"] for one in data] == [f"/{n}" for n in range(30)]
 
 
@@ -80,45 +80,45 @@ def test_a_chunk_killed_by_the_kernel_at_any_moment_loses_no_item_and_counts_non
     store = use_store(LocalStore(tmp_path))
     source = Pointer("data", "m.jsonl")
     size = store.write(source, manifest(ITEMS)).size
-    desk = desk_of(source, "s3://results/r", asking(shop), chunkBytes=size * 5 // 6, maxChunks=2)
-    chunks = desk.plan("f")
+    dag_run = manifest_run(source, "s3://results/r", asking(shop), chunkBytes=size * 5 // 6, maxChunks=2)
+    chunks = dag_run.plan("f")
     count = chunks[1]["first"]
     kept: Counter[int] = Counter()
     left = count
     for _ in range(2):
-        # Any call of those that this try has to make at least.
+        # Any call that this try must make at least.
         killer = Killer(chance.randint(1, left), chance.random() / 200)
         shop.answer = killer.answer
         before = shop.calls.copy()
-        assert not run_chunk(desk, 0, chunks[0], killer)
+        assert not run_chunk(dag_run, 0, chunks[0], killer)
         assert not {f"/{n}" for n in kept} & set(shop.calls - before)
         kept = stored_items(store, "results")
         left = count - len(kept)
-    assert run_chunk(desk, 0, chunks[0])
-    assert run_chunk(desk, 1, chunks[1])
+    assert run_chunk(dag_run, 0, chunks[0])
+    assert run_chunk(dag_run, 1, chunks[1])
     assert stored_items(store, "results") == dict.fromkeys(range(count), 1)
-    # As undisturbed: every item once, in order.
-    assert [one["data"] for one in aggregated(desk, store)] == [{"path": f"/{n}"} for n in range(ITEMS)]
+    # As without a kill: every item once, in order.
+    assert [one["data"] for one in aggregated(dag_run, store)] == [{"path": f"/{n}"} for n in range(ITEMS)]
 
 
-def test_the_success_of_a_second_try_stays_whatever_the_orphan_of_the_first_writes_afterwards(
+def test_the_success_of_a_second_try_is_kept_whatever_the_orphan_of_the_first_writes_later(
     use_store, flushed_often, shop
 ):
     store = use_store(MemoryStore())
     source = Pointer("data", "m.jsonl")
     store.write(source, manifest(40))
-    desk = desk_of(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
-    (chunk,) = desk.plan("f")
+    dag_run = manifest_run(source, "s3://results/r", asking(shop), chunkBytes=1 << 20)
+    (chunk,) = dag_run.plan("f")
     shop.answer = lambda path, _: (404, {"path": path})
-    desk.run("f.chunk", 0, chunk)
+    dag_run.run("f.chunk", 0, chunk)
     failures = [info.pointer for info in store.list("results") if "/parts/" in info.pointer.key]
     shop.answer = lambda path, _: (200, {"path": path})
-    desk.run("f.chunk", 0, chunk)
+    dag_run.run("f.chunk", 0, chunk)
     for part in failures:
         late = replace(part, key=part.key.replace("/parts/0", "/parts/9"))
         store.write(late, store.read(part))
     assert stored_items(store, "results") == dict.fromkeys(range(40), 3)
-    data = aggregated(desk, store)
+    data = aggregated(dag_run, store)
     assert [one["data"] for one in data] == [{"path": f"/{n}"} for n in range(40)]
 
 
@@ -126,11 +126,11 @@ def test_more_results_of_a_killed_chunk_than_it_has_items_are_an_error(use_store
     store = use_store(MemoryStore())
     source = Pointer("data", "m.jsonl")
     store.write(source, manifest(40))
-    desk = desk_of(source, "s3://results/r", chunkBytes=1 << 20)
-    (chunk,) = desk.plan("f")
-    desk.run("f.chunk", 0, chunk)
-    desk.kill("f.chunk", 0)
-    plan = pull(desk.instance("f.aggregate"), "f.chunks", Key.PLAN)
+    dag_run = manifest_run(source, "s3://results/r", chunkBytes=1 << 20)
+    (chunk,) = dag_run.plan("f")
+    dag_run.run("f.chunk", 0, chunk)
+    dag_run.kill("f.chunk", 0)
+    plan = pull(dag_run.instance("f.aggregate"), "f.chunks", Key.PLAN)
     plan["chunks"][0]["count"] = plan["items"] = 39
-    push(desk.instance("f.chunks"), Key.PLAN, plan)
-    assert "has 39 items, but also a result of its item 39" in str(desk.run("f.aggregate"))
+    push(dag_run.instance("f.chunks"), Key.PLAN, plan)
+    assert "has 39 items, but also a result of its item 39" in str(dag_run.run("f.aggregate"))

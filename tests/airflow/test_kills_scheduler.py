@@ -1,4 +1,4 @@
-"""Processes of a real scheduler that are killed, and runs that are cleared while they run."""
+"""Killed processes of a real scheduler, and runs that are cleared while they run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from demo.airflow_client import AirflowClient
+from tests.airflow.finished_run import ask
 from tests.airflow.flows import branch, flow, fork
-from tests.airflow.runs import ask
 from tests.airflow.shop import Answer
 from tests.support.moto import EndpointClients
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.scheduler
 
 COUNT = 60
 PATIENT = {"timeoutMs": 170_000}
-"""No call is to be made twice because the machine is busy."""
+"""Use a long timeout, so that no call is repeated because the machine is busy."""
 
 
 HELD = range(20, 24)
@@ -31,7 +31,7 @@ HELD = range(20, 24)
 
 @pytest.fixture
 def deployed(deploy, moto_endpoint, shop) -> Callable[..., dict[str, Any]]:
-    """Deploy a flow that asks the shop for each of 60 lines, in two chunks; the payload of its runs."""
+    """Deploy a flow that requests 60 lines from the shop, in two chunks; return the payload of its runs."""
 
     def make(name: str, path: str = "/items/{{currentItem.id}}", **of_fork: Any) -> dict[str, Any]:
         lines = "".join(f'{{"id": "{n:04}"}}\n' for n in range(COUNT)).encode()
@@ -51,7 +51,7 @@ def deployed(deploy, moto_endpoint, shop) -> Callable[..., dict[str, Any]]:
 
 
 def aggregated(client: AirflowClient, moto_endpoint: str, dag_id: str, run_id: str) -> list[Any]:
-    """What the fork came to, wherever it is kept."""
+    """Return the fork's aggregated data, also if it is stored in S3."""
     data = client.xcom(dag_id, run_id, "f.aggregate")["aggregatedData"]
     if isinstance(data, list):
         return data
@@ -62,7 +62,7 @@ def aggregated(client: AirflowClient, moto_endpoint: str, dag_id: str, run_id: s
 
 
 def stored(moto_endpoint: str, bucket: str) -> Counter[int]:
-    """How many results of each item of the first chunk are kept."""
+    """Return how many results of each item of the first chunk are stored."""
     s3 = EndpointClients(moto_endpoint).client("s3", "eu-central-1")
     keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     parts = [s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys if "/000000/parts/" in key]
@@ -77,7 +77,7 @@ def test_a_chunk_whose_supervisor_is_killed_runs_again_beside_its_orphan_and_cou
     def answer(path: str, call: int) -> Answer:
         number = int(path.rpartition("/")[2])
         if number in HELD:
-            # The first try waits until the second one is at the same items, which then waits for its end.
+            # The first try waits until the second one has the same items; that one then waits for its end.
             (asked, asked_again)[call - 1].set()
             (asked_again, orphan_ended)[call - 1].wait(170)
         return 200, {"n": number}
@@ -90,7 +90,7 @@ def test_a_chunk_whose_supervisor_is_killed_runs_again_beside_its_orphan_and_cou
     running = airflow_client.wait_for_task(name, run_id, "f.chunk", 0, states=["running"])
     orphan = psutil.Process(running.pid)
     os.kill(orphan.ppid(), signal.SIGKILL)
-    # Airflow misses the heartbeats after a while.
+    # Airflow notices the missing heartbeats after a while.
     assert asked_again.wait(120)
     psutil.wait_procs([orphan], timeout=60)
     assert not orphan.is_running()
@@ -103,7 +103,7 @@ def test_a_chunk_whose_supervisor_is_killed_runs_again_beside_its_orphan_and_cou
     assert data == [{"n": n} for n in range(COUNT)]
 
 
-def test_a_run_that_is_cleared_while_it_runs_is_whole_and_keeps_what_had_ended(
+def test_a_run_that_is_cleared_while_it_runs_is_complete_and_keeps_finished_work(
     airflow_client, deployed, moto_endpoint, shop
 ):
     asked, cleared = threading.Event(), threading.Event()
@@ -128,7 +128,7 @@ def test_a_run_that_is_cleared_while_it_runs_is_whole_and_keeps_what_had_ended(
     assert stored(moto_endpoint, name) == dict.fromkeys(range(31), 1)
 
 
-def test_two_runs_of_a_flow_at_once_do_not_see_each_others_results(
+def test_two_concurrent_runs_of_a_flow_do_not_see_each_others_results(
     airflow_client, deployed, moto_endpoint, shop
 ):
     both = threading.Barrier(2)

@@ -1,4 +1,4 @@
-"""Large results of forks in Dags: objects that steps read as lists, and that forks take as items."""
+"""Large results of forks in Dags: stored objects that steps read as lists and forks use as items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lines_of(value: object) -> list[object]:
 
 
 @pytest.mark.parametrize("options", [{}, {"maxInMemoryItems": 10}])
-def test_a_forks_large_result_is_read_as_a_list_and_taken_as_items(run, tmp_path, options):
+def test_a_forks_large_result_can_be_read_as_a_list_and_used_as_items(run, tmp_path, options):
     steps = {
         "f": fork(branch("w"), to="read"),
         "w": WORK,
@@ -44,7 +44,7 @@ def test_a_forks_large_result_is_read_as_a_list_and_taken_as_items(run, tmp_path
     assert ended.xcom("again.aggregate") == {"aggregatedData": sum(range(40))}
 
 
-def test_forks_inside_a_tasks_process_do_as_those_that_are_spread_over_tasks(run, tmp_path):
+def test_forks_inside_one_task_behave_like_forks_over_many_tasks(run, tmp_path):
     steps = {
         "f": fork(branch("inner"), items="$.initialContextData.lists", to="g"),
         "inner": fork(branch("w"), items="$.currentItem", to="read"),
@@ -69,7 +69,7 @@ def test_forks_inside_a_tasks_process_do_as_those_that_are_spread_over_tasks(run
     assert ended.xcom("g.aggregate") == {"aggregatedData": sum(range(40))}
 
 
-def test_a_fork_in_a_loop_writes_an_object_a_round(run, tmp_path):
+def test_a_fork_in_a_loop_writes_one_object_per_iteration(run, tmp_path):
     steps = {
         "f": fork(branch("w"), to="keep", outputMappings={"$.now": "$.aggregatedData"}),
         "w": compose({"n": "$.currentItem", "before": "$.before[0].n"}, literals={"text": "x" * 300}),
@@ -79,8 +79,8 @@ def test_a_fork_in_a_loop_writes_an_object_a_round(run, tmp_path):
     }
     ended = run(steps, ITEMS, airflow={"offloadLocation": tmp_path.as_uri()})
     assert ended.state == "success"
-    told = ended.xcom("end")
-    assert told["first"] != told["second"]
-    assert lines_of(told["first"]) == lines_of(told["second"]) == list(range(40))
-    second = Path("/", told["second"]["_s3_output_pointer"]["key"]).read_text().splitlines()
+    output = ended.xcom("end")
+    assert output["first"] != output["second"]
+    assert lines_of(output["first"]) == lines_of(output["second"]) == list(range(40))
+    second = Path("/", output["second"]["_s3_output_pointer"]["key"]).read_text().splitlines()
     assert {json.loads(line)["before"] for line in second} == {0}

@@ -1,4 +1,4 @@
-"""Folders of flows as Dags."""
+"""Folders of flow files as Dags."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_every_flow_below_a_folder_becomes_a_dag(tmp_path):
     assert list(load_flows([tmp_path / "deep"])) == ["b"]
 
 
-def test_a_broken_file_takes_no_other_flow_along_and_says_where_it_is_broken(tmp_path, caplog):
+def test_a_broken_file_affects_no_other_flow_and_is_reported_with_its_location(tmp_path, caplog):
     put(tmp_path, "good.json", flow("good", {"s": compose()}))
     put(tmp_path, "syntax.json", '{"id": "syntax",\n  "steps": oops}')
     put(tmp_path, "target.json", flow("target", {"s": compose(to="nowhere")}))
     put(tmp_path, "date.json", flow("date", {"s": compose()}, airflow={"startDate": "soon"}))
-    told = []
+    problems = []
     with caplog.at_level(logging.INFO, "airflow_allma.loader"):
-        assert list(load_flows(tmp_path, on_problem=told.append)) == ["good"]
+        assert list(load_flows(tmp_path, on_problem=problems.append)) == ["good"]
     logged = [record.getMessage() for record in caplog.records]
     assert any(text.startswith("allma_problem ") and "syntax.json:2:" in text for text in logged)
     assert any("nowhere" in text and "$.steps.s.defaultNextStepInstanceId" in text for text in logged)
-    assert {problem.file.rpartition("/")[2] for problem in told if problem.is_error} == {
+    assert {problem.file.rpartition("/")[2] for problem in problems if problem.is_error} == {
         "syntax.json", "target.json", "date.json",
     }  # fmt: skip
     (summary,) = (text for text in logged if text.startswith("allma_load "))
@@ -60,21 +60,21 @@ def test_of_several_versions_the_highest_published_one_is_the_dag(tmp_path):
     assert dag.task_ids == ["s2"]
 
 
-def test_a_tasks_process_builds_only_its_own_dag(tmp_path):
+def test_a_task_process_builds_only_its_own_dag(tmp_path):
     for number in range(5):
         put(tmp_path, f"f{number}.json", flow(f"f-{number}", {"s": compose()}))
     assert list(load_flows(tmp_path, only="f-3")) == ["f-3"]
 
 
-def test_a_tasks_process_reads_only_the_files_that_name_its_dag(tmp_path):
+def test_a_task_process_reads_only_the_files_that_name_its_dag(tmp_path):
     put(tmp_path, "mine.json", flow("mine", {"s": compose()}))
     broken = put(tmp_path, "broken.json", "{")
-    told = []
-    assert list(load_flows(tmp_path, only="mine", on_problem=told.append)) == ["mine"]
-    assert not [problem for problem in told if problem.file == str(broken)]
+    problems = []
+    assert list(load_flows(tmp_path, only="mine", on_problem=problems.append)) == ["mine"]
+    assert not [problem for problem in problems if problem.file == str(broken)]
 
 
-def test_a_flow_whose_id_airflow_cannot_take_is_found_by_its_dag_id_too(tmp_path):
+def test_a_flow_whose_id_airflow_does_not_accept_is_found_by_its_dag_id_too(tmp_path):
     put(tmp_path, "f.json", flow("a.b c", {"s": compose()}))
     (dag_id,) = load_flows(tmp_path)
     assert list(load_flows(tmp_path, only=dag_id)) == [dag_id]

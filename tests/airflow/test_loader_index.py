@@ -1,4 +1,4 @@
-"""Files that are not read again: in one process, and in the processes of tasks by means of the index."""
+"""Files that are not read again: within one process, and in task processes with the help of the index."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def nothing_remembered(tmp_path, monkeypatch):
 
 @pytest.fixture
 def all_settled(monkeypatch):
-    """As if every file had changed long ago: only waiting could change that time itself."""
+    """Pretend that every file changed long ago, which otherwise takes a wait."""
     monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", -(10**9))
 
 
 def counted(monkeypatch, module, name):
-    """The first argument of each call."""
+    """Return a list that receives the first argument of each call."""
     calls = []
     function = getattr(module, name)
 
@@ -63,12 +63,12 @@ def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, m
     put_flows(tmp_path, "a", "b")
     broken = put(tmp_path, "broken.json", "{")
     parsed = counted(monkeypatch, loading, "load_flow_file")
-    told = []
+    problems = []
     first = load_flows(tmp_path)
     assert sorted(parsed) == ["a.json", "b.json", "broken.json"]
-    second = load_flows(tmp_path, on_problem=told.append)
+    second = load_flows(tmp_path, on_problem=problems.append)
     assert len(parsed) == 3
-    assert told[0].file == str(broken), "a file that is still broken is still told of"
+    assert problems[0].file == str(broken), "a file that is still broken is still reported"
     assert second["a"] is not first["a"], "Airflow and policies change Dags"
     put(tmp_path, "b.json", flow("b", {"other": compose()}))
     assert load_flows(tmp_path)["b"].task_ids == ["other"]
@@ -85,20 +85,20 @@ def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch)
 
 @pytest.fixture
 def always_looking(monkeypatch):
-    """As if every task started more than five seconds after the one before."""
+    """Pretend that every task starts more than five seconds after the one before."""
     monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
 
 
 @pytest.fixture
 def known(tmp_path, monkeypatch, all_settled, always_looking):
-    """A folder of five flows that an earlier process has indexed; the files that are read from now on."""
+    """Index a folder of five flows like an earlier process; return the files that are read from now on."""
     put_flows(tmp_path, *(f"f{number}" for number in range(5)))
     load_flows(tmp_path, only="f3")
     loader_module._process_memory.cache_clear()
     return counted(monkeypatch, index, "_dag_ids"), counted(monkeypatch, loading, "load_flow_file")
 
 
-def test_a_tasks_process_reads_the_file_of_its_flow_alone(tmp_path, known):
+def test_a_task_process_reads_only_the_file_of_its_flow(tmp_path, known):
     peeked, parsed = known
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
     assert (peeked, parsed) == ([], ["f1.json"])
@@ -112,7 +112,7 @@ def test_a_newer_version_in_another_file_is_what_a_task_runs(tmp_path, known):
     assert load_flows(tmp_path)["f1"].task_ids == ["newer"]
 
 
-def test_a_task_runs_its_flow_as_it_is_now_wherever_it_is(tmp_path, known):
+def test_a_task_runs_the_current_flow_wherever_its_file_is(tmp_path, known):
     put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
     (tmp_path / "f1.json").rename(tmp_path / "moved.json")
@@ -123,21 +123,19 @@ def test_a_task_runs_its_flow_as_it_is_now_wherever_it_is(tmp_path, known):
 
 @pytest.fixture
 def looked(known, monkeypatch):
-    """The same folder, looked at a moment ago."""
+    """The same folder, scanned a moment ago."""
     monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
     return known
 
 
-def test_of_tasks_that_start_one_after_the_other_only_the_first_looks_at_all_files(
-    tmp_path, looked, monkeypatch
-):
+def test_only_the_first_of_several_consecutive_tasks_lists_all_files(tmp_path, looked, monkeypatch):
     monkeypatch.setattr(loader_module, "find_files", lambda *_: pytest.fail("it looked"))
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
     put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"], "its own file is read as it is"
 
 
-def test_a_flow_that_another_file_takes_over_is_seen_at_the_next_look(tmp_path, looked, monkeypatch):
+def test_a_flow_that_moved_to_another_file_is_found_by_the_next_scan(tmp_path, looked, monkeypatch):
     put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["s"]
     monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
@@ -146,7 +144,7 @@ def test_a_flow_that_another_file_takes_over_is_seen_at_the_next_look(tmp_path, 
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"], "it stays so"
 
 
-def test_what_a_look_saw_stays_so_even_of_files_whose_times_cannot_be_trusted_yet(
+def test_the_result_of_a_scan_is_kept_even_for_files_whose_times_cannot_be_trusted_yet(
     tmp_path, looked, monkeypatch
 ):
     monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", 3600 * 10**9)
@@ -158,7 +156,7 @@ def test_what_a_look_saw_stays_so_even_of_files_whose_times_cannot_be_trusted_ye
 
 
 @pytest.mark.parametrize("change", ["a new flow", "moved", "in another folder"])
-def test_a_flow_that_was_not_where_the_last_look_saw_it_is_found_all_the_same(tmp_path, looked, change):
+def test_a_flow_that_moved_since_the_last_scan_is_found(tmp_path, looked, change):
     place = [tmp_path]
     if change == "a new flow":
         put_flows(tmp_path, "f9")
@@ -182,7 +180,7 @@ def test_times_that_cannot_be_trusted_yet_are_not_kept(tmp_path, known, monkeypa
     assert "f4.json" in known[0]
 
 
-def test_the_five_seconds_begin_before_the_look(tmp_path, known):
+def test_the_five_seconds_begin_before_the_scan(tmp_path, known):
     times = []
 
     def look():
@@ -196,7 +194,7 @@ def test_the_five_seconds_begin_before_the_look(tmp_path, known):
         assert index._looked_at(index._index_file(tmp_path)) <= times[-1]
 
 
-def test_a_clock_that_was_set_back_makes_tasks_look(tmp_path, looked):
+def test_a_clock_that_was_set_back_makes_tasks_scan(tmp_path, looked):
     file = index._index_file(tmp_path)
     os.utime(file, (time.time() + 60, time.time() + 60))
     put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
@@ -213,19 +211,19 @@ def test_a_clock_that_was_set_back_makes_tasks_look(tmp_path, looked):
         f'{{"version": "{__version__}", "naming": {{}}, "files": []}}',
     ],
 )
-def test_an_index_that_cannot_be_used_costs_time_alone(tmp_path, known, damage):
+def test_an_index_that_cannot_be_used_only_costs_time(tmp_path, known, damage):
     index._index_file(tmp_path).write_text(damage)
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
     assert len(known[0]) == 5
 
 
-def test_an_index_that_lies_hides_no_flow(tmp_path, known):
+def test_a_wrong_index_hides_no_flow(tmp_path, known):
     file = index._index_file(tmp_path)
     file.write_text(file.read_text().replace('"f1"', '"f2"'))
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
 
 
-def test_a_folder_that_others_may_enter_holds_no_index(tmp_path, known):
+def test_a_folder_that_others_can_access_is_not_used_for_the_index(tmp_path, known):
     folder = index._index_file(tmp_path).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)

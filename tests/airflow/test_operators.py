@@ -1,4 +1,4 @@
-"""Operators in hand-written Dags, the services behind them, and what they write to the log."""
+"""Operators in hand-written Dags, the services that they use, and their logs."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def test_a_hand_written_dag_maps_its_own_task_over_the_chunks_of_an_object(
     assert ended.labels("total")[0].startswith("items 0-")
 
 
-def test_an_object_that_is_not_there_is_named_with_its_connection(run_dag, moto_endpoint, monkeypatch, capfd):
+def test_a_missing_object_is_named_with_its_connection(run_dag, moto_endpoint, monkeypatch, capfd):
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_AWS", json.dumps(aws_connection(moto_endpoint)))
     with DAG("no-object", schedule=None) as dag:
         S3ManifestOperator(task_id="chunks", bucket="nowhere", key="n.jsonl", aws_conn_id="shop_aws")
     assert run_dag(dag).state == "failed"
-    told = "".join(capfd.readouterr())
-    assert "s3://nowhere/n.jsonl" in told
-    assert "Airflow connection 'shop_aws'" in told
+    output = "".join(capfd.readouterr())
+    assert "s3://nowhere/n.jsonl" in output
+    assert "Airflow connection 'shop_aws'" in output
 
 
-def test_a_missing_connection_names_the_setting_that_names_it(airflow_db):
+def test_a_missing_connection_is_reported_with_its_setting(airflow_db):
     with pytest.raises(StorageConfigurationError) as missing:
         AirflowAws("not_there").client("s3")
     assert "'not_there'" in str(missing.value)
@@ -83,7 +83,7 @@ def test_clients_come_from_the_connection_and_are_made_once(airflow_db, moto_end
     assert aws.connection == "Airflow connection 'shop_aws'"
 
 
-def test_step_records_are_one_block_bounded_and_masked(caplog):
+def test_step_records_are_one_bounded_and_masked_block(caplog):
     log = logging.getLogger("airflow_allma.task")
     record = StepRecord(
         step_id="a",
@@ -116,11 +116,11 @@ def test_step_records_are_one_block_bounded_and_masked(caplog):
         ("\ud800", 20, '"\\ud800"'),
     ],
 )
-def test_what_is_logged_is_cut_by_bytes_at_whole_characters(value, most, shown):
+def test_log_lines_are_cut_to_a_number_of_bytes_at_whole_characters(value, most, shown):
     assert short_json(value, most) == shown
 
 
-def test_a_chunk_logs_failures_only_and_not_without_end(caplog):
+def test_a_chunk_logs_failures_only_and_only_some_of_them(caplog):
     log = logging.getLogger("airflow_allma.task")
     step_log = StepLog(log, 100, only_failures=True)
     good = StepRecord("a", "NO_OP", {}, {}, None, None, 0.0, item_index=1, branch_id="b")
@@ -141,7 +141,7 @@ def test_the_execution_id_is_the_same_for_every_try_and_differs_by_run():
 
 
 @given(st.integers(1, 5000), st.integers(1, 300))
-def test_parts_of_a_list_cover_it_without_gap_and_differ_by_one_at_most(count, wanted):
+def test_parts_of_a_list_cover_it_without_gaps_and_differ_by_one_at_most(count, wanted):
     chunks = split_list(count, wanted)
     assert len(chunks) == min(count, wanted)
     assert [chunk.first for chunk in chunks[1:]] == [chunk.first + chunk.count for chunk in chunks[:-1]]
@@ -176,7 +176,7 @@ def test_an_item_reaches_its_task_unchanged_through_airflows_serializer(item):
     assert decode_mapped_item(entry).item == item
 
 
-def test_collected_results_stay_a_list_as_long_as_they_are_small(tmp_path):
+def test_small_collected_results_stay_a_list(tmp_path):
     collected = SpillingList(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
     for number in range(5):
         collected.add({"n": number})
@@ -184,7 +184,7 @@ def test_collected_results_stay_a_list_as_long_as_they_are_small(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_collected_results_become_an_object_and_a_pointer_once_they_are_large(tmp_path):
+def test_large_collected_results_become_an_object_and_a_pointer(tmp_path):
     (tmp_path / "b").mkdir()
     collected = SpillingList(LocalStore(tmp_path), Pointer("b", "k.jsonl"), 100, 1000)
     for number in range(50):

@@ -1,4 +1,4 @@
-"""What Airflow finds through entry points."""
+"""The plugin and the provider that Airflow finds through entry points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from demo.processes import clean_environment
 pytestmark = pytest.mark.airflow
 
 
-def test_the_entry_points_lead_here():
+def test_the_entry_points_refer_to_this_package():
     (provider,) = (
         one for one in entry_points(group="apache_airflow_provider") if one.module == "airflow_allma.provider"
     )
@@ -106,14 +106,14 @@ def test_settings_come_from_the_section_and_the_flow_wins(monkeypatch):
     assert (settings.max_chunks, settings.aws_conn_id, settings.max_in_memory_items) == (9, "flows", 300)
 
 
-def test_airflows_own_bound_on_mapped_lists_is_never_passed(monkeypatch):
+def test_airflows_own_limit_on_mapped_lists_is_never_exceeded(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "50")
     settings = load_settings(AirflowOptions(max_in_memory_items=1000, max_chunks=1000))
     assert (settings.max_in_memory_items, settings.max_chunks) == (50, 50)
 
 
 @pytest.mark.parametrize("name", ["custom_module_prefixes", "customModulePrefixes"])
-def test_a_flow_cannot_widen_which_modules_it_may_name(name):
+def test_a_flow_cannot_extend_the_modules_that_it_may_use(name):
     with pytest.raises(ValueError, match=name):
         AirflowOptions.model_validate({name: "os"})
 
@@ -121,7 +121,7 @@ def test_a_flow_cannot_widen_which_modules_it_may_name(name):
 @pytest.mark.parametrize(
     ("text", "prefixes"), [("", ()), ("shop", ("shop",)), (" shop.a ,b,, ", ("shop.a", "b")), (",", ())]
 )
-def test_flows_may_name_functions_of_the_modules_that_the_section_lists(monkeypatch, text, prefixes):
+def test_flows_may_use_functions_of_the_modules_that_the_setting_lists(monkeypatch, text, prefixes):
     monkeypatch.setenv("AIRFLOW__ALLMA__CUSTOM_MODULE_PREFIXES", text)
     services = build_services(load_settings(), logging.getLogger("x"))
     assert services.settings.custom_module_prefixes == prefixes

@@ -1,4 +1,4 @@
-"""Items that failed run again, and only these: chunks cleared over Airflow's API, on a real scheduler."""
+"""Failed items run again, and only these: chunks cleared through Airflow's API, on a real scheduler."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.airflow.finished_run import FinishedRun, ask
 from tests.airflow.flows import branch, compose, flow, fork
-from tests.airflow.runs import Ran, ask
 from tests.airflow.shop import Answer, Shop
 
 pytestmark = pytest.mark.scheduler
@@ -29,7 +29,7 @@ def path_of(number: int) -> str:
 
 
 def failing_at_first(shop: Shop, numbers: list[int]) -> None:
-    """Let the shop refuse some items, until ``mend``."""
+    """Let the shop refuse some items, until ``fix_shop``."""
     refused = {path_of(number) for number in numbers}
 
     def answer(path: str, _: int) -> Answer:
@@ -38,17 +38,17 @@ def failing_at_first(shop: Shop, numbers: list[int]) -> None:
     shop.answer = answer
 
 
-def mend(shop: Shop) -> None:
-    """Remove the cause of the failures, and begin to count anew."""
+def fix_shop(shop: Shop) -> None:
+    """Remove the cause of the failures and reset the call counts."""
     shop.answer = lambda path, _: (200, {"path": path})
     shop.calls = Counter()
 
 
 @pytest.fixture
 def begin(airflow_client, deploy, shop, tmp_path):
-    """Run a flow over a manifest of ``count`` lines in ``CHUNKS`` chunks, to its end."""
+    """Return a function that runs a flow over a manifest of ``count`` lines in ``CHUNKS`` chunks."""
 
-    def run(name: str, count: int, **config: Any) -> Ran:
+    def run(name: str, count: int, **config: Any) -> FinishedRun:
         lines = "".join(f'{{"id": "u{n:05}"}}\n' for n in range(count))
         manifest = tmp_path / "users.jsonl"
         manifest.write_text(lines)
@@ -60,13 +60,15 @@ def begin(airflow_client, deploy, shop, tmp_path):
         }
         options = {"chunkBytes": -(-len(lines) // CHUNKS), "offloadLocation": f"file://{tmp_path}"}
         deploy(flow(name, steps, airflow=options))
-        return Ran(airflow_client, name, {"p": {"bucket": "file://", "key": str(manifest).lstrip("/")}})
+        return FinishedRun(
+            airflow_client, name, {"p": {"bucket": "file://", "key": str(manifest).lstrip("/")}}
+        )
 
     return run
 
 
-def aggregated(ran: Ran) -> list[object]:
-    """What the fork handed on, in its order."""
+def aggregated(ran: FinishedRun) -> list[object]:
+    """Return the fork's aggregated data, in order."""
     data = ran.xcom("f.aggregate")["aggregatedData"]
     if isinstance(data, list):
         return data
@@ -74,7 +76,7 @@ def aggregated(ran: Ran) -> list[object]:
     return [json.loads(line) for line in Path("/", pointer["key"]).read_text().splitlines()]
 
 
-def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_is_whole(
+def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_is_complete(
     begin, shop, tmp_path
 ):
     failing_at_first(shop, FAILING)
@@ -90,12 +92,12 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
     assert "137 of 10000" in log
     check_log_of_a_failed_chunk(ran, failed[0])
 
-    mend(shop)
+    fix_shop(shop)
     ran.client.clear("redrive", ran.run_id, ["f.chunk"], failed, downstream=True)
-    ran.again()
+    ran.wait_again()
     assert ran.state == "success"
     assert shop.calls == {path_of(n): 1 for n in FAILING}
-    assert ran.tries("f.chunk") == {index: 2 if index in failed else 1 for index in range(CHUNKS)}
+    assert ran.try_numbers("f.chunk") == {index: 2 if index in failed else 1 for index in range(CHUNKS)}
     whole = [path_of(n) for n in range(COUNT)]
     assert aggregated(ran) == whole
     assert ran.xcom("z") == {"last": whole[-1]}
@@ -103,14 +105,14 @@ def test_of_ten_thousand_items_the_137_that_failed_run_again_and_the_aggregate_i
 
     for tasks, downstream in ((["f.chunk"], True), (["f.aggregate"], False)):
         ran.client.clear("redrive", ran.run_id, tasks, downstream=downstream)
-        ran.again()
+        ran.wait_again()
         assert ran.state == "success"
         assert aggregated(ran) == whole
     assert sum(shop.calls.values()) == len(FAILING)
 
 
-def check_asset_of_the_aggregate(ran: Ran, folder: Path) -> None:
-    """It is one for all runs, without data; its event names the object of this run."""
+def check_asset_of_the_aggregate(ran: FinishedRun, folder: Path) -> None:
+    """Check that the asset is the same for all runs, without data, and that its event names the object."""
     found = ran.client.call("GET", "assets", uri_pattern="redrive/f", only_active=False)["assets"]
     (asset,) = [one for one in found if one["uri"] == f"file://{folder}/redrive/f"]
     events = ran.client.call("GET", "assets/events", asset_id=asset["id"])["asset_events"]
@@ -121,15 +123,15 @@ def check_asset_of_the_aggregate(ran: Ran, folder: Path) -> None:
     assert f"flowExecutionId: {extra['flowExecutionId']}" in ran.logs("f.aggregate")
 
 
-def check_log_of_a_failed_chunk(ran: Ran, index: int) -> None:
-    """It names the first ten items that failed, and says what to do."""
+def check_log_of_a_failed_chunk(ran: FinishedRun, index: int) -> None:
+    """Check that the log names the first ten items that failed and says what to do."""
     log = ran.logs("f.chunk", index)
     first, last = (int(n) for n in re.findall(r"\d+", ran.labels("f.chunk")[index] or "")[:2])
     here = [n for n in FAILING if first <= n <= last]
     assert ran.labels("f.chunk")[index] == f"items {first}-{last}, {len(here)} failed"
-    told = re.findall(r" item (\d+) \((u\d+)\), line (\d+), byte (\d+), step w: (.*)", log)
-    assert [one[:4] for one in told] == [(str(n), f"u{n:05}", str(n + 1), str(n * 17)) for n in here[:10]]
-    assert all("PermanentStepError: GET http" in one[4] and "404" in one[4] for one in told)
+    failures = re.findall(r"(\w+: .*) \(item (\d+), (u\d+), line (\d+), byte (\d+), step w\)", log)
+    assert [one[1:] for one in failures] == [(str(n), f"u{n:05}", str(n + 1), str(n * 17)) for n in here[:10]]
+    assert all(one[0].startswith("PermanentStepError: 404 from GET http") for one in failures)
     assert f"{len(here)} of {last - first + 1} items of file:///" in log
     assert "Clear this task and its downstream tasks to rerun the failed items, and only these." in log
 
@@ -148,8 +150,8 @@ def test_items_whose_failure_is_tolerated_can_be_run_again_too(begin, shop):
     assert "item 99 (u00099), line 100, byte 1683, step w: PermanentStepError" in ran.logs(
         "f.chunk", with_failures[-1]
     )
-    mend(shop)
+    fix_shop(shop)
     ran.client.clear("tolerated", ran.run_id, ["f.chunk"], with_failures, downstream=True)
-    ran.again()
+    ran.wait_again()
     assert (ran.state, shop.calls) == ("success", {path_of(n): 1 for n in failing})
     assert aggregated(ran) == [path_of(n) for n in range(100)]

@@ -1,4 +1,4 @@
-"""Flows on a real scheduler: what dag.test() cannot show."""
+"""Flows on a real scheduler: behavior that dag.test() cannot show."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from tests.airflow.finished_run import FinishedRun, ask
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
-from tests.airflow.runs import Ran, ask
 from tests.support.moto import EndpointClients
 
 pytestmark = pytest.mark.scheduler
@@ -25,7 +25,7 @@ def s3(moto_endpoint):
     return EndpointClients(moto_endpoint).client("s3", "eu-central-1")
 
 
-def test_gates_fallbacks_loops_and_inner_forks_act_on_their_own_item_alone(airflow_client, deploy):
+def test_conditions_fallbacks_loops_and_inner_forks_act_on_their_own_item_only(airflow_client, deploy):
     steps = {
         "f": fork(
             branch("w", "main"),
@@ -53,7 +53,7 @@ def test_gates_fallbacks_loops_and_inner_forks_act_on_their_own_item_alone(airfl
         "z": compose({"all": "$.steps_output.f.aggregatedData"}),
     }
     deploy(flow("gates", steps))
-    ran = Ran(airflow_client, "gates", {"items": ITEMS, "numbers": [7, 8]})
+    ran = FinishedRun(airflow_client, "gates", {"items": ITEMS, "numbers": [7, 8]})
     assert ran.state == "success"
     assert ran.labels("f.main.w") == {0: "p0", 1: "p1", 2: "p2", 3: "p3"}
     assert ran.states("f.main.rescue") == {0: "success", 1: "skipped", 2: "skipped", 3: "skipped"}
@@ -69,7 +69,7 @@ def test_gates_fallbacks_loops_and_inner_forks_act_on_their_own_item_alone(airfl
     assert "Step done (DATA_TRANSFORMATION) [item 1, branch main]" in log
 
 
-def test_a_content_error_is_tried_again_as_the_flow_says(airflow_client, deploy, shop):
+def test_a_content_error_is_retried_as_configured(airflow_client, deploy, shop):
     shop.answer = lambda _, number: (200, {"ready": True} if number > 1 else {})
     retries = {"count": 3, "intervalSeconds": 1, "errorEquals": ["ContentBasedRetryableError"]}
     deploy(
@@ -85,13 +85,13 @@ def test_a_content_error_is_tried_again_as_the_flow_says(airflow_client, deploy,
             },
         )
     )
-    ran = Ran(airflow_client, "retries", {"items": ITEMS[:2]})
+    ran = FinishedRun(airflow_client, "retries", {"items": ITEMS[:2]})
     assert ran.state == "success"
-    assert ran.tries("f.b.w") == {0: 2, 1: 2}
+    assert ran.try_numbers("f.b.w") == {0: 2, 1: 2}
     assert shop.calls == {"/items/p0": 2, "/items/p1": 2}
 
 
-def test_a_failed_item_that_is_cleared_runs_again_alone_and_mends_the_run(airflow_client, deploy, shop):
+def test_a_failed_item_that_is_cleared_runs_again_alone_and_fixes_the_run(airflow_client, deploy, shop):
     shop.answer = lambda path, _: (404, {}) if path.endswith("p2") else (200, {"path": path})
     steps = {
         "f": fork(branch("w")),
@@ -99,20 +99,20 @@ def test_a_failed_item_that_is_cleared_runs_again_alone_and_mends_the_run(airflo
         "x": compose({"p": "$.steps_output.w.data.path"}),
     }
     deploy(flow("clear-one", steps))
-    ran = Ran(airflow_client, "clear-one", {"items": ITEMS})
+    ran = FinishedRun(airflow_client, "clear-one", {"items": ITEMS})
     assert ran.state == "failed"
     assert ran.states("f.b.w") == {0: "success", 1: "success", 2: "failed", 3: "success"}
     assert ran.states("f.b.x") == {0: "success", 1: "success", 2: "upstream_failed", 3: "success"}
     shop.answer = lambda path, _: (200, {"path": path})
     airflow_client.clear("clear-one", ran.run_id, ["f.b.w", "f.b.x"], [2])
     airflow_client.clear("clear-one", ran.run_id, ["f.aggregate"])
-    ran.again()
+    ran.wait_again()
     assert ran.state == "success"
     assert ran.xcom("f.aggregate") == {"aggregatedData": [{"p": f"/items/p{n}"} for n in range(4)]}
     assert shop.calls == {"/items/p0": 1, "/items/p1": 1, "/items/p2": 2, "/items/p3": 1}
 
 
-def test_what_an_earlier_try_left_is_not_counted_after_a_clear(airflow_client, deploy, shop):
+def test_results_of_an_earlier_try_are_not_counted_after_a_clear(airflow_client, deploy, shop):
     shop.answer = lambda path, _: (200, {"path": path})
     steps = {
         "f": fork(branch("w"), failOnBranchError=False),
@@ -120,11 +120,11 @@ def test_what_an_earlier_try_left_is_not_counted_after_a_clear(airflow_client, d
         "x": compose({"p": "$.steps_output.w.data.path"}),
     }
     deploy(flow("stale", steps))
-    ran = Ran(airflow_client, "stale", {"items": ITEMS[:2]})
+    ran = FinishedRun(airflow_client, "stale", {"items": ITEMS[:2]})
     assert ran.state == "success"
     shop.answer = lambda *_: (404, {})
     airflow_client.clear("stale", ran.run_id, ["f.b.w"], [1], downstream=True)
-    ran.again()
+    ran.wait_again()
     assert ran.states("f.b.x")[1] == "upstream_failed"
     first, second = ran.xcom("f.aggregate")["aggregatedData"]
     assert first == {"p": "/items/p0"}
@@ -170,7 +170,7 @@ def test_no_more_branch_runs_than_allowed_are_in_flight(airflow_client, deploy, 
         "x": ask(shop),
     }
     deploy(flow("limit", steps))
-    ran = Ran(airflow_client, "limit", {"items": ITEMS[:3]})
+    ran = FinishedRun(airflow_client, "limit", {"items": ITEMS[:3]})
     assert ran.state == "success"
     assert shop.most_at_once <= 2
     assert sum(shop.calls.values()) == 12
@@ -187,7 +187,7 @@ def test_a_manifest_runs_as_chunks_that_say_what_failed(airflow_client, deploy, 
         "x": compose({"p": "$.steps_output.w.data.path"}),
     }
     deploy(flow("distributed", steps, airflow={"chunkBytes": 200, "offloadLocation": "s3://manifests/allma"}))
-    ran = Ran(airflow_client, "distributed", {"p": {"bucket": "manifests", "key": "users.jsonl"}})
+    ran = FinishedRun(airflow_client, "distributed", {"p": {"bucket": "manifests", "key": "users.jsonl"}})
     assert ran.state == "failed"
     failed = [index for index, state in ran.states("f.chunk").items() if state == "failed"]
     assert len(ran.states("f.chunk")) > 3
@@ -196,14 +196,14 @@ def test_a_manifest_runs_as_chunks_that_say_what_failed(airflow_client, deploy, 
     shop.answer = lambda path, _: (200, {"path": path})
     airflow_client.clear("distributed", ran.run_id, ["f.chunk"], failed)
     airflow_client.clear("distributed", ran.run_id, ["f.aggregate"])
-    ran.again()
+    ran.wait_again()
     assert ran.state == "success"
     assert ran.xcom("f.aggregate")["aggregatedData"] == [{"p": f"/items/u{n}"} for n in range(30)]
     assert shop.calls == {f"/items/u{n}": 2 if n == 7 else 1 for n in range(30)}
 
 
 @pytest.mark.parametrize("again", ["by a retry", "by a clear"])
-def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
+def test_a_chunk_whose_process_is_killed_continues_after_its_stored_results(
     airflow_client, deploy, s3, shop, again
 ):
     count, in_flight = 2400, range(1100, 1200)
@@ -214,7 +214,7 @@ def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
         if number in in_flight:
             asked.set()
             released.wait(180)
-        # Some 800 of these make a part.
+        # About 800 of these fill a part.
         return 200, {"n": number, "text": "x" * 5000}
 
     shop.answer = answer
@@ -224,7 +224,7 @@ def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
     s3.put_object(Bucket=name, Key="users.jsonl", Body=lines.encode())
     steps = {
         "f": fork(branch("w"), items="$.initialContextData.p", dataPath="$.steps_output.w.data"),
-        # On a busy machine an answer may take longer than the usual ten seconds: no call is to be made twice.
+        # On a busy machine a response may take longer than the default ten seconds: no call must be repeated.
         "w": ask(shop, customConfig={"timeoutMs": 170_000}),
     }
     options = {"chunkBytes": len(lines) // 2, "offloadLocation": f"s3://{name}/allma"}
@@ -261,7 +261,7 @@ def test_a_chunk_whose_process_is_killed_goes_on_where_its_stored_results_end(
 
 
 def wait_for_stored_items(s3, bucket, folder, seconds=180.0):
-    """The places of the items whose results lie in parts below a folder, once there are any."""
+    """Wait for result parts below a folder and return the indexes of their items."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
@@ -269,10 +269,10 @@ def wait_for_stored_items(s3, bucket, folder, seconds=180.0):
         if parts:
             return {json.loads(line)["item"] for part in parts for line in part["Body"].read().splitlines()}
         time.sleep(0.2)
-    raise TimeoutError(f"there is no object below {folder} in {keys}")
+    raise TimeoutError(f"no object was written below {folder} in {keys}")
 
 
-def test_a_payload_that_is_no_object_is_refused_at_the_trigger(airflow_client, deploy):
+def test_a_payload_that_is_not_an_object_is_refused_at_the_trigger(airflow_client, deploy):
     from demo.airflow_client import AirflowApiError
 
     deploy(flow("payload", {"a": compose()}))

@@ -1,4 +1,4 @@
-"""Every way in which a fork can run and end, on a real scheduler; the runs are started together."""
+"""Every way in which a fork can run and end, on a real scheduler; all runs start together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def one_fails(**config: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A flow, its payload and what must come of it.
+    """A flow, its payload and the expected result.
 
     ``data`` is the fork's aggregatedData (an item's error is shown as its name), or None when the run fails.
     """
@@ -149,7 +149,7 @@ def _look(client: Any, dag_id: str, run_id: str) -> dict[str, Any]:
 
 
 def _only(seen: dict[str, Any], case: Case) -> dict[str, Any]:
-    """What was seen, as far as the case speaks of it."""
+    """Return the observed values for which the case has expectations."""
     data = seen["data"]
     if isinstance(data, list):
         data = [

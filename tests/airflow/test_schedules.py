@@ -1,4 +1,4 @@
-"""When a flow's Dag runs by itself."""
+"""Schedules of flows and the runs that their Dags create."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dag_of(**options):
 
 
 def as_the_scheduler_sees(dag):
-    """Through JSON, as it lies in Airflow's database."""
+    """Return a Dag after a round trip through JSON, as Airflow's database stores it."""
     return DagSerialization.from_json(DagSerialization.to_json(dag))
 
 
@@ -66,7 +66,7 @@ CRON = {"schedule": "cron(30 2 * * ? *)", "timezone": "Europe/Berlin"}
         ({}, "None", "Never, external triggers only"),
     ],
 )
-def test_people_see_the_expression_and_read_what_it_means(options, summary, description):
+def test_the_ui_shows_the_expression_and_its_meaning(options, summary, description):
     timetable = as_the_scheduler_sees(dag_of(**options)).timetable
     assert (timetable.summary, timetable.description) == (summary, description)
 
@@ -74,7 +74,7 @@ def test_people_see_the_expression_and_read_what_it_means(options, summary, desc
 @pytest.mark.parametrize(
     "options", [CRON, {"schedule": "rate(90 minutes)", "startDate": "2026-01-01T00:10:00"}]
 )
-def test_an_aws_schedule_survives_the_database_and_is_written_the_same_each_time(options):
+def test_an_aws_schedule_survives_the_database_and_serializes_to_the_same_value_each_time(options):
     dag = dag_of(**options)
     assert as_the_scheduler_sees(dag).timetable == dag.timetable
     assert DagSerialization.to_json(dag) == DagSerialization.to_json(dag_of(**options))
@@ -89,7 +89,7 @@ def test_timetables_are_equal_when_they_fire_at_the_same_times():
     assert AwsCronTimetable("cron(0 6 * * ? *)") != AwsCronTimetable("cron(0 6 * * ? *)", "Europe/Berlin")
 
 
-def test_a_backfill_runs_every_time_once_and_leaves_out_the_night_without_that_time():
+def test_a_backfill_runs_every_time_once_and_skips_the_night_without_that_time():
     dag = as_the_scheduler_sees(dag_of(**CRON))
     assert backfilled(dag, day(27, 12), day(31, 12)) == [
         datetime(2026, 3, 28, 1, 30, tzinfo=UTC),
@@ -116,7 +116,7 @@ def test_a_cron_expression_is_read_in_the_flows_zone():
 
 
 @pytest.mark.parametrize("schedule", ["cron(0 6 * * ? *)", "rate(1 day)"])
-def test_catching_up_begins_at_the_start_date_and_goes_on_after_the_last_run(schedule):
+def test_catchup_begins_at_the_start_date_and_continues_after_the_last_run(schedule):
     dag = as_the_scheduler_sees(dag_of(schedule=schedule, startDate="2026-03-01T06:00:00", catchup=True))
     assert dag.catchup
     rules = TimeRestriction(dag.start_date, None, catchup=True)
@@ -130,7 +130,7 @@ def test_catching_up_begins_at_the_start_date_and_goes_on_after_the_last_run(sch
 
 
 @pytest.mark.parametrize("schedule", ["cron(* * * * ? *)", "rate(1 minute)"])
-def test_without_catching_up_only_the_latest_run_is_made_up_for(schedule):
+def test_without_catchup_only_the_latest_missed_run_is_created(schedule):
     dag = as_the_scheduler_sees(dag_of(schedule=schedule))
     assert not dag.catchup
     before = datetime.now(UTC)
@@ -148,21 +148,21 @@ def test_a_manual_runs_interval_is_the_moment_of_the_run(schedule):
     assert timetable.infer_manual_data_interval(run_after=moment) == DataInterval.exact(moment)
 
 
-def test_a_schedule_that_is_over_makes_no_runs_and_no_errors():
+def test_a_schedule_that_has_ended_creates_no_runs_and_no_errors():
     dag = as_the_scheduler_sees(dag_of(schedule="cron(0 6 * * ? 2019)"))
     for catchup in (True, False):
         rules = TimeRestriction(dag.start_date, None, catchup=catchup)
         assert dag.timetable.next_dagrun_info(last_automated_data_interval=None, restriction=rules) is None
 
 
-def test_a_schedule_start_point_that_is_not_enabled_makes_no_schedule():
+def test_a_schedule_start_point_that_is_not_enabled_creates_no_schedule():
     point = {"stepType": "SCHEDULE_START_POINT", "scheduleExpression": "rate(1 hour)", "enabled": False}
     dag = build_dag(Flow.model_validate(flow("point", {"s": point})))
     assert type(dag.timetable).__name__ == "NullTimetable"
 
 
 @pytest.mark.parametrize("schedule", ["cron(0 6 * * *)", "0 0 6 * * ?", "@dayly", "", "None"])
-def test_a_bad_schedule_gives_no_dag_and_its_place_is_told(tmp_path, schedule):
+def test_an_invalid_schedule_creates_no_dag_and_is_reported_with_its_location(tmp_path, schedule):
     (tmp_path / "bad.json").write_text(json.dumps(written(schedule=schedule), indent=1))
     (tmp_path / "good.json").write_text(json.dumps(flow("good", {"a": compose()})))
     problems = []
@@ -204,7 +204,7 @@ def test_calculating_schedules_needs_no_airflow(repository):
     subprocess.run([sys.executable, "-c", code], cwd=repository, check=True)
 
 
-def test_runs_follow_one_another_as_the_scheduler_asks_for_them():
+def test_runs_follow_one_another_as_the_scheduler_requests_them():
     dag = as_the_scheduler_sees(dag_of(schedule="cron(0 12 L * ? *)", startDate="2028-01-31", catchup=True))
     rules = TimeRestriction(dag.start_date, None, catchup=True)
 

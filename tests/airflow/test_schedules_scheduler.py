@@ -1,4 +1,4 @@
-"""Flows that run by themselves, on a real scheduler."""
+"""Scheduled runs of flows, on a real scheduler."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PAYLOADS = {
 
 
 def over(client: AirflowClient, dag_id: str, kind: str, most: float) -> list[dict[str, Any]]:
-    """Two runs of a kind or more, from the oldest, when all of them are over."""
+    """Wait for at least two runs of a kind and their end; return them from the oldest."""
     end = time.monotonic() + most
     while time.monotonic() < end:
         found = [run for run in client.runs(dag_id) if run["run_type"] == kind]
@@ -63,7 +63,7 @@ def over(client: AirflowClient, dag_id: str, kind: str, most: float) -> list[dic
 
 
 def went_as_fired(client: AirflowClient, run_id: str, point: str) -> None:
-    """Check which way a run of two-starts took, and with which payload."""
+    """Check which path a run of two-starts took, and with which payload."""
     states = {task.task_id: task.state for task in client.task_instances("two-starts", run_id)}
     assert states == TAKES[point]
     task, payload = PAYLOADS[point]
@@ -110,7 +110,7 @@ def test_a_rate_fires_and_two_start_points_fire_at_once_each_with_its_payload(ai
     ids = {airflow_client.xcom("beat", run["dag_run_id"], "work")["id"] for run in beats}
     assert len(ids) == len(beats)
 
-    # Long after it fired, a cleared run goes the same way again.
+    # Long after it fired, a cleared run takes the same path again.
     again = whole[0]["delta"]["dag_run_id"]
     airflow_client.clear("two-starts", again, ["delta", "pull", "end"])
     airflow_client.call("PATCH", "dags/two-starts", body={"is_paused": False})

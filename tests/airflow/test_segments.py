@@ -1,4 +1,4 @@
-"""How flows are laid out as tasks, without Airflow."""
+"""The plan of a flow's tasks, without Airflow."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ graphs = st.integers(1, 12).flatmap(
 
 
 @given(graphs)
-def test_every_reachable_step_lies_in_exactly_one_component(graph):
+def test_every_reachable_step_is_in_exactly_one_component(graph):
     parts = components(graph, "0")
     steps = [one for part in parts for one in part.steps]
     assert sorted(steps) == sorted(reachable(graph, "0"))
@@ -59,14 +59,14 @@ def test_every_reachable_step_lies_in_exactly_one_component(graph):
 
 
 @given(graphs)
-def test_components_stand_in_topological_order_so_their_graph_has_no_cycle(graph):
+def test_components_are_in_topological_order_so_their_graph_has_no_cycle(graph):
     parts = components(graph, "0")
     place = {one: number for number, part in enumerate(parts) for one in part.steps}
     assert all(place[target] > number for number, part in enumerate(parts) for target in part.successors)
 
 
 @given(graphs)
-def test_two_steps_share_a_component_just_when_each_reaches_the_other(graph):
+def test_two_steps_share_a_component_exactly_when_each_reaches_the_other(graph):
     together = {(a, b) for part in components(graph, "0") for a in part.steps for b in part.steps}
     found = reachable(graph, "0")
     assert together == {
@@ -75,7 +75,7 @@ def test_two_steps_share_a_component_just_when_each_reaches_the_other(graph):
 
 
 @given(graphs, st.sets(st.integers(0, 11).map(str)), st.integers(0, 11), st.integers(0, 3))
-def test_a_plan_gives_every_main_step_one_task_and_waits_only_for_earlier_ones(graph, forks, start, limit):
+def test_a_plan_has_one_task_per_main_step_which_waits_only_for_earlier_ones(graph, forks, start, limit):
     start_step = str(start % len(graph))
     steps = {
         name: fork(start_step, to=(to or [None])[0], maxConcurrency=limit) if name in forks else step(*to)
@@ -110,7 +110,7 @@ def test_a_loop_is_one_task_whichever_way_it_is_entered():
     assert plan["d"].upstream == ("b",)
 
 
-def test_a_step_that_goes_to_itself_is_a_loop_of_one():
+def test_a_step_that_leads_to_itself_is_a_loop_of_one():
     plan = tasks(plan_flow(flow({"a": step("b", "a"), "b": step()})))
     assert plan["a"].role is TaskRole.LOOP
     assert plan["a"].upstream == ()
@@ -121,7 +121,7 @@ def test_a_fallback_is_an_edge_like_any_other():
     assert plan["c"].upstream == ("a",)
 
 
-def test_the_default_error_handler_serves_steps_without_one_of_their_own():
+def test_the_default_error_handler_applies_to_steps_without_their_own():
     handler = {"defaultErrorHandler": {"fallbackStepInstanceId": "c"}}
     plan = tasks(
         plan_flow(
@@ -171,7 +171,7 @@ def test_a_loop_in_a_branch_is_one_task_of_that_branch():
     assert found["a.b0.d"].upstream == ("a.b0.b",)
 
 
-def test_steps_of_a_branchs_own_are_not_taken_for_the_flows():
+def test_a_branchs_own_steps_are_not_confused_with_the_flows():
     spread = fork("b")
     spread["parallelBranches"][0]["steps"] = {"b": step("own"), "own": step()}
     found = tasks(plan_flow(flow({"a": spread, "b": step()})))
@@ -198,7 +198,7 @@ def test_a_concurrency_limit_is_shared_by_the_branches_and_each_branch_is_one_ta
 
 
 @pytest.mark.parametrize("branch_id", ["items", "chunks", "chunk", "aggregate", "a b", "é"])
-def test_a_branch_id_never_takes_the_name_of_a_task_of_the_fork(branch_id):
+def test_a_branch_id_never_collides_with_a_task_of_the_fork(branch_id):
     spread = fork("b")
     spread["parallelBranches"][0]["branchId"] = branch_id
     plan = plan_flow(flow({"a": spread, "b": step()}))
@@ -206,7 +206,7 @@ def test_a_branch_id_never_takes_the_name_of_a_task_of_the_fork(branch_id):
     assert len(ids) == len(set(ids)) == 7
 
 
-def test_step_ids_that_airflow_cannot_take_are_made_safe_and_stay_apart():
+def test_step_ids_that_airflow_does_not_accept_are_made_safe_and_stay_distinct():
     steps = {"a b": step("a.b"), "a.b": step("x" * 300), "x" * 300: step()}
     ids = [task.task_id for task in plan_flow(flow(steps, "a b")).tasks]
     assert len(set(ids)) == 3
@@ -214,7 +214,7 @@ def test_step_ids_that_airflow_cannot_take_are_made_safe_and_stay_apart():
 
 
 @pytest.mark.parametrize("flow_id", ["a/b", "größe", "a.b"])
-def test_a_flow_id_that_airflow_cannot_take_becomes_a_dag_id_of_its_own(flow_id):
+def test_a_flow_id_that_airflow_does_not_accept_becomes_a_distinct_dag_id(flow_id):
     one = plan_flow(flow({"a": step()}, id=flow_id)).dag_id
     other = plan_flow(flow({"a": step()}, id=flow_id + "2")).dag_id
     assert one != other
@@ -226,7 +226,7 @@ def test_nothing_comes_after_end_flow():
     assert set(tasks(plan_flow(flow({"a": step("b"), "b": end, "c": step()})))) == {"a", "b"}
 
 
-def test_the_text_drawing_shows_every_task_with_what_it_waits_for():
+def test_the_text_drawing_shows_every_task_with_its_dependencies():
     drawn = draw_text(
         plan_flow(flow({"a": fork("b", to="c", maxConcurrency=3), "b": step("d"), "c": step(), "d": step()}))
     )
@@ -234,7 +234,7 @@ def test_the_text_drawing_shows_every_task_with_what_it_waits_for():
     assert "c (step) <- a.aggregate" in drawn
 
 
-def test_the_mermaid_drawing_frames_forks_and_branches():
+def test_the_mermaid_drawing_shows_forks_and_branches_as_subgraphs():
     drawn = draw_mermaid(
         plan_flow(flow({"a": fork("b"), "b": {"stepType": "NO_OP", "displayName": 'say "hi"'}}))
     )

@@ -1,4 +1,4 @@
-"""Flows with SCHEDULE_START_POINT steps: when they run, what tells which one fired, and where runs begin."""
+"""Flows with SCHEDULE_START_POINT steps: when they run, which one fired, and where runs begin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_allma.exceptions import FlowError, PermanentStepError
 from airflow_allma.flow import Flow
 from airflow_allma.timetables import fired_start_point
 from airflow_allma.timetables.aws_timetables import StartPointsTimetable
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import compose, flow, route
 
 pytestmark = pytest.mark.airflow
@@ -62,7 +62,7 @@ def at(day, hour, place=0):
 
 
 def run_ids(dag, earliest, latest):
-    """Of the runs that the scheduler would make between two moments."""
+    """Return the ids of the runs that the scheduler would create between two moments."""
     return [
         dag.timetable.generate_run_id(
             run_type=DagRunType.SCHEDULED, run_after=info.run_after, data_interval=info.data_interval
@@ -78,7 +78,7 @@ THREE = {
 }
 
 
-def test_several_start_points_are_one_timetable_and_each_run_is_named_by_what_fired_it():
+def test_several_start_points_are_one_timetable_and_each_run_names_the_one_that_fired_it():
     dag = as_the_scheduler_sees(dag_of(THREE, airflow={"startDate": "2026-03-01T06:00:00"}))
     assert run_ids(dag, at(1, 6), at(2, 6)) == [
         "scheduled__2026-03-01T06:00:00+00:00__full",
@@ -89,13 +89,13 @@ def test_several_start_points_are_one_timetable_and_each_run_is_named_by_what_fi
     ]
 
 
-def test_no_two_runs_have_one_logical_date_however_many_fire_at_once():
+def test_no_two_runs_share_a_logical_date_however_many_fire_at_once():
     dag = as_the_scheduler_sees(dag_of({f"p{n}": point("cron(* * * * ? *)") for n in range(30)}))
     infos = list(dag.iter_dagrun_infos_between(at(1, 6), at(1, 6) + timedelta(minutes=1, seconds=1)))
     assert len({info.logical_date for info in infos}) == len(infos) == 60
 
 
-def test_people_see_each_expression_and_read_what_each_start_point_means():
+def test_the_ui_shows_each_expression_and_the_meaning_of_each_start_point():
     timetable = as_the_scheduler_sees(dag_of(THREE)).timetable
     assert timetable.summary == "cron(0 6 * * ? *); rate(12 hours)"
     assert timetable.description == (
@@ -103,13 +103,13 @@ def test_people_see_each_expression_and_read_what_each_start_point_means():
     )
 
 
-def test_a_long_description_is_cut_to_what_the_database_takes():
+def test_a_long_description_is_cut_to_the_size_of_the_database_column():
     timetable = dag_of({f"start point {n}": point(SIX) for n in range(60)}).timetable
     assert len(timetable.description) == 1000
     assert timetable.description.endswith(" ...")
 
 
-def test_the_timetable_survives_the_database_and_is_written_the_same_each_time():
+def test_the_timetable_survives_the_database_and_serializes_to_the_same_value_each_time():
     dag = dag_of(THREE)
     assert as_the_scheduler_sees(dag).timetable == dag.timetable
     assert hash(as_the_scheduler_sees(dag).timetable) == hash(dag.timetable)
@@ -121,7 +121,7 @@ def test_airflow_knows_the_timetable_by_the_plugin():
     assert StartPointsTimetable in get_timetables_plugins().values()
 
 
-def test_without_catching_up_the_latest_missed_time_of_each_start_point_is_made_up_for():
+def test_without_catchup_the_latest_missed_run_of_each_start_point_is_created():
     points = {
         "one": point("rate(1000 days)"),
         "other": point("rate(1000 days)"),
@@ -141,7 +141,7 @@ def test_without_catching_up_the_latest_missed_time_of_each_start_point_is_made_
     assert found == [datetime(2020, 3, 1, 6, tzinfo=UTC) + 2 * TICK, latest, latest + TICK]
 
 
-def test_catching_up_makes_every_run_of_every_start_point():
+def test_catchup_creates_every_run_of_every_start_point():
     dag = as_the_scheduler_sees(dag_of(THREE, airflow={"startDate": "2026-03-01T06:00:00", "catchup": True}))
     rules = TimeRestriction(dag.start_date, None, catchup=True)
 
@@ -154,7 +154,7 @@ def test_catching_up_makes_every_run_of_every_start_point():
     assert list(itertools.islice(runs(), 4)) == [at(1, 6), at(1, 6, 1), at(1, 18, 1), at(2, 5, 2)]
 
 
-def test_a_start_point_that_is_not_enabled_fires_nothing_and_the_others_keep_their_places():
+def test_a_start_point_that_is_not_enabled_never_fires_and_the_others_keep_their_numbers():
     points = THREE | {"hours": point("rate(12 hours)", enabled=False)}
     dag = as_the_scheduler_sees(dag_of(points))
     assert run_ids(dag, at(1, 5), at(1, 18)) == [
@@ -163,13 +163,13 @@ def test_a_start_point_that_is_not_enabled_fires_nothing_and_the_others_keep_the
     ]
 
 
-def test_an_expression_may_be_a_template_over_the_flows_variables():
+def test_an_expression_can_be_a_template_over_the_flows_variables():
     points = {"p": point("rate({{flow_variables.hours}} hours)")}
     dag = dag_of(points, flowVariables={"hours": 5})
     assert dag.timetable.summary == "rate(5 hours)"
 
 
-def test_a_run_id_with_any_step_id_is_one_that_airflow_takes():
+def test_a_run_id_with_any_step_id_is_accepted_by_airflow():
     points = {"jede Nacht__groß" * 12: point(SIX), "jede Nacht__groß" * 12 + "!": point(SIX)}
     first, second = run_ids(as_the_scheduler_sees(dag_of(points)), at(1, 6), at(1, 7))
     loaded = model(points)
@@ -184,23 +184,23 @@ def test_a_run_id_with_any_step_id_is_one_that_airflow_takes():
     [
         ("scheduled__2026-03-01T06:00:00.000001+00:00__hours", "scheduled", 1, "hours"),
         ("scheduled__2026-03-01T06:00:00+00:00__hours", "scheduled", 0, "hours"),
-        # A backfill that runs a scheduled run again changes its type alone.
+        # A backfill that runs a scheduled run again changes only its type.
         ("scheduled__2026-03-01T06:00:00.000001+00:00__hours", "backfill", 1, "hours"),
         ("backfill__2026-03-01T06:00:00.000002+00:00", "backfill", 2, "local"),
         ("backfill__2026-03-01T06:00:00+00:00", "backfill", 0, "full"),
         ("manual__2026-03-01T06:00:00.000001+00:00", "manual", 1, None),
         ("hours", "manual", 1, None),
-        # From a time when the flow had `airflow.schedule`.
+        # A run from when the flow had `airflow.schedule`.
         ("scheduled__2026-03-01T06:00:00+00:00", "scheduled", 0, None),
     ],
 )
-def test_the_run_tells_which_start_point_fired(run_id, run_type, place, fired):
+def test_the_run_shows_which_start_point_fired(run_id, run_type, place, fired):
     found = fired_start_point(model(THREE), run_id=run_id, run_type=run_type, logical_date=at(1, 6, place))
     assert (found and found.step_instance_id) == fired
 
 
 @pytest.mark.parametrize(
-    ("run_id", "run_type", "told"),
+    ("run_id", "run_type", "message"),
     [
         ("scheduled__2026-03-01T06:00:00+00:00__gone", "scheduled", "The start point gone fired this run"),
         (
@@ -210,8 +210,8 @@ def test_the_run_tells_which_start_point_fired(run_id, run_type, place, fired):
         ),
     ],
 )
-def test_a_run_whose_start_point_is_not_there_any_more_fails_with_what_to_do(run_id, run_type, told):
-    with pytest.raises(PermanentStepError, match=told):
+def test_a_run_whose_start_point_no_longer_exists_fails_with_what_to_do(run_id, run_type, message):
+    with pytest.raises(PermanentStepError, match=message):
         fired_start_point(model(THREE), run_id=run_id, run_type=run_type, logical_date=at(1, 6, 3))
 
 
@@ -230,7 +230,7 @@ def test_the_payload_is_the_rendered_template_and_says_which_start_point_fired()
     assert state.next_step == "work"
 
 
-def test_what_a_backfill_gives_as_its_configuration_wins_over_the_template():
+def test_the_configuration_of_a_backfill_overrides_the_template():
     state = start({"p": point(SIX, payloadTemplate={"mode": "delta", "n": 1})}, {"mode": "full"})
     assert state.context["initialContextData"] == {
         "mode": "full",
@@ -239,7 +239,7 @@ def test_what_a_backfill_gives_as_its_configuration_wins_over_the_template():
     }
 
 
-def test_the_rendered_payload_has_to_fit_the_input_schema_which_need_not_know_who_fired():
+def test_the_rendered_payload_must_match_the_input_schema_which_need_not_know_the_start_point():
     schema = {"properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
     options = {"airflow": {"inputSchema": schema}}
     assert start({"p": point(SIX, payloadTemplate={"n": 1})}, **options).context["n"] == 1
@@ -254,11 +254,11 @@ def test_the_rendered_payload_has_to_fit_the_input_schema_which_need_not_know_wh
         {"transitions": [{"condition": "$.x", "nextStepInstanceId": "other"}]},
     ],
 )
-def test_a_run_begins_at_the_start_point_if_that_leads_somewhere(way):
+def test_a_run_begins_at_the_start_point_if_it_has_a_next_step(way):
     assert start({"p": point(SIX, **way)}, steps={"other": compose()}).next_step == "p"
 
 
-def test_steps_that_only_a_start_point_leads_to_have_tasks_and_runs_may_begin_at_both():
+def test_steps_that_only_a_start_point_leads_to_have_tasks_and_runs_can_begin_at_both():
     points = {
         "in": point(SIX, to="other"),
         "bare": point(SIX),
@@ -290,7 +290,7 @@ def test_a_manual_run_begins_at_the_start_step_though_a_start_point_leads_there(
     assert ran.xcom("work")["all"] == {"n": 1}
 
 
-def test_clearing_makes_nothing_of_what_a_task_left_that_is_skipped_this_time():
+def test_after_a_clear_the_old_results_of_a_task_that_is_now_skipped_are_ignored():
     """One where runs can begin runs though the only task before it is skipped, which may have run before."""
     points = {
         "choose": route(("$.far == 1", "before"), to="near"),
@@ -299,13 +299,13 @@ def test_clearing_makes_nothing_of_what_a_task_left_that_is_skipped_this_time():
         "last": compose(),
         "near": compose(),
     }
-    desk = Desk(written({}, points) | {"startStepInstanceId": "choose"}, payload={"far": 1})
+    dag_run = FakeDagRun(written({}, points) | {"startStepInstanceId": "choose"}, payload={"far": 1})
     for task in ("choose", "before", "in"):
-        desk.run(task)
-    assert desk.states == dict.fromkeys(("choose", "before", "in"), "success")
-    desk.states["before"] = "skipped"
-    desk.run("in")
-    assert desk.states["in"] == "skipped"
+        dag_run.run(task)
+    assert dag_run.states == dict.fromkeys(("choose", "before", "in"), "success")
+    dag_run.states["before"] = "skipped"
+    dag_run.run("in")
+    assert dag_run.states["in"] == "skipped"
 
 
 @pytest.mark.parametrize(
@@ -315,17 +315,17 @@ def test_clearing_makes_nothing_of_what_a_task_left_that_is_skipped_this_time():
         ("backfill__2026-03-01T06:00:00.000001+00:00", "backfill", 1),
     ],
 )
-def test_a_fired_run_goes_from_its_start_point_on_and_leaves_out_the_start_step(run_id, run_type, place):
+def test_a_fired_run_starts_at_its_start_point_and_skips_the_start_step(run_id, run_type, place):
     steps = {
         "other": point(SIX),
         "in": point(SIX, to="last", payloadTemplate={"n": 7}),
         "last": compose({"n": "$.n"}),
     }
-    desk = Desk(written({}, steps), run_id=run_id, run_type=run_type, logical_date=at(1, 6, place))
-    desk.run("work")
-    desk.run("in")
-    assert desk.run("last")["n"] == 7
-    assert desk.states == {"work": "skipped", "in": "success", "last": "success"}
+    dag_run = FakeDagRun(written({}, steps), run_id=run_id, run_type=run_type, logical_date=at(1, 6, place))
+    dag_run.run("work")
+    dag_run.run("in")
+    assert dag_run.run("last")["n"] == 7
+    assert dag_run.states == {"work": "skipped", "in": "success", "last": "success"}
 
 
 BAD = [
@@ -338,8 +338,10 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("step", "path", "told"), BAD)
-def test_a_bad_start_point_gives_no_dag_and_its_place_is_told(tmp_path, step, path, told):
+@pytest.mark.parametrize(("step", "path", "message"), BAD)
+def test_an_invalid_start_point_creates_no_dag_and_is_reported_with_its_location(
+    tmp_path, step, path, message
+):
     bad = written({"p": step}, flowVariables={"preset": "@daily"})
     (tmp_path / "bad.json").write_text(json.dumps(bad, indent=1))
     problems = []
@@ -347,10 +349,10 @@ def test_a_bad_start_point_gives_no_dag_and_its_place_is_told(tmp_path, step, pa
     (problem,) = problems
     assert problem.is_error
     assert problem.path == path
-    assert told in problem.message
+    assert message in problem.message
 
 
-def test_a_flow_has_start_points_or_a_schedule_and_not_both(tmp_path):
+def test_a_flow_has_either_start_points_or_a_schedule(tmp_path):
     both = written({"p": point(SIX), "q": point(SIX, enabled=False)}, airflow={"schedule": "@daily"})
     path = tmp_path / "both.json"
     path.write_text(json.dumps(both))
@@ -368,12 +370,12 @@ def test_a_flow_has_start_points_or_a_schedule_and_not_both(tmp_path):
         build_dag(Flow.model_validate(both))
 
 
-def test_start_points_that_are_not_enabled_leave_the_schedule_alone():
+def test_start_points_that_are_not_enabled_do_not_affect_the_schedule():
     dag = dag_of({"p": point(SIX, enabled=False)}, airflow={"schedule": "rate(1 hour)"})
     assert dag.timetable.summary == "rate(1 hour)"
 
 
-def test_a_loaders_default_schedule_is_not_for_flows_with_start_points(tmp_path):
+def test_a_loaders_default_schedule_does_not_apply_to_flows_with_start_points(tmp_path):
     (tmp_path / "f.json").write_text(json.dumps(written({"p": point(SIX)})))
     dags = load_flows(tmp_path, defaults={"schedule": "@daily"})
     assert dags["points"].timetable.summary == SIX

@@ -2,27 +2,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import jsonschema
 import pytest
 
-from tests.support.cli import Called, flow_document, written
+from airflow_allma.cli import app
+from tests.support.cli import flow_document, run_cli, write_file
 
 
 @pytest.mark.parametrize("name", ["enrich_users", "product_details"])
-def test_the_graph_of_a_flow_that_comes_along_is_the_kept_one(repository, name):
-    called = Called("graph", repository / f"dags/{name}.json")
-    assert (called.code, called.err) == (0, "")
+def test_the_graph_of_a_bundled_flow_matches_its_snapshot(repository, name):
+    result = run_cli("graph", repository / f"dags/{name}.json")
+    assert (result.code, result.err) == (0, "")
     kept = repository / f"tests/cli/snapshots/{name}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):
-        kept.write_text(called.out)
-    assert called.out == kept.read_text(), "if this change is meant: UPDATE_SNAPSHOTS=1 pytest tests/cli"
+        kept.write_text(result.out)
+    assert result.out == kept.read_text(), "if this change is meant: UPDATE_SNAPSHOTS=1 pytest tests/cli"
 
 
-def test_the_chart_joins_tasks_that_it_has_named(repository):
-    chart = Called("graph", repository / "dags/enrich_users.json").out.partition("flowchart LR\n")[2]
+def test_the_edges_of_the_chart_are_between_declared_tasks(repository):
+    chart = run_cli("graph", repository / "dags/enrich_users.json").out.partition("flowchart LR\n")[2]
     named = {
         line.split("[")[0].strip()
         for line in chart.splitlines()
@@ -33,19 +35,19 @@ def test_the_chart_joins_tasks_that_it_has_named(repository):
     assert joined <= named
 
 
-def test_the_graph_of_a_broken_flow_is_its_problems(tmp_path):
-    file = written(
+def test_for_a_broken_flow_graph_prints_its_problems(tmp_path):
+    file = write_file(
         tmp_path, "f.json", flow_document({"a": {"stepType": "NO_OP", "defaultNextStepInstanceId": "b"}})
     )
-    called = Called("graph", file)
-    assert (called.code, called.out) == (2, "")
-    assert f"{file}:1:" in called.err
+    result = run_cli("graph", file)
+    assert (result.code, result.out) == (2, "")
+    assert f"{file}:1:" in result.err
 
 
-def test_the_schema_accepts_the_flows_that_come_along_and_refuses_others(repository):
-    called = Called("schema")
-    assert (called.code, called.err) == (0, "")
-    schema = called.answer
+def test_the_schema_accepts_the_bundled_flows_and_refuses_others(repository):
+    result = run_cli("schema")
+    assert (result.code, result.err) == (0, "")
+    schema = result.json
     validator = jsonschema.validators.validator_for(schema)
     validator.check_schema(schema)
     for file in sorted((repository / "dags").glob("*.json")):
@@ -56,8 +58,11 @@ def test_the_schema_accepts_the_flows_that_come_along_and_refuses_others(reposit
 
 
 def test_without_a_command_the_commands_are_shown():
-    called = Called()
-    assert all(name in called.out + called.err for name in ("validate", "run", "graph", "schema"))
+    result = run_cli()
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert {"validate", "run", "plan", "graph", "schema"} <= set(commands)
+    shown = result.out + result.err
+    assert [name for name in commands if not re.search(rf"^\W*{name}\s", shown, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("command", [["validate", "dags"], ["schema"], ["--help"]])

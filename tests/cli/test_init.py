@@ -4,7 +4,7 @@ import pytest
 
 from airflow_allma.cli.init_command import EXAMPLES, LOADER_FILES
 from airflow_allma.engine.loading import load_flow_file
-from tests.support.cli import Called
+from tests.support.cli import run_cli
 
 
 def contents(folder):
@@ -13,32 +13,32 @@ def contents(folder):
 
 def test_the_two_loader_files_are_written_into_a_new_folder(tmp_path):
     folder = tmp_path / "new" / "dags"
-    called = Called("init", folder)
-    assert (called.code, called.err) == (0, "")
+    result = run_cli("init", folder)
+    assert (result.code, result.err) == (0, "")
     assert contents(folder) == LOADER_FILES
-    assert called.out.splitlines()[:2] == [
+    assert result.out.splitlines()[:2] == [
         f"wrote {folder}/allma_flows.py",
         f"wrote {folder}/allma_problems.py",
     ]
-    assert f"airflow-allma validate {folder}" in called.out
-    assert "product-details" not in called.out
+    assert f"airflow-allma validate {folder}" in result.out
+    assert "product-details" not in result.out
 
 
 def test_the_example_flows_are_written_on_demand_and_are_valid(tmp_path):
-    called = Called("init", tmp_path, "--examples")
-    assert called.code == 0
+    result = run_cli("init", tmp_path, "--examples")
+    assert result.code == 0
     assert sorted(contents(tmp_path)) == sorted([*LOADER_FILES, *EXAMPLES])
     for name, flow_id in zip(EXAMPLES, ("product-details", "enrich-users"), strict=True):
         loaded = load_flow_file(tmp_path / name)
         assert loaded.problems == ()
         assert [source.flow.id for source in loaded.flows] == [flow_id]
-        assert f"airflow dags trigger {flow_id} " in called.out
+        assert f"airflow dags trigger {flow_id} " in result.out
     for needed in ("aws_default", "apiBaseUrl", "table", "bucket"):
-        assert needed in called.out
+        assert needed in result.out
 
 
 def test_the_dags_folder_of_this_project_is_what_init_writes(tmp_path, repository):
-    Called("init", tmp_path, "--examples")
+    run_cli("init", tmp_path, "--examples")
     for name, content in contents(tmp_path).items():
         assert (repository / "dags" / name).read_text() == content, (
             f"airflow-allma init dags --examples --force: {name}"
@@ -47,29 +47,29 @@ def test_the_dags_folder_of_this_project_is_what_init_writes(tmp_path, repositor
 
 
 def test_a_second_call_changes_nothing(tmp_path):
-    Called("init", tmp_path, "--examples")
+    run_cli("init", tmp_path, "--examples")
     before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
-    called = Called("init", tmp_path, "--examples")
-    assert called.code == 0
-    assert [line.split()[0] for line in called.out.splitlines()[:4]] == ["unchanged"] * 4
+    result = run_cli("init", tmp_path, "--examples")
+    assert result.code == 0
+    assert [line.split()[0] for line in result.out.splitlines()[:4]] == ["unchanged"] * 4
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
 
 
 def test_other_content_is_not_overwritten_and_nothing_is_written(tmp_path):
     (tmp_path / "allma_problems.py").write_text("mine")
-    called = Called("init", tmp_path, "--examples")
-    assert (called.code, called.out) == (2, "")
-    assert str(tmp_path / "allma_problems.py") in called.err
-    assert "allma_flows.py" not in called.err
-    assert "--force" in called.err
+    result = run_cli("init", tmp_path, "--examples")
+    assert (result.code, result.out) == (2, "")
+    assert str(tmp_path / "allma_problems.py") in result.err
+    assert "allma_flows.py" not in result.err
+    assert "--force" in result.err
     assert contents(tmp_path) == {"allma_problems.py": "mine"}
 
 
 def test_force_overwrites(tmp_path):
     (tmp_path / "allma_problems.py").write_text("mine")
-    called = Called("init", tmp_path, "--force")
-    assert called.code == 0
-    assert called.out.splitlines()[:2] == [
+    result = run_cli("init", tmp_path, "--force")
+    assert result.code == 0
+    assert result.out.splitlines()[:2] == [
         f"wrote {tmp_path}/allma_flows.py",
         f"overwrote {tmp_path}/allma_problems.py",
     ]
@@ -79,13 +79,13 @@ def test_force_overwrites(tmp_path):
 @pytest.mark.parametrize("name", ["file", "file/dags"])
 def test_a_folder_that_cannot_be_written_exits_with_2(tmp_path, name):
     (tmp_path / "file").write_text("")
-    called = Called("init", tmp_path / name)
-    assert called.code == 2
-    assert "file" in called.err
+    result = run_cli("init", tmp_path / name)
+    assert result.code == 2
+    assert "file" in result.err
 
 
 def test_a_folder_in_the_place_of_a_file_exits_with_2(tmp_path):
     (tmp_path / "allma_flows.py").mkdir()
-    called = Called("init", tmp_path, "--force")
-    assert called.code == 2
-    assert "allma_flows.py: Is a directory" in called.err
+    result = run_cli("init", tmp_path, "--force")
+    assert result.code == 2
+    assert "allma_flows.py: Is a directory" in result.err

@@ -8,14 +8,14 @@ from airflow_allma.distributed.chunk_plan import manifest_chunks
 from airflow_allma.storage import Pointer
 from airflow_allma.storage.manifest_plan import plan_manifest
 from airflow_allma.storage.memory import MemoryStore
-from tests.support.cli import Called, flow_document, written
+from tests.support.cli import flow_document, run_cli, write_file
 from tests.support.engine import compose, fork, noop, then
 
 FAN = {"fan": fork(), "work": compose(inputMappings={"x": "$.currentItem"})}
 
 
 class CountingStore(MemoryStore):
-    """Notes what is asked of it."""
+    """A store that records the names of its calls."""
 
     def __init__(self):
         super().__init__()
@@ -47,14 +47,14 @@ def store(monkeypatch):
 
 def planned(folder, payload, steps=None, *options, **airflow):
     document = flow_document(steps or FAN, airflow=airflow)
-    file = written(folder, "flow.json", document)
-    return Called("plan", file, "--payload", json.dumps(payload), *options)
+    file = write_file(folder, "flow.json", document)
+    return run_cli("plan", file, "--payload", json.dumps(payload), *options)
 
 
 def forks_of(folder, payload, steps=None, *options, **airflow):
-    called = planned(folder, payload, steps, "--json", *options, **airflow)
-    assert called.code == 0, called.err
-    return called.answer["forks"]
+    result = planned(folder, payload, steps, "--json", *options, **airflow)
+    assert result.code == 0, result.err
+    return result.json["forks"]
 
 
 def fork_of(*args, **kwargs):
@@ -62,12 +62,12 @@ def fork_of(*args, **kwargs):
     return found
 
 
-def test_a_short_list_is_planned_in_memory_with_a_map_index_an_item(tmp_path):
+def test_a_short_list_is_planned_in_memory_with_a_map_index_per_item(tmp_path):
     found = fork_of(tmp_path, {"items": [1, 2, 3]})
     assert (found["mode"], found["mapIndexes"], found["bytes"]) == ("memory", {"b": 3}, 7)
 
 
-def test_a_long_list_is_planned_in_chunks_that_hold_its_items(tmp_path):
+def test_a_long_list_is_planned_in_chunks_of_its_items(tmp_path):
     found = fork_of(tmp_path, {"items": list(range(10))}, maxInMemoryItems=4, chunkConcurrency=7)
     assert found["chunks"] == ["items 0-2", "items 3-5", "items 6-9"]
     assert (found["mapIndexes"], found["concurrencyPerChunk"]) == ({"chunk": 3}, 7)
@@ -85,14 +85,14 @@ def test_a_list_that_would_be_written_first_is_planned_without_writing_it(tmp_pa
 
 
 @pytest.mark.parametrize(("limit", "at_a_time", "in_one"), [(10, 1, 10), (130, 3, 65)])
-def test_max_concurrency_is_divided_over_the_chunks_at_a_time(tmp_path, limit, at_a_time, in_one):
+def test_max_concurrency_is_divided_over_the_concurrent_chunks(tmp_path, limit, at_a_time, in_one):
     steps = {**FAN, "fan": fork(config={"maxConcurrency": limit})}
     found = fork_of(tmp_path, {"items": list(range(10))}, steps, maxInMemoryItems=5)
     assert found["mapIndexes"] == {"chunk": 2}
     assert (found["chunksAtATime"], found["concurrencyPerChunk"]) == (at_a_time, in_one)
 
 
-def test_a_manifest_costs_one_head_and_has_the_chunks_that_the_planner_makes(tmp_path, store):
+def test_planning_a_manifest_needs_one_head_request_and_shows_the_planners_chunks(tmp_path, store):
     pointer = Pointer("data", "users.jsonl")
     store.write(pointer, b'{"id": 1}\n' * 1_700_000)
     plan = plan_manifest(store, pointer, chunk_bytes=3_000_000, max_chunks=200)
@@ -106,17 +106,17 @@ def test_a_manifest_costs_one_head_and_has_the_chunks_that_the_planner_makes(tmp
     assert not found["atMost"]
 
 
-def test_of_a_small_manifest_the_plan_tells_the_most_chunks(tmp_path, store):
+def test_the_plan_of_a_small_manifest_shows_the_maximum_number_of_chunks(tmp_path, store):
     store.write(Pointer("data", "a.jsonl"), b"1\n2\n3\n")
     store.asked.clear()
     payload = {"items": {"bucket": "data", "key": "a.jsonl"}}
-    called = planned(tmp_path, payload, None, "--store", "file:///x", chunkBytes=1)
+    result = planned(tmp_path, payload, None, "--store", "file:///x", chunkBytes=1)
     assert store.asked == ["head"]
-    assert "map indexes of chunk: at most 6" in called.out
+    assert "map indexes of chunk: at most 6" in result.out
 
 
 @pytest.mark.parametrize("key", ["a.json", "a.jsonl.gz", "a"])
-def test_what_may_be_no_plain_lines_is_said_to_be_streamed_first(tmp_path, store, key):
+def test_a_manifest_that_may_not_be_plain_lines_is_shown_as_streamed_first(tmp_path, store, key):
     store.write(Pointer("data", key), b"[1]")
     store.asked.clear()
     found = fork_of(tmp_path, {"items": {"bucket": "data", "key": key}}, None, "--store", "file:///x")
@@ -140,12 +140,12 @@ def test_what_may_be_no_plain_lines_is_said_to_be_streamed_first(tmp_path, store
         ("$", noop(), False),
     ],
 )
-def test_items_are_foreseen_unless_an_earlier_step_can_write_them(tmp_path, items, before, known):
+def test_items_are_predicted_unless_an_earlier_step_can_write_them(tmp_path, items, before, known):
     steps = {"before": {**before, **then("fan")}, **FAN, "fan": fork(items=items)}
     document = flow_document(steps, flowVariables={"items": [1, 2]})
-    file = written(tmp_path, "flow.json", document)
-    called = Called("plan", file, "--payload", '{"items": [1, 2]}', "--json")
-    (found,) = called.answer["forks"]
+    file = write_file(tmp_path, "flow.json", document)
+    result = run_cli("plan", file, "--payload", '{"items": [1, 2]}', "--json")
+    (found,) = result.json["forks"]
     assert (found["mode"] == "memory") is known, found
     if known:
         assert found["mapIndexes"] == {"b": 2}
@@ -154,7 +154,7 @@ def test_items_are_foreseen_unless_an_earlier_step_can_write_them(tmp_path, item
         assert "step before runs before it" in found["reason"]
 
 
-def test_items_behind_an_object_are_not_read(tmp_path, store):
+def test_items_stored_in_an_object_are_not_read(tmp_path, store):
     steps = {**FAN, "fan": fork(items="$.data.items")}
     payload = {"data": {"_s3_output_pointer": {"bucket": "b", "key": "k.json"}}}
     found = fork_of(tmp_path, payload, steps, "--store", "file:///x")
@@ -163,7 +163,7 @@ def test_items_behind_an_object_are_not_read(tmp_path, store):
     assert store.asked == []
 
 
-def test_a_fork_in_a_loop_runs_inside_of_its_task(tmp_path):
+def test_a_fork_in_a_loop_runs_inside_the_loops_task(tmp_path):
     steps = {
         "fan": fork(**then("again")),
         "work": noop(),
@@ -173,7 +173,7 @@ def test_a_fork_in_a_loop_runs_inside_of_its_task(tmp_path):
     assert found["mode"] == "inside a task"
 
 
-def test_the_text_has_tasks_forks_and_where_settings_come_from(tmp_path, store):
+def test_the_printed_plan_has_tasks_forks_and_the_sources_of_settings(tmp_path, store):
     store.write(Pointer("data", "a.jsonl"), b"x" * (17 << 20))
     payload = {"items": {"bucket": "data", "key": "a.jsonl"}}
     out = planned(tmp_path, payload, None, "--store", "file:///x", maxChunks=12).out
@@ -184,15 +184,15 @@ def test_the_text_has_tasks_forks_and_where_settings_come_from(tmp_path, store):
     assert "chunk_bytes = 1048576 (default)" in out
 
 
-def test_a_manifest_that_is_not_there_exits_with_2_and_is_named(tmp_path):
+def test_a_missing_manifest_exits_with_2_and_is_named(tmp_path):
     (tmp_path / "store").mkdir()
     payload = {"items": {"bucket": "data", "key": "no.jsonl"}}
-    called = planned(tmp_path, payload, None, "--store", f"file://{tmp_path}/store")
-    assert (called.code, called.out) == (2, "")
-    assert "data/no.jsonl" in called.err
+    result = planned(tmp_path, payload, None, "--store", f"file://{tmp_path}/store")
+    assert (result.code, result.out) == (2, "")
+    assert "data/no.jsonl" in result.err
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path):
-    called = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
-    assert (called.code, (tmp_path / "no").exists()) == (2, False)
-    assert "is not a folder" in called.err
+def test_a_missing_store_is_not_created(tmp_path):
+    result = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
+    assert (result.code, (tmp_path / "no").exists()) == (2, False)
+    assert "is not a folder" in result.err

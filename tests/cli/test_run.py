@@ -10,7 +10,7 @@ import pytest
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.run_command import UsageError, read_payload
 from airflow_allma.engine import BranchResult, BranchStatus
-from tests.support.cli import Called, flow_document, written
+from tests.support.cli import flow_document, run_cli, write_file
 from tests.support.engine import call, compose, fork, noop, then
 
 ECHO = flow_document({"a": compose(inputMappings={"got": "$.initialContextData"})})
@@ -18,31 +18,31 @@ ECHO = flow_document({"a": compose(inputMappings={"got": "$.initialContextData"}
 
 @pytest.fixture
 def echo(tmp_path):
-    return written(tmp_path, "echo.json", ECHO)
+    return write_file(tmp_path, "echo.json", ECHO)
 
 
-def test_the_answer_is_status_error_path_and_context(echo):
-    called = Called("run", echo, "--payload", '{"n": 1}')
-    assert (called.code, list(called.answer)) == (0, ["status", "error", "path", "context"])
-    answer = called.answer
+def test_the_output_is_status_error_path_and_context(echo):
+    result = run_cli("run", echo, "--payload", '{"n": 1}')
+    assert (result.code, list(result.json)) == (0, ["status", "error", "path", "context"])
+    answer = result.json
     assert (answer["status"], answer["error"], answer["path"]) == ("COMPLETED", None, ["a"])
     assert answer["context"]["steps_output"]["a"] == {"got": {"n": 1}}
     assert answer["context"]["n"] == 1
-    assert called.err == ""
+    assert result.err == ""
 
 
 def test_without_a_payload_it_is_an_empty_object(echo):
-    assert Called("run", echo).answer["context"]["initialContextData"] == {}
+    assert run_cli("run", echo).json["context"]["initialContextData"] == {}
 
 
 @pytest.mark.parametrize("start", ["", "\ufeff", "  \n"])
-def test_a_payload_may_come_from_a_file(echo, tmp_path, start):
-    payload = written(tmp_path, "payload.json", start + '{"name": "Zoë 🎈", "n": 1}')
-    assert Called("run", echo, "--payload", payload).answer["context"]["name"] == "Zoë 🎈"
+def test_a_payload_can_come_from_a_file(echo, tmp_path, start):
+    payload = write_file(tmp_path, "payload.json", start + '{"name": "Zoë 🎈", "n": 1}')
+    assert run_cli("run", echo, "--payload", payload).json["context"]["name"] == "Zoë 🎈"
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "message"),
     [
         ("{", "--payload is not JSON"),
         ('{"a": NaN}', "--payload is not JSON"),
@@ -55,99 +55,103 @@ def test_a_payload_may_come_from_a_file(echo, tmp_path, start):
         ("", "neither a JSON object nor a file that can be read"),
     ],
 )
-def test_a_payload_that_is_no_object_exits_with_2_and_says_so(echo, payload, said):
-    called = Called("run", echo, "--payload", payload)
-    assert (called.code, called.out) == (2, "")
-    assert called.err.startswith("error: ")
-    assert said in called.err
+def test_a_payload_that_is_not_an_object_exits_with_2_and_says_so(echo, payload, message):
+    result = run_cli("run", echo, "--payload", payload)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert message in result.err
 
 
-def test_a_payload_file_must_hold_an_object(echo, tmp_path):
+def test_a_payload_file_must_contain_an_object(echo, tmp_path):
     for text in ("[]", "5", "not json", ""):
-        assert Called("run", echo, "--payload", written(tmp_path, "p.json", text)).code == 2
+        assert run_cli("run", echo, "--payload", write_file(tmp_path, "p.json", text)).code == 2
     (tmp_path / "p.json").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match=r"p\.json"):
         read_payload(str(tmp_path / "p.json"))
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, 10**30, -(10**30), 0.1])
-def test_numbers_come_out_as_they_went_in(echo, number):
-    called = Called("run", echo, "--payload", json.dumps({"n": number}))
-    assert called.answer["context"]["n"] == number
+def test_numbers_are_not_changed(echo, number):
+    result = run_cli("run", echo, "--payload", json.dumps({"n": number}))
+    assert result.json["context"]["n"] == number
 
 
 @pytest.mark.parametrize("depth", [50, 400])
-def test_a_deep_payload_comes_through(echo, depth):
-    called = Called("run", echo, "--payload", '{"a":' * depth + "1" + "}" * depth)
-    assert called.code == 0
-    assert called.out.count('"a"') >= depth
+def test_a_deep_payload_is_not_changed(echo, depth):
+    result = run_cli("run", echo, "--payload", '{"a":' * depth + "1" + "}" * depth)
+    assert result.code == 0
+    assert result.out.count('"a"') >= depth
 
 
-def test_data_too_deep_to_be_shown_is_a_failure_and_still_one_json_object(tmp_path):
+def test_data_too_deep_to_print_is_a_failure_and_still_one_json_object(tmp_path):
     steps = {
         "wrap": compose(
             inputMappings={"deep": "$.deep"},
             outputMappings={"$.deep": "$"},
             transitions=[
-                {"condition": "$.list.length < 2000", "nextStepInstanceId": "wrap", "maxTransitions": 1200},
+                {"condition": "$.list.length < 2000", "nextStepInstanceId": "wrap", "maxTransitions": 300},
             ],
         )
     }
-    called = Called("run", written(tmp_path, "deep.json", flow_document(steps)), "--payload", '{"list": [1]}')
-    assert called.code == 1
-    assert called.answer["status"] == "FAILED"
-    assert called.answer["error"]["errorName"] == "PermanentStepError"
+    # A payload that can just be read: wrapping a number until it is too deep would take 5 seconds.
+    payload = '{"list": [1], "deep": ' + '{"deep": ' * 800 + "1" + "}" * 801
+    result = run_cli("run", write_file(tmp_path, "deep.json", flow_document(steps)), "--payload", payload)
+    assert result.code == 1
+    assert result.json["status"] == "FAILED"
+    assert result.json["error"]["errorName"] == "PermanentStepError"
+    # Not the error of a loop that went on too long, which has the same name.
+    assert "JSON" in result.json["error"]["errorMessage"]
 
 
 def test_a_failed_run_exits_with_1_and_prints_its_error(tmp_path):
     document = flow_document({"a": compose(outputValidation={"requiredFields": ["$.x"]})})
-    called = Called("run", written(tmp_path, "f.json", document))
-    assert called.code == 1
-    assert called.answer["status"] == "FAILED"
-    assert called.answer["error"]["errorName"] == "ContentBasedRetryableError"
-    assert called.answer["error"]["errorDetails"]["failedStepInstanceId"] == "a"
+    result = run_cli("run", write_file(tmp_path, "f.json", document))
+    assert result.code == 1
+    assert result.json["status"] == "FAILED"
+    assert result.json["error"]["errorName"] == "ContentBasedRetryableError"
+    assert result.json["error"]["errorDetails"]["failedStepInstanceId"] == "a"
 
 
 @pytest.mark.parametrize(
     "text", ["{", '{"id": "f"}', '{"id": "f", "startStepInstanceId": "x", "steps": {}}', "{}"]
 )
 def test_a_flow_that_is_not_valid_exits_with_2_and_prints_nothing(tmp_path, text):
-    file = written(tmp_path, "broken.json", text)
-    called = Called("run", file)
-    assert (called.code, called.out) == (2, "")
-    assert str(file) in called.err
+    file = write_file(tmp_path, "broken.json", text)
+    result = run_cli("run", file)
+    assert (result.code, result.out) == (2, "")
+    assert str(file) in result.err
 
 
 def export(*flows):
     return {"formatVersion": "1.0", "exportedAt": "2026-01-01T00:00:00Z", "flows": list(flows)}
 
 
-def test_of_an_export_of_several_flows_one_is_chosen(tmp_path):
+def test_a_flow_of_an_export_with_several_flows_can_be_selected(tmp_path):
     other = flow_document({"b": noop()}, id="other")
     broken = flow_document({"c": noop(**then("gone"))}, id="broken")
-    file = written(tmp_path, "export.json", export(ECHO, other))
-    unclear = Called("run", file)
+    file = write_file(tmp_path, "export.json", export(ECHO, other))
+    unclear = run_cli("run", file)
     assert (unclear.code, unclear.out) == (2, "")
     assert "choose one with --flow: other, shop" in unclear.err
-    assert Called("run", file, "--flow", "other").answer["path"] == ["b"]
-    unknown = Called("run", file, "--flow", "nobody")
+    assert run_cli("run", file, "--flow", "other").json["path"] == ["b"]
+    unknown = run_cli("run", file, "--flow", "nobody")
     assert unknown.code == 2
     assert "no valid flow 'nobody'; valid flows: other, shop" in unknown.err
-    file = written(tmp_path, "export.json", export(ECHO, broken))
-    assert Called("run", file, "--flow", "shop").code == 0
-    assert Called("run", file, "--flow", "broken").code == 2
-    assert Called("run", file).code == 2
+    file = write_file(tmp_path, "export.json", export(ECHO, broken))
+    assert run_cli("run", file, "--flow", "shop").code == 0
+    assert run_cli("run", file, "--flow", "broken").code == 2
+    assert run_cli("run", file).code == 2
 
 
-def test_a_trace_is_a_line_for_each_step_without_secrets(tmp_path):
+def test_a_trace_is_one_line_per_step_without_secrets(tmp_path):
     steps = {
         "fan": fork(**then("end")),
         "work": compose(inputMappings={"apiKey": "$.key", "n": "$.currentItem"}),
         "end": {"stepType": "END_FLOW"},
     }
-    file = written(tmp_path, "f.json", flow_document(steps))
-    called = Called("run", file, "--trace", "--payload", '{"key": "s3cr3t", "items": [5]}')
-    work, fan, end = map(json.loads, called.err.splitlines())
+    file = write_file(tmp_path, "f.json", flow_document(steps))
+    result = run_cli("run", file, "--trace", "--payload", '{"key": "s3cr3t", "items": [5]}')
+    work, fan, end = map(json.loads, result.err.splitlines())
     assert (work["step"], work["branch"], work["item"], work["input"]) == (
         "work", "b", 0, {"apiKey": "***", "n": 5},
     )  # fmt: skip
@@ -158,7 +162,7 @@ def test_a_trace_is_a_line_for_each_step_without_secrets(tmp_path):
         1,
     )
     assert (fan["step"], fan["next"], "branch" in fan, end["step"]) == ("fan", "end", False, "end")
-    assert "s3cr3t" not in called.err
+    assert "s3cr3t" not in result.err
 
 
 SAVER = {
@@ -178,13 +182,13 @@ def test_a_manifest_in_a_folder_is_read_and_results_are_saved_there(tmp_path):
         "work": compose(inputMappings={"user": "$.currentItem.id"}),
         "save": SAVER,
     }
-    file = written(tmp_path, "f.json", flow_document(steps, flowVariables={"day": "monday"}))
+    file = write_file(tmp_path, "f.json", flow_document(steps, flowVariables={"day": "monday"}))
     payload = json.dumps({"items": {"bucket": "in", "key": "users.jsonl"}})
     store = f"file://{tmp_path}/my%20store"
-    called = Called("run", file, "--payload", payload, "--store", store)
-    assert called.answer["status"] == "COMPLETED", called.answer["error"]
+    result = run_cli("run", file, "--payload", payload, "--store", store)
+    assert result.json["status"] == "COMPLETED", result.json["error"]
     saved = json.loads((tmp_path / "my store/out/monday/found.json").read_text())
-    assert saved == called.answer["context"]["steps_output"]["fan"]["aggregatedData"]
+    assert saved == result.json["context"]["steps_output"]["fan"]["aggregatedData"]
     assert [saved[0], saved[2]] == [{"user": 1}, {"user": 3}]
     assert saved[1]["error"]["errorDetails"]["lineNumber"] == 2
 
@@ -192,17 +196,17 @@ def test_a_manifest_in_a_folder_is_read_and_results_are_saved_there(tmp_path):
 def test_an_offload_location_of_the_flow_is_used(tmp_path):
     steps = {"a": compose(literals={"text": "x" * 20_000})}
     document = flow_document(steps, airflow={"offloadLocation": "s3://large/out"})
-    called = Called("run", written(tmp_path, "f.json", document), "--store", f"file://{tmp_path}/store")
-    pointer = called.answer["context"]["steps_output"]["a"]["_s3_output_pointer"]
+    result = run_cli("run", write_file(tmp_path, "f.json", document), "--store", f"file://{tmp_path}/store")
+    pointer = result.json["context"]["steps_output"]["a"]["_s3_output_pointer"]
     assert json.loads((tmp_path / "store/large" / pointer["key"]).read_text()) == {"text": "x" * 20_000}
 
 
 def test_a_store_must_be_a_folder(echo, tmp_path):
-    file = written(tmp_path, "file", "x")
+    file = write_file(tmp_path, "file", "x")
     for store in ("folder", "s3://bucket", "file://relative", f"file://{file}", f"file://{file}/below"):
-        called = Called("run", echo, "--store", store)
-        assert (called.code, called.out) == (2, ""), store
-        assert "--store" in called.err
+        result = run_cli("run", echo, "--store", store)
+        assert (result.code, result.out) == (2, ""), store
+        assert "--store" in result.err
 
 
 def test_standard_output_is_one_json_object_whatever_is_logged(tmp_path):
@@ -211,7 +215,7 @@ def test_standard_output_is_one_json_object_whatever_is_logged(tmp_path):
         "b": call("http://127.0.0.1:9/{{x}}", onError={"continueOnFailure": True}, outputMappings={}),
     }
     steps["b"]["apiUrlTemplate"]["template"] = "not a url"
-    file = written(tmp_path, "f.json", flow_document(steps))
+    file = write_file(tmp_path, "f.json", flow_document(steps))
     answer = subprocess.run(
         [sys.executable, "-m", "airflow_allma", "run", str(file), "--trace"],
         capture_output=True,
@@ -259,7 +263,7 @@ def test_a_progress_bar_is_for_terminals_and_long_forks(monkeypatch, terminal, s
 
 
 @pytest.mark.parametrize(
-    ("payload", "code", "said"),
+    ("payload", "code", "message"),
     [
         ('{"n": 1}', 0, ""),
         ("{}", 2, "$: 'n' is a required property"),
@@ -267,10 +271,10 @@ def test_a_progress_bar_is_for_terminals_and_long_forks(monkeypatch, terminal, s
         ('{"n": 1, "m": 1}', 2, "'m' was unexpected"),
     ],
 )
-def test_a_payload_that_does_not_fit_the_flows_schema_is_refused(tmp_path, payload, code, said):
+def test_a_payload_that_does_not_fit_the_flows_schema_is_refused(tmp_path, payload, code, message):
     schema = {"required": ["n"], "additionalProperties": False, "properties": {"n": {"type": "integer"}}}
-    file = written(tmp_path, "form.json", {**ECHO, "airflow": {"inputSchema": schema}})
-    called = Called("run", file, "--payload", payload)
-    assert called.code == code
-    assert said in called.err
-    assert (called.out == "") == (code != 0)
+    file = write_file(tmp_path, "form.json", {**ECHO, "airflow": {"inputSchema": schema}})
+    result = run_cli("run", file, "--payload", payload)
+    assert result.code == code
+    assert message in result.err
+    assert (result.out == "") == (code != 0)

@@ -1,4 +1,4 @@
-"""One test a vector; ``--vectors DIR`` runs those of another folder instead of the project's own."""
+"""One test per vector; ``--vectors DIR`` runs those of another folder instead of the project's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     folder = Path(metafunc.config.getoption("--vectors") or OWN_VECTORS)
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise pytest.UsageError(f"--vectors {folder}: there are no .jsonl files")
+        raise pytest.UsageError(f"--vectors {folder}: no .jsonl files were found")
     cases = []
     for file in files:
         kind = file.stem.removeprefix("ours-")

@@ -1,4 +1,4 @@
-"""The recorded answers of the original engine, and ours."""
+"""Our results compared with the recorded results of the original engine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.expressions import NOTHING
-from tests.conformance.comparing import same, same_context, same_error
-from tests.conformance.kinds import KINDS
+from tests.conformance.comparison import same, same_context, same_error
+from tests.conformance.vector_kinds import KINDS
 
 
-def test_our_answer_is_the_recorded_one(vector: tuple[str, dict[str, Any]]) -> None:
+def test_our_result_is_the_recorded_one(vector: tuple[str, dict[str, Any]]) -> None:
     kind, case = vector
-    assert kind in KINDS, f"there is no way to run vectors of kind {kind!r}"
+    assert kind in KINDS, f"vectors of kind {kind!r} are not supported"
     if case.get("error"):
         with pytest.raises(AllmaError, match=r"\w"):
             KINDS[kind](case["given"])

@@ -14,7 +14,7 @@ from airflow_allma.engine import EngineSettings
 from airflow_allma.flow import AirflowOptions
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
-from tests.support.engine import World, compose, fork, noop, program_of, run, then
+from tests.support.engine import Fakes, compose, fork, noop, program_of, run, then
 
 LOCATION = OffloadLocation("bucket", "offload")
 
@@ -99,12 +99,12 @@ def test_a_fork_inside_a_branch_runs_on_the_branch_event_loop():
 
 
 def test_the_log_names_chunks_and_the_reason_for_them(caplog):
-    world = World()
+    fakes = Fakes()
     with caplog.at_level("INFO", "airflow_allma.engine"):
         run(
             program_of(FLOW),
             {"items": [{"n": 1}] * 5},
-            world=world,
+            fakes=fakes,
             fork_runner=runner(max_in_memory_items=2),
         )
     assert "fan: 3 chunks (more than max_in_memory_items (2))" in caplog.text

@@ -12,7 +12,7 @@ from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.http_fake import json_response
 from airflow_allma.exceptions import ContentBasedRetryableError, PermanentStepError, TransientStepError
 from airflow_allma.storage import MemoryStore, Pointer
-from tests.support.engine import INFO, World, call, compose, end, fork, noop, program_of, run, then
+from tests.support.engine import INFO, Fakes, call, compose, end, fork, noop, program_of, run, then
 
 URL = "https://api.test/x"
 FINE = json_response({"ok": True})
@@ -22,10 +22,10 @@ REFUSED = json_response({}, status=404)
 
 def run_call(*answers, last_try=None, **fields):
     """Run one call that gets these responses, one after the other."""
-    world = World()
-    world.fake.route("GET", URL, *answers)
+    fakes = Fakes()
+    fakes.http.route("GET", URL, *answers)
     steps = {"ask": call(**fields), "spare": noop(), "next": noop()}
-    return run({key: steps[key] for key in _used(steps, fields)}, world=world, last_try=last_try)
+    return run({key: steps[key] for key in _used(steps, fields)}, fakes=fakes, last_try=last_try)
 
 
 def _used(steps, fields):
@@ -33,20 +33,20 @@ def _used(steps, fields):
 
 
 def tries(ran):
-    return len(ran.world.fake.requests)
+    return len(ran.fakes.http.requests)
 
 
 def test_a_step_with_a_transient_error_makes_five_attempts_with_growing_delays():
     ran = run_call(BUSY)
-    assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", 5, [0.5, 1.0, 2.0, 4.0])
+    assert (ran.status, tries(ran), ran.fakes.sleeps) == ("FAILED", 5, [0.5, 1.0, 2.0, 4.0])
     assert ran.error["errorName"] == "TransientStepError"
     assert ran.error["isRetryable"] is True
-    assert ran.world.record("ask").tries == 5
+    assert ran.fakes.record("ask").tries == 5
 
 
 def test_a_transient_error_before_a_success_changes_only_the_number_of_attempts():
     ran = run_call(BUSY, TransientStepError("lost"), FINE)
-    assert (ran.status, ran.error, ran.path, ran.world.record("ask").tries) == (
+    assert (ran.status, ran.error, ran.path, ran.fakes.record("ask").tries) == (
         "COMPLETED", None, ["ask"], 3,
     )  # fmt: skip
 
@@ -56,33 +56,33 @@ def test_a_transient_error_before_a_success_changes_only_the_number_of_attempts(
 )
 def test_retry_after_is_honored_up_to_the_maximum_delay(after, slept):
     ran = run_call(HttpResponse(429, {"retry-after": after}, b""), FINE)
-    assert (ran.status, ran.world.sleeps) == ("COMPLETED", slept)
+    assert (ran.status, ran.fakes.sleeps) == ("COMPLETED", slept)
 
 
 def test_jitter_adds_up_to_a_tenth():
-    world = World()
-    world.fake.route("GET", URL, BUSY)
-    run({"ask": call()}, world=world, jitter=lambda: 1.0)
-    assert world.sleeps == pytest.approx([0.55, 1.1, 2.2, 4.4])
+    fakes = Fakes()
+    fakes.http.route("GET", URL, BUSY)
+    run({"ask": call()}, fakes=fakes, jitter=lambda: 1.0)
+    assert fakes.sleeps == pytest.approx([0.55, 1.1, 2.2, 4.4])
 
 
 def test_the_retries_of_a_step_follow_the_transient_ones_and_are_counted_separately():
     ran = run_call(BUSY, onError={"retries": {"count": 2, "intervalSeconds": 7, "backoffRate": 3}})
     short = [0.5, 1.0, 2.0, 4.0]
-    assert (tries(ran), ran.world.sleeps) == (15, [*short, 7.0, *short, 21.0, *short])
+    assert (tries(ran), ran.fakes.sleeps) == (15, [*short, 7.0, *short, 21.0, *short])
 
 
 @pytest.mark.parametrize("last_try", [None, False, True])
 def test_a_permanent_error_is_never_retried(last_try):
     ran = run_call(REFUSED, onError={"retries": {"count": 5}}, last_try=last_try)
-    assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", 1, [])
+    assert (ran.status, tries(ran), ran.fakes.sleeps) == ("FAILED", 1, [])
 
 
 def test_a_caller_that_retries_gets_the_state_before_the_step():
-    world = World()
-    world.fake.route("GET", URL, BUSY)
+    fakes = Fakes()
+    fakes.http.route("GET", URL, BUSY)
     steps = {"first": noop(**then("ask")), "ask": call(onError={"retries": {"count": 1}})}
-    ran = run(steps, world=world, last_try=False)
+    ran = run(steps, fakes=fakes, last_try=False)
     assert (ran.status, ran.path, ran.result.next_step) == ("RETRY", ["first"], "ask")
     assert ran.error["errorName"] == "TransientStepError"
     assert set(ran.outputs) == {"first"}
@@ -114,7 +114,7 @@ def test_only_named_errors_are_retried(names, count):
 def test_content_errors_are_retried_as_often_as_the_step_says(retry, count, slept):
     on_error = {} if retry is None else {"onError": {"retryOnContentError": retry}}
     ran = run_call(FINE, outputValidation={"requiredFields": ["$.data.price"]}, **on_error)
-    assert (ran.status, tries(ran), ran.world.sleeps) == ("FAILED", count, slept)
+    assert (ran.status, tries(ran), ran.fakes.sleeps) == ("FAILED", count, slept)
     assert ran.error["errorName"] == "ContentBasedRetryableError"
 
 
@@ -139,7 +139,7 @@ def test_continue_on_failure_precedes_the_fallback_and_outputs_the_error():
     assert output["errorName"] == "PermanentStepError"
     assert output["errorDetails"]["failedStepInstanceId"] == "ask"
     assert output["isRetryable"] is False
-    assert ran.world.record("ask").error == output
+    assert ran.fakes.record("ask").error == output
 
 
 @pytest.mark.parametrize("delay", [{}, {"delay": {"milliseconds": 1}}])
@@ -149,19 +149,19 @@ def test_an_input_that_cannot_be_built_leads_to_the_fallback_despite_continue_on
     step = compose(inputMappings={"a": "$.far.go"}, onError=on_error, **delay)
     ran = run({"make": step, "spare": noop()}, payload, store=store)
     assert (ran.status, ran.path) == ("COMPLETED", ["make", "spare"])
-    assert ran.world.record("make").input is None
+    assert ran.fakes.record("make").input is None
 
 
 def test_a_fallback_runs_without_the_output_of_the_failed_step():
     ran = run_call(REFUSED, onError={"fallbackStepInstanceId": "spare"})
     assert (ran.status, ran.error, ran.path) == ("COMPLETED", None, ["ask", "spare"])
     assert set(ran.outputs) == {"spare"}
-    assert ran.world.record("ask").next_step == "spare"
+    assert ran.fakes.record("ask").next_step == "spare"
 
 
 def test_a_fallback_is_not_counted_as_a_transition():
-    world = World()
-    world.fake.route("GET", URL, REFUSED)
+    fakes = Fakes()
+    fakes.http.route("GET", URL, REFUSED)
     steps = {
         "ask": call(onError={"fallbackStepInstanceId": "back"}),
         "back": compose(
@@ -174,7 +174,7 @@ def test_a_fallback_is_not_counted_as_a_transition():
         ),
         "done": end(),
     }
-    ran = run(steps, world=world)
+    ran = run(steps, fakes=fakes)
     # Eight transitions back are allowed and the ninth fails; the nine fallbacks do not count.
     assert (ran.status, ran.path.count("ask")) == ("FAILED", 9)
     assert ran.error["errorDetails"]["transition"] == "back:default"
@@ -268,11 +268,11 @@ def test_the_limit_also_applies_to_a_step_that_continues_after_a_failure():
 
 
 def test_an_error_names_its_location():
-    world = World()
-    world.fake.route("GET", "https://api.test/0", FINE)
-    world.fake.route("GET", "https://api.test/1", REFUSED)
+    fakes = Fakes()
+    fakes.http.route("GET", "https://api.test/0", FINE)
+    fakes.http.route("GET", "https://api.test/1", REFUSED)
     steps = {"fan": fork(), "work": call("https://api.test/{{currentItem}}")}
-    ran = run(steps, {"items": [0, 1]}, world=world)
+    ran = run(steps, {"items": [0, 1]}, fakes=fakes)
     assert set(ran.error) == {"errorName", "errorMessage", "errorDetails", "isRetryable"}
     assert ran.error["errorName"] == "ParallelBranchExecutionError"
     details = ran.error["errorDetails"]
@@ -294,11 +294,11 @@ def test_an_unexpected_error_of_a_handler_becomes_a_step_error_and_its_traceback
 
 
 def test_a_fork_is_retried_as_its_retries_say():
-    world = World()
-    world.fake.route("GET", URL, REFUSED, FINE)
+    fakes = Fakes()
+    fakes.http.route("GET", URL, REFUSED, FINE)
     retries = {"onError": {"retries": {"count": 2, "intervalSeconds": 3}}}
-    ran = run({"fan": fork(**retries), "work": call()}, {"items": [1]}, world=world)
-    assert (ran.status, world.sleeps, world.record("fan").tries) == ("COMPLETED", [3.0], 2)
+    ran = run({"fan": fork(**retries), "work": call()}, {"items": [1]}, fakes=fakes)
+    assert (ran.status, fakes.sleeps, fakes.record("fan").tries) == ("COMPLETED", [3.0], 2)
     assert len(ran.outputs["fan"]["aggregatedData"]) == 1
 
 
@@ -306,13 +306,13 @@ def routed(step, error, *, last_try=True, payload=None, **services):
     """Call ``fail_step`` for a fork that failed elsewhere."""
     program = program_of({"fan": step, "work": noop(), "next": noop(**then("fan")), "spare": noop()})
     state = RunState("fan", {"steps_output": {}, **(payload or {})})
-    world = World()
+    fakes = Fakes()
     ended = asyncio.run(
         fail_step(
-            program, state, "fan", error, info=INFO, services=world.services(**services), last_try=last_try
+            program, state, "fan", error, info=INFO, services=fakes.services(**services), last_try=last_try
         )
     )
-    return ended, world
+    return ended, fakes
 
 
 @pytest.mark.parametrize(
@@ -328,10 +328,10 @@ def routed(step, error, *, last_try=True, payload=None, **services):
 )
 def test_a_step_that_failed_elsewhere_is_handled_like_any_step(on_error, error, last_try, status, next_step):
     step = fork(**then("next"), **({"onError": on_error} if on_error else {}))
-    ended, world = routed(step, error, last_try=last_try)
+    ended, fakes = routed(step, error, last_try=last_try)
     assert (ended.status.value, ended.next_step) == (status, next_step)
     assert ended.state.path == ([] if status == "RETRY" else ["fan"])
-    assert world.record("fan").error["errorDetails"]["failedStepInstanceId"] == "fan"
+    assert fakes.record("fan").error["errorDetails"]["failedStepInstanceId"] == "fan"
 
 
 def pointed(key="o.json"):
@@ -348,15 +348,15 @@ ON_POINTER = {
 
 def test_the_transition_after_an_error_may_need_a_pointer():
     store, payload = pointed()
-    ended, world = routed(fork(**ON_POINTER), PermanentStepError("no"), payload=payload, store=store)
-    assert (ended.next_step, ended.state.path, len(world.records)) == ("next", ["fan"], 1)
+    ended, fakes = routed(fork(**ON_POINTER), PermanentStepError("no"), payload=payload, store=store)
+    assert (ended.next_step, ended.state.path, len(fakes.records)) == ("next", ["fan"], 1)
     # The same for a step that failed here, whether it waits or not.
     broken = {"moduleIdentifier": "system/date-time-calculator", "stepType": "DATA_TRANSFORMATION"}
     for delay in ({}, {"delay": {"milliseconds": 1}}):
         steps = {"work": {**broken, **ON_POINTER, **delay}, "next": noop(), "spare": noop()}
         ran = run(steps, payload, store=store)
         assert (ran.status, ran.path) == ("COMPLETED", ["work", "next"])
-        assert [one.step_id for one in ran.world.records] == ["work", "next"]
+        assert [one.step_id for one in ran.fakes.records] == ["work", "next"]
 
 
 def test_a_transition_whose_pointer_cannot_be_loaded_leads_to_the_fallback():

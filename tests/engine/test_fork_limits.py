@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_allma.engine import EngineSettings, ForkRun, Services, run_items
 from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.http_fake import json_response
-from tests.support.engine import INFO, World, call, compose, fork, program_of, run
+from tests.support.engine import INFO, Fakes, call, compose, fork, program_of, run
 
 
 class CountingClient:
@@ -139,6 +139,6 @@ def test_an_error_while_reading_items_fails_the_fork():
 
 def test_the_listener_is_called_for_every_branch_run():
     received = []
-    world = World()
-    run({"fan": fork(), "work": compose()}, {"items": [1, 2]}, world=world, on_branch_result=received.append)
+    fakes = Fakes()
+    run({"fan": fork(), "work": compose()}, {"items": [1, 2]}, fakes=fakes, on_branch_result=received.append)
     assert [(one.item_index, one.branch_id) for one in received] == [(0, "b"), (1, "b")]

@@ -159,7 +159,7 @@ def test_a_store_that_fails_half_way_fails_the_fork_after_its_retries():
     store = FaultyStore(stored(LINES), fail_when(lambda operation, *_: operation == "stream"))
     ran = run({"fan": fork(), "work": WORK}, {"items": OBJECT.inner()}, store=store)
     assert (ran.status, ran.error["errorName"]) == ("FAILED", "TransientStepError")
-    assert len(ran.world.sleeps) == 4
+    assert len(ran.fakes.sleeps) == 4
 
 
 def test_reading_a_manifest_raises_step_errors():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_allma.engine.http_fake import json_response
-from tests.support.engine import World, call, compose, end, fork, noop, run, then
+from tests.support.engine import Fakes, call, compose, end, fork, noop, run, then
 
 ITEM = {"inputMappings": {"v": "$.currentItem"}}
 
@@ -90,7 +90,7 @@ def test_mappings_and_literals_of_a_branch_fill_its_context():
 def test_the_delay_of_a_fork_is_waited_for_once(position):
     fan = fork(parallelBranches=[branch()], delay={"milliseconds": 1500, "position": position})
     ran = run({"fan": fan, "work": compose(**ITEM)}, {"items": [1, 2]})
-    assert (ran.status, ran.world.sleeps) == ("COMPLETED", [1.5])
+    assert (ran.status, ran.fakes.sleeps) == ("COMPLETED", [1.5])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_steps_of_a_branch_hide_those_of_the_flow():
     ran = run({"fan": fork(parallelBranches=[branch(steps=own)])}, {"items": [1]})
     (result,) = ran.outputs["fan"]["aggregatedData"]
     assert result["message"].startswith("NO_OP")
-    assert [one.step_id for one in ran.world.records] == ["work", "more", "fan"]
+    assert [one.step_id for one in ran.fakes.records] == ["work", "more", "fan"]
 
 
 def test_a_fork_in_the_steps_of_a_branch_may_use_steps_of_the_flow():
@@ -164,8 +164,8 @@ def test_an_output_of_the_main_context_is_not_the_result_of_the_branch():
 
 
 def test_loops_and_end_steps_and_fallbacks_work_in_branches():
-    world = World()
-    world.fake.route("GET", "https://api.test/*", json_response({}, status=404))
+    fakes = Fakes()
+    fakes.http.route("GET", "https://api.test/*", json_response({}, status=404))
     steps = {
         "fan": fork("count"),
         "count": compose(
@@ -180,7 +180,7 @@ def test_loops_and_end_steps_and_fallbacks_work_in_branches():
         "last": compose(inputMappings={"text": "$.steps_output.count.text"}, **then("stop")),
         "stop": end(),
     }
-    ran = run(steps, {"items": [0, 2, 4]}, world=world)
+    ran = run(steps, {"items": [0, 2, 4]}, fakes=fakes)
     assert ran.outputs["fan"]["aggregatedData"] == [{"text": "x"}, {"text": "xxx"}, {"text": "xxxxx"}]
     # Each branch run has its own counts: ten loops with a shared count would exceed the limit.
     assert ran.result.state.transition_counts == {}
@@ -194,7 +194,7 @@ def test_nested_forks_see_the_inner_item():
     }
     ran = run(steps, {"items": [{"sub": [1, 2]}, {"sub": []}, {"sub": 5}]})
     assert ran.outputs["fan"] == {"aggregatedData": [3, 0, 5]}
-    assert ran.world.records[0].branch_id == "b"
+    assert ran.fakes.records[0].branch_id == "b"
 
 
 def test_a_fork_without_branches_succeeds():
@@ -241,10 +241,10 @@ def test_branches_that_wait_have_the_same_results_as_branches_that_do_not(work, 
             "next": compose(inputMappings={"after": "$.steps_output.work"}),
         }
         ran = run(steps, {"items": items})
-        assert bool(ran.world.sleeps) <= bool(delay)
+        assert bool(ran.fakes.sleeps) <= bool(delay)
         records = sorted(
             (one.item_index or 0, one.step_id, str(one.output), str(one.error), str(one.next_step))
-            for one in ran.world.records
+            for one in ran.fakes.records
             if one.step_id != "fan"
         )
         return ran.status, ran.error, ran.context, records

@@ -17,7 +17,7 @@ from airflow_allma.engine.reorder_buffer import AbortedError, ReorderBuffer
 from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.storage import MemoryStore, Pointer
 from airflow_allma.storage.keys import OffloadLocation
-from tests.support.engine import INFO, World, call, compose, fork, program_of, run, then
+from tests.support.engine import INFO, Fakes, call, compose, fork, program_of, run, then
 from tests.support.faulty_store import FaultyStore, fail_when
 
 SETTINGS = EngineSettings(offload_location=OffloadLocation.parse("s3://big/out"), output_offload_bytes=100)
@@ -148,7 +148,7 @@ def test_a_fork_that_times_out_ends_its_thread():
             return None
 
     program = program_of({"fan": fork(), "work": call()})
-    services = World().services(http=Never())
+    services = Fakes().services(http=Never())
 
     async def main():
         fan = program.steps["fan"].fork

@@ -6,7 +6,7 @@ import asyncio
 
 from airflow_allma.engine import RunInfo, SegmentStatus, Services, compile_flow, run_segment
 from airflow_allma.storage import MemoryStore, Pointer
-from tests.conformance.kinds import flow_of
+from tests.conformance.vector_kinds import flow_of
 
 
 def test_keys_and_values_of_object_metadata_are_templates():

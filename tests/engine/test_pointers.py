@@ -13,7 +13,7 @@ from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from airflow_allma.expressions import compile_path
 from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
-from tests.support.engine import World, call, compose, fork, noop, run, then
+from tests.support.engine import Fakes, call, compose, fork, noop, run, then
 from tests.support.faulty_store import FaultyStore, fail_when
 
 FAR = Pointer("bucket", "far.json")
@@ -47,7 +47,7 @@ def test_a_pointer_is_loaded_once_and_only_if_something_reads_its_content(waits)
     assert ran.outputs["read"] == {"b": 1, "again": {"b": 1}}
     assert ran.outputs["twice"] == {"b": 1, "t": "1"}
     assert read_keys(store) == ["far.json"]
-    assert [one.step_id for one in ran.world.records] == ["pass", "read", "twice"]
+    assert [one.step_id for one in ran.fakes.records] == ["pass", "read", "twice"]
 
 
 def test_loading_makes_one_head_and_one_read():
@@ -104,7 +104,7 @@ def test_an_inline_branch_that_needs_a_pointer_continues_where_it_stopped(waits,
     ran = run(steps, payload, store=store)
     assert ran.outputs["fan"] == {"aggregatedData": [5, 5]}
     # Every step ran exactly once.
-    ran_steps = sorted(one.step_id for one in ran.world.records)
+    ran_steps = sorted(one.step_id for one in ran.fakes.records)
     assert ran_steps == sorted(["first", "second", "third"] * 2 + ["fan"])
 
 
@@ -141,10 +141,10 @@ def test_unknown_fields_of_a_pointer_are_ignored():
 def test_an_unavailable_store_is_retried():
     store = FaultyStore(stored(far={"a": 1}), fail_when(lambda _operation, _pointer, number: number < 2))
     ran = run({"read": compose(inputMappings={"a": "$.far.a"})}, {"far": FAR.wrap()}, store=store)
-    assert (ran.outputs["read"], ran.world.sleeps) == ({"a": 1}, [0.5, 1.0])
+    assert (ran.outputs["read"], ran.fakes.sleeps) == ({"a": 1}, [0.5, 1.0])
     store = FaultyStore(stored(far={"a": 1}), fail_when(lambda *_: True))
     ran = run({"read": compose(inputMappings={"a": "$.far.a"})}, {"far": FAR.wrap()}, store=store)
-    assert (ran.error["errorName"], len(ran.world.sleeps)) == (TransientStepError.default_name, 4)
+    assert (ran.error["errorName"], len(ran.fakes.sleeps)) == (TransientStepError.default_name, 4)
 
 
 def cached(cache, *keys):
@@ -200,7 +200,7 @@ def test_a_step_that_needs_more_than_the_cache_can_hold_fails(step):
 
 
 def test_evaluate_returns_at_once_if_no_pointer_is_needed():
-    found = asyncio.run(evaluate(World().services(), compile_path("$.a").find, {"a": 1}))
+    found = asyncio.run(evaluate(Fakes().services(), compile_path("$.a").find, {"a": 1}))
     assert found == 1
 
 
@@ -246,11 +246,11 @@ def test_an_output_of_exactly_the_threshold_stays(size, offloads):
 
 def test_values_of_an_offloaded_output_can_be_mapped():
     mappings = {"$.id": "$.id", "$.whole": "$", "$.from_input": "$.only", "$.method": "$._meta.method"}
-    world = World()
-    world.fake.route("GET", "https://api.test/x", json_response(LARGE))
+    fakes = Fakes()
+    fakes.http.route("GET", "https://api.test/x", json_response(LARGE))
     step = call(inputMappings={"only": "$.n"}, outputMappings={**mappings, "$.id": "$.data.id"})
     store = MemoryStore()
-    ran = run({"make": step}, {"n": 1}, world=world, store=store, settings=THRESHOLD)
+    ran = run({"make": step}, {"n": 1}, fakes=fakes, store=store, settings=THRESHOLD)
     assert (ran.context["id"], ran.context["from_input"], ran.context["method"]) == (7, 1, "GET")
     saved = json.loads(store.read(Pointer.parse(ran.context["whole"])))
     assert saved["data"] == LARGE

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 
-import boto3
 import msgspec
 import pytest
 
@@ -35,19 +34,13 @@ def store(request, tmp_path):
     client = clients.client("s3")
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     yield S3Store(clients)
-    _remove_bucket(clients)
+    _remove_bucket(client)
 
 
-def _remove_bucket(clients):
-    bucket = boto3.resource(
-        "s3",
-        endpoint_url=clients.endpoint,
-        region_name="eu-central-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    ).Bucket(BUCKET)
-    bucket.objects.all().delete()
-    bucket.delete()
+def _remove_bucket(client):
+    for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=entry["Key"])
+    client.delete_bucket(Bucket=BUCKET)
 
 
 def run(store, name, **inputs):

@@ -14,7 +14,7 @@ from airflow_allma.engine.compile import compile_flow
 from airflow_allma.exceptions import AllmaError, ExpressionEvaluationError
 from airflow_allma.expressions import NOTHING
 from airflow_allma.storage import MemoryStore, Pointer
-from tests.support.engine import INFO, World, compose, flow_of, noop, program_of, then
+from tests.support.engine import INFO, Fakes, compose, flow_of, noop, program_of, then
 
 
 def test_a_run_starts_with_its_payload_at_the_root_and_under_its_own_key():
@@ -108,9 +108,9 @@ def test_a_rejected_write_is_not_in_the_journal():
 
 
 def segment(program, state, inside, **services):
-    world = World()
-    ended = asyncio.run(run_segment(program, state, INFO, world.services(**services), inside=inside))
-    return ended, [one.step_id for one in world.records]
+    fakes = Fakes()
+    ended = asyncio.run(run_segment(program, state, INFO, fakes.services(**services), inside=inside))
+    return ended, [one.step_id for one in fakes.records]
 
 
 def test_a_run_leaves_a_segment_before_a_step_outside_of_it_and_can_be_resumed():

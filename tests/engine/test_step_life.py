@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine.http_fake import json_response
-from tests.support.engine import World, call, compose, end, fork, noop, run, then
+from tests.support.engine import Fakes, call, compose, end, fork, noop, run, then
 
 
 def composed(payload=None, **fields):
@@ -27,27 +27,27 @@ def composed(payload=None, **fields):
     ],
 )
 def test_a_delay_is_before_or_after_the_step_as_configured(delay, before, after):
-    world = World()
+    fakes = Fakes()
     slept = []
-    world.fake.route(
-        "GET", "https://api.test/x", lambda _: slept.extend(world.sleeps) or json_response({"ok": 1})
+    fakes.http.route(
+        "GET", "https://api.test/x", lambda _: slept.extend(fakes.sleeps) or json_response({"ok": 1})
     )
-    ran = run({"ask": call(delay=delay)}, world=world)
-    assert (ran.status, slept, world.sleeps) == ("COMPLETED", before, after)
+    ran = run({"ask": call(delay=delay)}, fakes=fakes)
+    assert (ran.status, slept, fakes.sleeps) == ("COMPLETED", before, after)
 
 
 @given(st.integers(1, 10_000), st.integers(0, 10_000))
 def test_a_random_delay_is_within_its_bounds(low, more):
     ran = run({"wait": noop(delay={"delayFrom": low, "delayTo": low + more})})
-    (slept,) = ran.world.sleeps
+    (slept,) = ran.fakes.sleeps
     assert low / 1000 <= slept <= (low + more) / 1000
 
 
 def test_a_delay_after_a_step_is_skipped_if_the_step_fails():
-    world = World()
-    world.fake.route("GET", "https://api.test/x", json_response({}, status=404))
-    ran = run({"ask": call(delay={"milliseconds": 10})}, world=world)
-    assert (ran.status, world.sleeps) == ("FAILED", [])
+    fakes = Fakes()
+    fakes.http.route("GET", "https://api.test/x", json_response({}, status=404))
+    ran = run({"ask": call(delay={"milliseconds": 10})}, fakes=fakes)
+    assert (ran.status, fakes.sleeps) == ("FAILED", [])
 
 
 def test_inputs_are_copies_and_unknown_sources_leave_their_target_unset():
@@ -135,18 +135,18 @@ def test_a_required_field_that_is_missing_or_null_is_a_content_error(payload):
 
 
 def test_meta_is_not_written_to_the_context_but_a_source_may_use_it():
-    world = World()
-    world.fake.route("GET", "https://api.test/x", json_response({"price": 3}))
+    fakes = Fakes()
+    fakes.http.route("GET", "https://api.test/x", json_response({"price": 3}))
     ran = run({"ask": call(**then("again")), "again": call(outputMappings={
         "$.whole": "$",
         "$.method": "$._meta.method",
         "$.meta": "$['_meta']",
         "$.no": "$._meta.no.such",
-    })}, world=world)  # fmt: skip
+    })}, fakes=fakes)  # fmt: skip
     assert "_meta" not in ran.outputs["ask"]
     assert "_meta" not in ran.context["whole"]
     assert ran.context["method"] == "GET"
-    assert ran.context["meta"] == world.record("again").meta != {}
+    assert ran.context["meta"] == fakes.record("again").meta != {}
     assert "no" not in ran.context
 
 
@@ -182,8 +182,8 @@ def test_the_output_of_a_step_whose_id_is_not_an_identifier_has_that_id_as_its_k
 
 
 def test_a_source_that_the_output_lacks_is_looked_up_in_the_input():
-    world = World()
-    world.fake.route("GET", "https://api.test/x", json_response({"price": None}))
+    fakes = Fakes()
+    fakes.http.route("GET", "https://api.test/x", json_response({"price": None}))
     step = call(
         inputMappings={"id": "$.id", "data": "$.own"},
         outputMappings={
@@ -193,7 +193,7 @@ def test_a_source_that_the_output_lacks_is_looked_up_in_the_input():
             "$.no": "$.no",
         },
     )
-    ran = run({"ask": step}, {"id": 5, "own": {"price": 9, "x": 8}}, world=world)
+    ran = run({"ask": step}, {"id": 5, "own": {"price": 9, "x": 8}}, fakes=fakes)
     # A null in the output is a value; only a missing member falls back to the input.
     assert (ran.context["id_again"], ran.context["price"], ran.context["both"]) == (5, None, 8)
     assert "no" not in ran.context
@@ -212,7 +212,7 @@ def test_sources_and_targets_that_do_not_exist_are_warnings(caplog):
 
 def test_a_record_shows_the_input_as_it_was_built():
     ran = run({"pass": noop(displayName="Pass", literals={"a": 1}, **then("end")), "end": end()})
-    record = ran.world.record("pass")
+    record = ran.fakes.record("pass")
     assert record.input == {"a": 1}
     assert record.output == {"a": 1, "message": "NO_OP step 'Pass' executed successfully."}
     assert (record.step_type, record.next_step, record.error, record.tries) == ("NO_OP", "end", None, 1)
@@ -230,7 +230,7 @@ def test_end_flow_ends_the_path_and_does_not_change_the_last_output(field):
     }
     ran = run(steps, {"items": [1, 2]})
     assert ran.outputs["fan"] == {"aggregatedData": [{"n": 1}, {"n": 2}]}
-    assert ran.world.sleeps == []
+    assert ran.fakes.sleeps == []
 
 
 def test_the_default_error_handler_does_not_change_the_result_of_a_branch():

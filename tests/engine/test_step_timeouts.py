@@ -15,7 +15,7 @@ from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.threads import CallThreads
 from airflow_allma.storage import Pointer
 from airflow_allma.storage.memory import MemoryStore
-from tests.support.engine import Json, World, call, fork, run
+from tests.support.engine import Fakes, Json, call, fork, run
 from tests.support.faulty_store import FaultyStore
 
 SHORT = EngineSettings(step_timeout_seconds=0.5)
@@ -67,7 +67,7 @@ def run_fork_of_calls(api: SlowApi, items: list[str], settings: EngineSettings =
     """Run a fork that calls the API for each item."""
     config = {"failOnBranchError": False}
     steps = {"fan": fork(config=config), "work": call(ITEM_URL, **step)}
-    return run(steps, {"items": items}, world=World(fake=api), settings=settings)
+    return run(steps, {"items": items}, fakes=Fakes(http=api), settings=settings)
 
 
 def errors(ran) -> list[Json | None]:
@@ -136,7 +136,7 @@ def test_a_fork_may_take_longer_than_each_of_its_steps():
     api = SlowApi(slow=0.3)
     steps = {"fan": fork(config=config), "work": call(ITEM_URL)}
     settings = EngineSettings(step_timeout_seconds=1)
-    ran = run(steps, {"items": ["slow"] * 5}, world=World(fake=api), settings=settings)
+    ran = run(steps, {"items": ["slow"] * 5}, fakes=Fakes(http=api), settings=settings)
     assert ran.status == "COMPLETED"
     assert errors(ran) == [None] * 5
 
@@ -147,6 +147,6 @@ def test_a_timeout_of_the_handler_is_not_a_step_timeout():
 
     api = SlowApi()
     api.route("GET", "https://other.test/x", late)
-    ran = run({"work": call("https://other.test/x")}, world=World(fake=api))
+    ran = run({"work": call("https://other.test/x")}, fakes=Fakes(http=api))
     assert ran.error["errorName"] == "PermanentStepError"
     assert "its own" in ran.error["errorMessage"]

@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from airflow_allma.engine import RunState, complete_step, skip_step
-from tests.support.engine import INFO, World, fork, noop, program_of, then
+from tests.support.engine import INFO, Fakes, fork, noop, program_of, then
 
 
 def completed(step, output, state=None):
     program = program_of({"fan": step, "work": noop(), "next": noop(**then("fan")), "spare": noop()})
     state = state or RunState("fan", {"steps_output": {}})
-    services = World().services()
+    services = Fakes().services()
     return asyncio.run(complete_step(program, state, "fan", output, info=INFO, services=services))
 
 
@@ -45,7 +45,7 @@ def test_a_skipped_step_has_an_empty_output_and_neither_delay_nor_validation():
         delay={"milliseconds": 60_000}, outputValidation={"requiredFields": ["$.never"]}, **then("next")
     )
     program = program_of({"fan": step, "work": noop(), "next": noop()})
-    state, services = RunState("fan", {"steps_output": {}}), World().services()
+    state, services = RunState("fan", {"steps_output": {}}), Fakes().services()
     ended = asyncio.run(skip_step(program, state, "fan", info=INFO, services=services))
     assert (ended.status.value, ended.next_step, state.path) == ("LEFT", "next", ["fan"])
     assert state.context == {"steps_output": {"fan": {}}}

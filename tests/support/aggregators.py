@@ -1,4 +1,4 @@
-"""Functions that flows in tests name as CUSTOM_MODULE."""
+"""Custom aggregation functions (CUSTOM_MODULE) of flows in tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def joined(results: Any) -> str:
-    """Statuses and outputs, one after the other."""
+    """Return statuses and outputs, one after the other."""
     return " ".join(
         f"{one['itemIndex']}.{one['branchIndex']}:{one.get('status', 'ok')}:{one.get('output')}"
         for one in results
@@ -43,16 +43,16 @@ def not_json(results: Any) -> Any:
 
 
 class AsFunction:
-    """A class is no function."""
+    """A class, which is not accepted as a function."""
 
 
 def first_only(results: Any) -> Any:
-    """Stops reading early."""
+    """Return the first output, without reading the rest."""
     return next(results)["output"]
 
 
 def swallowing(results: Any) -> str:
-    """Takes whatever goes wrong for the end."""
+    """Treat any exception as the end of the results."""
     seen = ""
     try:
         for one in results:
@@ -64,7 +64,7 @@ def swallowing(results: Any) -> str:
 
 
 def demanding(results: Any) -> int:
-    """Fails at a result without an output."""
+    """Return the sum of the outputs; fail at a result without one."""
     return sum(one["output"] for one in results)
 
 
@@ -72,5 +72,5 @@ SEEN: list[str] = []
 
 
 def counting(results: Any) -> int:
-    """How many there are."""
+    """Return the number of results."""
     return sum(1 for _ in results)

@@ -24,7 +24,7 @@ LOADER = "allma_flows.py"
 
 @pytest.fixture(scope="session")
 def database_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DatabaseCache:
-    """Migrated databases, kept between sessions if pytest has a cache and shared by xdist's workers."""
+    """A cache of migrated databases, shared by xdist's workers, and kept if pytest has a cache."""
     cache = getattr(request.config, "cache", None)
     if cache is not None:
         return DatabaseCache(Path(cache.mkdir("airflow-database")))
@@ -51,32 +51,32 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run of `dag.test()` ended."""
+    """The result of a run of `dag.test()`."""
 
     state: str
     run_id: str
     tasks: tuple[TaskResult, ...]
-    """By task id and map index."""
+    """Sorted by task id and map index."""
     xcoms: Mapping[tuple[str, int, str], Any]
-    """Everything that was pushed, by task id, map index and key."""
+    """All XComs, by task id, map index and key."""
 
     def task(self, task_id: str, map_index: int = -1) -> TaskResult:
-        """One task instance; KeyError names those that there are."""
+        """Return one task instance; KeyError lists the existing ones."""
         for task in self.tasks:
             if (task.task_id, task.map_index) == (task_id, map_index):
                 return task
         raise KeyError(f"no {task_id}[{map_index}] among {[(t.task_id, t.map_index) for t in self.tasks]}")
 
     def states(self, task_id: str) -> dict[int, str | None]:
-        """The states of one task by map index."""
+        """Return the states of one task by map index."""
         return {task.map_index: task.state for task in self.tasks if task.task_id == task_id}
 
     def labels(self, task_id: str) -> dict[int, str | None]:
-        """The labels of one mapped task by map index."""
+        """Return the labels of one mapped task by map index."""
         return {task.map_index: task.label for task in self.tasks if task.task_id == task_id}
 
     def xcom(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
-        """What a task instance pushed; KeyError names what was pushed."""
+        """Return one XCom; KeyError lists the existing ones."""
         try:
             return self.xcoms[task_id, map_index, key]
         except KeyError:
@@ -84,19 +84,19 @@ class RunResult:
 
 
 class RunDag(Protocol):
-    """What the fixture `run_dag` is."""
+    """The type of the fixture `run_dag`."""
 
     def __call__(self, dag: Any, conf: Mapping[str, Any] | None = None) -> RunResult:
-        """Run a Dag object with `conf` as its payload, whether or not it lies in a file."""
+        """Run a Dag object with `conf` as its payload, whether or not it is defined in a file."""
 
 
 @pytest.fixture(scope="session")
 def airflow_db(database_cache: DatabaseCache) -> Iterator[Path]:
-    """The migrated database of this process' Airflow, one for the session."""
+    """The migrated database of the Airflow in this process, one per session."""
     new_sqlite(airflow_home.database(), database_cache)
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
-    # a Dag belongs to a bundle; `dag.test()` looks for it in this, empty, one
+    # a Dag belongs to a bundle; `dag.test()` uses this empty one
     DagBundlesManager().sync_bundles_to_db()
     yield airflow_home.database()
     from airflow import settings
@@ -106,14 +106,14 @@ def airflow_db(database_cache: DatabaseCache) -> Iterator[Path]:
 
 @pytest.fixture
 def run_dag(airflow_db: Path) -> RunDag:
-    """Run a Dag that a test made, in this process: mapping, retries and trigger rules as on a scheduler."""
+    """Run a Dag of a test in this process, with mapping, retries and trigger rules as on a scheduler."""
     return _run_dag
 
 
 def _run_dag(dag: Any, conf: Mapping[str, Any] | None = None) -> RunResult:
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
-    # a run needs the Dag's serialized version in the database; for a Dag of no file `dag.test()` writes none
+    # a run needs the serialized Dag in the database; `dag.test()` does not write it for a Dag without a file
     bag = DagBag(dag_folder=str(airflow_home.home() / "dags"), collect_dags=False)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, BUNDLE, None)
@@ -173,7 +173,7 @@ def airflow_instance(
         database="postgresql" if find_postgres() else "sqlite",
         connections={"aws_default": aws_connection(moto_endpoint)},
         cache=database_cache,
-        # a task whose supervisor was killed is to run again soon
+        # run a task again soon after its supervisor was killed
         config={
             "scheduler": {
                 "task_instance_heartbeat_timeout": "15",
@@ -192,15 +192,15 @@ def airflow_client(airflow_instance: AirflowInstance) -> AirflowClient:
 
 
 class Deploy(Protocol):
-    """What the fixture `deploy` is."""
+    """The type of the fixture `deploy`."""
 
     def __call__(self, flow: Mapping[str, Any] | Path) -> str:
-        """Put a flow or a flow file into the dags folder; its Dag id, once Airflow has it."""
+        """Put a flow or a flow file into the dags folder, wait for its Dag and return the Dag id."""
 
 
 @pytest.fixture
 def deploy(airflow_instance: AirflowInstance) -> Deploy:
-    """Drop flows into the running Airflow's dags folder. They stay: give every test's flow its own id."""
+    """Put flows into the running Airflow's dags folder. They stay: use another flow id in every test."""
     folder = airflow_instance.dags[0]
 
     def put(flow: Mapping[str, Any] | Path) -> str:
@@ -213,7 +213,7 @@ def deploy(airflow_instance: AirflowInstance) -> Deploy:
 
 @pytest.fixture
 def deploy_source(airflow_instance: AirflowInstance) -> Callable[[str, str], str]:
-    """Drop a hand-written Dag: `deploy_source(dag_id, python_source)` waits until Airflow has it."""
+    """Put a hand-written Dag into the dags folder: `deploy_source(dag_id, source)` waits for the Dag."""
     folder = airflow_instance.dags[0]
 
     def put(dag_id: str, source: str) -> str:

@@ -1,4 +1,4 @@
-"""The Airflow that lives in the test process itself (for `dag.test()`): a home and a database of its own."""
+"""The home and the database of the Airflow in the test process (for `dag.test()`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _homes: list[Path] = []
 
 
 def enter() -> None:
-    """Point this process' Airflow at a fresh temporary folder; the fixture `airflow_db` brings the database.
+    """Set `AIRFLOW_HOME` to a new temporary folder; the fixture `airflow_db` creates the database.
 
     Airflow reads its settings when it is imported, so this must come first.
     """
@@ -23,7 +23,7 @@ def enter() -> None:
         return
     if "airflow" in sys.modules:
         raise RuntimeError(
-            "Airflow was imported before tests/conftest.py: it has read another home's settings."
+            "Airflow was imported before tests/conftest.py and has read the settings of another home."
         )
     folder = Path(tempfile.mkdtemp(prefix="allma-tests-"))
     _homes.append(folder)
@@ -44,10 +44,10 @@ def enter() -> None:
 
 
 def home() -> Path:
-    """The folder that `enter` made."""
+    """Return the folder that `enter` created."""
     return _homes[0]
 
 
 def database() -> Path:
-    """Where the metadata database is, once a test has asked for it."""
+    """Return the file of the metadata database, which exists after the fixture `airflow_db`."""
     return home() / "airflow.db"

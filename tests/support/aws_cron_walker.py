@@ -1,6 +1,6 @@
-"""AWS's cron expressions once more, the slow way: looks at every day and every minute there is.
+"""A second implementation of AWS cron expressions, which checks every minute of every day.
 
-Written apart from the package, to check its answers against.
+It shares no code with the package, whose results it verifies.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 WEEKDAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 
 
-def number(text: str, names: list[str]) -> int:
-    return names.index(text) + 1 if text in names else int(text)
+def number(value: str, names: list[str]) -> int:
+    return names.index(value) + 1 if value in names else int(value)
 
 
-def said(text: str, value: int, low: int, high: int, names: list[str] | None = None) -> bool:
-    """Whether a list of values, ranges and steps says a value."""
-    for part in text.split(","):
+def includes(field: str, value: int, low: int, high: int, names: list[str] | None = None) -> bool:
+    """Return whether a list of values, ranges and steps includes a value."""
+    for part in field.split(","):
         base, _, step = part.partition("/")
         if base == "*":
             first, last = low, high
@@ -42,39 +42,41 @@ def workdays_of_month(day: date) -> list[date]:
     return [one for one in days if one.month == day.month and one.isoweekday() <= 5]
 
 
-def on_day_of_month(text: str, day: date) -> bool:
-    if text == "L":
+def on_day_of_month(field: str, day: date) -> bool:
+    if field == "L":
         return (day + timedelta(1)).day == 1
-    if text == "LW":
+    if field == "LW":
         return day == workdays_of_month(day)[-1]
-    if text.endswith("W"):
-        wanted = int(text[:-1])
+    if field.endswith("W"):
+        nominal_day = int(field[:-1])
         try:
-            day.replace(day=wanted)
+            day.replace(day=nominal_day)
         except ValueError:
             return False
-        return day == min(workdays_of_month(day), key=lambda one: abs(one.day - wanted))
-    return said(text, day.day, 1, 31)
+        return day == min(workdays_of_month(day), key=lambda one: abs(one.day - nominal_day))
+    return includes(field, day.day, 1, 31)
 
 
-def on_day_of_week(text: str, day: date) -> bool:
-    if text == "L":
+def on_day_of_week(field: str, day: date) -> bool:
+    if field == "L":
         return day.isoweekday() == 6
-    if "#" in text:
-        name, nth = text.split("#")
+    if "#" in field:
+        name, nth = field.split("#")
         return weekday_of(day) == number(name, WEEKDAYS) and (day.day - 1) // 7 + 1 == int(nth)
-    if text.endswith("L"):
+    if field.endswith("L"):
         last_week = (day + timedelta(7)).month != day.month
-        return weekday_of(day) == number(text[:-1], WEEKDAYS) and last_week
-    return said(text, weekday_of(day), 1, 7, WEEKDAYS)
+        return weekday_of(day) == number(field[:-1], WEEKDAYS) and last_week
+    return includes(field, weekday_of(day), 1, 7, WEEKDAYS)
 
 
 def fires(expression: str, zone: ZoneInfo, after: datetime, days: int) -> Iterator[datetime]:
-    """All times after a moment, until so many days after it."""
+    """Yield all times at which an expression fires after a moment, for a number of days."""
     minutes, hours, month_day, month, weekday, year = expression.removeprefix("cron(").rstrip(")").split()
+    fires_at_minute = [includes(minutes, minute, 0, 59) for minute in range(60)]
+    fires_at_hour = [includes(hours, hour, 0, 23) for hour in range(24)]
     first = after.astimezone(zone).date()
     for day in (first + timedelta(n) for n in range(days)):
-        if not said(month, day.month, 1, 12, MONTHS) or not said(year, day.year, 1970, 2199):
+        if not includes(month, day.month, 1, 12, MONTHS) or not includes(year, day.year, 1970, 2199):
             continue
         if not (on_day_of_week(weekday, day) if month_day == "?" else on_day_of_month(month_day, day)):
             continue
@@ -82,7 +84,7 @@ def fires(expression: str, zone: ZoneInfo, after: datetime, days: int) -> Iterat
         start = datetime(day.year, day.month, day.day, tzinfo=UTC) - timedelta(hours=15)
         for moment in (start + timedelta(minutes=n) for n in range(54 * 60)):
             local = moment.astimezone(zone)
-            if local.date() != day or local.fold or moment <= after:
+            if not (fires_at_minute[local.minute] and fires_at_hour[local.hour]):
                 continue
-            if said(minutes, local.minute, 0, 59) and said(hours, local.hour, 0, 23):
+            if local.date() == day and not local.fold and moment > after:
                 yield moment

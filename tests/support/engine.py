@@ -1,4 +1,4 @@
-"""Flows on the engine in a few words: small steps, fakes at every seam, and what came of a run."""
+"""Functions that build steps and flows and run them, and fakes for the services of the engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def noop(**fields: Any) -> Json:
 
 
 def compose(**fields: Any) -> Json:
-    """A step whose output is its input."""
+    """Return a step whose output is its input."""
     return {"stepType": "DATA_TRANSFORMATION", "moduleIdentifier": COMPOSE, **fields}
 
 
@@ -51,7 +51,7 @@ def end(**fields: Any) -> Json:
 
 
 def fork(start: str = "work", items: str = "$.items", config: Json | None = None, **fields: Any) -> Json:
-    """A fork with one branch, ``b``; ``parallelBranches`` in ``fields`` takes its place."""
+    """Return a fork with one branch, ``b``, unless ``fields`` has other ``parallelBranches``."""
     return {
         "stepType": "PARALLEL_FORK_MANAGER",
         "itemsPath": items,
@@ -66,7 +66,7 @@ def then(step: str, **fields: Any) -> Json:
 
 
 def flow_of(steps: Mapping[str, Json], **fields: Any) -> Flow:
-    """A checked flow; its first step is the start."""
+    """Return a checked flow that starts at its first step."""
     document = {"id": "shop", "startStepInstanceId": next(iter(steps)), "steps": dict(steps), **fields}
     return parse_flow(document, checks=CHECKS, supported=unsupported_reason)
 
@@ -76,22 +76,22 @@ def program_of(steps: Mapping[str, Json], **fields: Any) -> FlowProgram:
 
 
 @dataclass
-class World:
-    """The seams of a run, and what it did to them."""
+class Fakes:
+    """Fakes of the services of a run, which record their calls."""
 
-    fake: FakeHttpClient = field(default_factory=FakeHttpClient)
+    http: FakeHttpClient = field(default_factory=FakeHttpClient)
     sleeps: list[float] = field(default_factory=list)
     records: list[StepRecord] = field(default_factory=list)
 
-    def services(self, **given: Any) -> Services:
+    def services(self, **overrides: Any) -> Services:
         return Services(
             **{
-                "http": self.fake,
+                "http": self.http,
                 "sleep": self._sleep,
                 "jitter": lambda: 0.0,
                 "recorder": self.records.append,
                 "log": logging.getLogger("airflow_allma.engine"),
-                **given,
+                **overrides,
             }
         )
 
@@ -100,16 +100,16 @@ class World:
         await asyncio.sleep(0)
 
     def record(self, step_id: str) -> StepRecord:
-        """The last record of a step."""
+        """Return the last record of a step."""
         return [one for one in self.records if one.step_id == step_id][-1]
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a run came to."""
+class FlowResult:
+    """The result of a run and the fakes that it used."""
 
     result: SegmentResult
-    world: World
+    fakes: Fakes
 
     @property
     def status(self) -> str:
@@ -137,26 +137,26 @@ def run(
     steps: Mapping[str, Json] | FlowProgram,
     payload: Json | None = None,
     *,
-    world: World | None = None,
+    fakes: Fakes | None = None,
     flow: Json | None = None,
     last_try: bool | None = None,
     **services: Any,
-) -> Ran:
-    """Run a flow to its end.
+) -> FlowResult:
+    """Run a flow to its end and return its result.
 
     Args:
         steps: the flow's steps, the start first, or a program.
         payload: the run's payload.
-        world: the fakes; fresh ones if None.
+        fakes: the fakes to use; new ones if None.
         flow: further fields of the flow.
         last_try: as ``run_segment``.
-        services: fields of ``Services`` other than the world's.
+        services: fields of ``Services`` that replace those of the fakes.
     """
     program = steps if isinstance(steps, FlowProgram) else program_of(steps, **(flow or {}))
-    surroundings = world or World()
+    used_fakes = fakes or Fakes()
 
     async def main() -> SegmentResult:
         state = program.start_state(payload or {}, INFO.flow_execution_id)
-        return await run_segment(program, state, INFO, surroundings.services(**services), last_try=last_try)
+        return await run_segment(program, state, INFO, used_fakes.services(**services), last_try=last_try)
 
-    return Ran(asyncio.run(main()), surroundings)
+    return FlowResult(asyncio.run(main()), used_fakes)

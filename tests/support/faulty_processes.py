@@ -1,4 +1,4 @@
-"""Tasks of chunks in processes of their own, which can be killed as the kernel kills."""
+"""Chunk tasks in separate processes, which tests can kill with SIGKILL."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.shop import Answer
 
 __all__ = ["Killer", "run_chunk"]
 
-# As Airflow does: a task's process is forked from one that has imported everything.
+# Like Airflow: a task process is forked from one that has imported everything.
 _PROCESSES = multiprocessing.get_context("fork")
 
 
 class Killer:
-    """The answers of an API that has the process killed that makes a certain call to it.
+    """An API handler that kills the calling process at a certain call.
 
     Args:
-        kill_at: which call, from 1.
-        later: seconds that the process goes on meanwhile, with its other calls.
+        kill_at: number of the call, from 1.
+        later: seconds until the kill, in which the process continues with other calls.
     """
 
     def __init__(self, kill_at: int, later: float) -> None:
@@ -35,7 +35,7 @@ class Killer:
         self._lock = threading.Lock()
 
     def answer(self, path: str, _: int) -> Answer:
-        """Answer one call, which is too late for one that has been killed."""
+        """Answer one call; the process that made the fatal one does not live to see the answer."""
         with self._lock:
             self._left -= 1
             is_due = self._left == 0
@@ -45,20 +45,20 @@ class Killer:
         return 200, {"path": path}
 
 
-def run_chunk(desk: Desk, number: int, chunk: dict[str, Any], killer: Killer | None = None) -> bool:
-    """Run the task of a chunk in a process of its own; what it ends with goes to the desk.
+def run_chunk(dag_run: FakeDagRun, number: int, chunk: dict[str, Any], killer: Killer | None = None) -> bool:
+    """Run the task of a chunk in a separate process and copy its state and XComs to the run.
 
     Args:
-        desk: the run.
-        number: the chunk.
-        chunk: what was planned.
-        killer: gets to know the process.
+        dag_run: the run.
+        number: map index of the chunk.
+        chunk: the chunk as it was planned.
+        killer: receives the process id.
 
     Returns:
-        Whether it ended by itself.
+        Whether the process ended by itself.
     """
     reader, writer = _PROCESSES.Pipe(duplex=False)
-    process = _PROCESSES.Process(target=_child, args=(desk, number, chunk, writer))
+    process = _PROCESSES.Process(target=_child, args=(dag_run, number, chunk, writer))
     process.start()
     writer.close()
     if killer is not None:
@@ -69,16 +69,16 @@ def run_chunk(desk: Desk, number: int, chunk: dict[str, Any], killer: Killer | N
         states, xcoms = {}, {}
     process.join()
     if process.exitcode == -signal.SIGKILL:
-        desk.kill("f.chunk", number)
+        dag_run.kill("f.chunk", number)
         return False
-    assert process.exitcode == 0, f"the process ended with {process.exitcode}"
-    desk.states |= states
-    desk.xcoms |= xcoms
+    assert process.exitcode == 0, f"the process exited with {process.exitcode}"
+    dag_run.states |= states
+    dag_run.xcoms |= xcoms
     return True
 
 
-def _child(desk: Desk, number: int, chunk: dict[str, Any], writer: Connection) -> None:
-    desk.run("f.chunk", number, chunk)
+def _child(dag_run: FakeDagRun, number: int, chunk: dict[str, Any], writer: Connection) -> None:
+    dag_run.run("f.chunk", number, chunk)
     task = f"f.chunk_{number}"
-    xcoms = {key: value for key, value in desk.xcoms.items() if key[:2] == ("f.chunk", number)}
-    writer.send(({task: desk.states[task]}, xcoms))
+    xcoms = {key: value for key, value in dag_run.xcoms.items() if key[:2] == ("f.chunk", number)}
+    writer.send(({task: dag_run.states[task]}, xcoms))

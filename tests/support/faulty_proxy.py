@@ -1,4 +1,4 @@
-"""An HTTP server before another one, which breaks answers on purpose."""
+"""An HTTP proxy that breaks responses on purpose."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CODES = {Fault.ERROR_500: "InternalError", Fault.SLOW_DOWN: "SlowDown", Fault.D
 
 @contextmanager
 def faulty_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[str, list[Call]]]:
-    """Yield the URL of the proxy, and the list of the calls it has seen."""
+    """Run a proxy; yield its URL and the list of the calls that it received."""
     calls: list[Call] = []
     lock = threading.Lock()
     target = urlsplit(endpoint).netloc
@@ -63,29 +63,29 @@ def faulty_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[str, list[Call]]]:
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
 
         def _reset(self) -> None:
-            # Linger 0: closing sends RST instead of FIN.
+            # Linger 0: close sends RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
 
         def _answer_error(self, fault: Fault) -> None:
-            text = f"<Error><Code>{_CODES[fault]}</Code><Message>on purpose</Message></Error>".encode()
+            body = f"<Error><Code>{_CODES[fault]}</Code><Message>on purpose</Message></Error>".encode()
             self.send_response(int(fault))
-            self.send_header("Content-Length", str(len(text)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(text)
+                self.wfile.write(body)
 
         def _forward(self, body: bytes, *, cut: bool) -> None:
             upstream = http.client.HTTPConnection(target, timeout=30)
             upstream.request(self.command, self.path, body=body, headers=dict(self.headers))
-            answer = upstream.getresponse()
-            data = answer.read()
-            self.send_response_only(answer.status, answer.reason)
-            for name, value in answer.getheaders():
+            response = upstream.getresponse()
+            data = response.read()
+            self.send_response_only(response.status, response.reason)
+            for name, value in response.getheaders():
                 if name.lower() not in {"connection", "transfer-encoding", "content-length"}:
                     self.send_header(name, value)
-            length = answer.getheader("Content-Length") or str(len(data))
+            length = response.getheader("Content-Length") or str(len(data))
             self.send_header("Content-Length", length)
             self.end_headers()
             if cut and len(data) > 1:
@@ -111,7 +111,7 @@ def faulty_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[str, list[Call]]]:
 
 
 @contextmanager
-def s3_behind(endpoint: str, plan: Plan) -> Iterator[tuple[S3Store, list[Call]]]:
-    """Yield a store whose calls go through the proxy, and that does not wait between its tries."""
+def s3_through_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[S3Store, list[Call]]]:
+    """Yield a store that calls S3 through the proxy and does not wait between its attempts, and the calls."""
     with faulty_proxy(endpoint, plan) as (url, calls):
         yield S3Store(EndpointClients(url), backoff=Backoff(sleep=lambda _: None)), calls

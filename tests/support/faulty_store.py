@@ -1,4 +1,4 @@
-"""A store that breaks on purpose, for what is built on stores."""
+"""A store that fails on purpose, to test code that uses stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Hook = Callable[[str, Pointer, int], None]
 
 
 def fail_when(matches: Callable[[str, Pointer, int], bool]) -> Hook:
-    """A hook that answers "come back later" to the calls that match."""
+    """Return a hook that raises StorageUnavailableError for the calls that match."""
 
     def hook(operation: str, pointer: Pointer, number: int) -> None:
         if matches(operation, pointer, number):
@@ -23,10 +23,10 @@ def fail_when(matches: Callable[[str, Pointer, int], bool]) -> Hook:
 
 
 class FaultyStore:
-    """Calls ``hook(operation, pointer, number of the call)`` before each call.
+    """A store that calls ``hook(operation, pointer, number of the call)`` before each call.
 
-    The hook may raise, or change the object behind the caller's back.
-    ``block_hook`` is called likewise before each block of a stream: an error there is a body cut short.
+    The hook may raise, or change the object without the caller's knowledge. ``block_hook`` is called in the
+    same way before each block of a stream: an error there is a response that is cut off.
     """
 
     def __init__(self, store: ObjectStore, hook: Hook | None = None, block_hook: Hook | None = None) -> None:

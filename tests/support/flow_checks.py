@@ -1,4 +1,4 @@
-"""A stand-in for the expression package: knows just enough syntax to refuse something of each kind."""
+"""A fake of the expression package, with just enough syntax to refuse something of each kind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from airflow_allma.exceptions import ExpressionSyntaxError
 
 
 class BracketChecks:
-    """Refuses unbalanced brackets in paths, unbalanced braces in templates, and empty parts."""
+    """Checks that refuse unbalanced brackets in paths, unbalanced braces in templates, and empty parts."""
 
     def path(self, text: str) -> None:
         if text.count("[") != text.count("]"):

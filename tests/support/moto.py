@@ -1,10 +1,8 @@
-"""AWS in this process: a moto server on a free loopback port, and boto3 clients for it.
-
-Use it in a ``conftest.py``: ``from tests.support.moto import moto_endpoint``.
-"""
+"""AWS in this process: a moto server on a free loopback port, and boto3 clients for it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +14,10 @@ from moto.server import ThreadedMotoServer
 from airflow_allma.common.aws_clients import ClientCache
 
 REGION = "eu-central-1"
+
+# Shared by all clients: a new session parses the service descriptions again, which takes half a second.
+_session = boto3.Session()
+_session_lock = threading.Lock()  # a session must not make two clients at once
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +31,7 @@ def moto_endpoint() -> Iterator[str]:
 
 
 class EndpointClients:
-    """A client provider for a server that checks no credentials."""
+    """A client provider for a server that does not check credentials; ``made`` has all created clients."""
 
     connection = "test connection 'moto'"
 
@@ -46,11 +48,12 @@ class EndpointClients:
 
     def _make(self, service: str, region: str | None) -> Any:
         self.made.append((service, region))
-        return boto3.Session().client(
-            service,
-            region_name=region or REGION,
-            endpoint_url=self.endpoint,
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-            config=self._config,
-        )
+        with _session_lock:
+            return _session.client(
+                service,
+                region_name=region or REGION,
+                endpoint_url=self.endpoint,
+                aws_access_key_id="testing",
+                aws_secret_access_key="testing",
+                config=self._config,
+            )

@@ -1,4 +1,4 @@
-"""Payload schemas as the params of Dags: what Airflow itself refuses when a run is to begin."""
+"""Payload schemas as params of Dags: payloads that Airflow itself refuses at the trigger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dag_of(schema: dict[str, Any], **options: Any) -> Any:
 
 
 def refused(dag: Any, conf: dict[str, Any]) -> str | None:
-    """What the server says to a run with this payload, as it does for the API, the CLI and the form."""
+    """Return the error of a trigger with this payload (by API, CLI or form), None if it is accepted."""
     served = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     try:
         served.params.deep_merge(conf).validate()
@@ -48,10 +48,10 @@ def refused(dag: Any, conf: dict[str, Any]) -> str | None:
     ],
 )
 def test_airflow_refuses_a_payload_that_does_not_fit_and_names_the_property(payload, key):
-    told = refused(dag_of(DEEP), payload)
-    assert (told is None) == (key is None), told
+    message = refused(dag_of(DEEP), payload)
+    assert (message is None) == (key is None), message
     if key is not None:
-        assert told.startswith(f"Invalid input for param {key}: ")
+        assert message.startswith(f"Invalid input for param {key}: ")
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_airflow_refuses_a_payload_that_does_not_fit_and_names_the_property(payl
         ({}, [1, None, {}], []),
         ({"enum": [1, None]}, [1, None], [2]),
         ({"type": ["string", "integer"]}, ["a", 1, None], [[]]),
-        # More than its definitions: left to the check of the whole payload.
+        # More than definitions: left to the check of the whole payload.
         ({"$ref": "#/properties/other"}, ["a", 1, None], []),
     ],
 )
-def test_an_optional_property_of_any_form_may_be_left_empty(part, fits, does_not):
+def test_an_optional_property_of_any_type_can_be_left_empty(part, fits, does_not):
     dag = dag_of({"properties": {"it": part, "other": {"type": "integer"}}, "$defs": DEEP["$defs"]})
     assert refused(dag, {}) is None
     for value in fits:
@@ -78,7 +78,7 @@ def test_an_optional_property_of_any_form_may_be_left_empty(part, fits, does_not
         assert refused(dag, {"it": value}), value
 
 
-def test_the_form_shows_what_the_schema_says():
+def test_the_form_shows_the_values_of_the_schema():
     schema = {
         "required": ["n", "undeclared"],
         "properties": {
@@ -109,6 +109,6 @@ def test_a_run_whose_payload_does_not_fit_as_a_whole_fails_at_its_first_task(run
     assert good.xcom("a") == {"all": {"a": 5}}
     bad = run(SEEN, {"b": 1}, airflow={"inputSchema": schema})
     assert bad.state == "failed"
-    told = bad.xcom("a", key="allma_error")
-    assert told["errorName"] == "PayloadError"
-    assert "'b' was unexpected" in told["errorMessage"]
+    error = bad.xcom("a", key="allma_error")
+    assert error["errorName"] == "PayloadError"
+    assert "'b' was unexpected" in error["errorMessage"]

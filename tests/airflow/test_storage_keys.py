@@ -1,4 +1,4 @@
-"""Where runs keep what they store: whatever their ids look like, no two share a key or leave the prefix."""
+"""Keys of the objects that runs store: for any ids, they are distinct and inside the prefix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_allma.distributed.chunk_results import chunk_folder
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.pointers import FILE_BUCKET, Pointer
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork
 
 pytestmark = pytest.mark.airflow
@@ -48,7 +48,7 @@ ODD = st.sampled_from(
 
 
 class Chunk(NamedTuple):
-    """One chunk of one fork of one run."""
+    """The ids of one chunk of one fork of one run."""
 
     dag_id: str
     run_id: str
@@ -58,11 +58,11 @@ class Chunk(NamedTuple):
 
 
 CHUNKS = st.builds(Chunk, ODD, ODD, ODD, st.sampled_from(["a1", "b2"]), st.integers(0, 300))
-DESK = Desk(flow("odd", {"f": fork(branch("w")), "w": compose()}))
+DESK = FakeDagRun(flow("odd", {"f": fork(branch("w")), "w": compose()}))
 
 
 def folder_of(chunk: Chunk, location: OffloadLocation) -> OffloadLocation:
-    run = DESK.task_run("f.items")
+    run = DESK.task_context("f.items")
     run.ti.dag_id, run.ti.run_id = chunk.dag_id, chunk.run_id
     run.services = SimpleNamespace(settings=SimpleNamespace(offload_location=location))
     plan = ChunkPlan((), None, chunk.token, 1)
@@ -86,7 +86,7 @@ def test_two_chunks_never_share_a_key(one: Chunk, other: Chunk):
 @given(CHUNKS)
 @example(Chunk("..", "..", "..", "t", 0))
 @example(Chunk("/", "../../../etc", "/", "t", 0))
-def test_no_id_leads_out_of_the_offload_location(tmp_path_factory, chunk: Chunk):
+def test_no_id_can_escape_the_offload_location(tmp_path_factory, chunk: Chunk):
     root = tmp_path_factory.getbasetemp()
     folder = folder_of(chunk, OffloadLocation(FILE_BUCKET, str(root).strip("/") + "/allma"))
     key = folder.pointer("parts", "0000", ending=".jsonl").key

@@ -1,4 +1,4 @@
-"""How each kind of vector is run. A function gives the answer, NOTHING, or raises."""
+"""Functions that run each kind of vector: they return the result or NOTHING, or raise."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def run_aggregation(given: dict[str, Any]) -> Any:
 
 
 def _aggregated(fork: CompiledFork, index: int, branch: dict[str, Any]) -> BranchResult:
-    """A branch's end, as the engine would report it: its output is what its last step gave."""
+    """Return the result of a branch as the engine reports it, from the output of its last step."""
     if "error" in branch:
         return BranchResult(0, index, branch["branchId"], BranchStatus.FAILED, error=branch["error"])
     whole = branch["output"]
@@ -155,7 +155,7 @@ async def _run_flow(document: dict[str, Any], payload: dict[str, Any]) -> dict[s
 
 
 def _no_load(pointer: Any) -> Any:
-    raise AssertionError(f"no vector has a pointer, but this was asked for: {pointer}")
+    raise AssertionError(f"vectors have no pointers, but this one was loaded: {pointer}")
 
 
 KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {

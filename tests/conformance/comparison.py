@@ -1,4 +1,4 @@
-"""When two JSON values are the same: numbers by value, objects in any order, lists in order."""
+"""Comparison of JSON values: numbers by value, objects in any order, lists in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def same_context(ours: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Contexts of whole runs: without what is each run's own; ``{"errorName": "*"}`` fits any error."""
+    """Compare the contexts of two runs, without run-specific values; ``{"errorName": "*"}`` is any error."""
     ours = {key: value for key, value in ours.items() if key != "initialContextData"}
     variables = dict(ours.get("flow_variables", {}))
     variables.pop("flowExecutionId", None)
@@ -46,7 +46,7 @@ NAMED_ERRORS = {"PermanentStepError", "ContentBasedRetryableError", "ParallelBra
 
 
 def same_error(ours: str | None, expected: str | None) -> bool:
-    """Error names compare only where the original's is one of the language's; else any error fits."""
+    """Compare error names if the original's is one of the language; otherwise any error matches."""
     if expected in NAMED_ERRORS:
         return ours == expected
     return (ours is None) == (expected is None)

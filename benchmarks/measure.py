@@ -1,4 +1,4 @@
-"""Timing, and what a benchmark reports."""
+"""Timing functions, and the measures that a benchmark reports."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure, and what it is held against, in the same unit; ``ratio`` is value / reference."""
+    """A value and an optional reference in the same unit; the reported ``ratio`` is value / reference."""
 
     value: float
     unit: str
     reference: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"value": round(self.value, 4), "unit": self.unit}
+        report: dict[str, Any] = {"value": round(self.value, 4), "unit": self.unit}
         if self.reference is not None:
-            shown["reference"] = round(self.reference, 4)
-            shown["ratio"] = round(self.value / self.reference, 4)
-        return shown
+            report["reference"] = round(self.reference, 4)
+            report["ratio"] = round(self.value / self.reference, 4)
+        return report
 
 
 def seconds(work: Callable[[], object], rounds: int = 5) -> float:
-    """Median time of a few rounds, garbage collected before each."""
+    """Return the median time of some rounds, with a garbage collection before each."""
     times = []
     for _ in range(rounds):
         gc.collect()
@@ -41,7 +41,7 @@ def seconds(work: Callable[[], object], rounds: int = 5) -> float:
 
 
 def rate(call: Callable[[], object], count: int = 200_000) -> float:
-    """Calls a second of something small, in a plain loop whose own cost is counted in."""
+    """Return calls per second of a short function, including the cost of the loop around it."""
 
     def loop() -> None:
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""What a loader of one's own can ask for, and which files it looks at."""
+"""The options of a user's own loader file, and the files that it reads."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def nothing_remembered(tmp_path, monkeypatch):
     loader_module._process_memory.cache_clear()
 
 
-# what to make of the flows
+# options for the Dags
 
 
-def test_flows_can_be_chosen(tmp_path):
+def test_flows_can_be_selected(tmp_path):
     put_flows(tmp_path, "a", "b", "c")
     assert list(load_flows(tmp_path, keep=lambda one: one.id != "b")) == ["a", "c"]
     assert load_flows(tmp_path, keep=lambda one: one.id != "b", only="b") == {}
 
 
-def test_a_loaders_defaults_hold_where_the_flow_says_nothing(tmp_path):
+def test_a_loaders_defaults_apply_where_the_flow_has_no_value(tmp_path):
     put(tmp_path, "a.json", flow("a", {"s": compose()}))
     put(tmp_path, "b.json", flow("b", {"s": compose()}, airflow={"pool": "own", "schedule": None}))
     dags = load_flows(tmp_path, defaults={"pool": "shared", "maxActiveRuns": 3, "schedule": "@daily"})
@@ -58,20 +58,20 @@ def test_a_loaders_defaults_hold_where_the_flow_says_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("defaults", "said"),
+    ("defaults", "message"),
     [
         ({"pol": "x"}, "$.pol"),
         ({"maxActiveRuns": 0}, "$.maxActiveRuns: must be 1 or more"),
         ({"schedule": "sometimes"}, "$.schedule"),
     ],
 )
-def test_defaults_that_are_wrong_are_the_loaders_own_error(tmp_path, defaults, said):
+def test_defaults_that_are_wrong_are_the_loaders_own_error(tmp_path, defaults, message):
     with pytest.raises(FlowError) as caught:
         load_flows(tmp_path, defaults=defaults)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_each_dag_is_handed_to_a_callback_with_its_flow(tmp_path):
+def test_each_dag_is_passed_to_a_callback_with_its_flow(tmp_path):
     put_flows(tmp_path, "a", "b")
 
     def on_dag(dag, one):
@@ -81,22 +81,22 @@ def test_each_dag_is_handed_to_a_callback_with_its_flow(tmp_path):
 
 
 @pytest.mark.parametrize("function", ["on_dag", "keep"])
-def test_a_callback_that_fails_for_one_flow_takes_no_other_along(tmp_path, function):
+def test_a_callback_that_fails_for_one_flow_affects_no_other(tmp_path, function):
     put_flows(tmp_path, "a", "b")
-    told = []
+    problems = []
 
     def fail_for_a(*arguments):
         if arguments[-1].id == "a":
             raise ZeroDivisionError("no such team")
         return True
 
-    assert list(load_flows(tmp_path, on_problem=told.append, **{function: fail_for_a})) == ["b"]
-    (problem,) = told
+    assert list(load_flows(tmp_path, on_problem=problems.append, **{function: fail_for_a})) == ["b"]
+    (problem,) = problems
     assert problem.file == str(tmp_path / "a.json")
     assert "no such team" in problem.message
 
 
-def test_a_cluster_policy_that_refuses_one_flow_takes_no_other_along(tmp_path, monkeypatch):
+def test_a_cluster_policy_that_refuses_one_flow_affects_no_other(tmp_path, monkeypatch):
     from airflow import settings
     from airflow.exceptions import AirflowClusterPolicySkipDag, AirflowClusterPolicyViolation
     from airflow.policies import hookimpl
@@ -119,23 +119,23 @@ def test_a_cluster_policy_that_refuses_one_flow_takes_no_other_along(tmp_path, m
     manager = settings.get_policy_plugin_manager()
     policies = Policies()
     manager.register(policies)
-    told = []
+    problems = []
     try:
-        dags = load_flows(tmp_path, on_problem=told.append)
+        dags = load_flows(tmp_path, on_problem=problems.append)
     finally:
         manager.unregister(policies)
     assert list(dags) == ["b", "skipped"]
     assert "seen" not in dags["b"].tags, "Airflow shows it to the policies; twice could be once too often"
-    assert [problem.message for problem in told] == [
+    assert [problem.message for problem in problems] == [
         "Airflow cannot take this flow: every Dag needs a team",
         "Airflow cannot take this flow: the policy itself is broken",
     ]
 
 
-# which files
+# files
 
 
-def test_several_folders_are_one(tmp_path):
+def test_several_folders_can_be_loaded_together(tmp_path):
     put_flows(tmp_path / "one", "a")
     put_flows(tmp_path / "two", "b")
     put_flows(tmp_path / "three", "c")
@@ -152,7 +152,7 @@ def test_several_folders_are_one(tmp_path):
         ("regexp", r"^team/b\.json$", {"a", "team-old-c", "drafts-a", "drafts-b"}),
     ],
 )
-def test_airflowignore_files_count_for_flow_files_too(tmp_path, monkeypatch, syntax, patterns, left):
+def test_airflowignore_files_apply_to_flow_files_too(tmp_path, monkeypatch, syntax, patterns, left):
     monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
     put_flows(tmp_path, "a", "team/b", "team/old/c", "drafts/a", "drafts/b")
     put(tmp_path, ".airflowignore", patterns)
@@ -161,7 +161,7 @@ def test_airflowignore_files_count_for_flow_files_too(tmp_path, monkeypatch, syn
 
 
 @pytest.mark.parametrize("syntax", ["glob", "regexp"])
-def test_the_same_files_are_left_out_as_airflow_leaves_out(tmp_path, monkeypatch, syntax):
+def test_the_same_files_are_ignored_as_by_airflow(tmp_path, monkeypatch, syntax):
     from airflow._shared.module_loading import find_path_from_directory
 
     monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
@@ -172,7 +172,7 @@ def test_the_same_files_are_left_out_as_airflow_leaves_out(tmp_path, monkeypatch
     assert {file.path for file in loader_module._find([tmp_path])[0].files} == set(theirs)
 
 
-def test_the_dags_folders_airflowignore_counts_for_a_loader_further_down(tmp_path, monkeypatch):
+def test_the_dags_folders_airflowignore_applies_to_a_loader_in_a_subfolder(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
     put_flows(tmp_path / "dags", "team/a", "team/draft-b", "team/sub/c")
     put(tmp_path, "dags/.airflowignore", "draft*")
@@ -184,7 +184,7 @@ def test_the_dags_folders_airflowignore_counts_for_a_loader_further_down(tmp_pat
     assert list(load_flows(tmp_path / "dags/team")) == ["team-a", "team-draft-b"]
 
 
-def test_regular_expressions_see_paths_from_the_dags_folder_on(tmp_path, monkeypatch):
+def test_regular_expressions_match_paths_relative_to_the_dags_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", "regexp")
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
     put_flows(tmp_path, "team/a", "team/draft-b")
@@ -192,16 +192,16 @@ def test_regular_expressions_see_paths_from_the_dags_folder_on(tmp_path, monkeyp
     assert list(load_flows(tmp_path / "team")) == ["team-a"]
 
 
-def test_an_ignore_file_that_cannot_be_read_is_an_error_and_leaves_nothing_out(tmp_path):
+def test_an_ignore_file_that_cannot_be_read_is_an_error_and_ignores_nothing(tmp_path):
     put_flows(tmp_path, "a")
     (tmp_path / ".airflowignore").write_bytes(b"\xff\xfe")
-    told = []
-    assert list(load_flows(tmp_path, on_problem=told.append)) == ["a"]
-    assert told[0].is_error
-    assert told[0].file.endswith(".airflowignore")
+    problems = []
+    assert list(load_flows(tmp_path, on_problem=problems.append)) == ["a"]
+    assert problems[0].is_error
+    assert problems[0].file.endswith(".airflowignore")
 
 
-# the same every time
+# the same result every time
 
 
 def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
@@ -215,7 +215,7 @@ def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
     options = {"tags": ["four", "five"], "schedule": "rate(5 minutes)"}
     put(tmp_path, "fork.json", flow("fork", steps, tags=["one", "two", "three"], airflow=options))
     places = [str(tmp_path), str(repository / "dags")]
-    # Airflow writes a Dag's fields in the order of a set of its own, and sorts them before it compares.
+    # Airflow serializes a Dag's fields in the order of a set, and sorts them before it compares.
     program = (
         "import json, sys; from airflow.serialization.serialized_objects import DagSerialization;"
         "from airflow_allma.dag_factory import load_flows;"
@@ -238,7 +238,7 @@ def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
     assert len(written) == 1
 
 
-def test_the_collector_of_garbage_is_as_it_was_after_a_load(tmp_path):
+def test_garbage_collection_is_restored_after_a_load(tmp_path):
     put_flows(tmp_path, "a")
     seen = []
     load_flows(tmp_path, on_dag=lambda *_: seen.append(gc.isenabled()))

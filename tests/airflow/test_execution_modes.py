@@ -1,4 +1,4 @@
-"""The same flow over the same items gives the same result, however its branches ran."""
+"""The same flow with the same items has the same result in every execution mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_allma.engine import compile_flow
 from airflow_allma.flow import Flow
 from airflow_allma.operators.xcoms import Key, pull
 from airflow_allma.storage import LocalStore, Pointer, load_content
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork, route
 from tests.support.engine import run
 
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 PICKY = {"outputValidation": {"requiredFields": ["$.v"]}}
 STEPS = {
     "plain": compose({"v": "$.currentItem"}),
-    # Fails for null and for what is missing.
+    # Fails for null and for missing values.
     "picky": compose({"v": "$.currentItem.n"}, **PICKY),
     "loud": compose({"v": "$.currentItem"}, **PICKY, outputMappings={"$.output": "$.v"}),
     "number": compose({"v": "$.currentItem.n"}, to="sum"),
@@ -86,24 +86,24 @@ def flow_of(branches: list[tuple[str, str | None]], aggregation: Json, *, first:
 
 def in_memory(written: Json, items: list[Any]) -> Any:
     ended = run(compile_flow(Flow.model_validate(written)), {"items": items})
-    return told(ended.error, ended.outputs.get("f"))
+    return comparable(ended.error, ended.outputs.get("f"))
 
 
 def in_chunks(written: Json, items: list[Any], folder: Path | None, **options: Any) -> Any:
-    """Through the real tasks; with a folder the list is spilled to it and the results are kept there."""
+    """Run the real tasks; with a folder, the list is spilled to it and the results are stored there."""
     if folder is not None:
         options["offloadLocation"] = folder.as_uri()
-    desk = Desk({**written, "airflow": options}, {"items": items})
-    for number, chunk in enumerate(desk.plan("f")):
-        desk.run("f.chunk", number, chunk)
-    output = desk.run("f.aggregate")
-    failed = desk.states["f.aggregate"] == "failed"
-    error = pull(desk.instance("x"), "f.aggregate", Key.ERROR) if failed else None
-    return told(error, output, folder)
+    dag_run = FakeDagRun({**written, "airflow": options}, {"items": items})
+    for number, chunk in enumerate(dag_run.plan("f")):
+        dag_run.run("f.chunk", number, chunk)
+    output = dag_run.run("f.aggregate")
+    failed = dag_run.states["f.aggregate"] == "failed"
+    error = pull(dag_run.instance("x"), "f.aggregate", Key.ERROR) if failed else None
+    return comparable(error, output, folder)
 
 
-def told(error: Json | None, output: Any, folder: Path | None = None) -> Any:
-    """What a run came to; without the bytes at which lines begin, since lists have none."""
+def comparable(error: Json | None, output: Any, folder: Path | None = None) -> Any:
+    """Return the comparable result of a run, without byte offsets of lines, which lists do not have."""
     if error is not None:
         details = error["errorDetails"]
         errors = [(one["branchId"], one["error"]["errorName"]) for one in details.get("branchErrors", [])]
@@ -159,7 +159,7 @@ def test_the_three_modes_agree_as_dags_too(run_dag, tmp_path, seed):
     for number, options in enumerate(modes):
         named = {**written, "id": f"modes-{seed}-{number}", "airflow": options}
         ended = run_dag(build_dag(Flow.model_validate(named)), {"items": items})
-        assert told(None, ended.xcom("f.aggregate"), tmp_path) == expected
+        assert comparable(None, ended.xcom("f.aggregate"), tmp_path) == expected
         ran = {task.task_id for task in ended.tasks if task.state in {"success", "failed"}}
         assert ("f.chunk" in ran) is (number > 0)
         assert ("f.b0.picky" in ran) is (number == 0)

@@ -1,4 +1,4 @@
-"""What people do to runs in Airflow's UI, to every kind of task: many runs at once on one real scheduler."""
+"""Manual actions of the UI on every kind of task: many concurrent runs on one real scheduler."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import pytest
 from demo import airflow_client
 from demo.airflow_client import AirflowClient
 from demo.airflow_instance import AirflowInstance
+from tests.airflow.finished_run import ask
 from tests.airflow.flows import Json, branch, compose, flow, fork
-from tests.airflow.runs import ask
 from tests.airflow.shop import Answer, Shop, open_shop
 from tests.support.airflow import write_atomically
 
 pytestmark = pytest.mark.scheduler
 
 LIMIT = 8.0
-"""Seconds that a task may take in the flows of which one takes longer."""
+"""Timeout in seconds in the flows that have a task which takes longer."""
 
 PATIENT = {"timeoutMs": 170_000}
 CASE = "/{{initialContextData.case}}"
@@ -125,7 +125,7 @@ class Acts:
 
 @dataclass
 class Run:
-    """A run, and what it is to end with."""
+    """A run and the checks of its end."""
 
     acts: Acts
     case: str
@@ -146,7 +146,7 @@ class Run:
     def mark(self, state: str) -> None:
         self.acts.client.set_state(self.dag_id, self.run_id, self.kind.task, state, self.kind.map_index)
 
-    def said(self, task: str) -> str:
+    def logs(self, task: str) -> str:
         return self.acts.client.logs(self.dag_id, self.run_id, task)
 
     def last(self) -> Any:
@@ -209,7 +209,7 @@ def clear(acts: Acts, case: str, kind: Kind) -> None:
 
 
 def failing(acts: Acts, case: str, kind: Kind) -> Run:
-    """A run that failed at this kind of task, or because of it, and in which it was then marked."""
+    """Return a run that failed at or because of this kind of task, which was then marked as success."""
     acts.refused.add(f"/{case}/{kind.asks or 'i0'}")
     missing = {"manifest": "none.jsonl"} if kind.task == "f.chunks" else {}
     run = acts.start(case, kind, **missing)
@@ -221,24 +221,24 @@ def failing(acts: Acts, case: str, kind: Kind) -> Run:
 def mark_success(acts: Acts, case: str, kind: Kind) -> None:
     run = failing(acts, case, kind)
     state = run.ended()
-    expected, said = AFTER_SUCCESS[kind.task]
-    if isinstance(said, str):
+    expected, result = AFTER_SUCCESS[kind.task]
+    if isinstance(result, str):
         assert state == "failed"
         assert run.state("z") == ("upstream_failed" if kind.flow == "fork" else "failed")
-        assert said in run.said("f.aggregate" if kind.flow == "fork" else "z")
+        assert result in run.logs("f.aggregate" if kind.flow == "fork" else "z")
     else:
         assert state == "success"
-        assert run.last() == {name: value.format(case) for name, value in said.items()}
-        assert f"task {kind.task} is marked as success and pushed no state" in run.said(expected)
+        assert run.last() == {name: value.format(case) for name, value in result.items()}
+        assert f"task {kind.task} is marked as success and pushed no state" in run.logs(expected)
 
 
 AFTER_SUCCESS: dict[str, tuple[str, Any]] = {
-    # The step counts as done, with nothing.
+    # The step counts as done, with an empty output.
     "a": ("l", {"l": "/{}/l"}),
     "f.aggregate": ("z", {}),
-    # Where a flow leaves a loop only its steps know.
+    # Only the steps of a loop know where the flow leaves it.
     "l": ("", "after step l comes step m, which is one of them"),
-    # Forks count results, and plans are what they count by.
+    # Forks count results and compare them with the plan.
     "f.chunks": ("", "Task f.chunks is marked as success and planned nothing"),
     "f.b.w": ("", "1 of 2"),
     "f.chunk": ("", "1 of 2"),
@@ -252,9 +252,9 @@ def pause(acts: Acts, case: str, kind: Kind) -> None:
     acts.client.call("PATCH", f"dags/{run.dag_id}", body={"is_paused": True})
     acts.let_go(path)
     acts.client.wait_for_task(run.dag_id, run.run_id, "a", states=["success"], timeout=200)
-    # Another run that begins and ends meanwhile shows that the scheduler has looked.
+    # Another run that starts and ends in between proves that the scheduler had the chance to run the task.
     acts.start(f"{case}-other", kind).is_whole()
-    # It may be found to be due; it must not begin.
+    # It may be scheduled; it must not start.
     assert run.state("l") in {None, "scheduled"}
     assert not acts.asked[f"/{case}/l"].is_set()
     acts.client.call("PATCH", f"dags/{run.dag_id}", body={"is_paused": False})
@@ -283,7 +283,7 @@ SCENES: list[tuple[Act, str]] = [
 def played(
     airflow_instance: AirflowInstance, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[tuple[str, str], Future[None]]]:
-    """All scenes, begun at once, a few at a time."""
+    """Start all scenes in a thread pool; yield their futures."""
     folder = tmp_path_factory.mktemp("acts")
     (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in LIST))
     client = airflow_instance.client
@@ -308,5 +308,5 @@ def played(
 
 
 @pytest.mark.parametrize(("act", "kind"), [(act.__name__, name) for act, name in SCENES])
-def test_a_run_is_right_after_what_was_done_to_a_task(played, act, kind):
+def test_a_run_is_correct_after_a_manual_action_on_a_task(played, act, kind):
     played[act, kind].result(400)

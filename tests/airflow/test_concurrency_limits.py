@@ -19,9 +19,9 @@ from airflow_allma.engine.http_fake import json_response
 from airflow_allma.operators import task_context as run_module
 from airflow_allma.operators.services import build_services
 from airflow_allma.operators.xcoms import Key, pull
-from tests.airflow.by_hand import Desk
+from tests.airflow.fake_dag_run import FakeDagRun
+from tests.airflow.finished_run import FinishedRun, ask
 from tests.airflow.flows import branch, flow, fork
-from tests.airflow.runs import Ran, ask
 
 CALL = {
     "stepType": "API_CALL",
@@ -31,7 +31,7 @@ CALL = {
 
 
 class CountingClient:
-    """Counts the calls in flight of all threads, each of which has an event loop of its own."""
+    """An HTTP client that counts the calls in flight of all threads, each with its own event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class CountingClient:
 
 @pytest.fixture
 def counted(monkeypatch):
-    """A client that all tasks share."""
+    """An HTTP client that all tasks share."""
     client = CountingClient()
 
     def build(*arguments: Any) -> Any:
@@ -64,7 +64,7 @@ def counted(monkeypatch):
         return services
 
     monkeypatch.setattr(run_module, "build_services", build)
-    # Several chunks at a time for small limits too.
+    # Several concurrent chunks for small limits too.
     monkeypatch.setattr(segments, "_ITEMS_OF_A_PROCESS", 2)
     return client
 
@@ -79,19 +79,19 @@ def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
     starts = [branch("w", f"b{number}") for number in range(branches)]
     steps = {"f": fork(*starts, maxConcurrency=most, strategy="NONE"), "w": CALL}
     options = {"maxInMemoryItems": 1, "maxInMemoryBytes": 1, "chunkBytes": 1, "maxChunks": chunks}
-    desk = Desk(flow("limits", steps, airflow=options), {"items": list(range(items))})
-    planned = desk.plan("f")
+    dag_run = FakeDagRun(flow("limits", steps, airflow=options), {"items": list(range(items))})
+    planned = dag_run.plan("f")
     assert len(planned) == min(items, chunks)
-    task: Any = desk.dag.get_task("f.chunk")
+    task: Any = dag_run.dag.get_task("f.chunk")
     at_a_time = task.partial_kwargs["max_active_tis_per_dagrun"]
-    assert pull(desk.instance("x"), "f.chunks", Key.PLAN)["concurrency"] >= 1
+    assert pull(dag_run.instance("x"), "f.chunks", Key.PLAN)["concurrency"] >= 1
 
     def run_chunk(number: int) -> None:
-        own = copy.copy(desk)
-        own.xcoms, own.states = dict(desk.xcoms), {}
+        own = copy.copy(dag_run)
+        own.xcoms, own.states = dict(dag_run.xcoms), {}
         assert own.run("f.chunk", number, planned[number])["failed"] == 0
 
-    # As the scheduler does: so many chunks at a time, and the next one when one has ended.
+    # Like the scheduler: a limited number of chunks at a time, and the next one when one has ended.
     with ThreadPoolExecutor(at_a_time) as pool:
         list(pool.map(run_chunk, range(len(planned))))
     assert at_a_time == -(-most // 2)
@@ -100,7 +100,7 @@ def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
 
 
 @pytest.mark.scheduler
-def test_no_more_calls_reach_a_server_than_allowed_over_chunk_processes_that_run_at_once(
+def test_no_more_calls_reach_a_server_than_allowed_over_concurrent_chunk_processes(
     airflow_client, deploy, shop
 ):
     def slow(path, _):
@@ -112,7 +112,7 @@ def test_no_more_calls_reach_a_server_than_allowed_over_chunk_processes_that_run
     # Two chunks at a time, 35 calls in each.
     fan = fork(branch("w", "b"), branch("w", "c"), maxConcurrency=70)
     deploy(flow("chunk-limit", {"f": fan, "w": ask(shop)}, airflow=options))
-    ran = Ran(airflow_client, "chunk-limit", {"items": [{"id": f"p{n}"} for n in range(200)]})
+    ran = FinishedRun(airflow_client, "chunk-limit", {"items": [{"id": f"p{n}"} for n in range(200)]})
     assert ran.state == "success"
     assert list(ran.states("f.chunk").values()) == ["success"] * 4
     assert sum(shop.calls.values()) == 400

@@ -1,4 +1,4 @@
-"""Flows beside others on a real scheduler: pools, and triggers that are refused."""
+"""Flows among other Dags on a real scheduler: pools, and triggers that are refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from demo.airflow_client import AirflowApiError
+from tests.airflow.finished_run import FinishedRun, ask
 from tests.airflow.flows import branch, compose, flow, fork
-from tests.airflow.runs import Ran, ask
 from tests.airflow.shop import Answer
 
 pytestmark = pytest.mark.scheduler
@@ -47,7 +47,9 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_fork_with_a_pool_of_its_own_never_takes_more_and_starves_nobody(airflow_client, deploy, shop):
+def test_a_fork_with_its_own_pool_never_uses_more_slots_and_starves_no_other_dag(
+    airflow_client, deploy, shop
+):
     door = Door()
     shop.answer = door.answer
     pool = {"name": "two-at-a-time", "slots": 2, "description": "", "include_deferred": False}
@@ -58,7 +60,7 @@ def test_a_fork_with_a_pool_of_its_own_never_takes_more_and_starves_nobody(airfl
     deploy(flow("beside", {"f": fork(branch("w")), "w": ask(shop, path="/free/{{currentItem.id}}")}))
     run_id = airflow_client.trigger("pooled", {"items": [{"id": n} for n in range(7)]})
     wait_until(lambda: door.waiting == 2)
-    beside = Ran(airflow_client, "beside", {"items": [{"id": n} for n in range(5)]})
+    beside = FinishedRun(airflow_client, "beside", {"items": [{"id": n} for n in range(5)]})
     assert (beside.state, set(beside.states("f.b.w").values())) == ("success", {"success"})
     assert (door.waiting, door.passed) == (2, 0)
     door.opened.set()
@@ -78,4 +80,4 @@ def test_a_trigger_whose_payload_does_not_fit_is_refused_with_the_reason(airflow
             airflow_client.trigger("demanding", payload)
         assert refused.value.status == 400
     assert airflow_client.runs("demanding") == []
-    assert Ran(airflow_client, "demanding", {"count": 1}).state == "success"
+    assert FinishedRun(airflow_client, "demanding", {"count": 1}).state == "success"

@@ -1,16 +1,16 @@
-"""Runs of flows on a real scheduler that are over, and the step that they make their calls with."""
+"""Finished runs of flows on a real scheduler, and the API call step of such flows."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from demo.airflow_client import AirflowClient, TaskContext
+from demo.airflow_client import AirflowClient, TaskInstance
 from tests.airflow.flows import Json
 from tests.airflow.shop import Shop
 
 
 def ask(shop: Shop, to: str | None = None, path: str = "/items/{{currentItem.id}}", **more: Any) -> Json:
-    """A step that asks the shop for the item."""
+    """Return a step that requests the item from the shop."""
     return {
         "stepType": "API_CALL",
         "apiHttpMethod": "GET",
@@ -20,37 +20,37 @@ def ask(shop: Shop, to: str | None = None, path: str = "/items/{{currentItem.id}
     }
 
 
-class Ran:
-    """A run that is over."""
+class FinishedRun:
+    """A run, which the constructor starts and waits for."""
 
     def __init__(self, client: AirflowClient, dag_id: str, conf: Json, timeout: float = 180.0) -> None:
         self.client, self.dag_id = client, dag_id
         self.run_id = client.trigger(dag_id, conf)
         self.state = client.wait_for_run(dag_id, self.run_id, timeout)
 
-    def again(self) -> None:
-        """Wait until it is over once more."""
+    def wait_again(self) -> None:
+        """Wait until the run is over again, after tasks were cleared."""
         self.state = self.client.wait_for_run(self.dag_id, self.run_id, 180.0)
 
     def states(self, task_id: str) -> dict[int, str | None]:
-        """By map index."""
+        """Return the states of a task by map index."""
         return {t.map_index: t.state for t in self._instances() if t.task_id == task_id}
 
     def labels(self, task_id: str) -> dict[int, str | None]:
-        """By map index."""
+        """Return the labels of a task by map index."""
         return {t.map_index: t.label for t in self._instances() if t.task_id == task_id}
 
-    def tries(self, task_id: str) -> dict[int, int]:
-        """By map index."""
+    def try_numbers(self, task_id: str) -> dict[int, int]:
+        """Return the try numbers of a task by map index."""
         return {t.map_index: t.try_number for t in self._instances() if t.task_id == task_id}
 
     def xcom(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
-        """What a task instance pushed."""
+        """Return the value that a task instance pushed."""
         return self.client.xcom(self.dag_id, self.run_id, task_id, map_index, key)
 
     def logs(self, task_id: str, map_index: int = -1) -> str:
-        """The log of a task instance's last try."""
+        """Return the log of a task instance's last try."""
         return self.client.logs(self.dag_id, self.run_id, task_id, map_index)
 
-    def _instances(self) -> list[TaskContext]:
+    def _instances(self) -> list[TaskInstance]:
         return self.client.task_instances(self.dag_id, self.run_id)

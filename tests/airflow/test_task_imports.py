@@ -1,4 +1,4 @@
-"""What a task's process has to import, which each task of a flow pays for."""
+"""The imports of task processes, which cost time in every task of a flow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ assert build_services(load_settings(), logging.getLogger()).store is not None
 
 
 def imported(source, tmp_path, **environment):
-    """Names of the modules that a new process has in the end, without those ``before``."""
+    """Return the names of the modules that a new process has imported, without those ``before``."""
     whole = f"before = set()\n{source}\nimport json, sys\nprint(json.dumps(list(set(sys.modules) - before)))"
     ran = subprocess.run(
         [sys.executable, "-c", whole],
@@ -48,11 +48,11 @@ def test_a_process_that_forks_tasks_has_imported_what_flows_need(tmp_path):
     )
 
 
-def test_a_setting_that_is_wrong_for_flows_leaves_the_plugin_with_its_timetables_in_place(tmp_path):
+def test_an_invalid_setting_of_flows_does_not_disable_the_plugin_with_its_timetables(tmp_path):
     assert "airflow_allma.plugin" in imported(LOAD_PLUGINS, tmp_path, AIRFLOW__ALLMA__LOST_TASK_RETRIES="x")
 
 
-def test_a_task_that_may_be_any_dag_s_imports_nothing_of_the_engine(tmp_path):
+def test_a_process_for_tasks_of_any_dag_does_not_import_the_engine(tmp_path):
     names = imported(IN_A_TASK + LOAD_PLUGINS, tmp_path)
     assert "airflow_allma.plugin" in names
     assert not {"airflow_allma.engine", "airflow_allma.dag_factory.factory"} & names

@@ -15,7 +15,7 @@ DEADLOCK = {"detail": {"reason": "Database error", "statement": "hidden", "messa
 
 @pytest.fixture
 def client(monkeypatch):
-    """Gives a client of an API that answers a call with one of ``answers`` after the other, and its calls."""
+    """Return a function that makes a client of an API with these ``answers``, and a call counter."""
     monkeypatch.setattr(airflow_client, "POLL_SECONDS", 0.001)
 
     def make(*answers: tuple[int, object]) -> tuple[AirflowClient, Counter[str]]:
@@ -33,7 +33,7 @@ def client(monkeypatch):
     return make
 
 
-def test_a_call_that_the_database_rolled_back_is_made_again(client):
+def test_a_call_that_the_database_rolled_back_is_repeated(client):
     called, calls = client((500, DEADLOCK), (500, DEADLOCK), (200, {"state": "failed"}))
     assert called.call("PATCH", "dags/d/dagRuns/r", body={"state": "failed"}) == {"state": "failed"}
     assert calls == {"/api/v2/dags/d/dagRuns/r": 3}
@@ -42,7 +42,7 @@ def test_a_call_that_the_database_rolled_back_is_made_again(client):
 @pytest.mark.parametrize(
     ("status", "body", "made"), [(500, DEADLOCK, 4), (500, {"detail": "a defect"}, 1), (404, DEADLOCK, 1)]
 )
-def test_a_call_that_is_refused_again_and_again_or_for_another_reason_is_an_error(client, status, body, made):
+def test_a_call_that_fails_repeatedly_or_for_another_reason_is_an_error(client, status, body, made):
     called, calls = client(*[(status, body)] * 9)
     with pytest.raises(AirflowApiError, match=str(status)):
         called.call("GET", "x")

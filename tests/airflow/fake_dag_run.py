@@ -1,4 +1,4 @@
-"""Tasks of a flow, run one by one without Airflow around them: tests say which run, and which are killed."""
+"""A fake Dag run: tests execute its tasks one by one, without Airflow, and can kill them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tests.airflow.flows import Json
 
 
 @dataclass
-class Desk:
-    """What Airflow would know of one run.
+class FakeDagRun:
+    """A run of a flow, with everything that Airflow would have in its database.
 
     Attributes:
         flow: the flow.
         payload: the run's payload.
-        xcoms: everything that was pushed, by task id, map index and key.
+        xcoms: all XComs, by task id, map index and key.
         states: task states as Airflow keys them, ``<task id>`` or ``<task id>_<map index>``.
-        run_after: when the run was due.
+        run_after: when the run may start.
         run_id: the run's id.
         run_type: what created the run.
-        logical_date: the run's.
+        logical_date: the logical date of the run.
     """
 
     flow: Json
@@ -46,12 +46,12 @@ class Desk:
     def __post_init__(self) -> None:
         self.dag = build_dag(Flow.model_validate(self.flow))
 
-    def instance(self, task_id: str, map_index: int = NOT_MAPPED) -> TaskInstance:
-        """A try of a task."""
-        return TaskInstance(self, task_id, map_index, run_id=self.run_id)
+    def instance(self, task_id: str, map_index: int = NOT_MAPPED) -> FakeTaskInstance:
+        """Return a try of a task."""
+        return FakeTaskInstance(self, task_id, map_index, run_id=self.run_id)
 
     def context(self, task_id: str, map_index: int = NOT_MAPPED) -> dict[str, Any]:
-        """Airflow's context of a try."""
+        """Return the Airflow context of a try."""
         dag_run = SimpleNamespace(
             conf=self.payload,
             start_date=datetime(2026, 3, 1, tzinfo=UTC),
@@ -63,7 +63,7 @@ class Desk:
         return {"ti": instance, "dag_run": dag_run, "outlet_events": OutletEventAccessors()}
 
     def run(self, task_id: str, map_index: int = NOT_MAPPED, chunk: Any = None) -> Any:
-        """Execute a task; its return value, or the exception of Airflow's with which it ended."""
+        """Execute a task and return its return value, or the Airflow exception that it raised."""
         task: Any = self.dag.get_task(task_id)
         if chunk is not None:
             arguments = {key: value for key, value in task.partial_kwargs.items() if key in CHUNK_ARGUMENTS}
@@ -82,13 +82,13 @@ class Desk:
         return returned
 
     def plan(self, fork: str) -> list[Json]:
-        """Run a fork's first two tasks; the chunks that they planned."""
+        """Run a fork's first two tasks and return the planned chunks."""
         self.run(f"{fork}.items")
         planned: list[Json] = self.run(f"{fork}.chunks")
         return planned
 
-    def leave_uncounted(self, fork: str) -> list[Json]:
-        """Plan, and forget how many items each chunk has, as of a manifest that is too large to count."""
+    def plan_uncounted(self, fork: str) -> list[Json]:
+        """Plan chunks without item counts, like those of a manifest that is too large to count."""
         self.plan(fork)
         plan = pull(self.instance("x"), f"{fork}.chunks", Key.PLAN)
         chunks = [
@@ -102,13 +102,13 @@ class Desk:
         return list(plan["chunks"])
 
     def kill(self, task_id: str, map_index: int) -> None:
-        """What a try leaves that was killed just before its end: no XComs, but what it has stored."""
+        """Leave what a try leaves that was killed just before its end: its stored results, but no XComs."""
         for key in [one for one in self.xcoms if one[:2] == (task_id, map_index)]:
             del self.xcoms[key]
         self.states[f"{task_id}_{map_index}"] = "failed"
 
-    def task_run(self, task_id: str) -> TaskContext:
-        """The run as one of its tasks sees it."""
+    def task_context(self, task_id: str) -> TaskContext:
+        """Return the context of one of the tasks."""
         return TaskContext(self.dag.get_task(task_id).flow, self.context(task_id))
 
 
@@ -116,10 +116,10 @@ CHUNK_ARGUMENTS = {"flow", "step", "items", "chunks"}
 
 
 @dataclass
-class TaskInstance:
-    """The calls of Airflow's task instance that tasks of flows make."""
+class FakeTaskInstance:
+    """The methods of Airflow's task instance that tasks of flows call."""
 
-    desk: Desk
+    dag_run: FakeDagRun
     task_id: str
     map_index: int
     dag_id: str = "by-hand"
@@ -128,25 +128,25 @@ class TaskInstance:
     max_tries: int = 0
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Keep a value."""
-        self.desk.xcoms[self.task_id, self.map_index, key] = value
+        """Store an XCom."""
+        self.dag_run.xcoms[self.task_id, self.map_index, key] = value
 
     def xcom_pull(self, task_ids: str | list[str], key: str, map_indexes: int | None = None) -> Any:
-        """One value; a list of tasks without map indexes gives those of all of them."""
+        """Return one value; for a list of tasks, the values of all map indexes of all of them."""
         if isinstance(task_ids, str):
-            return self.desk.xcoms.get((task_ids, NOT_MAPPED if map_indexes is None else map_indexes, key))
-        found = sorted(one for one in self.desk.xcoms if one[0] in task_ids and one[2] == key)
-        return [self.desk.xcoms[one] for one in found]
+            return self.dag_run.xcoms.get((task_ids, NOT_MAPPED if map_indexes is None else map_indexes, key))
+        found = sorted(one for one in self.dag_run.xcoms if one[0] in task_ids and one[2] == key)
+        return [self.dag_run.xcoms[one] for one in found]
 
     def get_task_states(
         self, *, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, str | None]]:
-        """The states of all instances of some tasks."""
+        """Return the states of all instances of some tasks."""
         assert (dag_id, run_ids) == (self.dag_id, [self.run_id])
         assert map_index in {None, NOT_MAPPED}
         found = {
             name: state
-            for name, state in self.desk.states.items()
+            for name, state in self.dag_run.states.items()
             if name in task_ids or name.rpartition("_")[0] in task_ids
         }
         return {self.run_id: found}

@@ -1,4 +1,4 @@
-"""A sample of the recorded flows, at least two of each kind, as Dags: the results are those of the engine."""
+"""A sample of the recorded flows, at least two of each kind, run as Dags."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_allma.operators.xcoms import Key
-from tests.conformance.comparing import same_context, same_error
+from tests.conformance.comparison import same_context, same_error
 from tests.conformance.conftest import OWN_VECTORS
-from tests.conformance.kinds import flow_of
+from tests.conformance.vector_kinds import flow_of
 from tests.support.airflow import RunDag, RunResult
 
 pytestmark = pytest.mark.airflow
@@ -20,7 +20,7 @@ OF_EACH_KIND = 3
 
 
 def sample() -> list[Any]:
-    """The first few vectors of each kind (the kind is the first word of a vector's id)."""
+    """Return the first vectors of each kind (the first word of a vector's id) and status."""
     kinds: dict[str, list[Any]] = defaultdict(list)
     for line in (OWN_VECTORS / "flow.jsonl").read_text(encoding="utf-8").splitlines():
         case = json.loads(line)
@@ -38,7 +38,7 @@ def test_the_sample_is_large_enough() -> None:
 
 
 @pytest.mark.parametrize("case", SAMPLE)
-def test_a_recorded_flow_gives_the_same_as_a_dag(case: dict[str, Any], run_dag: RunDag) -> None:
+def test_a_recorded_flow_has_the_same_result_as_a_dag(case: dict[str, Any], run_dag: RunDag) -> None:
     from airflow_allma.dag_factory import build_dag
 
     document = {**case["given"]["flow"], "id": f"vector-{case['id']}"}
@@ -54,7 +54,7 @@ def test_a_recorded_flow_gives_the_same_as_a_dag(case: dict[str, Any], run_dag: 
 
 
 def final_state(ended: RunResult) -> dict[str, Any]:
-    """What the one task pushed at which the main path ended."""
+    """Return the state that the last task of the main path pushed."""
     (last,) = (
         value
         for (_, map_index, key), value in ended.xcoms.items()
@@ -64,7 +64,7 @@ def final_state(ended: RunResult) -> dict[str, Any]:
 
 
 def failure(ended: RunResult) -> str:
-    """The name of the error that a failed task of the main path left."""
+    """Return the name of the error of the failed task of the main path."""
     failed = {(task.task_id, task.map_index) for task in ended.tasks if task.state == "failed"}
     (error,) = (
         value
