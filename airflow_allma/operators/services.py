@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_allma.common.aws_clients import ClientCache
+from airflow_allma.common.aws_clients import ClientCache, without_retries
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.settings import SECTION, AllmaSettings
 
@@ -38,21 +38,22 @@ class AirflowAws:
             return "the worker's own AWS credentials"
         return f"Airflow connection {self._conn_id!r}"
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
         """A client of an AWS service.
 
         Raises:
             StorageConfigurationError: the connection does not exist, or makes no client.
         """
-        return self._clients.get(service, region)
+        return self._clients.get(service, region, retries=retries)
 
-    def _make(self, service: str, region: str | None) -> Any:
+    def _make(self, service: str, region: str | None, retries: bool) -> Any:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
         self._require_connection()
         hook = AwsBaseHook(aws_conn_id=self._conn_id or None, client_type=service, region_name=region)
         try:
-            return hook.get_conn()
+            config = None if retries else without_retries(hook.config)
+            return hook.get_client_type(region_name=hook.region_name, config=config)
         except Exception as error:
             raise StorageConfigurationError(
                 f"{self.connection} makes no client for {service}: {error}. "

@@ -36,7 +36,8 @@ class S3Store:
     """An ``ObjectStore`` over S3.
 
     Args:
-        clients: makes the boto3 clients, and keeps them.
+        clients: makes the boto3 clients, and keeps them. Their own retries are off: ``backoff`` alone
+            decides how many requests a call makes.
         backoff: how to try again.
     """
 
@@ -148,7 +149,7 @@ class S3Store:
                 "only below a file:/// folder that the settings name."
             )
         try:
-            return self._provider.client("s3", pointer.region)
+            return self._provider.client("s3", pointer.region, retries=False)
         except AllmaError:
             raise
         except Exception as error:

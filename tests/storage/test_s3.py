@@ -183,7 +183,7 @@ class Intercepting:
         self._real = client
         setattr(self, operation, replacement)
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
         return self
 
     def __getattr__(self, name: str) -> Any:

@@ -30,7 +30,7 @@ class Providing:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
         return self._make()
 
 
