@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from airflow_allma.engine import Services
     from airflow_allma.operators.step_log import StepLog
     from airflow_allma.storage import ObjectStore
-    from airflow_allma.storage.keys import OffloadLocation
 
 __all__ = ["AirflowAws", "build_services", "open_store"]
 
@@ -76,40 +75,29 @@ class AirflowAws:
             ) from error
 
 
-def offload_location(settings: AllmaSettings) -> OffloadLocation | None:
-    """Where large values go; None when nothing is configured.
+def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
+    """Return the store of a task: S3 through the connection, and the folder of the offload location.
 
     Raises:
-        StorageConfigurationError: the setting is no location.
+        StorageConfigurationError: the setting is not a location.
     """
-    if not settings.offload_location:
-        return None
+    from airflow_allma.storage import opening
     from airflow_allma.storage.keys import OffloadLocation
 
-    return OffloadLocation.parse(settings.offload_location)
-
-
-def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
-    """S3 through the connection and, when the offload location is a folder, that folder."""
-    from airflow_allma.storage import LocalStore
-    from airflow_allma.storage.routed import RoutedStore
-    from airflow_allma.storage.s3 import S3Store
-
-    location = settings.offload_location
-    files = LocalStore(location.removeprefix("file://")) if location.startswith("file://") else None
-    return RoutedStore(S3Store(aws), files)
+    return opening.open_store(aws, OffloadLocation.from_setting(settings.offload_location))
 
 
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
     """What steps of this task may use."""
     from airflow_allma.engine import EngineSettings, Services
+    from airflow_allma.storage.keys import OffloadLocation
 
     aws = AirflowAws(settings.aws_conn_id)
     return Services(
         store=open_store(settings, aws),
         aws=aws,
         settings=EngineSettings(
-            offload_location=offload_location(settings),
+            offload_location=OffloadLocation.from_setting(settings.offload_location),
             output_offload_bytes=settings.output_offload_bytes,
             branch_concurrency=settings.chunk_concurrency,
             step_timeout_seconds=settings.step_timeout_seconds,

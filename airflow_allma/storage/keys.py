@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.storage.pointers import FILE_BUCKET, MAX_KEY_BYTES, Pointer, split_uri
+from airflow_allma.storage.pointers import FILE_BUCKET, MAX_KEY_BYTES, Pointer, file_path, split_uri
 
 __all__ = ["OffloadLocation", "key_segment"]
 
@@ -82,6 +83,20 @@ class OffloadLocation:
         # Made only to be checked.
         location.pointer("x")
         return location
+
+    @classmethod
+    def from_setting(cls, setting: str | None) -> Self | None:
+        """Read a setting that may be empty; None when it is.
+
+        Raises:
+            StorageConfigurationError: as ``parse``.
+        """
+        return cls.parse(setting) if setting else None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, or None when the location is in S3."""
+        return file_path(self.bucket, self.prefix)
 
     @property
     def uri(self) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote
 
@@ -163,6 +164,11 @@ def split_uri(uri: str) -> tuple[str, str]:
     raise StorageConfigurationError(
         f"{uri!r} is not an object's address. Write s3://bucket/key or file:///folder/file (three slashes)."
     )
+
+
+def file_path(bucket: str, key: str) -> Path | None:
+    """Return the path of the local file or folder that a bucket and key name; None for S3."""
+    return Path("/", key) if bucket == FILE_BUCKET else None
 
 
 def check_local_segments(path: str) -> None:

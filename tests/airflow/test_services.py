@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
 from airflow_allma.exceptions import StorageUnavailableError
-from airflow_allma.operators.services import AirflowAws
-from airflow_allma.storage import Backoff, Pointer, S3Store
+from airflow_allma.operators.chunk_items import chunk_items
+from airflow_allma.operators.chunk_plan import manifest_chunks
+from airflow_allma.operators.services import AirflowAws, build_services
+from airflow_allma.operators.settings import AllmaSettings
+from airflow_allma.storage import Backoff, LocalStore, Pointer, S3Store, plan_manifest, store_value
 from tests.support.airflow import aws_connection
 from tests.support.faulty_proxy import Fault, faulty_proxy
 
@@ -35,3 +39,29 @@ def test_a_connections_retries_do_not_multiply_those_of_the_store(
         assert client.meta.config.max_pool_connections == 7
         assert client.meta.config.retries == {"mode": "standard", "total_max_attempts": 1}
         assert aws.client("s3").meta.config.retries == {"mode": "standard", "total_max_attempts": 5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder whose name is percent-encoded in a URI, and its location as a setting."""
+    made = tmp_path / "a b"
+    made.mkdir()
+    return made, f"file://{tmp_path}/a%20b"
+
+
+def test_a_task_reaches_the_folder_of_a_percent_encoded_offload_location(airflow_db, folder):
+    path, location = folder
+    services = build_services(AllmaSettings.load().changed(offload_location=location), logging.getLogger())
+    pointer = store_value(services.store, services.settings.offload_location, {"n": 1}, "dag", "run")
+    assert json.loads(services.store.read(pointer)) == {"n": 1}
+    assert list(path.rglob("*.json"))
+
+
+def test_a_task_reads_a_chunk_in_the_folder_of_a_percent_encoded_offload_location(airflow_db, folder):
+    path, location = folder
+    (path / "m.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
+    store = LocalStore(path)
+    manifest = Pointer.from_uri(f"{location}/m.jsonl")
+    plan = plan_manifest(store, manifest, chunk_bytes=1 << 20, max_chunks=1)
+    (chunk,) = manifest_chunks(plan, store)
+    assert list(chunk_items(chunk.as_dict(), offload_location=location)) == [{"n": 1}, {"n": 2}]

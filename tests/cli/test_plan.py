@@ -41,7 +41,7 @@ class CountingStore(MemoryStore):
 @pytest.fixture
 def store(monkeypatch):
     found = CountingStore()
-    monkeypatch.setattr("airflow_allma.cli.plan_command.open_store", lambda _given, **_: found)
+    monkeypatch.setattr("airflow_allma.cli.plan_command.open_store_option", lambda _given, **_: found)
     return found
 
 
@@ -196,3 +196,12 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path):
     called = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
     assert (called.code, (tmp_path / "no").exists()) == (2, False)
     assert "is not a folder" in called.err
+
+
+def test_a_manifest_in_a_percent_encoded_offload_location_is_planned(tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    (folder / "m.jsonl").write_text('{"n": 1}\n' * 5)
+    payload = {"items": {"bucket": "file://", "key": f"{folder}/m.jsonl".removeprefix("/")}}
+    found = fork_of(tmp_path, payload, offloadLocation=f"file://{tmp_path}/a%20b")
+    assert found["chunks"] == ["bytes 0-44"]
