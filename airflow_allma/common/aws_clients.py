@@ -70,7 +70,9 @@ def without_retries(config: Config) -> Config:
     from botocore.config import Config
 
     # The retry mode stays: "adaptive" also limits the rate of requests.
-    return config.merge(Config(retries={**(config.retries or {}), "total_max_attempts": 1}))
+    options: Any = config  # types-boto3 does not know the options of a Config
+    retries: Any = {**(options.retries or {}), "total_max_attempts": 1}
+    return config.merge(Config(retries=retries))
 
 
 class EnvironmentAws:
