@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -74,12 +75,20 @@ class S3Writer(WriterBase):
         try:
             self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
         except ObjectNotFoundError:
-            # A completion that was done but not answered is tried again, and then the upload is gone.
+            # When the answer to a completion was lost, it is tried again, and by then the upload is gone.
             info = self._store.head(self._pointer)
-            if info.size != self._sent or not info.etag.endswith(f'-{len(self._parts)}"'):
+            if info.size != self._sent or info.etag != self._expected_etag():
                 raise
         self._upload = None
         self._info = self._store.head(self._pointer)
+
+    def _expected_etag(self) -> str | None:
+        """Return the ETag that S3 makes of the parts' ETags; None where those are not MD5 sums."""
+        try:
+            parts = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in self._parts)
+        except ValueError:
+            return None
+        return f'"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}-{len(self._parts)}"'
 
     def _flush(self) -> None:
         if self._buffer:

@@ -236,6 +236,22 @@ def test_an_upload_that_vanished_is_not_taken_for_the_object_that_was_there_befo
     assert good.read(pointer) == b"before"
 
 
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_an_upload_that_vanished_is_not_taken_for_another_object_of_the_same_size(
+    good: S3Store, bucket: str, *, in_parts: bool
+):
+    pointer, other = Pointer(bucket, "w"), DATA[::-1] * 8
+    if in_parts:
+        with good.open_writer(pointer) as writer:
+            writer.write(other)
+    else:
+        good.write(pointer, other)
+    store = lost_completion(good._client(pointer), does_complete=False)
+    with pytest.raises(ObjectNotFoundError, match="NoSuchUpload"):
+        write_large(store, pointer)
+    assert good.read(pointer) == other
+
+
 @pytest.mark.parametrize("code", [("InvalidRange", 416), ("PreconditionFailed", 412)])
 def test_a_replaced_object_is_a_change_however_s3_says_so(good: S3Store, bucket: str, code: tuple[str, int]):
     pointer = Pointer(bucket, "k")
