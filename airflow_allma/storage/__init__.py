@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.base import ObjectInfo, ObjectStore, ObjectWriter
-from airflow_allma.storage.content import encode_value, load_content, load_wrapped, store_value
+from airflow_allma.storage.content import encode_value, load_content, store_value
 from airflow_allma.storage.decoding import decode_line
 from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, read_lines
 from airflow_allma.storage.keys import OffloadLocation
@@ -52,7 +52,6 @@ __all__ = [
     "detect_format",
     "encode_value",
     "load_content",
-    "load_wrapped",
     "plan_chunks",
     "plan_manifest",
     "read_line_batches",

@@ -11,8 +11,6 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.common.base64_text import to_base64
-from airflow_allma.common.merging import merge_deep
-from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.storage.base import JSON_TYPE, ObjectInfo, ObjectStore
 from airflow_allma.storage.content_types import ContentKind, kind_of
@@ -21,7 +19,7 @@ from airflow_allma.storage.gunzip import gunzip, is_gzip
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.pointers import Pointer
 
-__all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_sized", "load_wrapped", "store_value"]
+__all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_sized", "store_value"]
 
 MAX_CONTENT_BYTES: Final = 64 << 20
 """Larger objects are not loaded into a flow's data, unless the caller says so."""
@@ -75,24 +73,6 @@ def load_sized(
     if is_gzip(data):
         data = _unpack(target, data, max_bytes)
     return _decode(target, info, data), info.size
-
-
-def load_wrapped(
-    store: ObjectStore, wrapper: Mapping[str, Any], *, max_bytes: int = MAX_CONTENT_BYTES
-) -> Any:
-    """What a wrapper stands for, with the fields that stand beside the pointer in it.
-
-    Without such fields, the content. With them, an object content is merged deep with them (they win), and
-    any other content becomes ``{"content": ..., **fields}``.
-
-    Raises:
-        StorageError: as ``load_content``.
-    """
-    content = load_content(store, wrapper[POINTER_KEY], max_bytes=max_bytes)
-    fields = {name: value for name, value in wrapper.items() if name != POINTER_KEY}
-    if not fields:
-        return content
-    return merge_deep(content, fields) if isinstance(content, dict) else {"content": content, **fields}
 
 
 def encode_value(value: Any) -> bytes:

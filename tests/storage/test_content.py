@@ -14,7 +14,7 @@ from airflow_allma.exceptions import (
     ObjectNotFoundError,
     StorageConfigurationError,
 )
-from airflow_allma.storage.content import encode_value, load_content, load_wrapped, store_value
+from airflow_allma.storage.content import encode_value, load_content, store_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.pointers import Pointer
@@ -120,25 +120,6 @@ def test_a_pointer_is_taken_as_it_stands_in_the_data(world: World):
         load_content(world.store, {"bucket": world.bucket})
     with pytest.raises(ObjectNotFoundError):
         load_content(world.store, {**inner, "key": "gone"})
-
-
-@pytest.mark.parametrize(
-    ("content", "fields", "expected"),
-    [
-        (b'{"a": {"x": 1, "y": 1}}', {}, {"a": {"x": 1, "y": 1}}),
-        (
-            b'{"a": {"x": 1, "y": 1}, "b": 1}',
-            {"a": {"y": 2}, "c": 3},
-            {"a": {"x": 1, "y": 2}, "b": 1, "c": 3},
-        ),
-        (b"[1]", {}, [1]),
-        (b"[1]", {"a": 1}, {"content": [1], "a": 1}),
-    ],
-)
-def test_fields_beside_a_pointer_come_on_top(content: bytes, fields: dict[str, Any], expected: Any):
-    store = MemoryStore()
-    store.write(Pointer("b", "k"), content, content_type="application/json")
-    assert load_wrapped(store, {**Pointer("b", "k").wrap(), **fields}) == expected
 
 
 JSON = st.recursive(
