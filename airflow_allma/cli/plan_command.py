@@ -33,7 +33,7 @@ from airflow_allma.settings import OPTIONS, AllmaSettings
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.keys import OffloadLocation
-from airflow_allma.storage.manifest_ranges import plan_chunks
+from airflow_allma.storage.manifest_ranges import plan_ranges
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.opening import open_store
 
@@ -172,7 +172,7 @@ class _Forks:
                 "chunks": None,
                 "mostChunks": self.settings.max_chunks,
             }
-        ranges = plan_chunks(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
+        ranges = plan_ranges(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
         chunks = [ChunkSpec(number, f"bytes {start}-{end - 1}") for number, (start, end) in enumerate(ranges)]
         counted = info.size <= MAX_COUNTED_BYTES
         reason = "the items are in an object, named or typed as JSON Lines"

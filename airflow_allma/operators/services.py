@@ -20,10 +20,10 @@ __all__ = ["AirflowAws", "build_services", "open_store"]
 class AirflowAws:
     """boto3 clients with the credentials, region and endpoint of an Airflow connection.
 
-    Args:
-        conn_id: the connection; "" for the credentials of the process's own environment.
+    Runs in the task's process. Safe to share between threads.
 
-    Runs in the task's process. Safe to share between threads; one client a service and region.
+    Args:
+        conn_id: the connection; "" for the credentials of the process's environment.
     """
 
     def __init__(self, conn_id: str) -> None:
@@ -32,16 +32,16 @@ class AirflowAws:
 
     @property
     def connection(self) -> str:
-        """What errors call it."""
+        """The name of the connection in errors."""
         if not self._conn_id:
             return "the worker's own AWS credentials"
         return f"Airflow connection {self._conn_id!r}"
 
     def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
-        """A client of an AWS service.
+        """Return a client of an AWS service, the same one each time.
 
         Raises:
-            StorageConfigurationError: the connection does not exist, or makes no client.
+            StorageConfigurationError: the connection does not exist, or a client cannot be made with it.
         """
         return self._clients.get(service, region, retries=retries)
 
@@ -55,12 +55,12 @@ class AirflowAws:
             return hook.get_client_type(region_name=hook.region_name, config=config)
         except Exception as error:
             raise StorageConfigurationError(
-                f"{self.connection} makes no client for {service}: {error}. "
+                f"A client of {service} cannot be made with {self.connection}: {error}. "
                 f"Check the connection that [{SECTION}] aws_conn_id (or airflow.awsConnId of the flow) names."
             ) from error
 
     def _require_connection(self) -> None:
-        # The hook itself only warns, and then uses whatever credentials the machine has.
+        # The hook itself only warns, and then uses the credentials of the machine.
         if not self._conn_id:
             return
         from airflow.sdk import BaseHook
@@ -70,8 +70,8 @@ class AirflowAws:
             BaseHook.get_connection(self._conn_id)
         except AirflowNotFoundException as error:
             raise StorageConfigurationError(
-                f"There is no {self.connection}. Add it, or name another one in [{SECTION}] aws_conn_id or "
-                "in airflow.awsConnId of the flow; empty means the worker's own AWS credentials."
+                f"{self.connection} does not exist. Add it, or name another in [{SECTION}] aws_conn_id or in "
+                "airflow.awsConnId of the flow; empty means the worker's own AWS credentials."
             ) from error
 
 
@@ -88,7 +88,7 @@ def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
 
 
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
-    """What steps of this task may use."""
+    """Return what the steps of this task may use."""
     from airflow_allma.engine import EngineSettings, Services
     from airflow_allma.storage.keys import OffloadLocation
 

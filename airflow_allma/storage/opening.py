@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
+from airflow_allma.storage.object_store import ObjectStore
 from airflow_allma.storage.pointers import file_path, split_uri
 from airflow_allma.storage.routed import RoutedStore
-
-if TYPE_CHECKING:
-    from airflow_allma.common.aws_clients import AwsClients
-    from airflow_allma.storage.base import ObjectStore
+from airflow_allma.storage.s3 import S3Store
 
 __all__ = ["open_folder", "open_store"]
 
@@ -20,10 +17,8 @@ __all__ = ["open_folder", "open_store"]
 def open_store(clients: AwsClients, location: OffloadLocation | None) -> ObjectStore:
     """Return S3 through the clients and, when the offload location is a local folder, that folder.
 
-    Opens no connection: errors of credentials come with the first call.
+    Makes no request: errors of credentials occur in the first call.
     """
-    from airflow_allma.storage.s3 import S3Store
-
     folder = location.folder if location is not None else None
     return RoutedStore(S3Store(clients), LocalStore(folder) if folder is not None else None)
 
@@ -32,10 +27,11 @@ def open_folder(uri: str) -> LocalStore:
     """Return the folder of a ``file:///folder`` URI, which is percent-decoded.
 
     Raises:
-        StorageConfigurationError: the URI is not of that form.
+        StorageConfigurationError: the URI does not have that form.
     """
-    bucket, key = split_uri(uri)
-    folder = file_path(bucket, key)
+    folder = file_path(*split_uri(uri))
     if folder is None:
-        raise StorageConfigurationError(f"{uri!r} is not a folder. Write file:///folder (three slashes).")
+        raise StorageConfigurationError(
+            f"{uri!r} is not a local folder. Write file:///folder (three slashes)."
+        )
     return LocalStore(folder)

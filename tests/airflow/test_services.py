@@ -6,12 +6,12 @@ import json
 import logging
 
 import pytest
-
-from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.operators.chunk_items import chunk_items
 from airflow_allma.operators.chunk_plan import manifest_chunks
-from airflow_allma.operators.services import AirflowAws, build_services
 from airflow_allma.operators.settings import AllmaSettings
+
+from airflow_allma.exceptions import StorageUnavailableError
+from airflow_allma.operators.services import AirflowAws, build_services
 from airflow_allma.storage import Backoff, LocalStore, Pointer, S3Store, plan_manifest, store_value
 from tests.support.airflow import aws_connection
 from tests.support.faulty_proxy import Fault, faulty_proxy
@@ -62,6 +62,6 @@ def test_a_task_reads_a_chunk_in_the_folder_of_a_percent_encoded_offload_locatio
     (path / "m.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
     store = LocalStore(path)
     manifest = Pointer.from_uri(f"{location}/m.jsonl")
-    plan = plan_manifest(store, manifest, chunk_bytes=1 << 20, max_chunks=1)
+    plan = plan_manifest(store, manifest, range_bytes=1 << 20, max_ranges=1)
     (chunk,) = manifest_chunks(plan, store)
     assert list(chunk_items(chunk.as_dict(), offload_location=location)) == [{"n": 1}, {"n": 2}]

@@ -95,7 +95,7 @@ def test_max_concurrency_is_divided_over_the_chunks_at_a_time(tmp_path, limit, a
 def test_a_manifest_costs_one_head_and_has_the_chunks_that_the_planner_makes(tmp_path, store):
     pointer = Pointer("data", "users.jsonl")
     store.write(pointer, b'{"id": 1}\n' * 1_700_000)
-    plan = plan_manifest(store, pointer, chunk_bytes=3_000_000, max_chunks=200)
+    plan = plan_manifest(store, pointer, range_bytes=3_000_000, max_ranges=200)
     real = [chunk.label for chunk in manifest_chunks(plan, store)]
     store.asked.clear()
     payload = {"items": {"bucket": "data", "key": "users.jsonl"}}

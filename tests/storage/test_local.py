@@ -40,7 +40,6 @@ def test_no_key_leads_out_of_the_bucket(store: LocalStore, key: str):
     for attempt in (
         lambda: store.read(Pointer("b", key)),
         lambda: store.write(Pointer("b", key), b""),
-        lambda: store.delete(Pointer("b", key)),
     ):
         with pytest.raises(StorageConfigurationError):
             attempt()
@@ -95,7 +94,7 @@ def test_an_unfinished_file_is_neither_listed_nor_reachable(store: LocalStore):
         writer.write(b"half")
         temporary = next((store.root / "b").iterdir()).name
         assert list(store.list("b")) == []
-        with pytest.raises(StorageConfigurationError, match="the store's own"):
+        with pytest.raises(StorageConfigurationError, match="reserved"):
             store.read(Pointer("b", temporary))
     assert [path.name for path in (store.root / "b").iterdir()] == ["k"]
 
@@ -184,16 +183,12 @@ def test_pointers_are_routed_by_their_kind(tmp_path: Path):
         assert list(store.stream(pointer)) == [b"22"]
         assert [info.pointer for info in store.list(pointer.bucket, pointer.key)] == [pointer]
     assert memory.read(Pointer("b", "k")) == (tmp_path / "x.json").read_bytes() == b"22"
-    store.delete(at_file)
-    assert not (tmp_path / "x.json").exists()
-    assert "memory" in store.description
+    assert store.description == f"memory or folder '{tmp_path}'"
 
 
-def test_a_pointer_without_a_store_says_which_setting_is_missing(tmp_path: Path):
+def test_a_file_without_a_store_says_which_setting_is_missing():
     with pytest.raises(StorageConfigurationError, match="offload_location"):
         RoutedStore(MemoryStore(), None).read(Pointer.from_uri("file:///etc/passwd"))
-    with pytest.raises(StorageConfigurationError, match="aws_conn_id"):
-        RoutedStore(None, LocalStore(tmp_path)).head(Pointer("b", "k"))
 
 
 def test_a_folder_of_files_that_are_named_by_their_path_can_be_listed(tmp_path: Path):

@@ -42,6 +42,11 @@ def bucket(make_bucket: Callable[[], str]) -> str:
 
 
 @pytest.fixture
+def client(moto_endpoint: str) -> Any:
+    return EndpointClients(moto_endpoint).client("s3")
+
+
+@pytest.fixture
 def good(moto_endpoint: str) -> S3Store:
     return S3Store(EndpointClients(moto_endpoint))
 
@@ -101,8 +106,8 @@ def test_after_the_last_attempt_the_error_says_so_and_names_object_and_connectio
 
 def test_pauses_grow_are_bounded_and_jittered():
     pauses: list[float] = []
-    low = Backoff(first_seconds=1, longest_seconds=5, sleep=pauses.append, jitter=lambda: 0.0)
-    high = Backoff(first_seconds=1, longest_seconds=5, sleep=pauses.append, jitter=lambda: 1.0)
+    low = Backoff(first_seconds=1, max_seconds=5, sleep=pauses.append, jitter=lambda: 0.0)
+    high = Backoff(first_seconds=1, max_seconds=5, sleep=pauses.append, jitter=lambda: 1.0)
     for backoff in (low, high):
         for failures in (1, 2, 3, 4, 50):
             backoff.pause(failures)
@@ -218,19 +223,19 @@ def write_large(store: S3Store, pointer: Pointer) -> int:
     return writer.info.size
 
 
-def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, bucket: str):
+def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, client: Any, bucket: str):
     pointer = Pointer(bucket, "w")
-    store = lost_completion(good._client(pointer), does_complete=True)
+    store = lost_completion(client, does_complete=True)
     assert write_large(store, pointer) == len(DATA) * 8
     assert good.read(pointer) == DATA * 8
 
 
 def test_an_upload_that_vanished_is_not_taken_for_the_object_that_was_there_before(
-    good: S3Store, bucket: str
+    good: S3Store, client: Any, bucket: str
 ):
     pointer = Pointer(bucket, "w")
     good.write(pointer, b"before")
-    store = lost_completion(good._client(pointer), does_complete=False)
+    store = lost_completion(client, does_complete=False)
     with pytest.raises(ObjectNotFoundError, match="NoSuchUpload"):
         write_large(store, pointer)
     assert good.read(pointer) == b"before"
@@ -238,7 +243,7 @@ def test_an_upload_that_vanished_is_not_taken_for_the_object_that_was_there_befo
 
 @pytest.mark.parametrize("in_parts", [True, False])
 def test_an_upload_that_vanished_is_not_taken_for_another_object_of_the_same_size(
-    good: S3Store, bucket: str, *, in_parts: bool
+    good: S3Store, client: Any, bucket: str, *, in_parts: bool
 ):
     pointer, other = Pointer(bucket, "w"), DATA[::-1] * 8
     if in_parts:
@@ -246,41 +251,41 @@ def test_an_upload_that_vanished_is_not_taken_for_another_object_of_the_same_siz
             writer.write(other)
     else:
         good.write(pointer, other)
-    store = lost_completion(good._client(pointer), does_complete=False)
+    store = lost_completion(client, does_complete=False)
     with pytest.raises(ObjectNotFoundError, match="NoSuchUpload"):
         write_large(store, pointer)
     assert good.read(pointer) == other
 
 
 @pytest.mark.parametrize("code", [("InvalidRange", 416), ("PreconditionFailed", 412)])
-def test_a_replaced_object_is_a_change_however_s3_says_so(good: S3Store, bucket: str, code: tuple[str, int]):
+def test_a_replaced_object_is_a_change_however_s3_says_so(
+    good: S3Store, client: Any, bucket: str, code: tuple[str, int]
+):
     pointer = Pointer(bucket, "k")
     now = good.write(pointer, b"short").etag
 
     def get(**_: Any) -> Any:
         raise answer_with(*code)
 
-    store = S3Store(Intercepting(good._client(pointer), "get_object", get))
+    store = S3Store(Intercepting(client, "get_object", get))
     with pytest.raises(ObjectChangedError) as caught:
         store.read(pointer, 100, 200, if_match='"planned"')
     assert '"planned"' in str(caught.value)
     assert now in str(caught.value)
-    good.delete(pointer)
+    client.delete_object(Bucket=bucket, Key="k")
     with pytest.raises((ObjectChangedError, ObjectNotFoundError), match="does not exist"):
         store.read(pointer, 100, 200, if_match='"planned"')
 
 
-def test_a_version_is_read_as_it_was_and_pinned_by_head(moto_endpoint: str, good: S3Store, bucket: str):
-    EndpointClients(moto_endpoint).client("s3").put_bucket_versioning(
-        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
-    )
+def test_a_version_is_read_as_it_was_and_pinned_by_head(good: S3Store, client: Any, bucket: str):
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = good.write(Pointer(bucket, "k"), b"first")
     second = good.write(Pointer(bucket, "k"), b"second")
     assert first.version_id
     assert first.version_id != second.version_id
     assert good.head(Pointer(bucket, "k")).version_id == second.version_id
     assert good.read(first.pointer, if_match=first.etag) == b"first"
-    good.delete(Pointer(bucket, "k"))
+    client.delete_object(Bucket=bucket, Key="k")
     assert good.read(first.pointer) == b"first"
     with pytest.raises(ObjectNotFoundError):
         good.read(Pointer(bucket, "k"))
@@ -309,7 +314,7 @@ def test_metadata_that_s3_cannot_keep_is_refused(good: S3Store, bucket: str):
 def test_a_long_listing_is_read_page_by_page(
     moto_endpoint: str, bucket: str, good: S3Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("airflow_allma.storage.s3._PAGE", 10)
+    monkeypatch.setattr("airflow_allma.storage.s3._PAGE_SIZE", 10)
     keys = [f"k{number:02d}" for number in range(25)]
     for key in keys:
         good.write(Pointer(bucket, key), b"")
@@ -329,10 +334,9 @@ def test_a_missing_bucket_is_told_apart_from_a_missing_object(good: S3Store, buc
         good.read(Pointer(bucket, "k"))
 
 
-def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, bucket: str):
+def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, client: Any, bucket: str):
     pointer = Pointer(bucket, "k")
     good.write(pointer, DATA)
-    client = good._client(pointer)
     calls: list[object] = []
 
     def get(**arguments: Any) -> Any:

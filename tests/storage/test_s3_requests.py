@@ -31,7 +31,6 @@ CALLS: dict[str, Callable[[S3Store], Any]] = {
     "stream": lambda store: list(store.stream(AT)),
     "write": lambda store: store.write(AT, b"data"),
     "list": lambda store: list(store.list(AT.bucket)),
-    "delete": lambda store: store.delete(AT),
     "a multipart upload": write_part,
 }
 MODES = ["", "legacy", "standard", "adaptive"]

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError, StorageConfigurationError
-from airflow_allma.storage.base import ObjectStore
+from airflow_allma.storage.object_store import ObjectStore
 from airflow_allma.storage.pointers import Pointer
 from tests.storage.conftest import World
 
@@ -111,14 +111,6 @@ def test_a_listing_is_ordered_by_the_bytes_of_the_keys_and_bounded(world: World)
         expected = [key for key in ordered if key.startswith(prefix)]
         assert [found.pointer.key for found in world.store.list(world.bucket, prefix)] == expected
         assert [found.pointer.key for found in world.store.list(world.bucket, prefix, 2)] == expected[:2]
-
-
-def test_a_deleted_object_is_gone_and_deleting_it_again_is_no_error(world: World):
-    world.store.write(world.at("x"), b"1")
-    world.store.delete(world.at("x"))
-    world.store.delete(world.at("x"))
-    with pytest.raises(ObjectNotFoundError):
-        world.store.head(world.at("x"))
 
 
 @pytest.mark.parametrize("size", [0, 10, 6 << 20, len(BIG)])
