@@ -36,7 +36,7 @@ _OWN_TYPES: Final = {
 _GZIP_TYPES: Final = frozenset({"application/gzip", "application/x-gzip"})
 _LINES_MARKS: Final = ("jsonl", "ndjson", "jsonlines", "json-seq")
 _TEXT_MARKS: Final = ("json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
-# S3 gives the second to objects that are uploaded without a type: it says nothing about the content.
+# S3 sets binary/octet-stream on objects that are uploaded without a type: it says nothing about them.
 _DEFAULT_TYPES: Final = frozenset({"", "binary/octet-stream"})
 
 

@@ -69,7 +69,7 @@ _RULES: Final = (
     ),
 )
 _NO_VERSION: Final = _Rule(ObjectNotFoundError, "the version does not exist.", frozenset(), {400})
-_REFUSED: Final = _Rule(StorageConfigurationError, "the call was rejected.", frozenset())
+_REJECTED: Final = _Rule(StorageConfigurationError, "the call was rejected.", frozenset())
 
 
 @cache
@@ -123,7 +123,7 @@ def _of_answer(error: ClientError, subject: str, connection: str, *, versioned: 
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"{code or status}: {answer.get('Error', {}).get('Message', '')}".rstrip(": ")
     rules = (*_RULES, _NO_VERSION) if versioned else _RULES
-    rule = next((rule for rule in rules if code in rule.codes or status in rule.statuses), _REFUSED)
+    rule = next((rule for rule in rules if code in rule.codes or status in rule.statuses), _REJECTED)
     return rule.kind(f"{subject}: {rule.advice} S3 answered {message!r} through {connection}.")
 
 

@@ -65,7 +65,7 @@ CONTENTS = st.lists(PIECES | ANYTHING | SHORT_LINES | SHORT_LINES, min_size=1, m
 @example(BOM + b"{}", 1, 9, 1)
 @example(b"1\r\n2\r\n", 3, 9, 2)
 @example(b"x" * 100 + b"\n1\n2", 7, 50, 5)
-def test_the_lines_of_all_chunks_are_the_lines_of_the_object_in_order_each_once(
+def test_the_lines_of_all_ranges_are_the_lines_of_the_object_in_order_each_once(
     content: bytes, chunk_bytes: int, max_chunks: int, block_bytes: int
 ):
     assert lines_of_ranges(content, chunk_bytes, max_chunks, block_bytes) == expected_lines(content)
@@ -83,7 +83,7 @@ def test_the_lines_of_all_chunks_are_the_lines_of_the_object_in_order_each_once(
         b"x" * 20 + b"\n1\n2\n" + b"y" * 20,
     ],
 )
-def test_no_boundary_of_a_chunk_or_a_block_loses_or_repeats_a_line(content: bytes):
+def test_no_boundary_of_a_range_or_a_block_loses_or_repeats_a_line(content: bytes):
     expected = expected_lines(content)
     for chunk_bytes in range(1, len(content) + 2):
         for block_bytes in (1, 2, 3, 5, 8, 100):
@@ -217,7 +217,7 @@ def test_batches_hold_the_same_lines_and_none_is_empty():
     assert list(itertools.chain(*(batch.lines for batch in batches))) == [b"1", b"2", b"3"]
 
 
-def test_lines_are_handed_on_before_the_stream_has_ended():
+def test_lines_are_yielded_before_the_stream_has_ended():
     def blocks():
         yield b"1\n2"
         raise AssertionError("read further than needed")
@@ -241,7 +241,7 @@ def test_lines_are_handed_on_before_the_stream_has_ended():
         (b"", "truncated"),
     ],
 )
-def test_what_is_no_json_is_an_error_that_names_offset_and_reason(data: bytes, reason: str):
+def test_what_is_not_json_is_an_error_that_names_offset_and_reason(data: bytes, reason: str):
     with pytest.raises(ObjectDecodeError) as caught:
         decode_line(data, 4711, "s3://b/k")
     assert "byte 4711 of s3://b/k" in str(caught.value)
@@ -251,5 +251,5 @@ def test_what_is_no_json_is_an_error_that_names_offset_and_reason(data: bytes, r
 @pytest.mark.parametrize(
     "text", ["12345678901234567890123", "1.5", '"\\ud83d\\ude00"', "null", ' {"a": [1]} ']
 )
-def test_sound_json_is_decoded_exactly(text: str):
+def test_valid_json_is_decoded_exactly(text: str):
     assert decode_line(text.encode()) == json.loads(text)

@@ -99,7 +99,7 @@ def test_an_unfinished_file_is_neither_listed_nor_reachable(store: LocalStore):
     assert [path.name for path in (store.root / "b").iterdir()] == ["k"]
 
 
-def test_a_reader_goes_on_with_the_content_it_began_with_when_the_file_is_replaced(store: LocalStore):
+def test_a_reader_continues_with_the_content_it_began_with_when_the_file_is_replaced(store: LocalStore):
     etag = store.write(Pointer("b", "k"), b"a" * 100).etag
     stream = store.stream(Pointer("b", "k"), if_match=etag, block_bytes=10)
     first = next(stream)
@@ -132,7 +132,7 @@ def test_versions_are_not_kept(store: LocalStore):
         store.head(Pointer("b", "k", version_id="1"))
 
 
-def test_a_name_that_is_too_long_for_a_file_is_refused(store: LocalStore):
+def test_a_name_that_is_too_long_for_a_file_is_rejected(store: LocalStore):
     with pytest.raises(StorageConfigurationError, match="too long"):
         store.write(Pointer("b", "x" * 300), b"1")
 
@@ -146,7 +146,9 @@ def test_a_name_that_is_too_long_for_a_file_is_refused(store: LocalStore):
         (errno.EIO, StorageUnavailableError),
     ],
 )
-def test_what_the_system_refuses_is_told_apart(store: LocalStore, number: int, expected: type[StorageError]):
+def test_each_error_of_the_system_has_its_own_storage_error(
+    store: LocalStore, number: int, expected: type[StorageError]
+):
     with pytest.raises(expected, match="s3://b/k"), store._errors(Pointer("b", "k")):
         raise OSError(number, os.strerror(number))
 

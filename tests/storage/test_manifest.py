@@ -159,7 +159,7 @@ LINES, ARRAY = ManifestFormat.JSON_LINES, ManifestFormat.JSON_ARRAY
         ("m", gzip.compress(b'{"a":1}\n' * 100_000), ManifestFormat.GZIP_JSON_LINES),
     ],
 )
-def test_a_manifest_s_format_is_found(key: str, content: bytes, expected: ManifestFormat):
+def test_the_format_of_a_manifest_is_detected(key: str, content: bytes, expected: ManifestFormat):
     store = MemoryStore()
     store.write(Pointer("bucket", key), content)
     assert detect_format(store, Pointer("bucket", key))[1] is expected

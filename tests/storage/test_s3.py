@@ -52,7 +52,7 @@ def good(moto_endpoint: str) -> S3Store:
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET, Fault.SHORT_BODY])
-def test_a_call_that_breaks_is_tried_again(moto_endpoint: str, good: S3Store, bucket: str, fault: Fault):
+def test_a_call_that_fails_is_retried(moto_endpoint: str, good: S3Store, bucket: str, fault: Fault):
     etag = good.write(Pointer(bucket, "k"), DATA).etag
     with broken(moto_endpoint, lambda call: fault if call.number % 3 < 2 else None) as (store, calls, pauses):
         assert store.head(Pointer(bucket, "k")).etag == etag
@@ -65,7 +65,7 @@ def test_a_call_that_breaks_is_tried_again(moto_endpoint: str, good: S3Store, bu
     assert good.read(Pointer(bucket, "new")) == b"new"
 
 
-def test_a_stream_goes_on_where_it_was_cut(moto_endpoint: str, good: S3Store, bucket: str):
+def test_a_stream_continues_where_it_was_cut(moto_endpoint: str, good: S3Store, bucket: str):
     good.write(Pointer(bucket, "k"), DATA)
     cut = {0: Fault.SHORT_BODY, 1: Fault.SHORT_BODY, 2: Fault.RESET, 3: Fault.SLOW_DOWN}
     with broken(moto_endpoint, lambda call: cut.get(call.number)) as (store, calls, _):
@@ -74,7 +74,7 @@ def test_a_stream_goes_on_where_it_was_cut(moto_endpoint: str, good: S3Store, bu
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_nothing_is_lost_or_doubled_when_calls_break_at_random(
+def test_nothing_is_lost_or_repeated_when_calls_fail_at_random(
     moto_endpoint: str, good: S3Store, bucket: str, seed: int
 ):
     chance = random.Random(seed)
@@ -114,7 +114,7 @@ def test_pauses_grow_are_bounded_and_jittered():
     assert pauses == [0.5, 1, 2, 2.5, 2.5, 1, 2, 4, 5, 5]
 
 
-def test_denied_access_is_not_tried_again_and_names_the_connection(moto_endpoint: str, bucket: str):
+def test_denied_access_is_not_retried_and_names_the_connection(moto_endpoint: str, bucket: str):
     with broken(moto_endpoint, lambda _: Fault.DENIED) as (store, calls, _):
         for attempt in (
             lambda: store.head(Pointer(bucket, "k")),
@@ -127,7 +127,7 @@ def test_denied_access_is_not_tried_again_and_names_the_connection(moto_endpoint
     assert len(calls) == 4
 
 
-def test_a_stream_that_breaks_does_not_go_on_with_other_content(
+def test_a_stream_that_was_cut_does_not_continue_with_other_content(
     moto_endpoint: str, good: S3Store, bucket: str
 ):
     old = good.write(Pointer(bucket, "k"), DATA).etag
@@ -146,7 +146,7 @@ def test_a_stream_that_breaks_does_not_go_on_with_other_content(
     assert new in str(caught.value)
 
 
-def test_an_upload_that_failed_leaves_no_parts_behind(moto_endpoint: str, good: S3Store, bucket: str):
+def test_an_upload_that_failed_leaves_no_parts(moto_endpoint: str, good: S3Store, bucket: str):
     def plan(call: Call) -> Fault | None:
         return Fault.ERROR_500 if "partNumber=2" in call.path else None
 
@@ -258,7 +258,7 @@ def test_an_upload_that_vanished_is_not_taken_for_another_object_of_the_same_siz
 
 
 @pytest.mark.parametrize("code", [("InvalidRange", 416), ("PreconditionFailed", 412)])
-def test_a_replaced_object_is_a_change_however_s3_says_so(
+def test_a_replaced_object_is_a_change_whichever_error_s3_answers(
     good: S3Store, client: Any, bucket: str, code: tuple[str, int]
 ):
     pointer = Pointer(bucket, "k")
@@ -306,7 +306,7 @@ def test_metadata_and_type_are_kept(good: S3Store, bucket: str):
     assert (found.content_type, found.metadata) == ("text/plain", {"owner": "me"})
 
 
-def test_metadata_that_s3_cannot_keep_is_refused(good: S3Store, bucket: str):
+def test_metadata_that_s3_cannot_keep_is_rejected(good: S3Store, bucket: str):
     with pytest.raises(StorageConfigurationError, match="ParamValidationError"):
         good.write(Pointer(bucket, "k"), b"1", metadata={"owner": "grüß"})
 
@@ -349,7 +349,7 @@ def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, clien
     assert len(calls) == 2
 
 
-def test_the_next_block_is_fetched_while_the_last_one_is_worked_on():
+def test_the_next_block_is_fetched_while_the_caller_works_on_the_last_one():
     fetching = threading.Event()
 
     def blocks() -> Generator[bytes, None, None]:
@@ -363,7 +363,7 @@ def test_the_next_block_is_fetched_while_the_last_one_is_worked_on():
     assert list(stream) == [b"2"]
 
 
-def test_a_stream_left_while_a_block_is_on_its_way_is_closed_after_that_block():
+def test_a_stream_closed_while_a_block_is_fetched_ends_after_that_block():
     fetching, arrived, closed = threading.Event(), threading.Event(), threading.Event()
 
     def blocks() -> Generator[bytes, None, None]:
