@@ -71,9 +71,9 @@ def fork_flow(step: dict[str, Any], flow_id: str = "bench", **fork: Any) -> dict
     }
 
 
-def plan(store: LocalStore, key: str, chunks: int, chunk_bytes: int = 1) -> list[ManifestRange]:
+def plan(store: LocalStore, key: str, chunks: int, chunk_bytes: int = 1) -> tuple[ManifestRange, ...]:
     """Split an object into at most ``chunks`` chunks."""
-    return plan_manifest(store, Pointer(BUCKET, key), chunk_bytes=chunk_bytes, max_chunks=chunks).chunks()
+    return plan_manifest(store, Pointer(BUCKET, key), range_bytes=chunk_bytes, max_ranges=chunks).ranges
 
 
 def folder_of(number: int) -> OffloadLocation:

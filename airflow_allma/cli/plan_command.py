@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import typer
 
-from airflow_allma.cli.run_command import open_store, read_payload
+from airflow_allma.cli.run_command import open_store_option, read_payload
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.cli.static_items import NotPredictableError, predict_items
 from airflow_allma.common.aws_clients import EnvironmentAws
@@ -30,11 +30,12 @@ from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, Fork
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.flow import Flow, ParallelForkManagerStep
 from airflow_allma.settings import OPTIONS, AllmaSettings
-from airflow_allma.storage import LocalStore, ObjectStore, Pointer, RoutedStore, S3Store
+from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.keys import OffloadLocation
-from airflow_allma.storage.manifest_ranges import plan_chunks
+from airflow_allma.storage.manifest_ranges import plan_ranges
 from airflow_allma.storage.memory import MemoryStore
+from airflow_allma.storage.opening import open_store
 
 __all__ = ["plan_flow_file"]
 
@@ -58,7 +59,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
     """
     try:
         run_payload = read_payload(payload)
-        objects = open_store(store, create=False) if store else None
+        objects = open_store_option(store, create=False)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -96,9 +97,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
 
 def _store_of(settings: AllmaSettings) -> ObjectStore:
     """Return the store that tasks would have, but with the credentials of the environment."""
-    location = settings.offload_location
-    files = LocalStore(Path(location.removeprefix("file://"))) if location.startswith("file://") else None
-    return RoutedStore(S3Store(EnvironmentAws()), files)
+    return open_store(EnvironmentAws(), OffloadLocation.from_setting(settings.offload_location))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ class _Forks:
                 "chunks": None,
                 "mostChunks": self.settings.max_chunks,
             }
-        ranges = plan_chunks(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
+        ranges = plan_ranges(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
         chunks = [ChunkSpec(number, f"bytes {start}-{end - 1}") for number, (start, end) in enumerate(ranges)]
         counted = info.size <= MAX_COUNTED_BYTES
         reason = "the items are in an object, named or typed as JSON Lines"

@@ -8,7 +8,6 @@ import sys
 import uuid
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 import typer
@@ -28,13 +27,14 @@ from airflow_allma.engine import (
     run_segment,
 )
 from airflow_allma.engine.masking import mask_secrets
-from airflow_allma.exceptions import AllmaError, PermanentStepError
+from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
 from airflow_allma.flow import Flow
 from airflow_allma.settings import AllmaSettings
-from airflow_allma.storage import LocalStore, ObjectStore, RoutedStore, S3Store, encode_value
+from airflow_allma.storage import LocalStore, encode_value
 from airflow_allma.storage.keys import OffloadLocation
+from airflow_allma.storage.opening import open_folder, open_store
 
-__all__ = ["UsageError", "open_store", "read_payload", "run_flow_file"]
+__all__ = ["UsageError", "open_store_option", "read_payload", "run_flow_file"]
 
 
 class UsageError(AllmaError):
@@ -60,7 +60,7 @@ def run_flow_file(
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         run_payload = read_payload(payload)
-        objects = open_store(store)
+        objects = open_store_option(store)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -118,8 +118,8 @@ def read_payload(option: str) -> dict[str, Any]:
     return payload
 
 
-def open_store(option: str | None, *, create: bool = True) -> ObjectStore:
-    """Return the store for ``--store``; without it AWS, with the credentials of the environment.
+def open_store_option(option: str | None, *, create: bool = True) -> LocalStore | None:
+    """Return the store for ``--store``; None without the option.
 
     Args:
         option: the option.
@@ -129,12 +129,12 @@ def open_store(option: str | None, *, create: bool = True) -> ObjectStore:
         UsageError: it is not a folder.
     """
     if option is None:
-        return RoutedStore(S3Store(EnvironmentAws()), None)
-    prefix = "file://"
-    if not option.startswith(prefix) or not option.removeprefix(prefix).startswith("/"):
-        raise UsageError(f"--store must be file:///folder; it is {option!r}")
-    # As in all other file:// addresses, spaces may be written as %20.
-    folder = Path(unquote(option.removeprefix(prefix)))
+        return None
+    try:
+        store = open_folder(option)
+    except StorageConfigurationError as error:
+        raise UsageError(f"--store must be file:///folder; it is {option!r}") from error
+    folder = store.root
     try:
         if create:
             folder.mkdir(parents=True, exist_ok=True)
@@ -142,21 +142,22 @@ def open_store(option: str | None, *, create: bool = True) -> ObjectStore:
             raise UsageError(f"--store {option} is not a folder.")
     except OSError as error:
         raise UsageError(f"--store {option} cannot be used as a folder: {error}") from error
-    return LocalStore(folder)
+    return store
 
 
 async def _run(
-    flow: Flow, payload: dict[str, Any], store: ObjectStore, *, trace: bool, chunks: bool
+    flow: Flow, payload: dict[str, Any], store: LocalStore | None, *, trace: bool, chunks: bool
 ) -> SegmentResult:
     program = compile_flow(flow)
     info = RunInfo.now(flow.id, flow.version, str(uuid.uuid4()))
-    location = flow.airflow.offload_location
+    location = OffloadLocation.from_setting(flow.airflow.offload_location)
+    aws = EnvironmentAws()
     with Progress() as progress:
         services = Services(
-            store=store,
-            aws=EnvironmentAws(),
+            store=store or open_store(aws, location),
+            aws=aws,
             settings=EngineSettings(
-                offload_location=OffloadLocation.parse(location) if location else None,
+                offload_location=location,
                 branch_concurrency=flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency,
             ),
             recorder=_trace if trace else None,

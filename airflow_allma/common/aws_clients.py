@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from airflow_allma.exceptions import StorageConfigurationError
 
-__all__ = ["AwsClients", "ClientCache", "EnvironmentAws"]
+if TYPE_CHECKING:
+    from botocore.config import Config
+
+__all__ = ["AwsClients", "ClientCache", "EnvironmentAws", "without_retries"]
 
 # All threads of the process share a client: as many calls at once as a default thread pool runs.
 _MAX_CONNECTIONS: Final = 64
@@ -22,12 +25,15 @@ class AwsClients(Protocol):
     def connection(self) -> str:
         """The name of the credentials in errors, such as ``Airflow connection 'aws_default'``."""
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
         """Return a boto3 client, safe to share between threads; equal arguments return the same client.
 
         Args:
             service: boto3's name of the service, such as ``dynamodb``.
             region: an AWS region; None = the connection's own.
+            retries: whether the client retries as the connection or the environment says. False is for
+                callers that retry themselves: each call then makes one request, so that the attempts of
+                both do not multiply.
 
         Raises:
             StorageConfigurationError: the credentials do not exist, or are incomplete.
@@ -35,27 +41,38 @@ class AwsClients(Protocol):
 
 
 class ClientCache:
-    """One client for each service and region. Safe to share between threads.
+    """One client for each set of arguments of ``AwsClients.client``. Safe to share between threads.
 
     Args:
-        make: makes a client of a service and region; never called by two threads at once, since one boto3
-            session cannot make clients in two threads.
+        make: makes a client of a service and region, with or without retries; never called by two threads at
+            once, since one boto3 session cannot make clients in two threads.
     """
 
-    def __init__(self, make: Callable[[str, str | None], Any]) -> None:
+    def __init__(self, make: Callable[[str, str | None, bool], Any]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._clients: dict[tuple[str, str | None, bool], Any] = {}
 
-    def get(self, service: str, region: str | None) -> Any:
+    def get(self, service: str, region: str | None, *, retries: bool) -> Any:
         """Return the client, made at the first call. What ``make`` raises passes through."""
-        client = self._clients.get((service, region))
+        arguments = (service, region, retries)
+        client = self._clients.get(arguments)
         if client is not None:
             return client
         with self._lock:
-            if (service, region) not in self._clients:
-                self._clients[service, region] = self._make(service, region)
-            return self._clients[service, region]
+            if arguments not in self._clients:
+                self._clients[arguments] = self._make(*arguments)
+            return self._clients[arguments]
+
+
+def without_retries(config: Config) -> Config:
+    """Return a client configuration with which each call makes one request; all other options stay."""
+    from botocore.config import Config
+
+    # The retry mode stays: "adaptive" also limits the rate of requests.
+    options: Any = config  # types-boto3 does not know the options of a Config
+    retries: Any = {**(options.retries or {}), "total_max_attempts": 1}
+    return config.merge(Config(retries=retries))
 
 
 class EnvironmentAws:
@@ -71,24 +88,25 @@ class EnvironmentAws:
         self._session: Any = None
         self._clients = ClientCache(self._make)
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
         """Return a boto3 client of a service, the same one each time.
 
         Raises:
             StorageConfigurationError: the environment names no region, or a profile that does not exist.
         """
-        return self._clients.get(service, region)
+        return self._clients.get(service, region, retries=retries)
 
-    def _make(self, service: str, region: str | None) -> Any:
+    def _make(self, service: str, region: str | None, retries: bool) -> Any:
         # boto3 and its imports take a tenth of a second, which a Dag file's parse need not pay.
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
+        config = Config(max_pool_connections=_MAX_CONNECTIONS)
         try:
             self._session = self._session or boto3.Session()
             return self._session.client(
-                service, region_name=region, config=Config(max_pool_connections=_MAX_CONNECTIONS)
+                service, region_name=region, config=config if retries else without_retries(config)
             )
         except BotoCoreError as error:
             raise StorageConfigurationError(

@@ -15,8 +15,8 @@ from airflow_allma.engine import CompiledFork, Services
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer, plan_manifest
-from airflow_allma.storage.base import JSON_LINES_TYPE
 from airflow_allma.storage.jsonl import read_line_batches
+from airflow_allma.storage.object_store import JSON_LINES_TYPE
 
 __all__ = [
     "MAX_COUNTED_BYTES",
@@ -213,8 +213,8 @@ def plan_object_chunks(
     plan = plan_manifest(
         store,
         pointer,
-        chunk_bytes=settings.chunk_bytes,
-        max_chunks=settings.max_chunks,
+        range_bytes=settings.chunk_bytes,
+        max_ranges=settings.max_chunks,
         spool_to=location.pointer(*identifiers, "lines", ending=".jsonl") if location else None,
     )
     return manifest_chunks(plan, store)
@@ -236,13 +236,12 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
     Raises:
         StorageError: the manifest cannot be read.
     """
-    ranges = plan.chunks()
-    if plan.size > MAX_COUNTED_BYTES:
+    if plan.lines.size > MAX_COUNTED_BYTES:
         return [
             ChunkSpec(lines.number, f"bytes {lines.range.start}-{lines.range.end - 1}", manifest=lines)
-            for lines in ranges
+            for lines in plan.ranges
         ]
-    return list(_counted_chunks(ranges, store))
+    return list(_counted_chunks(plan.ranges, store))
 
 
 def _counted_chunks(ranges: Iterable[ManifestRange], store: ObjectStore) -> Iterator[ChunkSpec]:

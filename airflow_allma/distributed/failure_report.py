@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.engine import BranchResult, CompiledFork, label_of
 from airflow_allma.exceptions import StorageError
-from airflow_allma.storage import ObjectStore, decode_line
+from airflow_allma.storage import ObjectStore
+from airflow_allma.storage.decoding import decode_line
 from airflow_allma.storage.line_counter import LineCounter
 
 __all__ = ["FailedRun", "FailureReport", "Failures"]

@@ -36,10 +36,10 @@ import msgspec
 
 from airflow_allma.engine import BranchStatus
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
-from airflow_allma.storage.base import ObjectInfo, ObjectStore
 from airflow_allma.storage.jsonl import LineBatch, read_line_batches
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.manifest_ranges import ManifestRange
+from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
 from airflow_allma.storage.pointers import Pointer
 
 __all__ = [

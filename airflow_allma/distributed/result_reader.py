@@ -13,8 +13,8 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 
 from airflow_allma.distributed.result_format import ResultLine, ResultPart, list_parts, read_part
-from airflow_allma.storage.base import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
+from airflow_allma.storage.object_store import ObjectStore
 
 __all__ = ["read_results"]
 

@@ -21,9 +21,9 @@ from airflow_allma.distributed.result_format import (
 from airflow_allma.distributed.result_marks import ResultMarks
 from airflow_allma.engine import BranchStatus
 from airflow_allma.exceptions import ObjectNotFoundError, StorageError
-from airflow_allma.storage.base import JSON_LINES_TYPE, JSON_TYPE, ObjectStore
 from airflow_allma.storage.content import encode_value
 from airflow_allma.storage.keys import OffloadLocation
+from airflow_allma.storage.object_store import JSON_LINES_TYPE, JSON_TYPE, ObjectStore
 
 __all__ = ["NewResult", "ResultWriter"]
 

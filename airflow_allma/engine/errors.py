@@ -1,4 +1,4 @@
-"""Every other error, as the error of a step: the one place that decides what may pass later."""
+"""Every other error as the error of a step: the one place that decides which ones are transient."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def step_error_from(
     connection: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> StepError:
-    """The step error that another error stands for; raise it ``from`` that error.
+    """Return another error as a step error; raise it ``from`` that error.
 
     Args:
-        error: a step error is given back as it is; a store that did not answer, throttling, lost connections
-            and 5xx become a TransientStepError; everything else a PermanentStepError.
-        doing: what was being done, in front of the message: ``DynamoDB query of table 'users'``. Storage
-            errors name their object themselves.
-        connection: what names the AWS credentials, behind the message. Storage errors name it themselves.
-        details: JSON object for ``errorDetails``; must hold no secrets.
+        error: a step error is returned as it is; an unavailable store, throttling, lost connections and 5xx
+            become a TransientStepError; everything else becomes a PermanentStepError.
+        doing: the operation, which begins the message: ``DynamoDB query of table 'users'``. Storage errors
+            name their object themselves.
+        connection: the name of the AWS credentials, which ends the message. Storage errors contain it.
+        details: JSON object for ``errorDetails``; must not contain secrets.
     """
     if isinstance(error, StepError):
         return error
@@ -58,16 +58,14 @@ def step_error_from(
 def _of_aws(
     error: BaseException, doing: str | None, connection: str | None, details: Mapping[str, Any] | None
 ) -> StepError | None:
-    # An error of botocore exists only once botocore is imported; without AWS nobody pays for that.
+    # botocore takes a tenth of a second to import: here only once something has failed.
     import botocore.exceptions as boto
 
     if isinstance(error, boto.ClientError):
         return _of_answer(error.response, doing, connection, details)
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
         return TransientStepError(
-            _sentence(
-                doing, f"no good answer: {error}. Check endpoint and region if this stays so.", connection
-            ),
+            _sentence(doing, f"{error}. If this persists, check endpoint and region.", connection),
             details=details,
         )
     if isinstance(error, boto.BotoCoreError):
@@ -82,19 +80,18 @@ def _of_answer(
     connection: str | None,
     details: Mapping[str, Any] | None,
 ) -> StepError:
-    said = response.get("Error", {})
-    code = str(said.get("Code", ""))
+    answered = response.get("Error", {})
+    code = str(answered.get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    passing = is_transient(code, status)
-    text = f"{code or status}: {said.get('Message', '')}".rstrip(": .") + "."
+    message = f"{code or status}: {answered.get('Message', '')}".rstrip(": .") + "."
     advice = _ADVICE.get(code)
-    kind = TransientStepError if passing else PermanentStepError
+    kind = TransientStepError if is_transient(code, status) else PermanentStepError
     return kind(
-        _sentence(doing, f"{text} {advice}" if advice else text, connection),
+        _sentence(doing, f"{message} {advice}" if advice else message, connection),
         details={**(details or {}), "awsErrorCode": code, "awsStatus": status},
     )
 
 
-def _sentence(doing: str | None, text: str, connection: str | None) -> str:
+def _sentence(doing: str | None, message: str, connection: str | None) -> str:
     through = f" (through {connection})" if connection else ""
-    return f"{doing} failed: {text}{through}" if doing else f"{text}{through}"
+    return f"{doing} failed: {message}{through}" if doing else f"{message}{through}"

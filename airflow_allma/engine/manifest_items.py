@@ -16,12 +16,12 @@ from airflow_allma.engine.results import BranchResult
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.decoding import BOM, decode_line, decode_lines
-from airflow_allma.storage.gunzip import gunzip
+from airflow_allma.storage.gzip_stream import decompress
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import Line, LineBatch, batch_lines, read_line_batches, split_lines
 from airflow_allma.storage.line_counter import LineCounter
-from airflow_allma.storage.manifest_plan import detect_format
-from airflow_allma.storage.manifest_ranges import ManifestFormat, ManifestRange
+from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
+from airflow_allma.storage.manifest_ranges import ManifestRange
 
 __all__ = ["ByteOffsets", "ItemBatch", "ManifestItem", "manifest_batches", "range_batches", "range_items"]
 
@@ -119,7 +119,7 @@ def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch
             return
         name = str(info.pointer)
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
-            plain = gunzip(blocks, name) if found.is_gzipped else blocks
+            plain = decompress(blocks, name) if found.is_gzipped else blocks
             if found.is_array:
                 yield from _items(batch_lines(array_elements(plain, source=name)), name, None)
             else:

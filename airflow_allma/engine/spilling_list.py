@@ -13,8 +13,8 @@ import msgspec
 
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage import ObjectStore, ObjectWriter, Pointer
-from airflow_allma.storage.base import JSON_LINES_TYPE
 from airflow_allma.storage.content import encode_value
+from airflow_allma.storage.object_store import JSON_LINES_TYPE
 
 __all__ = ["SpillingList"]
 

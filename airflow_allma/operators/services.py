@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_allma.common.aws_clients import ClientCache
+from airflow_allma.common.aws_clients import ClientCache, without_retries
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.settings import SECTION, AllmaSettings
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from airflow_allma.engine import Services
     from airflow_allma.operators.step_log import StepLog
     from airflow_allma.storage import ObjectStore
-    from airflow_allma.storage.keys import OffloadLocation
 
 __all__ = ["AirflowAws", "build_services", "open_store"]
 
@@ -21,10 +20,10 @@ __all__ = ["AirflowAws", "build_services", "open_store"]
 class AirflowAws:
     """boto3 clients with the credentials, region and endpoint of an Airflow connection.
 
-    Args:
-        conn_id: the connection; "" for the credentials of the process's own environment.
+    Runs in the task's process. Safe to share between threads.
 
-    Runs in the task's process. Safe to share between threads; one client a service and region.
+    Args:
+        conn_id: the connection; "" for the credentials of the process's environment.
     """
 
     def __init__(self, conn_id: str) -> None:
@@ -33,34 +32,35 @@ class AirflowAws:
 
     @property
     def connection(self) -> str:
-        """What errors call it."""
+        """The name of the connection in errors."""
         if not self._conn_id:
             return "the worker's own AWS credentials"
         return f"Airflow connection {self._conn_id!r}"
 
-    def client(self, service: str, region: str | None = None) -> Any:
-        """A client of an AWS service.
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
+        """Return a client of an AWS service, the same one each time.
 
         Raises:
-            StorageConfigurationError: the connection does not exist, or makes no client.
+            StorageConfigurationError: the connection does not exist, or a client cannot be made with it.
         """
-        return self._clients.get(service, region)
+        return self._clients.get(service, region, retries=retries)
 
-    def _make(self, service: str, region: str | None) -> Any:
+    def _make(self, service: str, region: str | None, retries: bool) -> Any:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
         self._require_connection()
         hook = AwsBaseHook(aws_conn_id=self._conn_id or None, client_type=service, region_name=region)
         try:
-            return hook.get_conn()
+            config = None if retries else without_retries(hook.config)
+            return hook.get_client_type(region_name=hook.region_name, config=config)
         except Exception as error:
             raise StorageConfigurationError(
-                f"{self.connection} makes no client for {service}: {error}. "
+                f"A client of {service} cannot be made with {self.connection}: {error}. "
                 f"Check the connection that [{SECTION}] aws_conn_id (or airflow.awsConnId of the flow) names."
             ) from error
 
     def _require_connection(self) -> None:
-        # The hook itself only warns, and then uses whatever credentials the machine has.
+        # The hook itself only warns, and then uses the credentials of the machine.
         if not self._conn_id:
             return
         from airflow.sdk import BaseHook
@@ -70,45 +70,34 @@ class AirflowAws:
             BaseHook.get_connection(self._conn_id)
         except AirflowNotFoundException as error:
             raise StorageConfigurationError(
-                f"There is no {self.connection}. Add it, or name another one in [{SECTION}] aws_conn_id or "
-                "in airflow.awsConnId of the flow; empty means the worker's own AWS credentials."
+                f"{self.connection} does not exist. Add it, or name another in [{SECTION}] aws_conn_id or in "
+                "airflow.awsConnId of the flow; empty means the worker's own AWS credentials."
             ) from error
 
 
-def offload_location(settings: AllmaSettings) -> OffloadLocation | None:
-    """Where large values go; None when nothing is configured.
+def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
+    """Return the store of a task: S3 through the connection, and the folder of the offload location.
 
     Raises:
-        StorageConfigurationError: the setting is no location.
+        StorageConfigurationError: the setting is not a location.
     """
-    if not settings.offload_location:
-        return None
+    from airflow_allma.storage import opening
     from airflow_allma.storage.keys import OffloadLocation
 
-    return OffloadLocation.parse(settings.offload_location)
-
-
-def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
-    """S3 through the connection and, when the offload location is a folder, that folder."""
-    from airflow_allma.storage import LocalStore
-    from airflow_allma.storage.routed import RoutedStore
-    from airflow_allma.storage.s3 import S3Store
-
-    location = settings.offload_location
-    files = LocalStore(location.removeprefix("file://")) if location.startswith("file://") else None
-    return RoutedStore(S3Store(aws), files)
+    return opening.open_store(aws, OffloadLocation.from_setting(settings.offload_location))
 
 
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
-    """What steps of this task may use."""
+    """Return what the steps of this task may use."""
     from airflow_allma.engine import EngineSettings, Services
+    from airflow_allma.storage.keys import OffloadLocation
 
     aws = AirflowAws(settings.aws_conn_id)
     return Services(
         store=open_store(settings, aws),
         aws=aws,
         settings=EngineSettings(
-            offload_location=offload_location(settings),
+            offload_location=OffloadLocation.from_setting(settings.offload_location),
             output_offload_bytes=settings.output_offload_bytes,
             branch_concurrency=settings.chunk_concurrency,
             step_timeout_seconds=settings.step_timeout_seconds,

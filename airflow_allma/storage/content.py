@@ -1,4 +1,4 @@
-"""Values that live in objects: loading what a pointer stands for, and writing a value away."""
+"""Values in objects: loading the content of a pointer, and storing a value."""
 
 from __future__ import annotations
 
@@ -11,47 +11,45 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.common.base64_text import to_base64
-from airflow_allma.common.merging import merge_deep
-from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
-from airflow_allma.storage.base import JSON_TYPE, ObjectInfo, ObjectStore
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.decoding import BOM, decode_line, try_decode
-from airflow_allma.storage.gunzip import gunzip, is_gzip
+from airflow_allma.storage.gzip_stream import decompress, is_gzip
 from airflow_allma.storage.keys import OffloadLocation
+from airflow_allma.storage.object_store import JSON_TYPE, ObjectInfo, ObjectStore
 from airflow_allma.storage.pointers import Pointer
 
-__all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_sized", "load_wrapped", "store_value"]
+__all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_sized", "store_value"]
 
 MAX_CONTENT_BYTES: Final = 64 << 20
-"""Larger objects are not loaded into a flow's data, unless the caller says so."""
+"""Larger objects are not loaded into a flow's data, unless the caller sets another limit."""
 
-_NO_TEXT: Final = b"\0"
-# Python's codecs also know things that are no character sets, such as zip.
+_NOT_IN_TEXT: Final = b"\0"
+# Python also has codecs that are not character sets, such as zip.
 _CHARSETS: Final = frozenset({"ascii", "cp1252", "iso8859-1", "iso8859-15", "utf-16", "utf-8"})
 
 
 def load_content(
     store: ObjectStore, pointer: Mapping[str, Any] | Pointer, *, max_bytes: int = MAX_CONTENT_BYTES
 ) -> Any:
-    """The content of an object as a JSON value.
+    """Load the content of an object as a JSON value.
 
-    - JSON Lines (by type or name, or several lines that are an object or a list each): a list;
-    - other text (by type, by name, or, when neither says anything, by the bytes): the JSON value that it is,
-      else the text;
-    - anything else: its bytes in base64.
+    - JSON Lines (by type or name, or several lines that are each an object or a list): a list;
+    - other text (by type, by name or, if both are missing, by its bytes): its JSON value, or a string if it
+      is not JSON;
+    - anything else: a string with its bytes in Base64.
 
-    gzip is unpacked first.
+    gzip is decompressed first.
 
     Args:
-        store: where it lies.
-        pointer: a ``Pointer``, or one as it stands in a flow's data (wrapped or bare).
-        max_bytes: most bytes to load, counted after unpacking.
+        store: holds the object.
+        pointer: a ``Pointer``, or one as a flow's data contains it (wrapped or bare).
+        max_bytes: the most bytes to load, counted after decompression.
 
     Raises:
-        ObjectDecodeError: it is larger than ``max_bytes``, broken gzip, or JSON Lines with a line that is not
-            JSON.
-        StorageConfigurationError: ``pointer`` is no pointer.
+        ObjectDecodeError: the object is larger than ``max_bytes``, is not valid gzip, or is JSON Lines with a
+            line that is not JSON.
+        StorageConfigurationError: ``pointer`` is not a pointer.
         StorageError: the store's own.
     """
     return load_sized(store, pointer, max_bytes=max_bytes)[0]
@@ -60,46 +58,30 @@ def load_content(
 def load_sized(
     store: ObjectStore, pointer: Mapping[str, Any] | Pointer, *, max_bytes: int = MAX_CONTENT_BYTES
 ) -> tuple[Any, int]:
-    """As ``load_content``, with the object's size as stored, in bytes.
+    """Load as ``load_content`` does; also return the object's size as stored, in bytes.
 
     Raises:
         StorageError: as ``load_content``.
     """
     target = pointer if isinstance(pointer, Pointer) else Pointer.parse(pointer)
     if target is None:
-        raise StorageConfigurationError("A pointer needs a bucket and a key, both text and not empty.")
+        raise StorageConfigurationError(
+            "A pointer needs a bucket and a key; both must be strings and not empty."
+        )
     info = store.head(target)
     _check_size(target, info.size, max_bytes)
-    # What the HEAD has found is what is read, also when another version comes in between.
+    # Read what the HEAD has found, even if another version is written in between.
     data = store.read(info.pointer, if_match=info.etag)
     if is_gzip(data):
-        data = _unpack(target, data, max_bytes)
+        data = _decompressed(target, data, max_bytes)
     return _decode(target, info, data), info.size
 
 
-def load_wrapped(
-    store: ObjectStore, wrapper: Mapping[str, Any], *, max_bytes: int = MAX_CONTENT_BYTES
-) -> Any:
-    """What a wrapper stands for, with the fields that stand beside the pointer in it.
-
-    Without such fields, the content. With them, an object content is merged deep with them (they win), and
-    any other content becomes ``{"content": ..., **fields}``.
-
-    Raises:
-        StorageError: as ``load_content``.
-    """
-    content = load_content(store, wrapper[POINTER_KEY], max_bytes=max_bytes)
-    fields = {name: value for name, value in wrapper.items() if name != POINTER_KEY}
-    if not fields:
-        return content
-    return merge_deep(content, fields) if isinstance(content, dict) else {"content": content, **fields}
-
-
 def encode_value(value: Any) -> bytes:
-    """A JSON value as compact JSON; a number that JSON does not have becomes null.
+    """Return a value as compact JSON; NaN and Infinity become null.
 
     Raises:
-        ObjectDecodeError: it holds text that is no Unicode, or something that is no JSON value.
+        ObjectDecodeError: it contains a string with broken Unicode, or something that is not a JSON value.
     """
     try:
         return msgspec.json.encode(value)
@@ -110,17 +92,17 @@ def encode_value(value: Any) -> bytes:
 def store_value(store: ObjectStore, location: OffloadLocation, value: Any, *identifiers: str) -> Pointer:
     """Write a value as compact JSON below the offload location.
 
-    The key ends in a hash of the content: writing the same value again changes nothing, and a pointer that
-    was handed out never shows another value.
+    The key ends in a hash of the content: writing the same value again changes nothing, and the value of a
+    pointer never changes.
 
     Args:
-        store: where the location lies.
+        store: holds the location.
         location: the offload location.
         value: a JSON value.
-        identifiers: whose value it is: dag_id, run_id, step id and so on, one segment of the key each.
+        identifiers: the value's owner: dag_id, run_id, step id and so on, one segment of the key each.
 
     Returns:
-        The pointer to put in the value's place (``.wrap()``).
+        The pointer that replaces the value (``.wrap()``).
 
     Raises:
         StorageError: the value is not JSON, an identifier cannot be in a key, or the store's own.
@@ -135,17 +117,17 @@ def store_value(store: ObjectStore, location: OffloadLocation, value: Any, *iden
 def _check_size(pointer: Pointer, size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise ObjectDecodeError(
-            f"{pointer} has {size} bytes or more; at most {max_bytes} are loaded into a flow's data. "
+            f"{pointer} has {size} bytes or more; at most {max_bytes} can be loaded into a flow's data. "
             "Process it as a JSON Lines manifest (itemsPath of a PARALLEL_FORK_MANAGER), which is streamed."
         )
 
 
-def _unpack(pointer: Pointer, data: bytes, max_bytes: int) -> bytes:
-    unpacked = bytearray()
-    for block in gunzip([data], str(pointer)):
-        unpacked += block
-        _check_size(pointer, len(unpacked), max_bytes)
-    return bytes(unpacked)
+def _decompressed(pointer: Pointer, data: bytes, max_bytes: int) -> bytes:
+    plain = bytearray()
+    for block in decompress([data], str(pointer)):
+        plain += block
+        _check_size(pointer, len(plain), max_bytes)
+    return bytes(plain)
 
 
 def _decode(pointer: Pointer, info: ObjectInfo, data: bytes) -> Any:
@@ -159,7 +141,7 @@ def _decode(pointer: Pointer, info: ObjectInfo, data: bytes) -> Any:
         text = data.decode(_charset(info.content_type))
     except UnicodeDecodeError:
         return to_base64(data)
-    if kind is ContentKind.UNKNOWN and _NO_TEXT in data:
+    if kind is ContentKind.UNKNOWN and _NOT_IN_TEXT in data:
         return to_base64(data)
     return _json_or_text(text)
 
@@ -172,7 +154,7 @@ def _json_or_text(text: str) -> Any:
     values = []
     for _, line in _lines(data):
         is_json, value = try_decode(line)
-        # A column of numbers or words is text; rows of objects or lists are not.
+        # A column of numbers or words is text; rows of objects or lists are JSON Lines.
         if not is_json or not isinstance(value, dict | list):
             return text
         values.append(value)
@@ -180,14 +162,14 @@ def _json_or_text(text: str) -> Any:
 
 
 def _lines(data: bytes) -> list[tuple[int, bytes]]:
-    """Lines that are not blank, with their offsets."""
+    """Return the lines that are not blank, with their offsets."""
     start = len(BOM) if data.startswith(BOM) else 0
-    found = []
+    lines = []
     for line in data[start:].split(b"\n"):
         if line and not line.isspace():
-            found.append((start, line))
+            lines.append((start, line))
         start += len(line) + 1
-    return found
+    return lines
 
 
 def _charset(content_type: str | None) -> str:

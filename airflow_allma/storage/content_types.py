@@ -1,4 +1,4 @@
-"""Which media types are text, JSON or JSON Lines, and what a key's ending says when nobody named a type."""
+"""Which media types are text, JSON or JSON Lines, and which type a key's ending stands for."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["ContentKind", "guess_type", "kind_of"]
 
 
 class ContentKind(StrEnum):
-    """How an object's content is to be read."""
+    """How to read an object's content."""
 
     JSON_LINES = "json-lines"
-    """One JSON value a line, promised by type or name."""
+    """One JSON value a line, according to type or name."""
     TEXT = "text"
-    """Text; it may well be JSON."""
+    """Text, perhaps JSON."""
     BINARY = "binary"
     """Neither."""
     UNKNOWN = "unknown"
-    """Nobody said; the bytes themselves decide."""
+    """Type and name say nothing; the bytes themselves decide."""
 
 
 _LINES_ENDINGS: Final = (".jsonl", ".ndjson", ".jsonlines")
@@ -36,8 +36,8 @@ _OWN_TYPES: Final = {
 _GZIP_TYPES: Final = frozenset({"application/gzip", "application/x-gzip"})
 _LINES_MARKS: Final = ("jsonl", "ndjson", "jsonlines", "json-seq")
 _TEXT_MARKS: Final = ("json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
-# S3 gives the first to whatever is uploaded without a type: it says nothing about the content.
-_UNSAID_TYPES: Final = frozenset({"", "binary/octet-stream"})
+# S3 sets binary/octet-stream on objects that are uploaded without a type: it says nothing about them.
+_DEFAULT_TYPES: Final = frozenset({"", "binary/octet-stream"})
 
 
 def _ending(key: str) -> str:
@@ -46,15 +46,15 @@ def _ending(key: str) -> str:
 
 
 def guess_type(key: str) -> str | None:
-    """The media type that a key's ending (before ``.gz``) stands for, or None."""
+    """Return the media type of a key's ending (before ``.gz``), or None if it has no known one."""
     ending = _ending(key)
     return _OWN_TYPES.get(ending) or mimetypes.types_map.get(ending)
 
 
 def kind_of(key: str, content_type: str | None) -> ContentKind:
-    """How to read an object, by its type first and its key's ending second."""
+    """Return how to read an object, by its type first and its key's ending second."""
     media = (content_type or "").split(";", 1)[0].strip().lower()
-    if media in _UNSAID_TYPES or media in _GZIP_TYPES:
+    if media in _DEFAULT_TYPES or media in _GZIP_TYPES:
         guessed = guess_type(key)
         return ContentKind.UNKNOWN if guessed is None or guessed in _GZIP_TYPES else _kind_of_type(guessed)
     if media == "application/octet-stream":

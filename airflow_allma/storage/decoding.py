@@ -1,4 +1,4 @@
-"""Bytes to JSON values, with errors that say where."""
+"""JSON values out of bytes, with errors that say where."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def decode_line(data: bytes, offset: int = 0, source: str = "the object") -> Any
 
     Args:
         data: one line, without its line break.
-        offset: where it begins in the object, in bytes; for the error.
-        source: names the object; for the error.
+        offset: where it begins in the object, in bytes; for errors.
+        source: names the object in errors.
 
     Raises:
-        ObjectDecodeError: it is not JSON as the standard has it (NaN and Infinity, a byte order mark, half a
-            surrogate pair or bytes that are not UTF-8 are not), a number is out of range, or it is nested too
-            deep.
+        ObjectDecodeError: it is not standard JSON (NaN, Infinity, a byte order mark, half a surrogate pair
+            and bytes that are not UTF-8 are not), a number is out of range, or it is nested too deeply.
     """
     try:
         return _decode(data)
@@ -38,7 +37,7 @@ def decode_line(data: bytes, offset: int = 0, source: str = "the object") -> Any
 
 
 def decode_lines(lines: Iterable[bytes]) -> list[Any] | None:
-    """Many JSON values at the price of few; None when one of them is none: ``decode_line`` tells which."""
+    """Decode many JSON values quickly; None if one of them is invalid (``decode_line`` says which)."""
     try:
         return list(map(_decode, lines))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -46,7 +45,7 @@ def decode_lines(lines: Iterable[bytes]) -> list[Any] | None:
 
 
 def try_decode(data: bytes) -> tuple[bool, Any]:
-    """Whether the bytes are one JSON value, and the value."""
+    """Return whether the bytes are one JSON value, and the value."""
     try:
         return True, _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -55,14 +54,16 @@ def try_decode(data: bytes) -> tuple[bool, Any]:
 
 def _reason(data: bytes, error: Exception) -> str:
     if data.startswith(BOM):
-        return "it begins with a byte order mark; only the very first line may"
+        return "it begins with a byte order mark, which only the very first line may have"
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} of the text that holds it is not UTF-8 ({error.reason}); save it as UTF-8"
+        return (
+            f"byte {error.start} of the string that contains it is not UTF-8 ({error.reason}); save as UTF-8"
+        )
     if isinstance(error, RecursionError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     for word in (b"NaN", b"Infinity"):
         if word in data:
-            return f"{word.decode()} is no JSON number; write null, or text"
+            return f"{word.decode()} is not a JSON number; write null, or a string"
     if b"\\ud" in data.lower():
-        return "half of a surrogate pair (\\ud800 to \\udfff) is no character; write the whole character"
+        return "half of a surrogate pair (\\ud800 to \\udfff) is not a character; write the whole character"
     return str(error).rstrip(".")

@@ -1,4 +1,4 @@
-"""The elements of one large JSON array, cut out of a stream of bytes without decoding it."""
+"""Splitting one large JSON array, as a stream of bytes, into its elements without decoding it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from airflow_allma.storage.jsonl import MAX_LINE_BYTES, Line
 __all__ = ["array_elements"]
 
 _SPACE: Final = b" \t\r\n"
-# Text that gives the array no shape, whole strings included, in one go: to the next bracket, the next comma
-# between elements, or a quote whose string is not whole yet.
+# Bytes that do not matter for the array's structure, complete strings included, in one match: up to the next
+# bracket, the next comma between elements, or a quote whose string is not complete yet.
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _BETWEEN_ELEMENTS: Final = re.compile(rb'(?:[^",\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
 _IN_ELEMENT: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
@@ -25,23 +25,22 @@ _OPENERS: Final = b"[{"
 def array_elements(
     blocks: Iterable[bytes], *, max_element_bytes: int = MAX_LINE_BYTES, source: str = "the object"
 ) -> Generator[Line, None, None]:
-    """Cut a JSON array into its elements.
+    """Split a JSON array into its elements.
 
-    Only brackets, commas and strings are looked at: what stands between two commas is handed on as it is, so
-    an element that is not sound fails where it is decoded, not here. Memory is bounded by one element and one
-    block.
+    Only brackets, commas and strings are parsed: what is between two commas is passed on as it is, so an
+    invalid element fails where it is decoded, not here. Memory is bounded by one element and one block.
 
     Args:
         blocks: the bytes of the array.
         max_element_bytes: the longest element that is accepted.
-        source: names the object, for errors.
+        source: names the object in errors.
 
     Yields:
-        Each element on one line, with the offset at which it begins in the array's text.
+        Each element on one line, with the offset at which it begins in the object.
 
     Raises:
-        ObjectDecodeError: it is no array, ends too early, has an empty place, goes on behind its end, or
-            has an element that is too long. The message names the offset.
+        ObjectDecodeError: it is not an array, is cut off, lacks a value between two commas, is followed by
+            something else, or has an element that is too long. The message names the offset.
     """
     scanner = _Scanner(max_element_bytes, source)
     for block in blocks:
@@ -50,63 +49,63 @@ def array_elements(
 
 
 class _Scanner:
-    """Holds the text from the current element's beginning on."""
+    """The state between two blocks: keeps the bytes from the current element's beginning on."""
 
     def __init__(self, max_element_bytes: int, source: str) -> None:
-        self._longest = max_element_bytes
+        self._max_bytes = max_element_bytes
         self._source = source
-        self._text = b""
-        self._offset = 0  # of the text's first byte
-        self._scanned = 0  # in the text
+        self._data = b""
+        self._offset = 0  # of the first byte of the data
+        self._scanned = 0  # bytes of the data
         self._depth = 0
         self._elements = 0
         self._is_closed = False
 
     def feed(self, block: bytes) -> Generator[Line, None, None]:
-        """Take a block; give the elements that it makes whole."""
-        self._text += block
+        """Take a block; yield the elements that it completes."""
+        self._data += block
         if self._depth == 0 and not self._is_closed and not self._open():
             return
         if not self._is_closed:
             yield from self._scan()
         if self._is_closed:
             self._check_rest()
-        elif len(self._text) > self._longest:
-            raise self._error(0, f"an element is longer than {self._longest} bytes")
+        elif len(self._data) > self._max_bytes:
+            raise self._error(0, f"an element is longer than {self._max_bytes} bytes")
 
     def finish(self) -> None:
-        """Check that the array was whole."""
+        """Check that the array was complete."""
         if not self._is_closed:
-            raise self._error(len(self._text), "it ends before the array does: it was not written whole")
+            raise self._error(len(self._data), "the object ends before the array does: it is cut off")
 
     def _open(self) -> bool:
-        if self._offset == 0 and BOM.startswith(self._text[: len(BOM)]) and len(self._text) < len(BOM):
+        if self._offset == 0 and BOM.startswith(self._data[: len(BOM)]) and len(self._data) < len(BOM):
             return False
         if self._offset == 0:
-            self._drop(len(BOM) if self._text.startswith(BOM) else 0)
-        self._drop(len(self._text) - len(self._text.lstrip(_SPACE)))
-        if not self._text:
+            self._drop(len(BOM) if self._data.startswith(BOM) else 0)
+        self._drop(len(self._data) - len(self._data.lstrip(_SPACE)))
+        if not self._data:
             return False
-        if self._text[:1] != b"[":
-            raise self._error(0, "an array begins with '['")
+        if self._data[:1] != b"[":
+            raise self._error(0, "an array must begin with '['")
         self._drop(1)
         self._depth = 1
         return True
 
     def _drop(self, count: int) -> None:
-        self._text = self._text[count:]
+        self._data = self._data[count:]
         self._offset += count
 
     def _scan(self) -> Generator[Line, None, None]:
-        text, depth, begin, at = self._text, self._depth, 0, self._scanned
+        data, depth, begin, at = self._data, self._depth, 0, self._scanned
         while True:
-            plain = (_BETWEEN_ELEMENTS if depth == 1 else _IN_ELEMENT).match(text, at)
+            plain = (_BETWEEN_ELEMENTS if depth == 1 else _IN_ELEMENT).match(data, at)
             at = plain.end() if plain else at
-            kind = text[at] if at < len(text) else _QUOTE
+            kind = data[at] if at < len(data) else _QUOTE
             if kind == _QUOTE:
                 break
             if kind == _COMMA:
-                yield self._element(text, begin, at)
+                yield self._element(data, begin, at)
                 begin = at + 1
             elif kind in _OPENERS:
                 depth += 1
@@ -114,51 +113,51 @@ class _Scanner:
                 depth -= 1
             at += 1
             if depth == 0:
-                yield from self._close(text, begin, at - 1)
+                yield from self._close(data, begin, at - 1)
                 begin = at
                 break
         self._depth = depth
         self._drop(begin)
         self._scanned = at - begin
 
-    def _close(self, text: bytes, begin: int, at: int) -> Generator[Line, None, None]:
-        if text[at] != _CLOSING:
-            raise self._error(at, "'}' closes no object here")
+    def _close(self, data: bytes, begin: int, at: int) -> Generator[Line, None, None]:
+        if data[at] != _CLOSING:
+            raise self._error(at, "'}' does not close an object")
         # "[]" has no element, but "[1,]" has an empty one.
-        if self._elements or text[begin:at].strip(_SPACE):
-            yield self._element(text, begin, at)
+        if self._elements or data[begin:at].strip(_SPACE):
+            yield self._element(data, begin, at)
         self._is_closed = True
 
-    def _element(self, text: bytes, begin: int, end: int) -> Line:
-        data = text[begin:end].lstrip(_SPACE)
-        begin = end - len(data)
-        data = data.rstrip(_SPACE)
-        if not data:
+    def _element(self, data: bytes, begin: int, end: int) -> Line:
+        element = data[begin:end].lstrip(_SPACE)
+        begin = end - len(element)
+        element = element.rstrip(_SPACE)
+        if not element:
             raise self._error(end, "a value is missing between two commas, or before the end")
-        if len(data) > self._longest:
-            raise self._error(begin, f"an element is longer than {self._longest} bytes")
+        if len(element) > self._max_bytes:
+            raise self._error(begin, f"an element is longer than {self._max_bytes} bytes")
         self._elements += 1
-        return Line(self._offset + begin, _on_one_line(data))
+        return Line(self._offset + begin, _on_one_line(element))
 
     def _check_rest(self) -> None:
-        rest = self._text.lstrip(_SPACE)
+        rest = self._data.lstrip(_SPACE)
         if rest:
             raise self._error(
-                len(self._text) - len(rest),
-                "the array has ended, but the text goes on; name it *.jsonl if it holds one value a line",
+                len(self._data) - len(rest),
+                "the array is followed by more content; name the object *.jsonl if it has one value a line",
             )
-        self._drop(len(self._text))
+        self._drop(len(self._data))
 
     def _error(self, at: int, reason: str) -> ObjectDecodeError:
         return ObjectDecodeError(
-            f"{self._source} is no sound JSON array: at byte {self._offset + at}, {reason}."
+            f"{self._source} is not a valid JSON array: at byte {self._offset + at}, {reason}."
         )
 
 
-def _on_one_line(data: bytes) -> bytes:
-    if b"\n" not in data and b"\r" not in data:
-        return data
-    # In sound JSON a line break stands between tokens only, where a space means the same. In text that is not
-    # sound the space could mend it by chance: a character that is allowed nowhere keeps it an error.
-    filler = b" " if try_decode(data)[0] else b"\0"
-    return data.replace(b"\r", filler).replace(b"\n", filler)
+def _on_one_line(element: bytes) -> bytes:
+    if b"\n" not in element and b"\r" not in element:
+        return element
+    # In valid JSON a line break is only between tokens, where a space means the same. In an invalid element a
+    # space could make it valid by chance: a character that is never allowed keeps it an error.
+    filler = b" " if try_decode(element)[0] else b"\0"
+    return element.replace(b"\r", filler).replace(b"\n", filler)

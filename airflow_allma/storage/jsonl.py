@@ -1,11 +1,10 @@
-r"""Reading the lines of a JSON Lines object, or of one chunk of it, as a stream.
+r"""Reading the lines of a JSON Lines object, or of one range of it, as a stream.
 
-Lines end in ``\n`` or ``\r\n``; the last one may end without. Blank lines are no lines. A byte order
-mark at the very start is skipped. Lines are cut at bytes, so characters that lie across two blocks or
-chunks stay whole.
+Lines end in ``\n`` or ``\r\n``; the last one need not. Blank lines are skipped, as is a byte order mark at
+the very start. Lines are split as bytes, so a character that extends over two blocks or ranges stays intact.
 
-All of it works on blocks: a block is split at once, and only the line that lies across two blocks is put
-together.
+All of this works on blocks: a block is split at once, and only the line that extends over two blocks is
+joined.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from operator import add
 from typing import Final, NamedTuple
 
 from airflow_allma.exceptions import ObjectDecodeError
-from airflow_allma.storage.base import BLOCK_BYTES, ObjectStore
 from airflow_allma.storage.decoding import BOM
 from airflow_allma.storage.manifest_ranges import ManifestRange
+from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectStore
 from airflow_allma.storage.pointers import Pointer
 
 __all__ = [
@@ -29,14 +28,13 @@ __all__ = [
     "LineBatch",
     "batch_lines",
     "read_line_batches",
-    "read_lines",
     "split_lines",
 ]
 
 MAX_LINE_BYTES: Final = 16 << 20
-"""A longer line is refused, unless the caller says otherwise."""
+"""Longer lines are rejected, unless the caller sets another limit."""
 
-# Most lines end this soon behind a chunk's end: one request brings the chunk and the rest of its last line.
+# Most lines end this soon after a range's end: one request reads the range and the rest of its last line.
 _OVERLAP_BYTES: Final = 32 << 10
 
 
@@ -53,7 +51,7 @@ class Line(NamedTuple):
 
 
 class LineBatch(NamedTuple):
-    """Some lines in a row, as two lists of one length: cheaper than many small objects.
+    """Consecutive lines, as two lists of the same length: cheaper than many small objects.
 
     Attributes:
         offsets: where each line begins, in bytes.
@@ -64,36 +62,6 @@ class LineBatch(NamedTuple):
     lines: list[bytes]
 
 
-def read_lines(
-    store: ObjectStore,
-    source: ManifestRange | Pointer,
-    *,
-    max_line_bytes: int = MAX_LINE_BYTES,
-    block_bytes: int = BLOCK_BYTES,
-) -> Generator[Line, None, None]:
-    """The lines of a chunk, or of a whole object, in order.
-
-    Memory is bounded by ``block_bytes`` and ``max_line_bytes``. Close the generator when it is not exhausted.
-
-    Args:
-        store: where the object lies.
-        source: a planned chunk, every read of which is conditional on its ETag; or an object, which is pinned
-            to the ETag that it has now.
-        max_line_bytes: the longest line that is accepted.
-        block_bytes: how much to ask the store for at a time.
-
-    Raises:
-        ObjectChangedError: the object is not the planned one any more.
-        ObjectDecodeError: a line is longer than ``max_line_bytes``; the message names its offset.
-        StorageError: the store's own.
-    """
-    with closing(
-        read_line_batches(store, source, max_line_bytes=max_line_bytes, block_bytes=block_bytes)
-    ) as batches:
-        for batch in batches:
-            yield from map(Line, batch.offsets, batch.lines)
-
-
 def read_line_batches(
     store: ObjectStore,
     source: ManifestRange | Pointer,
@@ -101,34 +69,46 @@ def read_line_batches(
     max_line_bytes: int = MAX_LINE_BYTES,
     block_bytes: int = BLOCK_BYTES,
 ) -> Generator[LineBatch, None, None]:
-    """The same lines in batches, one a block: for loops that count every microsecond. No batch is empty.
+    """Read the lines of a range, or of a whole object, in order and in batches of one block each.
+
+    No batch is empty. Memory is bounded by ``block_bytes`` and ``max_line_bytes``. Close the generator if it
+    is not exhausted.
+
+    Args:
+        store: holds the object.
+        source: a planned range, every read of which is conditional on its ETag; or an object, which is pinned
+            to its present ETag.
+        max_line_bytes: the longest line that is accepted.
+        block_bytes: how much to request from the store at once.
 
     Raises:
-        StorageError: as ``read_lines``.
+        ObjectChangedError: the object is not the planned one any more.
+        ObjectDecodeError: a line is longer than ``max_line_bytes``; the message names its offset.
+        StorageError: the store's own.
     """
-    chunk = ManifestRange.whole(store.head(source)) if isinstance(source, Pointer) else source
-    with closing(_blocks(store, chunk, block_bytes)) as blocks:
+    planned = ManifestRange.whole(store.head(source)) if isinstance(source, Pointer) else source
+    with closing(_blocks(store, planned, block_bytes)) as blocks:
         yield from split_lines(
             blocks,
-            start=chunk.range.start,
-            end=chunk.range.end,
+            start=planned.range.start,
+            end=planned.range.end,
             max_line_bytes=max_line_bytes,
-            source=str(chunk.pointer),
+            source=str(planned.pointer),
         )
 
 
-def _blocks(store: ObjectStore, chunk: ManifestRange, block_bytes: int) -> Generator[bytes, None, None]:
-    """The object's blocks from the chunk's start to the object's end; the reader stops when it has enough."""
-    start, end = chunk.range.start, min(chunk.size, chunk.range.end + _OVERLAP_BYTES)
+def _blocks(store: ObjectStore, planned: ManifestRange, block_bytes: int) -> Generator[bytes, None, None]:
+    """Yield the blocks from the range's start to the object's end; the reader stops when it has enough."""
+    start, end = planned.range.start, min(planned.size, planned.range.end + _OVERLAP_BYTES)
     ahead = _OVERLAP_BYTES
     while start < end:
         with closing(
-            store.stream(chunk.pointer, start, end, if_match=chunk.etag, block_bytes=block_bytes)
+            store.stream(planned.pointer, start, end, if_match=planned.etag, block_bytes=block_bytes)
         ) as blocks:
             yield from blocks
-        # The last line goes on: ask for ever more, since nobody knows how long it is.
+        # The last line continues: request more each time, since its length is unknown.
         ahead = min(ahead * 4, 8 * block_bytes)
-        start, end = end, min(chunk.size, end + ahead)
+        start, end = end, min(planned.size, end + ahead)
 
 
 def split_lines(
@@ -139,15 +119,15 @@ def split_lines(
     max_line_bytes: int = MAX_LINE_BYTES,
     source: str = "the object",
 ) -> Generator[LineBatch, None, None]:
-    """Cut blocks into the lines that begin in ``(start, end]``, and at byte 0.
+    """Split blocks into the lines that begin in ``(start, end]``, and at byte 0.
 
     Args:
-        blocks: the bytes from ``start`` on; they may go on behind ``end``, and are left there as soon as
-            the last line is whole.
+        blocks: the bytes from ``start`` on; they may continue after ``end``, and are read no further than to
+            the end of the last line.
         start: offset of the first byte.
-        end: offset behind the chunk's last byte, or None to take every line.
+        end: offset after the range's last byte, or None to read every line.
         max_line_bytes: the longest line that is accepted.
-        source: names the object, for the error.
+        source: names the object in errors.
 
     Raises:
         ObjectDecodeError: a line is too long.
@@ -155,7 +135,7 @@ def split_lines(
     # `position` is where the line in `pieces` begins.
     position, stream = _first_line(iter(blocks), start, end)
     if start == 0 and end is not None:
-        # The byte order mark belongs to the first line, which is owned with byte 0 by the shortest chunk too.
+        # The byte order mark belongs to the first line, which even the shortest range owns with byte 0.
         end = max(end, position)
     pieces: list[bytes] = []
     waiting = 0
@@ -167,14 +147,14 @@ def split_lines(
         pieces.append(block)
         if newline < 0:
             continue
-        text = b"".join(pieces)
-        lines = text.split(b"\n")
+        data = b"".join(pieces)
+        lines = data.split(b"\n")
         rest = lines.pop()
-        if len(text) > max_line_bytes:
+        if len(data) > max_line_bytes:
             _check_lengths(lines, position, max_line_bytes, source)
-        if batch := _batch(lines, position, end, has_returns=b"\r" in text):
+        if batch := _batch(lines, position, end, has_returns=b"\r" in data):
             yield batch
-        position += len(text) - len(rest)
+        position += len(data) - len(rest)
         if end is not None and position > end:
             return
         pieces, waiting = ([rest], len(rest)) if rest else ([], 0)
@@ -198,7 +178,7 @@ def batch_lines(lines: Iterable[Line]) -> Generator[LineBatch, None, None]:
 
 
 def _first_line(blocks: Iterator[bytes], start: int, end: int | None) -> tuple[int, Iterator[bytes]]:
-    """Where the first line of a chunk begins, and the blocks from there."""
+    """Return where the first line of a range begins, and the blocks from there."""
     if start == 0:
         first = b""
         while len(first) < len(BOM) and (block := next(blocks, b"")):
@@ -226,8 +206,8 @@ def _chain(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _batch(lines: list[bytes], position: int, end: int | None, *, has_returns: bool) -> LineBatch | None:
-    """Lines that follow each other from ``position`` on, up to the last one that belongs here."""
-    # One call over a list costs a fraction of one step of a loop: splitting must stay far below decoding.
+    """Return consecutive lines from ``position`` on, up to the last one that begins before or on ``end``."""
+    # One call for a whole list costs a fraction of a loop: splitting must cost much less than decoding.
     offsets = list(map(add, accumulate(map(len, lines[:-1]), initial=position), count()))
     if end is not None and offsets[-1] > end:
         kept = bisect_right(offsets, end)
@@ -250,5 +230,6 @@ def _check_lengths(lines: list[bytes], position: int, max_line_bytes: int, sourc
 def _too_long(offset: int, max_line_bytes: int, source: str) -> ObjectDecodeError:
     return ObjectDecodeError(
         f"The line at byte {offset} of {source} is longer than {max_line_bytes} bytes. "
-        "Is it JSON Lines, one value a line? Put a large value into an object of its own, behind a pointer."
+        "Check that it is JSON Lines, one value a line. Put a large value into its own object, and a pointer "
+        "to that into the line."
     )

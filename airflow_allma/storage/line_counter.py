@@ -1,38 +1,38 @@
-"""Which line of an object a byte lies in."""
+"""The line number of a byte in an object."""
 
 from __future__ import annotations
 
-from airflow_allma.storage.base import ObjectStore
+from airflow_allma.storage.object_store import ObjectStore
 from airflow_allma.storage.pointers import Pointer
 
 __all__ = ["LineCounter"]
 
 
 class LineCounter:
-    """Counts lines only when asked, and on from where it counted last: ask for growing offsets.
+    """Counts lines on demand, each time from where it stopped before: offsets must grow.
 
     Args:
-        store: where the object lies.
+        store: holds the object.
         pointer: the object.
-        etag: what every read of it is conditional on; None: nothing.
-        max_bytes: how far into the object it reads.
+        etag: every read of the object is conditional on it; None: unconditional.
+        max_bytes: how far into the object to read.
     """
 
     def __init__(self, store: ObjectStore, pointer: Pointer, etag: str | None, *, max_bytes: int) -> None:
         self._store = store
         self._pointer = pointer
         self._etag = etag
-        self._most_bytes = max_bytes
+        self._max_bytes = max_bytes
         self._offset = 0
         self._breaks = 0
 
     def number_at(self, offset: int) -> int | None:
-        """The number, from 1, of the line that begins at a byte; None when that lies too far to count.
+        """Return the number, from 1, of the line that begins at a byte; None after ``max_bytes``.
 
         Raises:
-            StorageError: the object cannot be read, or is another one by now.
+            StorageError: the object cannot be read, or has changed.
         """
-        if offset > self._most_bytes:
+        if offset > self._max_bytes:
             return None
         if offset > self._offset:
             blocks = self._store.stream(self._pointer, self._offset, offset, if_match=self._etag)

@@ -1,9 +1,9 @@
 """Objects as files: bucket B is the folder B below a root.
 
-Pointers made from ``file:///...`` URIs are served too, when the file lies below the root. Nothing outside
-the root can be reached: not by ``..``, not through a symbolic link.
+Pointers made from ``file:///...`` URIs are served too if the file is below the root. Nothing outside the root
+can be reached, neither by ``..`` nor through a symbolic link.
 
-A file keeps no type, metadata or versions: types are guessed from the name. The ETag is made of size,
+A file has no type, metadata or versions: types are guessed from the name. The ETag consists of size,
 modification time and inode, so it changes with every write of this store (each makes a new file and renames
 it over the old one) and with every rewrite in place that the file system's clock can tell apart.
 """
@@ -14,8 +14,9 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -28,8 +29,8 @@ from airflow_allma.exceptions import (
     StorageError,
     StorageUnavailableError,
 )
-from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.content_types import guess_type
+from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.pointers import FILE_BUCKET, Pointer, check_local_segments, check_writable
 from airflow_allma.storage.writer_base import WriterBase
 
@@ -45,7 +46,7 @@ class LocalStore:
     """An ``ObjectStore`` over a folder.
 
     Args:
-        root: the folder; it need not exist before the first write.
+        root: the folder; the first write creates it if it does not exist.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -53,7 +54,7 @@ class LocalStore:
 
     @property
     def root(self) -> Path:
-        """The folder that holds the buckets."""
+        """The folder of the buckets."""
         return self._root
 
     @property
@@ -65,7 +66,7 @@ class LocalStore:
         return f"LocalStore({str(self._root)!r})"
 
     def head(self, pointer: Pointer) -> ObjectInfo:
-        """Look a file up."""
+        """Return what is known about a file."""
         with self._open(pointer) as file:
             return _info(pointer, os.fstat(file.fileno()))
 
@@ -93,7 +94,7 @@ class LocalStore:
                 wanted = block_bytes if end is None else min(block_bytes, end - position)
                 with self._errors(pointer):
                     block = file.read(wanted)
-                # A writer that does not replace the file but changes it in place shows only now.
+                # A writer that changes the file in place, instead of replacing it, is detected only now.
                 self._check_etag(pointer, file, if_match)
                 if not block:
                     return
@@ -108,17 +109,17 @@ class LocalStore:
         content_type: str = "application/octet-stream",
         metadata: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
-        """Write a file at once; type and metadata are not kept."""
+        """Write a whole file; type and metadata are not kept."""
         del metadata
         with self.open_writer(pointer, content_type=content_type) as writer:
             writer.write(data)
         return writer.info
 
     def open_writer(self, pointer: Pointer, *, content_type: str = "application/octet-stream") -> LocalWriter:
-        """Write a file piece by piece; the type is not kept."""
+        """Write a file block by block; the type is not kept."""
         del content_type
         check_writable(pointer)
-        return LocalWriter(self, pointer)
+        return LocalWriter(pointer, self._path(pointer), partial(self._errors, pointer))
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         """List the files of a bucket's folder, in the order of their keys."""
@@ -128,31 +129,26 @@ class LocalStore:
             check_local_segments(folder)
         if bucket != FILE_BUCKET and not base.is_dir():
             raise ObjectNotFoundError(
-                f"There is no bucket {bucket!r} in {self.description}: {base} is no folder."
+                f"Bucket {bucket!r} does not exist in {self.description}: {base} is not a folder."
             )
         return self._listed(bucket, base, folder, prefix, limit)
-
-    def delete(self, pointer: Pointer) -> None:
-        """Remove a file."""
-        with self._errors(pointer):
-            self._path(pointer).unlink(missing_ok=True)
 
     def _listed(
         self, bucket: str, base: Path, folder: str, prefix: str, limit: int | None
     ) -> Iterator[ObjectInfo]:
         walk = _walk(base / folder, f"{folder}/" if folder else "", prefix)
-        found = 0
-        while limit is None or found < limit:
+        count = 0
+        while limit is None or count < limit:
             with self._errors(Pointer(bucket, prefix.rstrip("/") or "*")):
                 key, path = next(walk, (None, base))
             if key is None:
                 return
             if not path.resolve().is_relative_to(self._root.resolve()):
                 continue
-            # A file may go between its listing and its stat, as in any store.
+            # A file may be removed between its listing and its stat, as in any store.
             with contextlib.suppress(FileNotFoundError):
                 yield _info(Pointer(bucket, key), path.stat())
-                found += 1
+                count += 1
 
     def _bucket_folder(self, bucket: str) -> Path:
         if bucket == FILE_BUCKET:
@@ -163,7 +159,7 @@ class LocalStore:
         return self._root / bucket
 
     def _path(self, pointer: Pointer) -> Path:
-        """The file a pointer means, checked to lie below the root when links are followed."""
+        """Return a pointer's file, after a check that it is below the root when links are followed."""
         if pointer.version_id is not None:
             raise ObjectNotFoundError(
                 f"{pointer}: {self.description} keeps no versions. Leave versionId out of the pointer."
@@ -171,13 +167,13 @@ class LocalStore:
         check_local_segments(pointer.key)
         if any(segment.startswith(_TEMPORARY) for segment in pointer.key.split("/")):
             raise StorageConfigurationError(
-                f"{pointer}: names starting with {_TEMPORARY!r} are the store's own."
+                f"{pointer}: names that start with {_TEMPORARY!r} are reserved. Use another name."
             )
         path = self._bucket_folder(pointer.bucket) / pointer.key
         with self._errors(pointer):
             if not path.resolve().is_relative_to(self._root.resolve()):
                 raise StorageConfigurationError(
-                    f"{pointer} lies outside of {self.description}, the only folder that may be used here."
+                    f"{pointer} is outside of {self.description}, the only folder that may be used here."
                 )
         return path
 
@@ -191,7 +187,7 @@ class LocalStore:
     def _open(self, pointer: Pointer) -> BinaryIO:
         path = self._path(pointer)
         with self._errors(pointer):
-            # Buffering would copy every block once more.
+            # A buffer would copy every block once more.
             return path.open("rb", buffering=0)
 
     def _check_etag(self, pointer: Pointer, file: BinaryIO, if_match: str | None) -> None:
@@ -205,12 +201,20 @@ class LocalStore:
 
 
 class LocalWriter(WriterBase):
-    """Writes beside the target and renames at the end."""
+    """Writes to a temporary file next to the target, and renames it at the end.
 
-    def __init__(self, store: LocalStore, pointer: Pointer) -> None:
-        self._store = store
+    Args:
+        pointer: the object.
+        target: its file.
+        errors: a context that turns an ``OSError`` into a storage error about the object.
+    """
+
+    def __init__(
+        self, pointer: Pointer, target: Path, errors: Callable[[], contextlib.AbstractContextManager[None]]
+    ) -> None:
         super().__init__(pointer)
-        self._target = store._path(pointer)  # noqa: SLF001  # two halves of one thing
+        self._target = target
+        self._errors = errors
         self._temporary = self._target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
         self._file: BinaryIO | None = None
 
@@ -256,12 +260,12 @@ class LocalWriter(WriterBase):
         finally:
             os.close(folder)
 
-    def _errors(self) -> contextlib.AbstractContextManager[None]:
-        return self._store._errors(self._pointer)  # noqa: SLF001
-
 
 def _walk(folder: Path, above: str, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Files below a folder (whose keys start with ``above``) that match, in the byte order of their keys."""
+    """Yield the files below a folder that match ``prefix``, in the byte order of their keys.
+
+    Keys of the folder start with ``above``.
+    """
     try:
         with os.scandir(folder) as scan:
             entries = [(entry.name, entry.is_dir(), Path(entry.path)) for entry in scan]
@@ -273,7 +277,7 @@ def _walk(folder: Path, above: str, prefix: str) -> Iterator[tuple[str, Path]]:
         key = above + name
         if is_folder:
             inside = f"{key}/"
-            # A linked folder could lead in circles.
+            # Links to folders are not followed: they could lead in circles.
             if (inside.startswith(prefix) or prefix.startswith(inside)) and not path.is_symlink():
                 yield from _walk(path, inside, prefix)
         elif key.startswith(prefix) and not name.startswith(_TEMPORARY) and path.is_file():

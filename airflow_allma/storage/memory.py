@@ -1,4 +1,4 @@
-"""Objects in this process's memory: the fake for tests of everything above the storage layer."""
+"""Objects in this process's memory: the fake with which everything above the storage layer is tested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError
-from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo
+from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo
 from airflow_allma.storage.pointers import Pointer, check_writable
 from airflow_allma.storage.writer_base import WriterBase
 
@@ -82,43 +82,38 @@ class MemoryStore:
     def open_writer(
         self, pointer: Pointer, *, content_type: str = "application/octet-stream"
     ) -> MemoryWriter:
-        """Write piece by piece."""
+        """Write block by block."""
         check_writable(pointer)
         return MemoryWriter(self, pointer, content_type)
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         """List a bucket."""
         with self._lock:
-            found = [info for (name, _), (_, info) in self._objects.items() if name == bucket]
-        if not found:
-            raise ObjectNotFoundError(f"There is no bucket {bucket!r} in {self.description}.")
-        found = [info for info in found if info.pointer.key.startswith(prefix)]
-        found.sort(key=lambda info: info.pointer.key.encode())
-        return iter(found[:limit])
-
-    def delete(self, pointer: Pointer) -> None:
-        """Remove an object."""
-        with self._lock:
-            self._objects.pop((pointer.bucket, pointer.key), None)
+            infos = [info for (name, _), (_, info) in self._objects.items() if name == bucket]
+        if not infos:
+            raise ObjectNotFoundError(f"Bucket {bucket!r} does not exist in {self.description}.")
+        infos = [info for info in infos if info.pointer.key.startswith(prefix)]
+        infos.sort(key=lambda info: info.pointer.key.encode())
+        return iter(infos[:limit])
 
     def _find(self, pointer: Pointer, if_match: str | None) -> tuple[bytes, ObjectInfo]:
         with self._lock:
-            found = self._objects.get((pointer.bucket, pointer.key))
-        if found is None or pointer.version_id is not None:
+            stored = self._objects.get((pointer.bucket, pointer.key))
+        if stored is None or pointer.version_id is not None:
             raise ObjectNotFoundError(f"{pointer} does not exist in {self.description}.")
-        if if_match is not None and found[1].etag != if_match:
+        if if_match is not None and stored[1].etag != if_match:
             raise ObjectChangedError(
-                f"{pointer} has changed: its ETag is {found[1].etag}, {if_match} was planned."
+                f"{pointer} has changed: its ETag is {stored[1].etag}, {if_match} was planned."
             )
-        return found
+        return stored
 
 
 class MemoryWriter(WriterBase):
-    """Collects the pieces and puts them at the end."""
+    """Collects the bytes and puts them at the end."""
 
     def __init__(self, store: MemoryStore, pointer: Pointer, content_type: str) -> None:
-        self._store = store
         super().__init__(pointer)
+        self._store = store
         self._content_type = content_type
         self._buffer: bytearray | None = None
 

@@ -1,17 +1,18 @@
 """Pointers: the names of objects in S3 or below a folder of this machine.
 
 In a flow's data a pointer is the wrapper ``{"_s3_output_pointer": {"bucket", "key", "versionId"?,
-"region"?}}``, or, where a pointer to items is expected, the inner object alone. In settings it is a URI.
+"region"?}}`` or, where a pointer to items is expected, the inner object alone. In settings it is a URI.
 
-A local file that is named by a URI has the bucket ``file://`` and, as key, its path without the leading
-slash. No S3 bucket can have that name, so the two never mix; which folders such a pointer may reach is the
-store's decision, not the pointer's.
+A local file that is named by a URI has the bucket ``file://`` and, as its key, its path without the leading
+slash. An S3 bucket cannot have that name, so the two are never confused. The store decides which folders such
+a pointer may reach, not the pointer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote
 
@@ -24,7 +25,7 @@ FILE_BUCKET: Final = "file://"
 """The bucket of every pointer that names a local file by its path."""
 
 MAX_KEY_BYTES: Final = 1024
-"""S3's own limit; held for local files too, so that a flow tried locally works on S3."""
+"""The limit of S3, which local files share, so that a flow that works locally works on S3, too."""
 
 _MAX_BUCKET_CHARACTERS: Final = 255
 _MAX_DETAIL_CHARACTERS: Final = 1024
@@ -38,12 +39,13 @@ class Pointer:
     Attributes:
         bucket: S3 bucket (or access point ARN), or ``FILE_BUCKET``.
         key: the object's key in that bucket, as it is (not percent-encoded).
-        version_id: the one version meant, or None for the current one.
+        version_id: one version, or None for the current one.
         region: the bucket's AWS region, or None for the connection's.
 
     Raises:
-        StorageConfigurationError: at construction, when a part is empty, too long or holds characters that
-            no object's name may hold; for local files also when the path has ``.``, ``..`` or empty segments.
+        StorageConfigurationError: at construction, if a part is empty, too long or contains characters that
+            an object's name must not contain; for local files also if the path has ``.``, ``..`` or empty
+            segments.
     """
 
     bucket: str
@@ -52,12 +54,12 @@ class Pointer:
     region: str | None = None
 
     def __post_init__(self) -> None:
-        _check_text("bucket", self.bucket, _MAX_BUCKET_CHARACTERS)
-        _check_text("key", self.key, MAX_KEY_BYTES)
+        _check_part("bucket", self.bucket, _MAX_BUCKET_CHARACTERS)
+        _check_part("key", self.key, MAX_KEY_BYTES)
         if self.version_id is not None:
-            _check_text("versionId", self.version_id, _MAX_DETAIL_CHARACTERS)
+            _check_part("versionId", self.version_id, _MAX_DETAIL_CHARACTERS)
         if self.region is not None:
-            _check_text("region", self.region, _MAX_BUCKET_CHARACTERS)
+            _check_part("region", self.region, _MAX_BUCKET_CHARACTERS)
         if len(self.key.encode()) > MAX_KEY_BYTES:
             raise StorageConfigurationError(
                 f"The key of a pointer is {len(self.key.encode())} bytes long; S3 allows {MAX_KEY_BYTES}. "
@@ -67,7 +69,7 @@ class Pointer:
             check_local_segments(self.key)
         elif self.bucket in {".", ".."} or ("/" in self.bucket and not self.bucket.startswith("arn:")):
             raise StorageConfigurationError(
-                f"{self.bucket!r} is not a bucket's name. Give the bucket alone, and the rest as the key."
+                f"{self.bucket!r} is not a bucket's name. Put what follows a slash into the key."
             )
 
     @property
@@ -86,11 +88,11 @@ class Pointer:
 
     @classmethod
     def parse(cls, value: object) -> Self | None:
-        """Read a pointer out of a flow's data.
+        """Read a pointer from a flow's data.
 
         Args:
-            value: any JSON value; a wrapper (other fields beside the pointer do not matter), or a bare
-                pointer (which may have no other fields than a pointer has).
+            value: any JSON value; a pointer is a wrapper (with or without other fields), or a bare pointer
+                (without other fields).
 
         Returns:
             The pointer, or None when ``value`` is ordinary data.
@@ -129,29 +131,29 @@ class Pointer:
         bucket, key = split_uri(uri)
         if not key:
             raise StorageConfigurationError(
-                f"{uri!r} names no object: add its key after the bucket or folder."
+                f"{uri!r} does not name an object: add its key after the bucket or folder."
             )
         return cls(bucket, key)
 
     def inner(self) -> dict[str, Any]:
-        """The JSON object ``{"bucket", "key", "versionId"?, "region"?}``."""
-        found: dict[str, Any] = {"bucket": self.bucket, "key": self.key}
+        """Return the JSON object ``{"bucket", "key", "versionId"?, "region"?}``."""
+        inner: dict[str, Any] = {"bucket": self.bucket, "key": self.key}
         if self.version_id is not None:
-            found["versionId"] = self.version_id
+            inner["versionId"] = self.version_id
         if self.region is not None:
-            found["region"] = self.region
-        return found
+            inner["region"] = self.region
+        return inner
 
     def wrap(self) -> dict[str, Any]:
-        """The wrapper that stands for this object's content in a flow's data."""
+        """Return the wrapper that represents this object's content in a flow's data."""
         return {POINTER_KEY: self.inner()}
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key (or prefix, perhaps empty) of an ``s3://`` or ``file:///`` URI.
+    """Return bucket and key (or prefix, perhaps empty) of an ``s3://`` or ``file:///`` URI.
 
     Raises:
-        StorageConfigurationError: the text is no such URI.
+        StorageConfigurationError: it is not such a URI.
     """
     scheme, separator, rest = uri.partition("://")
     if separator and scheme == "s3":
@@ -161,25 +163,30 @@ def split_uri(uri: str) -> tuple[str, str]:
     if separator and scheme == "file" and rest.startswith("/"):
         return FILE_BUCKET, unquote(rest).lstrip("/")
     raise StorageConfigurationError(
-        f"{uri!r} is not an object's address. Write s3://bucket/key or file:///folder/file (three slashes)."
+        f"{uri!r} is not the URI of an object. Write s3://bucket/key or file:///folder/file (three slashes)."
     )
 
 
+def file_path(bucket: str, key: str) -> Path | None:
+    """Return the path of the local file or folder that a bucket and key name; None for S3."""
+    return Path("/", key) if bucket == FILE_BUCKET else None
+
+
 def check_local_segments(path: str) -> None:
-    """Refuse a key that a folder cannot hold, or that would lead out of it.
+    """Reject a key that cannot be a file in a folder, or that would lead out of it.
 
     Raises:
-        StorageConfigurationError: a segment is empty, ``.`` or ``..``, or holds a backslash.
+        StorageConfigurationError: a segment is empty, ``.`` or ``..``, or contains a backslash.
     """
     if "\\" in path or any(segment in {"", ".", ".."} for segment in path.split("/")):
         raise StorageConfigurationError(
             f"{path[:200]!r} cannot be a local file: its segments must not be empty, '.' or '..', "
-            "nor hold backslashes."
+            "and must not contain backslashes."
         )
 
 
 def check_writable(pointer: Pointer) -> None:
-    """Refuse to write to a version: versions are made by the store.
+    """Reject writing to a version: the store makes versions.
 
     Raises:
         StorageConfigurationError: the pointer names a version.
@@ -188,18 +195,18 @@ def check_writable(pointer: Pointer) -> None:
         raise StorageConfigurationError(f"{pointer} names a version, which cannot be written. Leave it out.")
 
 
-def _check_text(name: str, text: object, longest: int) -> None:
-    if not isinstance(text, str) or not text:
-        raise StorageConfigurationError(f"The {name} of a pointer must be text and not empty.")
-    if len(text) > longest:
+def _check_part(name: str, part: object, max_characters: int) -> None:
+    if not isinstance(part, str) or not part:
+        raise StorageConfigurationError(f"The {name} of a pointer must be a string and not empty.")
+    if len(part) > max_characters:
         raise StorageConfigurationError(
-            f"The {name} of a pointer is {len(text)} characters long; at most {longest} are allowed. "
-            f"It starts with {text[:80]!r}."
+            f"The {name} of a pointer is {len(part)} characters long; at most {max_characters} are allowed. "
+            f"It starts with {part[:80]!r}."
         )
     # Control characters break logs and headers; lone surrogates cannot be sent at all.
-    if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in text) or any(
-        0xD800 <= ord(character) < 0xE000 for character in text
+    if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in part) or any(
+        0xD800 <= ord(character) < 0xE000 for character in part
     ):
         raise StorageConfigurationError(
-            f"The {name} of a pointer holds control characters or broken Unicode: {text[:80]!r}."
+            f"The {name} of a pointer contains control characters or broken Unicode: {part[:80]!r}."
         )

@@ -1,4 +1,4 @@
-"""Fetching the next block in a thread while the last one is worked on."""
+"""Fetching the next block in a thread while the caller works on the last one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["read_ahead"]
 
 
 def read_ahead(blocks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-    """The same blocks, with one more always on its way.
+    """Yield the same blocks, while the next one is already being fetched.
 
-    At most two blocks are held. Errors come where the block would have come. Closing this iterator waits for
-    the block on its way, then closes ``blocks``.
+    Memory is bounded by two blocks. An error is raised in place of its block. Closing this generator waits
+    for the block that is being fetched, then closes ``blocks``.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
-        coming = pool.submit(next, blocks, None)
+        pending = pool.submit(next, blocks, None)
         try:
-            while (block := coming.result()) is not None:
-                coming = pool.submit(next, blocks, None)
+            while (block := pending.result()) is not None:
+                pending = pool.submit(next, blocks, None)
                 yield block
         finally:
             # A generator cannot be closed while it runs in the other thread.
-            coming.exception()
+            pending.exception()
             blocks.close()

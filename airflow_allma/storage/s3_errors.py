@@ -1,6 +1,6 @@
-"""What boto3 raises, in this package's terms.
+"""boto3's errors as this package's errors.
 
-botocore is imported with the first call: most tasks of a flow make none, and need not wait for it.
+botocore is imported with the first call: most tasks of a flow make none, and need not wait for the import.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["RangeOutsideObjectError", "translated"]
 
 
 class RangeOutsideObjectError(StorageError):
-    """The range begins at or behind the object's end; never leaves the S3 store."""
+    """The range begins at or after the object's end; never leaves the S3 store."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """Answers with one of these codes or statuses mean this."""
+    """The error class for answers with one of these codes or statuses."""
 
     kind: type[StorageError]
     advice: str
@@ -43,10 +43,10 @@ class _Rule:
 
 _RULES: Final = (
     _Rule(ObjectChangedError, "the object has changed.", frozenset({"PreconditionFailed"}), {412}),
-    _Rule(RangeOutsideObjectError, "the range lies outside of it.", frozenset({"InvalidRange"}), {416}),
+    _Rule(RangeOutsideObjectError, "the range is outside of it.", frozenset({"InvalidRange"}), {416}),
     _Rule(
         StorageUnavailableError,
-        "the store is busy or out of order.",
+        "the store is overloaded or unavailable.",
         TRANSIENT_AWS_CODES,
         {429, *range(500, 600)},
     ),
@@ -55,7 +55,7 @@ _RULES: Final = (
     _Rule(ObjectNotFoundError, "it does not exist.", frozenset({"MethodNotAllowed", "NoSuchVersion"}), {404}),
     _Rule(
         StorageConfigurationError,
-        "the bucket lies in another region; name that in the pointer or the connection.",
+        "the bucket is in another region; set that in the pointer or the connection.",
         frozenset(
             {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
         ),
@@ -68,13 +68,13 @@ _RULES: Final = (
         {401, 403},
     ),
 )
-_NO_VERSION: Final = _Rule(ObjectNotFoundError, "there is no such version.", frozenset(), {400})
-_REFUSED: Final = _Rule(StorageConfigurationError, "the call was refused.", frozenset())
+_NO_VERSION: Final = _Rule(ObjectNotFoundError, "the version does not exist.", frozenset(), {400})
+_REJECTED: Final = _Rule(StorageConfigurationError, "the call was rejected.", frozenset())
 
 
 @cache
-def _passing() -> tuple[type[Exception], ...]:
-    """What may go well when it is tried again."""
+def _transient() -> tuple[type[Exception], ...]:
+    """Return the errors that may not occur again in a retry."""
     import botocore.exceptions as boto
     import urllib3.exceptions
 
@@ -96,8 +96,8 @@ def translated(subject: str, connection: str, *, versioned: bool = False) -> Ite
 
     Args:
         subject: the object or bucket, for the message.
-        connection: what names the credentials, for the message.
-        versioned: the call named a version: S3 says "invalid argument" for one that it does not know.
+        connection: the name of the credentials, for the message.
+        versioned: the call names a version: S3 answers "invalid argument" for an unknown one.
     """
     import botocore.exceptions as boto
 
@@ -105,10 +105,10 @@ def translated(subject: str, connection: str, *, versioned: bool = False) -> Ite
         yield
     except boto.ClientError as error:
         raise _of_answer(error, subject, connection, versioned=versioned) from error
-    except _passing() as error:
+    except _transient() as error:
         raise StorageUnavailableError(
-            f"{subject}: no good answer through {connection}: {_reason(error)}. If this stays so, check the "
-            "connection's endpoint and region."
+            f"{subject}: the request through {connection} failed: {_reason(error)}. If this persists, check "
+            "the connection's endpoint and region."
         ) from error
     except boto.BotoCoreError as error:
         raise StorageConfigurationError(
@@ -121,12 +121,12 @@ def _of_answer(error: ClientError, subject: str, connection: str, *, versioned: 
     answer: Any = error.response
     code = str(answer.get("Error", {}).get("Code", ""))
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    said = f"{code or status}: {answer.get('Error', {}).get('Message', '')}".rstrip(": ")
+    message = f"{code or status}: {answer.get('Error', {}).get('Message', '')}".rstrip(": ")
     rules = (*_RULES, _NO_VERSION) if versioned else _RULES
-    rule = next((rule for rule in rules if code in rule.codes or status in rule.statuses), _REFUSED)
-    return rule.kind(f"{subject}: {rule.advice} S3 said {said!r} through {connection}.")
+    rule = next((rule for rule in rules if code in rule.codes or status in rule.statuses), _REJECTED)
+    return rule.kind(f"{subject}: {rule.advice} S3 answered {message!r} through {connection}.")
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error).strip().rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    message = str(error).strip().rstrip(".")
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from airflow_allma.exceptions import ObjectNotFoundError, StorageError
 from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.s3_calls import S3Calls
 from airflow_allma.storage.writer_base import WriterBase
-
-if TYPE_CHECKING:
-    from airflow_allma.storage.s3 import S3Store
 
 __all__ = ["S3Writer"]
 
-# S3 refuses parts below 5 MiB, other than the last one.
+# S3 rejects parts below 5 MiB, except the last one.
 PART_BYTES: Final = 8 << 20
-# S3 allows 10,000 parts: growing them from time to time lifts the limit from 80 GB to 440 GB.
-_PARTS_OF_A_SIZE: Final = 1000
+# S3 allows 10,000 parts: larger parts after every 1,000 raise the limit from 80 GB to 440 GB.
+_PARTS_PER_SIZE: Final = 1000
 
 
 class S3Writer(WriterBase):
-    """A multipart upload, begun only when the first part is full; before, one PUT is enough."""
+    """A multipart upload that begins when the first part is full; a smaller object is one PUT."""
 
-    def __init__(self, store: S3Store, pointer: Pointer, content_type: str) -> None:
-        self._store = store
+    def __init__(self, calls: S3Calls, pointer: Pointer, content_type: str) -> None:
         super().__init__(pointer)
+        self._calls = calls
         self._content_type = content_type
         self._buffer = bytearray()
         self._upload: str | None = None
@@ -39,11 +38,11 @@ class S3Writer(WriterBase):
         return self._sent + len(self._buffer)
 
     def write(self, data: bytes) -> None:
-        """Append bytes; sends a part whenever one is full."""
+        """Append bytes; sends each part as soon as it is full."""
         if not self._is_open:
             raise self._not_open()
         self._buffer += data
-        while len(self._buffer) >= (size := PART_BYTES * (1 + len(self._parts) // _PARTS_OF_A_SIZE)):
+        while len(self._buffer) >= (size := PART_BYTES * (1 + len(self._parts) // _PARTS_PER_SIZE)):
             self._send(bytes(memoryview(self._buffer)[:size]))
             del self._buffer[:size]
 
@@ -67,19 +66,27 @@ class S3Writer(WriterBase):
     def _finish(self) -> None:
         if self._upload is None:
             data, self._buffer = bytes(self._buffer), bytearray()
-            self._info = self._store.write(self._pointer, data, content_type=self._content_type)
+            self._info = self._calls.put(self._pointer, data, content_type=self._content_type, metadata={})
             self._sent = len(data)
             return
         self._flush()
         try:
             self._call("complete_multipart_upload", MultipartUpload={"Parts": self._parts})
         except ObjectNotFoundError:
-            # A completion that was done but not answered is tried again, and then the upload is gone.
-            info = self._store.head(self._pointer)
-            if info.size != self._sent or not info.etag.endswith(f'-{len(self._parts)}"'):
+            # When the answer to a completion was lost, it is retried, and by then the upload is gone.
+            info = self._calls.head(self._pointer)
+            if info.size != self._sent or info.etag != self._expected_etag():
                 raise
         self._upload = None
-        self._info = self._store.head(self._pointer)
+        self._info = self._calls.head(self._pointer)
+
+    def _expected_etag(self) -> str | None:
+        """Return the ETag that S3 makes of the parts' ETags; None if those are not MD5 sums."""
+        try:
+            parts = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in self._parts)
+        except ValueError:
+            return None
+        return f'"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}-{len(self._parts)}"'
 
     def _flush(self) -> None:
         if self._buffer:
@@ -89,7 +96,7 @@ class S3Writer(WriterBase):
     def _send(self, data: bytes) -> None:
         if self._upload is None:
             name = {"Bucket": self._pointer.bucket, "Key": self._pointer.key}
-            answer = self._store.call(
+            answer = self._calls.call(
                 self._pointer, "create_multipart_upload", ContentType=self._content_type, **name
             )
             self._upload = str(answer["UploadId"])
@@ -99,7 +106,7 @@ class S3Writer(WriterBase):
         self._sent += len(data)
 
     def _call(self, operation: str, **arguments: Any) -> Any:
-        return self._store.call(
+        return self._calls.call(
             self._pointer,
             operation,
             Bucket=self._pointer.bucket,
@@ -114,6 +121,6 @@ class S3Writer(WriterBase):
         try:
             self._call("abort_multipart_upload")
         except StorageError as error:
-            # The first error is the one that matters; the bucket's lifecycle rule removes what stays behind.
+            # The first error is the one that matters; the bucket's lifecycle rule removes the parts.
             reason.add_note(f"The unfinished upload {self._upload} could not be removed: {error}")
         self._upload = None

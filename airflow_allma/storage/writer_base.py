@@ -1,15 +1,15 @@
-"""What the writers of all stores share: which object it is, and how it came out."""
+"""What the writers of all stores have in common: the object, and its state once written."""
 
 from __future__ import annotations
 
-from airflow_allma.storage.base import ObjectInfo
+from airflow_allma.storage.object_store import ObjectInfo
 from airflow_allma.storage.pointers import Pointer
 
 __all__ = ["WriterBase"]
 
 
 class WriterBase:
-    """The part of ``ObjectWriter`` that does not depend on where an object lies."""
+    """The part of ``ObjectWriter`` that does not depend on the store."""
 
     def __init__(self, pointer: Pointer) -> None:
         self._pointer = pointer

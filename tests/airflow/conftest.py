@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from airflow_allma.operators import services
-from airflow_allma.storage.base import ObjectStore
+from airflow_allma.storage.object_store import ObjectStore
 from tests.airflow.flows import flow
 from tests.airflow.shop import Shop, open_shop
 from tests.support.airflow import RunDag, RunResult

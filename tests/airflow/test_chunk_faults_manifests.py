@@ -7,8 +7,8 @@ import re
 import pytest
 
 from airflow_allma.storage import LocalStore, Pointer
-from airflow_allma.storage.base import ObjectStore
 from airflow_allma.storage.memory import MemoryStore
+from airflow_allma.storage.object_store import ObjectStore
 from airflow_allma.storage.s3 import S3Store
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.support.faulty_proxy import Call, Fault, s3_through_proxy

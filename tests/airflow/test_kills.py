@@ -12,8 +12,8 @@ import pytest
 from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.operators.xcoms import Key, pull, push
 from airflow_allma.storage import LocalStore, Pointer
-from airflow_allma.storage.base import ObjectInfo, ObjectStore
 from airflow_allma.storage.memory import MemoryStore
+from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
 from tests.support.faulty_processes import Killer, run_chunk
 from tests.support.faulty_runs import aggregated, asking, manifest, manifest_run, stored_items
 from tests.support.faulty_store import FaultyStore

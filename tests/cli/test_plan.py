@@ -41,7 +41,7 @@ class CountingStore(MemoryStore):
 @pytest.fixture
 def store(monkeypatch):
     found = CountingStore()
-    monkeypatch.setattr("airflow_allma.cli.plan_command.open_store", lambda _given, **_: found)
+    monkeypatch.setattr("airflow_allma.cli.plan_command.open_store_option", lambda _given, **_: found)
     return found
 
 
@@ -95,7 +95,7 @@ def test_max_concurrency_is_divided_over_the_concurrent_chunks(tmp_path, limit, 
 def test_planning_a_manifest_needs_one_head_request_and_shows_the_planners_chunks(tmp_path, store):
     pointer = Pointer("data", "users.jsonl")
     store.write(pointer, b'{"id": 1}\n' * 1_700_000)
-    plan = plan_manifest(store, pointer, chunk_bytes=3_000_000, max_chunks=200)
+    plan = plan_manifest(store, pointer, range_bytes=3_000_000, max_ranges=200)
     real = [chunk.label for chunk in manifest_chunks(plan, store)]
     store.asked.clear()
     payload = {"items": {"bucket": "data", "key": "users.jsonl"}}
@@ -196,3 +196,12 @@ def test_a_missing_store_is_not_created(tmp_path):
     result = planned(tmp_path, {}, None, "--store", f"file://{tmp_path}/no")
     assert (result.code, (tmp_path / "no").exists()) == (2, False)
     assert "is not a folder" in result.err
+
+
+def test_a_manifest_in_a_percent_encoded_offload_location_is_planned(tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    (folder / "m.jsonl").write_text('{"n": 1}\n' * 5)
+    payload = {"items": {"bucket": "file://", "key": f"{folder}/m.jsonl".removeprefix("/")}}
+    found = fork_of(tmp_path, payload, offloadLocation=f"file://{tmp_path}/a%20b")
+    assert found["chunks"] == ["bytes 0-44"]

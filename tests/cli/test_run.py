@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -199,6 +200,20 @@ def test_an_offload_location_of_the_flow_is_used(tmp_path):
     result = run_cli("run", write_file(tmp_path, "f.json", document), "--store", f"file://{tmp_path}/store")
     pointer = result.json["context"]["steps_output"]["a"]["_s3_output_pointer"]
     assert json.loads((tmp_path / "store/large" / pointer["key"]).read_text()) == {"text": "x" * 20_000}
+
+
+@pytest.mark.parametrize("options", [[], ["--store"]], ids=["without --store", "with --store"])
+def test_a_percent_encoded_folder_is_an_offload_location(tmp_path, options):
+    location = f"file://{tmp_path}/a%20b"
+    document = flow_document(
+        {"a": compose(literals={"text": "x" * 20_000})}, airflow={"offloadLocation": location}
+    )
+    arguments = [*options, location] if options else []
+    result = run_cli("run", write_file(tmp_path, "f.json", document), *arguments)
+    assert result.code == 0, result.json["error"]
+    pointer = result.json["context"]["steps_output"]["a"]["_s3_output_pointer"]
+    assert pointer["key"].startswith(f"{tmp_path}/a b/".removeprefix("/"))
+    assert json.loads(Path("/", pointer["key"]).read_text()) == {"text": "x" * 20_000}
 
 
 def test_a_store_must_be_a_folder(echo, tmp_path):

@@ -104,32 +104,37 @@ def test_an_aws_error_is_transient_by_code_or_status(code, status, transient):
 def test_threads_that_need_the_same_client_get_the_same_one():
     made = []
 
-    def make(service, region):
+    def make(service, region, retries):
         time.sleep(0.01)
-        made.append((service, region))
+        made.append((service, region, retries))
         return object()
 
     cache = ClientCache(make)
     found = []
+
+    def get():
+        found.append(cache.get("s3", None, retries=True))
+
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=lambda: found.append(cache.get("s3", None))) for _ in range(8)]
+        threads = [threading.Thread(target=get) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     finally:
         sys.setswitchinterval(before)
-    assert made == [("s3", None)]
+    assert made == [("s3", None, True)]
     assert len(set(map(id, found))) == 1
-    assert cache.get("s3", "us-west-2") is not found[0]
+    assert cache.get("s3", "us-west-2", retries=True) is not found[0]
+    assert cache.get("s3", None, retries=False) is not found[0]
 
 
 def test_a_client_that_could_not_be_made_is_made_at_the_next_call():
     answers = iter([ValueError("not yet"), "client"])
 
-    def make(service, region):
+    def make(service, region, retries):
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
@@ -137,8 +142,8 @@ def test_a_client_that_could_not_be_made_is_made_at_the_next_call():
 
     cache = ClientCache(make)
     with pytest.raises(ValueError, match="not yet"):
-        cache.get("s3", None)
-    assert cache.get("s3", None) == "client"
+        cache.get("s3", None, retries=True)
+    assert cache.get("s3", None, retries=True) == "client"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from airflow_allma.storage.manifest_plan import plan_manifest
 def test_the_chunks_of_a_manifest_know_their_items():
     store, pointer = MemoryStore(), Pointer("data", "users.jsonl")
     store.write(pointer, b'{"n":1}\n' * 1000)
-    plan = plan_manifest(store, pointer, chunk_bytes=1000, max_chunks=200)
+    plan = plan_manifest(store, pointer, range_bytes=1000, max_ranges=200)
     chunks = manifest_chunks(plan, store)
     assert [chunk.label for chunk in chunks[:3]] == ["items 0-125", "items 126-250", "items 251-375"]
     assert sum(chunk.count or 0 for chunk in chunks) == 1000

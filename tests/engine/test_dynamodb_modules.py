@@ -131,7 +131,7 @@ class _Paged:
         self.error = error
         self.calls = []
 
-    def client(self, service, region=None):
+    def client(self, service, region=None, *, retries=True):
         assert service == "dynamodb"
         return self
 

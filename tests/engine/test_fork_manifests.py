@@ -85,7 +85,7 @@ def test_an_invalid_line_of_compressed_data_is_named_by_its_number(lines, ends, 
             expected.append((number, offset))
         offset += len(line) + 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("airflow_allma.storage.gunzip._OUTPUT_BYTES", block)
+        patch.setattr("airflow_allma.storage.gzip_stream._OUTPUT_BYTES", block)
         batches = list(manifest_batches(stored(gzip.compress(data)), OBJECT))
     errors = [item.error for batch in batches for item in batch.items if isinstance(item, ItemError)]
     found = [(one.details["lineNumber"], one.details["byteOffset"]) for one in errors]
@@ -126,8 +126,8 @@ def test_chunks_count_lines_from_the_start_of_the_object():
     lines = [b'"%d"' % number for number in range(50)]
     lines[40] = b"broken"
     store = stored(b"\n".join(lines))
-    plan = plan_manifest(store, OBJECT, chunk_bytes=40, max_chunks=100)
-    found = [line.item for chunk in plan.chunks() for line in range_items(store, chunk)]
+    plan = plan_manifest(store, OBJECT, range_bytes=40, max_ranges=100)
+    found = [line.item for chunk in plan.ranges for line in range_items(store, chunk)]
     assert [item for item in found if not isinstance(item, ItemError)] == [
         str(n) for n in range(50) if n != 40
     ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 
-from airflow_allma.engine import EngineSettings, PointerCache, evaluate
+from airflow_allma.engine import EngineSettings, PointerCache, Services, evaluate
 from airflow_allma.engine.http_fake import json_response
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
@@ -63,6 +64,34 @@ def test_concurrent_reads_share_one_load():
     steps = {"fan": fork(), "work": compose(inputMappings={"a": "$.far.a"}, delay={"milliseconds": 1})}
     ran = run(steps, {"items": list(range(20)), "far": FAR.wrap()}, store=store)
     assert ran.outputs["fan"] == {"aggregatedData": [{"a": 1}] * 20}
+    assert read_keys(store) == ["far.json"]
+
+
+def test_a_fetch_that_one_caller_cancels_completes_for_the_others():
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def wait(operation, _pointer, _number):
+        if operation == "read":
+            begun.set()
+            may_go_on.wait(timeout=10)
+
+    store = FaultyStore(stored(far={"a": 1}), wait)
+
+    async def fetch_twice():
+        services = Services(store=store)
+        cache = services.pointers
+        first = asyncio.create_task(cache.fetch(FAR, store, services.in_thread))
+        assert await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.create_task(cache.fetch(FAR, store, services.in_thread))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        may_go_on.set()
+        await second
+        return cache.load(FAR.inner())
+
+    assert asyncio.run(fetch_twice()) == {"a": 1}
     assert read_keys(store) == ["far.json"]
 
 

@@ -21,10 +21,7 @@ BUCKET = "module-bucket"
 @pytest.fixture(params=["memory", "local", "s3"])
 def store(request, tmp_path):
     if request.param == "memory":
-        store = MemoryStore()
-        store.write(Pointer(BUCKET, "made"), b"")
-        store.delete(Pointer(BUCKET, "made"))
-        yield store
+        yield MemoryStore()
         return
     if request.param == "local":
         (tmp_path / BUCKET).mkdir()

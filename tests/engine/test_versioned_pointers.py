@@ -80,10 +80,10 @@ def test_chunks_are_planned_and_read_from_the_version_in_the_pointer(versions, k
     pointer, clients = versions(key, encoded)
     spool = OffloadLocation(pointer.bucket, "spool", REGION).pointer("lines", ending=".jsonl")
     store = S3Store(clients)
-    plan = plan_manifest(store, pointer, chunk_bytes=50, max_chunks=9, spool_to=spool)
-    assert len(plan.chunks()) > 1
-    assert plan.pointer.version_id is not None
-    found = [line.item for chunk in plan.chunks() for line in range_items(store, chunk)]
+    plan = plan_manifest(store, pointer, range_bytes=50, max_ranges=9, spool_to=spool)
+    assert len(plan.ranges) > 1
+    assert plan.lines.pointer.version_id is not None
+    found = [line.item for chunk in plan.ranges for line in range_items(store, chunk)]
     assert found == OLD
     assert {region for _, region in clients.made} == {REGION}
 

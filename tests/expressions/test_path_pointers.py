@@ -37,6 +37,7 @@ class Store:
 DATA = {
     "object": pointer("object"),
     "mixed": pointer("object", both="mine", z=2),
+    "beside": pointer("object", x={"z": 2}),
     "list": pointer("list"),
     "text": pointer("text"),
     "named": pointer("number", name="five"),
@@ -56,6 +57,9 @@ FOUND = [
     ("$.mixed.both", "mine", []),
     ("$.mixed.z", 2, []),
     ("$.mixed.x.y", 1, ["object"]),
+    ("$.beside.x", {"z": 2}, []),
+    ("$.beside.x.y", NOTHING, []),
+    ("$.beside.*", [{"z": 2}, "loaded", 9], ["object"]),
     ("$.list[1].id", 2, ["list"]),
     ("$.list.length", 2, ["list"]),
     ("$.list[*].id", [1, 2], ["list"]),

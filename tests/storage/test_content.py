@@ -14,7 +14,7 @@ from airflow_allma.exceptions import (
     ObjectNotFoundError,
     StorageConfigurationError,
 )
-from airflow_allma.storage.content import encode_value, load_content, load_wrapped, store_value
+from airflow_allma.storage.content import encode_value, load_content, store_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.pointers import Pointer
@@ -74,7 +74,7 @@ def test_content_is_loaded_by_type_then_name_then_bytes(
     assert load_content(store, Pointer("b", key)) == expected
 
 
-def test_a_broken_line_of_json_lines_is_named():
+def test_the_error_about_json_lines_names_the_invalid_line():
     store = MemoryStore()
     store.write(Pointer("b", "k.jsonl"), b"\xef\xbb\xbf1\nNaN\n")
     with pytest.raises(ObjectDecodeError, match=r"byte 5 of s3://b/k.jsonl .*NaN"):
@@ -82,7 +82,7 @@ def test_a_broken_line_of_json_lines_is_named():
 
 
 @pytest.mark.parametrize("data", [b"x" * 101, gzip.compress(b"x" * 101)])
-def test_what_is_too_large_is_not_loaded_and_the_way_out_is_named(data: bytes):
+def test_the_error_about_a_large_object_says_what_to_use_instead(data: bytes):
     store = MemoryStore()
     store.write(Pointer("b", "k"), data, content_type="text/plain")
     assert load_content(store, Pointer("b", "k"), max_bytes=101) == "x" * 101
@@ -90,7 +90,7 @@ def test_what_is_too_large_is_not_loaded_and_the_way_out_is_named(data: bytes):
         load_content(store, Pointer("b", "k"), max_bytes=100)
 
 
-def test_an_object_that_is_too_large_is_not_even_read():
+def test_an_object_that_is_too_large_is_not_read():
     memory = MemoryStore()
     memory.write(Pointer("b", "k"), b"x" * 101)
     store = FaultyStore(memory)
@@ -111,7 +111,7 @@ def test_an_object_that_changes_while_it_is_loaded_is_an_error():
         load_content(FaultyStore(memory, replace), Pointer("b", "k"))
 
 
-def test_a_pointer_is_taken_as_it_stands_in_the_data(world: World):
+def test_a_pointer_can_be_passed_as_the_data_contains_it(world: World):
     world.store.write(world.at("k.json"), b"[1]", content_type="application/json")
     inner = {"bucket": world.bucket, "key": "k.json"}
     assert load_content(world.store, inner) == [1]
@@ -120,25 +120,6 @@ def test_a_pointer_is_taken_as_it_stands_in_the_data(world: World):
         load_content(world.store, {"bucket": world.bucket})
     with pytest.raises(ObjectNotFoundError):
         load_content(world.store, {**inner, "key": "gone"})
-
-
-@pytest.mark.parametrize(
-    ("content", "fields", "expected"),
-    [
-        (b'{"a": {"x": 1, "y": 1}}', {}, {"a": {"x": 1, "y": 1}}),
-        (
-            b'{"a": {"x": 1, "y": 1}, "b": 1}',
-            {"a": {"y": 2}, "c": 3},
-            {"a": {"x": 1, "y": 2}, "b": 1, "c": 3},
-        ),
-        (b"[1]", {}, [1]),
-        (b"[1]", {"a": 1}, {"content": [1], "a": 1}),
-    ],
-)
-def test_fields_beside_a_pointer_come_on_top(content: bytes, fields: dict[str, Any], expected: Any):
-    store = MemoryStore()
-    store.write(Pointer("b", "k"), content, content_type="application/json")
-    assert load_wrapped(store, {**Pointer("b", "k").wrap(), **fields}) == expected
 
 
 JSON = st.recursive(
@@ -162,7 +143,7 @@ def test_a_stored_value_is_loaded_unchanged(value: Any):
     assert load_content(store, pointer) == value
 
 
-def test_a_stored_value_lands_below_the_location_in_every_store(world: World):
+def test_a_stored_value_is_below_the_location_in_every_store(world: World):
     location = OffloadLocation(world.bucket, "off")
     pointer = store_value(world.store, location, {"b": 1, "a": [1, 2]}, "dag", "run:1", "step")
     assert pointer.key.startswith("off/dag/run%3A1/step/")
@@ -170,7 +151,7 @@ def test_a_stored_value_lands_below_the_location_in_every_store(world: World):
     assert load_content(world.store, pointer.wrap()) == {"b": 1, "a": [1, 2]}
 
 
-def test_a_pointer_that_was_handed_out_never_shows_another_value():
+def test_the_value_of_a_pointer_never_changes():
     store, location = MemoryStore(), OffloadLocation("b")
     first = store_value(store, location, [1], "d", "r", "s")
     second = store_value(store, location, [2], "d", "r", "s")
@@ -179,6 +160,6 @@ def test_a_pointer_that_was_handed_out_never_shows_another_value():
 
 
 @pytest.mark.parametrize("value", ["\ud800", object(), {1: {(): 2}}])
-def test_what_is_no_json_value_is_not_stored(value: object):
+def test_what_is_not_a_json_value_is_not_stored(value: object):
     with pytest.raises(ObjectDecodeError, match="cannot be written as JSON"):
         encode_value(value)

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.storage.decoding import BOM, try_decode
-from airflow_allma.storage.gunzip import gunzip
+from airflow_allma.storage.gzip_stream import decompress
 from airflow_allma.storage.json_array import array_elements
-from airflow_allma.storage.jsonl import read_lines
-from airflow_allma.storage.manifest_plan import detect_format, plan_manifest
-from airflow_allma.storage.manifest_ranges import ManifestFormat, ManifestPlan, ManifestRange
+from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
+from airflow_allma.storage.manifest_plan import plan_manifest
+from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.pointers import Pointer
 from tests.storage.conftest import World
 from tests.support.faulty_store import FaultyStore
+from tests.support.lines import read_lines
 
 AT = Pointer("bucket", "manifest")
 SPOOL = Pointer("bucket", "spool/lines.jsonl")
@@ -47,7 +48,9 @@ def cut(data: bytes, size: int) -> list[bytes]:
     st.integers(1, 40),
     st.sampled_from([b"", BOM, b" \r\n"]),
 )
-def test_array_elements_are_what_json_loads_gives(values, indent, ascii_only: bool, size: int, before: bytes):
+def test_array_elements_are_what_json_loads_returns(
+    values, indent, ascii_only: bool, size: int, before: bytes
+):
     text = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode()
     data = before + text + b" \n"
     found = list(array_elements(cut(data, size)))
@@ -67,10 +70,10 @@ def test_array_elements_are_what_json_loads_gives(values, indent, ascii_only: bo
         ("[1,2", "ends before the array"),
         ('["a', "ends before the array"),
         ("[[1]", "ends before the array"),
-        ("[1}", "closes no object"),
+        ("[1}", "does not close an object"),
         ("[1] 2", "byte 4"),
         ("[1]\n[2]", "one value a line"),
-        ("{}", "begins with"),
+        ("{}", "must begin with"),
         ("", "ends before the array"),
         ("  ", "ends before the array"),
         (f'["{"x" * 200}"]', "longer than 100"),
@@ -78,19 +81,19 @@ def test_array_elements_are_what_json_loads_gives(values, indent, ascii_only: bo
     ],
 )
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_an_array_that_is_not_sound_is_an_error_with_its_place(text: str, reason: str, size: int):
+def test_an_invalid_array_is_an_error_with_its_offset(text: str, reason: str, size: int):
     with pytest.raises(ObjectDecodeError) as caught:
         list(array_elements(cut(text.encode(), size), max_element_bytes=100, source="s3://b/k"))
     assert reason in str(caught.value)
     assert "s3://b/k" in str(caught.value)
 
 
-def test_an_element_that_is_not_sound_stays_so_and_leaves_the_others_alone():
+def test_an_invalid_element_stays_invalid_and_leaves_the_others_alone():
     found = [line.data for line in array_elements([b'[1, NaN, "a\nb", {"x": 1 2}, "ok"]'])]
     assert [try_decode(data)[0] for data in found] == [True, False, False, False, True]
 
 
-def test_a_large_array_is_cut_with_little_memory():
+def test_a_large_array_is_split_with_little_memory():
     def blocks():
         yield b"["
         for number in range(30_000):
@@ -108,15 +111,15 @@ def test_a_large_array_is_cut_with_little_memory():
 
 
 @given(st.lists(st.binary(max_size=300), max_size=4), st.integers(1, 100), st.integers(0, 9))
-def test_gunzip_gives_the_packed_bytes_of_all_members(members: list[bytes], size: int, padding: int):
-    packed = b"".join(gzip.compress(member) for member in members)
-    padded = packed + b"\0" * (padding if members else 0)
-    assert b"".join(gunzip(cut(padded, size), "x")) == b"".join(members)
+def test_decompressing_yields_the_bytes_of_all_members(members: list[bytes], size: int, padding: int):
+    gzipped = b"".join(gzip.compress(member) for member in members)
+    padded = gzipped + b"\0" * (padding if members else 0)
+    assert b"".join(decompress(cut(padded, size), "x")) == b"".join(members)
 
 
-def test_gunzip_unpacks_a_little_at_a_time():
-    packed = gzip.compress(b"\0" * 50_000_000)
-    blocks = list(gunzip([packed], "x"))
+def test_decompressing_yields_small_blocks():
+    gzipped = gzip.compress(b"\0" * 50_000_000)
+    blocks = list(decompress([gzipped], "x"))
     assert sum(map(len, blocks)) == 50_000_000
     assert max(map(len, blocks)) <= 1 << 20
 
@@ -124,14 +127,14 @@ def test_gunzip_unpacks_a_little_at_a_time():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (gzip.compress(b"hello" * 100)[:-9], "ends too early"),
-        (gzip.compress(b"hello") + b"garbage", "not sound"),
+        (gzip.compress(b"hello" * 100)[:-9], "not valid gzip: it is cut off"),
+        (gzip.compress(b"hello") + b"garbage", "not valid gzip"),
         (gzip.compress(random.Random(1).randbytes(500))[:60] + b"\xff" * 300, "s3://b/k"),
     ],
 )
-def test_broken_gzip_is_an_error(data: bytes, reason: str):
+def test_invalid_gzip_is_an_error(data: bytes, reason: str):
     with pytest.raises(ObjectDecodeError, match=reason):
-        list(gunzip(cut(data, 50), "s3://b/k"))
+        list(decompress(cut(data, 50), "s3://b/k"))
 
 
 LINES, ARRAY = ManifestFormat.JSON_LINES, ManifestFormat.JSON_ARRAY
@@ -156,7 +159,7 @@ LINES, ARRAY = ManifestFormat.JSON_LINES, ManifestFormat.JSON_ARRAY
         ("m", gzip.compress(b'{"a":1}\n' * 100_000), ManifestFormat.GZIP_JSON_LINES),
     ],
 )
-def test_a_manifest_s_format_is_found(key: str, content: bytes, expected: ManifestFormat):
+def test_the_format_of_a_manifest_is_detected(key: str, content: bytes, expected: ManifestFormat):
     store = MemoryStore()
     store.write(Pointer("bucket", key), content)
     assert detect_format(store, Pointer("bucket", key))[1] is expected
@@ -179,17 +182,18 @@ AS_LINES = b"".join(json.dumps(item).encode() + b"\n" for item in ITEMS)
     ],
     ids=["lines", "crlf", "array", "indented array", "gzip lines", "gzip array", "gzip members"],
 )
-def test_every_kind_of_manifest_gives_the_same_items_in_order(world: World, content: bytes):
+def test_every_format_of_a_manifest_has_the_same_items_in_order(world: World, content: bytes):
     world.store.write(world.at("m"), content, content_type="binary/octet-stream")
     plan = plan_manifest(
-        world.store, world.at("m"), chunk_bytes=20_000, max_chunks=7, spool_to=world.at("spool/m.jsonl")
+        world.store, world.at("m"), range_bytes=20_000, max_ranges=7, spool_to=world.at("spool/m.jsonl")
     )
     assert len(plan.ranges) == 7
-    assert plan.line_count in {None, len(ITEMS)}
     found = [
         json.loads(line.data)
-        for chunk in ManifestPlan.from_dict(json.loads(json.dumps(plan.as_dict()))).chunks()
-        for line in read_lines(world.store, ManifestRange.from_dict(json.loads(json.dumps(chunk.as_dict()))))
+        for planned in plan.ranges
+        for line in read_lines(
+            world.store, ManifestRange.from_dict(json.loads(json.dumps(planned.as_dict())))
+        )
     ]
     assert found == ITEMS
 
@@ -198,47 +202,48 @@ def test_planning_lines_costs_one_head_and_one_short_read_whatever_the_size():
     memory = MemoryStore()
     memory.write(AT, AS_LINES * 50)
     store = FaultyStore(memory)
-    plan = plan_manifest(store, AT, chunk_bytes=1 << 20, max_chunks=200)
+    plan = plan_manifest(store, AT, range_bytes=1 << 20, max_ranges=200)
     assert [operation for operation, _ in store.calls] == ["head", "read"]
-    assert (plan.pointer, plan.source, plan.etag) == (AT, AT, memory.head(AT).etag)
+    assert plan.lines == memory.head(AT)
+    assert {(one.pointer, one.etag) for one in plan.ranges} == {(AT, plan.lines.etag)}
 
 
-def test_an_empty_manifest_has_no_chunks():
+def test_an_empty_manifest_has_no_ranges():
     store = MemoryStore()
     store.write(AT, b"")
-    plan = plan_manifest(store, AT, chunk_bytes=1 << 20, max_chunks=200)
-    assert (plan.ranges, plan.chunks()) == ((), [])
+    plan = plan_manifest(store, AT, range_bytes=1 << 20, max_ranges=200)
+    assert plan.ranges == ()
 
 
 @pytest.mark.parametrize("content", [b"[1,2]", gzip.compress(b"1\n2")])
-def test_what_cannot_be_cut_needs_a_place_to_spool(content: bytes):
+def test_what_cannot_be_split_needs_a_location_to_spool(content: bytes):
     store = MemoryStore()
     store.write(AT, content)
     with pytest.raises(StorageConfigurationError, match="offload_location"):
-        plan_manifest(store, AT, chunk_bytes=10, max_chunks=2)
+        plan_manifest(store, AT, range_bytes=10, max_ranges=2)
 
 
 def test_a_manifest_that_is_gzip_by_its_first_bytes_only_is_an_error():
     store = MemoryStore()
     store.write(AT, gzip.compress(b"1")[:10] + b"\xff" * 100)
-    with pytest.raises(ObjectDecodeError, match="not sound gzip"):
-        plan_manifest(store, AT, chunk_bytes=10, max_chunks=2, spool_to=SPOOL)
+    with pytest.raises(ObjectDecodeError, match="not valid gzip"):
+        plan_manifest(store, AT, range_bytes=10, max_ranges=2, spool_to=SPOOL)
 
 
-def test_unpacked_lines_keep_the_numbers_that_they_have_in_the_manifest():
+def test_decompressed_lines_keep_the_numbers_that_they_have_in_the_manifest():
     store = MemoryStore()
     lines = BOM + b'{"a":1}\r\n\r\n\n \n{"a":2}\nbroken'
     store.write(AT, gzip.compress(lines))
-    plan = plan_manifest(store, AT, chunk_bytes=10, max_chunks=2, spool_to=SPOOL)
-    assert plan.line_count == 3
+    plan = plan_manifest(store, AT, range_bytes=10, max_ranges=2, spool_to=SPOOL)
+    assert plan.lines == store.head(SPOOL)
     assert store.read(SPOOL) == lines
 
 
-def test_spooling_a_large_array_writes_it_in_several_pieces():
+def test_spooling_a_large_array_writes_it_in_several_batches():
     store = MemoryStore()
     store.write(AT, b"[" + b",".join(b'"%01000d"' % number for number in range(3000)) + b"]")
-    plan = plan_manifest(store, AT, chunk_bytes=1 << 20, max_chunks=200, spool_to=SPOOL)
-    assert plan.line_count == 3000
+    plan = plan_manifest(store, AT, range_bytes=1 << 20, max_ranges=200, spool_to=SPOOL)
+    assert len(plan.ranges) > 1
     assert store.read(SPOOL) == b"".join(b'"%01000d"\n' % number for number in range(3000))
 
 
@@ -246,5 +251,5 @@ def test_a_broken_manifest_leaves_no_spooled_object():
     store = MemoryStore()
     store.write(AT, b"[1,2,3")
     with pytest.raises(ObjectDecodeError, match="s3://bucket/manifest"):
-        plan_manifest(store, AT, chunk_bytes=10, max_chunks=2, spool_to=SPOOL)
+        plan_manifest(store, AT, range_bytes=10, max_ranges=2, spool_to=SPOOL)
     assert [info.pointer for info in store.list("bucket")] == [AT]

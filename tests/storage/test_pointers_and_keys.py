@@ -62,7 +62,7 @@ def test_a_pointer_survives_its_wrapper():
         (FILE_BUCKET, "a\\b"),
     ],
 )
-def test_a_name_that_no_object_may_have_is_refused(bucket: str, key: str):
+def test_a_name_that_an_object_must_not_have_is_rejected(bucket: str, key: str):
     with pytest.raises(StorageConfigurationError):
         Pointer(bucket, key)
 
@@ -90,7 +90,7 @@ def test_an_access_point_is_a_bucket():
         st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1), min_size=1, max_size=4
     )
 )
-def test_a_local_file_s_uri_leads_back_to_it(segments: list[str]):
+def test_the_uri_of_a_local_file_leads_back_to_it(segments: list[str]):
     assume(all(segment.strip(".") and "/" not in segment and "\\" not in segment for segment in segments))
     pointer = Pointer(FILE_BUCKET, "/".join(segments))
     assert Pointer.from_uri(pointer.uri) == pointer
@@ -100,8 +100,8 @@ def test_a_local_file_s_uri_leads_back_to_it(segments: list[str]):
     "uri",
     ["", "b/k", "s3://", "s3://b", "s3://b/", "s3:///k", "http://b/k", "file://host/x", "file:///", "/etc/x"],
 )
-def test_what_is_no_object_s_address_is_refused(uri: str):
-    with pytest.raises(StorageConfigurationError, match=r"s3://|names no object"):
+def test_what_is_not_the_uri_of_an_object_is_rejected(uri: str):
+    with pytest.raises(StorageConfigurationError, match=r"s3://|does not name an object"):
         Pointer.from_uri(uri)
 
 
@@ -135,12 +135,12 @@ def test_long_identifiers_that_differ_at_the_end_differ_in_the_key():
     assert len(key_segment("ü" * 4000)) <= 120
 
 
-def test_an_identifier_cannot_be_made_to_look_like_a_cut_one():
+def test_an_identifier_cannot_be_made_to_look_like_a_shortened_one():
     cut = key_segment("x" * 500)
     assert key_segment(cut) != cut
 
 
-def test_an_ordinary_run_can_be_recognised_in_the_key():
+def test_an_ordinary_run_can_be_recognized_in_the_key():
     pointer = OffloadLocation.parse("s3://lake/allma/").pointer(
         "my_dag", "manual__2026-01-01T00:00:00+00:00", "fork", "00012", ending=".jsonl"
     )
@@ -148,12 +148,12 @@ def test_an_ordinary_run_can_be_recognised_in_the_key():
 
 
 @pytest.mark.parametrize("identifier", ["", "a\nb", "\x00", "\ud800", "x" * 5000])
-def test_an_identifier_that_cannot_be_one_is_refused(identifier: str):
+def test_an_impossible_identifier_is_rejected(identifier: str):
     with pytest.raises(StorageConfigurationError):
         key_segment(identifier)
 
 
-def test_a_key_that_gets_too_long_is_refused_and_the_prefix_named():
+def test_a_key_that_is_too_long_is_rejected_and_the_prefix_named():
     with pytest.raises(StorageConfigurationError, match="Shorten the prefix"):
         OffloadLocation("b", "p" * 900).pointer("x" * 110, "y" * 110)
 
@@ -177,7 +177,7 @@ def test_an_offload_location_is_read(text: str, bucket: str, prefix: str):
 @pytest.mark.parametrize(
     "text", ["", "b/p", "s3://", "file:///", "file://data", "file:///a/../b", "s3://b/\x00"]
 )
-def test_an_offload_location_that_is_none_is_refused(text: str):
+def test_an_invalid_offload_location_is_rejected(text: str):
     with pytest.raises(StorageConfigurationError):
         OffloadLocation.parse(text)
 

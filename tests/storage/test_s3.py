@@ -42,12 +42,17 @@ def bucket(make_bucket: Callable[[], str]) -> str:
 
 
 @pytest.fixture
+def client(moto_endpoint: str) -> Any:
+    return EndpointClients(moto_endpoint).client("s3")
+
+
+@pytest.fixture
 def good(moto_endpoint: str) -> S3Store:
     return S3Store(EndpointClients(moto_endpoint))
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET, Fault.SHORT_BODY])
-def test_a_call_that_breaks_is_tried_again(moto_endpoint: str, good: S3Store, bucket: str, fault: Fault):
+def test_a_call_that_fails_is_retried(moto_endpoint: str, good: S3Store, bucket: str, fault: Fault):
     etag = good.write(Pointer(bucket, "k"), DATA).etag
     with broken(moto_endpoint, lambda call: fault if call.number % 3 < 2 else None) as (store, calls, pauses):
         assert store.head(Pointer(bucket, "k")).etag == etag
@@ -60,7 +65,7 @@ def test_a_call_that_breaks_is_tried_again(moto_endpoint: str, good: S3Store, bu
     assert good.read(Pointer(bucket, "new")) == b"new"
 
 
-def test_a_stream_goes_on_where_it_was_cut(moto_endpoint: str, good: S3Store, bucket: str):
+def test_a_stream_continues_where_it_was_cut(moto_endpoint: str, good: S3Store, bucket: str):
     good.write(Pointer(bucket, "k"), DATA)
     cut = {0: Fault.SHORT_BODY, 1: Fault.SHORT_BODY, 2: Fault.RESET, 3: Fault.SLOW_DOWN}
     with broken(moto_endpoint, lambda call: cut.get(call.number)) as (store, calls, _):
@@ -69,7 +74,7 @@ def test_a_stream_goes_on_where_it_was_cut(moto_endpoint: str, good: S3Store, bu
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_nothing_is_lost_or_doubled_when_calls_break_at_random(
+def test_nothing_is_lost_or_repeated_when_calls_fail_at_random(
     moto_endpoint: str, good: S3Store, bucket: str, seed: int
 ):
     chance = random.Random(seed)
@@ -101,15 +106,15 @@ def test_after_the_last_attempt_the_error_says_so_and_names_object_and_connectio
 
 def test_pauses_grow_are_bounded_and_jittered():
     pauses: list[float] = []
-    low = Backoff(first_seconds=1, longest_seconds=5, sleep=pauses.append, jitter=lambda: 0.0)
-    high = Backoff(first_seconds=1, longest_seconds=5, sleep=pauses.append, jitter=lambda: 1.0)
+    low = Backoff(first_seconds=1, max_seconds=5, sleep=pauses.append, jitter=lambda: 0.0)
+    high = Backoff(first_seconds=1, max_seconds=5, sleep=pauses.append, jitter=lambda: 1.0)
     for backoff in (low, high):
         for failures in (1, 2, 3, 4, 50):
             backoff.pause(failures)
     assert pauses == [0.5, 1, 2, 2.5, 2.5, 1, 2, 4, 5, 5]
 
 
-def test_denied_access_is_not_tried_again_and_names_the_connection(moto_endpoint: str, bucket: str):
+def test_denied_access_is_not_retried_and_names_the_connection(moto_endpoint: str, bucket: str):
     with broken(moto_endpoint, lambda _: Fault.DENIED) as (store, calls, _):
         for attempt in (
             lambda: store.head(Pointer(bucket, "k")),
@@ -122,7 +127,7 @@ def test_denied_access_is_not_tried_again_and_names_the_connection(moto_endpoint
     assert len(calls) == 4
 
 
-def test_a_stream_that_breaks_does_not_go_on_with_other_content(
+def test_a_stream_that_was_cut_does_not_continue_with_other_content(
     moto_endpoint: str, good: S3Store, bucket: str
 ):
     old = good.write(Pointer(bucket, "k"), DATA).etag
@@ -141,7 +146,7 @@ def test_a_stream_that_breaks_does_not_go_on_with_other_content(
     assert new in str(caught.value)
 
 
-def test_an_upload_that_failed_leaves_no_parts_behind(moto_endpoint: str, good: S3Store, bucket: str):
+def test_an_upload_that_failed_leaves_no_parts(moto_endpoint: str, good: S3Store, bucket: str):
     def plan(call: Call) -> Fault | None:
         return Fault.ERROR_500 if "partNumber=2" in call.path else None
 
@@ -183,7 +188,7 @@ class Intercepting:
         self._real = client
         setattr(self, operation, replacement)
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -218,53 +223,69 @@ def write_large(store: S3Store, pointer: Pointer) -> int:
     return writer.info.size
 
 
-def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, bucket: str):
+def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, client: Any, bucket: str):
     pointer = Pointer(bucket, "w")
-    store = lost_completion(good._client(pointer), does_complete=True)
+    store = lost_completion(client, does_complete=True)
     assert write_large(store, pointer) == len(DATA) * 8
     assert good.read(pointer) == DATA * 8
 
 
 def test_an_upload_that_vanished_is_not_taken_for_the_object_that_was_there_before(
-    good: S3Store, bucket: str
+    good: S3Store, client: Any, bucket: str
 ):
     pointer = Pointer(bucket, "w")
     good.write(pointer, b"before")
-    store = lost_completion(good._client(pointer), does_complete=False)
+    store = lost_completion(client, does_complete=False)
     with pytest.raises(ObjectNotFoundError, match="NoSuchUpload"):
         write_large(store, pointer)
     assert good.read(pointer) == b"before"
 
 
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_an_upload_that_vanished_is_not_taken_for_another_object_of_the_same_size(
+    good: S3Store, client: Any, bucket: str, *, in_parts: bool
+):
+    pointer, other = Pointer(bucket, "w"), DATA[::-1] * 8
+    if in_parts:
+        with good.open_writer(pointer) as writer:
+            writer.write(other)
+    else:
+        good.write(pointer, other)
+    store = lost_completion(client, does_complete=False)
+    with pytest.raises(ObjectNotFoundError, match="NoSuchUpload"):
+        write_large(store, pointer)
+    assert good.read(pointer) == other
+
+
 @pytest.mark.parametrize("code", [("InvalidRange", 416), ("PreconditionFailed", 412)])
-def test_a_replaced_object_is_a_change_however_s3_says_so(good: S3Store, bucket: str, code: tuple[str, int]):
+def test_a_replaced_object_is_a_change_whichever_error_s3_answers(
+    good: S3Store, client: Any, bucket: str, code: tuple[str, int]
+):
     pointer = Pointer(bucket, "k")
     now = good.write(pointer, b"short").etag
 
     def get(**_: Any) -> Any:
         raise answer_with(*code)
 
-    store = S3Store(Intercepting(good._client(pointer), "get_object", get))
+    store = S3Store(Intercepting(client, "get_object", get))
     with pytest.raises(ObjectChangedError) as caught:
         store.read(pointer, 100, 200, if_match='"planned"')
     assert '"planned"' in str(caught.value)
     assert now in str(caught.value)
-    good.delete(pointer)
+    client.delete_object(Bucket=bucket, Key="k")
     with pytest.raises((ObjectChangedError, ObjectNotFoundError), match="does not exist"):
         store.read(pointer, 100, 200, if_match='"planned"')
 
 
-def test_a_version_is_read_as_it_was_and_pinned_by_head(moto_endpoint: str, good: S3Store, bucket: str):
-    EndpointClients(moto_endpoint).client("s3").put_bucket_versioning(
-        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
-    )
+def test_a_version_is_read_as_it_was_and_pinned_by_head(good: S3Store, client: Any, bucket: str):
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = good.write(Pointer(bucket, "k"), b"first")
     second = good.write(Pointer(bucket, "k"), b"second")
     assert first.version_id
     assert first.version_id != second.version_id
     assert good.head(Pointer(bucket, "k")).version_id == second.version_id
     assert good.read(first.pointer, if_match=first.etag) == b"first"
-    good.delete(Pointer(bucket, "k"))
+    client.delete_object(Bucket=bucket, Key="k")
     assert good.read(first.pointer) == b"first"
     with pytest.raises(ObjectNotFoundError):
         good.read(Pointer(bucket, "k"))
@@ -285,7 +306,7 @@ def test_metadata_and_type_are_kept(good: S3Store, bucket: str):
     assert (found.content_type, found.metadata) == ("text/plain", {"owner": "me"})
 
 
-def test_metadata_that_s3_cannot_keep_is_refused(good: S3Store, bucket: str):
+def test_metadata_that_s3_cannot_keep_is_rejected(good: S3Store, bucket: str):
     with pytest.raises(StorageConfigurationError, match="ParamValidationError"):
         good.write(Pointer(bucket, "k"), b"1", metadata={"owner": "grüß"})
 
@@ -293,7 +314,7 @@ def test_metadata_that_s3_cannot_keep_is_refused(good: S3Store, bucket: str):
 def test_a_long_listing_is_read_page_by_page(
     moto_endpoint: str, bucket: str, good: S3Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("airflow_allma.storage.s3._PAGE", 10)
+    monkeypatch.setattr("airflow_allma.storage.s3._PAGE_SIZE", 10)
     keys = [f"k{number:02d}" for number in range(25)]
     for key in keys:
         good.write(Pointer(bucket, key), b"")
@@ -313,10 +334,9 @@ def test_a_missing_bucket_is_told_apart_from_a_missing_object(good: S3Store, buc
         good.read(Pointer(bucket, "k"))
 
 
-def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, bucket: str):
+def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, client: Any, bucket: str):
     pointer = Pointer(bucket, "k")
     good.write(pointer, DATA)
-    client = good._client(pointer)
     calls: list[object] = []
 
     def get(**arguments: Any) -> Any:
@@ -329,7 +349,7 @@ def test_a_body_that_ends_early_without_an_error_is_noticed(good: S3Store, bucke
     assert len(calls) == 2
 
 
-def test_the_next_block_is_fetched_while_the_last_one_is_worked_on():
+def test_the_next_block_is_fetched_while_the_caller_works_on_the_last_one():
     fetching = threading.Event()
 
     def blocks() -> Generator[bytes, None, None]:
@@ -343,7 +363,7 @@ def test_the_next_block_is_fetched_while_the_last_one_is_worked_on():
     assert list(stream) == [b"2"]
 
 
-def test_a_stream_left_while_a_block_is_on_its_way_is_closed_after_that_block():
+def test_a_stream_closed_while_a_block_is_fetched_ends_after_that_block():
     fetching, arrived, closed = threading.Event(), threading.Event(), threading.Event()
 
     def blocks() -> Generator[bytes, None, None]:

@@ -1,4 +1,4 @@
-"""What S3 and its clients can refuse, and how that reads."""
+"""Errors of S3 and its clients, and how they read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Providing:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
         return self._make()
 
 
@@ -71,7 +71,7 @@ def test_missing_credentials_name_the_connection(monkeypatch: pytest.MonkeyPatch
     assert "aws_default" in str(caught.value)
 
 
-def test_an_endpoint_that_nobody_serves_is_unavailable_and_names_the_connection():
+def test_an_endpoint_without_a_server_is_unavailable_and_the_connection_is_named():
     store = S3Store(EndpointClients("http://127.0.0.1:9"), backoff=Backoff(attempts=2, sleep=lambda _: None))
     with pytest.raises(StorageUnavailableError, match=r"'moto'.*endpoint"):
         store.head(Pointer("b", "k"))

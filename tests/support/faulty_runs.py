@@ -9,7 +9,7 @@ from typing import Any
 from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.operators.xcoms import Key
 from airflow_allma.storage import Pointer
-from airflow_allma.storage.base import ObjectStore
+from airflow_allma.storage.object_store import ObjectStore
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork
 from tests.airflow.shop import Shop

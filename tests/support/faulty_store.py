@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_allma.exceptions import StorageUnavailableError
-from airflow_allma.storage.base import BLOCK_BYTES, ObjectInfo, ObjectStore, ObjectWriter
+from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo, ObjectStore, ObjectWriter
 from airflow_allma.storage.pointers import Pointer
 
 Hook = Callable[[str, Pointer, int], None]
@@ -84,7 +84,3 @@ class FaultyStore:
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         self._before("list", Pointer(bucket, prefix or "*"))
         return self._store.list(bucket, prefix, limit)
-
-    def delete(self, pointer: Pointer) -> None:
-        self._before("delete", pointer)
-        self._store.delete(pointer)

@@ -43,10 +43,10 @@ class EndpointClients:
             retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30, **config
         )
 
-    def client(self, service: str, region: str | None = None) -> Any:
-        return self._clients.get(service, region)
+    def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:
+        return self._clients.get(service, region, retries=retries)
 
-    def _make(self, service: str, region: str | None) -> Any:
+    def _make(self, service: str, region: str | None, retries: bool) -> Any:
         self.made.append((service, region))
         with _session_lock:
             return _session.client(

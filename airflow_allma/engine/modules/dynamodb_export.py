@@ -13,7 +13,7 @@ from airflow_allma.engine.modules.dynamodb_call import DynamoDbCall
 from airflow_allma.engine.modules.dynamodb_types import item_from_dynamodb
 from airflow_allma.exceptions import StorageError
 from airflow_allma.storage import ObjectStore, Pointer
-from airflow_allma.storage.base import JSON_LINES_TYPE, JSON_TYPE
+from airflow_allma.storage.object_store import JSON_LINES_TYPE, JSON_TYPE
 
 __all__ = ["ExportInput", "export_query"]
 

@@ -1,14 +1,15 @@
-"""The one protocol behind which S3, local files and the in-memory store look the same.
+"""The one protocol of S3, local files and the in-memory store.
 
 All methods block; callers on an event loop run them in threads. A store is safe to share between threads.
 
 Every method raises only this package's storage errors:
 
-- ``ObjectNotFoundError``: no such bucket, object or version;
-- ``ObjectAccessDeniedError``: the credentials or the file's mode forbid it;
-- ``ObjectChangedError``: ``if_match`` was given and the object has another ETag (both are in the message);
-- ``StorageUnavailableError``: the store did not answer well, after the store's own retries;
-- ``StorageConfigurationError``: no credentials, a wrong endpoint, a key that this store cannot hold.
+- ``ObjectNotFoundError``: the bucket, object or version does not exist;
+- ``ObjectAccessDeniedError``: the credentials or the file's mode forbid the access;
+- ``ObjectChangedError``: the object's ETag is not ``if_match`` (the message contains both);
+- ``StorageUnavailableError``: the store failed, even after retries;
+- ``StorageConfigurationError``: credentials are missing, the endpoint is wrong, or this store cannot have the
+  key.
 
 Each message names bucket and key, and the connection or folder in use.
 """
@@ -26,7 +27,7 @@ from airflow_allma.storage.pointers import Pointer
 __all__ = ["BLOCK_BYTES", "JSON_LINES_TYPE", "JSON_TYPE", "ObjectInfo", "ObjectStore", "ObjectWriter"]
 
 BLOCK_BYTES: Final = 1 << 20
-"""Bytes of a streamed block, unless the caller asks for another size."""
+"""Bytes of a streamed block, unless the caller sets another size."""
 
 JSON_TYPE: Final = "application/json"
 JSON_LINES_TYPE: Final = "application/x-ndjson"
@@ -40,11 +41,11 @@ class ObjectInfo:
         pointer: the object; from ``head`` and ``write`` with the ``version_id`` when the bucket keeps
             versions.
         size: bytes, as stored (compressed, if it is).
-        etag: changes when the content changes; an opaque text, given back as ``if_match``.
-        content_type: media type, or None when nobody said one.
+        etag: changes when the content changes; an opaque string, to be passed as ``if_match``.
+        content_type: media type, or None if the object has none.
         content_encoding: ``gzip``, or None.
-        last_modified: with time zone, or None when the store does not know.
-        metadata: the user's own metadata; empty in listings and where the store keeps none.
+        last_modified: with time zone, or None if the store does not know it.
+        metadata: the user's own metadata; empty in listings and in stores without metadata.
     """
 
     pointer: Pointer
@@ -62,10 +63,10 @@ class ObjectInfo:
 
 
 class ObjectWriter(Protocol):
-    """Writes one object from front to back; a context manager.
+    """Writes one object from start to end; a context manager.
 
-    The object appears, whole, when the ``with`` block ends well. When the block raises, nothing appears and
-    what was sent is thrown away.
+    The object appears, complete, when the ``with`` block ends without an error. When the block raises,
+    nothing appears and what was sent is discarded.
     """
 
     @property
@@ -78,7 +79,7 @@ class ObjectWriter(Protocol):
 
     @property
     def info(self) -> ObjectInfo:
-        """The object as written. Only after the ``with`` block has ended well; before, ``RuntimeError``."""
+        """The object as written; ``RuntimeError`` before the ``with`` block has ended without an error."""
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
@@ -95,11 +96,11 @@ class ObjectWriter(Protocol):
 
 @runtime_checkable
 class ObjectStore(Protocol):
-    """Objects in buckets. See the module's text for the errors of every method."""
+    """Objects in buckets. The module's docstring lists the errors of every method."""
 
     @property
     def description(self) -> str:
-        """What names this store in errors: the connection or the folder."""
+        """The name of this store in errors: the connection or the folder."""
 
     def head(self, pointer: Pointer) -> ObjectInfo:
         """Look an object up without reading it."""
@@ -109,7 +110,7 @@ class ObjectStore(Protocol):
     ) -> bytes:
         """Read bytes ``start`` to ``end`` (exclusive; None = to the end).
 
-        A range that reaches beyond the object gives what is there, perhaps nothing.
+        Of a range that extends beyond the object, returns the part that exists, perhaps nothing.
         """
 
     def stream(
@@ -121,11 +122,11 @@ class ObjectStore(Protocol):
         if_match: str | None = None,
         block_bytes: int = BLOCK_BYTES,
     ) -> Generator[bytes, None, None]:
-        """Read the same bytes block by block; blocks are not empty, and all but the last may be of any size.
+        """Read the same bytes block by block; blocks are not empty, and may have any size.
 
-        All blocks come from one and the same content: an object that is replaced meanwhile either goes on
-        with its old content or raises ``ObjectChangedError``. Errors come with the first block, not with
-        the call. Close the iterator (or exhaust it) to free what it holds.
+        All blocks are of the same content: an object that is replaced meanwhile either continues with its old
+        content or raises ``ObjectChangedError``. Errors are raised with the first block, not by the call.
+        Close the generator (or exhaust it) to free its resources.
         """
 
     def write(
@@ -136,7 +137,7 @@ class ObjectStore(Protocol):
         content_type: str = "application/octet-stream",
         metadata: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
-        """Put a whole object, replacing what is there; nobody ever sees half of it."""
+        """Write a whole object, replacing an existing one; readers never see half of it."""
 
     def open_writer(
         self, pointer: Pointer, *, content_type: str = "application/octet-stream"
@@ -144,10 +145,7 @@ class ObjectStore(Protocol):
         """Write an object of unknown length."""
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
-        """The objects whose key starts with ``prefix``, ordered by key (as UTF-8 bytes), at most ``limit``.
+        """Yield the objects whose key starts with ``prefix``, in the byte order of keys, at most ``limit``.
 
-        Looks pages up as they are needed. Raises ``ObjectNotFoundError`` when there is no such bucket.
+        Pages are requested as they are needed.
         """
-
-    def delete(self, pointer: Pointer) -> None:
-        """Remove an object; one that is not there is removed already."""
