@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from airflow_allma.cli.fork_plans import ForkPlans
 from airflow_allma.cli.run_command import open_store_option, read_payload
 from airflow_allma.cli.select_flow import select_flow
-from airflow_allma.cli.static_items import NotPredictableError, predict_items
 from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.configuration import load_settings
 from airflow_allma.dag_factory.drawing import draw_text
-from airflow_allma.dag_factory.segments import FlowPlan, TaskRole, plan_flow
-from airflow_allma.distributed.chunk_plan import (
-    MAX_COUNTED_BYTES,
-    ChunkSpec,
-    chunk_concurrency,
-    is_spilled,
-    plan_fork_chunks,
-)
-from airflow_allma.distributed.fork_decision import ForkDecision, ForkMode, decide_fork
-from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
+from airflow_allma.dag_factory.segments import plan_flow
 from airflow_allma.exceptions import AllmaError
-from airflow_allma.flow import Flow, ParallelForkManagerStep
+from airflow_allma.flow import Flow
 from airflow_allma.settings import OPTIONS, AllmaSettings
-from airflow_allma.storage import ObjectStore, Pointer
-from airflow_allma.storage.content_types import ContentKind, kind_of
+from airflow_allma.storage import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
-from airflow_allma.storage.manifest_ranges import plan_ranges
-from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.opening import open_store
 
 __all__ = ["plan_flow_file"]
@@ -69,7 +56,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
     plan = plan_flow(source.flow)
     try:
         settings = load_settings(source.flow.airflow)
-        forks = _Forks(source.flow, plan, settings, objects or _store_of(settings)).plan(run_payload)
+        forks = ForkPlans(source.flow, plan, settings, objects or _store_of(settings)).plan(run_payload)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -98,124 +85,6 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
 def _store_of(settings: AllmaSettings) -> ObjectStore:
     """Return the store that tasks would have, but with the credentials of the environment."""
     return open_store(EnvironmentAws(), OffloadLocation.from_setting(settings.offload_location))
-
-
-@dataclass(frozen=True, slots=True)
-class _Forks:
-    """Plans the forks of one flow."""
-
-    flow: Flow
-    plan_of_flow: FlowPlan
-    settings: AllmaSettings
-    store: ObjectStore
-    program: FlowProgram = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "program", compile_flow(self.flow))
-
-    def plan(self, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
-        context = self.program.start_state(payload, str(uuid.uuid4())).context
-        spread = {group.fork for group in self.plan_of_flow.groups if group.branch is None}
-        forks = []
-        for task in self.plan_of_flow.tasks:
-            if task.role is TaskRole.ITEMS:
-                forks.append(self._spread(task.steps[0], context))
-            elif task.fork is None:
-                forks += [
-                    _inside(step, task.task_id)
-                    for step in task.steps
-                    if step not in spread and isinstance(self.flow.steps[step], ParallelForkManagerStep)
-                ]
-        return forks
-
-    def _spread(self, step_id: str, context: Mapping[str, Any]) -> dict[str, Any]:
-        fork = self.program.fork(step_id)
-        head: dict[str, Any] = {
-            "step": step_id,
-            "itemsPath": fork.items_path.source if fork.items_path else None,
-        }
-        try:
-            items = predict_items(self.program, fork, context)
-        except NotPredictableError as error:
-            return {**head, "mode": "decided when it runs", "reason": str(error)}
-        decision = decide_fork(fork, items, self.settings)
-        head["mode"] = decision.mode.value
-        if items.pointer is not None:
-            return {**head, **self._manifest(fork, items.pointer)}
-        head |= {"reason": decision.reason, "items": decision.count, "bytes": decision.size}
-        if decision.mode is ForkMode.MEMORY:
-            return {**head, "mapIndexes": {branch.branch_id: decision.count for branch in fork.branches}}
-        return {**head, **self._list(fork, items, decision)}
-
-    def _list(self, fork: CompiledFork, items: ForkItems, decision: ForkDecision) -> dict[str, Any]:
-        # What a task would write to the offload location stays in memory, where the list already is.
-        location = OffloadLocation.parse("s3://plan/plan") if self.settings.offload_location else None
-        services = Services(store=MemoryStore(), settings=EngineSettings(offload_location=location))
-        values = items.values or []
-        chunks = []
-        if fork.branches:
-            chunks = plan_fork_chunks(decision, lambda: values, services, self.settings, ("plan",))
-        return {
-            "writtenFirst": is_spilled(decision, self.settings),
-            **self._chunks(fork, chunks),
-        }
-
-    def _manifest(self, fork: CompiledFork, pointer: Pointer) -> dict[str, Any]:
-        info = self.store.head(pointer)
-        manifest = {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}
-        if kind_of(pointer.key, info.content_type) is not ContentKind.JSON_LINES or _is_packed(
-            pointer.key, info.content_type, info.content_encoding
-        ):
-            return {
-                "reason": _streamed_first(has_location=bool(self.settings.offload_location)),
-                "manifest": manifest,
-                "chunks": None,
-                "mostChunks": self.settings.max_chunks,
-            }
-        ranges = plan_ranges(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
-        chunks = [ChunkSpec(number, f"bytes {start}-{end - 1}") for number, (start, end) in enumerate(ranges)]
-        counted = info.size <= MAX_COUNTED_BYTES
-        reason = "the items are in an object, named or typed as JSON Lines"
-        if counted:
-            reason += "; the planner also counts its lines and leaves out chunks in which none begins"
-        return {
-            "reason": reason,
-            "manifest": manifest,
-            "atMost": counted,
-            **self._chunks(fork, chunks if fork.branches else []),
-        }
-
-    def _chunks(self, fork: CompiledFork, chunks: list[ChunkSpec]) -> dict[str, Any]:
-        (task,) = (one for one in self.plan_of_flow.of_fork(fork.step_id) if one.role is TaskRole.CHUNK)
-        return {
-            "mapIndexes": {"chunk": len(chunks)},
-            "chunks": [chunk.label for chunk in chunks],
-            "maxConcurrency": fork.max_concurrency,
-            "concurrencyPerChunk": chunk_concurrency(fork, len(chunks), task.at_a_time, self.settings),
-            "chunksAtATime": task.at_a_time,
-        }
-
-
-def _inside(step: str, task: str) -> dict[str, Any]:
-    return {
-        "step": step,
-        "mode": "inside a task",
-        "reason": f"it is part of a loop: all of it runs in the process of task {task}",
-    }
-
-
-def _is_packed(key: str, content_type: str | None, encoding: str | None) -> bool:
-    return key.lower().endswith(".gz") or "gzip" in f"{content_type} {encoding}".lower()
-
-
-def _streamed_first(*, has_location: bool) -> str:
-    reason = (
-        "the object is not named or typed as plain JSON Lines. If it holds gzip or one JSON array, the "
-        "planner streams it to the offload location first, and only then knows its chunks"
-    )
-    if has_location:
-        return reason
-    return f"{reason}; no offload_location is set, so the fork would fail: set one"
 
 
 def _shown_settings(flow: Flow, settings: AllmaSettings) -> dict[str, dict[str, Any]]:

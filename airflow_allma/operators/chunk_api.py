@@ -17,7 +17,7 @@ import msgspec
 
 from airflow_allma.configuration import load_settings
 from airflow_allma.exceptions import ParallelBranchExecutionError, StorageConfigurationError
-from airflow_allma.operators.services import build_services
+from airflow_allma.operators.airflow_services import build_services
 from airflow_allma.operators.task_context import LOG, flow_execution_id
 
 if TYPE_CHECKING:

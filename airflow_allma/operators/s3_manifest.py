@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_allma.configuration import load_settings
 from airflow_allma.exceptions import AllmaError
-from airflow_allma.operators.services import build_services
+from airflow_allma.operators.airflow_services import build_services
 from airflow_allma.operators.task_context import LOG
 
 __all__ = ["S3ManifestOperator"]

@@ -17,7 +17,7 @@ from airflow_allma.dag_factory import segments
 from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.http_fake import json_response
 from airflow_allma.operators import task_context as run_module
-from airflow_allma.operators.services import build_services
+from airflow_allma.operators.airflow_services import build_services
 from airflow_allma.operators.xcoms import Key, pull
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.finished_run import FinishedRun, ask

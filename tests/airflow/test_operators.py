@@ -15,8 +15,8 @@ from airflow_allma.engine import StepRecord
 from airflow_allma.engine.spilling_list import SpillingList
 from airflow_allma.exceptions import StorageConfigurationError, StorageError
 from airflow_allma.operators import S3ManifestOperator, chunk_items
+from airflow_allma.operators.airflow_services import AirflowAws
 from airflow_allma.operators.mapped_item import decode_mapped_item, encode_mapped_item
-from airflow_allma.operators.services import AirflowAws
 from airflow_allma.operators.step_log import StepLog, short_json
 from airflow_allma.operators.task_context import flow_execution_id
 from airflow_allma.storage import LocalStore, Pointer

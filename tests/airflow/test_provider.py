@@ -18,7 +18,7 @@ import pytest
 from airflow_allma import operators
 from airflow_allma.configuration import load_settings
 from airflow_allma.flow import AirflowOptions
-from airflow_allma.operators.services import build_services
+from airflow_allma.operators.airflow_services import build_services
 from airflow_allma.plugin import AllmaPlugin
 from airflow_allma.provider import get_provider_info
 from airflow_allma.settings import OPTIONS

@@ -23,7 +23,7 @@ task_runner.SUPERVISOR_COMMS = object()
 """
 SERVICES = """
 import logging
-from airflow_allma.operators.services import build_services
+from airflow_allma.operators.airflow_services import build_services
 from airflow_allma.configuration import load_settings
 assert build_services(load_settings(), logging.getLogger()).store is not None
 """

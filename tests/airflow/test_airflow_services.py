@@ -10,8 +10,8 @@ import pytest
 from airflow_allma.configuration import load_settings
 from airflow_allma.distributed.chunk_plan import manifest_chunks
 from airflow_allma.exceptions import StorageUnavailableError
+from airflow_allma.operators.airflow_services import AirflowAws, build_services
 from airflow_allma.operators.chunk_api import chunk_items
-from airflow_allma.operators.services import AirflowAws, build_services
 from airflow_allma.storage import Backoff, LocalStore, Pointer, S3Store, plan_manifest, store_value
 from tests.support.airflow import aws_connection
 from tests.support.faulty_proxy import Fault, faulty_proxy
