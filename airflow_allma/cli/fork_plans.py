@@ -1,4 +1,4 @@
-"""What each fork of a flow would do: its mode, map indexes and chunks, from a HEAD request of its manifest."""
+"""What each fork of a flow would do: its mode, map indexes and chunks, from one HEAD of its manifest."""
 
 from __future__ import annotations
 
