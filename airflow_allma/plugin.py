@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-import sys
 from typing import Any, Final
 
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_allma.compat import is_task_process
 from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable, StartPointsTimetable
 
 __all__ = ["AllmaPlugin"]
@@ -43,9 +43,7 @@ class AllmaPlugin(AirflowPlugin):
         the task may be one of any Dag.
         """
         del args, kwargs
-        runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
-        # Airflow itself tells the process of a task by this.
-        if not hasattr(runner, "SUPERVISOR_COMMS"):
+        if not is_task_process():
             for name in _OF_TASKS:
                 importlib.import_module(name)
             _warm_up()

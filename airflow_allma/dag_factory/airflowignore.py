@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from airflow_allma.compat import IgnoreRule, ignore_rule
+
 __all__ = ["AirflowIgnoreFiles"]
 
 _COMMENT: Final = re.compile(r"\s*#.*")
@@ -36,14 +38,7 @@ class AirflowIgnoreFiles:
         return bool(self._kind.match(path, list(rules)))
 
     @cached_property
-    def _kind(self) -> Any:
-        # Airflow has no public name for these, but has had them, with these two functions, since 2.3. Its
-        # public function for a whole folder raises an error at the first link that leads back.
-        from airflow._shared.module_loading.file_discovery import (
-            _GlobIgnoreRule,
-            _RegexpIgnoreRule,
-        )
-        from airflow.sdk.configuration import conf
+    def _kind(self) -> type[IgnoreRule]:
+        from airflow.sdk import conf
 
-        syntax = conf.get("core", "dag_ignore_file_syntax", fallback="glob")
-        return _RegexpIgnoreRule if syntax == "regexp" else _GlobIgnoreRule
+        return ignore_rule(conf.get("core", "dag_ignore_file_syntax", fallback="glob"))

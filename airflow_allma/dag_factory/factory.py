@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from airflow.sdk import DAG
-from airflow.sdk.configuration import conf
+from airflow.sdk import DAG, conf
 
 from airflow_allma.dag_factory.doc_md import dag_doc_md
 from airflow_allma.dag_factory.params import payload_params

@@ -230,6 +230,6 @@ def _folders(places: Places) -> list[Path]:
 
 
 def _dags_folder() -> Path:
-    from airflow.sdk.configuration import conf
+    from airflow.sdk import conf
 
     return Path(conf.get("core", "dags_folder"))

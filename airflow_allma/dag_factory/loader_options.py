@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_allma.compat import check_policies
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import AirflowOptions, Flow, FlowSource
 from airflow_allma.flow.diagnostics import json_path
@@ -80,7 +81,7 @@ class LoaderOptions:
             self.on_dag(dag, flow)
         if strictly:
             dag.validate()  # type: ignore[no-untyped-call]
-            _ask_policies(dag)
+            check_policies(dag)
         return dag
 
     def _with_defaults(self, flow: Flow) -> Flow:
@@ -92,23 +93,3 @@ class LoaderOptions:
             defaults.pop("schedule", None)  # the flow says itself when it runs
         options = AirflowOptions.model_validate({**defaults, **own}, by_alias=True, by_name=False)
         return flow.model_copy(update={"airflow": options})
-
-
-def _ask_policies(dag: DAG) -> None:
-    """Let cluster policies see a copy: Airflow shows them the Dag itself, and they may change it."""
-    from copy import deepcopy
-
-    from airflow import settings
-    from airflow.exceptions import AirflowClusterPolicySkipDag
-
-    hooks = settings.get_policy_plugin_manager().hook
-    if not hooks.dag_policy.get_hookimpls() and not hooks.task_policy.get_hookimpls():
-        return
-    copy = deepcopy(dag)
-    try:
-        settings.dag_policy(copy)  # type: ignore[no-untyped-call]
-        for task in copy.tasks:
-            settings.task_policy(task)  # type: ignore[no-untyped-call]
-    except AirflowClusterPolicySkipDag:
-        # Airflow will leave the Dag out by itself, which is no error.
-        return

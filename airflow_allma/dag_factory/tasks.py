@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from airflow.sdk import BaseOperator, TaskGroup, TriggerRule, task_group
-from airflow.sdk.configuration import conf
-from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk import TaskGroup, TriggerRule, conf, task_group
 
 from airflow_allma.configuration import integer_setting
 from airflow_allma.dag_factory.doc_md import step_doc_md
@@ -29,7 +27,19 @@ from airflow_allma.operators.retry_policy import FlowRetryPolicy
 
 __all__ = ["TaskBuilder"]
 
-Node = BaseOperator | MappedOperator
+
+class Node(Protocol):
+    """A task in the Dag, mapped or not."""
+
+    upstream_task_ids: set[str]
+
+    @property
+    def output(self) -> Any:
+        """A reference to the task's return value."""
+
+    def set_upstream(self, task_or_task_list: Any) -> None:
+        """Add an edge from another task to this one."""
+
 
 _NOTES: Final[Mapping[TaskRole, str]] = {
     TaskRole.LOOP: "Runs the steps {steps} until the flow leaves them.",
