@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IgnoreRule",
-    "UnknownStates",
     "check_policies",
     "ignore_rule",
     "instance_key",
@@ -89,18 +88,15 @@ def ignore_rule(syntax: str) -> type[IgnoreRule]:
     Args:
         syntax: ``[core] dag_ignore_file_syntax``: ``regexp``; anything else means ``glob``.
     """
-    name = "_RegexpIgnoreRule" if syntax == "regexp" else "_GlobIgnoreRule"
     try:
-        from airflow._shared.module_loading import file_discovery
-
-        found: type[IgnoreRule] = getattr(file_discovery, name)
+        from airflow._shared.module_loading.file_discovery import _GlobIgnoreRule, _RegexpIgnoreRule
     except _IS_MISSING:
         _warn_once(
-            f"airflow._shared.module_loading.file_discovery.{name}",
+            "airflow._shared.module_loading.file_discovery._GlobIgnoreRule or _RegexpIgnoreRule",
             ".airflowignore is read by rules of this package, which may differ from Airflow's",
         )
         return _OwnRegexpRule if syntax == "regexp" else _OwnGlobRule
-    return found
+    return _RegexpIgnoreRule if syntax == "regexp" else _GlobIgnoreRule
 
 
 class _OwnRegexpRule:
@@ -218,27 +214,12 @@ def instance_key(task_id: str, map_index: int = _NOT_MAPPED) -> str:
     return task_id if map_index == _NOT_MAPPED else f"{task_id}_{map_index}"
 
 
-class UnknownStates(Mapping[str, str | None]):
-    """The states of tasks when Airflow does not report them: every task counts as successful.
-
-    Tasks then decide by the XComs of their upstream tasks. That is wrong only where a task was cleared and is
-    skipped the second time: what it pushed the first time still counts.
-    """
-
-    def __getitem__(self, key: str) -> str:
-        return "success"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
 def task_states(ti: Any, task_ids: Sequence[str], map_index: int | None = None) -> Mapping[str, str | None]:
     """Return the states of tasks of a task's own Dag run, with one call.
 
-    Uses ``get_task_states`` of the running task instance (Airflow 3.0). Without it: ``UnknownStates``.
+    Uses ``get_task_states`` of the running task instance (Airflow 3.0). Without it each state costs up to
+    four calls (``get_ti_count``, Airflow 3.0). Without that too every task counts as successful: tasks then
+    decide by the XComs of their upstream tasks, also by those from before a task was cleared.
 
     Args:
         ti: the task instance that runs.
@@ -251,13 +232,55 @@ def task_states(ti: Any, task_ids: Sequence[str], map_index: int | None = None) 
     try:
         get_task_states = ti.get_task_states
     except AttributeError:
-        _warn_once(
-            "get_task_states of a task instance",
-            "The states of upstream tasks are unknown: what a task pushed before it was cleared still counts",
-        )
-        return UnknownStates()
+        return _CountedStates(ti, task_ids)
     by_run = get_task_states(
         dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id], map_index=map_index
     )
     states: Mapping[str, str | None] = by_run.get(ti.run_id, {})
     return states
+
+
+_COUNTED: Final = ("success", "skipped", "failed", "upstream_failed")
+
+
+class _CountedStates(Mapping[str, str | None]):
+    """States that are found out one by one, by counting the instances in each state."""
+
+    def __init__(self, ti: Any, task_ids: Sequence[str]) -> None:
+        self._task_ids = frozenset(task_ids)
+        self._known: dict[str, str | None] = {}
+        self._ti = ti
+        self._can_count = hasattr(ti, "get_ti_count")
+        _warn_once(
+            "get_task_states of a task instance",
+            "The states of upstream tasks are asked for one by one"
+            if self._can_count
+            else "The states of upstream tasks are unknown; their XComs count, also those before a clear",
+        )
+
+    def __getitem__(self, key: str) -> str | None:
+        if not self._can_count:
+            return "success"
+        if key not in self._known:
+            self._known[key] = next((state for state in _COUNTED if self._is_in(key, state)), None)
+        return self._known[key]
+
+    def _is_in(self, key: str, state: str) -> bool:
+        task_id, map_index = key, _NOT_MAPPED
+        if key not in self._task_ids:
+            task_id, _, index = key.rpartition("_")
+            map_index = int(index)
+        counted = self._ti.get_ti_count(
+            dag_id=self._ti.dag_id,
+            task_ids=[task_id],
+            run_ids=[self._ti.run_id],
+            map_index=map_index,
+            states=[state],
+        )
+        return bool(counted)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)

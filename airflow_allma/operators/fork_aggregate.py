@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_allma.compat import UnknownStates, task_states
+from airflow_allma.compat import task_states
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
 from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
 from airflow_allma.operators.base import FlowOperator
@@ -63,8 +63,6 @@ class ForkAggregateOperator(FlowOperator):
         states = task_states(current.ti, [self.items, self.chunks, self.chunk, *branch_tasks])
         self._require_reached(current, states)
         saved = load_state(current, self.items)
-        if saved is None and isinstance(states, UnknownStates):
-            raise AirflowSkipException("The run takes another path.")
         if saved is None:
             raise AirflowFailException(
                 f"Task {self.items} pushed no state. Clear it and its downstream tasks."
