@@ -17,9 +17,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 _OF_TASKS: Final = (
     "aiohttp",
-    "airflow_allma.dag_factory.factory",
+    "airflow_allma.dag_factory.build",
     "airflow_allma.dag_factory.loader",
-    "airflow_allma.engine.loading",
+    "airflow_allma.loading",
     "airflow_allma.storage.s3",
     "encodings.utf_8_sig",
 )

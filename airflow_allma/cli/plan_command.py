@@ -16,8 +16,8 @@ from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.cli.static_items import NotPredictableError, predict_items
 from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.configuration import load_settings
-from airflow_allma.dag_factory.drawing import draw_text
-from airflow_allma.dag_factory.segments import FlowPlan, TaskRole, plan_flow
+from airflow_allma.dag_factory.plan import TaskPlan, TaskRole, plan_tasks
+from airflow_allma.dag_factory.plan.drawing import draw_text
 from airflow_allma.distributed.chunk_plan import (
     MAX_COUNTED_BYTES,
     ChunkSpec,
@@ -65,7 +65,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
     source = select_flow(path, flow_id)
     if source is None:
         return 2
-    plan = plan_flow(source.flow)
+    plan = plan_tasks(source.flow)
     try:
         settings = load_settings(source.flow.airflow)
         forks = _Forks(source.flow, plan, settings, objects or _store_of(settings)).plan(run_payload)
@@ -82,7 +82,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
                 "groups": task.groups,
                 "upstream": task.upstream,
                 "mapped": task.is_mapped,
-                "atATime": task.at_a_time,
+                "atATime": task.max_active,
             }
             for task in plan.tasks
         ]
@@ -106,7 +106,7 @@ class _Forks:
     """Plans the forks of one flow."""
 
     flow: Flow
-    plan_of_flow: FlowPlan
+    plan_of_flow: TaskPlan
     settings: AllmaSettings
     store: ObjectStore
     program: FlowProgram = field(init=False)
@@ -192,8 +192,8 @@ class _Forks:
             "mapIndexes": {"chunk": len(chunks)},
             "chunks": [chunk.label for chunk in chunks],
             "maxConcurrency": fork.max_concurrency,
-            "concurrencyPerChunk": chunk_concurrency(fork, len(chunks), task.at_a_time, self.settings),
-            "chunksAtATime": task.at_a_time,
+            "concurrencyPerChunk": chunk_concurrency(fork, len(chunks), task.max_active, self.settings),
+            "chunksAtATime": task.max_active,
         }
 
 

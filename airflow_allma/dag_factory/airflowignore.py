@@ -16,25 +16,25 @@ _COMMENT: Final = re.compile(r"\s*#.*")
 
 
 class AirflowIgnoreFiles:
-    """Patterns in the syntax that ``[core] dag_ignore_file_syntax`` names, matched by Airflow's own code.
+    """Patterns in the syntax of ``[core] dag_ignore_file_syntax``, matched by Airflow's own code.
 
-    Airflow is imported when the first such file is met.
+    Airflow is imported only for the first such file.
 
     Args:
-        base: what regular expressions see a path relative to: the folder that Airflow looks through.
+        base: the folder that Airflow searches; regular expressions see paths relative to it.
     """
 
     def __init__(self, base: Path) -> None:
         self._base = base
 
     def rules(self, file: Path) -> Sequence[Any]:
-        """The rules of one file; Airflow logs a pattern that cannot be read, and goes on."""
+        """Return the rules of one file; Airflow logs a pattern that cannot be read, and ignores it."""
         patterns = (_COMMENT.sub("", line) for line in file.read_text().split("\n"))
         rules = (self._kind.compile(pattern, self._base, file) for pattern in patterns if pattern)
         return [rule for rule in rules if rule is not None]
 
     def ignores(self, path: Path, rules: Sequence[Any]) -> bool:
-        """Whether Airflow would leave this file or folder out."""
+        """Return whether Airflow would leave this file or folder out."""
         return bool(self._kind.match(path, list(rules)))
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import URL_PATTERN, Bool, Int, JsonObject, Model, Text
+from airflow_allma.flow.model_base import URL_PATTERN, Bool, Int, JsonObject, Model, Text
 
 __all__ = [
     "Agent",

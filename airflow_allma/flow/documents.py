@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
-from airflow_allma.flow.json_text import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
+from airflow_allma.flow.json_scan import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentError", "read_document"]
 

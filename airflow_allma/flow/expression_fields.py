@@ -1,6 +1,6 @@
 """Which fields of a flow hold an expression, of which kind, and whether it can be read.
 
-What the expressions mean is another package's business: it is handed in as ``ExpressionChecks``.
+Another package parses the expressions: the caller passes it as ``ExpressionChecks``.
 """
 
 from __future__ import annotations
@@ -8,29 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.flow.checks import ExpressionChecks
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, select
 
-__all__ = ["ExpressionChecks", "check_expressions", "check_template"]
-
-
-class ExpressionChecks(Protocol):
-    """Can a text be read? Each method raises ExpressionSyntaxError if not; what it returns is ignored."""
-
-    def path(self, text: str) -> object:
-        """A JSONPath."""
-
-    def condition(self, text: str) -> object:
-        """A condition of a transition or a branch."""
-
-    def template(self, text: str) -> object:
-        """A text with ``{{ }}``."""
-
-    def target(self, text: str) -> object:
-        """A dotted path in a step's input, ``a.b[0].c``."""
+__all__ = ["check_expressions", "check_template"]
 
 
 class Kind(Enum):

@@ -6,24 +6,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from airflow_allma.flow.bundle import Agent, Export, McpConnection, PromptTemplate
+from airflow_allma.flow.checks import FlowChecks
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
 from airflow_allma.flow.documents import Document, UnreadableDocumentError, read_document
-from airflow_allma.flow.expression_fields import ExpressionChecks, check_template
+from airflow_allma.flow.expression_fields import check_template
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.pydantic_errors import diagnostics_of
-from airflow_allma.flow.validation import ScheduleCheck, SupportCheck, Validator
+from airflow_allma.flow.validation import check_flow
 
 __all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "load_file"]
 
 PROMPT_SUFFIX = ".prompt.json"
 MAX_STEPS = 2_000
 """Steps refer to each other, so checking takes longer than in proportion; Airflow is slow with far fewer."""
+_NO_CHECKS: Final = FlowChecks()
 _EXPORT_PARTS = ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents")
 
 
@@ -113,20 +115,13 @@ class LoadedFile:
 
 
 def load_file(
-    path: FilePath | str,
-    checks: ExpressionChecks | None = None,
-    supported: SupportCheck | None = None,
-    *,
-    schedule: ScheduleCheck | None = None,
-    file: str | None = None,
+    path: FilePath | str, checks: FlowChecks = _NO_CHECKS, *, file: str | None = None
 ) -> LoadedFile:
     """Read one file and check everything in it. Never raises for what is in the file or for a missing file.
 
     Args:
         path: the file.
-        checks: can expressions be read? None: they are not looked at.
-        supported: can a step run? None: all can.
-        schedule: can a flow's schedule be read? None: it is not looked at.
+        checks: what is checked beyond the flow language.
         file: the path as problems show it; None: as given.
     """
     shown = file if file is not None else str(path)
@@ -134,35 +129,33 @@ def load_file(
         document = read_document(FilePath(path), shown)
     except UnreadableDocumentError as error:
         return LoadedFile(shown, FileKind.UNREADABLE, problems=error.problems)
-    return _Loader(document, Validator(checks, supported, schedule)).load(
-        is_prompt=shown.endswith(PROMPT_SUFFIX)
-    )
+    return _FileReader(document, checks).read()
 
 
 _M = TypeVar("_M", bound=BaseModel)
 
 
-class _Loader:
-    def __init__(self, document: Document, validator: Validator) -> None:
+class _FileReader:
+    def __init__(self, document: Document, checks: FlowChecks) -> None:
         self.document = document
-        self.validator = validator
-        self.findings: list[Diagnostic] = []
+        self.checks = checks
+        self.found: list[Diagnostic] = []
         self.broken: list[str] = []
 
-    def load(self, *, is_prompt: bool) -> LoadedFile:
+    def read(self) -> LoadedFile:
         value = self.document.value
-        if is_prompt:
+        if self.document.file.endswith(PROMPT_SUFFIX):
             prompt = self.prompt(value)
             return self.result(FileKind.PROMPT, bundle=Bundle(prompts=(prompt,) if prompt else ()))
         if _is_flow(value):
             return self.result(FileKind.FLOW, self.flows([((), value)], StepDefinitions(), Bundle()))
         if _is_export(value):
             return self.export(value)
-        self.findings.append(
+        self.found.append(
             Diagnostic(
                 (),
                 "neither a flow (an object with `steps` and `startStepInstanceId`) nor an export "
-                '(`"formatVersion": "1.0"` and `flows`); left alone',
+                '(`"formatVersion": "1.0"` and `flows`); ignored',
                 Severity.WARNING,
             )
         )
@@ -175,79 +168,78 @@ class _Loader:
             self.document.file,
             kind,
             tuple(flows),
-            self.document.locate(self.findings) if self.findings else (),
+            self.document.locate(self.found) if self.found else (),
             bundle or Bundle(),
             tuple(self.broken),
         )
 
     def prompt(self, value: Any) -> PromptTemplate | None:
         prompt = self.model(PromptTemplate, value)
-        self.prompt_content(value, ())
-        return None if self.findings else prompt
+        self.check_prompt_content(value, ())
+        return None if self.found else prompt
 
-    def prompt_content(self, prompt: Any, path: Path) -> None:
+    def check_prompt_content(self, prompt: Any, path: Path) -> None:
         content = prompt.get("content") if isinstance(prompt, dict) else None
-        if isinstance(content, str) and self.validator.checks is not None:
-            self.findings.extend(check_template(content, (*path, "content"), self.validator.checks))
+        if isinstance(content, str) and self.checks.expressions is not None:
+            self.found += check_template(content, (*path, "content"), self.checks.expressions)
 
     def model(self, model: type[_M], value: Any) -> _M | None:
         try:
             return model.model_validate(value, by_alias=True, by_name=False)
         except ValidationError as error:
-            self.findings.extend(diagnostics_of(error, value))
+            self.found += diagnostics_of(error, value)
             return None
 
     def export(self, value: dict[str, Any]) -> LoadedFile:
         export = self.model(Export, value)
         prompts = value.get("promptTemplates")
         for index, prompt in enumerate(prompts if isinstance(prompts, list) else ()):
-            self.prompt_content(prompt, ("promptTemplates", index))
+            self.check_prompt_content(prompt, ("promptTemplates", index))
         bundle = (
             Bundle(export.prompt_templates, export.mcp_connections, export.agents) if export else Bundle()
         )
         listed = value.get("flows")
-        places: list[tuple[Path, Any]] = [
+        located: list[tuple[Path, Any]] = [
             (("flows", index), flow) for index, flow in enumerate(listed if isinstance(listed, list) else ())
         ]
         definitions = StepDefinitions.of(value.get("stepDefinitions"))
-        return self.result(FileKind.EXPORT, self.flows(places, definitions, bundle), bundle)
+        return self.result(FileKind.EXPORT, self.flows(located, definitions, bundle), bundle)
 
     def flows(
-        self, places: Iterable[tuple[Path, Any]], definitions: StepDefinitions, bundle: Bundle
+        self, located: Iterable[tuple[Path, Any]], definitions: StepDefinitions, bundle: Bundle
     ) -> tuple[FlowSource, ...]:
-        return tuple(
-            source
-            for path, flow in places
-            for source in [self.flow(path, flow, definitions, bundle)]
-            if source is not None
-        )
+        sources = (self.flow(path, flow, definitions, bundle) for path, flow in located)
+        return tuple(source for source in sources if source is not None)
 
     def flow(self, path: Path, flow: Any, definitions: StepDefinitions, bundle: Bundle) -> FlowSource | None:
         if not isinstance(flow, dict):
-            self.findings.append(
+            self.found.append(
                 Diagnostic(path, "must be a flow, an object with `steps` and `startStepInstanceId`")
             )
             return None
         if (steps := _count_steps(flow)) > MAX_STEPS:
-            self.findings.append(
+            self.found.append(
                 Diagnostic(
                     (*path, "steps"),
-                    f"a flow may have {MAX_STEPS} steps at most, and this one has {steps}; "
+                    f"a flow can have at most {MAX_STEPS} steps, and this one has {steps}; "
                     "split it into several flows",
                 )
             )
-            self.broken.extend([flow["id"]] if isinstance(flow.get("id"), str) else [])
+            self.mark_broken(flow)
             return None
-        checked = self.validator.check(flow, definitions)
-        for finding in checked.findings:
-            origin = definitions.origin(flow, finding.path)
-            self.findings.append(finding.below(*path) if origin is None else replace(finding, path=origin))
+        checked = check_flow(flow, definitions, self.checks)
+        for one in checked.diagnostics:
+            origin = definitions.origin(flow, one.path)
+            self.found.append(one.below(*path) if origin is None else replace(one, path=origin))
         if checked.flow is None:
-            flow_id = flow.get("id")
-            self.broken.extend([flow_id] if isinstance(flow_id, str) else [])
+            self.mark_broken(flow)
             return None
         line, column = self.document.position(path) if path else self.document.beginning()
         return FlowSource(checked.flow, self.document.file, path, line, column, flow, bundle)
+
+    def mark_broken(self, flow: dict[str, Any]) -> None:
+        if isinstance(flow.get("id"), str):
+            self.broken.append(flow["id"])
 
 
 def _count_steps(flow: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from airflow_allma.flow.base import Bool, HttpMethod, Int, JsonObject, Model, Number, Text
+from airflow_allma.flow.model_base import Bool, HttpMethod, Int, JsonObject, Model, Number, Text
 from airflow_allma.flow.normalize import normalise_flow
 from airflow_allma.flow.steps import (
     AnyStep,

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from airflow_allma.common.nearest import nearest
-from airflow_allma.flow.base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
+from airflow_allma.flow.model_base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.models import AirflowOptions
 from airflow_allma.flow.normalize import MESSAGING, own_steps
 from airflow_allma.flow.steps import ForkAirflowOptions, StepType

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
+from airflow_allma.flow.formats import is_email_address, is_schedule, is_time_zone
 from airflow_allma.flow.ids import problem_with_id
 from airflow_allma.flow.normalize import MESSAGING
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Scope, branches_of, select, start_fields
-from airflow_allma.flow.values import is_email_address, is_schedule, is_time_zone
 
 __all__ = ["check_steps"]
 

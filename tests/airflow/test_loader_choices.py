@@ -11,8 +11,7 @@ import tempfile
 
 import pytest
 
-from airflow_allma.dag_factory import load_flows
-from airflow_allma.dag_factory import loader as loader_module
+from airflow_allma.dag_factory import flow_files, load_flows
 from airflow_allma.exceptions import FlowError
 from tests.airflow.flows import branch, compose, failing, flow, fork
 
@@ -33,10 +32,10 @@ def put_flows(folder, *names):
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(tmp_path, monkeypatch):
-    loader_module._process_memory.cache_clear()
+    flow_files._process_cache.cache_clear()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
     yield
-    loader_module._process_memory.cache_clear()
+    flow_files._process_cache.cache_clear()
 
 
 # what to make of the flows
@@ -169,7 +168,7 @@ def test_the_same_files_are_left_out_as_airflow_leaves_out(tmp_path, monkeypatch
     put(tmp_path, ".airflowignore", "b1\nz" if syntax == "regexp" else "b1.json\n/z/\n")
     put(tmp_path, "x/.airflowignore", "b2 # not yet" if syntax == "regexp" else "b*.json # not yet\n!b3.json")
     theirs = find_path_from_directory(tmp_path, ".airflowignore", syntax)
-    assert {file.path for file in loader_module._find([tmp_path])[0].files} == set(theirs)
+    assert {file.path for file in flow_files._find([tmp_path])[0].files} == set(theirs)
 
 
 def test_the_dags_folders_airflowignore_counts_for_a_loader_further_down(tmp_path, monkeypatch):

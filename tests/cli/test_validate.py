@@ -51,7 +51,7 @@ def test_the_same_flow_in_two_files_is_an_error(tmp_path):
     one, two = written(tmp_path, "a.json", GOOD), written(tmp_path, "b.json", GOOD)
     called = Called("validate", one, two)
     assert called.code == 1
-    assert "stands in" in called.out
+    assert "is already defined in" in called.out
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_allma.flow import load_file
+from airflow_allma.flow import FlowChecks, load_file
 from airflow_allma.flow.input_schema import check_input_schema, fit_payload
 from tests.support.flow_checks import BracketChecks
 
@@ -71,7 +71,7 @@ def test_a_schema_that_cannot_be_used_is_a_problem_with_its_place(tmp_path, sche
     }
     file = tmp_path / "f.json"
     file.write_text(json.dumps(flow, indent=1))
-    loaded = load_file(file, BracketChecks())
+    loaded = load_file(file, FlowChecks(BracketChecks()))
     assert not loaded.flows
     told = {problem.path: problem for problem in loaded.problems}
     assert where in told, list(map(str, loaded.problems))

@@ -13,6 +13,7 @@ from airflow_allma.flow import (
     AggregationStrategy,
     DelayPosition,
     Flow,
+    FlowChecks,
     ParallelForkManagerStep,
     StepType,
     parse_flow,
@@ -31,7 +32,7 @@ def flow_of(step, **fields):
 
 
 def parse(step, **fields):
-    return parse_flow(flow_of(step, **fields), checks=BracketChecks())
+    return parse_flow(flow_of(step, **fields), checks=FlowChecks(BracketChecks()))
 
 
 def first(step, **fields):
@@ -67,7 +68,7 @@ def test_what_an_example_says_is_what_its_model_says(example):
     ids=lambda flow: flow["id"],
 )
 def test_a_flow_of_the_recorded_runs_is_valid(flow):
-    parsed = parse_flow(flow, checks=BracketChecks())
+    parsed = parse_flow(flow, checks=FlowChecks(BracketChecks()))
     assert list(parsed.steps) == list(flow["steps"])
 
 

@@ -15,7 +15,7 @@ _ENGINE = _LOWEST | {"flow", "expressions", "storage"}
 _TIMETABLES = _ENGINE | {"engine"}
 _DISTRIBUTED = _ENGINE | {"engine", "settings"}
 _OPERATORS = _TIMETABLES | {"timetables", "distributed", "settings", "configuration", "compat"}
-_FACTORY = _OPERATORS | {"operators"}
+_FACTORY = _OPERATORS | {"operators", "loading"}
 _TOP = _FACTORY | {"dag_factory"}
 
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
@@ -30,6 +30,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "configuration": _LOWEST | {"flow", "settings"},
     "distributed": _DISTRIBUTED,
     "timetables": _TIMETABLES,
+    "loading": _TIMETABLES | {"timetables"},
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,
     "cli": _TOP - {"operators"},

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import HttpMethod, Int, JsonObject, Model, Text, shape
-from airflow_allma.flow.steps.common import ContextMapping, Step, StepType
+from airflow_allma.flow.model_base import HttpMethod, Int, JsonObject, Model, Text, shape
+from airflow_allma.flow.steps.step_base import ContextMapping, Step, StepType
 
 __all__ = [
     "ApiCallDefinition",

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import NAME_PATTERN, AnyJson, Int, JsonObject, Model, Number, Text, shape
-from airflow_allma.flow.steps.common import ContextMapping, Step, StepType
+from airflow_allma.flow.model_base import NAME_PATTERN, AnyJson, Int, JsonObject, Model, Number, Text, shape
+from airflow_allma.flow.steps.step_base import ContextMapping, Step, StepType
 
 __all__ = [
     "InferenceParameters",

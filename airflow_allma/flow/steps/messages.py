@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import AnyJson, JsonObject, Model, Text, TextOrTexts, shape
-from airflow_allma.flow.steps.common import Step, StepType
+from airflow_allma.flow.model_base import AnyJson, JsonObject, Model, Text, TextOrTexts, shape
+from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "SqsSendStep"]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import Bool, JsonObject, Text
-from airflow_allma.flow.steps.common import Step, StepType
+from airflow_allma.flow.model_base import Bool, JsonObject, Text
+from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = [
     "EmailStartPointStep",

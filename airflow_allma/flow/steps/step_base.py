@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from airflow_allma.flow.base import AnyJson, Bool, Int, JsonObject, Model, Number, Text
+from airflow_allma.flow.model_base import AnyJson, Bool, Int, JsonObject, Model, Number, Text
 
 __all__ = [
     "Checkpoint",

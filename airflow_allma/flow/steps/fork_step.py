@@ -10,14 +10,13 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
-from airflow_allma.flow.base import AnyJson, Bool, Int, Model, Number, Text
+from airflow_allma.flow.model_base import AnyJson, Bool, Int, Model, Number, Text
 from airflow_allma.flow.steps.calls import (
     ApiCallStep,
     McpCallStep,
     PollExternalApiStep,
     WaitForExternalEventStep,
 )
-from airflow_allma.flow.steps.common import Step, StepType
 from airflow_allma.flow.steps.llm import LlmInvocationStep
 from airflow_allma.flow.steps.messages import EmailStep, SnsPublishStep, SqsSendStep
 from airflow_allma.flow.steps.modules import (
@@ -36,6 +35,7 @@ from airflow_allma.flow.steps.starts import (
     StartFlowExecutionStep,
     StartSubFlowStep,
 )
+from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = [
     "STEP_MODELS",
