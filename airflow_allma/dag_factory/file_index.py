@@ -6,7 +6,7 @@ but read only where their size or times differ from those at which the index rea
 one after the other, one in five seconds lists the files; the Dag processor does so every thirty.
 
 The index says where to look, never what is there: the flow's file is read and checked as it is now. The index
-is in a folder of the system's temporary one that only this user may enter; without it, there is no index.
+is in a folder of the system's temporary one that only this user may enter; without it, nothing is indexed.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def load_flows(
     from the few files that name it.
 
     Args:
-        places: a folder to search, or several; a file, such as ``__file__``, stands for its folder.
+        places: a folder to search, or several; a file, such as ``__file__``, means its folder.
             None: Airflow's dags folder. What ``.airflowignore`` files name is left out.
         keep: which flows become Dags, ``keep(flow)``; None: all.
         defaults: values of a flow's ``airflow`` object for keys that the flow does not set, by their names

@@ -1,4 +1,4 @@
-"""Flow files: what is in them."""
+"""The content of a flow file, checked."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _EXPORT_PARTS = ("flows", "stepDefinitions", "promptTemplates", "mcpConnections"
 
 
 class FileKind(StrEnum):
-    """What a file turned out to be."""
+    """What a file contains."""
 
     FLOW = "flow"
     EXPORT = "export"
     PROMPT = "prompt"
     OTHER = "other"
-    """JSON, but none of ours."""
+    """JSON, but neither of these."""
     UNREADABLE = "unreadable"
-    """Named like one of ours, but cannot be read as JSON."""
+    """Not JSON, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a file brings along for flows.
+    """What a file contains for its flows.
 
     Attributes:
         prompts: prompt templates, all versions.
@@ -58,16 +58,16 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class FlowSource:
-    """A valid flow and where it comes from.
+    """A valid flow and its source.
 
     Attributes:
         flow: the flow.
-        file: path of its file, as it was given.
+        file: path of its file, as the caller passed it.
         path: where in the file it is: ``()`` in a file of its own, ``("flows", 2)`` in an export.
         line: line of its first character, from 1.
         column: column likewise.
-        definition: the JSON object as it was written.
-        bundle: what its file brings along for it.
+        definition: the JSON object as its file has it.
+        bundle: what its file contains for it.
     """
 
     flow: Flow
@@ -80,24 +80,24 @@ class FlowSource:
 
     @property
     def path_key(self) -> tuple[str, ...]:
-        """Orders the flows of one file as they stand in it."""
+        """Sorts the flows of one file in the order of the file."""
         return tuple(f"{segment:09d}" if isinstance(segment, int) else segment for segment in self.path)
 
     def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
-        """A problem with the flow as a whole."""
+        """Return a problem with the flow as a whole."""
         return Problem(self.file, self.line, self.column, json_path(self.path), message, severity)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """What one file gave.
+    """What was read from one file.
 
     Attributes:
-        file: its path, as it was given.
+        file: its path, as the caller passed it.
         kind: what it is.
         flows: its valid flows; of an export those without errors.
         problems: all errors and warnings, in the order of the text.
-        bundle: what else it holds.
+        bundle: what else it contains.
         broken_flow_ids: ids of flows that have errors, where the id itself could be read.
     """
 
@@ -110,7 +110,7 @@ class LoadedFile:
 
     @property
     def has_errors(self) -> bool:
-        """Whether anything in the file is wrong, warnings aside."""
+        """Whether the file has errors; warnings do not count."""
         return any(problem.is_error for problem in self.problems)
 
 
@@ -122,7 +122,7 @@ def load_file(
     Args:
         path: the file.
         checks: what is checked beyond the flow language.
-        file: the path as problems show it; None: as given.
+        file: the path as problems show it; None: ``path``.
     """
     shown = file if file is not None else str(path)
     try:
@@ -243,7 +243,7 @@ class _FileReader:
 
 
 def _count_steps(flow: dict[str, Any]) -> int:
-    """All steps, with those in branches."""
+    """Return the number of steps, those in branches included."""
     count = 0
     waiting = [flow.get("steps")]
     while waiting:
@@ -258,7 +258,7 @@ def _count_steps(flow: dict[str, Any]) -> int:
 
 
 def _is_flow(value: Any) -> bool:
-    """A flow, or what was plainly meant to be one and lacks something."""
+    """Return whether a value is a flow, or was obviously meant to be one."""
     if not isinstance(value, dict) or "formatVersion" in value:
         return False
     steps = value.get("steps")

@@ -1,4 +1,4 @@
-"""What a flow must keep to beyond its steps and the types of its fields."""
+"""Rules for a flow's own fields that their types do not express."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_TARGET = frozenset({"LOG_ONLY", "DATA_SAVE"})
 
 
 def check_flow_fields(flow: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Everything about the flow itself that its types do not say."""
+    """Yield what is wrong with the flow's own fields, apart from their types."""
     flow_id = flow.get("id")
     if isinstance(flow_id, str) and flow_id and (reason := problem_with_id(flow_id)):
         yield Diagnostic(("id",), reason)
@@ -37,13 +37,13 @@ def _airflow(options: Any) -> Iterator[Diagnostic]:
     if isinstance(zone, str) and not is_time_zone(zone):
         yield Diagnostic(
             ("airflow", "timezone"),
-            f"{quoted(zone)} is no known time zone; write an IANA name, `Europe/Berlin`",
+            f"{quoted(zone)} is not a known time zone; write an IANA name, `Europe/Berlin`",
         )
     start = options.get("startDate")
     if isinstance(start, str) and not is_date(start):
         yield Diagnostic(
             ("airflow", "startDate"),
-            f"{quoted(start)} is no date; write `2026-01-31` or `2026-01-31T06:00:00Z`",
+            f"{quoted(start)} is not a date; write `2026-01-31` or `2026-01-31T06:00:00Z`",
         )
     location = options.get("offloadLocation")
     if isinstance(location, str) and location and not location.startswith(("s3://", "file:///")):

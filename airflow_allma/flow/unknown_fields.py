@@ -1,4 +1,4 @@
-"""Fields that nothing reads, but whose names nearly are those of fields that are read."""
+"""Fields that nothing reads, with names similar to fields that are read."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _PARTS = (
 
 
 def check_unknown_fields(flow: Mapping[str, Any], all_scopes: list[Scope]) -> Iterator[Diagnostic]:
-    """Fields that no one reads but whose name is nearly that of one that is read (warnings)."""
-    yield from _misspelt(flow, (), _FLOW_FIELDS)
+    """Yield a warning for each field that nothing reads and whose name is similar to one that is read."""
+    yield from _misspelled(flow, (), _FLOW_FIELDS)
     for scope in all_scopes:
-        for place in scope.steps.values():
-            known = _STEP_FIELDS.get(place.kind)
+        for located in scope.steps.values():
+            known = _STEP_FIELDS.get(located.kind)
             if known is None:
                 continue
-            yield from _misspelt(place.step, place.path, known)
+            yield from _misspelled(located.step, located.path, known)
             for pattern, fields in _PARTS:
-                for path, part in select(place.step, pattern, place.path):
-                    yield from _misspelt(part, path, fields)
-            for path, branch in branches_of(place):
-                yield from _misspelt(branch, path, _BRANCH_FIELDS)
+                for path, part in select(located.step, pattern, located.path):
+                    yield from _misspelled(part, path, fields)
+            for path, branch in branches_of(located):
+                yield from _misspelled(branch, path, _BRANCH_FIELDS)
 
 
-def _misspelt(value: Any, path: Path, known: frozenset[str]) -> Iterator[Diagnostic]:
+def _misspelled(value: Any, path: Path, known: frozenset[str]) -> Iterator[Diagnostic]:
     if not isinstance(value, dict) or value.keys() <= known:
         return
     for field in value.keys() - known:

@@ -80,7 +80,7 @@ def check_flow(
 
 
 def parse_flow(raw: Mapping[str, Any], checks: FlowChecks = _NO_CHECKS, *, source: str = "flow") -> Flow:
-    """Return the model of a flow that is given as a JSON object.
+    """Return the model of a flow that is already a JSON object.
 
     Args:
         raw: the flow; not changed.

@@ -126,8 +126,8 @@ def test_a_cluster_policy_that_refuses_one_flow_takes_no_other_along(tmp_path, m
     assert list(dags) == ["b", "skipped"]
     assert "seen" not in dags["b"].tags, "Airflow shows it to the policies; twice could be once too often"
     assert [problem.message for problem in told] == [
-        "Airflow cannot take this flow: every Dag needs a team",
-        "Airflow cannot take this flow: the policy itself is broken",
+        "Airflow cannot accept this flow: every Dag needs a team",
+        "Airflow cannot accept this flow: the policy itself is broken",
     ]
 
 
@@ -168,7 +168,7 @@ def test_the_same_files_are_left_out_as_airflow_leaves_out(tmp_path, monkeypatch
     put(tmp_path, ".airflowignore", "b1\nz" if syntax == "regexp" else "b1.json\n/z/\n")
     put(tmp_path, "x/.airflowignore", "b2 # not yet" if syntax == "regexp" else "b*.json # not yet\n!b3.json")
     theirs = find_path_from_directory(tmp_path, ".airflowignore", syntax)
-    assert {file.path for file in flow_files._find([tmp_path])[0].files} == set(theirs)
+    assert {file.path for file in flow_files.FlowFolders.of(tmp_path)._find(tmp_path).files} == set(theirs)
 
 
 def test_the_dags_folders_airflowignore_counts_for_a_loader_further_down(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ def found(fields, kind, **flow):
     return [
         ".".join(map(str, finding.path))
         for finding in findings
-        if "not a valid" in finding.message or "no JSONPath" in finding.message
+        if "not a valid" in finding.message or "not a JSONPath" in finding.message
     ]
 
 

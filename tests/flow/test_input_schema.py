@@ -39,11 +39,11 @@ ORDER = {"order": {"lines": [{"sku": "a"}]}}
 @pytest.mark.parametrize(
     ("schema", "where", "words"),
     [
-        ({"type": "objekt"}, "$.airflow.inputSchema.type", "no valid JSON Schema"),
-        ({"properties": {"a": {"type": 7}}}, "$.airflow.inputSchema.properties.a.type", "no valid"),
-        ({"properties": {"a": 1}}, "$.airflow.inputSchema.properties.a", "no valid"),
+        ({"type": "objekt"}, "$.airflow.inputSchema.type", "not a valid JSON Schema"),
+        ({"properties": {"a": {"type": 7}}}, "$.airflow.inputSchema.properties.a.type", "not a valid"),
+        ({"properties": {"a": 1}}, "$.airflow.inputSchema.properties.a", "not a valid"),
         ({"required": "a"}, "$.airflow.inputSchema.required", "'a' is not of type 'array'"),
-        ({"properties": {"a": {"minimum": "1"}}}, "$.airflow.inputSchema.properties.a.minimum", "no valid"),
+        ({"properties": {"a": {"minimum": "1"}}}, "$.airflow.inputSchema.properties.a.minimum", "not a valid"),
         ({"type": "array"}, "$.airflow.inputSchema.type", "a payload is an object"),
         (
             {"properties": {"a": {"$ref": "https://example.com/a.json"}}},

@@ -145,7 +145,7 @@ def test_a_broken_flow_raises_with_every_problem_on_a_line():
     lines = str(raised.value).splitlines()
     assert "shop flow: error: $.version: must be above 0; 0 is not" in lines
     assert (
-        "shop flow: error: $.steps.first.stepType: `NO_OPP` is no step type; did you mean `NO_OP`?" in lines
+        "shop flow: error: $.steps.first.stepType: `NO_OPP` is not a step type; did you mean `NO_OP`?" in lines
     )
 
 
