@@ -19,7 +19,7 @@ def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
     Raises:
         AirflowConfigException: a number is not a number; the message names the option.
     """
-    from airflow.sdk.configuration import conf
+    from airflow.sdk import conf
 
     configured: dict[str, Any] = {}
     for name, option in OPTIONS.items():
@@ -39,6 +39,6 @@ def integer_setting(name: str) -> int:
     Raises:
         AirflowConfigException: it is not a number; the message names the option.
     """
-    from airflow.sdk.configuration import conf
+    from airflow.sdk import conf
 
     return int(conf.getint(SECTION, name, fallback=int(OPTIONS[name].default)))

@@ -1,35 +1,35 @@
-"""What Airflow's plugin manager finds."""
+"""The plugin that Airflow's plugin manager finds."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-import sys
 from typing import Any, Final
 
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_allma.compat import is_task_process
 from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable, StartPointsTimetable
 
 __all__ = ["AllmaPlugin"]
 
 _LOG: Final = logging.getLogger(__name__)
 
-_OF_TASKS: Final = (
+_TASK_IMPORTS: Final = (
     "aiohttp",
-    "airflow_allma.dag_factory.factory",
+    "airflow_allma.dag_factory.build",
     "airflow_allma.dag_factory.loader",
-    "airflow_allma.engine.loading",
+    "airflow_allma.loading",
     "airflow_allma.storage.s3",
     "encodings.utf_8_sig",
 )
 
 
 class AllmaPlugin(AirflowPlugin):
-    """Registers what this package adds to Airflow beside its Dags."""
+    """Registers the timetables, and warms processes up before tasks are forked from them."""
 
     name = "allma"
-    timetables = [  # noqa: RUF012 - Airflow's own way of saying it
+    timetables = [  # noqa: RUF012 - Airflow's interface
         AwsCronTimetable,
         AwsRateTimetable,
         StartPointsTimetable,
@@ -37,16 +37,14 @@ class AllmaPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
-        """Import and warm up what the tasks of flows need, in a process from which theirs are forked.
+        """Import and warm up what the tasks of flows need, in a process from which tasks are forked.
 
-        So it is done once instead of for each task. A task's own process imports only what it comes to, since
-        the task may be one of any Dag.
+        That happens once and not in each task. A task's own process imports only what it uses, since the task
+        may be one of any Dag.
         """
         del args, kwargs
-        runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
-        # Airflow itself tells the process of a task by this.
-        if not hasattr(runner, "SUPERVISOR_COMMS"):
-            for name in _OF_TASKS:
+        if not is_task_process():
+            for name in _TASK_IMPORTS:
                 importlib.import_module(name)
             _warm_up()
 
@@ -56,6 +54,6 @@ def _warm_up() -> None:
 
     try:
         prewarm()
-    except Exception:  # noqa: BLE001 - such as a setting that is no number
-        # A plugin that fails is not there, and schedules must not stop for that.
-        _LOG.exception("Tasks of flows will start more slowly, and the flows may fail for the same reason")
+    except Exception:  # noqa: BLE001 - such as a setting that is not a number
+        # Airflow drops a plugin that fails, and with it the timetables of all flows.
+        _LOG.exception("Warm-up failed: tasks of flows start more slowly, and may fail for the same reason")

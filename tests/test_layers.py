@@ -49,7 +49,7 @@ SEEDS = [
     ),
     ("engine/a.py", "from importlib import import_module\nimport_module('airflow.models')"),
     ("flow/a.py", "__import__('airflow')"),
-    ("operators/a.py", "from airflow_allma.dag_factory.factory import build"),
+    ("operators/a.py", "from airflow_allma.dag_factory.build.dag import build"),
     ("dag_factory/a.py", "from airflow_allma.cli import app"),
     ("dag_factory/a.py", "import airflow_allma.plugin"),
     ("dag_factory/a.py", "from airflow_allma import load_flows"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_allma.cli.static_items import NotPredictableError, predict_items
-from airflow_allma.dag_factory.segments import FlowPlan, TaskRole
+from airflow_allma.dag_factory.plan import TaskPlan, TaskRole
 from airflow_allma.distributed.chunk_plan import (
     MAX_COUNTED_BYTES,
     ChunkSpec,
@@ -39,7 +39,7 @@ class ForkPlans:
     """
 
     flow: Flow
-    plan_of_flow: FlowPlan
+    plan_of_flow: TaskPlan
     settings: AllmaSettings
     store: ObjectStore
     program: FlowProgram = field(init=False)
@@ -130,8 +130,8 @@ class ForkPlans:
             "mapIndexes": {"chunk": len(chunks)},
             "chunks": [chunk.label for chunk in chunks],
             "maxConcurrency": fork.max_concurrency,
-            "concurrencyPerChunk": chunk_concurrency(fork, len(chunks), task.at_a_time, self.settings),
-            "chunksAtATime": task.at_a_time,
+            "concurrencyPerChunk": chunk_concurrency(fork, len(chunks), task.max_active, self.settings),
+            "chunksAtATime": task.max_active,
         }
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from airflow_allma.cli.select_flow import select_flow
-from airflow_allma.dag_factory.drawing import draw_mermaid, draw_text
-from airflow_allma.dag_factory.segments import plan_flow
+from airflow_allma.dag_factory.plan import plan_tasks
+from airflow_allma.dag_factory.plan.drawing import draw_mermaid, draw_text
 
 __all__ = ["draw_flow_file"]
 
@@ -22,7 +22,7 @@ def draw_flow_file(path: Path, flow_id: str | None) -> int:
     source = select_flow(path, flow_id)
     if source is None:
         return 2
-    plan = plan_flow(source.flow)
+    plan = plan_tasks(source.flow)
     typer.echo(draw_text(plan))
     typer.echo(draw_mermaid(plan), nl=False)
     return 0

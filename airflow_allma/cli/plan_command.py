@@ -15,8 +15,8 @@ from airflow_allma.cli.run_command import open_store_option, read_payload
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.configuration import load_settings
-from airflow_allma.dag_factory.drawing import draw_text
-from airflow_allma.dag_factory.segments import plan_flow
+from airflow_allma.dag_factory.plan import plan_tasks
+from airflow_allma.dag_factory.plan.drawing import draw_text
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.flow import Flow
 from airflow_allma.settings import OPTIONS, AllmaSettings
@@ -53,7 +53,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
     source = select_flow(path, flow_id)
     if source is None:
         return 2
-    plan = plan_flow(source.flow)
+    plan = plan_tasks(source.flow)
     try:
         settings = load_settings(source.flow.airflow)
         forks = ForkPlans(source.flow, plan, settings, objects or _store_of(settings)).plan(run_payload)
@@ -70,7 +70,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
                 "groups": task.groups,
                 "upstream": task.upstream,
                 "mapped": task.is_mapped,
-                "atATime": task.at_a_time,
+                "atATime": task.max_active,
             }
             for task in plan.tasks
         ]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import typer
 
-from airflow_allma.engine.loading import load_flow_files
 from airflow_allma.flow import FlowSource
-from airflow_allma.timetables import schedule_problem
+from airflow_allma.loading import load_flow_files
 
 __all__ = ["select_flow"]
 
@@ -20,7 +19,7 @@ def select_flow(path: Path, flow_id: str | None) -> FlowSource | None:
         path: the file.
         flow_id: which flow; None for the only one.
     """
-    loaded = load_flow_files([path], schedule_problem)
+    loaded = load_flow_files([path])
     for problem in loaded.problems:
         typer.echo(str(problem), err=True)
     if flow_id is None and any(problem.is_error for problem in loaded.problems):

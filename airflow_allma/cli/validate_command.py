@@ -7,8 +7,7 @@ from pathlib import Path
 
 import typer
 
-from airflow_allma.engine.loading import load_flow_files
-from airflow_allma.timetables import schedule_problem
+from airflow_allma.loading import load_flow_files
 
 __all__ = ["validate_paths"]
 
@@ -19,7 +18,7 @@ def validate_paths(paths: Sequence[Path]) -> int:
     Returns:
         The exit code: 1 when there is an error, 0 when there are at most warnings.
     """
-    loaded = load_flow_files(paths, schedule_problem)
+    loaded = load_flow_files(paths)
     for problem in loaded.problems:
         typer.echo(str(problem))
     errors = sum(problem.is_error for problem in loaded.problems)

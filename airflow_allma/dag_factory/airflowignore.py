@@ -8,42 +8,37 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from airflow_allma.compat import IgnoreRule, ignore_rule
+
 __all__ = ["AirflowIgnoreFiles"]
 
 _COMMENT: Final = re.compile(r"\s*#.*")
 
 
 class AirflowIgnoreFiles:
-    """Patterns in the syntax that ``[core] dag_ignore_file_syntax`` names, matched by Airflow's own code.
+    """Patterns in the syntax of ``[core] dag_ignore_file_syntax``, matched by Airflow's own code.
 
-    Airflow is imported when the first such file is met.
+    Airflow is imported only for the first such file.
 
     Args:
-        base: what regular expressions see a path relative to: the folder that Airflow looks through.
+        base: the folder that Airflow searches; regular expressions see paths relative to it.
     """
 
     def __init__(self, base: Path) -> None:
         self._base = base
 
     def rules(self, file: Path) -> Sequence[Any]:
-        """The rules of one file; Airflow logs a pattern that cannot be read, and goes on."""
+        """Return the rules of one file; Airflow logs a pattern that cannot be read, and ignores it."""
         patterns = (_COMMENT.sub("", line) for line in file.read_text().split("\n"))
         rules = (self._kind.compile(pattern, self._base, file) for pattern in patterns if pattern)
         return [rule for rule in rules if rule is not None]
 
     def ignores(self, path: Path, rules: Sequence[Any]) -> bool:
-        """Whether Airflow would leave this file or folder out."""
+        """Return whether Airflow would leave this file or folder out."""
         return bool(self._kind.match(path, list(rules)))
 
     @cached_property
-    def _kind(self) -> Any:
-        # Airflow has no public name for these, but has had them, with these two functions, since 2.3. Its
-        # public function for a whole folder raises an error at the first link that leads back.
-        from airflow._shared.module_loading.file_discovery import (
-            _GlobIgnoreRule,
-            _RegexpIgnoreRule,
-        )
-        from airflow.sdk.configuration import conf
+    def _kind(self) -> type[IgnoreRule]:
+        from airflow.sdk import conf
 
-        syntax = conf.get("core", "dag_ignore_file_syntax", fallback="glob")
-        return _RegexpIgnoreRule if syntax == "regexp" else _GlobIgnoreRule
+        return ignore_rule(conf.get("core", "dag_ignore_file_syntax", fallback="glob"))

@@ -1,4 +1,4 @@
-"""One Dag of one flow, for a loader: with its defaults, its callback, and everything that can go wrong."""
+"""What a loader asks of its flows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_allma.exceptions import FlowError
-from airflow_allma.flow import AirflowOptions, Flow, FlowSource
+from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.flow.diagnostics import json_path
 from airflow_allma.flow.pydantic_errors import diagnostics_of
+from airflow_allma.timetables import schedule_problem
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["FlowFilter", "LoaderOptions", "OnDag"]
 
 FlowFilter = Callable[[Flow], bool]
-"""Whether a flow becomes a Dag."""
+"""Returns whether a flow becomes a Dag."""
 
 OnDag = Callable[["DAG", Flow], None]
-"""Changes a Dag that was just made. Runs in the Dag processor and in every task's process."""
+"""Changes a Dag that was just built. Runs in the Dag processor and in every task's process."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoaderOptions:
-    """What a loader wants of its flows.
+    """The options of a loader.
 
     Attributes:
         keep: which flows become Dags; None: all.
-        defaults: what a flow's ``airflow`` object says where the flow itself says nothing.
+        defaults: values of a flow's ``airflow`` object for keys that the flow does not set.
         on_dag: changes each Dag.
     """
 
@@ -38,77 +39,38 @@ class LoaderOptions:
     on_dag: OnDag | None = None
 
     def checked(self) -> Self:
-        """The same.
+        """Return these options.
 
         Raises:
-            FlowError: the defaults are not what an ``airflow`` object may hold.
+            FlowError: the defaults are not valid in an ``airflow`` object.
         """
         from pydantic import ValidationError
-
-        from airflow_allma.timetables import schedule_problem
 
         try:
             options = AirflowOptions.model_validate(dict(self.defaults or {}), by_alias=True, by_name=False)
         except ValidationError as error:
-            sentences = "; ".join(
-                f"{json_path(finding.path)}: {finding.message}"
-                for finding in diagnostics_of(error, dict(self.defaults or {}))
+            reasons = "; ".join(
+                f"{json_path(one.path)}: {one.message}"
+                for one in diagnostics_of(error, dict(self.defaults or {}))
             )
-            raise FlowError(f"The loader's defaults: {sentences}.") from error
+            raise FlowError(f"The loader's defaults: {reasons}.") from error
         if options.schedule is not None and (problem := schedule_problem(options.schedule)):
             raise FlowError(f"The loader's defaults: $.schedule: {problem}.")
         return self
 
-    def build(self, source: FlowSource, *, strictly: bool) -> DAG | None:
-        """The Dag; None if the flow is not wanted.
-
-        Args:
-            source: the flow.
-            strictly: find out now what Airflow would say about the Dag later, when that would count against
-                all Dags of the loader's file.
+    def apply(self, flow: Flow) -> Flow | None:
+        """Return a flow with the defaults filled in; None if the flow is not kept.
 
         Raises:
-            Exception: whatever Airflow, a cluster policy or the loader's own functions raise.
+            Exception: whatever ``keep`` raises.
         """
-        from airflow_allma.dag_factory.factory import build_dag
-
-        flow = source.flow
         if self.keep is not None and not self.keep(flow):
             return None
-        dag = build_dag(self._with_defaults(flow))
-        if self.on_dag is not None:
-            self.on_dag(dag, flow)
-        if strictly:
-            dag.validate()  # type: ignore[no-untyped-call]
-            _ask_policies(dag)
-        return dag
-
-    def _with_defaults(self, flow: Flow) -> Flow:
         if not self.defaults:
             return flow
         own = flow.airflow.model_dump(by_alias=True, exclude_unset=True)
         defaults = dict(self.defaults)
         if flow.enabled_start_points:
-            defaults.pop("schedule", None)  # the flow says itself when it runs
+            defaults.pop("schedule", None)  # the flow's start points are its schedule
         options = AirflowOptions.model_validate({**defaults, **own}, by_alias=True, by_name=False)
         return flow.model_copy(update={"airflow": options})
-
-
-def _ask_policies(dag: DAG) -> None:
-    """Let cluster policies see a copy: Airflow shows them the Dag itself, and they may change it."""
-    from copy import deepcopy
-
-    from airflow import settings
-    from airflow.exceptions import AirflowClusterPolicySkipDag
-
-    hooks = settings.get_policy_plugin_manager().hook
-    if not hooks.dag_policy.get_hookimpls() and not hooks.task_policy.get_hookimpls():
-        return
-    copy = deepcopy(dag)
-    try:
-        settings.dag_policy(copy)  # type: ignore[no-untyped-call]
-        for task in copy.tasks:
-            settings.task_policy(task)  # type: ignore[no-untyped-call]
-    except AirflowClusterPolicySkipDag:
-        # Airflow will leave the Dag out by itself, which is no error.
-        return

@@ -1,4 +1,4 @@
-"""What a process's first flow costs more than the next ones, paid before tasks are forked from it."""
+"""What the first flow of a process costs more than later ones, paid before tasks are forked from it."""
 
 from __future__ import annotations
 
@@ -37,18 +37,17 @@ _FLOW: Final[dict[str, Any]] = {
 
 
 def prewarm() -> None:
-    """Build the Dag of a small flow and run one of its branches, in memory alone.
+    """Build the Dag of a small flow and run one of its branches, in memory only.
 
-    It imports what libraries import when they are first used, and fills the caches of pydantic, Airflow and
-    this package. A process that is forked afterwards has all that; each task of a flow would pay for it else.
+    This imports what libraries import when they are first used, and fills the caches of pydantic, Airflow and
+    this package. A process that is forked afterwards has all that; otherwise each task of a flow pays for it.
     """
-    from airflow_allma.dag_factory.factory import build_dag
+    from airflow_allma.dag_factory.build import build_dag
     from airflow_allma.engine import ForkRun, RunInfo, Services, compile_flow
-    from airflow_allma.engine.loading import CHECKS
-    from airflow_allma.engine.steps import unsupported_reason
     from airflow_allma.flow import parse_flow
+    from airflow_allma.loading import FLOW_CHECKS
 
-    flow = parse_flow(_FLOW, checks=CHECKS, supported=unsupported_reason)
+    flow = parse_flow(_FLOW, FLOW_CHECKS)
     build_dag(flow).get_template_env()
     program = compile_flow(flow)
     fork = program.steps["fork"].fork

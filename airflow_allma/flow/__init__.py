@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from airflow_allma.flow.base import (
-    HttpMethod,
-)
 from airflow_allma.flow.bundle import (
     Agent,
     McpAuthentication,
     McpAuthenticationType,
     McpConnection,
     PromptTemplate,
+)
+from airflow_allma.flow.checks import (
+    ExpressionChecks,
+    FlowChecks,
+    ScheduleCheck,
+    SupportCheck,
 )
 from airflow_allma.flow.diagnostics import (
     Problem,
@@ -24,8 +27,8 @@ from airflow_allma.flow.discovery import (
     find_files,
     found_file,
 )
-from airflow_allma.flow.expression_fields import (
-    ExpressionChecks,
+from airflow_allma.flow.file_cache import (
+    FileCache,
 )
 from airflow_allma.flow.files import (
     Bundle,
@@ -37,12 +40,15 @@ from airflow_allma.flow.files import (
 from airflow_allma.flow.folders import (
     LoadedFolder,
     Selection,
-    join_files,
-    load_folder,
+    load_found_files,
     select_flows,
 )
 from airflow_allma.flow.ids import (
+    safe_dag_id,
     safe_id,
+)
+from airflow_allma.flow.model_base import (
+    HttpMethod,
 )
 from airflow_allma.flow.models import (
     AirflowOptions,
@@ -109,8 +115,6 @@ from airflow_allma.flow.steps import (
     WaitForExternalEventStep,
 )
 from airflow_allma.flow.validation import (
-    ScheduleCheck,
-    SupportCheck,
     parse_flow,
 )
 
@@ -147,9 +151,11 @@ __all__ = [
     "ExecuteOnStatus",
     "ExitConditions",
     "ExpressionChecks",
+    "FileCache",
     "FileDownloadStep",
     "FileKind",
     "Flow",
+    "FlowChecks",
     "FlowSource",
     "FormatAs",
     "FoundFile",
@@ -195,11 +201,11 @@ __all__ = [
     "WaitForExternalEventStep",
     "find_files",
     "found_file",
-    "join_files",
     "json_schema",
     "load_file",
-    "load_folder",
+    "load_found_files",
     "parse_flow",
+    "safe_dag_id",
     "safe_id",
     "select_flows",
 ]

@@ -1,4 +1,4 @@
-"""What serves flows besides their own definition: prompts, step definitions, connections, agents; exports."""
+"""What flows use besides their own definition: prompts, step definitions, connections, agents; exports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import URL_PATTERN, Bool, Int, JsonObject, Model, Text
+from airflow_allma.flow.model_base import URL_PATTERN, Bool, Int, JsonObject, Model, NonEmptyStr
 
 __all__ = [
     "Agent",
@@ -23,12 +23,12 @@ __all__ = [
 class PromptTemplate(Model):
     """One version of a stored prompt."""
 
-    id: Annotated[Text, Field(description="Identifies the prompt.")]
+    id: Annotated[NonEmptyStr, Field(description="Identifies the prompt.")]
     name: Annotated[str | None, Field(description="What people read.")] = None
     description: Annotated[str | None, Field(description="What it is for.")] = None
     version: Annotated[Int, Field(gt=0, description="Of several the highest published one is used.")] = 1
     is_published: Annotated[Bool, Field(description="Only published versions are used.")] = True
-    content: Annotated[Text, Field(description="The prompt; a template.")]
+    content: Annotated[NonEmptyStr, Field(description="The prompt; a template.")]
     tags: Annotated[tuple[str, ...], Field(description="Words to find it by.")] = ()
     created_at: Annotated[str | None, Field(description="ISO 8601.")] = None
     updated_at: Annotated[str | None, Field(description="ISO 8601.")] = None
@@ -36,15 +36,15 @@ class PromptTemplate(Model):
 
 
 class StepDefinition(Model):
-    """Fields that steps may inherit; all fields of a step may stand in it."""
+    """Fields that steps may inherit; it may have all fields of a step."""
 
-    id: Annotated[Text, Field(description="What a step's stepDefinitionId names.")]
+    id: Annotated[NonEmptyStr, Field(description="What a step's stepDefinitionId names.")]
     name: Annotated[str | None, Field(description="What people read.")] = None
     step_type: Annotated[str | None, Field(description="What the step does.")] = None
 
 
 class McpAuthenticationType(StrEnum):
-    """How an MCP server knows us."""
+    """How an MCP server authenticates its clients."""
 
     NONE = "NONE"
     BEARER_TOKEN = "BEARER_TOKEN"  # noqa: S105 - the name of a method
@@ -52,9 +52,9 @@ class McpAuthenticationType(StrEnum):
 
 
 class McpAuthentication(Model):
-    """Where the secret of a connection lies; never the secret itself."""
+    """Where the secret of a connection is; never the secret itself."""
 
-    type: Annotated[McpAuthenticationType, Field(description="How the server is told.")] = (
+    type: Annotated[McpAuthenticationType, Field(description="How the secret is sent.")] = (
         McpAuthenticationType.NONE
     )
     secret_arn: Annotated[str | None, Field(description="ARN of the secret.")] = None
@@ -64,26 +64,27 @@ class McpAuthentication(Model):
 class McpConnection(Model):
     """An MCP server."""
 
-    id: Annotated[Text, Field(description="What a step's mcpConnectionId names.")]
+    id: Annotated[NonEmptyStr, Field(description="What a step's mcpConnectionId names.")]
     name: Annotated[str | None, Field(description="What people read.")] = None
-    server_url: Annotated[Text, Field(pattern=URL_PATTERN, description="Where it is.")]
+    server_url: Annotated[NonEmptyStr, Field(pattern=URL_PATTERN, description="Where it is.")]
     authentication: Annotated[
-        McpAuthentication, Field(default_factory=McpAuthentication, description="How it knows us.")
+        McpAuthentication,
+        Field(default_factory=McpAuthentication, description="How clients authenticate."),
     ]
 
 
 class Agent(Model):
     """A group of flows that share variables."""
 
-    id: Annotated[Text, Field(description="Identifies the agent.")]
+    id: Annotated[NonEmptyStr, Field(description="Identifies the agent.")]
     name: Annotated[str | None, Field(description="What people read.")] = None
     flow_variables: Annotated[
-        JsonObject, Field(default_factory=dict, description="Lie under the variables of its flows.")
+        JsonObject, Field(default_factory=dict, description="Defaults for the variables of its flows.")
     ]
 
 
 class Export(Model):
-    """What the admin panel exports: flows and all that serves them. The flows are checked one by one."""
+    """What the admin panel exports: flows and what they use. The flows are checked one by one."""
 
     format_version: Annotated[Literal["1.0"], Field(description="Always 1.0.")]
     exported_at: Annotated[str | None, Field(description="ISO 8601.")] = None

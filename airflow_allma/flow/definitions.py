@@ -13,7 +13,7 @@ from airflow_allma.flow.normalize import builtin_definition
 
 __all__ = ["StepDefinitions"]
 
-# What a definition says about itself and not about the steps that inherit from it.
+# Fields that describe the definition and not the steps that inherit from it.
 _ABOUT_ITSELF = frozenset(
     {"id", "version", "isPublished", "description", "tags", "createdAt", "updatedAt", "publishedAt"}
 )
@@ -25,51 +25,51 @@ class StepDefinitions:
 
     Attributes:
         by_id: definition id -> the definition, a JSON object.
-        places: definition id -> its index in the export.
+        indexes: definition id -> its index in the export.
     """
 
     by_id: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    places: Mapping[str, int] = field(default_factory=dict)
+    indexes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, definitions: Any) -> StepDefinitions:
-        """From the ``stepDefinitions`` of an export; what has the wrong shape is left out."""
+        """Return the ``stepDefinitions`` of an export; those with the wrong shape are left out."""
         listed = definitions if isinstance(definitions, list) else []
-        named = [(index, one) for index, one in enumerate(listed) if _text(one, "id")]
+        named = [(index, one) for index, one in enumerate(listed) if _string(one, "id")]
         return cls({one["id"]: one for _, one in named}, {one["id"]: index for index, one in named})
 
     def origin(self, flow: Any, path: Path) -> Path | None:
-        """Where an export says what a flow's step inherits, or None if the flow itself says it.
+        """Return where an export defines what a flow's step inherits; None if the flow itself defines it.
 
         Args:
-            flow: the flow as it was written.
+            flow: the flow as its file has it.
             path: into the flow with its inherited fields.
         """
         at = flow
         for index, segment in enumerate(path):
-            base = self.by_id.get(_text(at, "stepDefinitionId"))
+            base = self.by_id.get(_string(at, "stepDefinitionId"))
             rest = path[index:]
             if base is not None and _depth_of(base, rest) > _depth_of(at, rest):
-                return ("stepDefinitions", self.places[at["stepDefinitionId"]], *rest)
+                return ("stepDefinitions", self.indexes[at["stepDefinitionId"]], *rest)
             at = _member(at, segment)
         return None
 
-    def inherit(self, flow: Mapping[str, Any], findings: list[Diagnostic]) -> dict[str, Any]:
-        """The flow with every step's inherited fields in place; adds unknown definitions to ``findings``."""
+    def inherit(self, flow: Mapping[str, Any], found: list[Diagnostic]) -> dict[str, Any]:
+        """Return the flow with the inherited fields of its steps; add unknown definitions to ``found``."""
         return (
-            {**flow, "steps": self._steps(flow.get("steps"), ("steps",), findings)}
+            {**flow, "steps": self._steps(flow.get("steps"), ("steps",), found)}
             if "steps" in flow
             else {**flow}
         )
 
-    def _steps(self, steps: Any, path: Path, findings: list[Diagnostic]) -> Any:
+    def _steps(self, steps: Any, path: Path, found: list[Diagnostic]) -> Any:
         if isinstance(steps, dict):
-            return {key: self._step(step, (*path, key), findings) for key, step in steps.items()}
+            return {key: self._step(step, (*path, key), found) for key, step in steps.items()}
         if isinstance(steps, list):
-            return [self._step(step, (*path, index), findings) for index, step in enumerate(steps)]
+            return [self._step(step, (*path, index), found) for index, step in enumerate(steps)]
         return steps
 
-    def _step(self, step: Any, path: Path, findings: list[Diagnostic]) -> Any:
+    def _step(self, step: Any, path: Path, found: list[Diagnostic]) -> Any:
         if not isinstance(step, dict):
             return step
         merged = step
@@ -77,7 +77,7 @@ class StepDefinitions:
         if isinstance(wanted, str):
             base = self.by_id.get(wanted) or builtin_definition(wanted)
             if base is None:
-                findings.append(self._unknown(wanted, (*path, "stepDefinitionId")))
+                found.append(self._unknown(wanted, (*path, "stepDefinitionId")))
             else:
                 inherited = {key: value for key, value in base.items() if key not in _ABOUT_ITSELF}
                 merged = merge_deep(inherited, step)
@@ -86,25 +86,25 @@ class StepDefinitions:
             return merged
         return {
             **merged,
-            "parallelBranches": list(self._branches(branches, (*path, "parallelBranches"), findings)),
+            "parallelBranches": list(self._branches(branches, (*path, "parallelBranches"), found)),
         }
 
-    def _branches(self, branches: list[Any], path: Path, findings: list[Diagnostic]) -> Iterator[Any]:
+    def _branches(self, branches: list[Any], path: Path, found: list[Diagnostic]) -> Iterator[Any]:
         for index, branch in enumerate(branches):
             if isinstance(branch, dict) and "steps" in branch:
-                own = self._steps(branch["steps"], (*path, index, "steps"), findings)
+                own = self._steps(branch["steps"], (*path, index, "steps"), found)
                 yield {**branch, "steps": own}
             else:
                 yield branch
 
     def _unknown(self, wanted: str, path: Path) -> Diagnostic:
         if guess := nearest(wanted, self.by_id):
-            mend = f"did you mean {quoted(guess)}?"
+            fix = f"did you mean {quoted(guess)}?"
         elif self.by_id:
-            mend = f"this export has {', '.join(quoted(one) for one in sorted(self.by_id)[:8])}"
+            fix = f"this export has {', '.join(quoted(one) for one in sorted(self.by_id)[:8])}"
         else:
-            mend = "an export carries its own in `stepDefinitions`; elsewhere give the step its fields itself"
-        return Diagnostic(path, f"{quoted(wanted)} is no known step definition; {mend}")
+            fix = "an export has its own in `stepDefinitions`; elsewhere write the fields in the step itself"
+        return Diagnostic(path, f"{quoted(wanted)} is not a known step definition; {fix}")
 
 
 def _member(value: Any, segment: str | int) -> Any:
@@ -115,13 +115,13 @@ def _member(value: Any, segment: str | int) -> Any:
     return None
 
 
-def _text(value: Any, field: str) -> str:
+def _string(value: Any, field: str) -> str:
     found = value.get(field) if isinstance(value, dict) else None
     return found if isinstance(found, str) else ""
 
 
 def _depth_of(value: Any, path: Path) -> int:
-    """How far a path leads into a value."""
+    """Return how far a path leads into a value."""
     for depth, segment in enumerate(path):
         value = _member(value, segment)
         if value is None:

@@ -12,11 +12,11 @@ Path = tuple[str | int, ...]
 """Keys and indexes from the root of a JSON document to a value."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_LONGEST_QUOTE = 60
+_MAX_QUOTED_LENGTH = 60
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """Whether a problem keeps the flow from running."""
 
     ERROR = "error"
     """The flow does not run."""
@@ -26,13 +26,13 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """Something wrong at a place in a JSON value, before it is known where in which file that is.
+    """Something wrong with a JSON value, before its position in a file is known.
 
     Attributes:
-        path: where; may go deeper than the document does (a missing field).
-        message: what is wrong and how to mend it.
+        path: where it is; may go deeper than the document does (a missing field).
+        message: what is wrong and how to fix it.
         severity: error or warning.
-        at_key: it is the key that is wrong, not its value.
+        at_key: whether the key is wrong, not its value.
     """
 
     path: Path
@@ -41,20 +41,20 @@ class Diagnostic:
     at_key: bool = False
 
     def below(self, *prefix: str | int) -> Diagnostic:
-        """The same, seen from further up."""
+        """Return the same with a path that starts further up."""
         return Diagnostic((*prefix, *self.path), self.message, self.severity, self.at_key)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong at a place in a file.
+    """Something wrong at a position in a file.
 
     Attributes:
-        file: the file's path as it was given.
-        line: counted from 1; 0 when there is no text to point into.
+        file: the file's path as the caller passed it.
+        line: counted from 1; 0 if the problem has no position.
         column: counted from 1 in characters; 0 likewise.
         path: JSON path, ``$.steps.a.onError``.
-        message: what is wrong and how to mend it.
+        message: what is wrong and how to fix it.
         severity: error or warning.
     """
 
@@ -76,7 +76,7 @@ class Problem:
 
 
 def json_path(path: Path) -> str:
-    """The path as people write it: ``$.steps['my step'].transitions[0]``."""
+    """Return the path as people write it: ``$.steps['my step'].transitions[0]``."""
     parts = ["$"]
     for segment in path:
         if isinstance(segment, int):
@@ -88,13 +88,13 @@ def json_path(path: Path) -> str:
     return "".join(parts)
 
 
-def quoted(text: str) -> str:
-    """A text from a flow as a message may show it: in back quotes, on one line, not too long."""
-    shown = _escaped(text)[1:-1]
-    return f"`{shown if len(shown) <= _LONGEST_QUOTE else shown[: _LONGEST_QUOTE - 3] + '...'}`"
+def quoted(value: str) -> str:
+    """Return a string from a flow as messages show it: in backquotes, on one line, not too long."""
+    shown = _escaped(value)[1:-1]
+    return f"`{shown if len(shown) <= _MAX_QUOTED_LENGTH else shown[: _MAX_QUOTED_LENGTH - 3] + '...'}`"
 
 
-def _escaped(text: str) -> str:
+def _escaped(value: str) -> str:
     # repr chooses between ' and "; here it is always ' as in JSONPath.
-    body = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    body = "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
     return "'" + body.replace("'", "\\'") + "'"

@@ -1,4 +1,4 @@
-"""Diagnostic flow files below folders, with what tells whether a file has changed."""
+"""Finding flow files below folders, with a stamp that shows whether a file has changed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ IGNORE_FILE = ".airflowignore"
 SUFFIX = ".json"
 
 _SETTLING_NANOSECONDS = 2_000_000_000
-"""Times of files have steps, of up to two seconds: what changed that lately can change again unseen."""
+"""File times have a resolution of up to two seconds: a file that changed later can change again unseen."""
 
 
 class Stamp(NamedTuple):
-    """What tells one state of a file from another without reading it."""
+    """What distinguishes one state of a file from another without reading it."""
 
     modified: int
     """Nanoseconds."""
     changed: int
-    """Nanoseconds; goes on also when a tool sets ``modified`` back, as those that copy files do."""
+    """Nanoseconds; advances even if a tool sets ``modified`` back, as tools that copy files do."""
     size: int
     inode: int
 
     def is_settled(self, now: int) -> bool:
-        """Whether any later change shows.
+        """Return whether any later change will show.
 
         Args:
             now: nanoseconds since 1970, read before the file is.
@@ -40,21 +40,21 @@ class Stamp(NamedTuple):
 
 
 class FoundFile(NamedTuple):
-    """A file that may hold flows."""
+    """A file that may contain flows."""
 
     path: str
-    """Begins with the folder's, as it was given."""
+    """Starts with the folder's path, as the caller passed it."""
     stamp: Stamp | None
-    """None when the file cannot be looked at, as behind a link that leads nowhere."""
+    """None if the file does not exist or cannot be read, such as the target of a broken link."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """What lies below a folder.
+    """What is below a folder.
 
     Attributes:
         files: in a stable order.
-        problems: folders that cannot be read, links that lead back.
+        problems: folders that cannot be read, links to folders that were searched already.
     """
 
     files: tuple[FoundFile, ...]
@@ -62,39 +62,39 @@ class FoundFiles:
 
 
 class IgnoreFiles(Protocol):
-    """Reads ``.airflowignore`` files; what a rule is, is its own affair."""
+    """Reads ``.airflowignore`` files and decides what a rule is."""
 
     def rules(self, file: FilePath) -> Sequence[Any]:
-        """The rules of one file."""
+        """Return the rules of one file."""
 
     def ignores(self, path: FilePath, rules: Sequence[Any]) -> bool:
-        """Whether a file or folder is to be left out, by the rules from the outermost folder inwards."""
+        """Return whether a file or folder is left out, by the rules from the outermost folder inwards."""
 
 
 def find_files(
     folder: FilePath | str, ignoring: IgnoreFiles | None = None, above: FilePath | None = None
 ) -> FoundFiles:
-    """The files below a folder that may hold flows or prompts.
+    """Find the files below a folder that may contain flows or prompts.
 
-    Hidden files and folders are left out. Links to folders are followed, but no folder is entered twice.
+    Hidden files and folders are skipped. Links to folders are followed, but no folder is searched twice.
 
     Args:
-        folder: where to look.
-        ignoring: reads ``.airflowignore`` files; None: they have no meaning.
-        above: a folder that holds ``folder``, whose ``.airflowignore`` counts, and those in between.
+        folder: where to search.
+        ignoring: reads ``.airflowignore`` files; None: they are not read.
+        above: a folder around ``folder`` whose ``.airflowignore`` counts too, and those in between.
     """
     return _Search(ignoring).run(FilePath(folder), above)
 
 
 def found_file(path: FilePath | str) -> FoundFile:
-    """A file that was named, not found."""
-    # Done for a thousand files whenever a task starts: no call that can be spared.
+    """Return a file that is named, with its stamp."""
+    # This runs for a thousand files whenever a task starts: it makes no avoidable call.
     try:
-        status = os.stat(path)  # noqa: PTH116 - takes any text; `ValueError` for what no path can be
+        status = os.stat(path)  # noqa: PTH116 - takes any string; ValueError if it cannot be a path
     except (OSError, ValueError):
         return FoundFile(str(path), None)
     if not stat.S_ISREG(status.st_mode):
-        # Pipes and the like are refused by whoever opens them, and have no state.
+        # Pipes and the like are refused when they are read, and have no state.
         return FoundFile(str(path), None)
     return FoundFile(str(path), Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
 
@@ -120,24 +120,24 @@ class _Search:
         waiting = [(folder, rules)]
         while waiting:
             where, known = waiting.pop()
-            waiting.extend(reversed(self.look(where, known)))
+            waiting.extend(reversed(self.search(where, known)))
 
-    def look(self, folder: str, rules: tuple[Any, ...]) -> list[tuple[str, tuple[Any, ...]]]:
-        """Take the files of one folder; the folders in it, with the rules for what is below."""
+    def search(self, folder: str, rules: tuple[Any, ...]) -> list[tuple[str, tuple[Any, ...]]]:
+        """Add the files of one folder; return the folders in it, with the rules for what is below."""
         try:
-            status = os.stat(folder)  # noqa: PTH116 - once for each folder, of text that is at hand
+            status = os.stat(folder)  # noqa: PTH116 - without making a path of each folder
             first = self.entered.setdefault((status.st_dev, status.st_ino), folder)
             if first != folder:
-                self.say(
+                self.report(
                     folder,
-                    f"this is the same folder as {first}, which is looked through already; remove the link",
+                    f"this is the same folder as {first}, which is searched already; remove the link",
                     Severity.WARNING,
                 )
                 return []
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            self.say(
+            self.report(
                 folder,
                 f"this folder cannot be read: {error.strerror or error}; no flow below it is loaded",
                 Severity.ERROR,
@@ -163,16 +163,16 @@ class _Search:
         return folders
 
     def _rules(self, file: FilePath) -> Sequence[Any]:
-        assert self.ignoring is not None  # noqa: S101 - both callers have asked
+        assert self.ignoring is not None  # noqa: S101 - both callers check it
         try:
             return self.ignoring.rules(file)
         except (OSError, UnicodeDecodeError) as error:
-            self.say(
-                str(file), f"these patterns cannot be read: {error}; nothing is left out", Severity.ERROR
+            self.report(
+                str(file), f"these patterns cannot be read: {error}; they leave nothing out", Severity.ERROR
             )
             return ()
 
-    def say(self, file: str, message: str, severity: Severity) -> None:
+    def report(self, file: str, message: str, severity: Severity) -> None:
         self.problems.append(Problem(file, 0, 0, "$", message, severity))
 
 
@@ -180,12 +180,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        # A link to itself is neither; the file that cannot be read is told of when it is loaded.
+        # A link to itself is neither; the file is reported when it is loaded, and cannot be read.
         return False
 
 
 def _between(above: FilePath, folder: FilePath) -> list[FilePath]:
-    """The folders from ``above`` down to the one that holds ``folder``; none if it lies elsewhere."""
+    """Return the folders from ``above`` down to the parent of ``folder``; none if it is elsewhere."""
     if above == folder or not folder.is_relative_to(above):
         return []
     return [one for one in reversed(folder.parents) if one.is_relative_to(above)]

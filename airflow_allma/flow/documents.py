@@ -1,4 +1,4 @@
-"""A file's bytes as a JSON value, with the means to say where in the file something stands."""
+"""A file as a JSON value whose parts can be located in the file."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from typing import Any
 import msgspec
 
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
-from airflow_allma.flow.json_text import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
+from airflow_allma.flow.json_scan import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentError", "read_document"]
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Larger files are refused unread: flow files are thousands of bytes, exports a few hundred thousand.
 
-To say what is wrong with one of this size takes seconds, and Airflow gives all files of a loader thirty.
+Explaining what is wrong with a file of this size takes seconds, and Airflow gives all files of a loader
+thirty.
 """
 
 MAX_PROBLEMS = 100
-"""What is wrong beyond so many is counted, not told."""
+"""Further problems are counted, not listed."""
 
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
 
 class UnreadableDocumentError(Exception):
-    """A file holds no JSON value; says why as problems. Never leaves this package."""
+    """A file is not JSON; has the reasons as problems. Never leaves this package."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -37,7 +38,7 @@ class UnreadableDocumentError(Exception):
 
 
 class Document:
-    """A JSON text and its value.
+    """The text of a JSON file and its value.
 
     Attributes:
         file: the file's path as problems show it.
@@ -45,7 +46,7 @@ class Document:
     """
 
     def __init__(self, file: str, text: str) -> None:
-        """Decode a text.
+        """Decode the text.
 
         Raises:
             UnreadableDocumentError: it is not JSON, repeats a key, or is nested too deeply.
@@ -53,23 +54,23 @@ class Document:
         self.file = file
         self._text = text
         self._scan: JsonScan | None = None
-        # Places are mostly asked for in the order of the text: lines are counted on from the last one.
+        # Positions are mostly requested in the order of the text: lines are counted from the last one.
         self._counted = (0, 1)
         self.value: Any = self._decode()
 
     def position(self, path: Path, *, at_key: bool = False) -> tuple[int, int]:
-        """Line and column of the value (or of its key) at a path, or of the nearest value above it."""
+        """Return line and column of the value (or its key) at a path, or of the nearest value above it."""
         return self._line_and_column(self._offset(path, at_key=at_key))
 
     def beginning(self) -> tuple[int, int]:
-        """Line and column of the outermost value; costs no scan."""
+        """Return line and column of the outermost value, without a scan."""
         return line_and_column(self._text, len(self._text) - len(self._text.lstrip(" \t\n\r")))
 
-    def locate(self, findings: Iterable[Diagnostic]) -> tuple[Problem, ...]:
-        """The findings as problems of this file, in the order of the text, each once."""
-        places = {finding: self._offset(finding.path, at_key=finding.at_key) for finding in findings}
-        ordered = sorted(places.items(), key=lambda item: item[1])
-        # Errors come first when there is no room for all: they say why the flow does not run.
+    def locate(self, diagnostics: Iterable[Diagnostic]) -> tuple[Problem, ...]:
+        """Return diagnostics as problems of this file, in the order of the text, each once."""
+        offsets = {one: self._offset(one.path, at_key=one.at_key) for one in diagnostics}
+        ordered = sorted(offsets.items(), key=lambda item: item[1])
+        # If there are too many, errors have priority: they are why the flow does not run.
         if len(ordered) > MAX_PROBLEMS:
             kept = sorted(ordered, key=lambda item: item[0].severity is not Severity.ERROR)[:MAX_PROBLEMS]
             shown = sorted(kept, key=lambda item: item[1])
@@ -79,11 +80,11 @@ class Document:
             Problem(
                 self.file,
                 *self._line_and_column(offset),
-                json_path(finding.path),
-                finding.message,
-                finding.severity,
+                json_path(one.path),
+                one.message,
+                one.severity,
             )
-            for finding, offset in shown
+            for one, offset in shown
         ]
         if len(shown) < len(ordered):
             problems.append(
@@ -92,7 +93,7 @@ class Document:
                     0,
                     0,
                     "$",
-                    f"{len(ordered) - len(shown)} more problems; mend these first",
+                    f"{len(ordered) - len(shown)} more problems; fix these first",
                     Severity.WARNING,
                 )
             )
@@ -133,7 +134,7 @@ class Document:
                         self.file,
                         *line_and_column(self._text, again),
                         json_path(path),
-                        "this key stands in the same object already (line "
+                        "this key is already in the same object (line "
                         f"{line_and_column(self._text, first)[0]}); remove one of the two",
                     )
                     for path, again, first in self._scan.repeated[:MAX_PROBLEMS]
@@ -165,18 +166,18 @@ def read_document(path: FilePath, file: str) -> Document:
         return UnreadableDocumentError((Problem(file, line, column, "$", message, Severity.ERROR),))
 
     try:
-        # Opening a pipe would wait for ever.
+        # Opening a pipe would block.
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise unreadable("not a regular file; remove it or rename it")
-        # It may grow until it is read, and some files do not know their size.
+        # The file may grow before it is read, and some files do not know their size.
         data = b"" if status.st_size > MAX_FILE_BYTES else _read(path)
     except (OSError, ValueError) as error:
         raise unreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if max(len(data), status.st_size) > MAX_FILE_BYTES:
         raise unreadable(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; split it into several")
     try:
-        # Some editors put a byte order mark before the text; it says nothing in UTF-8.
+        # Some editors write a byte order mark before the text; it has no meaning in UTF-8.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8-sig", errors="replace")
@@ -203,7 +204,7 @@ _REPEATS = json.JSONDecoder(object_pairs_hook=_refuse_repeated_keys)
 
 
 def _repeats_a_key(text: str) -> bool:
-    """Whether an object has a key twice, of which the fast decoder silently keeps the last."""
+    """Return whether an object has a key twice; the fast decoder silently keeps the last one."""
     try:
         _REPEATS.decode(text)
     except _RepeatedKeyError:
@@ -212,7 +213,7 @@ def _repeats_a_key(text: str) -> bool:
 
 
 def _depth(value: Any) -> int:
-    """How deeply objects and lists are nested."""
+    """Return how deeply objects and lists are nested."""
     depth = 0
     level = [value]
     while level:

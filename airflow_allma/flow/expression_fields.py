@@ -1,6 +1,6 @@
-"""Which fields of a flow hold an expression, of which kind, and whether it can be read.
+"""The fields of a flow that contain expressions, the kind of each, and whether it can be parsed.
 
-What the expressions mean is another package's business: it is handed in as ``ExpressionChecks``.
+Another package parses the expressions: the caller passes it as ``ExpressionChecks``.
 """
 
 from __future__ import annotations
@@ -8,44 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.flow.checks import ExpressionChecks
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, select
 
-__all__ = ["ExpressionChecks", "check_expressions", "check_template"]
-
-
-class ExpressionChecks(Protocol):
-    """Can a text be read? Each method raises ExpressionSyntaxError if not; what it returns is ignored."""
-
-    def path(self, text: str) -> object:
-        """A JSONPath."""
-
-    def condition(self, text: str) -> object:
-        """A condition of a transition or a branch."""
-
-    def template(self, text: str) -> object:
-        """A text with ``{{ }}``."""
-
-    def target(self, text: str) -> object:
-        """A dotted path in a step's input, ``a.b[0].c``."""
+__all__ = ["check_expressions", "check_template"]
 
 
 class Kind(Enum):
-    """What a field holds."""
+    """What a field contains."""
 
     PATH = auto()
     """A JSONPath."""
     SOURCE = auto()
-    """A JSONPath from which a value is copied; people like to put the value itself there."""
+    """A JSONPath from which a value is copied; people often write the value itself there."""
     CONDITION = auto()
     TEMPLATE = auto()
     PATH_OR_TEMPLATE = auto()
-    """A JSONPath if it starts with ``$``, else a template."""
+    """A JSONPath if it starts with ``$``, otherwise a template."""
     RENDERED = auto()
-    """Any value; each text in it is a template, or a JSONPath if it starts with ``$.``."""
+    """Any value; each string in it is a template, or a JSONPath if it starts with ``$.``."""
     TARGETS = auto()
     """An object whose KEYS are dotted paths."""
     PATH_KEYS = auto()
@@ -63,7 +48,7 @@ def _rows(kind: Kind, *patterns: str) -> tuple[_Row, ...]:
 
 
 def _variables(*fields: str) -> tuple[_Row, ...]:
-    """Maps of variable -> {sourceJsonPath, itemTemplate, ...}."""
+    """Return the rows of maps of variable -> {sourceJsonPath, itemTemplate, ...}."""
     return (
         *_rows(Kind.SOURCE, *(f"{field}.*.sourceJsonPath" for field in fields)),
         *_rows(Kind.TEMPLATE, *(f"{field}.*.itemTemplate" for field in fields)),
@@ -71,7 +56,7 @@ def _variables(*fields: str) -> tuple[_Row, ...]:
 
 
 def _mappings(*fields: str) -> tuple[_Row, ...]:
-    """Maps of dotted path <- JSONPath."""
+    """Return the rows of maps of dotted path <- JSONPath."""
     return (*_rows(Kind.TARGETS, *fields), *_rows(Kind.SOURCE, *(f"{field}.*" for field in fields)))
 
 
@@ -177,30 +162,30 @@ _EVERY_STEP_BY_FIELD = _by_first_field(_EVERY_STEP)
 _BY_TYPE_AND_FIELD = {kind: _by_first_field((*_EVERY_STEP, *rows)) for kind, rows in _BY_TYPE.items()}
 _FLOW_BY_FIELD = _by_first_field(_FLOW)
 
-# These types hand customConfig unrendered to modules that are not the system's own.
+# Modules that are not the system's own get the customConfig of these types unrendered.
 _SYSTEM_RENDERS = frozenset({"DATA_LOAD", "DATA_SAVE", "DATA_TRANSFORMATION"})
 
 
 def check_expressions(
     flow: Mapping[str, Any], all_scopes: Sequence[Scope], checks: ExpressionChecks
 ) -> Iterator[Diagnostic]:
-    """Every expression of a flow that cannot be read."""
+    """Yield an error for each expression of a flow that cannot be parsed."""
     yield from _check_object(flow, (), _FLOW_BY_FIELD, checks)
     for scope in all_scopes:
-        for place in scope.steps.values():
-            table = _BY_TYPE_AND_FIELD.get(place.kind, _EVERY_STEP_BY_FIELD)
-            step = place.step if _renders_config(place) else {**place.step, "customConfig": None}
-            yield from _check_object(step, place.path, table, checks)
+        for located in scope.steps.values():
+            table = _BY_TYPE_AND_FIELD.get(located.kind, _EVERY_STEP_BY_FIELD)
+            step = located.step if _renders_config(located) else {**located.step, "customConfig": None}
+            yield from _check_object(step, located.path, table, checks)
 
 
-def check_template(text: str, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    """What keeps a template from being read."""
-    return _CHECKS[Kind.TEMPLATE](text, path, checks)
+def check_template(source: str, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
+    """Yield an error if a template cannot be parsed."""
+    return _CHECKS[Kind.TEMPLATE](source, path, checks)
 
 
-def _renders_config(place: LocatedStep) -> bool:
-    module = place.step.get("moduleIdentifier")
-    return place.kind not in _SYSTEM_RENDERS or not isinstance(module, str) or module.startswith("system/")
+def _renders_config(located: LocatedStep) -> bool:
+    module = located.step.get("moduleIdentifier")
+    return located.kind not in _SYSTEM_RENDERS or not isinstance(module, str) or module.startswith("system/")
 
 
 def _check_object(
@@ -214,14 +199,14 @@ def _check_object(
 
 
 def _attempt(
-    check: Callable[[str], object], text: str, what: str, path: Path, *, show: bool
+    check: Callable[[str], object], source: str, kind: str, path: Path, *, show: bool
 ) -> Iterator[Diagnostic]:
     try:
-        check(text)
+        check(source)
     except ExpressionSyntaxError as error:
-        where = f" (character {error.position + 1})" if error.position else ""
-        shown = f"{quoted(text)} is not" if show else "not"
-        yield Diagnostic(path, f"{shown} a valid {what}{where}: {error.reason}")
+        position = f" (character {error.position + 1})" if error.position else ""
+        subject = f"{quoted(source)} is not" if show else "not"
+        yield Diagnostic(path, f"{subject} a valid {kind}{position}: {error.reason}")
 
 
 def _path(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
@@ -229,7 +214,7 @@ def _path(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnost
         return
     if not value.startswith("$"):
         yield Diagnostic(
-            path, f"{quoted(value)} is no JSONPath; a JSONPath starts with `$.`, for example `$.order.id`"
+            path, f"{quoted(value)} is not a JSONPath; a JSONPath starts with `$.`, for example `$.order.id`"
         )
         return
     yield from _attempt(checks.path, value, "JSONPath", path, show=True)
@@ -239,7 +224,7 @@ def _source(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagno
     if isinstance(value, str) and not value.startswith("$"):
         yield Diagnostic(
             path,
-            f"{quoted(value)} is no JSONPath; start it with `$.`, or use `literals` for a fixed value",
+            f"{quoted(value)} is not a JSONPath; start it with `$.`, or use `literals` for a fixed value",
         )
         return
     yield from _path(value, path, checks)
@@ -251,7 +236,7 @@ def _condition(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Dia
 
 
 def _template(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    # Templates may hold what is nobody's business (a token in a header): they are not shown.
+    # Messages do not show templates, which may contain secrets (a token in a header).
     if isinstance(value, str) and "{{" in value:
         yield from _attempt(checks.template, value, "template", path, show=False)
 
@@ -274,14 +259,14 @@ def _rendered(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diag
 
 def _targets(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     for key in value if isinstance(value, dict) else ():
-        for finding in _attempt(checks.target, key, "path in the step's input", (*path, key), show=True):
-            yield Diagnostic(finding.path, finding.message, at_key=True)
+        for one in _attempt(checks.target, key, "path in the step's input", (*path, key), show=True):
+            yield Diagnostic(one.path, one.message, at_key=True)
 
 
 def _path_keys(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     for key in value if isinstance(value, dict) else ():
-        for finding in _path(key, (*path, key), checks):
-            yield Diagnostic(finding.path, finding.message, at_key=True)
+        for one in _path(key, (*path, key), checks):
+            yield Diagnostic(one.path, one.message, at_key=True)
 
 
 _CHECKS: dict[Kind, Callable[[Any, Path, ExpressionChecks], Iterator[Diagnostic]]] = {

@@ -1,4 +1,4 @@
-"""Flow files: what is in them."""
+"""The content of a flow file, checked."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from airflow_allma.flow.bundle import Agent, Export, McpConnection, PromptTemplate
+from airflow_allma.flow.checks import FlowChecks
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
 from airflow_allma.flow.documents import Document, UnreadableDocumentError, read_document
-from airflow_allma.flow.expression_fields import ExpressionChecks, check_template
+from airflow_allma.flow.expression_fields import check_template
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.pydantic_errors import diagnostics_of
-from airflow_allma.flow.validation import ScheduleCheck, SupportCheck, Validator
+from airflow_allma.flow.validation import check_flow
 
 __all__ = ["Bundle", "FileKind", "FlowSource", "LoadedFile", "load_file"]
 
 PROMPT_SUFFIX = ".prompt.json"
 MAX_STEPS = 2_000
 """Steps refer to each other, so checking takes longer than in proportion; Airflow is slow with far fewer."""
+_NO_CHECKS: Final = FlowChecks()
 _EXPORT_PARTS = ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents")
 
 
 class FileKind(StrEnum):
-    """What a file turned out to be."""
+    """What a file contains."""
 
     FLOW = "flow"
     EXPORT = "export"
     PROMPT = "prompt"
     OTHER = "other"
-    """JSON, but none of ours."""
+    """JSON, but neither of these."""
     UNREADABLE = "unreadable"
-    """Named like one of ours, but cannot be read as JSON."""
+    """Not JSON, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a file brings along for flows.
+    """What a file contains for its flows.
 
     Attributes:
         prompts: prompt templates, all versions.
@@ -56,16 +58,16 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class FlowSource:
-    """A valid flow and where it comes from.
+    """A valid flow and its source.
 
     Attributes:
         flow: the flow.
-        file: path of its file, as it was given.
+        file: path of its file, as the caller passed it.
         path: where in the file it is: ``()`` in a file of its own, ``("flows", 2)`` in an export.
         line: line of its first character, from 1.
         column: column likewise.
-        definition: the JSON object as it was written.
-        bundle: what its file brings along for it.
+        definition: the JSON object as its file has it.
+        bundle: what its file contains for it.
     """
 
     flow: Flow
@@ -78,24 +80,24 @@ class FlowSource:
 
     @property
     def path_key(self) -> tuple[str, ...]:
-        """Orders the flows of one file as they stand in it."""
+        """Sorts the flows of one file in the order of the file."""
         return tuple(f"{segment:09d}" if isinstance(segment, int) else segment for segment in self.path)
 
     def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
-        """A problem with the flow as a whole."""
+        """Return a problem with the flow as a whole."""
         return Problem(self.file, self.line, self.column, json_path(self.path), message, severity)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """What one file gave.
+    """What was read from one file.
 
     Attributes:
-        file: its path, as it was given.
+        file: its path, as the caller passed it.
         kind: what it is.
         flows: its valid flows; of an export those without errors.
         problems: all errors and warnings, in the order of the text.
-        bundle: what else it holds.
+        bundle: what else it contains.
         broken_flow_ids: ids of flows that have errors, where the id itself could be read.
     """
 
@@ -108,61 +110,52 @@ class LoadedFile:
 
     @property
     def has_errors(self) -> bool:
-        """Whether anything in the file is wrong, warnings aside."""
+        """Whether the file has errors; warnings do not count."""
         return any(problem.is_error for problem in self.problems)
 
 
 def load_file(
-    path: FilePath | str,
-    checks: ExpressionChecks | None = None,
-    supported: SupportCheck | None = None,
-    *,
-    schedule: ScheduleCheck | None = None,
-    file: str | None = None,
+    path: FilePath | str, checks: FlowChecks = _NO_CHECKS, *, file: str | None = None
 ) -> LoadedFile:
     """Read one file and check everything in it. Never raises for what is in the file or for a missing file.
 
     Args:
         path: the file.
-        checks: can expressions be read? None: they are not looked at.
-        supported: can a step run? None: all can.
-        schedule: can a flow's schedule be read? None: it is not looked at.
-        file: the path as problems show it; None: as given.
+        checks: what is checked beyond the flow language.
+        file: the path as problems show it; None: ``path``.
     """
     shown = file if file is not None else str(path)
     try:
         document = read_document(FilePath(path), shown)
     except UnreadableDocumentError as error:
         return LoadedFile(shown, FileKind.UNREADABLE, problems=error.problems)
-    return _Loader(document, Validator(checks, supported, schedule)).load(
-        is_prompt=shown.endswith(PROMPT_SUFFIX)
-    )
+    return _FileReader(document, checks).read()
 
 
 _M = TypeVar("_M", bound=BaseModel)
 
 
-class _Loader:
-    def __init__(self, document: Document, validator: Validator) -> None:
+class _FileReader:
+    def __init__(self, document: Document, checks: FlowChecks) -> None:
         self.document = document
-        self.validator = validator
-        self.findings: list[Diagnostic] = []
+        self.checks = checks
+        self.found: list[Diagnostic] = []
         self.broken: list[str] = []
 
-    def load(self, *, is_prompt: bool) -> LoadedFile:
+    def read(self) -> LoadedFile:
         value = self.document.value
-        if is_prompt:
+        if self.document.file.endswith(PROMPT_SUFFIX):
             prompt = self.prompt(value)
             return self.result(FileKind.PROMPT, bundle=Bundle(prompts=(prompt,) if prompt else ()))
         if _is_flow(value):
             return self.result(FileKind.FLOW, self.flows([((), value)], StepDefinitions(), Bundle()))
         if _is_export(value):
             return self.export(value)
-        self.findings.append(
+        self.found.append(
             Diagnostic(
                 (),
                 "neither a flow (an object with `steps` and `startStepInstanceId`) nor an export "
-                '(`"formatVersion": "1.0"` and `flows`); left alone',
+                '(`"formatVersion": "1.0"` and `flows`); ignored',
                 Severity.WARNING,
             )
         )
@@ -175,83 +168,82 @@ class _Loader:
             self.document.file,
             kind,
             tuple(flows),
-            self.document.locate(self.findings) if self.findings else (),
+            self.document.locate(self.found) if self.found else (),
             bundle or Bundle(),
             tuple(self.broken),
         )
 
     def prompt(self, value: Any) -> PromptTemplate | None:
         prompt = self.model(PromptTemplate, value)
-        self.prompt_content(value, ())
-        return None if self.findings else prompt
+        self.check_prompt_content(value, ())
+        return None if self.found else prompt
 
-    def prompt_content(self, prompt: Any, path: Path) -> None:
+    def check_prompt_content(self, prompt: Any, path: Path) -> None:
         content = prompt.get("content") if isinstance(prompt, dict) else None
-        if isinstance(content, str) and self.validator.checks is not None:
-            self.findings.extend(check_template(content, (*path, "content"), self.validator.checks))
+        if isinstance(content, str) and self.checks.expressions is not None:
+            self.found += check_template(content, (*path, "content"), self.checks.expressions)
 
     def model(self, model: type[_M], value: Any) -> _M | None:
         try:
             return model.model_validate(value, by_alias=True, by_name=False)
         except ValidationError as error:
-            self.findings.extend(diagnostics_of(error, value))
+            self.found += diagnostics_of(error, value)
             return None
 
     def export(self, value: dict[str, Any]) -> LoadedFile:
         export = self.model(Export, value)
         prompts = value.get("promptTemplates")
         for index, prompt in enumerate(prompts if isinstance(prompts, list) else ()):
-            self.prompt_content(prompt, ("promptTemplates", index))
+            self.check_prompt_content(prompt, ("promptTemplates", index))
         bundle = (
             Bundle(export.prompt_templates, export.mcp_connections, export.agents) if export else Bundle()
         )
         listed = value.get("flows")
-        places: list[tuple[Path, Any]] = [
+        located: list[tuple[Path, Any]] = [
             (("flows", index), flow) for index, flow in enumerate(listed if isinstance(listed, list) else ())
         ]
         definitions = StepDefinitions.of(value.get("stepDefinitions"))
-        return self.result(FileKind.EXPORT, self.flows(places, definitions, bundle), bundle)
+        return self.result(FileKind.EXPORT, self.flows(located, definitions, bundle), bundle)
 
     def flows(
-        self, places: Iterable[tuple[Path, Any]], definitions: StepDefinitions, bundle: Bundle
+        self, located: Iterable[tuple[Path, Any]], definitions: StepDefinitions, bundle: Bundle
     ) -> tuple[FlowSource, ...]:
-        return tuple(
-            source
-            for path, flow in places
-            for source in [self.flow(path, flow, definitions, bundle)]
-            if source is not None
-        )
+        sources = (self.flow(path, flow, definitions, bundle) for path, flow in located)
+        return tuple(source for source in sources if source is not None)
 
     def flow(self, path: Path, flow: Any, definitions: StepDefinitions, bundle: Bundle) -> FlowSource | None:
         if not isinstance(flow, dict):
-            self.findings.append(
+            self.found.append(
                 Diagnostic(path, "must be a flow, an object with `steps` and `startStepInstanceId`")
             )
             return None
         if (steps := _count_steps(flow)) > MAX_STEPS:
-            self.findings.append(
+            self.found.append(
                 Diagnostic(
                     (*path, "steps"),
-                    f"a flow may have {MAX_STEPS} steps at most, and this one has {steps}; "
+                    f"a flow can have at most {MAX_STEPS} steps, and this one has {steps}; "
                     "split it into several flows",
                 )
             )
-            self.broken.extend([flow["id"]] if isinstance(flow.get("id"), str) else [])
+            self.mark_broken(flow)
             return None
-        checked = self.validator.check(flow, definitions)
-        for finding in checked.findings:
-            origin = definitions.origin(flow, finding.path)
-            self.findings.append(finding.below(*path) if origin is None else replace(finding, path=origin))
+        checked = check_flow(flow, definitions, self.checks)
+        for one in checked.diagnostics:
+            origin = definitions.origin(flow, one.path)
+            self.found.append(one.below(*path) if origin is None else replace(one, path=origin))
         if checked.flow is None:
-            flow_id = flow.get("id")
-            self.broken.extend([flow_id] if isinstance(flow_id, str) else [])
+            self.mark_broken(flow)
             return None
         line, column = self.document.position(path) if path else self.document.beginning()
         return FlowSource(checked.flow, self.document.file, path, line, column, flow, bundle)
 
+    def mark_broken(self, flow: dict[str, Any]) -> None:
+        if isinstance(flow.get("id"), str):
+            self.broken.append(flow["id"])
+
 
 def _count_steps(flow: dict[str, Any]) -> int:
-    """All steps, with those in branches."""
+    """Return the number of steps, those in branches included."""
     count = 0
     waiting = [flow.get("steps")]
     while waiting:
@@ -266,7 +258,7 @@ def _count_steps(flow: dict[str, Any]) -> int:
 
 
 def _is_flow(value: Any) -> bool:
-    """A flow, or what was plainly meant to be one and lacks something."""
+    """Return whether a value is a flow, or was obviously meant to be one."""
     if not isinstance(value, dict) or "formatVersion" in value:
         return False
     steps = value.get("steps")

@@ -1,4 +1,4 @@
-"""Identifiers: what a flow may call its steps, and what Airflow may be told."""
+"""Ids that a flow may have, and ids made of them that Airflow accepts."""
 
 from __future__ import annotations
 
@@ -6,54 +6,60 @@ import hashlib
 import re
 import unicodedata
 
-__all__ = ["MAX_ID_LENGTH", "MAX_KEY_LENGTH", "problem_with_id", "safe_id"]
+__all__ = ["MAX_ID_LENGTH", "MAX_KEY_LENGTH", "problem_with_id", "safe_dag_id", "safe_id"]
 
 MAX_ID_LENGTH = 200
-"""Longest id that a flow, a step or a branch may have, in characters."""
+"""Characters that the id of a flow, a step or a branch may have."""
 
 MAX_KEY_LENGTH = 250
-"""Longest key that Airflow takes."""
+"""Characters that Airflow accepts for a key."""
 
+_MAX_DAG_ID_LENGTH = 200
 _HASH_LENGTH = 10
 _SAFE = re.compile(r"[A-Za-z0-9_-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-# A changed id ends like this, so an id that ends like this of itself must change too.
+# A changed id ends like this, so an id that already ends like this must change too.
 _LOOKS_CHANGED = re.compile(r"--[0-9a-f]{10}\Z")
 
 
-def problem_with_id(text: str) -> str | None:
-    """What is wrong with an id of a flow, a step or a branch, as a sentence, or None if nothing is.
+def problem_with_id(flow_id: str) -> str | None:
+    """Return what is wrong with an id of a flow, a step or a branch, as a sentence; None if nothing is.
 
     Letters, digits, space and punctuation of any script are fine. Airflow sees an id of ASCII letters,
     digits, ``_`` and ``-`` as it is, any other as ``safe_id`` makes it.
     """
-    if not text:
+    if not flow_id:
         return "an id must not be empty"
-    if len(text) > MAX_ID_LENGTH:
-        return f"an id may have {MAX_ID_LENGTH} characters at most; this one has {len(text)}"
-    for char in text:
+    if len(flow_id) > MAX_ID_LENGTH:
+        return f"an id can have at most {MAX_ID_LENGTH} characters; this one has {len(flow_id)}"
+    for char in flow_id:
         if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
             return (
-                f"an id must not hold control characters (here U+{ord(char):04X}); "
+                f"an id must not contain control characters (here U+{ord(char):04X}); "
                 "use letters, digits, `_` and `-`"
             )
-    if text != text.strip():
+    if flow_id != flow_id.strip():
         return "an id must not begin or end with a space; remove it"
     return None
 
 
-def safe_id(text: str, limit: int = MAX_KEY_LENGTH) -> str:
-    """An id as Airflow takes it: ASCII letters, digits, ``_`` and ``-``; no dots, which join task groups.
+def safe_id(wanted: str, limit: int = MAX_KEY_LENGTH) -> str:
+    """Return an id that Airflow accepts: ASCII letters, digits, ``_`` and ``-``; no dots, which join groups.
 
-    Different texts give different ids: what has to be changed ends with a hash of the whole text. The same
-    text gives the same id always.
+    Different strings give different ids: what has to be changed ends with a hash of the whole string. The
+    same string always gives the same id.
 
     Args:
-        text: any text.
-        limit: the longest id wanted, at least 16.
+        wanted: any string.
+        limit: the maximum length, at least 16.
     """
-    if _SAFE.fullmatch(text) and len(text) <= limit and not _LOOKS_CHANGED.search(text):
-        return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_LENGTH]
-    kept = _UNSAFE.sub("_", text)[: limit - _HASH_LENGTH - 2]
+    if _SAFE.fullmatch(wanted) and len(wanted) <= limit and not _LOOKS_CHANGED.search(wanted):
+        return wanted
+    digest = hashlib.sha256(wanted.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_LENGTH]
+    kept = _UNSAFE.sub("_", wanted)[: limit - _HASH_LENGTH - 2]
     return f"{kept}--{digest}"
+
+
+def safe_dag_id(flow_id: str) -> str:
+    """Return the id of a flow's Dag: the flow's own where Airflow accepts it."""
+    return safe_id(flow_id, _MAX_DAG_ID_LENGTH)

@@ -1,4 +1,4 @@
-"""A flow definition: its own fields, its steps, and what it says to Airflow."""
+"""A flow definition: its own fields, its steps, and its options for Airflow."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from airflow_allma.flow.base import Bool, HttpMethod, Int, JsonObject, Model, Number, Text
-from airflow_allma.flow.normalize import normalise_flow
+from airflow_allma.flow.model_base import Bool, HttpMethod, Int, JsonObject, Model, NonEmptyStr, Number
+from airflow_allma.flow.normalize import normalize_flow
 from airflow_allma.flow.steps import (
     AnyStep,
     InferenceParameters,
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class CompletionActionType(StrEnum):
-    """What is done when a run ends."""
+    """What to do when a run ends."""
 
     LOG_ONLY = "LOG_ONLY"
     API_CALL = "API_CALL"
@@ -43,7 +43,7 @@ class CompletionActionType(StrEnum):
 
 
 class ExecuteOnStatus(StrEnum):
-    """After which ends an action is taken."""
+    """The final states of a run after which an action is taken."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -51,7 +51,7 @@ class ExecuteOnStatus(StrEnum):
 
 
 class CompletionAction(Model):
-    """Something to do when a run has ended; its failure does not change how the run ended."""
+    """Something to do when a run has ended; its failure does not change the run's state."""
 
     action_type: Annotated[CompletionActionType, Field(description="What to do.")]
     target: Annotated[str | None, Field(description="URL, ARN or queue; not for LOG_ONLY and DATA_SAVE.")] = (
@@ -73,7 +73,7 @@ class CompletionAction(Model):
 
 
 class DefaultStepConfig(Model):
-    """What steps fall back on; a step's own value wins, field by field."""
+    """Defaults of steps; a step's own value wins, field by field."""
 
     default_inference_parameters: Annotated[
         InferenceParameters | None, Field(description="For LLM_INVOCATION steps.")
@@ -85,14 +85,14 @@ class DefaultStepConfig(Model):
 
 
 class BranchGranularity(StrEnum):
-    """What one Airflow task of an in-memory branch holds."""
+    """How much of an in-memory branch one Airflow task runs."""
 
     STEP = "step"
     BRANCH = "branch"
 
 
 class AirflowOptions(Model):
-    """What a flow says to Airflow. None: Airflow's or the provider's own default. Unknown keys are errors."""
+    """A flow's options for Airflow. None: Airflow's or the provider's default. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -105,11 +105,13 @@ class AirflowOptions(Model):
     ] = None
     catchup: Annotated[Bool | None, Field(description="Run the intervals that were missed.")] = None
     tags: Annotated[tuple[str, ...], Field(description="Further tags of the Dag.")] = ()
-    owner: Annotated[Text | None, Field(description="Owner of the tasks.")] = None
-    pool: Annotated[Text | None, Field(description="Pool of the tasks.")] = None
-    queue: Annotated[Text | None, Field(description="Queue of the tasks.")] = None
+    owner: Annotated[NonEmptyStr | None, Field(description="Owner of the tasks.")] = None
+    pool: Annotated[NonEmptyStr | None, Field(description="Pool of the tasks.")] = None
+    queue: Annotated[NonEmptyStr | None, Field(description="Queue of the tasks.")] = None
     priority_weight: Annotated[Int | None, Field(description="Priority of the tasks.")] = None
-    max_active_runs: Annotated[Int | None, Field(ge=1, description="Most runs of the Dag at a time.")] = None
+    max_active_runs: Annotated[
+        Int | None, Field(ge=1, description="Maximum number of active runs of the Dag.")
+    ] = None
     execution_timeout_seconds: Annotated[
         Number | None, Field(gt=0, description="Seconds after which a task is failed.")
     ] = None
@@ -130,7 +132,7 @@ class AirflowOptions(Model):
     chunk_bytes: Annotated[
         Int | None, Field(ge=1, description="Bytes of a manifest that one chunk aims at.")
     ] = None
-    max_chunks: Annotated[Int | None, Field(ge=1, description="Most chunks of one fork.")] = None
+    max_chunks: Annotated[Int | None, Field(ge=1, description="Maximum number of chunks of one fork.")] = None
     chunk_concurrency: Annotated[
         Int | None,
         Field(ge=1, description="Items in flight in a chunk when the fork sets no maxConcurrency."),
@@ -140,15 +142,18 @@ class AirflowOptions(Model):
         Field(ge=0, description="How often tasks of forks run again when their process was lost."),
     ] = None
     offload_location: Annotated[
-        Text | None, Field(description="s3://bucket/prefix or file:///folder for large values and results.")
+        NonEmptyStr | None,
+        Field(description="s3://bucket/prefix or file:///folder for large values and results."),
     ] = None
-    aws_conn_id: Annotated[Text | None, Field(description="Airflow connection for all AWS access.")] = None
+    aws_conn_id: Annotated[
+        NonEmptyStr | None, Field(description="Airflow connection for all AWS access.")
+    ] = None
 
 
 class Flow(Model):
     """One version of a flow."""
 
-    id: Annotated[Text, Field(description="Identifies the flow; the Dag's id.")]
+    id: Annotated[NonEmptyStr, Field(description="Identifies the flow; the Dag's id.")]
     version: Annotated[
         Int, Field(gt=0, description="Of several versions the highest published one runs.")
     ] = 1
@@ -156,7 +161,7 @@ class Flow(Model):
     description: Annotated[str | None, Field(description="What the flow does.")] = None
     tags: Annotated[tuple[str, ...], Field(description="Words to find the flow by.")] = ()
     is_published: Annotated[Bool, Field(description="Only published versions run.")] = True
-    start_step_instance_id: Annotated[Text, Field(description="The step at which a run begins.")]
+    start_step_instance_id: Annotated[NonEmptyStr, Field(description="The step at which a run begins.")]
     steps: Annotated[dict[str, AnyStep], Field(description="Step id -> step.")]
     enable_execution_logs: Annotated[Bool, Field(description="Keep a record of every step.")] = False
     flow_variables: Annotated[
@@ -178,24 +183,24 @@ class Flow(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _normalise(cls, value: Any) -> Any:
-        return normalise_flow(value) if isinstance(value, dict) else value
+    def _normalize(cls, value: Any) -> Any:
+        return normalize_flow(value) if isinstance(value, dict) else value
 
     @property
     def schedule_start_points(self) -> tuple[ScheduleStartPointStep, ...]:
-        """The flow's own (a branch's fire nothing), in their order, also those that are not enabled."""
+        """The flow's own schedule start points, also those not enabled; those of branches never fire."""
         return tuple(step for step in self.steps.values() if isinstance(step, ScheduleStartPointStep))
 
     @property
     def enabled_start_points(self) -> tuple[ScheduleStartPointStep, ...]:
-        """Those that fire."""
+        """The schedule start points that fire."""
         return tuple(step for step in self.schedule_start_points if step.enabled)
 
     def steps_of(self, branch: ParallelBranch) -> Mapping[str, Step]:
-        """The steps that a branch can go to: its own if it has any, else those around it.
+        """Return the steps that a branch can go to: its own if it has any, or those around it.
 
-        What is around a branch are the flow's steps, or, for a fork that itself lies in the own steps of
-        another branch, those own steps if the branch starts at one of them.
+        The steps around a branch are the flow's, or, for a fork among the own steps of another branch, those
+        own steps if the branch starts at one of them.
 
         Args:
             branch: one of this flow's branches (the very object, not an equal one).
@@ -213,7 +218,7 @@ def _own_steps_around(branch: ParallelBranch, steps: Mapping[str, Step]) -> Mapp
         for candidate in step.parallel_branches:
             if candidate.steps is None:
                 continue
-            if _holds_branch(candidate.steps, branch):
+            if _contains_branch(candidate.steps, branch):
                 return candidate.steps
             deeper = _own_steps_around(branch, candidate.steps)
             if deeper is not None:
@@ -221,7 +226,7 @@ def _own_steps_around(branch: ParallelBranch, steps: Mapping[str, Step]) -> Mapp
     return None
 
 
-def _holds_branch(steps: Mapping[str, Step], branch: ParallelBranch) -> bool:
+def _contains_branch(steps: Mapping[str, Step], branch: ParallelBranch) -> bool:
     return any(
         isinstance(step, ParallelForkManagerStep) and any(one is branch for one in step.parallel_branches)
         for step in steps.values()

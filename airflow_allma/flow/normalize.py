@@ -1,7 +1,7 @@
 """Different ways to write the same flow become one, before the models see it.
 
-Works on JSON values and never fails: what has the wrong shape is passed on as it is, for the models to
-refuse. Nothing that is given is changed; what differs is copied.
+Works on JSON values and never fails: a value of the wrong shape is passed on unchanged, for the models to
+reject. Arguments are never changed; what differs is copied.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["MESSAGING", "builtin_definition", "normalise_flow", "own_steps", "type_of"]
+__all__ = ["MESSAGING", "builtin_definition", "normalize_flow", "own_steps", "type_of"]
 
 Json = Any
 
-# One documented step type stands for two; its module tells which.
+# One documented step type means two; its module says which.
 MESSAGING = "MESSAGING"
 _MESSAGING_TYPES = {"system/sqs-send": "SQS_SEND", "system/sns-publish": "SNS_PUBLISH"}
 
-# Module -> type of the step that a built-in step definition of that name is.
+# Module -> the step type of the built-in step definition with that name.
 _MODULE_TYPES = {
     "dynamodb-data-loader": "DATA_LOAD",
     "ddb-query-to-s3-manifest": "DATA_LOAD",
@@ -40,7 +40,7 @@ _MODULE_TYPES = {
     "sqs-send": "SQS_SEND",
     "sns-publish": "SNS_PUBLISH",
 }
-# Names that stand for a step type without a module.
+# Built-in step definitions without a module -> their step type.
 _PLAIN_TYPES = {
     "api-call": "API_CALL",
     "custom-lambda-invoke": "CUSTOM_LAMBDA_INVOKE",
@@ -58,7 +58,7 @@ _PLAIN_TYPES = {
 }
 _DEFINITION_PREFIX = "system-"
 
-# The types whose handler reads customConfig; defaults for it would only be noise elsewhere.
+# The types whose handler reads customConfig; elsewhere defaults for it would have no effect.
 _TAKES_CUSTOM_CONFIG = frozenset(
     {
         "API_CALL",
@@ -77,7 +77,7 @@ _TAKES_CUSTOM_CONFIG = frozenset(
 
 
 def builtin_definition(definition_id: str) -> dict[str, Json] | None:
-    """What a built-in step definition (``system-<name>``) gives to a step; None if there is no such one."""
+    """Return the fields of a built-in step definition (``system-<name>``); None if it does not exist."""
     name = definition_id.removeprefix(_DEFINITION_PREFIX)
     if name == definition_id:
         return None
@@ -87,7 +87,7 @@ def builtin_definition(definition_id: str) -> dict[str, Json] | None:
 
 
 def type_of(step: Mapping[str, Json]) -> Json:
-    """A step's type, with the documented alias resolved as far as its module allows."""
+    """Return a step's type, with the documented alias resolved as far as its module allows."""
     kind = step.get("stepType")
     if kind != MESSAGING:
         return kind
@@ -96,20 +96,20 @@ def type_of(step: Mapping[str, Json]) -> Json:
 
 
 def own_steps(steps: Json) -> Iterator[tuple[str, str | int, Json]]:
-    """The steps of a map or a list as (step id, key or index where it stands, step).
+    """Yield the steps of a map or a list as (step id, key or index, step).
 
-    A list's step without an id goes by its index, so that the error about it can be located.
+    A list's step without an id gets its index as the id, so that the error about it can be located.
     """
     if isinstance(steps, dict):
         yield from ((key, key, step) for key, step in steps.items())
     elif isinstance(steps, list | tuple):
         for index, step in enumerate(steps):
-            given = step.get("stepInstanceId") if isinstance(step, dict) else None
-            yield (given if isinstance(given, str) else str(index)), index, step
+            own_id = step.get("stepInstanceId") if isinstance(step, dict) else None
+            yield (own_id if isinstance(own_id, str) else str(index)), index, step
 
 
-def normalise_flow(flow: dict[str, Json]) -> dict[str, Json]:
-    """The flow with ids filled from keys, aliases resolved, lists of steps as maps and defaults applied."""
+def normalize_flow(flow: dict[str, Json]) -> dict[str, Json]:
+    """Return the flow with ids filled in, aliases resolved, lists of steps as maps and defaults applied."""
     if not isinstance(flow.get("steps"), dict):
         return flow
     defaults = flow.get("defaultStepConfig")
@@ -117,10 +117,10 @@ def normalise_flow(flow: dict[str, Json]) -> dict[str, Json]:
 
 
 def _steps(steps: Json, defaults: Mapping[str, Json]) -> Json:
-    named = {step_id: (place, step) for step_id, place, step in own_steps(steps)}
+    by_id = {step_id: (key, step) for step_id, key, step in own_steps(steps)}
     return {
-        step_id: _step(step_id if isinstance(place, str) else None, step, defaults, named)
-        for step_id, (place, step) in named.items()
+        step_id: _step(step_id if isinstance(key, str) else None, step, defaults, by_id)
+        for step_id, (key, step) in by_id.items()
     }
 
 
@@ -158,7 +158,7 @@ def _apply_defaults(step: dict[str, Json], defaults: Mapping[str, Json], scope: 
     handler = defaults.get("defaultErrorHandler")
     if isinstance(handler, dict) and step.get("onError") is None:
         fallback = handler.get("fallbackStepInstanceId")
-        # The fallback step itself would fall back on itself for ever, and no branch leaves its own steps.
+        # The fallback step must not fall back on itself without end, and no branch leaves its own steps.
         usable = isinstance(fallback, str) and fallback != step.get("stepInstanceId") and fallback in scope
         step["onError"] = (
             handler if usable else {k: v for k, v in handler.items() if k != "fallbackStepInstanceId"}

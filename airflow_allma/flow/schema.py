@@ -16,10 +16,10 @@ _BRANCH_BEGINNINGS = ("stepInstanceId", "startStepInstanceId", "startStep", "sub
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a flow file; a new object at each call.
+    """Return the JSON Schema (draft 2020-12) of a flow file; a new object at each call.
 
-    It accepts every flow file that loads, and finds wrong types, missing fields and unknown values. What
-    spans several fields (names of steps, expressions) only the loader finds.
+    It accepts every flow file that loads, and finds wrong types, missing fields and unknown values. Only the
+    loader checks what spans several fields (names of steps, expressions).
     """
     schema = _tidied(Flow.model_json_schema(by_alias=True, mode="validation"))
     definitions = schema["$defs"]
@@ -33,13 +33,16 @@ def json_schema() -> dict[str, Any]:
     branch["properties"]["steps"]["anyOf"].append({"type": "array", "items": _STEP})
     schema["properties"]["$schema"] = {
         "type": "string",
-        "description": "Where this schema lies, for the editor.",
+        "description": "Location of this schema, for the editor.",
     }
     return {"$schema": _DIALECT, "title": "Allma flow", **schema}
 
 
 def _any_step() -> dict[str, Any]:
-    """A step of any type. Conditions instead of one big union: editors then name the field that is wrong."""
+    """Return the schema of any step.
+
+    It has conditions in place of one large union: editors then name the wrong field.
+    """
     return {
         "description": "A step; its fields depend on its stepType.",
         "type": "object",
@@ -58,7 +61,7 @@ def _any_step() -> dict[str, Any]:
 
 
 def _is_type(kind: str) -> dict[str, Any]:
-    # A step that inherits may lack what its definition gives, so nothing can be asked of it here.
+    # A step that inherits may lack fields of its definition, so none can be required here.
     return {
         "properties": {"stepType": {"const": kind}, "stepDefinitionId": {"type": "null"}},
         "required": ["stepType"],
@@ -66,7 +69,7 @@ def _is_type(kind: str) -> dict[str, Any]:
 
 
 def _tidied(schema: Any) -> Any:
-    """Without generated titles, and with the union of all steps replaced by a reference to it."""
+    """Return a schema without generated titles, with a reference in place of the union of all steps."""
     if isinstance(schema, list):
         return [_tidied(member) for member in schema]
     if not isinstance(schema, dict):

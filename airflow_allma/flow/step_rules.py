@@ -1,4 +1,4 @@
-"""What a step must keep to beyond the types of its fields."""
+"""Rules for steps that the types of their fields do not express."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
+from airflow_allma.flow.formats import is_email_address, is_schedule, is_time_zone
 from airflow_allma.flow.ids import problem_with_id
 from airflow_allma.flow.normalize import MESSAGING
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Scope, branches_of, select, start_fields
-from airflow_allma.flow.values import is_email_address, is_schedule, is_time_zone
 
 __all__ = ["check_steps"]
 
-_Findings = Iterator[Diagnostic]
-_Rule = Callable[[LocatedStep], _Findings]
+_Diagnostics = Iterator[Diagnostic]
+_Rule = Callable[[LocatedStep], _Diagnostics]
 _Object = Mapping[str, Any]
 
 _ONLY_MODULE = {
@@ -27,7 +27,7 @@ _ONLY_MODULE = {
     "NO_OP": "system/noop",
     "EMAIL": "system/email-send",
 }
-# Values that may stand in the step itself, in its customConfig or in its input.
+# Values that may be in the step itself, in its customConfig or in its input.
 _NEEDED_SOMEWHERE = {
     "SQS_SEND": ("queueUrl", "payload"),
     "SNS_PUBLISH": ("topicArn", "payload"),
@@ -37,11 +37,11 @@ _NEEDED_SOMEWHERE = {
 
 @dataclass(frozen=True, slots=True)
 class _Exclusive:
-    """Two fields of which a step may have one."""
+    """Two fields that exclude each other."""
 
     one: str
     other: str
-    mend: str
+    fix: str
 
 
 _EXCLUSIVE = {
@@ -53,47 +53,47 @@ _EXCLUSIVE = {
 }
 
 
-def check_steps(all_scopes: Sequence[Scope]) -> _Findings:
-    """Everything about single steps that their types do not say."""
+def check_steps(all_scopes: Sequence[Scope]) -> _Diagnostics:
+    """Yield what is wrong with single steps, apart from the types of their fields."""
     for scope in all_scopes:
-        for place in scope.steps.values():
+        for located in scope.steps.values():
             for rule in _EVERY_STEP:
-                yield from rule(place)
-            for rule in _BY_TYPE.get(place.kind, ()):
-                yield from rule(place)
+                yield from rule(located)
+            for rule in _BY_TYPE.get(located.kind, ()):
+                yield from rule(located)
 
 
-def _given(value: _Object, field: str) -> bool:
+def _has(value: _Object, field: str) -> bool:
     return value.get(field) is not None
 
 
-def _id(place: LocatedStep) -> _Findings:
-    key = place.path[-1]
-    given = place.step.get("stepInstanceId")
-    if isinstance(key, str) and isinstance(given, str) and given != key:
+def _id(located: LocatedStep) -> _Diagnostics:
+    key = located.path[-1]
+    own_id = located.step.get("stepInstanceId")
+    if isinstance(key, str) and isinstance(own_id, str) and own_id != key:
         yield Diagnostic(
-            (*place.path, "stepInstanceId"),
-            f"{quoted(given)} is not the step's key {quoted(key)}; make them equal or leave it out",
+            (*located.path, "stepInstanceId"),
+            f"{quoted(own_id)} is not the step's key {quoted(key)}; make them equal or leave it out",
         )
-    if reason := problem_with_id(place.id):
-        yield Diagnostic(place.path, reason, at_key=True)
+    if reason := problem_with_id(located.id):
+        yield Diagnostic(located.path, reason, at_key=True)
 
 
-def _offload(place: LocatedStep) -> _Findings:
-    if place.step.get("forceS3Offload") is True and place.step.get("disableS3Offload") is True:
+def _offload(located: LocatedStep) -> _Diagnostics:
+    if located.step.get("forceS3Offload") is True and located.step.get("disableS3Offload") is True:
         yield Diagnostic(
-            (*place.path, "disableS3Offload"),
+            (*located.path, "disableS3Offload"),
             "`forceS3Offload` and `disableS3Offload` contradict; keep one of them",
         )
 
 
-def _delay(place: LocatedStep) -> _Findings:
-    delay = place.step.get("delay")
+def _delay(located: LocatedStep) -> _Diagnostics:
+    delay = located.step.get("delay")
     if not isinstance(delay, dict):
         return
-    path = (*place.path, "delay")
-    fixed = _given(delay, "milliseconds")
-    bounds = [field for field in ("delayFrom", "delayTo") if _given(delay, field)]
+    path = (*located.path, "delay")
+    fixed = _has(delay, "milliseconds")
+    bounds = [field for field in ("delayFrom", "delayTo") if _has(delay, field)]
     if fixed and bounds:
         yield Diagnostic(path, "give `milliseconds`, or `delayFrom` with `delayTo`, but not both")
     elif not fixed and len(bounds) < 2:
@@ -104,63 +104,63 @@ def _delay(place: LocatedStep) -> _Findings:
             yield Diagnostic(path, f"`delayFrom` ({low}) is above `delayTo` ({high}); swap them")
 
 
-def _module(place: LocatedStep) -> _Findings:
-    module = place.step.get("moduleIdentifier")
-    only = _ONLY_MODULE.get(place.kind)
+def _module(located: LocatedStep) -> _Diagnostics:
+    module = located.step.get("moduleIdentifier")
+    only = _ONLY_MODULE.get(located.kind)
     if only is not None and isinstance(module, str) and module != only:
         yield Diagnostic(
-            (*place.path, "moduleIdentifier"),
-            f"{place.kind} works with the module `{only}` alone; leave `moduleIdentifier` out",
+            (*located.path, "moduleIdentifier"),
+            f"{located.kind} works only with the module `{only}`; leave `moduleIdentifier` out",
         )
 
 
-def _exclusive(place: LocatedStep) -> _Findings:
-    for pair in _EXCLUSIVE.get(place.kind, ()):
-        if _given(place.step, pair.one) and _given(place.step, pair.other):
+def _exclusive(located: LocatedStep) -> _Diagnostics:
+    for pair in _EXCLUSIVE.get(located.kind, ()):
+        if _has(located.step, pair.one) and _has(located.step, pair.other):
             yield Diagnostic(
-                (*place.path, pair.other), f"`{pair.one}` and `{pair.other}` exclude each other; {pair.mend}"
+                (*located.path, pair.other), f"`{pair.one}` and `{pair.other}` exclude each other; {pair.fix}"
             )
 
 
-def _needed_somewhere(place: LocatedStep) -> _Findings:
+def _needed_somewhere(located: LocatedStep) -> _Diagnostics:
     sources = [
-        place.step,
-        *(place.step.get(field) for field in ("customConfig", "literals", "inputMappings")),
+        located.step,
+        *(located.step.get(field) for field in ("customConfig", "literals", "inputMappings")),
     ]
-    for needed in _NEEDED_SOMEWHERE.get(place.kind, ()):
+    for needed in _NEEDED_SOMEWHERE.get(located.kind, ()):
         if not any(_names(source, needed) for source in sources):
             yield Diagnostic(
-                (*place.path, needed),
-                f"`{needed}` is missing; give it here, in `customConfig`, `literals` or `inputMappings`",
+                (*located.path, needed),
+                f"`{needed}` is missing; write it here, in `customConfig`, `literals` or `inputMappings`",
             )
 
 
 def _names(source: Any, field: str) -> bool:
     if not isinstance(source, dict):
         return False
-    return _given(source, field) or any(key.startswith((f"{field}.", f"{field}[")) for key in source)
+    return _has(source, field) or any(key.startswith((f"{field}.", f"{field}[")) for key in source)
 
 
-def _messaging(place: LocatedStep) -> _Findings:
+def _messaging(located: LocatedStep) -> _Diagnostics:
     yield Diagnostic(
-        (*place.path, "moduleIdentifier"),
+        (*located.path, "moduleIdentifier"),
         f"a {MESSAGING} step needs `moduleIdentifier` `system/sqs-send` or `system/sns-publish`, "
         "which says what it sends; or use the step types SQS_SEND and SNS_PUBLISH",
     )
 
 
-def _custom_strings(place: LocatedStep) -> _Findings:
+def _custom_strings(located: LocatedStep) -> _Diagnostics:
     for pattern in (
         ("templateContextMappings", ANY),
         ("apiUrlTemplate", "contextMappings", ANY),
         ("requestBodyTemplate", ANY),
         ("apiCallDefinition", "apiUrlTemplate", "contextMappings", ANY),
     ):
-        for path, mapping in select(place.step, pattern, place.path):
+        for path, mapping in select(located.step, pattern, located.path):
             if (
                 isinstance(mapping, dict)
                 and mapping.get("formatAs") == "CUSTOM_STRING"
-                and not _given(mapping, "itemTemplate")
+                and not _has(mapping, "itemTemplate")
             ):
                 yield Diagnostic(
                     (*path, "itemTemplate"),
@@ -168,20 +168,20 @@ def _custom_strings(place: LocatedStep) -> _Findings:
                 )
 
 
-def _fork(place: LocatedStep) -> _Findings:
-    branches = list(branches_of(place))
-    if branches and not _given(place.step, "itemsPath"):
+def _fork(located: LocatedStep) -> _Diagnostics:
+    branches = list(branches_of(located))
+    if branches and not _has(located.step, "itemsPath"):
         yield Diagnostic(
-            (*place.path, "itemsPath"), "`itemsPath` is missing; it says for which items the branches run"
+            (*located.path, "itemsPath"), "`itemsPath` is missing; it says for which items the branches run"
         )
-    aggregation = place.step.get("aggregationConfig")
+    aggregation = located.step.get("aggregationConfig")
     if (
         isinstance(aggregation, dict)
         and aggregation.get("strategy") == "CUSTOM_MODULE"
-        and not _given(aggregation, "customModuleIdentifier")
+        and not _has(aggregation, "customModuleIdentifier")
     ):
         yield Diagnostic(
-            (*place.path, "aggregationConfig", "customModuleIdentifier"),
+            (*located.path, "aggregationConfig", "customModuleIdentifier"),
             "CUSTOM_MODULE needs `customModuleIdentifier`, the import path of a Python callable",
         )
     seen: set[str] = set()
@@ -199,14 +199,14 @@ def _fork(place: LocatedStep) -> _Findings:
         yield from _branch_start(path, branch)
 
 
-def _branch_start(path: Path, branch: _Object) -> _Findings:
+def _branch_start(path: Path, branch: _Object) -> _Diagnostics:
     starts = list(start_fields(path, branch))
-    if _given(branch, "stepType"):
-        if not _given(branch, "subFlowDefinitionId"):
+    if _has(branch, "stepType"):
+        if not _has(branch, "subFlowDefinitionId"):
             yield Diagnostic((*path, "subFlowDefinitionId"), "a sub-flow branch needs `subFlowDefinitionId`")
         for start_path, _ in starts:
             yield Diagnostic(start_path, "a sub-flow branch has no first step; remove this, or `stepType`")
-    elif _given(branch, "subFlowDefinitionId"):
+    elif _has(branch, "subFlowDefinitionId"):
         yield Diagnostic((*path, "stepType"), 'a sub-flow branch needs `"stepType": "START_SUB_FLOW"` too')
     elif not any(field in branch for field in ("stepInstanceId", "startStepInstanceId", "startStep")):
         yield Diagnostic(
@@ -217,67 +217,68 @@ def _branch_start(path: Path, branch: _Object) -> _Findings:
         yield Diagnostic(starts[1][0], f"{fields} name different first steps; keep one of them")
 
 
-def _llm(place: LocatedStep) -> _Findings:
-    if not _given(place.step, "promptTemplateId") and not _given(place.step, "directPrompt"):
+def _llm(located: LocatedStep) -> _Diagnostics:
+    if not _has(located.step, "promptTemplateId") and not _has(located.step, "directPrompt"):
         yield Diagnostic(
-            (*place.path, "promptTemplateId"), "there is no prompt; give `promptTemplateId` or `directPrompt`"
+            (*located.path, "promptTemplateId"),
+            "the prompt is missing; give `promptTemplateId` or `directPrompt`",
         )
-    for path, media in select(place.step, ("mediaAttachments", ANY), place.path):
+    for path, media in select(located.step, ("mediaAttachments", ANY), located.path):
         if isinstance(media, dict):
-            if sum(_given(media, field) for field in ("s3Pointer", "url", "base64")) != 1:
+            if sum(_has(media, field) for field in ("s3Pointer", "url", "base64")) != 1:
                 yield Diagnostic(path, "give exactly one of `s3Pointer`, `url` and `base64`")
-            elif _given(media, "base64") and not _given(media, "mimeType"):
+            elif _has(media, "base64") and not _has(media, "mimeType"):
                 yield Diagnostic((*path, "mimeType"), "`base64` needs `mimeType`, for example `image/png`")
     for pattern in (("tools", ANY), ("fallbacks", ANY, "tools", ANY)):
-        for path, tool in select(place.step, pattern, place.path):
+        for path, tool in select(located.step, pattern, located.path):
             if isinstance(tool, dict) and tool.get("type") == "function":
                 for field in ("name", "description", "parameters"):
-                    if not _given(tool, field):
+                    if not _has(tool, field):
                         yield Diagnostic((*path, field), f"a function tool needs `{field}`")
 
 
-def _schedule(place: LocatedStep) -> _Findings:
-    expression = place.step.get("scheduleExpression")
+def _schedule(located: LocatedStep) -> _Diagnostics:
+    expression = located.step.get("scheduleExpression")
     if isinstance(expression, str) and expression and not is_schedule(expression):
         yield Diagnostic(
-            (*place.path, "scheduleExpression"),
+            (*located.path, "scheduleExpression"),
             "not a schedule; write `cron(minutes hours day-of-month month day-of-week year)`, for example "
             "`cron(0 6 * * ? *)`, or `rate(value unit)`, for example `rate(6 hours)`",
         )
-    zone = place.step.get("timezone")
+    zone = located.step.get("timezone")
     if isinstance(zone, str) and not is_time_zone(zone):
         yield Diagnostic(
-            (*place.path, "timezone"),
-            f"{quoted(zone)} is no known time zone; write an IANA name, `Europe/Berlin`",
+            (*located.path, "timezone"),
+            f"{quoted(zone)} is not a known time zone; write an IANA name, `Europe/Berlin`",
         )
 
 
-def _mail_start(place: LocatedStep) -> _Findings:
-    address = place.step.get("emailAddress")
+def _mail_start(located: LocatedStep) -> _Diagnostics:
+    address = located.step.get("emailAddress")
     if isinstance(address, str) and address and not is_email_address(address):
         yield Diagnostic(
-            (*place.path, "emailAddress"), "not an e-mail address; write `name@domain`, or a template"
+            (*located.path, "emailAddress"), "not an e-mail address; write `name@domain`, or a template"
         )
-    pattern = place.step.get("triggerMessagePattern")
+    pattern = located.step.get("triggerMessagePattern")
     if isinstance(pattern, str):
         try:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
             yield Diagnostic(
-                (*place.path, "triggerMessagePattern"),
+                (*located.path, "triggerMessagePattern"),
                 f"not a regular expression that Python can read: {error}",
             )
 
 
-def _end(place: LocatedStep) -> _Findings:
+def _end(located: LocatedStep) -> _Diagnostics:
     ignored = [
         field
         for field in ("defaultNextStepInstanceId", "transitions", "inputMappings", "outputMappings", "delay")
-        if place.step.get(field)
+        if located.step.get(field)
     ]
     for field in ignored:
         yield Diagnostic(
-            (*place.path, field),
+            (*located.path, field),
             f"END_FLOW ends the path and ignores `{field}`; remove it, or use NO_OP",
             Severity.WARNING,
             at_key=True,

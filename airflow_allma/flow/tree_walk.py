@@ -1,6 +1,6 @@
-"""Walking through a flow that may not be valid yet: its steps, wherever they stand, and the values in them.
+"""Walking through a flow that may not be valid yet: its steps, wherever they are, and the values in them.
 
-All checks that are not about types walk over plain JSON: they speak even when a model refuses the flow.
+All checks that are not about types walk over plain JSON: they report even when a model rejects the flow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from airflow_allma.flow.normalize import own_steps, type_of
 __all__ = ["ANY", "LocatedStep", "Pattern", "Scope", "branches_of", "scopes", "select", "start_fields"]
 
 Pattern = tuple[str, ...]
-"""Keys on the way to a value; ``ANY`` stands for each element of a list or each value of an object."""
+"""Keys on the way to a value; ``ANY`` matches each element of a list or each value of an object."""
 
 ANY = "*"
 _START_FIELDS = ("stepInstanceId", "startStepInstanceId", "startStep")
@@ -23,13 +23,13 @@ _START_FIELDS = ("stepInstanceId", "startStepInstanceId", "startStep")
 
 @dataclass(frozen=True, slots=True)
 class LocatedStep:
-    """A step and where it stands.
+    """A step and its path.
 
     Attributes:
-        id: the key in its map, or what a list's step calls itself.
+        id: the key in its map, or the ``stepInstanceId`` of a list's step.
         path: from the root of the flow.
         step: the step itself, a JSON object.
-        kind: its step type, the alias resolved; empty when there is no text that says it.
+        kind: its step type, the alias resolved; empty if it is not a string.
     """
 
     id: str
@@ -40,13 +40,13 @@ class LocatedStep:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Steps that can go to each other: those of the flow, or the own steps of a branch.
+    """Steps that can lead to each other: those of the flow, or the own steps of a branch.
 
     Attributes:
-        path: where the steps stand, from the root of the flow.
-        steps: step id -> step; steps that are no objects are left out.
-        start: path and id of what names the first step, as far as given.
-        around: the scope in which the branch's fork stands; None for the flow.
+        path: where the steps are, from the root of the flow.
+        steps: step id -> step; steps that are not objects are left out.
+        starts: path and id of each field that names the first step.
+        around: the scope of the branch's fork; None for the flow.
     """
 
     path: Path
@@ -60,12 +60,12 @@ class Scope:
         return self if self.around is None else self.around.root
 
     def home_of(self, start: str) -> Scope:
-        """Where a branch without own steps, whose fork stands here, goes to: here, else the flow's steps."""
+        """Return the scope of a branch without own steps whose fork is here: this one, or the flow's."""
         return self if start in self.steps else self.root
 
 
 def scopes(flow: Mapping[str, Any]) -> list[Scope]:
-    """Every scope of a flow, the flow's own first."""
+    """Return every scope of a flow, the flow's own first."""
     start = flow.get("startStepInstanceId")
     starts: tuple[tuple[Path, str], ...] = (
         ((("startStepInstanceId",), start),) if isinstance(start, str) else ()
@@ -81,16 +81,16 @@ def _collect(
     scope = Scope(
         path,
         {
-            step_id: LocatedStep(step_id, (*path, place), step, _kind(step))
-            for step_id, place, step in own_steps(steps)
+            step_id: LocatedStep(step_id, (*path, key), step, _kind(step))
+            for step_id, key, step in own_steps(steps)
             if isinstance(step, dict)
         },
         starts,
         around,
     )
     found.append(scope)
-    for place in scope.steps.values():
-        for branch_path, branch in branches_of(place):
+    for located in scope.steps.values():
+        for branch_path, branch in branches_of(located):
             if isinstance(branch.get("steps"), dict | list):
                 own = (*branch_path, "steps")
                 _collect(branch["steps"], own, tuple(start_fields(branch_path, branch)), scope, found)
@@ -101,17 +101,17 @@ def _kind(step: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def branches_of(place: LocatedStep) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The branches of a step, each with its path; none if it is no fork."""
-    branches = place.step.get("parallelBranches")
+def branches_of(located: LocatedStep) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the branches of a step, each with its path; none if it is not a fork."""
+    branches = located.step.get("parallelBranches")
     if isinstance(branches, list):
         for index, branch in enumerate(branches):
             if isinstance(branch, dict):
-                yield (*place.path, "parallelBranches", index), branch
+                yield (*located.path, "parallelBranches", index), branch
 
 
 def start_fields(branch_path: Path, branch: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The fields that name a branch's first step: (path, step id)."""
+    """Yield the fields that name a branch's first step: (path, step id)."""
     for field in _START_FIELDS:
         start = branch.get(field)
         if isinstance(start, str):
@@ -119,7 +119,7 @@ def start_fields(branch_path: Path, branch: Mapping[str, Any]) -> Iterator[tuple
 
 
 def select(value: Any, pattern: Pattern, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every value that a pattern finds, with its path. What has another shape is passed over."""
+    """Yield every value that a pattern matches, with its path; values of another shape are skipped."""
     if not pattern:
         yield path, value
         return

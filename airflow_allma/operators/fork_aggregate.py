@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from airflow_allma.compat import task_states
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
 from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_chunk import load_chunk_plan
 from airflow_allma.operators.fork_results import BranchTasks, ChunkTaskOutcomes, memory_results
-from airflow_allma.operators.routing import task_states
 from airflow_allma.operators.run_states import load_state, return_value, save_state
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, pull
@@ -60,7 +60,7 @@ class ForkAggregateOperator(FlowOperator):
 
         current = TaskContext(self.flow, context)
         branch_tasks = [task for branch in self.branches for task in branch.tasks]
-        states = task_states(current, [self.items, self.chunks, self.chunk, *branch_tasks])
+        states = task_states(current.ti, [self.items, self.chunks, self.chunk, *branch_tasks])
         self._require_reached(current, states)
         saved = load_state(current, self.items)
         if saved is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_allma.operators.routing import instance_key
+from airflow_allma.compat import instance_key
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import Key, pull, pull_all
 

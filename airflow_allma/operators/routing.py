@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from airflow_allma.compat import instance_key, task_states
 from airflow_allma.operators.run_states import load_state
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import NOT_MAPPED
 
-__all__ = ["incoming_state", "instance_key", "states_of", "task_states"]
+__all__ = ["incoming_state", "states_of"]
 
 
 def incoming_state(
@@ -46,30 +47,5 @@ def states_of(
     current: TaskContext, tasks: Sequence[str], map_index: int = NOT_MAPPED
 ) -> Mapping[str, str | None]:
     """Return task id -> state for one map index, with one call."""
-    found = task_states(current, tasks, map_index)
+    found = task_states(current.ti, tasks, map_index)
     return {task: found.get(instance_key(task, map_index)) for task in tasks}
-
-
-def task_states(
-    current: TaskContext, tasks: Sequence[str], map_index: int | None = None
-) -> Mapping[str, str | None]:
-    """Return the states of tasks of this Dag run, with one call.
-
-    Args:
-        current: the asking task.
-        tasks: full ids.
-        map_index: only this index (``NOT_MAPPED`` for tasks that are not mapped); None for all.
-
-    Returns:
-        ``instance_key`` -> state.
-    """
-    found = current.ti.get_task_states(
-        dag_id=current.ti.dag_id, task_ids=list(tasks), run_ids=[current.ti.run_id], map_index=map_index
-    )
-    states: Mapping[str, str | None] = found.get(current.ti.run_id, {})
-    return states
-
-
-def instance_key(task: str, map_index: int = NOT_MAPPED) -> str:
-    """Return the key of a task instance in what Airflow's ``get_task_states`` returns."""
-    return task if map_index == NOT_MAPPED else f"{task}_{map_index}"

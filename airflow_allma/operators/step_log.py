@@ -7,6 +7,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.compat import redact_connections
+
 if TYPE_CHECKING:
     from airflow_allma.engine import StepRecord
 
@@ -65,11 +67,9 @@ def short_json(value: Any, max_bytes: int) -> str:
 
     Values with secret-looking names are masked and, as everywhere in Airflow, the secrets of connections.
     """
-    from airflow.sdk._shared.secrets_masker import redact
-
     from airflow_allma.engine.masking import mask_secrets
 
-    encoded = json.dumps(redact(mask_secrets(value)), ensure_ascii=False, default=str)
+    encoded = json.dumps(redact_connections(mask_secrets(value)), ensure_ascii=False, default=str)
     # JSON may contain lone surrogates, which UTF-8 cannot encode.
     data = encoded.encode(errors="backslashreplace")
     if len(data) <= max_bytes:

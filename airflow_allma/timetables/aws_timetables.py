@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 import pendulum
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
-from airflow.utils.types import DagRunType
 
 from airflow_allma.timetables.aws_cron import AwsCron
 from airflow_allma.timetables.aws_rate import AwsRate
@@ -181,7 +180,7 @@ class StartPointsTimetable(_AwsTimetable):
     def generate_run_id(
         self,
         *,
-        run_type: DagRunType,
+        run_type: Any,
         run_after: pendulum.DateTime,
         data_interval: DataInterval | None,
         **extra: Any,
@@ -190,7 +189,7 @@ class StartPointsTimetable(_AwsTimetable):
         run_id = super().generate_run_id(
             run_type=run_type, run_after=run_after, data_interval=data_interval, **extra
         )
-        if run_type != DagRunType.SCHEDULED:
+        if run_type != "scheduled":
             return run_id
         index = run_after.microsecond
         suffixes = (run_id_suffix(point.step_id) for point in self._points if point.index == index)

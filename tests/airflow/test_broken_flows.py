@@ -49,7 +49,7 @@ def test_one_broken_flow_among_a_thousand_is_shown_alone_until_it_is_fixed(folde
     assert set(errors) == {"allma_problems.py"}, "an error of the loader itself would take all flows along"
     text = errors["allma_problems.py"]
     line = 1 + (folder / "f7.json").read_text().split("nowhere")[0].count("\n")
-    assert "1 broken: " in text
+    assert "1 flow file has errors" in text
     assert f"{folder}/f7.json:{line}:" in text
     assert "error: $.steps.s.defaultNextStepInstanceId: " in text
     assert "999 others do" in text
@@ -73,7 +73,7 @@ def text(written):
 HARD_FILES = {
     "the same id twice": (text(flow("good", {"s": compose()})), "is used; raise this `version`"),
     "an id with a control character": (text(flow("a\nb", {"s": compose()})), "control characters"),
-    "an id that is too long": (text(flow("x" * 300, {"s": compose()})), "200 characters at most"),
+    "an id that is too long": (text(flow("x" * 300, {"s": compose()})), "at most 200 characters"),
     "an empty id": (text(flow("", {"s": compose()})), "$.id: "),
     "no permission, or a failing disk": (link("/proc/self/mem"), "cannot be read: Input/output error"),
     "a link to nothing": (link("gone"), "cannot be read: No such file"),
@@ -81,7 +81,7 @@ HARD_FILES = {
     "50 MB": (sparse, "is larger than 4 MiB; split it"),
     "nested deeply": (text('{"steps":' * 100_000), "nested deeper than 100 levels"),
     "a pipe": (os.mkfifo, "not a regular file"),
-    "no JSON": (text('{"id": "a",}'), "no comma may stand before }"),
+    "no JSON": (text('{"id": "a",}'), "a comma is not allowed before }"),
     "empty": (text(""), "the file is empty"),
     "not UTF-8": (lambda path: path.write_bytes(b'{"id": "\xe9"}'), "not UTF-8 from here on"),
 }
@@ -125,7 +125,7 @@ def test_while_a_new_version_is_broken_the_error_names_the_old_one_that_runs(fol
     dag_ids, errors = parsed(folder)
     assert dag_ids == {"f"}
     shown = errors["allma_problems.py"]
-    assert "until this file is mended, version 1 of flow `f` runs, from " in shown
+    assert "until this file is fixed, version 1 of flow `f` runs, from " in shown
     assert "v1.json:1" in shown
 
 
@@ -146,7 +146,7 @@ def test_of_many_problems_only_the_first_are_shown(tmp_path):
     with pytest.raises(FlowError) as caught:
         report_problems(tmp_path)
     shown = str(caught.value)
-    assert shown.startswith("60 broken: ")
+    assert shown.startswith("60 flow files have errors")
     assert shown.count("not JSON") == 50
     assert shown.endswith("10 more: see `allma_problem` in the Dag processor's log.")
 

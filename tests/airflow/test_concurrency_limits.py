@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_allma.dag_factory import segments
+from airflow_allma.dag_factory.plan import segments
 from airflow_allma.engine.http import HttpResponse
 from airflow_allma.engine.http_fake import json_response
 from airflow_allma.operators import task_context as run_module

@@ -13,8 +13,8 @@ from airflow.sdk import TriggerRule
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_allma.dag_factory import build_dag
-from airflow_allma.dag_factory.params import inferred_inputs
-from airflow_allma.dag_factory.segments import plan_flow
+from airflow_allma.dag_factory.plan.payload_params import inferred_inputs
+from airflow_allma.dag_factory.plan.segments import plan_tasks
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import Flow, Retries
 from airflow_allma.operators.retry_policy import FlowRetryPolicy, StepRetryError
@@ -86,7 +86,7 @@ def test_tasks_are_named_by_step_id_and_shown_by_display_name(dag):
 
 
 def test_the_dags_tasks_and_edges_are_those_of_the_plan(dag):
-    plan = plan_flow(Flow.model_validate(RICH))
+    plan = plan_tasks(Flow.model_validate(RICH))
     assert {task.task_id: set(task.upstream_task_ids) for task in dag.tasks} == {
         node.task_id: set(node.upstream) for node in plan.tasks
     }

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_allma import __version__
-from airflow_allma.dag_factory import index, load_flows
-from airflow_allma.dag_factory import loader as loader_module
-from airflow_allma.engine import loading
-from airflow_allma.flow import discovery, find_files
+from airflow_allma.dag_factory import file_index, flow_files, load_flows
+from airflow_allma.flow import discovery, file_cache, find_files
 from tests.airflow.flows import compose, flow
 
 pytestmark = pytest.mark.airflow
@@ -34,10 +31,10 @@ def put_flows(folder, *names):
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(tmp_path, monkeypatch):
-    loader_module._process_memory.cache_clear()
+    flow_files._process_cache.cache_clear()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
     yield
-    loader_module._process_memory.cache_clear()
+    flow_files._process_cache.cache_clear()
 
 
 @pytest.fixture
@@ -62,7 +59,7 @@ def counted(monkeypatch, module, name):
 def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, monkeypatch, all_settled):
     put_flows(tmp_path, "a", "b")
     broken = put(tmp_path, "broken.json", "{")
-    parsed = counted(monkeypatch, loading, "load_flow_file")
+    parsed = counted(monkeypatch, file_cache, "load_file")
     problems = []
     first = load_flows(tmp_path)
     assert sorted(parsed) == ["a.json", "b.json", "broken.json"]
@@ -77,7 +74,7 @@ def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, m
 
 def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch):
     put_flows(tmp_path, "a")
-    parsed = counted(monkeypatch, loading, "load_flow_file")
+    parsed = counted(monkeypatch, file_cache, "load_file")
     load_flows(tmp_path)
     load_flows(tmp_path)
     assert parsed == ["a.json", "a.json"]
@@ -86,7 +83,7 @@ def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch)
 @pytest.fixture
 def always_looking(monkeypatch):
     """Pretend that every task starts more than five seconds after the one before."""
-    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
+    monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 0)
 
 
 @pytest.fixture
@@ -94,8 +91,8 @@ def known(tmp_path, monkeypatch, all_settled, always_looking):
     """Index a folder of five flows like an earlier process; return the files that are read from now on."""
     put_flows(tmp_path, *(f"f{number}" for number in range(5)))
     load_flows(tmp_path, only="f3")
-    loader_module._process_memory.cache_clear()
-    return counted(monkeypatch, index, "_dag_ids"), counted(monkeypatch, loading, "load_flow_file")
+    flow_files._process_cache.cache_clear()
+    return counted(monkeypatch, file_index, "_dag_ids"), counted(monkeypatch, file_cache, "load_file")
 
 
 def test_a_task_process_reads_only_the_file_of_its_flow(tmp_path, known):
@@ -124,12 +121,12 @@ def test_a_task_runs_the_current_flow_wherever_its_file_is(tmp_path, known):
 @pytest.fixture
 def looked(known, monkeypatch):
     """The same folder, scanned a moment ago."""
-    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
+    monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
     return known
 
 
 def test_only_the_first_of_several_consecutive_tasks_lists_all_files(tmp_path, looked, monkeypatch):
-    monkeypatch.setattr(loader_module, "find_files", lambda *_: pytest.fail("it looked"))
+    monkeypatch.setattr(flow_files, "find_files", lambda *_: pytest.fail("it looked"))
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
     put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"], "its own file is read as it is"
@@ -138,9 +135,9 @@ def test_only_the_first_of_several_consecutive_tasks_lists_all_files(tmp_path, l
 def test_a_flow_that_moved_to_another_file_is_found_by_the_next_scan(tmp_path, looked, monkeypatch):
     put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["s"]
-    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
+    monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 0)
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
-    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
+    monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"], "it stays so"
 
 
@@ -149,9 +146,9 @@ def test_the_result_of_a_scan_is_kept_even_for_files_whose_times_cannot_be_trust
 ):
     monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", 3600 * 10**9)
     put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
-    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 0)
+    monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 0)
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
-    monkeypatch.setattr(index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
+    monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
 
 
@@ -190,12 +187,12 @@ def test_the_five_seconds_begin_before_the_scan(tmp_path, known):
     for change in (False, True):
         if change:
             put_flows(tmp_path, "f9")
-        index.files_that_name("f1", tmp_path, look)
-        assert index._looked_at(index._index_file(tmp_path)) <= times[-1]
+        file_index.files_that_name("f1", tmp_path, look)
+        assert file_index._listed_at(file_index._index_file(tmp_path)) <= times[-1]
 
 
 def test_a_clock_that_was_set_back_makes_tasks_scan(tmp_path, looked):
-    file = index._index_file(tmp_path)
+    file = file_index._index_file(tmp_path)
     os.utime(file, (time.time() + 60, time.time() + 60))
     put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
@@ -208,27 +205,27 @@ def test_a_clock_that_was_set_back_makes_tasks_scan(tmp_path, looked):
         "{",
         '{"version": 1, "naming": {}, "files": {}}',
         '{"version": "0", "naming": {}, "files": {}}',
-        f'{{"version": "{__version__}", "naming": {{}}, "files": []}}',
+        f'{{"version": "{file_index._VERSION}", "naming": {{}}, "files": []}}',
     ],
 )
 def test_an_index_that_cannot_be_used_only_costs_time(tmp_path, known, damage):
-    index._index_file(tmp_path).write_text(damage)
+    file_index._index_file(tmp_path).write_text(damage)
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
     assert len(known[0]) == 5
 
 
 def test_a_wrong_index_hides_no_flow(tmp_path, known):
-    file = index._index_file(tmp_path)
+    file = file_index._index_file(tmp_path)
     file.write_text(file.read_text().replace('"f1"', '"f2"'))
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
 
 
 def test_a_folder_that_others_can_access_is_not_used_for_the_index(tmp_path, known):
-    folder = index._index_file(tmp_path).parent
+    folder = file_index._index_file(tmp_path).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)
     try:
-        assert index._index_file(tmp_path) is None
+        assert file_index._index_file(tmp_path) is None
         assert list(load_flows(tmp_path, only="f1")) == ["f1"]
     finally:
         folder.chmod(0o700)

@@ -11,8 +11,7 @@ import tempfile
 
 import pytest
 
-from airflow_allma.dag_factory import load_flows
-from airflow_allma.dag_factory import loader as loader_module
+from airflow_allma.dag_factory import flow_files, load_flows
 from airflow_allma.exceptions import FlowError
 from tests.airflow.flows import branch, compose, failing, flow, fork
 
@@ -33,10 +32,10 @@ def put_flows(folder, *names):
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(tmp_path, monkeypatch):
-    loader_module._process_memory.cache_clear()
+    flow_files._process_cache.cache_clear()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
     yield
-    loader_module._process_memory.cache_clear()
+    flow_files._process_cache.cache_clear()
 
 
 # options for the Dags
@@ -127,8 +126,8 @@ def test_a_cluster_policy_that_refuses_one_flow_affects_no_other(tmp_path, monke
     assert list(dags) == ["b", "skipped"]
     assert "seen" not in dags["b"].tags, "Airflow shows it to the policies; twice could be once too often"
     assert [problem.message for problem in problems] == [
-        "Airflow cannot take this flow: every Dag needs a team",
-        "Airflow cannot take this flow: the policy itself is broken",
+        "Airflow cannot accept this flow: every Dag needs a team",
+        "Airflow cannot accept this flow: the policy itself is broken",
     ]
 
 
@@ -169,7 +168,7 @@ def test_the_same_files_are_ignored_as_by_airflow(tmp_path, monkeypatch, syntax)
     put(tmp_path, ".airflowignore", "b1\nz" if syntax == "regexp" else "b1.json\n/z/\n")
     put(tmp_path, "x/.airflowignore", "b2 # not yet" if syntax == "regexp" else "b*.json # not yet\n!b3.json")
     theirs = find_path_from_directory(tmp_path, ".airflowignore", syntax)
-    assert {file.path for file in loader_module._find([tmp_path])[0].files} == set(theirs)
+    assert {file.path for file in flow_files.FlowFolders.of(tmp_path)._find(tmp_path).files} == set(theirs)
 
 
 def test_the_dags_folders_airflowignore_applies_to_a_loader_in_a_subfolder(tmp_path, monkeypatch):

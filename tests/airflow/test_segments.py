@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.dag_factory.drawing import draw_mermaid, draw_text
-from airflow_allma.dag_factory.segments import FlowPlan, TaskNode, TaskRole, plan_flow
-from airflow_allma.dag_factory.step_graph import components, reachable
+from airflow_allma.dag_factory.plan.drawing import draw_mermaid, draw_text
+from airflow_allma.dag_factory.plan.segments import TaskNode, TaskPlan, TaskRole, plan_tasks
+from airflow_allma.dag_factory.plan.step_graph import components, reachable
 from airflow_allma.flow import Flow
 
 
@@ -39,7 +39,7 @@ def fork(*starts: str, to: str | None = None, **more: Any) -> dict[str, Any]:
     }
 
 
-def tasks(plan: FlowPlan) -> dict[str, TaskNode]:
+def tasks(plan: TaskPlan) -> dict[str, TaskNode]:
     return {task.task_id: task for task in plan.tasks}
 
 
@@ -81,7 +81,7 @@ def test_a_plan_has_one_task_per_main_step_which_waits_only_for_earlier_ones(gra
         name: fork(start_step, to=(to or [None])[0], maxConcurrency=limit) if name in forks else step(*to)
         for name, to in graph.items()
     }
-    plan = plan_flow(flow(steps, "0"))
+    plan = plan_tasks(flow(steps, "0"))
     ids = [task.task_id for task in plan.tasks]
     assert len(ids) == len(set(ids))
     seen: set[str] = set()
@@ -94,16 +94,16 @@ def test_a_plan_has_one_task_per_main_step_which_waits_only_for_earlier_ones(gra
     for spread in {task.fork for task in plan.tasks if task.fork}:
         inside = [one for task in plan.of_fork(spread) if task.branch == 0 for one in task.steps]
         assert sorted(inside) == sorted(reachable(edges, start_step))
-    assert plan == plan_flow(flow(steps, "0"))
+    assert plan == plan_tasks(flow(steps, "0"))
 
 
 def test_a_chain_of_five_thousand_steps_is_laid_out():
     steps = {f"s{n}": step(f"s{n + 1}") for n in range(4999)} | {"s4999": step()}
-    assert len(plan_flow(flow(steps, "s0")).tasks) == 5000
+    assert len(plan_tasks(flow(steps, "s0")).tasks) == 5000
 
 
 def test_a_loop_is_one_task_whichever_way_it_is_entered():
-    plan = tasks(plan_flow(flow({"a": step("c", "b"), "b": step("c"), "c": step("b", "d"), "d": step()})))
+    plan = tasks(plan_tasks(flow({"a": step("c", "b"), "b": step("c"), "c": step("b", "d"), "d": step()})))
     assert set(plan) == {"a", "b", "d"}
     assert plan["b"].role is TaskRole.LOOP
     assert set(plan["b"].steps) == {"b", "c"}
@@ -111,20 +111,20 @@ def test_a_loop_is_one_task_whichever_way_it_is_entered():
 
 
 def test_a_step_that_leads_to_itself_is_a_loop_of_one():
-    plan = tasks(plan_flow(flow({"a": step("b", "a"), "b": step()})))
+    plan = tasks(plan_tasks(flow({"a": step("b", "a"), "b": step()})))
     assert plan["a"].role is TaskRole.LOOP
     assert plan["a"].upstream == ()
 
 
 def test_a_fallback_is_an_edge_like_any_other():
-    plan = tasks(plan_flow(flow({"a": step("b", fallback="c"), "b": step(), "c": step()})))
+    plan = tasks(plan_tasks(flow({"a": step("b", fallback="c"), "b": step(), "c": step()})))
     assert plan["c"].upstream == ("a",)
 
 
 def test_the_default_error_handler_applies_to_steps_without_their_own():
     handler = {"defaultErrorHandler": {"fallbackStepInstanceId": "c"}}
     plan = tasks(
-        plan_flow(
+        plan_tasks(
             flow(
                 {"a": step("b"), "b": step(fallback="d"), "c": step(fallback="d"), "d": step(fallback="c")},
                 defaultStepConfig=handler,
@@ -136,7 +136,7 @@ def test_the_default_error_handler_applies_to_steps_without_their_own():
 
 
 def test_a_fork_becomes_a_group_with_a_mapped_group_for_each_branch():
-    plan = plan_flow(flow({"a": fork("b", "c", to="z"), "b": step("c"), "c": step(), "z": step()}))
+    plan = plan_tasks(flow({"a": fork("b", "c", to="z"), "b": step("c"), "c": step(), "z": step()}))
     found = tasks(plan)
     assert set(found) == {
         "a.items", "a.b0.b", "a.b0.c", "a.b1.c", "a.chunks", "a.chunk", "a.aggregate", "z",
@@ -149,24 +149,24 @@ def test_a_fork_becomes_a_group_with_a_mapped_group_for_each_branch():
 
 
 def test_a_step_of_the_main_path_that_is_also_in_a_branch_has_a_task_in_each():
-    found = tasks(plan_flow(flow({"a": fork("b", to="b"), "b": step()})))
+    found = tasks(plan_tasks(flow({"a": fork("b", to="b"), "b": step()})))
     assert {"b", "a.b0.b"} <= set(found)
 
 
 def test_a_fork_in_a_loop_runs_inside_the_loops_task():
-    found = tasks(plan_flow(flow({"a": fork("b", to="c"), "b": step(), "c": step("a", "d"), "d": step()})))
+    found = tasks(plan_tasks(flow({"a": fork("b", to="c"), "b": step(), "c": step("a", "d"), "d": step()})))
     assert set(found) == {"a", "d"}
     assert found["a"].role is TaskRole.LOOP
 
 
 def test_a_fork_in_a_branch_is_a_task_of_that_branch():
-    found = tasks(plan_flow(flow({"a": fork("b"), "b": fork("c", to="d"), "c": step(), "d": step()})))
+    found = tasks(plan_tasks(flow({"a": fork("b"), "b": fork("c", to="d"), "c": step(), "d": step()})))
     assert {"a.b0.b", "a.b0.d"} <= set(found)
     assert not any(name.startswith("b.") for name in found)
 
 
 def test_a_loop_in_a_branch_is_one_task_of_that_branch():
-    found = tasks(plan_flow(flow({"a": fork("b"), "b": step("c"), "c": step("b", "d"), "d": step()})))
+    found = tasks(plan_tasks(flow({"a": fork("b"), "b": step("c"), "c": step("b", "d"), "d": step()})))
     assert found["a.b0.b"].role is TaskRole.LOOP
     assert found["a.b0.d"].upstream == ("a.b0.b",)
 
@@ -174,16 +174,16 @@ def test_a_loop_in_a_branch_is_one_task_of_that_branch():
 def test_a_branchs_own_steps_are_not_confused_with_the_flows():
     spread = fork("b")
     spread["parallelBranches"][0]["steps"] = {"b": step("own"), "own": step()}
-    found = tasks(plan_flow(flow({"a": spread, "b": step()})))
+    found = tasks(plan_tasks(flow({"a": spread, "b": step()})))
     assert {"a.b0.b", "a.b0.own"} <= set(found)
 
 
 def test_branch_granularity_makes_a_branch_one_task():
     spread = {"a": fork("b"), "b": step("c"), "c": step()}
-    found = tasks(plan_flow(flow(spread, airflow={"branchGranularity": "branch"})))
+    found = tasks(plan_tasks(flow(spread, airflow={"branchGranularity": "branch"})))
     assert found["a.b0.b"].role is TaskRole.BRANCH
     assert found["a.b0.b"].steps == ("b", "c")
-    assert found["a.b0.b"].at_a_time is None
+    assert found["a.b0.b"].max_active is None
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_branch_granularity_makes_a_branch_one_task():
 def test_a_concurrency_limit_is_shared_by_the_branches_and_each_branch_is_one_task(limit, branches, each):
     names = [f"s{n}" for n in range(branches)]
     steps = {"a": fork(*names, maxConcurrency=limit), **{name: step("end") for name in names}, "end": step()}
-    found = [task for task in plan_flow(flow(steps)).tasks if task.branch is not None]
-    assert {task.at_a_time for task in found} == {each}
+    found = [task for task in plan_tasks(flow(steps)).tasks if task.branch is not None]
+    assert {task.max_active for task in found} == {each}
     assert {task.role for task in found} == {TaskRole.BRANCH if limit else TaskRole.STEP}
 
 
@@ -201,34 +201,34 @@ def test_a_concurrency_limit_is_shared_by_the_branches_and_each_branch_is_one_ta
 def test_a_branch_id_never_collides_with_a_task_of_the_fork(branch_id):
     spread = fork("b")
     spread["parallelBranches"][0]["branchId"] = branch_id
-    plan = plan_flow(flow({"a": spread, "b": step()}))
+    plan = plan_tasks(flow({"a": spread, "b": step()}))
     ids = [task.task_id for task in plan.tasks] + [group.group_id for group in plan.groups]
     assert len(ids) == len(set(ids)) == 7
 
 
 def test_step_ids_that_airflow_does_not_accept_are_made_safe_and_stay_distinct():
     steps = {"a b": step("a.b"), "a.b": step("x" * 300), "x" * 300: step()}
-    ids = [task.task_id for task in plan_flow(flow(steps, "a b")).tasks]
+    ids = [task.task_id for task in plan_tasks(flow(steps, "a b")).tasks]
     assert len(set(ids)) == 3
     assert all(re.fullmatch(r"[\w-]{1,70}", task_id, re.ASCII) for task_id in ids)
 
 
 @pytest.mark.parametrize("flow_id", ["a/b", "größe", "a.b"])
 def test_a_flow_id_that_airflow_does_not_accept_becomes_a_distinct_dag_id(flow_id):
-    one = plan_flow(flow({"a": step()}, id=flow_id)).dag_id
-    other = plan_flow(flow({"a": step()}, id=flow_id + "2")).dag_id
+    one = plan_tasks(flow({"a": step()}, id=flow_id)).dag_id
+    other = plan_tasks(flow({"a": step()}, id=flow_id + "2")).dag_id
     assert one != other
     assert re.fullmatch(r"[\w-]+", one, re.ASCII)
 
 
 def test_nothing_comes_after_end_flow():
     end = {"stepType": "END_FLOW", "defaultNextStepInstanceId": "c"}
-    assert set(tasks(plan_flow(flow({"a": step("b"), "b": end, "c": step()})))) == {"a", "b"}
+    assert set(tasks(plan_tasks(flow({"a": step("b"), "b": end, "c": step()})))) == {"a", "b"}
 
 
 def test_the_text_drawing_shows_every_task_with_its_dependencies():
     drawn = draw_text(
-        plan_flow(flow({"a": fork("b", to="c", maxConcurrency=3), "b": step("d"), "c": step(), "d": step()}))
+        plan_tasks(flow({"a": fork("b", to="c", maxConcurrency=3), "b": step("d"), "c": step(), "d": step()}))
     )
     assert "a.b0.b (branch, at most 3 at a time) runs b, d <- a.items" in drawn
     assert "c (step) <- a.aggregate" in drawn
@@ -236,7 +236,7 @@ def test_the_text_drawing_shows_every_task_with_its_dependencies():
 
 def test_the_mermaid_drawing_shows_forks_and_branches_as_subgraphs():
     drawn = draw_mermaid(
-        plan_flow(flow({"a": fork("b"), "b": {"stepType": "NO_OP", "displayName": 'say "hi"'}}))
+        plan_tasks(flow({"a": fork("b"), "b": {"stepType": "NO_OP", "displayName": 'say "hi"'}}))
     )
     assert drawn.count("subgraph") == drawn.count("end\n") == 2
     assert '"say #quot;hi#quot;"' in drawn

@@ -15,7 +15,7 @@ from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.utils.types import DagRunType
 
 from airflow_allma.dag_factory import build_dag, load_flows
-from airflow_allma.dag_factory.segments import plan_flow
+from airflow_allma.dag_factory.plan.segments import plan_tasks
 from airflow_allma.engine import compile_flow
 from airflow_allma.exceptions import FlowError, PermanentStepError
 from airflow_allma.flow import Flow
@@ -264,7 +264,7 @@ def test_steps_that_only_a_start_point_leads_to_have_tasks_and_runs_can_begin_at
         "bare": point(SIX),
         "off": point(SIX, to="last", enabled=False),
     }
-    plan = plan_flow(model(points, {"other": compose(to="work"), "last": compose()}))
+    plan = plan_tasks(model(points, {"other": compose(to="work"), "last": compose()}))
     tasks = {task.task_id: task for task in plan.tasks}
     assert set(tasks) == {"work", "in", "other", "off", "last"}
     assert {name for name, task in tasks.items() if task.begins} == {"work", "in", "off"}

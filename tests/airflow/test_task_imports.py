@@ -43,7 +43,7 @@ def imported(source, tmp_path, **environment):
 
 
 def test_a_process_that_forks_tasks_has_imported_what_flows_need(tmp_path):
-    assert {"airflow_allma.engine.forking", "airflow_allma.dag_factory.factory"} <= imported(
+    assert {"airflow_allma.engine.forking", "airflow_allma.dag_factory.build"} <= imported(
         LOAD_PLUGINS, tmp_path
     )
 
@@ -55,7 +55,7 @@ def test_an_invalid_setting_of_flows_does_not_disable_the_plugin_with_its_timeta
 def test_a_process_for_tasks_of_any_dag_does_not_import_the_engine(tmp_path):
     names = imported(IN_A_TASK + LOAD_PLUGINS, tmp_path)
     assert "airflow_allma.plugin" in names
-    assert not {"airflow_allma.engine", "airflow_allma.dag_factory.factory"} & names
+    assert not {"airflow_allma.engine", "airflow_allma.dag_factory.build"} & names
 
 
 def test_a_task_that_calls_no_aws_service_does_not_import_its_client(tmp_path):

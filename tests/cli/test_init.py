@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_allma.cli.init_command import EXAMPLES, LOADER_FILES
-from airflow_allma.engine.loading import load_flow_file
+from airflow_allma.loading import load_flow_file
 from tests.support.cli import run_cli
 
 

@@ -51,7 +51,7 @@ def test_the_same_flow_in_two_files_is_an_error(tmp_path):
     one, two = write_file(tmp_path, "a.json", GOOD), write_file(tmp_path, "b.json", GOOD)
     result = run_cli("validate", one, two)
     assert result.code == 1
-    assert "stands in" in result.out
+    assert "is already defined in" in result.out
 
 
 @pytest.mark.parametrize(

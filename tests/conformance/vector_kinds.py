@@ -18,12 +18,10 @@ from airflow_allma.engine import (
     compile_flow,
     run_segment,
 )
-from airflow_allma.engine.loading import CHECKS
 from airflow_allma.engine.mappings import InputPlan, OutputPlan
 from airflow_allma.engine.modules import run_module
 from airflow_allma.engine.program import CompiledFork, Program
 from airflow_allma.engine.step_execution import StepExecution, commit_output
-from airflow_allma.engine.steps import unsupported_reason
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.expressions import (
     NOTHING,
@@ -35,13 +33,14 @@ from airflow_allma.expressions import (
     copy_value,
 )
 from airflow_allma.flow import Flow, ParallelForkManagerStep, parse_flow
+from airflow_allma.loading import FLOW_CHECKS
 
 LOG = logging.getLogger("tests.conformance")
 INFO = RunInfo("flow", 1, "00000000-0000-4000-8000-000000000000", "2026-01-01T00:00:00.000Z")
 
 
 def flow_of(document: dict[str, Any]) -> Flow:
-    return parse_flow(document, checks=CHECKS, supported=unsupported_reason)
+    return parse_flow(document, FLOW_CHECKS)
 
 
 def run_path(given: dict[str, Any]) -> Any:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_allma.flow import LoadedFile, load_file
+from airflow_allma.flow import FlowChecks, LoadedFile, load_file
 from tests.support.flow_checks import BracketChecks
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.json"))
 
 
 def load(path: Path) -> LoadedFile:
-    return load_file(path, BracketChecks(), file=path.name)
+    return load_file(path, FlowChecks(BracketChecks()), file=path.name)
 
 
 def test_there_are_enough_broken_files():

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_allma.flow import STEP_MODELS, Flow, parse_flow
+from airflow_allma.flow import STEP_MODELS, Flow, FlowChecks, parse_flow
 from airflow_allma.flow.expression_fields import _BY_TYPE, _EVERY_STEP, _FLOW
-from airflow_allma.flow.validation import Validator
+from airflow_allma.flow.validation import check_flow
 from tests.support.flow_checks import BracketChecks
 
 BAD_PATH, BAD_TEMPLATE, NO_PATH, BAD_CONDITION = "$.a[", "{{a", "plain", "plain"
@@ -17,11 +17,11 @@ def json_names(model):
 def found(fields, kind, **flow):
     step = {"stepType": kind, **fields}
     raw = {"id": "x", "startStepInstanceId": "a", "steps": {"a": step}, **flow}
-    findings = Validator(BracketChecks()).check(raw).findings
+    findings = check_flow(raw, checks=FlowChecks(BracketChecks())).diagnostics
     return [
         ".".join(map(str, finding.path))
         for finding in findings
-        if "not a valid" in finding.message or "no JSONPath" in finding.message
+        if "not a valid" in finding.message or "not a JSONPath" in finding.message
     ]
 
 
@@ -159,7 +159,7 @@ def test_static_headers_and_flow_variables_are_data():
 def test_both_spellings_of_the_whole_are_paths():
     step = {"stepType": "NO_OP", "outputMappings": {"$": "$.", "$.a": "$"}}
     raw = {"id": "x", "startStepInstanceId": "a", "steps": {"a": step}}
-    assert parse_flow(raw, checks=BracketChecks())
+    assert parse_flow(raw, checks=FlowChecks(BracketChecks()))
 
 
 def test_a_message_never_shows_a_template():
@@ -170,6 +170,6 @@ def test_a_message_never_shows_a_template():
         "apiHeadersTemplate": {"Authorization": "Bearer s3cr3t {{a"},
     }
     raw = {"id": "x", "startStepInstanceId": "a", "steps": {"a": step}}
-    findings = Validator(BracketChecks()).check(raw).findings
+    findings = check_flow(raw, checks=FlowChecks(BracketChecks())).diagnostics
     assert findings
     assert "s3cr3t" not in "".join(finding.message for finding in findings)

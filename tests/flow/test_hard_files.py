@@ -10,7 +10,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.flow import load_file
 from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS
 from airflow_allma.flow.files import MAX_STEPS
-from airflow_allma.flow.json_text import scan
+from airflow_allma.flow.json_scan import scan
 
 
 def test_a_file_of_50_mb_is_refused_without_being_opened(tmp_path, monkeypatch):
@@ -81,7 +81,7 @@ def test_a_flow_of_very_many_steps_is_refused_without_looking_at_them(tmp_path, 
     loaded = load_file(tmp_path / "f.json")
     (problem,) = loaded.problems
     assert problem.path == "$.steps"
-    assert "2000 steps at most, and this one has 200" in problem.message
+    assert "at most 2000 steps, and this one has 200" in problem.message
     assert loaded.broken_flow_ids == ("f",)
 
 

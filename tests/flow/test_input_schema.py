@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_allma.flow import load_file
+from airflow_allma.flow import FlowChecks, load_file
 from airflow_allma.flow.input_schema import check_input_schema, fit_payload
 from tests.support.flow_checks import BracketChecks
 
@@ -39,11 +39,15 @@ ORDER = {"order": {"lines": [{"sku": "a"}]}}
 @pytest.mark.parametrize(
     ("schema", "where", "words"),
     [
-        ({"type": "objekt"}, "$.airflow.inputSchema.type", "no valid JSON Schema"),
-        ({"properties": {"a": {"type": 7}}}, "$.airflow.inputSchema.properties.a.type", "no valid"),
-        ({"properties": {"a": 1}}, "$.airflow.inputSchema.properties.a", "no valid"),
+        ({"type": "objekt"}, "$.airflow.inputSchema.type", "not a valid JSON Schema"),
+        ({"properties": {"a": {"type": 7}}}, "$.airflow.inputSchema.properties.a.type", "not a valid"),
+        ({"properties": {"a": 1}}, "$.airflow.inputSchema.properties.a", "not a valid"),
         ({"required": "a"}, "$.airflow.inputSchema.required", "'a' is not of type 'array'"),
-        ({"properties": {"a": {"minimum": "1"}}}, "$.airflow.inputSchema.properties.a.minimum", "no valid"),
+        (
+            {"properties": {"a": {"minimum": "1"}}},
+            "$.airflow.inputSchema.properties.a.minimum",
+            "not a valid",
+        ),
         ({"type": "array"}, "$.airflow.inputSchema.type", "a payload is an object"),
         (
             {"properties": {"a": {"$ref": "https://example.com/a.json"}}},
@@ -71,7 +75,7 @@ def test_a_schema_that_cannot_be_used_is_a_problem_with_its_place(tmp_path, sche
     }
     file = tmp_path / "f.json"
     file.write_text(json.dumps(flow, indent=1))
-    loaded = load_file(file, BracketChecks())
+    loaded = load_file(file, FlowChecks(BracketChecks()))
     assert not loaded.flows
     told = {problem.path: problem for problem in loaded.problems}
     assert where in told, list(map(str, loaded.problems))

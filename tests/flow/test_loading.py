@@ -7,12 +7,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_allma.flow import FileKind, StepType, find_files, load_file, load_folder, select_flows
+from airflow_allma.flow import (
+    FileCache,
+    FileKind,
+    FlowChecks,
+    StepType,
+    find_files,
+    load_file,
+    load_found_files,
+    select_flows,
+)
 from airflow_allma.flow import documents as documents_module
 from airflow_allma.flow.files import Bundle
 from tests.support.flow_checks import BracketChecks
 
 NO_OP = {"a": {"stepType": "NO_OP"}}
+EXPRESSIONS = FlowChecks(BracketChecks())
+EXPRESSIONS_AND_STEPS = FlowChecks(BracketChecks(), supported=lambda _: None)
+
+
+def load_folder(folder):
+    return load_found_files([find_files(folder)], FileCache())
 
 
 def flow(flow_id="shop", **fields):
@@ -28,7 +43,7 @@ def write(folder, name, value):
 
 def test_a_flow_file_gives_its_flow_and_the_json_as_written(tmp_path):
     path = write(tmp_path, "shop.json", "\n  " + json.dumps(flow()))
-    loaded = load_file(path, BracketChecks())
+    loaded = load_file(path, EXPRESSIONS)
     (source,) = loaded.flows
     assert loaded.kind is FileKind.FLOW
     assert loaded.problems == ()
@@ -117,7 +132,7 @@ def test_a_flow_that_lacks_its_start_is_a_broken_flow_and_no_other_file(tmp_path
 
 def test_a_prompt_file_gives_its_prompt(tmp_path):
     path = write(tmp_path, "hello.prompt.json", {"id": "hello", "content": "Hi {{name}}", "version": 2})
-    loaded = load_file(path, BracketChecks())
+    loaded = load_file(path, EXPRESSIONS)
     assert loaded.kind is FileKind.PROMPT
     assert loaded.flows == ()
     assert [(p.id, p.version, p.content) for p in loaded.bundle.prompts] == [("hello", 2, "Hi {{name}}")]
@@ -204,7 +219,7 @@ def test_an_unsupported_step_is_an_error_at_its_type_even_in_a_branch(tmp_path):
     def supported(step):
         return ("stepType", "END_FLOW has no engine") if step.step_type is StepType.END_FLOW else None
 
-    (problem,) = load_file(path, supported=supported).problems
+    (problem,) = load_file(path, FlowChecks(supported=supported)).problems
     assert problem.path == "$.steps.a.parallelBranches[0].steps.x.stepType"
     assert problem.message == "END_FLOW has no engine"
     assert problem.column > 1
@@ -216,7 +231,8 @@ def test_unsupported_steps_are_told_beside_other_mistakes(tmp_path):
         "b": {"stepType": "MCP_CALL", "mcpConnectionId": "m", "toolName": "t"},
     }
     loaded = load_file(
-        write(tmp_path, "shop.json", flow(steps=steps)), supported=lambda step: ("stepType", step.step_type)
+        write(tmp_path, "shop.json", flow(steps=steps)),
+        FlowChecks(supported=lambda one: ("stepType", one.step_type)),
     )
     assert [problem.path for problem in loaded.problems] == ["$.steps.a.displayName", "$.steps.b.stepType"]
 
@@ -376,7 +392,7 @@ RELAXED = settings(
 @RELAXED
 @given(value=ANY_JSON)
 def test_any_json_value_is_loaded_or_refused_with_located_problems(tmp_path, value):
-    loaded = load_file(write(tmp_path, "any.json", json.dumps(value)), BracketChecks(), lambda _: None)
+    loaded = load_file(write(tmp_path, "any.json", json.dumps(value)), EXPRESSIONS_AND_STEPS)
     if loaded.kind is not FileKind.EXPORT:
         assert_problems_are_located(loaded)
 
@@ -386,7 +402,7 @@ def test_any_json_value_is_loaded_or_refused_with_located_problems(tmp_path, val
 def test_any_step_is_loaded_or_refused_with_located_problems(tmp_path, step, own):
     steps = {"a": step, "b": {"stepType": "PARALLEL_FORK_MANAGER", "parallelBranches": [{"steps": own}]}}
     path = write(tmp_path, "any.json", json.dumps(flow(steps=steps, defaultStepConfig=own)))
-    assert_problems_are_located(load_file(path, BracketChecks(), lambda _: None))
+    assert_problems_are_located(load_file(path, EXPRESSIONS_AND_STEPS))
 
 
 @RELAXED
@@ -394,7 +410,7 @@ def test_any_step_is_loaded_or_refused_with_located_problems(tmp_path, step, own
 def test_any_value_in_an_export_is_loaded_or_refused_with_located_problems(tmp_path, value):
     for part in ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents"):
         path = write(tmp_path, "any.json", json.dumps({"formatVersion": "1.0", part: [value]}))
-        for problem in load_file(path, BracketChecks()).problems:
+        for problem in load_file(path, EXPRESSIONS).problems:
             assert problem.line >= 1
             assert problem.path.startswith("$")
 
@@ -404,4 +420,4 @@ def test_any_value_in_an_export_is_loaded_or_refused_with_located_problems(tmp_p
 def test_any_bytes_are_loaded_or_refused_with_located_problems(tmp_path, data, name):
     path = tmp_path / name
     path.write_bytes(data)
-    assert_problems_are_located(load_file(path, BracketChecks()))
+    assert_problems_are_located(load_file(path, EXPRESSIONS))

@@ -13,6 +13,7 @@ from airflow_allma.flow import (
     AggregationStrategy,
     DelayPosition,
     Flow,
+    FlowChecks,
     ParallelForkManagerStep,
     StepType,
     parse_flow,
@@ -31,7 +32,7 @@ def flow_of(step, **fields):
 
 
 def parse(step, **fields):
-    return parse_flow(flow_of(step, **fields), checks=BracketChecks())
+    return parse_flow(flow_of(step, **fields), checks=FlowChecks(BracketChecks()))
 
 
 def first(step, **fields):
@@ -67,7 +68,7 @@ def test_what_an_example_says_is_what_its_model_says(example):
     ids=lambda flow: flow["id"],
 )
 def test_a_flow_of_the_recorded_runs_is_valid(flow):
-    parsed = parse_flow(flow, checks=BracketChecks())
+    parsed = parse_flow(flow, checks=FlowChecks(BracketChecks()))
     assert list(parsed.steps) == list(flow["steps"])
 
 
@@ -144,7 +145,8 @@ def test_a_broken_flow_raises_with_every_problem_on_a_line():
     lines = str(raised.value).splitlines()
     assert "shop flow: error: $.version: must be above 0; 0 is not" in lines
     assert (
-        "shop flow: error: $.steps.first.stepType: `NO_OPP` is no step type; did you mean `NO_OP`?" in lines
+        "shop flow: error: $.steps.first.stepType: `NO_OPP` is not a step type; did you mean `NO_OP`?"
+        in lines
     )
 
 

@@ -18,9 +18,8 @@ from airflow_allma.engine import (
     run_segment,
 )
 from airflow_allma.engine.http_fake import FakeHttpClient
-from airflow_allma.engine.loading import CHECKS
-from airflow_allma.engine.steps import unsupported_reason
 from airflow_allma.flow import Flow, parse_flow
+from airflow_allma.loading import FLOW_CHECKS
 
 INFO = RunInfo("shop", 1, "run-1", "2026-03-01T00:00:00.000Z")
 COMPOSE = "system/compose-object-from-input"
@@ -68,7 +67,7 @@ def then(step: str, **fields: Any) -> Json:
 def flow_of(steps: Mapping[str, Json], **fields: Any) -> Flow:
     """Return a checked flow that starts at its first step."""
     document = {"id": "shop", "startStepInstanceId": next(iter(steps)), "steps": dict(steps), **fields}
-    return parse_flow(document, checks=CHECKS, supported=unsupported_reason)
+    return parse_flow(document, FLOW_CHECKS)
 
 
 def program_of(steps: Mapping[str, Json], **fields: Any) -> FlowProgram:

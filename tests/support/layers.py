@@ -14,12 +14,13 @@ _LOWEST = frozenset({"exceptions", "common"})
 _ENGINE = _LOWEST | {"flow", "expressions", "storage"}
 _TIMETABLES = _ENGINE | {"engine"}
 _DISTRIBUTED = _ENGINE | {"engine", "settings"}
-_OPERATORS = _TIMETABLES | {"timetables", "distributed", "settings", "configuration"}
-_FACTORY = _OPERATORS | {"operators"}
+_OPERATORS = _TIMETABLES | {"timetables", "distributed", "settings", "configuration", "compat"}
+_FACTORY = _OPERATORS | {"operators", "loading"}
 _TOP = _FACTORY | {"dag_factory"}
 
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset(),
+    "compat": frozenset(),
     "common": frozenset({"exceptions"}),
     "flow": _LOWEST,
     "expressions": _LOWEST,
@@ -29,6 +30,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "configuration": _LOWEST | {"flow", "settings"},
     "distributed": _DISTRIBUTED,
     "timetables": _TIMETABLES,
+    "loading": _TIMETABLES | {"timetables"},
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,
     "cli": _TOP - {"operators"},
@@ -42,7 +44,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 }
 """Part of the package -> the parts that it may import, besides itself."""
 
-KNOWS_AIRFLOW = frozenset({"configuration", "timetables", "operators", "dag_factory", "plugin", "provider"})
+KNOWS_AIRFLOW = frozenset(
+    {"compat", "configuration", "timetables", "operators", "dag_factory", "plugin", "provider"}
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from airflow_allma.expressions import (
 )
 from airflow_allma.expressions.js_values import to_string
 from airflow_allma.flow import ApiCallStep
-from airflow_allma.flow.steps.common import ContextMapping
+from airflow_allma.flow.steps.step_base import ContextMapping
 
 __all__ = ["ApiCall"]
 

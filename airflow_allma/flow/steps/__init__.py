@@ -12,21 +12,7 @@ from airflow_allma.flow.steps.calls import (
     PollingConfig,
     WaitForExternalEventStep,
 )
-from airflow_allma.flow.steps.common import (
-    Checkpoint,
-    ContentRetry,
-    ContextMapping,
-    Delay,
-    DelayPosition,
-    FormatAs,
-    OnError,
-    OutputValidation,
-    Retries,
-    Step,
-    StepType,
-    Transition,
-)
-from airflow_allma.flow.steps.fork import (
+from airflow_allma.flow.steps.fork_step import (
     STEP_MODELS,
     AggregationConfig,
     AggregationStrategy,
@@ -66,6 +52,20 @@ from airflow_allma.flow.steps.starts import (
     StartFlowExecutionStep,
     StartSubFlowStep,
     SubFlowExecutionMode,
+)
+from airflow_allma.flow.steps.step_base import (
+    Checkpoint,
+    ContentRetry,
+    ContextMapping,
+    Delay,
+    DelayPosition,
+    FormatAs,
+    OnError,
+    OutputValidation,
+    Retries,
+    Step,
+    StepType,
+    Transition,
 )
 
 __all__ = [

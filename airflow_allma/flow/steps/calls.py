@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import HttpMethod, Int, JsonObject, Model, Text, shape
-from airflow_allma.flow.steps.common import ContextMapping, Step, StepType
+from airflow_allma.flow.model_base import HttpMethod, Int, JsonObject, Model, NonEmptyStr, shape
+from airflow_allma.flow.steps.step_base import ContextMapping, Step, StepType
 
 __all__ = [
     "ApiCallDefinition",
@@ -24,7 +24,7 @@ __all__ = [
 class ApiUrlTemplate(Model):
     """The URL of a call and the variables that only it sees."""
 
-    template: Annotated[Text, Field(description="The URL; a template over the whole context.")]
+    template: Annotated[NonEmptyStr, Field(description="The URL; a template over the whole context.")]
     context_mappings: Annotated[
         dict[str, ContextMapping],
         Field(default_factory=dict, description="Further variables of the template."),
@@ -37,7 +37,7 @@ class ApiCallDefinition(Model):
     api_url_template: Annotated[ApiUrlTemplate, Field(description="The URL.")]
     api_http_method: Annotated[HttpMethod, Field(description="HTTP method.")]
     api_static_headers: Annotated[
-        dict[str, str], Field(default_factory=dict, description="Headers that are sent as they stand.")
+        dict[str, str], Field(default_factory=dict, description="Headers that are sent unchanged.")
     ]
     api_headers_template: Annotated[
         dict[str, str],
@@ -61,22 +61,22 @@ class McpCallStep(Step):
     """Calls a tool of an MCP server; the step's input is the tool's arguments."""
 
     step_type: Literal[StepType.MCP_CALL]
-    mcp_connection_id: Annotated[Text, Field(description="The id of the MCP connection.")]
-    tool_name: Annotated[Text, Field(description="The tool to call.")]
+    mcp_connection_id: Annotated[NonEmptyStr, Field(description="The id of the MCP connection.")]
+    tool_name: Annotated[NonEmptyStr, Field(description="The tool to call.")]
 
 
 class PollingConfig(Model):
     """How often an API is asked."""
 
     interval_seconds: Annotated[Int, Field(ge=5, le=3600, description="Seconds between two calls.")]
-    max_attempts: Annotated[Int, Field(ge=1, le=100, description="Most calls.")]
+    max_attempts: Annotated[Int, Field(ge=1, le=100, description="Maximum number of calls.")]
 
 
 class ExitConditions(Model):
     """When polling ends; conditions over the body of the last answer."""
 
-    success_condition: Annotated[Text, Field(description="Tried first: the step succeeds.")]
-    failure_condition: Annotated[Text, Field(description="Tried second: the step fails.")]
+    success_condition: Annotated[NonEmptyStr, Field(description="Tried first: the step succeeds.")]
+    failure_condition: Annotated[NonEmptyStr, Field(description="Tried second: the step fails.")]
 
 
 class PollExternalApiStep(Step):
@@ -92,12 +92,14 @@ class WaitForExternalEventStep(Step):
     """Waits for a message from outside; its payload is the output."""
 
     step_type: Literal[StepType.WAIT_FOR_EXTERNAL_EVENT]
-    correlation_key_template: Annotated[Text, Field(description="What the message must name; a template.")]
+    correlation_key_template: Annotated[
+        NonEmptyStr, Field(description="What the message must name; a template.")
+    ]
     max_wait_time_seconds: Annotated[Int, Field(gt=0, description="Seconds until the step fails.")] = 604_800
     prompt_user_message_template: Annotated[
         str | JsonObject | None,
-        shape("a text or an object", lambda value: value is None or isinstance(value, str | dict)),
-        Field(description="What to tell the person who is asked."),
+        shape("a string or an object", lambda value: value is None or isinstance(value, str | dict)),
+        Field(description="The message to the person who is asked."),
     ] = None
     message_sender_module_identifier: Annotated[
         str | None, Field(description="The module that sends that message.")

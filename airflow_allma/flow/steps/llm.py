@@ -7,8 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import NAME_PATTERN, AnyJson, Int, JsonObject, Model, Number, Text, shape
-from airflow_allma.flow.steps.common import ContextMapping, Step, StepType
+from airflow_allma.flow.model_base import (
+    NAME_PATTERN,
+    AnyJson,
+    Int,
+    JsonObject,
+    Model,
+    NonEmptyStr,
+    Number,
+    shape,
+)
+from airflow_allma.flow.steps.step_base import ContextMapping, Step, StepType
 
 __all__ = [
     "InferenceParameters",
@@ -34,7 +43,7 @@ class LlmProvider(StrEnum):
 
 
 class LlmToolType(StrEnum):
-    """What kind of tool a model is given."""
+    """The kind of a model's tool."""
 
     FUNCTION = "function"
     GOOGLE_SEARCH = "google_search"
@@ -73,7 +82,9 @@ class LlmTool(Model):
         LlmToolType, Field(description="A function of the flow's own, or a tool of the provider.")
     ]
     name: Annotated[str | None, Field(pattern=NAME_PATTERN, description="Of a function: its name.")] = None
-    description: Annotated[Text | None, Field(description="Of a function: what the model reads.")] = None
+    description: Annotated[NonEmptyStr | None, Field(description="Of a function: what the model reads.")] = (
+        None
+    )
     parameters: Annotated[AnyJson, Field(description="Of a function: JSON Schema of its arguments.")] = None
     config: Annotated[JsonObject | None, Field(description="Settings of a provider's tool.")] = None
 
@@ -101,7 +112,7 @@ class LlmFallback(Model):
     """A model that is tried when those before it failed."""
 
     llm_provider: Provider
-    model_id: Annotated[Text, Field(description="The model; may be a template.")]
+    model_id: Annotated[NonEmptyStr, Field(description="The model; may be a template.")]
     inference_parameters: Annotated[
         InferenceParameters | None, Field(description="Instead of the step's.")
     ] = None
@@ -112,18 +123,18 @@ class LlmFallback(Model):
 
 
 class SemanticCheck(Model):
-    """Refuses an answer that comes too close to the prompt."""
+    """Rejects an answer that is too similar to the prompt."""
 
     similarity_threshold: Annotated[Number, Field(ge=0.8, le=1, description="0.8 to 1.")]
 
 
 class SecurityValidatorConfig(Model):
-    """What an answer must not hold."""
+    """What an answer must not contain."""
 
     forbidden_strings: Annotated[
-        tuple[str, ...] | None, Field(description="Texts that must not occur, in any case.")
+        tuple[str, ...] | None, Field(description="Strings that must not occur, in upper or lower case.")
     ] = None
-    semantic_check: Annotated[SemanticCheck | None, Field(description="Closeness to the prompt.")] = None
+    semantic_check: Annotated[SemanticCheck | None, Field(description="Similarity to the prompt.")] = None
 
 
 class LlmInvocationStep(Step):
@@ -131,9 +142,9 @@ class LlmInvocationStep(Step):
 
     step_type: Literal[StepType.LLM_INVOCATION]
     llm_provider: Provider
-    model_id: Annotated[Text, Field(description="The model; may be a template.")]
+    model_id: Annotated[NonEmptyStr, Field(description="The model; may be a template.")]
     fallbacks: Annotated[tuple[LlmFallback, ...], Field(description="Models to try after the first.")] = ()
-    prompt_template_id: Annotated[Text | None, Field(description="A stored prompt template.")] = None
+    prompt_template_id: Annotated[NonEmptyStr | None, Field(description="A stored prompt template.")] = None
     direct_prompt: Annotated[str | None, Field(description="The prompt itself, instead of a stored one.")] = (
         None
     )
@@ -149,5 +160,5 @@ class LlmInvocationStep(Step):
     tool_choice: ToolChoice = None
     inference_parameters: Annotated[InferenceParameters | None, Field(description="How it answers.")] = None
     security_validator_config: Annotated[
-        SecurityValidatorConfig | None, Field(description="What the answer must not hold.")
+        SecurityValidatorConfig | None, Field(description="What the answer must not contain.")
     ] = None

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import AnyJson, JsonObject, Model, Text, TextOrTexts, shape
-from airflow_allma.flow.steps.common import Step, StepType
+from airflow_allma.flow.model_base import AnyJson, JsonObject, Model, NonEmptyStr, StringOrStrings, shape
+from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "SqsSendStep"]
 
@@ -20,7 +20,8 @@ class SqsSendStep(Step):
     payload: Annotated[JsonObject | None, Field(description="The message; sent as JSON.")] = None
     message_group_id: Annotated[str | None, Field(description="FIFO queues: the group.")] = None
     message_deduplication_id: Annotated[
-        str | None, Field(description="FIFO queues: told apart by this; absent: derived from the message.")
+        str | None,
+        Field(description="FIFO queues: the message's id; absent: derived from the message."),
     ] = None
 
 
@@ -38,14 +39,14 @@ class SnsPublishStep(Step):
 class EmailAttachment(Model):
     """A file to attach, from S3."""
 
-    filename: Annotated[Text, Field(description="What the reader sees.")]
+    filename: Annotated[NonEmptyStr, Field(description="What the reader sees.")]
     s3_pointer: Annotated[JsonObject, Field(alias="s3Pointer", description="{bucket, key}")]
 
 
 class EmailHeader(Model):
     """One header."""
 
-    name: Annotated[Text, Field(description="The header's name.")]
+    name: Annotated[NonEmptyStr, Field(description="The header's name.")]
     value: Annotated[str, Field(description="The header's value.")]
 
 
@@ -54,20 +55,20 @@ def _is_headers(value: Any) -> bool:
 
 
 class EmailStep(Step):
-    """Sends an e-mail. Every text may be a template or a JSONPath."""
+    """Sends an e-mail. Every string may be a template or a JSONPath."""
 
     step_type: Literal[StepType.EMAIL]
-    from_: Annotated[Text, Field(alias="from", description="The sender's address.")]
+    from_: Annotated[NonEmptyStr, Field(alias="from", description="The sender's address.")]
     from_name: Annotated[str | None, Field(description="The sender's name.")] = None
     subject: Annotated[str, Field(description="The subject.")]
     body: Annotated[str, Field(description="The text, as HTML.")]
-    to: Annotated[TextOrTexts, Field(description="Who gets it.")]
-    cc: Annotated[TextOrTexts | None, Field(description="Who gets a copy.")] = None
-    bcc: Annotated[TextOrTexts | None, Field(description="Who gets a copy unseen.")] = None
-    reply_to: Annotated[TextOrTexts | None, Field(description="Who gets the answer.")] = None
+    to: Annotated[StringOrStrings, Field(description="Who gets it.")]
+    cc: Annotated[StringOrStrings | None, Field(description="Who gets a copy.")] = None
+    bcc: Annotated[StringOrStrings | None, Field(description="Who gets a copy unseen.")] = None
+    reply_to: Annotated[StringOrStrings | None, Field(description="Who gets the answer.")] = None
     custom_headers: Annotated[
         str | tuple[EmailHeader, ...] | None,
-        shape("a text or a list of {name, value}", _is_headers),
+        shape("a string or a list of {name, value}", _is_headers),
         Field(description="Further headers."),
     ] = None
     attachments: Annotated[tuple[EmailAttachment, ...] | None, Field(description="Files.")] = None

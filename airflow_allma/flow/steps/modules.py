@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import HttpMethod, Text
-from airflow_allma.flow.steps.common import Step, StepType
+from airflow_allma.flow.model_base import HttpMethod, NonEmptyStr
+from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = [
     "CustomLambdaInvokeStep",
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class NoOpStep(Step):
-    """Passes its input on: a place where paths join."""
+    """Passes its input on: paths may join here."""
 
     step_type: Literal[StepType.NO_OP]
 
@@ -37,7 +37,7 @@ class CustomLogicStep(Step):
     """Runs code of the user's own, named by a module id."""
 
     step_type: Literal[StepType.CUSTOM_LOGIC]
-    module_identifier: Annotated[Text, Field(description="The id of the user's own module.")]
+    module_identifier: Annotated[NonEmptyStr, Field(description="The id of the user's own module.")]
 
 
 class CustomLambdaInvokeStep(Step):
@@ -45,7 +45,7 @@ class CustomLambdaInvokeStep(Step):
 
     step_type: Literal[StepType.CUSTOM_LAMBDA_INVOKE]
     lambda_function_arn_template: Annotated[
-        Text, Field(description="Name or ARN of the function; a template.")
+        NonEmptyStr, Field(description="Name or ARN of the function; a template.")
     ]
     payload_template: Annotated[
         dict[str, str] | None, Field(description="Name in the payload <- JSONPath; absent: the whole input.")
@@ -56,28 +56,30 @@ class DataLoadStep(Step):
     """Reads data with a module."""
 
     step_type: Literal[StepType.DATA_LOAD]
-    module_identifier: Annotated[Text, Field(description="For example: system/s3-data-loader")]
+    module_identifier: Annotated[NonEmptyStr, Field(description="For example: system/s3-data-loader")]
 
 
 class DataSaveStep(Step):
     """Writes data with a module."""
 
     step_type: Literal[StepType.DATA_SAVE]
-    module_identifier: Annotated[Text, Field(description="For example: system/s3-data-saver")]
+    module_identifier: Annotated[NonEmptyStr, Field(description="For example: system/s3-data-saver")]
 
 
 class DataTransformationStep(Step):
     """Computes data from data with a module."""
 
     step_type: Literal[StepType.DATA_TRANSFORMATION]
-    module_identifier: Annotated[Text, Field(description="For example: system/compose-object-from-input")]
+    module_identifier: Annotated[
+        NonEmptyStr, Field(description="For example: system/compose-object-from-input")
+    ]
 
 
 class FileDownloadStep(Step):
     """Streams a URL into an S3 object."""
 
     step_type: Literal[StepType.FILE_DOWNLOAD]
-    source_url_template: Annotated[Text, Field(description="The URL; a template.")]
+    source_url_template: Annotated[NonEmptyStr, Field(description="The URL; a template.")]
     method: Annotated[HttpMethod, Field(description="HTTP method.")] = HttpMethod.GET
     headers_template: Annotated[
         dict[str, str],

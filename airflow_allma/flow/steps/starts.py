@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airflow_allma.flow.base import Bool, JsonObject, Text
-from airflow_allma.flow.steps.common import Step, StepType
+from airflow_allma.flow.model_base import Bool, JsonObject, NonEmptyStr
+from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = [
     "EmailStartPointStep",
@@ -32,7 +32,7 @@ class StartSubFlowStep(Step):
     """Runs another flow as a part of this one."""
 
     step_type: Literal[StepType.START_SUB_FLOW]
-    sub_flow_definition_id: Annotated[Text, Field(description="The flow to run.")]
+    sub_flow_definition_id: Annotated[NonEmptyStr, Field(description="The flow to run.")]
     sub_flow_version: Annotated[str, Field(description="Its version.")] = LATEST
     sub_flow_execution_mode: Annotated[
         SubFlowExecutionMode, Field(description="Wait for its end, or go on at once.")
@@ -43,10 +43,12 @@ class StartSubFlowStep(Step):
 
 
 class StartFlowExecutionStep(Step):
-    """Starts another run. Its fields may also come from the step's input; those given here win."""
+    """Starts another run. Its fields may also come from the step's input; those of the step win."""
 
     step_type: Literal[StepType.START_FLOW_EXECUTION]
-    flow_definition_id: Annotated[Text | None, Field(description="The flow to start; a template.")] = None
+    flow_definition_id: Annotated[NonEmptyStr | None, Field(description="The flow to start; a template.")] = (
+        None
+    )
     flow_version: Annotated[str | None, Field(description="Its version; a template.")] = None
 
 
@@ -54,8 +56,8 @@ class EmailStartPointStep(Step):
     """A flow starts here when an e-mail comes in."""
 
     step_type: Literal[StepType.EMAIL_START_POINT]
-    email_address: Annotated[Text, Field(description="The address that is written to; a template.")]
-    keyword: Annotated[str | None, Field(description="What the text must hold.")] = None
+    email_address: Annotated[NonEmptyStr, Field(description="The address that is written to; a template.")]
+    keyword: Annotated[str | None, Field(description="What the text must contain.")] = None
     trigger_message_pattern: Annotated[
         str | None, Field(description="Regular expression; its first group becomes triggerPattern.")
     ] = None
@@ -65,11 +67,11 @@ class ScheduleStartPointStep(Step):
     """A flow starts here when a schedule says so."""
 
     step_type: Literal[StepType.SCHEDULE_START_POINT]
-    schedule_expression: Annotated[Text, Field(description="cron(...) with six fields, or rate(...).")]
+    schedule_expression: Annotated[NonEmptyStr, Field(description="cron(...) with six fields, or rate(...).")]
     timezone: Annotated[str, Field(description="IANA name of the time zone.")] = "UTC"
     enabled: Annotated[Bool, Field(description="Whether it fires.")] = True
     payload_template: Annotated[
-        JsonObject, Field(default_factory=dict, description="The run's payload; may hold templates.")
+        JsonObject, Field(default_factory=dict, description="The run's payload; may contain templates.")
     ]
 
     @property

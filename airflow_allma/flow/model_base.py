@@ -1,4 +1,4 @@
-"""What every model of the flow language shares: naming, strictness, and the types of JSON values."""
+"""What all models of the flow language share: naming, strictness, and the types of JSON values."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = [
     "Int",
     "JsonObject",
     "Model",
+    "NonEmptyStr",
     "Number",
-    "Text",
-    "TextOrTexts",
+    "StringOrStrings",
     "shape",
 ]
 
@@ -37,11 +37,11 @@ class Model(BaseModel):
     )
 
 
-# JSON tells 1 from "1" and from true; so does the language.
+# JSON distinguishes 1, "1" and true; so does the language.
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 Number = Annotated[float, Strict()]
-Text = Annotated[str, Field(min_length=1)]
+NonEmptyStr = Annotated[str, Field(min_length=1)]
 AnyJson = Any
 JsonObject = dict[str, Any]
 
@@ -50,7 +50,7 @@ URL_PATTERN = r"^https?://"
 
 
 class HttpMethod(StrEnum):
-    """The methods that steps may use."""
+    """The HTTP methods that steps may use."""
 
     GET = "GET"
     POST = "POST"
@@ -62,11 +62,11 @@ class HttpMethod(StrEnum):
 
 
 def shape(expected: str, fits: Callable[[Any], bool]) -> BeforeValidator:
-    """A check that runs before a union is tried, so that its error is one sentence and not one per member.
+    """Return a check that runs before a union, so that there is one error and not one for each member.
 
     Args:
-        expected: what the value must be, to follow "must be".
-        fits: says whether a JSON value has that shape.
+        expected: what the value must be, after "must be".
+        fits: whether a JSON value has that shape.
     """
 
     def check(value: Any) -> Any:
@@ -77,10 +77,12 @@ def shape(expected: str, fits: Callable[[Any], bool]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _is_text_or_texts(value: Any) -> bool:
+def _is_string_or_strings(value: Any) -> bool:
     return isinstance(value, str) or (
         isinstance(value, list | tuple) and all(isinstance(member, str) for member in value)
     )
 
 
-TextOrTexts = Annotated[str | tuple[str, ...], shape("a text or a list of texts", _is_text_or_texts)]
+StringOrStrings = Annotated[
+    str | tuple[str, ...], shape("a string or a list of strings", _is_string_or_strings)
+]

@@ -7,7 +7,7 @@ A task runs a SEGMENT of the flow: it starts at one of the segment's steps and s
 - A fork outside of loops is spread over tasks: ``items`` decides how it runs, a mapped group for each
   branch runs short lists, ``chunks`` and ``chunk`` run long ones, ``aggregate`` joins the results.
 - In a branch each segment is a task, mapped over the items, unless the branch runs as one task: when the
-  flow says so (``branchGranularity``), or when the fork has a ``maxConcurrency``. Airflow bounds the
+  flow says so (``branchGranularity``), or when the fork has a ``maxConcurrency``. Airflow limits the
   running instances of a TASK, never those of a group; only a branch that is one task holds its slot from
   its first step to its last.
 - A fork inside a branch runs inside that step's task: Airflow does not map what is mapped already.
@@ -18,23 +18,31 @@ Nothing here imports Airflow, so ``airflow-allma graph`` draws what the Dag fact
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
-from airflow_allma.dag_factory.names import NameTable, safe_dag_id
-from airflow_allma.dag_factory.step_graph import Component, StepGraph, components, successors_of
-from airflow_allma.flow import BranchGranularity, Flow, ParallelBranch, ParallelForkManagerStep, Step
+from airflow_allma.dag_factory.plan.step_graph import Component, StepGraph, components, successors_of
+from airflow_allma.dag_factory.plan.task_names import NameTable
+from airflow_allma.flow import (
+    BranchGranularity,
+    Flow,
+    ParallelBranch,
+    ParallelForkManagerStep,
+    Step,
+    safe_dag_id,
+)
 
-__all__ = ["FlowPlan", "GroupNode", "TaskNode", "TaskRole", "plan_flow"]
+__all__ = ["GroupNode", "TaskNode", "TaskPlan", "TaskRole", "plan_tasks"]
 
-_FORK_TASKS = ("items", "chunks", "chunk", "aggregate")
+_FORK_TASKS: Final = ("items", "chunks", "chunk", "aggregate")
 
 
 class TaskRole(StrEnum):
     """What a task does."""
 
     STEP = "step"
-    """Runs one step (with the whole fork, if it is one that lies inside a branch)."""
+    """Runs one step (with the whole fork, if it is a fork inside a branch)."""
     LOOP = "loop"
     """Runs the steps of a loop until the flow leaves it."""
     BRANCH = "branch"
@@ -56,25 +64,27 @@ class TaskNode:
     Attributes:
         task_id: its full id, groups included.
         role: what it does.
-        label: what people read.
-        steps: ids of the steps that it may run, first the one that names it.
+        label: the name that the UI shows.
+        steps: ids of the steps that it may run; the first one names it.
+        step: the step that names it.
         groups: the names of the groups around it, outermost first.
         upstream: full ids of the tasks that it waits for.
         fork: id of the fork step that it belongs to; None on the main path.
-        branch: place of its branch in the fork; None outside of branches.
-        at_a_time: most mapped instances that may run at a time in one run; None: no limit of its own.
-        begins: whether runs can begin here, though others may come here from the tasks before it.
+        branch: index of its branch in the fork; None outside of branches.
+        max_active: how many mapped instances may run at once in one run; None: no limit of its own.
+        begins: whether runs can begin here, though other runs reach it from the tasks upstream.
     """
 
     task_id: str
     role: TaskRole
     label: str
     steps: tuple[str, ...]
+    step: Step = field(repr=False)
     groups: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
     fork: str | None = None
     branch: int | None = None
-    at_a_time: int | None = None
+    max_active: int | None = None
     begins: bool = False
 
     @property
@@ -90,12 +100,24 @@ class TaskNode:
 
 @dataclass(frozen=True, slots=True)
 class GroupNode:
-    """A group of tasks: a fork, or (with ``branch``) one of its branches, mapped over the items."""
+    """A group of tasks: a fork, or (with ``branch``) one of its branches, mapped over the items.
+
+    Attributes:
+        path: its name, and before it those of the groups around it.
+        label: the name that the UI shows.
+        step: the fork.
+        branch: index of the branch; None for the fork itself.
+    """
 
     path: tuple[str, ...]
     label: str
-    fork: str
+    step: ParallelForkManagerStep = field(repr=False)
     branch: int | None = None
+
+    @property
+    def fork(self) -> str:
+        """The fork's step id."""
+        return self.step.step_instance_id
 
     @property
     def group_id(self) -> str:
@@ -104,7 +126,7 @@ class GroupNode:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowPlan:
+class TaskPlan:
     """All tasks of a flow, each after those that it waits for; groups come before what is in them."""
 
     flow_id: str
@@ -114,25 +136,22 @@ class FlowPlan:
     groups: tuple[GroupNode, ...]
 
     def of_fork(self, fork: str) -> tuple[TaskNode, ...]:
-        """The tasks of one spread fork."""
+        """Return the tasks of one spread fork."""
         return tuple(task for task in self.tasks if task.fork == fork)
 
 
-def plan_flow(flow: Flow) -> FlowPlan:
-    """Lay out a flow as tasks.
+def plan_tasks(flow: Flow) -> TaskPlan:
+    """Lay out a flow as tasks. Equal flows have equal plans.
 
     Args:
         flow: a validated flow. Steps that nothing reaches get no task.
-
-    Returns:
-        The same plan for equal flows.
     """
     return _Planner(flow).plan()
 
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The tasks of one segment at which others hang: a fork begins and ends at different tasks."""
+    """The first and the last task of one segment: a fork begins and ends at different tasks."""
 
     first: str
     last: str
@@ -145,9 +164,9 @@ class _Planner:
         self._tasks: list[TaskNode] = []
         self._groups: list[GroupNode] = []
 
-    def plan(self) -> FlowPlan:
+    def plan(self) -> TaskPlan:
         flow = self._flow
-        # Also those that are not enabled: what they fired before can then be cleared and run again.
+        # Also those that are not enabled: the runs that they fired before can then be cleared and run again.
         points = (step.step_instance_id for step in flow.schedule_start_points if step.is_entry)
         entries = (flow.start_step_instance_id, *points)
         parts = components(self._graph(flow.steps), *entries)
@@ -156,11 +175,11 @@ class _Planner:
         for part in parts:
             waits_for = tuple(ends[earlier].last for earlier in upstream[part.steps[0]])
             ends |= dict.fromkeys(part.steps, self._main_segment(part, waits_for))
-        return FlowPlan(
+        return TaskPlan(
             flow_id=flow.id,
             dag_id=safe_dag_id(flow.id),
             start=ends[flow.start_step_instance_id].first,
-            tasks=tuple(_told_to_begin(node, entries) for node in self._tasks),
+            tasks=tuple(_with_begins(node, entries) for node in self._tasks),
             groups=tuple(self._groups),
         )
 
@@ -171,110 +190,92 @@ class _Planner:
         step = self._flow.steps[part.steps[0]]
         if isinstance(step, ParallelForkManagerStep) and not part.is_loop:
             return self._fork(step, waits_for)
-        node = _segment_task(part, self._flow.steps, name=self._names.take(step.step_instance_id))
-        node = _placed(node, upstream=waits_for)
+        node = _segment_task(part, step, name=self._names.take(step.step_instance_id))
+        node = replace(node, upstream=waits_for)
         self._tasks.append(node)
         return _Ends(node.task_id, node.task_id)
 
     def _fork(self, step: ParallelForkManagerStep, waits_for: tuple[str, ...]) -> _Ends:
         fork = step.step_instance_id
         group = self._names.take(fork)
-        self._groups.append(GroupNode(path=(group,), label=step.label, fork=fork))
+        self._groups.append(GroupNode(path=(group,), label=step.label, step=step))
 
-        def task(role: TaskRole, upstream: Iterable[str], at_a_time: int | None = None) -> TaskNode:
+        def task(role: TaskRole, upstream: Iterable[str], max_active: int | None = None) -> TaskNode:
             node = TaskNode(
                 task_id=f"{group}.{role}",
                 role=role,
                 label=f"{step.label}: {role}",
                 steps=(fork,),
+                step=step,
                 groups=(group,),
                 upstream=tuple(upstream),
                 fork=fork,
-                at_a_time=at_a_time,
+                max_active=max_active,
             )
             self._tasks.append(node)
             return node
 
         items = task(TaskRole.ITEMS, waits_for)
         names = NameTable(reserved=_FORK_TASKS)
-        leaves = [
-            leaf
-            for place, branch in enumerate(step.parallel_branches)
-            for leaf in self._branch(step, branch, place, (group, names.take(branch.branch_id)), items)
-        ]
+        leaves: list[str] = []
+        for index, branch in enumerate(step.parallel_branches):
+            path = (group, names.take(branch.branch_id))
+            leaves += self._branch(
+                step, branch, GroupNode(path, branch.branch_id, step, index), items.task_id
+            )
         chunks = task(TaskRole.CHUNKS, [items.task_id])
-        chunk = task(TaskRole.CHUNK, [chunks.task_id], _chunks_at_a_time(step))
+        chunk = task(TaskRole.CHUNK, [chunks.task_id], _max_active_chunks(step))
         join = task(TaskRole.AGGREGATE, [items.task_id, *leaves, chunks.task_id, chunk.task_id])
         return _Ends(items.task_id, join.task_id)
 
     def _branch(
-        self,
-        fork: ParallelForkManagerStep,
-        branch: ParallelBranch,
-        place: int,
-        path: tuple[str, str],
-        items: TaskNode,
+        self, fork: ParallelForkManagerStep, branch: ParallelBranch, group: GroupNode, items: str
     ) -> list[str]:
-        """Add a branch's group and tasks; returns the ids of the tasks that nothing in it waits for."""
+        """Add a branch's group and tasks; return the ids of the tasks that nothing in it waits for."""
         if branch.start is None:
             return []
         steps = self._flow.steps_of(branch)
         parts = components(self._graph(steps), branch.start)
-        group = GroupNode(path=path, label=branch.branch_id, fork=fork.step_instance_id, branch=place)
         self._groups.append(group)
-        limit = _items_at_a_time(fork)
-        whole = self._flow.airflow.branch_granularity is BranchGranularity.BRANCH or limit is not None
-        if whole and len(parts) > 1:
+        limit = _max_active_items(fork)
+        is_whole = self._flow.airflow.branch_granularity is BranchGranularity.BRANCH or limit is not None
+        if is_whole and len(parts) > 1:
             parts = (_merged(parts, branch.start),)
         upstream = _predecessors(parts)
         ids: dict[str, str] = {}
         awaited: set[str] = set()
         names = NameTable()
         for part in parts:
-            node = _segment_task(part, steps, name=names.take(part.steps[0]), whole_branch=whole)
-            before = tuple(dict.fromkeys(ids[earlier] for earlier in upstream[part.steps[0]]))
-            node = _placed(node, path, before or (items.task_id,), group, limit)
+            first = part.steps[0]
+            node = _segment_task(part, steps[first], name=names.take(first), is_whole_branch=is_whole)
+            before = tuple(dict.fromkeys(ids[earlier] for earlier in upstream[first]))
+            node = replace(
+                node,
+                task_id=".".join((*group.path, node.task_id)),
+                groups=group.path,
+                upstream=before or (items,),
+                fork=group.fork,
+                branch=group.branch,
+                max_active=limit,
+            )
             self._tasks.append(node)
             awaited.update(before)
             ids |= dict.fromkeys(part.steps, node.task_id)
         return [task for task in dict.fromkeys(ids.values()) if task not in awaited]
 
 
-def _segment_task(
-    part: Component, steps: Mapping[str, Step], *, name: str, whole_branch: bool = False
-) -> TaskNode:
+def _segment_task(part: Component, step: Step, *, name: str, is_whole_branch: bool = False) -> TaskNode:
     role = TaskRole.LOOP if part.is_loop else TaskRole.STEP
-    if whole_branch and (part.is_loop or len(part.steps) > 1):
+    if is_whole_branch and (part.is_loop or len(part.steps) > 1):
         role = TaskRole.BRANCH
-    label = steps[part.steps[0]].label
-    if role is not TaskRole.STEP:
-        label = f"{label} ({role})"
-    return TaskNode(task_id=name, role=role, label=label, steps=part.steps)
+    label = step.label if role is TaskRole.STEP else f"{step.label} ({role})"
+    return TaskNode(task_id=name, role=role, label=label, steps=part.steps, step=step)
 
 
-def _told_to_begin(node: TaskNode, entries: Collection[str]) -> TaskNode:
-    first_of_segment = node.fork is None or node.role is TaskRole.ITEMS
-    return replace(node, begins=True) if first_of_segment and not {*node.steps}.isdisjoint(entries) else node
-
-
-def _placed(
-    node: TaskNode,
-    groups: tuple[str, ...] = (),
-    upstream: tuple[str, ...] = (),
-    branch: GroupNode | None = None,
-    at_a_time: int | None = None,
-) -> TaskNode:
-    return TaskNode(
-        task_id=".".join((*groups, node.task_id)),
-        role=node.role,
-        label=node.label,
-        steps=node.steps,
-        groups=groups,
-        upstream=upstream,
-        fork=branch.fork if branch else None,
-        branch=branch.branch if branch else None,
-        at_a_time=at_a_time,
-    )
+def _with_begins(node: TaskNode, entries: Collection[str]) -> TaskNode:
+    is_first_of_segment = node.fork is None or node.role is TaskRole.ITEMS
+    begins = is_first_of_segment and not {*node.steps}.isdisjoint(entries)
+    return replace(node, begins=True) if begins else node
 
 
 def _merged(parts: tuple[Component, ...], start: str) -> Component:
@@ -283,7 +284,7 @@ def _merged(parts: tuple[Component, ...], start: str) -> Component:
 
 
 def _predecessors(parts: Iterable[Component]) -> dict[str, tuple[str, ...]]:
-    """First step of a component -> first steps of the components that lead to it, in their order."""
+    """Return first step of a component -> first steps of the components that lead to it, in their order."""
     parts = tuple(parts)
     first_of = {step: part.steps[0] for part in parts for step in part.steps}
     before: dict[str, dict[str, None]] = {part.steps[0]: {} for part in parts}
@@ -293,16 +294,16 @@ def _predecessors(parts: Iterable[Component]) -> dict[str, tuple[str, ...]]:
     return {first: tuple(earlier) for first, earlier in before.items()}
 
 
-def _items_at_a_time(fork: ParallelForkManagerStep) -> int | None:
-    """How many instances of ONE branch's task may run, so that all branches together keep the limit."""
+def _max_active_items(fork: ParallelForkManagerStep) -> int | None:
+    """Return how many instances of ONE branch's task may run, so that all branches keep the limit."""
     limit = fork.aggregation_config.max_concurrency
     return max(1, limit // max(1, len(fork.parallel_branches))) if limit else None
 
 
-_ITEMS_OF_A_PROCESS = 64
-"""Branch runs that one process keeps in flight well; a higher limit is spread over several chunks."""
+_ITEMS_PER_PROCESS: Final = 64
+"""Branch runs that one process handles well at once; a higher limit is spread over several chunks."""
 
 
-def _chunks_at_a_time(fork: ParallelForkManagerStep) -> int | None:
+def _max_active_chunks(fork: ParallelForkManagerStep) -> int | None:
     limit = fork.aggregation_config.max_concurrency
-    return -(-limit // _ITEMS_OF_A_PROCESS) if limit else None
+    return -(-limit // _ITEMS_PER_PROCESS) if limit else None

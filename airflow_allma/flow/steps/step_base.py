@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from airflow_allma.flow.base import AnyJson, Bool, Int, JsonObject, Model, Number, Text
+from airflow_allma.flow.model_base import AnyJson, Bool, Int, JsonObject, Model, NonEmptyStr, Number
 
 __all__ = [
     "Checkpoint",
@@ -78,7 +78,7 @@ class OnError(Model):
         ContentRetry | None, Field(description="Tries when the output lacks what it must have.")
     ] = None
     fallback_step_instance_id: Annotated[
-        Text | None, Field(description="The step at which the flow goes on when no try succeeded.")
+        NonEmptyStr | None, Field(description="The step at which the flow goes on when no try succeeded.")
     ] = None
     continue_on_failure: Annotated[
         Bool, Field(description="The error becomes the step's output and the flow goes on.")
@@ -86,7 +86,7 @@ class OnError(Model):
 
 
 class OutputValidation(Model):
-    """What a step's output must hold."""
+    """What a step's output must contain."""
 
     required_fields: Annotated[
         tuple[str, ...], Field(description="JSONPaths into the output that must find something but null.")
@@ -94,7 +94,7 @@ class OutputValidation(Model):
 
 
 class DelayPosition(StrEnum):
-    """On which side of the step's work a delay lies."""
+    """Whether a delay is before or after the step's work."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -114,9 +114,9 @@ class Delay(Model):
 class Checkpoint(Model):
     """A named milestone that a run has reached once it enters the step."""
 
-    id: Annotated[Text, Field(description="Identifies the milestone.")]
-    label: Annotated[Text, Field(description="What people read.")]
-    order: Annotated[Int | None, Field(ge=0, description="Place among the milestones.")] = None
+    id: Annotated[NonEmptyStr, Field(description="Identifies the milestone.")]
+    label: Annotated[NonEmptyStr, Field(description="What people read.")]
+    order: Annotated[Int | None, Field(ge=0, description="Position among the milestones.")] = None
 
 
 class FormatAs(StrEnum):
@@ -132,7 +132,7 @@ class ContextMapping(Model):
 
     source_json_path: Annotated[str, Field(description="JSONPath into the flow's data.")]
     format_as: Annotated[
-        FormatAs, Field(description="The value itself, its JSON text, or a text per item.")
+        FormatAs, Field(description="The value itself, its JSON, or a string for each item.")
     ] = FormatAs.RAW
     select_fields: Annotated[
         tuple[str, ...] | None, Field(description="Keep only these keys of the object, or of each item.")
@@ -141,15 +141,17 @@ class ContextMapping(Model):
         str | None,
         Field(description="With CUSTOM_STRING: the template that every item of a list goes through."),
     ] = None
-    join_separator: Annotated[str, Field(description="Stands between the texts of two items.")] = "\n"
+    join_separator: Annotated[str, Field(description="String between two items.")] = "\n"
 
 
 class Transition(Model):
     """A way to another step, taken when its condition holds."""
 
     condition: Annotated[str, Field(description="For example: $.steps_output.check.status == 'ok'")]
-    next_step_instance_id: Annotated[Text, Field(description="The step to go to.")]
-    max_transitions: Annotated[Int, Field(ge=0, description="Most uses in one run; 0: no limit.")] = 5
+    next_step_instance_id: Annotated[NonEmptyStr, Field(description="The step to go to.")]
+    max_transitions: Annotated[
+        Int, Field(ge=0, description="Maximum number of uses in one run; 0: no limit.")
+    ] = 5
 
 
 class Step(Model):
@@ -160,7 +162,7 @@ class Step(Model):
 
     step_type: Annotated[StepType, Field(description="What the step does.")]
     step_instance_id: Annotated[
-        Text, Field(description="The step's id; equals its key in `steps` and may be left out there.")
+        NonEmptyStr, Field(description="The step's id; equals its key in `steps` and may be left out there.")
     ]
     step_definition_id: Annotated[
         str | None, Field(description="A step definition whose fields this step inherits.")
@@ -168,7 +170,7 @@ class Step(Model):
     display_name: Annotated[str | None, Field(description="What people read instead of the id.")] = None
     module_identifier: Annotated[str | None, Field(description="The module that does the work.")] = None
     custom_config: Annotated[
-        JsonObject, Field(default_factory=dict, description="The module's settings; may hold templates.")
+        JsonObject, Field(default_factory=dict, description="The module's settings; may contain templates.")
     ]
     input_mappings: Annotated[
         dict[str, str],
@@ -188,13 +190,11 @@ class Step(Model):
         ),
     ] = None
     on_error: Annotated[OnError | None, Field(description="What happens when the step fails.")] = None
-    output_validation: Annotated[OutputValidation | None, Field(description="What the output must hold.")] = (
-        None
-    )
+    output_validation: Annotated[
+        OutputValidation | None, Field(description="What the output must contain.")
+    ] = None
     delay: Annotated[Delay | None, Field(description="A pause before or after the step's work.")] = None
-    checkpoint: Annotated[Checkpoint | None, Field(description="A milestone that the step stands for.")] = (
-        None
-    )
+    checkpoint: Annotated[Checkpoint | None, Field(description="A milestone that the step marks.")] = None
     force_s3_offload: Annotated[
         Bool, Field(alias="forceS3Offload", description="Always keep the output outside the context.")
     ] = False
@@ -205,13 +205,14 @@ class Step(Model):
         tuple[Transition, ...], Field(description="Tried in order; the first whose condition holds is taken.")
     ] = ()
     default_next_step_instance_id: Annotated[
-        Text | None, Field(description="The next step when no transition holds; absent: the path ends.")
+        NonEmptyStr | None,
+        Field(description="The next step when no transition holds; absent: the path ends."),
     ] = None
     default_next_max_transitions: Annotated[
-        Int, Field(ge=0, description="Most uses of the default in one run; 0: no limit.")
+        Int, Field(ge=0, description="Maximum number of uses of the default in one run; 0: no limit.")
     ] = 5
-    position: Annotated[JsonObject | None, Field(description="Place in a visual editor.")] = None
-    fill: Annotated[str | None, Field(description="Colour in a visual editor.")] = None
+    position: Annotated[JsonObject | None, Field(description="Position in a visual editor.")] = None
+    fill: Annotated[str | None, Field(description="Color in a visual editor.")] = None
 
     @property
     def label(self) -> str:

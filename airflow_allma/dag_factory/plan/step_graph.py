@@ -1,4 +1,4 @@
-"""Graphs of step ids: who may follow whom, and which steps lie on a common loop."""
+"""Graphs of step ids: which steps may follow which, and which steps form a loop."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Component:
     """Steps that can all reach each other.
 
     Attributes:
-        steps: their ids, in the order in which a walk from the start meets them.
-        is_loop: whether a walk can come back to a step (several steps, or one that names itself).
+        steps: their ids, in the order in which a walk from the start reaches them.
+        is_loop: whether a walk can return to a step (several steps, or one that names itself).
         successors: ids of steps outside that may follow, each once.
     """
 
@@ -30,7 +30,7 @@ class Component:
 
 
 def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
-    """The steps that may follow ``step``: its transitions, its default, its fallback; none after END_FLOW."""
+    """Return the steps that may follow: by transitions, by default, as fallback; none after END_FLOW."""
     if step.step_type is StepType.END_FLOW:
         return ()
     handler = step.on_error
@@ -43,7 +43,7 @@ def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
 
 
 def reachable(graph: StepGraph, *starts: str) -> tuple[str, ...]:
-    """``starts`` and every step that can come after them, nearest first."""
+    """Return the steps reachable from ``starts``, inclusive, nearest first."""
     seen = {start: None for start in starts if start in graph}
     waiting = deque(seen)
     while waiting:
@@ -55,11 +55,11 @@ def reachable(graph: StepGraph, *starts: str) -> tuple[str, ...]:
 
 
 def components(graph: StepGraph, *starts: str) -> tuple[Component, ...]:
-    """Split what ``starts`` reach into strongly connected components, in topological order.
+    """Split the steps that ``starts`` reach into strongly connected components, in topological order.
 
     The order depends on the graph alone, so equal flows give equal Dags.
     """
-    order = {step: place for place, step in enumerate(reachable(graph, *starts))}
+    order = {step: index for index, step in enumerate(reachable(graph, *starts))}
     found = [tuple(sorted(steps, key=order.__getitem__)) for steps in _strongly_connected(graph, order)]
     return tuple(_component(graph, steps) for steps in reversed(found))
 

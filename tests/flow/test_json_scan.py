@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.flow.json_text import MAX_DEPTH, JsonNode, JsonTextError, line_and_column, scan
+from airflow_allma.flow.json_scan import MAX_DEPTH, JsonNode, JsonTextError, line_and_column, scan
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

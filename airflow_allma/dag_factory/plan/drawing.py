@@ -1,8 +1,8 @@
-"""What a flow becomes in Airflow, as text and as a Mermaid graph."""
+"""The tasks of a flow, drawn as text and as a Mermaid graph."""
 
 from __future__ import annotations
 
-from airflow_allma.dag_factory.segments import FlowPlan, GroupNode, TaskNode, TaskRole
+from airflow_allma.dag_factory.plan.segments import GroupNode, TaskNode, TaskPlan, TaskRole
 
 __all__ = ["draw_mermaid", "draw_text"]
 
@@ -11,8 +11,8 @@ _INDENT = "  "
 _MAPPED_OVER = {TaskRole.CHUNK: "one for each chunk"}
 
 
-def draw_text(plan: FlowPlan) -> str:
-    """The tasks of a plan, one a line, indented by group, each with its steps and what it waits for."""
+def draw_text(plan: TaskPlan) -> str:
+    """Return the tasks of a plan, one a line, indented by group, each with its steps and upstream tasks."""
     lines = [f"Dag {plan.dag_id} (flow {plan.flow_id}): {len(plan.tasks)} tasks"]
     shown: set[tuple[str, ...]] = set()
     groups = {group.path: group for group in plan.groups}
@@ -36,8 +36,8 @@ def _task_line(task: TaskNode) -> str:
     notes = [str(task.role)]
     if task.role in _MAPPED_OVER:
         notes.append(_MAPPED_OVER[task.role])
-    if task.at_a_time is not None:
-        notes.append(f"at most {task.at_a_time} at a time")
+    if task.max_active is not None:
+        notes.append(f"at most {task.max_active} at a time")
     line = f"{task.task_id} ({', '.join(notes)})"
     if task.role in {TaskRole.LOOP, TaskRole.BRANCH}:
         line += f" runs {', '.join(task.steps)}"
@@ -46,9 +46,9 @@ def _task_line(task: TaskNode) -> str:
     return line
 
 
-def draw_mermaid(plan: FlowPlan) -> str:
-    """The plan as a Mermaid flowchart: a box a task, a frame a group."""
-    number = {task.task_id: f"t{place}" for place, task in enumerate(plan.tasks)}
+def draw_mermaid(plan: TaskPlan) -> str:
+    """Return the plan as a Mermaid flowchart: a box for each task, a frame for each group."""
+    number = {task.task_id: f"t{index}" for index, task in enumerate(plan.tasks)}
     lines = ["flowchart LR"]
     lines += _mermaid_level(plan, (), number)
     lines += [
@@ -59,28 +59,28 @@ def draw_mermaid(plan: FlowPlan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mermaid_level(plan: FlowPlan, path: tuple[str, ...], number: dict[str, str]) -> list[str]:
+def _mermaid_level(plan: TaskPlan, path: tuple[str, ...], number: dict[str, str]) -> list[str]:
     indent = _INDENT * (len(path) + 1)
     lines = [
         f"{indent}{number[task.task_id]}{_mermaid_box(task)}" for task in plan.tasks if task.groups == path
     ]
-    for place, group in enumerate(plan.groups):
+    for index, group in enumerate(plan.groups):
         if group.path[:-1] != path:
             continue
         title = group.label if group.branch is None else f"{group.label} (one for each item)"
-        lines.append(f"{indent}subgraph g{place} [{_quoted(title)}]")
+        lines.append(f"{indent}subgraph g{index} [{_quoted(title)}]")
         lines += _mermaid_level(plan, group.path, number)
         lines.append(f"{indent}end")
     return lines
 
 
 def _mermaid_box(task: TaskNode) -> str:
-    text = task.label
+    title = task.label
     if task.role in {TaskRole.LOOP, TaskRole.BRANCH}:
-        text = f"{task.label}<br/>{' · '.join(task.steps)}"
+        title = f"{task.label}<br/>{' · '.join(task.steps)}"
     left, right = ("[[", "]]") if task.is_mapped else ("[", "]")
-    return f"{left}{_quoted(text)}{right}"
+    return f"{left}{_quoted(title)}{right}"
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', "#quot;") + '"'
+def _quoted(title: str) -> str:
+    return '"' + title.replace('"', "#quot;") + '"'

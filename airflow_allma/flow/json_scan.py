@@ -1,7 +1,7 @@
-"""Where in a JSON text each value stands, and what exactly is wrong with a text that is not JSON.
+"""The position of each value in a JSON text, and what exactly is wrong with a text that is not JSON.
 
-The fast decoder says little about either, so this scanner reads the text a second time, and only when there
-is something to report.
+The fast decoder reports little about either, so this scanner reads the text a second time, and only when
+there is something to report.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow_allma.flow.diagnostics import Path
 __all__ = ["MAX_DEPTH", "JsonNode", "JsonScan", "JsonTextError", "line_and_column", "scan"]
 
 MAX_DEPTH = 100
-"""Objects and lists within each other; far more than any flow needs, far less than Python's stack holds."""
+"""Levels of objects and lists; far more than any flow needs, far less than Python's stack allows."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -29,10 +29,10 @@ _WORD = re.compile(r"[^\s,:\[\]{}\"]+")
 _SHORT_NUMBER = 300
 _LITERALS = ("true", "false", "null")
 
-# What people write because another language has it, and what to write instead.
+# Words of other languages that people write, and what to write instead.
 _FOREIGN_WORDS = {
-    "True": "write true in small letters",
-    "False": "write false in small letters",
+    "True": "write true in lower case",
+    "False": "write false in lower case",
     "None": "write null",
     "undefined": "write null, or leave the field out",
     "NaN": "JSON has no NaN; write null or a number",
@@ -46,7 +46,7 @@ class JsonTextError(ValueError):
 
     Attributes:
         reason: what is wrong and what was expected.
-        offset: where in the text, counted in characters from 0.
+        offset: its position in the text, counted in characters from 0.
     """
 
     def __init__(self, reason: str, offset: int) -> None:
@@ -57,18 +57,18 @@ class JsonTextError(ValueError):
 
 @dataclass(slots=True)
 class JsonNode:
-    """Where a value stands: ``text[start:end]``.
+    """The position of a value: ``text[start:end]``.
 
     Attributes:
         start: offset of its first character.
         end: offset after its last character.
-        members: of an object: key -> (offset of the key, value); of a repeated key the last, as decoders do.
+        members: of an object: key -> (offset of the key, value); the last of a repeated key, as decoders do.
         elements: of a list: its values.
     """
 
     start: int
     end: int = 0
-    # A file of nothing but small values has millions: they share what they do not have.
+    # A file of small values has millions of nodes: those without members share one empty dict.
     members: dict[str, tuple[int, JsonNode]] = field(default_factory=lambda: _NO_MEMBERS)
     elements: list[JsonNode] = field(default_factory=lambda: _NO_ELEMENTS)
 
@@ -90,7 +90,7 @@ class JsonScan:
     repeated: list[tuple[Path, int, int]]
 
     def offset(self, path: Path, *, at_key: bool = False) -> int:
-        """Where the value at a path begins, or the deepest value on the way that exists."""
+        """Return where the value at a path begins, or the deepest value on the way that exists."""
         node, offset = self.root, self.root.start
         for segment in path:
             if isinstance(segment, str) and segment in node.members:
@@ -105,12 +105,12 @@ class JsonScan:
 
 
 def line_and_column(text: str, offset: int) -> tuple[int, int]:
-    """Line and column of an offset, both counted from 1; the column in characters."""
+    """Return line and column of an offset, both counted from 1; the column in characters."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
 def scan(text: str) -> JsonScan:
-    """Find out where everything in a JSON text stands.
+    """Find the position of every value in a JSON text.
 
     Raises:
         JsonTextError: the text is not JSON, or is nested deeper than ``MAX_DEPTH``.
@@ -198,7 +198,7 @@ class _Scanner:
             self.at += 1
             self.skip_space()
             if self.next_char() == closing:
-                raise JsonTextError(f"no comma may stand before {closing}; remove it", comma)
+                raise JsonTextError(f"a comma is not allowed before {closing}; remove it", comma)
 
     def member(self, node: JsonNode) -> None:
         key_at = self.at
@@ -234,24 +234,24 @@ class _Scanner:
                 end = self.end_of(_ESCAPE)
                 if end == self.at:
                     self.fail(
-                        'no such escape; write \\\\ for a backslash, \\n for a new line, \\" for a quote'
+                        'unknown escape; write \\\\ for a backslash, \\n for a new line, \\" for a quote'
                     )
                 self.at = end
             elif char in {"\n", "\r"}:
-                self.fail('a text must end with " on its line; write \\n for a line break within it')
+                self.fail('a string must end with " on its line; write \\n for a line break inside it')
             elif char:
                 self.fail(f"write this control character as \\u{ord(char):04x}")
             else:
-                raise JsonTextError('the file ends within this text; its closing " is missing', start)
+                raise JsonTextError('the file ends inside this string; its closing " is missing', start)
 
     def decoded(self, start: int) -> str:
         decoded: str = json.loads(self.text[start : self.at])
         if any("\ud800" <= char <= "\udfff" for char in decoded):
-            raise JsonTextError("this text holds half of a surrogate pair (\\ud800 to \\udfff)", start)
+            raise JsonTextError("this string contains half of a surrogate pair (\\ud800 to \\udfff)", start)
         return decoded
 
     def number(self) -> None:
-        # Most numbers are plain; a file may hold a million of them.
+        # Most numbers are plain integers; a file may contain a million of them.
         if plain := _WHOLE_NUMBER.match(self.text, self.at):
             self.at = plain.end()
             return
@@ -265,9 +265,9 @@ class _Scanner:
                 )
             )
         digits = self.text[self.at : end]
-        # Short ones without an exponent are never too large; that is most of them.
+        # Most numbers are short, without an exponent, and so never too large.
         if (len(digits) > _SHORT_NUMBER or "e" in digits.lower()) and math.isinf(float(digits)):
-            self.fail("this number is too large; write it as a text if all its digits count")
+            self.fail("this number is too large; write it as a string if all its digits count")
         self.at = end
 
     def literal(self) -> None:
@@ -281,8 +281,8 @@ def _value_expected(word: str) -> str:
     if word in _FOREIGN_WORDS:
         return _FOREIGN_WORDS[word]
     if word.startswith("'"):
-        return "texts stand in double quotes, not in single ones"
+        return "strings need double quotes, not single ones"
     lowered = word.casefold()
     if lowered in _LITERALS:
-        return f"write {lowered} in small letters"
-    return "expected a value: an object, a list, a text in double quotes, a number, true, false or null"
+        return f"write {lowered} in lower case"
+    return "expected a value: an object, a list, a string in double quotes, a number, true, false or null"

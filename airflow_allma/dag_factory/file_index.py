@@ -1,12 +1,12 @@
 """Which files name a flow, remembered between processes, so that a task's process reads only those.
 
-A task runs in a process of its own, which needs one flow and knows its id, not its file. Whichever file holds
-it, and whether another one holds a newer version, is in the files alone. So all are looked at, but read only
-where their size or times differ from those at which the index read them. Of many tasks that start one after
-the other, one in five seconds looks; the Dag processor looks every thirty.
+A task runs in a process of its own, which needs one flow and knows its id, not its file. Only the files
+themselves say which of them defines it, and whether another one defines a newer version. So all are listed,
+but read only where their size or times differ from those at which the index read them. When many tasks start
+one after the other, one in five seconds lists the files; the Dag processor does so every thirty.
 
-The index says where to look, never what is there: the flow's file is read and checked as it is now. It lies
-in a folder of the system's temporary one that only this user may enter; without it, there is no index.
+The index says where to look, never what is there: the flow's file is read and checked as it is now. The index
+is in a folder of the system's temporary one that only this user may enter; without it, nothing is indexed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from airflow_allma import __version__
-from airflow_allma.dag_factory.names import safe_dag_id
-from airflow_allma.flow import FoundFile, FoundFiles, Stamp, found_file
+from airflow_allma.flow import FoundFile, FoundFiles, Stamp, found_file, safe_dag_id
 from airflow_allma.flow.documents import MAX_FILE_BYTES
 
 __all__ = ["LOOK_AGAIN_NANOSECONDS", "files_that_name", "recently_named"]
@@ -34,7 +32,10 @@ __all__ = ["LOOK_AGAIN_NANOSECONDS", "files_that_name", "recently_named"]
 _LOG: Final = logging.getLogger("airflow_allma.loader")
 
 LOOK_AGAIN_NANOSECONDS: Final = 5_000_000_000
-"""So long a file's flow stays its own: that another file has taken it over is seen then at the latest."""
+"""How long the index is used without listing the files; a flow that moved is seen after that."""
+
+_VERSION: Final = "1"
+"""Raise it when the form of the index changes, or the ids in it."""
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
@@ -45,42 +46,42 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
 class _Index(msgspec.Struct):
     version: str
     naming: dict[str, list[str]]
-    """Dag id -> the files that named it at the last look."""
+    """Dag id -> the files that named it when the files were last listed."""
     files: msgspec.Raw
-    """Path -> entry, of files whose times can be trusted; read only when files are looked at again."""
+    """Path -> entry, for files whose times can be trusted; decoded only when the files are listed again."""
 
 
 class _Named(msgspec.Struct):
-    """What of a file tells which flows it names; everything else is passed over."""
+    """The part of a file that names flows; everything else is skipped."""
 
     id: Any = None
     flows: Any = None
 
 
-def recently_named(dag_id: str, place: Path) -> tuple[FoundFile, ...] | None:
-    """The files that named a flow with this Dag id at a look a moment ago.
+def recently_named(dag_id: str, folder: Path) -> tuple[FoundFile, ...] | None:
+    """Return the files that named a flow with this Dag id when the folder was listed a moment ago.
 
     Returns:
-        The files with their present state; None if nobody has looked lately.
+        The files with their present state; None if the folder was not listed recently.
     """
-    file = _index_file(place)
-    if file is None or not 0 <= time.time_ns() - _looked_at(file) < LOOK_AGAIN_NANOSECONDS:
+    file = _index_file(folder)
+    if file is None or not 0 <= time.time_ns() - _listed_at(file) < LOOK_AGAIN_NANOSECONDS:
         return None
     index = _read(file)
     return None if index is None else tuple(map(found_file, index.naming.get(dag_id, ())))
 
 
-def files_that_name(dag_id: str, place: Path, look: Callable[[], FoundFiles]) -> tuple[FoundFile, ...]:
-    """Those files that name a flow with this Dag id.
+def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -> tuple[FoundFile, ...]:
+    """Return the files that name a flow with this Dag id.
 
     Args:
         dag_id: the id of the flow's Dag.
-        place: the folder that is looked through; each has its own index.
-        look: finds everything that lies in it now.
+        folder: the folder; each has its own index.
+        find: finds all files that are in it now.
     """
     now = time.time_ns()
-    found = look().files
-    file = _index_file(place)
+    found = find().files
+    file = _index_file(folder)
     known = _entries(_read(file)) if file else {}
     changed: dict[str, _Entry] = {}
     entries: dict[str, _Entry] = {}
@@ -94,12 +95,12 @@ def files_that_name(dag_id: str, place: Path, look: Callable[[], FoundFiles]) ->
     if file and (changed or len(entries) < len(known)):
         _write(file, entries, now)
     elif file:
-        _looked(file, now)
+        _mark_listed(file, now)
     return tuple(one for one in found if one.path in entries and dag_id in entries[one.path].dag_ids)
 
 
 def _dag_ids(path: str) -> list[str]:
-    """The Dag ids of all flows that a file names, sound or not."""
+    """Return the Dag ids of all flows that a file names, valid or not."""
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
@@ -107,35 +108,35 @@ def _dag_ids(path: str) -> list[str]:
             return []
         named = msgspec.json.decode(data.removeprefix(BOM_UTF8), type=_Named)
     except (OSError, ValueError, RecursionError):
-        # It is told of when all files are loaded; a file that cannot be read makes no Dag.
+        # Reported when all files are loaded; a file that cannot be read defines no Dag.
         return []
     flows = named.flows if isinstance(named.flows, list) else []
     ids = [named.id, *(flow.get("id") for flow in flows if isinstance(flow, dict))]
     return sorted({safe_dag_id(one) for one in ids if isinstance(one, str)})
 
 
-def _index_file(place: Path) -> Path | None:
-    """Where the index of a folder lies; None if there is no place that is ours alone."""
-    folder = Path(tempfile.gettempdir(), f"airflow-allma-{os.geteuid()}")
+def _index_file(folder: Path) -> Path | None:
+    """Return where the index of a folder is; None if no place belongs to this user alone."""
+    home = Path(tempfile.gettempdir(), f"airflow-allma-{os.geteuid()}")
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
+        home.mkdir(mode=0o700, exist_ok=True)
+        status = home.lstat()
     except OSError:
         return None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        _LOG.warning("%s is not a folder that only this user may enter: flow files are not indexed.", folder)
+        _LOG.warning("Flow files are not indexed: %s is not a folder that only this user may enter.", home)
         return None
-    name = hashlib.sha256(os.fsencode(place.absolute())).hexdigest()[:32]
-    return folder / f"{name}.json"
+    name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]
+    return home / f"{name}.json"
 
 
 def _read(file: Path) -> _Index | None:
     try:
         index = msgspec.json.decode(file.read_bytes(), type=_Index)
     except (OSError, ValueError):
-        # There is none yet, or another version wrote another form of it: files are read instead.
+        # It does not exist yet, or another version wrote another form: the files are read instead.
         return None
-    return index if index.version == __version__ else None
+    return index if index.version == _VERSION else None
 
 
 def _entries(index: _Index | None) -> dict[str, _Entry]:
@@ -151,28 +152,28 @@ def _write(file: Path, entries: dict[str, _Entry], now: int) -> None:
         for dag_id in entry.dag_ids:
             naming.setdefault(dag_id, []).append(path)
     settled = {path: entry for path, entry in entries.items() if Stamp(*entry.stamp).is_settled(now)}
-    index = _Index(__version__, naming, msgspec.Raw(msgspec.json.encode(settled)))
+    index = _Index(_VERSION, naming, msgspec.Raw(msgspec.json.encode(settled)))
     handle, name = tempfile.mkstemp(dir=file.parent)
     fresh = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(msgspec.json.encode(index))
-        _looked(fresh, now)
+        _mark_listed(fresh, now)
         fresh.replace(file)
     except OSError as error:
-        _LOG.debug("The index of flow files is not written: %s", error)
+        _LOG.debug("The index of flow files cannot be written: %s", error)
         fresh.unlink(missing_ok=True)
 
 
-def _looked(file: Path, now: int) -> None:
-    """The index's own time says when the files were looked at; to write it anew each time takes longer."""
+def _mark_listed(file: Path, now: int) -> None:
+    """Set the index's own time to when the files were listed; rewriting it each time would take longer."""
     try:
         os.utime(file, ns=(now, now))
     except OSError as error:
-        _LOG.debug("The time of the index of flow files is not set: %s", error)
+        _LOG.debug("The time of the index of flow files cannot be set: %s", error)
 
 
-def _looked_at(file: Path) -> int:
+def _listed_at(file: Path) -> int:
     try:
         return file.stat().st_mtime_ns
     except OSError:

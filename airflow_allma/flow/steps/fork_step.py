@@ -1,6 +1,6 @@
-"""The parallel fork: branches for each item, and what becomes of their results.
+"""The parallel fork: branches for each item, and the aggregation of their results.
 
-Branches hold steps and a step may be a fork, so the union of all step types stands here too.
+Branches contain steps and a step may be a fork, so the union of all step types is here too.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
-from airflow_allma.flow.base import AnyJson, Bool, Int, Model, Number, Text
+from airflow_allma.flow.model_base import AnyJson, Bool, Int, Model, NonEmptyStr, Number
 from airflow_allma.flow.steps.calls import (
     ApiCallStep,
     McpCallStep,
     PollExternalApiStep,
     WaitForExternalEventStep,
 )
-from airflow_allma.flow.steps.common import Step, StepType
 from airflow_allma.flow.steps.llm import LlmInvocationStep
 from airflow_allma.flow.steps.messages import EmailStep, SnsPublishStep, SqsSendStep
 from airflow_allma.flow.steps.modules import (
@@ -36,6 +35,7 @@ from airflow_allma.flow.steps.starts import (
     StartFlowExecutionStep,
     StartSubFlowStep,
 )
+from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = [
     "STEP_MODELS",
@@ -67,7 +67,7 @@ class BranchSelection(StrEnum):
 
 
 class AggregationConfig(Model):
-    """What a fork makes of its branch runs."""
+    """How a fork aggregates its branch runs."""
 
     strategy: Annotated[AggregationStrategy, Field(description="How results become one value.")] = (
         AggregationStrategy.COLLECT_ARRAY
@@ -76,10 +76,12 @@ class AggregationConfig(Model):
         str | None, Field(description="JSONPath in a branch's context; absent: the branch's output.")
     ] = None
     custom_module_identifier: Annotated[
-        Text | None, Field(description="With CUSTOM_MODULE: import path of a Python callable.")
+        NonEmptyStr | None, Field(description="With CUSTOM_MODULE: import path of a Python callable.")
     ] = None
     fail_on_branch_error: Annotated[Bool, Field(description="A failed branch run fails the step.")] = True
-    max_concurrency: Annotated[Int, Field(ge=0, description="Most branch runs at a time; 0: no limit.")] = 0
+    max_concurrency: Annotated[
+        Int, Field(ge=0, description="Maximum number of concurrent branch runs; 0: no limit.")
+    ] = 0
     tolerated_failure_percentage: Annotated[
         Number | None, Field(ge=0, le=100, description="The step fails only when more branch runs failed.")
     ] = None
@@ -88,10 +90,12 @@ class AggregationConfig(Model):
 class ParallelBranch(Model):
     """One branch: the id of its first step, or a sub-flow."""
 
-    branch_id: Annotated[Text, Field(description="Names the branch; once in a fork.")]
-    step_instance_id: Annotated[Text | None, Field(description="The branch's first step.")] = None
-    start_step_instance_id: Annotated[Text | None, Field(description="The same as stepInstanceId.")] = None
-    start_step: Annotated[Text | None, Field(description="The same as stepInstanceId.")] = None
+    branch_id: Annotated[NonEmptyStr, Field(description="Names the branch; once in a fork.")]
+    step_instance_id: Annotated[NonEmptyStr | None, Field(description="The branch's first step.")] = None
+    start_step_instance_id: Annotated[
+        NonEmptyStr | None, Field(description="The same as stepInstanceId.")
+    ] = None
+    start_step: Annotated[NonEmptyStr | None, Field(description="The same as stepInstanceId.")] = None
     steps: Annotated[
         dict[str, AnyStep] | None,
         Field(description="The branch's own steps, a map or a list; absent: those around it."),
@@ -109,9 +113,9 @@ class ParallelBranch(Model):
     step_type: Annotated[
         Literal[StepType.START_SUB_FLOW] | None, Field(description="The branch is a sub-flow.")
     ] = None
-    sub_flow_definition_id: Annotated[Text | None, Field(description="The flow that runs as the branch.")] = (
-        None
-    )
+    sub_flow_definition_id: Annotated[
+        NonEmptyStr | None, Field(description="The flow that runs as the branch.")
+    ] = None
     sub_flow_version: Annotated[str | None, Field(description="Its version; absent: the published one.")] = (
         None
     )
@@ -121,20 +125,20 @@ class ParallelBranch(Model):
 
     @property
     def start(self) -> str | None:
-        """The id of the first step, whichever field gave it; None for a sub-flow."""
+        """The id of the first step, from whichever field names it; None for a sub-flow."""
         return self.step_instance_id or self.start_step_instance_id or self.start_step
 
 
 class ForkAirflowOptions(Model):
-    """What a fork says to Airflow about its mapped tasks. None: as the flow's other tasks.
+    """A fork's options for its mapped tasks. None: as the flow's other tasks.
 
     Unknown keys are errors.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    pool: Annotated[Text | None, Field(description="Pool of the fork's mapped tasks.")] = None
-    queue: Annotated[Text | None, Field(description="Queue of the fork's mapped tasks.")] = None
+    pool: Annotated[NonEmptyStr | None, Field(description="Pool of the fork's mapped tasks.")] = None
+    queue: Annotated[NonEmptyStr | None, Field(description="Queue of the fork's mapped tasks.")] = None
     priority_weight: Annotated[Int | None, Field(description="Priority of the fork's mapped tasks.")] = None
 
 
@@ -150,7 +154,7 @@ class ParallelForkManagerStep(Step):
     ] = ()
     aggregation_config: Annotated[
         AggregationConfig,
-        Field(default_factory=AggregationConfig, description="What becomes of the results."),
+        Field(default_factory=AggregationConfig, description="How the results are aggregated."),
     ]
     branch_selection: Annotated[
         BranchSelection, Field(description="Run all branches whose condition holds, or only the first.")
@@ -160,7 +164,7 @@ class ParallelForkManagerStep(Step):
     ] = None
     airflow: Annotated[
         ForkAirflowOptions,
-        Field(default_factory=ForkAirflowOptions, description="What the fork says to Airflow."),
+        Field(default_factory=ForkAirflowOptions, description="The fork's options for Airflow."),
     ]
 
 
@@ -194,6 +198,6 @@ STEP_MODELS: dict[StepType, type[Step]] = {
 }
 """Step type -> its model."""
 
-# A branch holds steps, and a fork among them holds branches: here the circle closes.
+# A branch contains steps, and a fork among them contains branches: only now are both defined.
 ParallelBranch.model_rebuild()
 ParallelForkManagerStep.model_rebuild()

@@ -1,20 +1,17 @@
-"""From the plan's tasks to Airflow's operators: one builder for each role."""
+"""The tasks of a plan as Airflow's operators: one function for each role."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from airflow.sdk import BaseOperator, TaskGroup, TriggerRule, task_group
-from airflow.sdk.configuration import conf
-from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk import TaskGroup, TriggerRule, conf, task_group
 
 from airflow_allma.configuration import integer_setting
-from airflow_allma.dag_factory.doc_md import step_doc_md
-from airflow_allma.dag_factory.segments import FlowPlan, GroupNode, TaskNode, TaskRole
-from airflow_allma.flow import AirflowOptions, Flow, ParallelForkManagerStep, Step
+from airflow_allma.dag_factory.plan import DagPlan, GroupNode, TaskNode, TaskRole
+from airflow_allma.dag_factory.plan.doc_md import step_doc_md
+from airflow_allma.flow import AirflowOptions, ParallelForkManagerStep
 from airflow_allma.operators.assets import aggregate_alias, known_manifests
 from airflow_allma.operators.flow_branch import FlowBranchOperator
 from airflow_allma.operators.flow_operator import LABEL_TEMPLATE
@@ -29,7 +26,19 @@ from airflow_allma.operators.retry_policy import FlowRetryPolicy
 
 __all__ = ["TaskBuilder"]
 
-Node = BaseOperator | MappedOperator
+
+class Node(Protocol):
+    """A task in the Dag, mapped or not."""
+
+    upstream_task_ids: set[str]
+
+    @property
+    def output(self) -> Any:
+        """A reference to the task's return value."""
+
+    def set_upstream(self, task_or_task_list: Any) -> None:
+        """Add an edge from another task to this one."""
+
 
 _NOTES: Final[Mapping[TaskRole, str]] = {
     TaskRole.LOOP: "Runs the steps {steps} until the flow leaves them.",
@@ -41,48 +50,48 @@ _NOTES: Final[Mapping[TaskRole, str]] = {
 }
 
 
-@dataclass(slots=True)
 class TaskBuilder:
-    """Makes the tasks of one flow inside the Dag that is being built.
+    """Makes the tasks of a plan inside the Dag that is being built.
 
     Args:
-        flow: the flow.
-        plan: its tasks.
-        handle: the flow, as operators hold it.
+        plan: the Dag's plan.
     """
 
-    flow: Flow
-    plan: FlowPlan
-    handle: FlowRef
-    _made: dict[str, Node] = field(default_factory=dict)
+    def __init__(self, plan: DagPlan) -> None:
+        self.dag_plan = plan
+        self.plan = plan.tasks
+        self.flow = FlowRef(plan.flow)
+        self.tasks: dict[str, Node] = {}
+        """Full task id -> the task."""
+        self._forks = {group.fork: group for group in self.plan.groups if group.branch is None}
 
     def build(self) -> None:
         """Make every task and group, and their edges."""
-        forks = {group.fork: group for group in self.plan.groups if group.branch is None}
         for node in self.plan.tasks:
             if node.fork is None:
                 self._add(node)
             elif node.role is TaskRole.ITEMS:
-                self._fork(forks[node.fork])
+                self._add_fork(self._forks[node.fork])
 
-    def _fork(self, group: GroupNode) -> None:
+    def _add_fork(self, group: GroupNode) -> None:
         nodes = self.plan.of_fork(group.fork)
         branches = [one for one in self.plan.groups if one.fork == group.fork and one.branch is not None]
-        step = self.flow.steps[group.fork]
         with TaskGroup(
-            group_id=group.path[-1], group_display_name=group.label, tooltip=step.display_name or group.fork
+            group_id=group.path[-1],
+            group_display_name=group.label,
+            tooltip=group.step.display_name or group.fork,
         ):
             for node in nodes:
                 if node.role is TaskRole.ITEMS:
                     self._add(node)
             for branch in branches:
-                self._branch(branch, [node for node in nodes if node.branch == branch.branch])
+                self._add_branch(branch, [node for node in nodes if node.branch == branch.branch])
             for node in nodes:
                 if node.branch is None and node.role is not TaskRole.ITEMS:
                     self._add(node)
 
-    def _branch(self, group: GroupNode, nodes: list[TaskNode]) -> None:
-        items = self._made[f"{group.path[0]}.{TaskRole.ITEMS}"]
+    def _add_branch(self, group: GroupNode, nodes: list[TaskNode]) -> None:
+        items = self.tasks[f"{group.path[0]}.{TaskRole.ITEMS}"]
 
         def body(mapped_item: Any) -> None:
             for node in nodes:
@@ -93,88 +102,83 @@ class TaskBuilder:
 
     def _add(self, node: TaskNode, mapped_item: Any = None) -> None:
         task = _BUILDERS[node.role](self, node, mapped_item)
-        self._made[node.task_id] = task
+        self.tasks[node.task_id] = task
         # Mapping over a task's output has made that edge already.
-        for earlier in node.upstream:
-            if earlier not in task.upstream_task_ids:
-                task.set_upstream(self._made[earlier])
+        for upstream in node.upstream:
+            if upstream not in task.upstream_task_ids:
+                task.set_upstream(self.tasks[upstream])
 
-    def step_of(self, node: TaskNode) -> Step:
-        """The step that gives the task its name."""
-        if node.branch is None or node.fork is None:
-            return self.flow.steps[node.steps[0]]
-        fork = self.flow.steps[node.fork]
-        assert isinstance(fork, ParallelForkManagerStep)  # noqa: S101 - the plan says so
-        return self.flow.steps_of(fork.parallel_branches[node.branch])[node.steps[0]]
+    def fork_step(self, node: TaskNode) -> ParallelForkManagerStep:
+        """Return the fork that a task belongs to."""
+        return self._forks[node.fork or ""].step
 
     def common(self, node: TaskNode) -> dict[str, Any]:
-        """What Airflow is told about any task."""
-        step = self.step_of(node)
+        """Return the arguments that any operator has."""
         note = _NOTES.get(node.role, "").format(steps=", ".join(node.steps))
         arguments: dict[str, Any] = {
             "task_id": node.name,
             "task_display_name": node.label,
-            "doc_md": step_doc_md(step, note),
+            "doc_md": step_doc_md(node.step, note),
             "trigger_rule": _trigger_rule(node),
-            **self._retries(step, node),
+            **_retries(node, self.dag_plan.flow.airflow),
         }
-        if node.at_a_time is not None:
-            arguments["max_active_tis_per_dagrun"] = node.at_a_time
+        if node.max_active is not None:
+            arguments["max_active_tis_per_dagrun"] = node.max_active
         if node.is_mapped:
             arguments["map_index_template"] = LABEL_TEMPLATE
-            arguments |= self._of_fork(node)
+            arguments |= _fork_arguments(self.fork_step(node))
         return arguments
 
-    def _of_fork(self, node: TaskNode) -> dict[str, Any]:
-        fork = self.flow.steps[node.fork or ""]
-        assert isinstance(fork, ParallelForkManagerStep)  # noqa: S101 - the plan says so
-        own = fork.airflow
-        said = {"pool": own.pool, "queue": own.queue, "priority_weight": own.priority_weight}
-        return {name: value for name, value in said.items() if value is not None}
 
-    def _retries(self, step: Step, node: TaskNode) -> dict[str, Any]:
-        retries = step.on_error.retries if step.on_error else None
-        if node.role in _OF_FORKS:
-            # What fails by an error of its own fails for good. These are for processes that are lost.
-            count = max(retries.count if retries else 0, _lost_task_retries(self.flow.airflow))
-            seconds = retries.interval_seconds if retries else _LOST_TASK_WAIT
-            return {"retries": count, "retry_delay": timedelta(seconds=seconds)}
-        if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
-            return {}
-        return {
-            "retries": retries.count,
-            "retry_delay": timedelta(seconds=retries.interval_seconds),
-            "retry_policy": FlowRetryPolicy(retries),
-        }
+def _fork_arguments(fork: ParallelForkManagerStep) -> dict[str, Any]:
+    own = fork.airflow
+    arguments = {"pool": own.pool, "queue": own.queue, "priority_weight": own.priority_weight}
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _lost_task_retries(own: AirflowOptions) -> int:
-    if own.lost_task_retries is not None:
-        return own.lost_task_retries
-    of_airflow = int(conf.getint("core", "default_task_retries", fallback=0))
-    return max(integer_setting("lost_task_retries"), of_airflow)
-
-
-_OF_FORKS: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK, TaskRole.AGGREGATE})
-"""Tasks that do nothing outside, or keep what they have done: it is safe to run them again."""
+_FORK_ROLES: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK, TaskRole.AGGREGATE})
+"""Roles without effects outside of Airflow, or that keep what they have done: it is safe to run them again."""
 
 _LOST_TASK_WAIT: Final = 5.0
-"""Seconds; when a process was lost there is nothing to wait for."""
+"""Seconds; after a lost process there is nothing to wait for."""
+
+
+def _retries(node: TaskNode, options: AirflowOptions) -> dict[str, Any]:
+    retries = node.step.on_error.retries if node.step.on_error else None
+    if node.role in _FORK_ROLES:
+        # These retries are for lost processes: a task that fails with an error of its own is not retried.
+        count = max(retries.count if retries else 0, _lost_task_retries(options))
+        seconds = retries.interval_seconds if retries else _LOST_TASK_WAIT
+        return {"retries": count, "retry_delay": timedelta(seconds=seconds)}
+    if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
+        return {}
+    return {
+        "retries": retries.count,
+        "retry_delay": timedelta(seconds=retries.interval_seconds),
+        "retry_policy": FlowRetryPolicy(retries),
+    }
+
+
+def _lost_task_retries(options: AirflowOptions) -> int:
+    if options.lost_task_retries is not None:
+        return options.lost_task_retries
+    default = int(conf.getint("core", "default_task_retries", fallback=0))
+    return max(integer_setting("lost_task_retries"), default)
 
 
 def _trigger_rule(node: TaskNode) -> TriggerRule:
     if node.role is TaskRole.AGGREGATE:
         return TriggerRule.ALL_DONE
-    # With one task before it, Airflow skips a task by itself, without a process. A join runs, and asks; and
-    # so does one where a run can begin, which skips what is before it.
-    asks = len(node.upstream) > 1 or (node.begins and node.upstream)
-    return TriggerRule.NONE_FAILED if asks else TriggerRule.ALL_SUCCESS
+    # After a single upstream task, Airflow skips a task by itself, without a process. A task that joins paths
+    # must run to decide; and so must one where a run can begin, which skips the tasks upstream of it.
+    decides = len(node.upstream) > 1 or (node.begins and node.upstream)
+    return TriggerRule.NONE_FAILED if decides else TriggerRule.ALL_SUCCESS
 
 
 def _segment(builder: TaskBuilder, node: TaskNode, mapped_item: Any) -> Node:
     arguments: dict[str, Any] = {
         **builder.common(node),
-        "flow": builder.handle,
+        "flow": builder.flow,
         "steps": node.steps,
         "retried_by_airflow": node.role is TaskRole.STEP,
     }
@@ -192,14 +196,12 @@ def _segment(builder: TaskBuilder, node: TaskNode, mapped_item: Any) -> Node:
 
 
 def _items(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
-    fork = builder.flow.steps[node.steps[0]]
-    assert isinstance(fork, ParallelForkManagerStep)  # noqa: S101 - the plan says so
     return ForkItemsOperator(
-        flow=builder.handle,
+        flow=builder.flow,
         steps=node.steps,
         after=node.upstream,
         begins=node.begins,
-        inlets=known_manifests(builder.flow, fork),
+        inlets=known_manifests(builder.dag_plan.flow, builder.fork_step(node)),
         **builder.common(node),
     )
 
@@ -207,10 +209,10 @@ def _items(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
 def _chunks(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     (chunk,) = (one for one in builder.plan.of_fork(node.steps[0]) if one.role is TaskRole.CHUNK)
     return ForkChunksOperator(
-        flow=builder.handle,
+        flow=builder.flow,
         step=node.steps[0],
         items=node.upstream[0],
-        chunks_at_once=chunk.at_a_time,
+        chunks_at_once=chunk.max_active,
         **builder.common(node),
     )
 
@@ -219,25 +221,23 @@ def _chunk(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     group = node.groups[0]
     (chunks,) = node.upstream
     return ForkChunkOperator.partial(
-        flow=builder.handle,
+        flow=builder.flow,
         step=node.steps[0],
         items=f"{group}.{TaskRole.ITEMS}",
         chunks=chunks,
         **builder.common(node),
-    ).expand(chunk=builder._made[chunks].output)  # noqa: SLF001 - the builder's own table
+    ).expand(chunk=builder.tasks[chunks].output)
 
 
 def _aggregate(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     group = node.groups[0]
-    fork = builder.flow.steps[node.steps[0]]
-    assert isinstance(fork, ParallelForkManagerStep)  # noqa: S101 - the plan says so
     inside = builder.plan.of_fork(node.steps[0])
     branches = []
-    for place in range(len(fork.parallel_branches)):
-        tasks = tuple(one.task_id for one in inside if one.branch == place)
+    for index in range(len(builder.fork_step(node).parallel_branches)):
+        tasks = tuple(one.task_id for one in inside if one.branch == index)
         branches.append(BranchTasks(first=tasks[0], tasks=tasks))
     return ForkAggregateOperator(
-        flow=builder.handle,
+        flow=builder.flow,
         step=node.steps[0],
         items=f"{group}.{TaskRole.ITEMS}",
         branches=branches,

@@ -1,0 +1,286 @@
+"""The names of Airflow that no documented interface has; no other module uses such a name.
+
+Each function says what a name is used for, since which Airflow the name exists, and what happens without it:
+the answer is worse, but tasks run and Dags load, and one warning is logged in each process. All imports are
+inside the functions, so that importing this module costs nothing.
+
+Documented names are imported where they are used: those in ``__all__`` of ``airflow.sdk``, its ``exceptions``
+and ``lineage``, ``airflow.timetables.base``, ``airflow.plugins_manager``, and the hooks of providers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+__all__ = [
+    "IgnoreRule",
+    "check_policies",
+    "ignore_rule",
+    "instance_key",
+    "is_task_process",
+    "redact_connections",
+    "task_states",
+]
+
+_LOG: Final = logging.getLogger(__name__)
+
+_IS_MISSING: Final = (ImportError, AttributeError)
+
+
+@cache
+def _warn_once(name: str, consequence: str) -> None:
+    _LOG.warning("%s: this Airflow has no %s", consequence, name)
+
+
+# Secrets
+
+
+def redact_connections(value: Any) -> Any:
+    """Return a JSON value with the secrets of Airflow's connections and variables masked.
+
+    Uses ``redact`` of the secrets masker (in ``airflow.sdk._shared`` since Airflow 3.1).
+    Without it the value is returned as it is: callers have masked by key names before, and Airflow's own log
+    processors still mask what reaches a task log.
+    """
+    try:
+        from airflow.sdk._shared.secrets_masker import redact
+    except _IS_MISSING:
+        _warn_once(
+            "airflow.sdk._shared.secrets_masker.redact", "Step logs mask values only by the names of keys"
+        )
+        return value
+    return redact(value)
+
+
+# .airflowignore
+
+
+class IgnoreRule(Protocol):
+    """A kind of patterns in ``.airflowignore``, with the functions that Airflow's classes have."""
+
+    @staticmethod
+    def compile(pattern: str, base_dir: Path, definition_file: Path) -> Any:
+        """Return a pattern as a rule; None if it cannot be read, which is logged."""
+
+    @staticmethod
+    def match(path: Path, rules: list[Any]) -> bool:
+        """Return whether the rules, in order, leave a file or folder out."""
+
+
+def ignore_rule(syntax: str) -> type[IgnoreRule]:
+    """Return the class that reads and matches patterns of ``.airflowignore``.
+
+    Uses ``_GlobIgnoreRule`` and ``_RegexpIgnoreRule`` (in ``airflow._shared`` since Airflow 3.2). Airflow's
+    function for a whole folder does not serve: it raises an error at the first link that leads back.
+    Without them, patterns are matched by pathspec and by ``re``, which Airflow's classes use too.
+
+    Args:
+        syntax: ``[core] dag_ignore_file_syntax``: ``regexp``; anything else means ``glob``.
+    """
+    try:
+        from airflow._shared.module_loading.file_discovery import _GlobIgnoreRule, _RegexpIgnoreRule
+    except _IS_MISSING:
+        _warn_once(
+            "airflow._shared.module_loading.file_discovery._GlobIgnoreRule or _RegexpIgnoreRule",
+            ".airflowignore is read by rules of this package, which may differ from Airflow's",
+        )
+        return _OwnRegexpRule if syntax == "regexp" else _OwnGlobRule
+    return _RegexpIgnoreRule if syntax == "regexp" else _GlobIgnoreRule
+
+
+class _OwnRegexpRule:
+    @staticmethod
+    def compile(pattern: str, base_dir: Path, definition_file: Path) -> Any:
+        try:
+            return base_dir, re.compile(pattern)
+        except re.error as error:
+            _LOG.warning("Not a regular expression, ignored: %s (%s) in %s", pattern, error, definition_file)
+            return None
+
+    @staticmethod
+    def match(path: Path, rules: list[Any]) -> bool:
+        return any(pattern.search(str(path.relative_to(base))) is not None for base, pattern in rules)
+
+
+class _OwnGlobRule:
+    @staticmethod
+    def compile(pattern: str, base_dir: Path, definition_file: Path) -> Any:  # noqa: ARG004 - as Airflow's
+        from pathspec import GitIgnoreSpec
+
+        try:
+            return definition_file.parent, GitIgnoreSpec.from_lines([pattern])
+        except ValueError as error:
+            _LOG.warning("Not a pattern, ignored: %s (%s) in %s", pattern, error, definition_file)
+            return None
+
+    @staticmethod
+    def match(path: Path, rules: list[Any]) -> bool:
+        # A pattern for folders only ends with a slash, and matches a path that does.
+        ending = "/" if path.is_dir() else ""
+        is_ignored = False
+        for base, spec in rules:
+            found = spec.check_file(f"{path.relative_to(base).as_posix()}{ending}").include
+            is_ignored = is_ignored if found is None else found
+        return is_ignored
+
+
+# Cluster policies
+
+
+def check_policies(dag: DAG) -> None:
+    """Pass a copy of a Dag to the cluster policies, so that a refusal is known before Airflow asks them.
+
+    It is a copy because Airflow passes them the Dag itself later, and they may change it.
+    Uses ``airflow.settings``: ``get_policy_plugin_manager`` (3.2), ``dag_policy`` and ``task_policy`` (2.0).
+    Without them nothing is checked: a policy that refuses one Dag takes all Dags of the loader's file along.
+
+    Raises:
+        Exception: whatever a policy raises, except the request to skip the Dag, which Airflow honors itself.
+    """
+    try:
+        from airflow.exceptions import AirflowClusterPolicySkipDag
+        from airflow.settings import dag_policy, get_policy_plugin_manager, task_policy
+
+        hooks = get_policy_plugin_manager().hook
+        has_policies = hooks.dag_policy.get_hookimpls() or hooks.task_policy.get_hookimpls()
+    except _IS_MISSING as error:
+        _warn_once(
+            f"airflow.settings.get_policy_plugin_manager, dag_policy or task_policy ({error})",
+            "Cluster policies are not checked early; if one refuses a flow, all flows of its loader stop",
+        )
+        return
+    if not has_policies:
+        return
+    copy = deepcopy(dag)
+    try:
+        dag_policy(copy)  # type: ignore[no-untyped-call]
+        for task in copy.tasks:
+            task_policy(task)  # type: ignore[no-untyped-call]
+    except AirflowClusterPolicySkipDag:
+        return
+
+
+# The process of a task
+
+_TASK_RUNNER: Final = "airflow.sdk.execution_time.task_runner"
+
+
+def is_task_process() -> bool:
+    """Return whether this process runs a task; a process from which those of tasks are forked does not.
+
+    Uses ``SUPERVISOR_COMMS`` of the task runner (Airflow 3.0): only a task's process sets it.
+    Without it the answer is True: nothing is warmed up, and each task of a flow starts more slowly.
+    """
+    runner = sys.modules.get(_TASK_RUNNER)
+    if runner is None:
+        is_known = _exists(_TASK_RUNNER)
+    elif hasattr(runner, "SUPERVISOR_COMMS"):
+        return True
+    else:
+        is_known = "SUPERVISOR_COMMS" in getattr(runner, "__annotations__", {})
+    if not is_known:
+        _warn_once(f"{_TASK_RUNNER}.SUPERVISOR_COMMS", "Tasks of flows start slowly, without warm-up")
+    return not is_known
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except _IS_MISSING:
+        return False
+
+
+# States of tasks
+
+_NOT_MAPPED: Final = -1
+
+
+def instance_key(task_id: str, map_index: int = _NOT_MAPPED) -> str:
+    """Return a task instance's key in what ``task_states`` returns: ``<task>`` or ``<task>_<map index>``.
+
+    It is the key of Airflow's ``get_task_states`` (Airflow 3.0), which only its source documents.
+    """
+    return task_id if map_index == _NOT_MAPPED else f"{task_id}_{map_index}"
+
+
+def task_states(ti: Any, task_ids: Sequence[str], map_index: int | None = None) -> Mapping[str, str | None]:
+    """Return the states of tasks of a task's own Dag run, with one call.
+
+    Uses ``get_task_states`` of the running task instance (Airflow 3.0). Without it each state costs up to
+    four calls (``get_ti_count``, Airflow 3.0). Without that too every task counts as successful: tasks then
+    decide by the XComs of their upstream tasks, also by those from before a task was cleared.
+
+    Args:
+        ti: the task instance that runs.
+        task_ids: full ids.
+        map_index: only this index (-1 for tasks that are not mapped); None for all.
+
+    Returns:
+        ``instance_key`` -> state.
+    """
+    try:
+        get_task_states = ti.get_task_states
+    except AttributeError:
+        return _CountedStates(ti, task_ids)
+    by_run = get_task_states(
+        dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id], map_index=map_index
+    )
+    states: Mapping[str, str | None] = by_run.get(ti.run_id, {})
+    return states
+
+
+_COUNTED: Final = ("success", "skipped", "failed", "upstream_failed")
+
+
+class _CountedStates(Mapping[str, str | None]):
+    """States that are found out one by one, by counting the instances in each state."""
+
+    def __init__(self, ti: Any, task_ids: Sequence[str]) -> None:
+        self._task_ids = frozenset(task_ids)
+        self._known: dict[str, str | None] = {}
+        self._ti = ti
+        self._can_count = hasattr(ti, "get_ti_count")
+        _warn_once(
+            "get_task_states of a task instance",
+            "The states of upstream tasks are asked for one by one"
+            if self._can_count
+            else "The states of upstream tasks are unknown; their XComs count, also those before a clear",
+        )
+
+    def __getitem__(self, key: str) -> str | None:
+        if not self._can_count:
+            return "success"
+        if key not in self._known:
+            self._known[key] = next((state for state in _COUNTED if self._is_in(key, state)), None)
+        return self._known[key]
+
+    def _is_in(self, key: str, state: str) -> bool:
+        task_id, map_index = key, _NOT_MAPPED
+        if key not in self._task_ids:
+            task_id, _, index = key.rpartition("_")
+            map_index = int(index)
+        counted = self._ti.get_ti_count(
+            dag_id=self._ti.dag_id,
+            task_ids=[task_id],
+            run_ids=[self._ti.run_id],
+            map_index=map_index,
+            states=[state],
+        )
+        return bool(counted)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)

@@ -1,0 +1,73 @@
+"""A planned Dag as Airflow's Dag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, conf
+
+from airflow_allma.dag_factory.build.tasks import TaskBuilder
+from airflow_allma.dag_factory.plan import DagPlan, ParamPlan, ScheduleKind, SchedulePlan, plan_dag
+from airflow_allma.flow import Flow
+
+__all__ = ["build_dag", "dag_from_plan"]
+
+
+def build_dag(flow: Flow) -> DAG:
+    """Plan and build the Dag of a flow. Equal flows have equal Dags.
+
+    Args:
+        flow: a flow that was validated when it was loaded.
+
+    Returns:
+        The Dag, with one task (or group) for each segment of the flow.
+
+    Raises:
+        FlowError: Airflow cannot accept what the flow's ``airflow`` object says.
+    """
+    return dag_from_plan(plan_dag(flow))
+
+
+def dag_from_plan(plan: DagPlan) -> DAG:
+    """Build a planned Dag. Equal plans have equal Dags."""
+    with DAG(
+        dag_id=plan.tasks.dag_id,
+        dag_display_name=plan.display_name,
+        description=plan.flow.description,
+        doc_md=plan.doc_md,
+        schedule=_schedule(plan.schedule),
+        start_date=plan.schedule.start,
+        catchup=plan.catchup,
+        tags=set(plan.tags),
+        params={param.name: _param(param) for param in plan.params},
+        default_args=dict(plan.task_defaults),
+        max_active_runs=plan.max_active_runs or conf.getint("core", "max_active_runs_per_dag", fallback=16),
+        dagrun_timeout=plan.run_timeout,
+        # Otherwise Airflow would register every Dag that is built, also one that its caller drops.
+        auto_register=False,
+    ) as dag:
+        TaskBuilder(plan).build()
+    return dag
+
+
+def _schedule(plan: SchedulePlan) -> Any:
+    if plan.kind not in _TIMETABLES:
+        # An expression that Airflow reads; None if the Dag is only triggered.
+        return plan.expression
+    # The timetables import modules of Airflow's that only Dags with such a schedule need.
+    from airflow_allma.timetables import aws_timetables
+
+    match plan.kind:
+        case ScheduleKind.AWS_CRON:
+            return aws_timetables.AwsCronTimetable(str(plan.expression), plan.timezone)
+        case ScheduleKind.AWS_RATE:
+            return aws_timetables.AwsRateTimetable(str(plan.expression), plan.start)
+    return aws_timetables.StartPointsTimetable(plan.points, plan.start)
+
+
+_TIMETABLES = frozenset({ScheduleKind.AWS_CRON, ScheduleKind.AWS_RATE, ScheduleKind.START_POINTS})
+
+
+def _param(plan: ParamPlan) -> Param:
+    default = {} if plan.is_required else {"default": plan.default}
+    return Param(description=plan.description, schema=dict(plan.schema), **default)

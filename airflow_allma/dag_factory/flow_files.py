@@ -1,0 +1,69 @@
+"""Which flow files a loader reads: all of its folders, or the few that name one flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Self
+
+from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
+from airflow_allma.dag_factory.file_index import files_that_name, recently_named
+from airflow_allma.flow import FileCache, FoundFiles, LoadedFolder, find_files, load_found_files, safe_dag_id
+from airflow_allma.loading import FLOW_CHECKS
+
+__all__ = ["FlowFolders", "Places"]
+
+Places = str | Path | Iterable[str | Path] | None
+"""What a caller names: a folder or several; a file counts as its folder; None is Airflow's dags folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFolders:
+    """The folders of a loader.
+
+    Attributes:
+        folders: where flow files are.
+        dags_folder: Airflow's; its ``.airflowignore`` counts also for folders deep inside it.
+    """
+
+    folders: tuple[Path, ...]
+    dags_folder: Path
+
+    @classmethod
+    def of(cls, places: Places) -> Self:
+        """Return the folders that a caller names."""
+        from airflow.sdk import conf
+
+        dags_folder = Path(conf.get("core", "dags_folder"))
+        if places is None:
+            places = dags_folder
+        listed = [places] if isinstance(places, str | Path) else places
+        paths = map(Path, listed)
+        return cls(tuple(path.parent if path.is_file() else path for path in paths), dags_folder)
+
+    def load_all(self) -> LoadedFolder:
+        """Read all flow files."""
+        return load_found_files(map(self._find, self.folders), _process_cache())
+
+    def load_one(self, dag_id: str) -> LoadedFolder:
+        """Read only the files that name a flow with this Dag id; all files if none of those defines it."""
+        recent = [recently_named(dag_id, folder) for folder in self.folders]
+        if any(recent) and None not in recent:
+            named = [files or () for files in recent]
+        else:
+            named = [files_that_name(dag_id, folder, partial(self._find, folder)) for folder in self.folders]
+        loaded = load_found_files((FoundFiles(files, ()) for files in named), _process_cache())
+        if any(safe_dag_id(source.flow.id) == dag_id for source in loaded.flows):
+            return loaded
+        return self.load_all()
+
+    def _find(self, folder: Path) -> FoundFiles:
+        base = self.dags_folder if folder.is_relative_to(self.dags_folder) else folder
+        return find_files(folder, AirflowIgnoreFiles(base), self.dags_folder)
+
+
+@cache
+def _process_cache() -> FileCache:
+    return FileCache(FLOW_CHECKS)

@@ -1,0 +1,92 @@
+"""A flow's Dag as a plan: all facts that the flow determines, none that needs Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from airflow_allma.dag_factory.plan.doc_md import dag_doc_md
+from airflow_allma.dag_factory.plan.payload_params import ParamPlan, plan_params
+from airflow_allma.dag_factory.plan.schedule_plan import SchedulePlan, plan_schedule
+from airflow_allma.dag_factory.plan.segments import TaskPlan, plan_tasks
+from airflow_allma.flow import AirflowOptions, Flow
+
+__all__ = ["DagPlan", "plan_dag"]
+
+_TAG: Final = "allma"
+_OWNER: Final = "allma"
+
+_MAX_TAG_LENGTH: Final = 100
+_MAX_CONTINUOUS_RUNS: Final = 1
+"""Airflow accepts no other number of active runs with ``@continuous``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DagPlan:
+    """Everything that a flow determines about its Dag.
+
+    Attributes:
+        flow: the flow, which the tasks run.
+        tasks: the tasks and groups.
+        schedule: when the Dag runs.
+        params: the fields of the trigger form.
+        display_name: the name that the UI shows.
+        doc_md: the documentation that the UI shows.
+        tags: the Dag's tags.
+        catchup: whether missed intervals are run.
+        max_active_runs: how many runs may be active; None: as Airflow is configured.
+        run_timeout: how long a run may take; None: no limit.
+        task_defaults: arguments of all tasks, by Airflow's names.
+    """
+
+    flow: Flow
+    tasks: TaskPlan
+    schedule: SchedulePlan
+    params: tuple[ParamPlan, ...]
+    display_name: str
+    doc_md: str
+    tags: frozenset[str]
+    catchup: bool
+    max_active_runs: int | None
+    run_timeout: timedelta | None
+    task_defaults: Mapping[str, Any]
+
+
+def plan_dag(flow: Flow) -> DagPlan:
+    """Plan the Dag of a flow. Equal flows have equal plans.
+
+    Raises:
+        FlowError: the schedule, a date or the time zone in the flow's ``airflow`` object is not valid.
+    """
+    options = flow.airflow
+    schedule = plan_schedule(flow)
+    return DagPlan(
+        flow=flow,
+        tasks=plan_tasks(flow),
+        schedule=schedule,
+        params=plan_params(flow, is_scheduled=schedule.is_scheduled),
+        display_name=flow.name or flow.id,
+        doc_md=dag_doc_md(flow),
+        tags=frozenset(tag[:_MAX_TAG_LENGTH] for tag in (_TAG, *flow.tags, *options.tags) if tag),
+        catchup=bool(options.catchup),
+        max_active_runs=options.max_active_runs or (_MAX_CONTINUOUS_RUNS if schedule.is_continuous else None),
+        run_timeout=_seconds(options.run_timeout_seconds),
+        task_defaults=_task_defaults(options),
+    )
+
+
+def _task_defaults(options: AirflowOptions) -> dict[str, Any]:
+    defaults = {
+        "owner": options.owner or _OWNER,
+        "pool": options.pool,
+        "queue": options.queue,
+        "priority_weight": options.priority_weight,
+        "execution_timeout": _seconds(options.execution_timeout_seconds),
+    }
+    return {name: value for name, value in defaults.items() if value is not None}
+
+
+def _seconds(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)

@@ -1,0 +1,56 @@
+"""What the loader of flow files asks of other parts of the package: expressions, step types, schedules.
+
+The flow language imports none of them. Whoever loads files passes one ``FlowChecks`` along with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from airflow_allma.flow.steps import Step
+
+__all__ = ["ExpressionChecks", "FlowChecks", "ScheduleCheck", "SupportCheck"]
+
+
+class ExpressionChecks(Protocol):
+    """Parses expressions. Each method raises ExpressionSyntaxError; what it returns is ignored."""
+
+    def path(self, source: str, /) -> object:
+        """Parse a JSONPath."""
+
+    def condition(self, source: str, /) -> object:
+        """Parse a condition of a transition or a branch."""
+
+    def template(self, source: str, /) -> object:
+        """Parse a string with ``{{ }}``."""
+
+    def target(self, source: str, /) -> object:
+        """Parse a dotted path in a step's input, ``a.b[0].c``."""
+
+
+SupportCheck = Callable[[Step], tuple[str, str] | None]
+"""Returns the field that keeps a step from running here, and the reason as a sentence; None if it runs."""
+
+
+class ScheduleCheck(Protocol):
+    """Returns what is wrong with a schedule and how to fix it; None if nothing is."""
+
+    def __call__(self, schedule: str, /, flow_variables: Mapping[str, Any] | None = None) -> str | None:
+        """``flow_variables``: what a start point's expression may name; None for ``airflow.schedule``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowChecks:
+    """The checks of a flow that go beyond its own language.
+
+    Attributes:
+        expressions: parses expressions; None: expressions are not checked.
+        supported: whether a step's type and module can run; None: all can.
+        schedule: whether a schedule can be read; None: schedules are not checked.
+    """
+
+    expressions: ExpressionChecks | None = None
+    supported: SupportCheck | None = None
+    schedule: ScheduleCheck | None = None

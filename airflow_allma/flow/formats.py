@@ -1,0 +1,48 @@
+"""Whether a string is a time zone, a date, a schedule or an address."""
+
+from __future__ import annotations
+
+import functools
+import re
+import zoneinfo
+from datetime import datetime
+
+__all__ = ["is_date", "is_email_address", "is_schedule", "is_templated", "is_time_zone"]
+
+_SCHEDULE = re.compile(r"\s*(?:cron|rate)\(.+\)\s*")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+
+
+def is_templated(value: str) -> bool:
+    """Return whether a string has its value only when it is rendered."""
+    return "{{" in value or value.startswith("$.")
+
+
+def is_schedule(value: str) -> bool:
+    """Return whether a string has the outer form of an AWS schedule expression, or is a template."""
+    return is_templated(value) or _SCHEDULE.fullmatch(value) is not None
+
+
+def is_email_address(value: str) -> bool:
+    """Return whether a string is one e-mail address, or is a template."""
+    return is_templated(value) or _EMAIL.fullmatch(value) is not None
+
+
+def is_date(value: str) -> bool:
+    """Return whether a string is an ISO 8601 date, or date and time."""
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=256)
+def is_time_zone(value: str) -> bool:
+    """Return whether a string is the IANA name of a time zone."""
+    try:
+        zoneinfo.ZoneInfo(value)
+    # A name from a file may be any path: the library raises all of these.
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True

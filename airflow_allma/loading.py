@@ -1,0 +1,59 @@
+"""Loading flow files with all checks: of expressions, step types, modules and schedules.
+
+The one place that joins the flow language to what runs it; the command line and the Dag factory load files
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from airflow_allma.engine.steps import unsupported_reason
+from airflow_allma.expressions import compile_condition, compile_path, compile_target, compile_template
+from airflow_allma.flow import (
+    FileCache,
+    FlowChecks,
+    FoundFiles,
+    LoadedFile,
+    LoadedFolder,
+    find_files,
+    found_file,
+    load_file,
+    load_found_files,
+)
+from airflow_allma.timetables import schedule_problem
+
+__all__ = ["FLOW_CHECKS", "load_flow_file", "load_flow_files"]
+
+
+class _Compilers:
+    path = staticmethod(compile_path)
+    condition = staticmethod(compile_condition)
+    template = staticmethod(compile_template)
+    target = staticmethod(compile_target)
+
+
+FLOW_CHECKS: Final = FlowChecks(_Compilers(), unsupported_reason, schedule_problem)
+"""All checks that this package has: each expression is compiled by what will run it."""
+
+
+def load_flow_file(path: Path | str) -> LoadedFile:
+    """Read one file and check everything in it; its problems come with it."""
+    return load_file(path, FLOW_CHECKS)
+
+
+def load_flow_files(paths: Iterable[Path | str]) -> LoadedFolder:
+    """Read flow files, and those below folders; of several versions of a flow, select the one that runs.
+
+    Args:
+        paths: files and folders; a file that is named is read whatever its name.
+    """
+    return load_found_files(
+        (
+            find_files(path) if path.is_dir() else FoundFiles((found_file(path),), ())
+            for path in map(Path, paths)
+        ),
+        FileCache(FLOW_CHECKS),
+    )
