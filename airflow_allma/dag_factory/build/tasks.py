@@ -137,7 +137,7 @@ def _fork_arguments(fork: ParallelForkManagerStep) -> dict[str, Any]:
 
 
 _FORK_ROLES: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK, TaskRole.AGGREGATE})
-"""Roles without effects outside of Airflow, or that keep what they have done: it is safe to run them again."""
+"""Roles without effects outside of Airflow, or that keep what they have done: safe to run again."""
 
 _LOST_TASK_WAIT: Final = 5.0
 """Seconds; after a lost process there is nothing to wait for."""
