@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from airflow_allma.operators import services
+from airflow_allma.operators import airflow_services
 from airflow_allma.storage.object_store import ObjectStore
 from tests.airflow.flows import flow
 from tests.airflow.shop import Shop, open_shop
@@ -46,7 +46,7 @@ def use_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[ObjectStore], Object
     """Return a function that replaces the store that all tasks use."""
 
     def use(store: ObjectStore) -> ObjectStore:
-        monkeypatch.setattr(services, "open_store", lambda *_: store)
+        monkeypatch.setattr(airflow_services, "open_store", lambda *_: store)
         return store
 
     return use

@@ -6,7 +6,7 @@ import pytest
 
 from demo.data import create_bucket, create_users
 from demo.servers import aws_connection, aws_server, shop_server
-from demo.walkthrough import PRODUCTS, USERS, check_products, check_users, run_walk
+from demo.walkthrough import PRODUCTS, USERS, check_products, check_users, run_walkthrough
 from tests.support.stock_airflow import WheelEnvironment, error_lines, stock_airflow, wait_for_dags
 
 pytestmark = pytest.mark.scheduler
@@ -46,7 +46,7 @@ def test_both_example_flows_run_in_a_stock_airflow_without_an_error_in_any_log(e
             wait_for_dags(client, [*own, *(f"example-{dag_id}" for dag_id in own)])
             for walk in (PRODUCTS, USERS):
                 client.call("PATCH", f"dags/{walk.dag_id}", body={"is_paused": False})
-            check_products(run_walk(client, PRODUCTS, shop.url, aws.url))
-            check_users(client, run_walk(client, USERS, shop.url, aws.url), aws.url, USER_COUNT)
+            check_products(run_walkthrough(client, PRODUCTS, shop.url, aws.url))
+            check_users(client, run_walkthrough(client, USERS, shop.url, aws.url), aws.url, USER_COUNT)
             assert client.import_errors() == []
             assert error_lines(home) == []
