@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from airflow_allma.storage.pointers import FILE_BUCKET
+from airflow_allma.storage.pointer import FILE_BUCKET
 from benchmarks.airflow_runs import RunFigures, airflow, database, run_dag
 from benchmarks.chunk_work import COMPOSE, fork_flow, write_lines
 from benchmarks.measure import Measure

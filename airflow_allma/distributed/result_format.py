@@ -40,7 +40,7 @@ from airflow_allma.storage.jsonl import LineBatch, read_line_batches
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = [
     "ChunkSummary",

@@ -15,7 +15,7 @@ from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore, ObjectWriter
 from airflow_allma.storage.opening import open_folder, open_store
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from airflow_allma.storage.routed import RoutedStore
 from airflow_allma.storage.s3 import S3Store
 

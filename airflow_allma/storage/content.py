@@ -17,7 +17,7 @@ from airflow_allma.storage.decoding import BOM, decode_line, try_decode
 from airflow_allma.storage.gzip_stream import decompress, is_gzip
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import JSON_TYPE, ObjectInfo, ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["MAX_CONTENT_BYTES", "encode_value", "load_content", "load_sized", "store_value"]
 

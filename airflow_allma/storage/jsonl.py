@@ -20,7 +20,7 @@ from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage.decoding import BOM
 from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = [
     "MAX_LINE_BYTES",

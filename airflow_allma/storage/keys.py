@@ -10,7 +10,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.storage.pointers import FILE_BUCKET, MAX_KEY_BYTES, Pointer, file_path, split_uri
+from airflow_allma.storage.pointer import FILE_BUCKET, MAX_KEY_BYTES, Pointer, file_path, split_uri
 
 __all__ = ["OffloadLocation", "key_segment"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_allma.storage.object_store import ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["LineCounter"]
 

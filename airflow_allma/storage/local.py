@@ -31,7 +31,7 @@ from airflow_allma.exceptions import (
 )
 from airflow_allma.storage.content_types import guess_type
 from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo
-from airflow_allma.storage.pointers import FILE_BUCKET, Pointer, check_local_segments, check_writable
+from airflow_allma.storage.pointer import FILE_BUCKET, Pointer, check_local_segments, check_writable
 from airflow_allma.storage.writer_base import WriterBase
 
 __all__ = ["LocalStore"]

@@ -9,7 +9,7 @@ from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.decoding import BOM, try_decode
 from airflow_allma.storage.gzip_stream import decompress_start, is_gzip
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["ManifestFormat", "detect_format"]
 

@@ -13,7 +13,7 @@ from airflow_allma.storage.jsonl import MAX_LINE_BYTES, batch_lines, split_lines
 from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
 from airflow_allma.storage.manifest_ranges import ManifestRange, plan_ranges
 from airflow_allma.storage.object_store import JSON_LINES_TYPE, ObjectInfo, ObjectStore, ObjectWriter
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["ManifestPlan", "plan_manifest"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from airflow_allma.storage.object_store import ObjectInfo
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["ByteRange", "ManifestRange", "plan_ranges"]
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError
 from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo
-from airflow_allma.storage.pointers import Pointer, check_writable
+from airflow_allma.storage.pointer import Pointer, check_writable
 from airflow_allma.storage.writer_base import WriterBase
 
 __all__ = ["MemoryStore"]

@@ -22,7 +22,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["BLOCK_BYTES", "JSON_LINES_TYPE", "JSON_TYPE", "ObjectInfo", "ObjectStore", "ObjectWriter"]
 

@@ -7,7 +7,7 @@ from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.object_store import ObjectStore
-from airflow_allma.storage.pointers import file_path, split_uri
+from airflow_allma.storage.pointer import file_path, split_uri
 from airflow_allma.storage.routed import RoutedStore
 from airflow_allma.storage.s3 import S3Store
 

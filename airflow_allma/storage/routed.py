@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo, ObjectStore, ObjectWriter
-from airflow_allma.storage.pointers import FILE_BUCKET, Pointer
+from airflow_allma.storage.pointer import FILE_BUCKET, Pointer
 
 __all__ = ["RoutedStore"]
 

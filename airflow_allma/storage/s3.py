@@ -14,7 +14,7 @@ from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.exceptions import ObjectChangedError, StorageError, StorageUnavailableError
 from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo
-from airflow_allma.storage.pointers import Pointer, check_writable
+from airflow_allma.storage.pointer import Pointer, check_writable
 from airflow_allma.storage.read_ahead import read_ahead
 from airflow_allma.storage.s3_calls import S3Calls, name_arguments
 from airflow_allma.storage.s3_errors import RangeOutsideObjectError

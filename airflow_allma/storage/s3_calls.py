@@ -10,7 +10,7 @@ from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.exceptions import AllmaError, StorageConfigurationError
 from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.object_store import ObjectInfo
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from airflow_allma.storage.s3_errors import translated
 
 __all__ = ["S3Calls", "name_arguments"]

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from airflow_allma.exceptions import ObjectNotFoundError, StorageError
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from airflow_allma.storage.s3_calls import S3Calls
 from airflow_allma.storage.writer_base import WriterBase
 

@@ -13,7 +13,7 @@ from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.distributed.chunk_results import chunk_folder
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
-from airflow_allma.storage.pointers import FILE_BUCKET, Pointer
+from airflow_allma.storage.pointer import FILE_BUCKET, Pointer
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork
 

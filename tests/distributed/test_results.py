@@ -16,7 +16,7 @@ from airflow_allma.distributed.result_writer import ResultWriter
 from airflow_allma.exceptions import ObjectDecodeError, StorageUnavailableError
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.memory import MemoryStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from tests.storage.conftest import World
 from tests.support.faulty_store import FaultyStore, fail_when
 

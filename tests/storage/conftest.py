@@ -11,7 +11,7 @@ from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.object_store import ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from airflow_allma.storage.s3 import S3Store
 from tests.support.moto import EndpointClients, moto_endpoint
 

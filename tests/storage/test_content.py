@@ -17,7 +17,7 @@ from airflow_allma.exceptions import (
 from airflow_allma.storage.content import encode_value, load_content, store_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.memory import MemoryStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from tests.storage.conftest import World
 from tests.support.faulty_store import FaultyStore
 

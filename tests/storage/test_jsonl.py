@@ -12,7 +12,7 @@ from airflow_allma.storage.decoding import BOM, decode_line
 from airflow_allma.storage.jsonl import Line, LineBatch, read_line_batches, split_lines
 from airflow_allma.storage.manifest_ranges import ByteRange, ManifestRange, plan_ranges
 from airflow_allma.storage.memory import MemoryStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from tests.storage.conftest import World
 from tests.support.faulty_store import FaultyStore
 from tests.support.lines import read_lines

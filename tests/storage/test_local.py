@@ -16,7 +16,7 @@ from airflow_allma.exceptions import (
 )
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.memory import MemoryStore
-from airflow_allma.storage.pointers import FILE_BUCKET, Pointer
+from airflow_allma.storage.pointer import FILE_BUCKET, Pointer
 from airflow_allma.storage.routed import RoutedStore
 
 

@@ -17,7 +17,7 @@ from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
 from airflow_allma.storage.manifest_plan import plan_manifest
 from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.memory import MemoryStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from tests.storage.conftest import World
 from tests.support.faulty_store import FaultyStore
 from tests.support.lines import read_lines

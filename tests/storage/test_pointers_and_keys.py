@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage.keys import OffloadLocation, key_segment
 from airflow_allma.storage.local import LocalStore
-from airflow_allma.storage.pointers import FILE_BUCKET, Pointer
+from airflow_allma.storage.pointer import FILE_BUCKET, Pointer
 
 INNER = {"bucket": "b", "key": "k/ü.json"}
 

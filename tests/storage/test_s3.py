@@ -19,7 +19,7 @@ from airflow_allma.exceptions import (
     StorageUnavailableError,
 )
 from airflow_allma.storage.backoff import Backoff
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from airflow_allma.storage.read_ahead import read_ahead
 from airflow_allma.storage.s3 import S3Store
 from tests.support.faulty_proxy import Call, Fault, Plan, faulty_proxy

@@ -18,7 +18,7 @@ from airflow_allma.exceptions import (
     StorageUnavailableError,
 )
 from airflow_allma.storage.backoff import Backoff
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from airflow_allma.storage.s3 import S3Store
 from airflow_allma.storage.s3_errors import translated
 from tests.support.moto import EndpointClients

@@ -10,7 +10,7 @@ import pytest
 from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.storage.backoff import Backoff
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from airflow_allma.storage.s3 import S3Store
 from airflow_allma.storage.s3_writer import PART_BYTES
 from tests.support.faulty_proxy import Call, Fault, faulty_proxy

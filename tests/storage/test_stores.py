@@ -8,7 +8,7 @@ import pytest
 
 from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError, StorageConfigurationError
 from airflow_allma.storage.object_store import ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 from tests.storage.conftest import World
 
 BIG = b"".join(

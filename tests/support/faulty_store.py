@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo, ObjectStore, ObjectWriter
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 Hook = Callable[[str, Pointer, int], None]
 

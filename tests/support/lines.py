@@ -9,7 +9,7 @@ from typing import Any
 from airflow_allma.storage.jsonl import Line, read_line_batches
 from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.object_store import ObjectStore
-from airflow_allma.storage.pointers import Pointer
+from airflow_allma.storage.pointer import Pointer
 
 
 def read_lines(store: ObjectStore, source: ManifestRange | Pointer, **options: Any) -> Iterator[Line]:
