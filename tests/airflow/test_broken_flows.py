@@ -52,7 +52,7 @@ def test_one_broken_flow_among_a_thousand_is_shown_alone_until_it_is_fixed(folde
     assert "1 flow file has errors" in text
     assert f"{folder}/f7.json:{line}:" in text
     assert "error: $.steps.s.defaultNextStepInstanceId: " in text
-    assert "999 others do" in text
+    assert "Other flows that run: 999" in text
     put(folder, "f7.json", flow("f7", {"s": compose()}))
     assert parsed(folder) == ({f"f{number}" for number in range(1000)}, {})
 

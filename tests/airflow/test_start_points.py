@@ -334,7 +334,7 @@ BAD = [
     (point("@daily"), "$.steps.p.scheduleExpression", "not a schedule"),
     (point("rate({{flow_variables.none}} hours)"), "$.steps.p.scheduleExpression", "rate("),
     (point("{{flow_variables.preset}}"), "$.steps.p.scheduleExpression", "not an AWS schedule"),
-    (point(SIX, timezone="Europe/Berlni"), "$.steps.p.timezone", "no known time zone"),
+    (point(SIX, timezone="Europe/Berlni"), "$.steps.p.timezone", "not a known time zone"),
 ]
 
 
