@@ -1,4 +1,4 @@
-"""Modules that must stay free of Airflow though their layer may import it."""
+"""The import graph of the package: circles, and modules that must stay free of Airflow."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ FREE_OF_AIRFLOW = frozenset(
 
 ImportGraph = Mapping[str, Collection[str]]
 """Module -> the modules that it imports, also inside functions and for type checkers."""
+
+
+def circles(root: Path) -> list[tuple[str, ...]]:
+    """Return all groups of modules that import each other, directly or by way of others.
+
+    Imports inside functions and for type checkers count. That importing a module runs the ``__init__`` of its
+    packages does not count: every package that re-exports its modules would be a circle.
+    """
+    graph = import_graph(root)
+    reachable = {module: _reachable(graph, module) for module in graph}
+    found = {
+        tuple(sorted(other for other in reachable[module] if module in reachable[other]))
+        for module in graph
+        if module in reachable[module]
+    }
+    return sorted(found)
 
 
 def reach_airflow(root: Path, free: Collection[str] = FREE_OF_AIRFLOW) -> list[str]:
