@@ -24,7 +24,7 @@ def test_there_are_enough_broken_files():
 
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
-def test_every_mistake_is_reported_with_its_place_and_how_to_mend_it(path):
+def test_every_mistake_is_reported_with_its_position_and_how_to_fix_it(path):
     expected = path.with_suffix(".expected").read_text().splitlines()
     problems = load(path).problems
     assert [f"{p.line}:{p.column} {p.severity} {p.path}" for p in problems] == [
@@ -35,7 +35,7 @@ def test_every_mistake_is_reported_with_its_place_and_how_to_mend_it(path):
 
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
-def test_a_flow_with_an_error_is_never_handed_on(path):
+def test_a_flow_with_an_error_is_never_returned(path):
     loaded = load(path)
     if loaded.has_errors and not path.stem.startswith("export"):
         assert loaded.flows == ()

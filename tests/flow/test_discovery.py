@@ -25,7 +25,7 @@ def names(folder, found):
     return [os.path.relpath(file.path, folder) for file in found.files]
 
 
-def test_folders_that_are_links_are_looked_through_like_others(tmp_path):
+def test_links_to_folders_are_followed(tmp_path):
     put(tmp_path, "elsewhere/a.json", "flows/b.json")
     (tmp_path / "flows/team").symlink_to(tmp_path / "elsewhere")
     found = find_files(tmp_path / "flows")
@@ -34,7 +34,7 @@ def test_folders_that_are_links_are_looked_through_like_others(tmp_path):
 
 
 @pytest.mark.parametrize("target", [".", "..", "deep"])
-def test_a_link_that_leads_back_is_followed_no_further_and_told_of(tmp_path, target):
+def test_a_link_to_a_folder_that_was_searched_is_not_followed_but_reported(tmp_path, target):
     put(tmp_path, "flows/a.json", "flows/deep/b.json")
     (tmp_path / "flows/deep/loop").symlink_to((tmp_path / "flows" / target).resolve())
     (tmp_path / "flows/up").symlink_to(tmp_path / "flows")
@@ -63,14 +63,14 @@ def test_folders_may_be_nested_deeper_than_the_stack(tmp_path):
     assert len(find_files(tmp_path).files) == 1
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     (problem,) = find_files(tmp_path / "gone").problems
     assert problem.is_error
     assert problem.file == str(tmp_path / "gone")
     assert "cannot be read: No such file or directory" in problem.message
 
 
-def test_a_folder_without_permission_is_an_error_and_hides_no_other(tmp_path):
+def test_a_folder_without_permission_is_an_error_and_does_not_hide_others(tmp_path):
     put(tmp_path, "locked/a.json", "open/b.json")
     # Who may not read the one folder must be able to enter those around it.
     of_pytest = (one for one in tmp_path.parents if one.name.startswith(("pytest-", "popen-")))
@@ -90,7 +90,7 @@ def test_a_folder_without_permission_is_an_error_and_hides_no_other(tmp_path):
     assert f"{tmp_path}/locked: error: $: this folder cannot be read: Permission denied" in ran.stdout
 
 
-def test_any_change_of_a_file_gives_it_another_stamp_even_if_its_time_is_set_back(tmp_path):
+def test_any_change_of_a_file_changes_its_stamp_even_if_its_time_is_set_back(tmp_path):
     put(tmp_path, "a.json")
     file = tmp_path / "a.json"
     before = file.stat()

@@ -17,11 +17,11 @@ def json_names(model):
 def found(fields, kind, **flow):
     step = {"stepType": kind, **fields}
     raw = {"id": "x", "startStepInstanceId": "a", "steps": {"a": step}, **flow}
-    findings = check_flow(raw, checks=FlowChecks(BracketChecks())).diagnostics
+    diagnostics = check_flow(raw, checks=FlowChecks(BracketChecks())).diagnostics
     return [
-        ".".join(map(str, finding.path))
-        for finding in findings
-        if "not a valid" in finding.message or "not a JSONPath" in finding.message
+        ".".join(map(str, one.path))
+        for one in diagnostics
+        if "not a valid" in one.message or "not a JSONPath" in one.message
     ]
 
 
@@ -124,7 +124,7 @@ FIELDS = [
 @pytest.mark.parametrize(
     ("kind", "fields", "path"), FIELDS, ids=[f"{kind}-{path}" for kind, _, path in FIELDS]
 )
-def test_an_expression_that_cannot_be_read_is_found_in_its_field(kind, fields, path):
+def test_an_invalid_expression_is_found_in_its_field(kind, fields, path):
     assert found(fields, kind) == [f"steps.a.{path}"]
 
 
@@ -142,11 +142,11 @@ FLOW_FIELDS = [
 
 
 @pytest.mark.parametrize(("fields", "path"), FLOW_FIELDS, ids=[path for _, path in FLOW_FIELDS])
-def test_an_expression_of_the_flow_itself_is_found_in_its_field(fields, path):
+def test_an_invalid_expression_of_the_flow_itself_is_found_in_its_field(fields, path):
     assert found({}, "NO_OP", **fields) == [path]
 
 
-def test_what_is_handed_to_foreign_modules_unrendered_is_not_read():
+def test_what_other_modules_get_unrendered_is_not_parsed():
     assert found({"moduleIdentifier": "acme/x", "customConfig": {"a": BAD_TEMPLATE}}, "DATA_LOAD") == []
     assert found({"moduleIdentifier": "acme/x", "customConfig": {"a": BAD_TEMPLATE}}, "CUSTOM_LOGIC") == []
 
@@ -156,7 +156,7 @@ def test_static_headers_and_flow_variables_are_data():
     assert found(fields, "API_CALL", flowVariables={"a": BAD_TEMPLATE}) == []
 
 
-def test_both_spellings_of_the_whole_are_paths():
+def test_both_spellings_of_the_whole_context_are_paths():
     step = {"stepType": "NO_OP", "outputMappings": {"$": "$.", "$.a": "$"}}
     raw = {"id": "x", "startStepInstanceId": "a", "steps": {"a": step}}
     assert parse_flow(raw, checks=FlowChecks(BracketChecks()))
@@ -170,6 +170,6 @@ def test_a_message_never_shows_a_template():
         "apiHeadersTemplate": {"Authorization": "Bearer s3cr3t {{a"},
     }
     raw = {"id": "x", "startStepInstanceId": "a", "steps": {"a": step}}
-    findings = check_flow(raw, checks=FlowChecks(BracketChecks())).diagnostics
-    assert findings
-    assert "s3cr3t" not in "".join(finding.message for finding in findings)
+    diagnostics = check_flow(raw, checks=FlowChecks(BracketChecks())).diagnostics
+    assert diagnostics
+    assert "s3cr3t" not in "".join(one.message for one in diagnostics)

@@ -13,7 +13,7 @@ from airflow_allma.flow.files import MAX_STEPS
 from airflow_allma.flow.json_scan import scan
 
 
-def test_a_file_of_50_mb_is_refused_without_being_opened(tmp_path, monkeypatch):
+def test_a_file_of_50_mb_is_rejected_unopened(tmp_path, monkeypatch):
     file = tmp_path / "large.json"
     with file.open("wb") as stream:
         stream.truncate(50_000_000)
@@ -22,7 +22,7 @@ def test_a_file_of_50_mb_is_refused_without_being_opened(tmp_path, monkeypatch):
     assert f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; split it into several" in problem.message
 
 
-def test_a_file_that_does_not_tell_its_size_is_read_no_further_than_the_limit(tmp_path):
+def test_a_file_of_unknown_size_is_read_only_up_to_the_limit(tmp_path):
     # Its size is 0, and it could be read for ever.
     (tmp_path / "memory.json").symlink_to("/proc/self/mem")
     (problem,) = load_file(tmp_path / "memory.json").problems
@@ -40,7 +40,7 @@ def steps(count):
     }
 
 
-def test_of_very_many_problems_the_first_are_told_and_the_others_counted(tmp_path):
+def test_of_too_many_problems_the_first_are_listed_and_the_others_counted(tmp_path):
     flow = {"id": "f", "startStepInstanceId": "s0", "steps": steps(3 * MAX_PROBLEMS)}
     (tmp_path / "f.json").write_text(json.dumps(flow, indent=1))
     problems = load_file(tmp_path / "f.json").problems
@@ -50,7 +50,7 @@ def test_of_very_many_problems_the_first_are_told_and_the_others_counted(tmp_pat
     assert problems[-1].message.startswith("200 more problems")
 
 
-def test_errors_are_told_before_warnings_when_there_is_no_room_for_all(tmp_path):
+def test_errors_have_priority_over_warnings_if_there_are_too_many(tmp_path):
     unreached = {f"a{n}": {"stepType": "NO_OP"} for n in range(2 * MAX_PROBLEMS)}
     flow = {
         "id": "f",
@@ -65,13 +65,13 @@ def test_errors_are_told_before_warnings_when_there_is_no_room_for_all(tmp_path)
     assert columns == sorted(columns)
 
 
-def test_of_very_many_repeated_keys_the_first_are_told(tmp_path):
+def test_of_too_many_repeated_keys_the_first_are_reported(tmp_path):
     (tmp_path / "f.json").write_text("{" + ",".join(['"a": 1'] * 5_000) + "}")
     assert len(load_file(tmp_path / "f.json").problems) == MAX_PROBLEMS
 
 
 @pytest.mark.parametrize("place", ["flow", "branch"])
-def test_a_flow_of_very_many_steps_is_refused_without_looking_at_them(tmp_path, place):
+def test_a_flow_with_too_many_steps_is_rejected_unchecked(tmp_path, place):
     flow = {"id": "f", "startStepInstanceId": "s0", "steps": steps(MAX_STEPS + 1)}
     if place == "branch":
         own = {"branchId": "b", "startStepInstanceId": "s0", "steps": flow["steps"]}
@@ -85,13 +85,13 @@ def test_a_flow_of_very_many_steps_is_refused_without_looking_at_them(tmp_path, 
     assert loaded.broken_flow_ids == ("f",)
 
 
-def test_small_values_share_what_they_do_not_have():
+def test_small_values_share_empty_containers():
     elements = scan("[1, 2, [3]]").root.elements
     assert elements[0].members is elements[1].members
     assert elements[0].elements is elements[1].elements
     assert elements[2].elements is not elements[0].elements
 
 
-def test_a_word_is_not_compared_with_very_many():
+def test_a_name_is_not_compared_with_too_many_others():
     assert nearest("step_1x", [f"step_{n}" for n in range(100)]) is not None
     assert nearest("step_1x", [f"step_{n}" for n in range(10_000)]) is None

@@ -13,7 +13,7 @@ CLOSE = st.text(alphabet="ab_- .é/", max_size=6)
 
 
 @given(st.text())
-def test_a_safe_id_is_a_key_that_airflow_takes_and_has_no_dot(text):
+def test_a_safe_id_is_a_key_that_airflow_accepts_without_dots(text):
     made = safe_id(text)
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,250}", made)
 
@@ -32,12 +32,12 @@ def test_a_safe_id_is_no_longer_than_wanted(text, limit):
 @pytest.mark.parametrize(
     "text", ["get_profile", "Step-1", "0", "3f2b8c1e-9d4a-4b7e-8a55-446655440000", "a" * 250]
 )
-def test_an_id_that_is_safe_already_stays_as_it_is(text):
+def test_an_id_that_is_already_safe_stays_unchanged(text):
     assert safe_id(text) == text
 
 
 @given(CLOSE)
-def test_an_id_that_looks_like_a_changed_one_cannot_be_mistaken_for_it(text):
+def test_an_id_that_looks_like_a_changed_one_is_changed_too(text):
     changed = safe_id(text + "!")
     assert safe_id(changed) != changed
 
@@ -49,7 +49,7 @@ def test_ids_that_differ_only_after_the_limit_stay_different():
 @pytest.mark.parametrize(
     "text", ["a", "Process Products", "prüfen", "步骤", "a.b/c[0]'\"", "x" * MAX_ID_LENGTH]
 )
-def test_any_printable_text_is_fine_as_an_id(text):
+def test_any_printable_string_is_a_valid_id(text):
     assert problem_with_id(text) is None
 
 
@@ -66,5 +66,5 @@ def test_any_printable_text_is_fine_as_an_id(text):
         ("a ", "space"),
     ],
 )
-def test_what_cannot_be_read_is_refused_as_an_id(text, reason):
+def test_an_unreadable_string_is_rejected_as_an_id(text, reason):
     assert reason in problem_with_id(text)

@@ -66,7 +66,7 @@ ORDER = {"order": {"lines": [{"sku": "a"}]}}
         ),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_a_problem_with_its_place(tmp_path, schema, where, words):
+def test_an_invalid_schema_is_a_problem_with_its_position(tmp_path, schema, where, words):
     flow = {
         "id": "f",
         "startStepInstanceId": "a",
@@ -77,13 +77,13 @@ def test_a_schema_that_cannot_be_used_is_a_problem_with_its_place(tmp_path, sche
     file.write_text(json.dumps(flow, indent=1))
     loaded = load_file(file, FlowChecks(BracketChecks()))
     assert not loaded.flows
-    told = {problem.path: problem for problem in loaded.problems}
-    assert where in told, list(map(str, loaded.problems))
-    assert words in told[where].message
-    assert told[where].line > 1
+    by_path = {problem.path: problem for problem in loaded.problems}
+    assert where in by_path, list(map(str, loaded.problems))
+    assert words in by_path[where].message
+    assert by_path[where].line > 1
 
 
-def test_a_schema_of_an_older_draft_is_read_as_that():
+def test_a_schema_of_an_older_draft_is_read_as_such():
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "properties": {"a": {"type": "array", "items": [{"type": "string"}], "additionalItems": False}},
@@ -94,12 +94,12 @@ def test_a_schema_of_an_older_draft_is_read_as_that():
     assert fit_payload(schema, {"a": ["x", "y"]})[1]
 
 
-def test_a_flow_with_a_schedule_needs_defaults_for_all_that_is_required():
+def test_a_flow_with_a_schedule_needs_a_default_for_every_required_property():
     schema = {"required": ["n"], "properties": {"n": {"type": "integer"}}}
     assert not list(check_input_schema({"inputSchema": schema}))
-    (finding,) = check_input_schema({"inputSchema": schema, "schedule": "@daily"})
-    assert "'n' is a required property" in finding.message
-    assert "default" in finding.message
+    (one,) = check_input_schema({"inputSchema": schema, "schedule": "@daily"})
+    assert "'n' is a required property" in one.message
+    assert "default" in one.message
     with_default = {**schema, "properties": {"n": {"type": "integer", "default": 3}}}
     assert not list(check_input_schema({"inputSchema": with_default, "schedule": "@daily"}))
 
@@ -129,12 +129,12 @@ def test_a_flow_with_a_schedule_needs_defaults_for_all_that_is_required():
         ),
     ],
 )
-def test_a_payload_fits_or_every_reason_is_told(payload, reasons):
+def test_a_payload_fits_or_every_reason_is_reported(payload, reasons):
     assert not list(check_input_schema({"inputSchema": DEEP}))
     assert fit_payload(DEEP, payload)[1] == reasons
 
 
-def test_defaults_fill_what_is_not_there_and_empty_fields_count_as_not_there():
+def test_defaults_fill_missing_properties_and_empty_fields_count_as_missing():
     empty_form = {**ORDER, "note": None, "limit": None, "size": None, "extra": None, "when": None}
     assert fit_payload(DEEP, empty_form) == ({**ORDER, "size": "m", "extra": None}, [])
     assert fit_payload(DEEP, {**ORDER, "size": "s"})[0]["size"] == "s"
@@ -154,6 +154,6 @@ def test_long_values_and_many_reasons_are_cut():
     assert max(map(len, reasons)) < 400
 
 
-def test_a_schema_that_refers_to_itself_without_end_is_a_reason_and_no_crash():
+def test_a_schema_that_refers_to_itself_endlessly_is_a_reason_not_a_crash():
     _, reasons = fit_payload({"$ref": "#"}, {})
     assert "without end" in reasons[0]

@@ -57,12 +57,12 @@ def scans(text: str) -> bool:
 
 
 @given(JSON_LIKE)
-def test_the_scanner_takes_what_the_decoder_takes(text):
+def test_the_scanner_accepts_what_the_decoder_accepts(text):
     assert scans(text) == decodes(text)
 
 
 @given(value=JSON_VALUES, data=st.data())
-def test_the_scanner_takes_what_the_decoder_takes_after_one_character_is_gone(value, data):
+def test_the_scanner_accepts_what_the_decoder_accepts_without_one_character(value, data):
     text = json.dumps(value)
     gone = data.draw(st.integers(0, len(text) - 1))
     damaged = text[:gone] + text[gone + 1 :]
@@ -78,7 +78,7 @@ def error_of(text: str) -> JsonTextError | None:
 
 
 @given(st.text() | JSON_LIKE)
-def test_an_error_lies_within_the_text(text):
+def test_an_error_is_inside_the_text(text):
     error = error_of(text)
     if error is not None:
         assert 0 <= error.offset <= len(text)
@@ -96,7 +96,7 @@ def test_line_and_column_lead_back_to_the_offset(text, data):
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
-def test_the_deepest_nesting_is_bounded(opening):
+def test_nesting_is_limited(opening):
     closing = "]" if opening == "[" else "}"
     deepest = opening * MAX_DEPTH + ("" if opening == "[" else "1") + closing * MAX_DEPTH
     assert scan(deepest)
@@ -104,7 +104,7 @@ def test_the_deepest_nesting_is_bounded(opening):
         scan(opening * 100_000)
 
 
-def test_a_path_that_leads_nowhere_ends_at_the_last_value_that_exists():
+def test_a_path_to_nothing_ends_at_the_last_value_that_exists():
     text = '{"a": {"b": [1, 2]}}'
     found = scan(text)
     assert text[found.offset(("a", "b", 1)) :].startswith("2")

@@ -41,7 +41,7 @@ def write(folder, name, value):
     return path
 
 
-def test_a_flow_file_gives_its_flow_and_the_json_as_written(tmp_path):
+def test_a_flow_file_contains_its_flow_and_the_original_json(tmp_path):
     path = write(tmp_path, "shop.json", "\n  " + json.dumps(flow()))
     loaded = load_file(path, EXPRESSIONS)
     (source,) = loaded.flows
@@ -58,7 +58,7 @@ def test_a_flow_file_gives_its_flow_and_the_json_as_written(tmp_path):
     assert source.bundle == Bundle()
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path):
     path = tmp_path / "shop.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(flow(), indent=1).replace("\n", "\r\n").encode())
     assert load_file(path).problems == ()
@@ -83,22 +83,22 @@ def test_a_file_that_is_not_utf8_says_where(tmp_path):
     assert "UTF-8" in problem.message
 
 
-def test_a_missing_file_is_a_problem_and_no_crash(tmp_path):
+def test_a_missing_file_is_a_problem_not_a_crash(tmp_path):
     loaded = load_file(tmp_path / "gone.json")
     assert loaded.kind is FileKind.UNREADABLE
     assert "No such file" in loaded.problems[0].message
 
 
-def test_a_pipe_is_refused_unopened(tmp_path):
+def test_a_pipe_is_rejected_unopened(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     assert "not a regular file" in load_file(tmp_path / "pipe.json").problems[0].message
 
 
-def test_a_path_with_a_zero_byte_is_a_problem_and_no_crash():
+def test_a_path_with_a_zero_byte_is_a_problem_not_a_crash():
     assert load_file("a\0.json").has_errors
 
 
-def test_a_file_that_is_too_large_is_refused_unread(tmp_path, monkeypatch):
+def test_a_file_that_is_too_large_is_rejected_unread(tmp_path, monkeypatch):
     path = write(tmp_path, "shop.json", flow(description="x" * 2_000_000))
     assert not load_file(path).has_errors
     monkeypatch.setattr(documents_module, "MAX_FILE_BYTES", 1 << 20)
@@ -106,31 +106,31 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
-def test_a_very_deep_file_is_a_problem_and_no_crash(tmp_path, opening):
+def test_a_very_deep_file_is_a_problem_not_a_crash(tmp_path, opening):
     loaded = load_file(write(tmp_path, "deep.json", opening * 200_000))
     assert "nested deeper than 100 levels" in loaded.problems[0].message
 
 
-def test_a_very_long_number_is_a_problem_and_no_crash(tmp_path):
+def test_a_very_long_number_is_a_problem_not_a_crash(tmp_path):
     loaded = load_file(write(tmp_path, "long.json", '{"a": ' + "9" * 5_000 + "}"))
     assert loaded.has_errors
     assert loaded.problems[0].column == 7
 
 
-def test_json_of_another_shape_is_left_alone_with_a_warning(tmp_path):
+def test_json_of_another_shape_is_ignored_with_a_warning(tmp_path):
     for value in ({"compilerOptions": {}}, [1], "text", 5, None, {"steps": {"a": 1}}):
         loaded = load_file(write(tmp_path, "other.json", json.dumps(value)))
         assert loaded.kind is FileKind.OTHER
         assert [str(problem.severity) for problem in loaded.problems] == ["warning"]
 
 
-def test_a_flow_that_lacks_its_start_is_a_broken_flow_and_no_other_file(tmp_path):
+def test_a_flow_without_its_start_is_a_broken_flow_not_another_kind_of_file(tmp_path):
     loaded = load_file(write(tmp_path, "shop.json", {"id": "shop", "steps": NO_OP}))
     assert loaded.kind is FileKind.FLOW
     assert loaded.broken_flow_ids == ("shop",)
 
 
-def test_a_prompt_file_gives_its_prompt(tmp_path):
+def test_a_prompt_file_contains_its_prompt(tmp_path):
     path = write(tmp_path, "hello.prompt.json", {"id": "hello", "content": "Hi {{name}}", "version": 2})
     loaded = load_file(path, EXPRESSIONS)
     assert loaded.kind is FileKind.PROMPT
@@ -171,7 +171,7 @@ EXPORT = {
 }
 
 
-def test_an_export_gives_all_its_sound_flows_and_what_serves_them(tmp_path):
+def test_an_export_contains_its_valid_flows_and_what_they_use(tmp_path):
     loaded = load_file(write(tmp_path, "export.json", json.dumps(EXPORT, indent=1)))
     assert loaded.kind is FileKind.EXPORT
     assert [source.flow.id for source in loaded.flows] == ["one", "two"]
@@ -225,7 +225,7 @@ def test_an_unsupported_step_is_an_error_at_its_type_even_in_a_branch(tmp_path):
     assert problem.column > 1
 
 
-def test_unsupported_steps_are_told_beside_other_mistakes(tmp_path):
+def test_unsupported_steps_are_reported_along_with_other_mistakes(tmp_path):
     steps = {
         "a": {"stepType": "NO_OP", "displayName": 5, "defaultNextStepInstanceId": "b"},
         "b": {"stepType": "MCP_CALL", "mcpConnectionId": "m", "toolName": "t"},
@@ -391,7 +391,7 @@ RELAXED = settings(
 
 @RELAXED
 @given(value=ANY_JSON)
-def test_any_json_value_is_loaded_or_refused_with_located_problems(tmp_path, value):
+def test_any_json_value_is_loaded_or_rejected_with_located_problems(tmp_path, value):
     loaded = load_file(write(tmp_path, "any.json", json.dumps(value)), EXPRESSIONS_AND_STEPS)
     if loaded.kind is not FileKind.EXPORT:
         assert_problems_are_located(loaded)
@@ -399,7 +399,7 @@ def test_any_json_value_is_loaded_or_refused_with_located_problems(tmp_path, val
 
 @RELAXED
 @given(step=STEP, own=ANY_JSON)
-def test_any_step_is_loaded_or_refused_with_located_problems(tmp_path, step, own):
+def test_any_step_is_loaded_or_rejected_with_located_problems(tmp_path, step, own):
     steps = {"a": step, "b": {"stepType": "PARALLEL_FORK_MANAGER", "parallelBranches": [{"steps": own}]}}
     path = write(tmp_path, "any.json", json.dumps(flow(steps=steps, defaultStepConfig=own)))
     assert_problems_are_located(load_file(path, EXPRESSIONS_AND_STEPS))
@@ -407,7 +407,7 @@ def test_any_step_is_loaded_or_refused_with_located_problems(tmp_path, step, own
 
 @RELAXED
 @given(value=ANY_JSON)
-def test_any_value_in_an_export_is_loaded_or_refused_with_located_problems(tmp_path, value):
+def test_any_value_in_an_export_is_loaded_or_rejected_with_located_problems(tmp_path, value):
     for part in ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents"):
         path = write(tmp_path, "any.json", json.dumps({"formatVersion": "1.0", part: [value]}))
         for problem in load_file(path, EXPRESSIONS).problems:
@@ -417,7 +417,7 @@ def test_any_value_in_an_export_is_loaded_or_refused_with_located_problems(tmp_p
 
 @RELAXED
 @given(data=st.binary(max_size=60), name=st.sampled_from(["x.json", "x.prompt.json"]))
-def test_any_bytes_are_loaded_or_refused_with_located_problems(tmp_path, data, name):
+def test_any_bytes_are_loaded_or_rejected_with_located_problems(tmp_path, data, name):
     path = tmp_path / name
     path.write_bytes(data)
     assert_problems_are_located(load_file(path, EXPRESSIONS))

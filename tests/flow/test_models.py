@@ -54,7 +54,7 @@ def test_an_example_of_a_step_type_becomes_its_model(example):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e["step"].get("stepType", "inherited"))
-def test_what_an_example_says_is_what_its_model_says(example):
+def test_a_model_has_the_values_of_its_example(example):
     written = first(example["step"]).model_dump(by_alias=True, mode="json", exclude_unset=True)
     given = {"stepType": written["stepType"], **example["step"], "stepInstanceId": "first"}
     assert {key: written[key] for key in given if key != "stepType"} == {
@@ -72,7 +72,7 @@ def test_a_flow_of_the_recorded_runs_is_valid(flow):
     assert list(parsed.steps) == list(flow["steps"])
 
 
-def test_a_flow_has_defaults_for_all_that_is_optional():
+def test_a_flow_has_defaults_for_all_optional_fields():
     flow = parse({"stepType": "NO_OP"})
     assert (flow.version, flow.is_published, flow.tags, flow.flow_variables) == (1, True, (), {})
     assert flow.airflow.schedule is None
@@ -132,14 +132,14 @@ def test_a_flow_survives_pickling():
     assert pickle.loads(pickle.dumps(flow)) == flow
 
 
-def test_what_is_given_is_not_changed():
+def test_the_argument_is_not_changed():
     raw = flow_of({"stepDefinitionId": "system-noop"}, defaultStepConfig={"defaultErrorHandler": {}})
     before = json.dumps(raw)
     parse_flow(raw)
     assert json.dumps(raw) == before
 
 
-def test_a_broken_flow_raises_with_every_problem_on_a_line():
+def test_a_broken_flow_raises_an_error_with_one_line_for_each_problem():
     with pytest.raises(FlowError) as raised:
         parse_flow(flow_of({"stepType": "NO_OPP"}, version=0), source="shop flow")
     lines = str(raised.value).splitlines()
@@ -150,14 +150,14 @@ def test_a_broken_flow_raises_with_every_problem_on_a_line():
     )
 
 
-def test_python_names_are_no_names_of_json_fields():
+def test_python_names_are_not_names_of_json_fields():
     step = first({"stepType": "NO_OP", "display_name": "x"})
     assert step.display_name is None
     assert step.model_extra == {"display_name": "x"}
 
 
 @pytest.mark.parametrize("field", ["stepInstanceId", "startStepInstanceId", "startStep"])
-def test_each_of_three_fields_names_the_first_step_of_a_branch(field):
+def test_each_of_three_fields_can_name_the_first_step_of_a_branch(field):
     fork = first(
         {
             "stepType": "PARALLEL_FORK_MANAGER",
@@ -229,13 +229,13 @@ def test_steps_that_take_no_config_get_no_default_for_it():
     assert first({"stepType": "NO_OP"}, defaultStepConfig=DEFAULTS).custom_config == {}
 
 
-def test_default_inference_parameters_serve_model_calls_only():
+def test_default_inference_parameters_apply_to_model_calls_only():
     model = {"stepType": "LLM_INVOCATION", "llmProvider": "GEMINI", "modelId": "m", "directPrompt": "x"}
     step = first({**model, "inferenceParameters": {"topK": 1}}, defaultStepConfig=DEFAULTS)
     assert (step.inference_parameters.temperature, step.inference_parameters.top_k) == (0.1, 1)
 
 
-def test_the_default_error_handler_serves_steps_without_their_own():
+def test_the_default_error_handler_applies_to_steps_without_their_own():
     flow = parse({"stepType": "NO_OP"}, defaultStepConfig=DEFAULTS)
     assert flow.steps["first"].on_error.retries.count == 3
     assert flow.steps["first"].on_error.fallback_step_instance_id == "next"

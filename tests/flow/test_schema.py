@@ -37,7 +37,7 @@ def flow_of(step):
     return {"id": "x", "startStepInstanceId": "a", "steps": {"a": step}}
 
 
-def test_the_schema_is_one():
+def test_the_schema_is_valid():
     Draft202012Validator.check_schema(json_schema())
     assert json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
@@ -77,7 +77,7 @@ def test_the_schema_finds_wrong_types_missing_fields_and_unknown_values(path):
 
 
 @pytest.mark.parametrize("name", sorted(ONLY_THE_LOADER_SEES))
-def test_the_schema_does_not_find_what_only_the_loader_can_see(name):
+def test_the_schema_does_not_find_what_only_the_loader_checks(name):
     assert errors(json.loads((HERE / "broken" / f"{name}.json").read_text())) == []
 
 
@@ -86,7 +86,7 @@ def test_an_error_in_a_step_is_found_at_its_field_and_not_at_the_step():
     assert errors(flow_of(step)) == ["$.steps.a.apiHttpMethod"]
 
 
-def test_every_field_says_what_it_means():
+def test_every_field_has_a_description():
     definitions = json_schema()["$defs"]
     for model in STEP_MODELS.values():
         assert definitions[model.__name__]["description"]
