@@ -65,7 +65,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(run_module, "build_services", build)
     # Several concurrent chunks for small limits too.
-    monkeypatch.setattr(segments, "_ITEMS_OF_A_PROCESS", 2)
+    monkeypatch.setattr(segments, "_ITEMS_PER_PROCESS", 2)
     return client
 
 

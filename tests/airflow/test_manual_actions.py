@@ -237,7 +237,7 @@ AFTER_SUCCESS: dict[str, tuple[str, Any]] = {
     "a": ("l", {"l": "/{}/l"}),
     "f.aggregate": ("z", {}),
     # Only the steps of a loop know where the flow leaves it.
-    "l": ("", "after step l comes step m, which is one of them"),
+    "l": ("", "step l is followed by step m, which is one of them"),
     # Forks count results and compare them with the plan.
     "f.chunks": ("", "Task f.chunks is marked as success and planned nothing"),
     "f.b.w": ("", "1 of 2"),
