@@ -102,5 +102,5 @@ def _content(file: Path) -> bytes | None:
 
 
 def _example(name: str) -> str:
-    text = (files("airflow_allma") / "example_dags" / name).read_text(encoding="utf-8")
-    return text.replace(_EXAMPLE_ID, '"id": "', 1)
+    content = (files("airflow_allma") / "example_dags" / name).read_text(encoding="utf-8")
+    return content.replace(_EXAMPLE_ID, '"id": "', 1)

@@ -97,23 +97,23 @@ def read_payload(option: str) -> dict[str, Any]:
     Raises:
         UsageError: it is neither.
     """
-    text, named = option, "--payload"
+    source, subject = option, "--payload"
     if not option.lstrip().startswith(("{", "[")):
-        named = f"--payload {option}"
+        subject = f"--payload {option}"
         try:
             # Editors on Windows begin a file with a byte order mark.
-            text = Path(option).read_text(encoding="utf-8-sig")
+            source = Path(option).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"{named} is neither a JSON object nor a file that can be read: {error}"
+                f"{subject} is neither a JSON object nor a file that can be read: {error}"
             ) from error
     try:
-        payload = msgspec.json.decode(text)
+        payload = msgspec.json.decode(source)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise UsageError(f"{named} is not JSON: {error}") from error
+        raise UsageError(f"{subject} is not JSON: {error}") from error
     if not isinstance(payload, dict):
         raise UsageError(
-            f'{named} must be a JSON object such as {{"key": 1}}; it is {type(payload).__name__}'
+            f'{subject} must be a JSON object such as {{"key": 1}}; it is {type(payload).__name__}'
         )
     return payload
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
-from airflow_allma.flow.json_scan import MAX_DEPTH, JsonScan, JsonTextError, line_and_column, scan
+from airflow_allma.flow.json_scan import MAX_DEPTH, JsonScan, JsonSyntaxError, line_and_column, scan
 
 __all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentError", "read_document"]
 
@@ -38,23 +38,23 @@ class UnreadableDocumentError(Exception):
 
 
 class Document:
-    """The text of a JSON file and its value.
+    """The source of a JSON file and its value.
 
     Attributes:
         file: the file's path as problems show it.
         value: the decoded value.
     """
 
-    def __init__(self, file: str, text: str) -> None:
-        """Decode the text.
+    def __init__(self, file: str, source: str) -> None:
+        """Decode the source.
 
         Raises:
             UnreadableDocumentError: it is not JSON, repeats a key, or is nested too deeply.
         """
         self.file = file
-        self._text = text
+        self._source = source
         self._scan: JsonScan | None = None
-        # Positions are mostly requested in the order of the text: lines are counted from the last one.
+        # Positions are mostly requested in the order of the file: lines are counted from the last one.
         self._counted = (0, 1)
         self.value: Any = self._decode()
 
@@ -64,10 +64,10 @@ class Document:
 
     def beginning(self) -> tuple[int, int]:
         """Return line and column of the outermost value, without a scan."""
-        return line_and_column(self._text, len(self._text) - len(self._text.lstrip(" \t\n\r")))
+        return line_and_column(self._source, len(self._source) - len(self._source.lstrip(" \t\n\r")))
 
     def locate(self, diagnostics: Iterable[Diagnostic]) -> tuple[Problem, ...]:
-        """Return diagnostics as problems of this file, in the order of the text, each once."""
+        """Return diagnostics as problems of this file, in the order of their positions, each once."""
         offsets = {one: self._offset(one.path, at_key=one.at_key) for one in diagnostics}
         ordered = sorted(offsets.items(), key=lambda item: item[1])
         # If there are too many, errors have priority: they are why the flow does not run.
@@ -101,20 +101,20 @@ class Document:
 
     def _offset(self, path: Path, *, at_key: bool = False) -> int:
         if self._scan is None:
-            self._scan = scan(self._text)
+            self._scan = scan(self._source)
         return self._scan.offset(path, at_key=at_key)
 
     def _line_and_column(self, offset: int) -> tuple[int, int]:
         counted, line = self._counted if self._counted[0] <= offset else (0, 1)
-        line += self._text.count("\n", counted, offset)
+        line += self._source.count("\n", counted, offset)
         self._counted = (offset, line)
-        return line, offset - self._text.rfind("\n", 0, offset)
+        return line, offset - self._source.rfind("\n", 0, offset)
 
     def _decode(self) -> Any:
         try:
-            value = msgspec.json.decode(self._text)
+            value = msgspec.json.decode(self._source)
             depth = _depth(value)
-            repeats = _repeats_a_key(self._text) if depth <= MAX_DEPTH else False
+            repeats = _repeats_a_key(self._source) if depth <= MAX_DEPTH else False
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._explain(error)
             raise self._unreadable("this JSON cannot be decoded", 0) from error
@@ -124,30 +124,30 @@ class Document:
 
     def _explain(self, error: Exception | None) -> None:
         try:
-            self._scan = scan(self._text)
-        except JsonTextError as located:
+            self._scan = scan(self._source)
+        except JsonSyntaxError as located:
             raise self._unreadable(located.reason, located.offset) from error
         if self._scan.repeated:
             raise UnreadableDocumentError(
                 tuple(
                     Problem(
                         self.file,
-                        *line_and_column(self._text, again),
+                        *line_and_column(self._source, again),
                         json_path(path),
                         "this key is already in the same object (line "
-                        f"{line_and_column(self._text, first)[0]}); remove one of the two",
+                        f"{line_and_column(self._source, first)[0]}); remove one of the two",
                     )
                     for path, again, first in self._scan.repeated[:MAX_PROBLEMS]
                 )
             )
         if error is not None:
             found = _BYTE_POSITION.search(str(error))
-            before = self._text.encode()[: int(found[1])].decode(errors="ignore") if found else ""
+            before = self._source.encode()[: int(found[1])].decode(errors="ignore") if found else ""
             raise self._unreadable(f"this JSON cannot be decoded: {error}", len(before)) from error
 
     def _unreadable(self, reason: str, offset: int) -> UnreadableDocumentError:
         return UnreadableDocumentError(
-            (Problem(self.file, *line_and_column(self._text, offset), "$", f"not JSON: {reason}"),)
+            (Problem(self.file, *line_and_column(self._source, offset), "$", f"not JSON: {reason}"),)
         )
 
 
@@ -177,13 +177,13 @@ def read_document(path: FilePath, file: str) -> Document:
     if max(len(data), status.st_size) > MAX_FILE_BYTES:
         raise unreadable(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; split it into several")
     try:
-        # Some editors write a byte order mark before the text; it has no meaning in UTF-8.
-        text = data.decode("utf-8-sig")
+        # Some editors begin a file with a byte order mark; it has no meaning in UTF-8.
+        source = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8-sig", errors="replace")
         line, column = line_and_column(before, len(before))
         raise unreadable("the file is not UTF-8 from here on; save it as UTF-8", line, column) from error
-    return Document(file, text)
+    return Document(file, source)
 
 
 def _read(path: FilePath) -> bytes:
@@ -203,10 +203,10 @@ def _refuse_repeated_keys(members: list[tuple[str, Any]]) -> None:
 _REPEATS = json.JSONDecoder(object_pairs_hook=_refuse_repeated_keys)
 
 
-def _repeats_a_key(text: str) -> bool:
+def _repeats_a_key(source: str) -> bool:
     """Return whether an object has a key twice; the fast decoder silently keeps the last one."""
     try:
-        _REPEATS.decode(text)
+        _REPEATS.decode(source)
     except _RepeatedKeyError:
         return True
     return False

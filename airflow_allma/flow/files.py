@@ -96,7 +96,7 @@ class LoadedFile:
         file: its path, as the caller passed it.
         kind: what it is.
         flows: its valid flows; of an export those without errors.
-        problems: all errors and warnings, in the order of the text.
+        problems: all errors and warnings, in the order of their positions.
         bundle: what else it contains.
         broken_flow_ids: ids of flows that have errors, where the id itself could be read.
     """

@@ -1,6 +1,6 @@
-"""The position of each value in a JSON text, and what exactly is wrong with a text that is not JSON.
+"""The position of each value in a JSON document, and what exactly is wrong with one that is not JSON.
 
-The fast decoder reports little about either, so this scanner reads the text a second time, and only when
+The fast decoder reports little about either, so this scanner reads the source a second time, and only when
 there is something to report.
 """
 
@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from airflow_allma.flow.diagnostics import Path
 
-__all__ = ["MAX_DEPTH", "JsonNode", "JsonScan", "JsonTextError", "line_and_column", "scan"]
+__all__ = ["MAX_DEPTH", "JsonNode", "JsonScan", "JsonSyntaxError", "line_and_column", "scan"]
 
 MAX_DEPTH = 100
 """Levels of objects and lists; far more than any flow needs, far less than Python's stack allows."""
@@ -41,12 +41,12 @@ _FOREIGN_WORDS = {
 }
 
 
-class JsonTextError(ValueError):
-    """A text is not JSON.
+class JsonSyntaxError(ValueError):
+    """A string is not JSON.
 
     Attributes:
         reason: what is wrong and what was expected.
-        offset: its position in the text, counted in characters from 0.
+        offset: its position in the source, counted in characters from 0.
     """
 
     def __init__(self, reason: str, offset: int) -> None:
@@ -57,7 +57,7 @@ class JsonTextError(ValueError):
 
 @dataclass(slots=True)
 class JsonNode:
-    """The position of a value: ``text[start:end]``.
+    """The position of a value: ``source[start:end]``.
 
     Attributes:
         start: offset of its first character.
@@ -104,18 +104,18 @@ class JsonScan:
         return offset
 
 
-def line_and_column(text: str, offset: int) -> tuple[int, int]:
+def line_and_column(source: str, offset: int) -> tuple[int, int]:
     """Return line and column of an offset, both counted from 1; the column in characters."""
-    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+    return source.count("\n", 0, offset) + 1, offset - source.rfind("\n", 0, offset)
 
 
-def scan(text: str) -> JsonScan:
-    """Find the position of every value in a JSON text.
+def scan(source: str) -> JsonScan:
+    """Find the position of every value in a JSON document.
 
     Raises:
-        JsonTextError: the text is not JSON, or is nested deeper than ``MAX_DEPTH``.
+        JsonSyntaxError: the source is not JSON, or is nested deeper than ``MAX_DEPTH``.
     """
-    scanner = _Scanner(text)
+    scanner = _Scanner(source)
     return JsonScan(scanner.document(), scanner.repeated)
 
 
@@ -123,19 +123,19 @@ _Member = Callable[[JsonNode], None]
 
 
 class _Scanner:
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.at = 0
         self.path: list[str | int] = []
         self.repeated: list[tuple[Path, int, int]] = []
 
     def document(self) -> JsonNode:
         self.skip_space()
-        if self.at == len(self.text):
-            raise JsonTextError("the file is empty; a flow is a JSON object, { ... }", self.at)
+        if self.at == len(self.source):
+            raise JsonSyntaxError("the file is empty; a flow is a JSON object, { ... }", self.at)
         root = self.value()
         self.skip_space()
-        if self.at < len(self.text):
+        if self.at < len(self.source):
             self.fail("the document ends before this; remove what follows")
         return root
 
@@ -143,18 +143,18 @@ class _Scanner:
         self.at = self.end_of(_SPACE)
 
     def end_of(self, pattern: re.Pattern[str]) -> int:
-        found = pattern.match(self.text, self.at)
+        found = pattern.match(self.source, self.at)
         return found.end() if found else self.at
 
     def next_char(self) -> str:
-        return self.text[self.at : self.at + 1]
+        return self.source[self.at : self.at + 1]
 
     def fail(self, reason: str) -> NoReturn:
-        if self.text.startswith(("//", "/*", "#"), self.at):
+        if self.source.startswith(("//", "/*", "#"), self.at):
             reason = "JSON has no comments; remove this one"
-        elif self.at >= len(self.text):
+        elif self.at >= len(self.source):
             reason = f"the file ends too early: {reason}"
-        raise JsonTextError(reason, self.at)
+        raise JsonSyntaxError(reason, self.at)
 
     def value(self) -> JsonNode:
         char = self.next_char()
@@ -198,7 +198,7 @@ class _Scanner:
             self.at += 1
             self.skip_space()
             if self.next_char() == closing:
-                raise JsonTextError(f"a comma is not allowed before {closing}; remove it", comma)
+                raise JsonSyntaxError(f"a comma is not allowed before {closing}; remove it", comma)
 
     def member(self, node: JsonNode) -> None:
         key_at = self.at
@@ -242,36 +242,36 @@ class _Scanner:
             elif char:
                 self.fail(f"write this control character as \\u{ord(char):04x}")
             else:
-                raise JsonTextError('the file ends inside this string; its closing " is missing', start)
+                raise JsonSyntaxError('the file ends inside this string; its closing " is missing', start)
 
     def decoded(self, start: int) -> str:
-        decoded: str = json.loads(self.text[start : self.at])
+        decoded: str = json.loads(self.source[start : self.at])
         if any("\ud800" <= char <= "\udfff" for char in decoded):
-            raise JsonTextError("this string contains half of a surrogate pair (\\ud800 to \\udfff)", start)
+            raise JsonSyntaxError("this string contains half of a surrogate pair (\\ud800 to \\udfff)", start)
         return decoded
 
     def number(self) -> None:
         # Most numbers are plain integers; a file may contain a million of them.
-        if plain := _WHOLE_NUMBER.match(self.text, self.at):
+        if plain := _WHOLE_NUMBER.match(self.source, self.at):
             self.at = plain.end()
             return
         end = self.end_of(_NUMBER)
         word_end = self.end_of(_WORD)
         if end != word_end or end == self.at:
-            word = self.text[self.at : word_end]
+            word = self.source[self.at : word_end]
             self.fail(
                 _FOREIGN_WORDS.get(
                     word, "not a JSON number; write digits as in -12.5e3, without a leading 0 or +"
                 )
             )
-        digits = self.text[self.at : end]
+        digits = self.source[self.at : end]
         # Most numbers are short, without an exponent, and so never too large.
         if (len(digits) > _SHORT_NUMBER or "e" in digits.lower()) and math.isinf(float(digits)):
             self.fail("this number is too large; write it as a string if all its digits count")
         self.at = end
 
     def literal(self) -> None:
-        word = self.text[self.at : self.end_of(_WORD)]
+        word = self.source[self.at : self.end_of(_WORD)]
         if word not in _LITERALS:
             self.fail(_value_expected(word))
         self.at += len(word)

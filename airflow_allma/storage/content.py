@@ -138,27 +138,27 @@ def _decode(pointer: Pointer, info: ObjectInfo, data: bytes) -> Any:
         return to_base64(data)
     data = data.removeprefix(BOM)
     try:
-        text = data.decode(_charset(info.content_type))
+        string = data.decode(_charset(info.content_type))
     except UnicodeDecodeError:
         return to_base64(data)
     if kind is ContentKind.UNKNOWN and _NOT_IN_TEXT in data:
         return to_base64(data)
-    return _json_or_text(text)
+    return _json_or_string(string)
 
 
-def _json_or_text(text: str) -> Any:
-    data = text.encode()
+def _json_or_string(string: str) -> Any:
+    data = string.encode()
     is_json, value = try_decode(data)
     if is_json:
         return value
     values = []
     for _, line in _lines(data):
         is_json, value = try_decode(line)
-        # A column of numbers or words is text; rows of objects or lists are JSON Lines.
+        # A column of numbers or words is a plain string; rows of objects or lists are JSON Lines.
         if not is_json or not isinstance(value, dict | list):
-            return text
+            return string
         values.append(value)
-    return values or text
+    return values or string
 
 
 def _lines(data: bytes) -> list[tuple[int, bytes]]:

@@ -145,20 +145,20 @@ class AwsCron:
 
 
 def _reject_question_mark(word: Word, field: Field) -> None:
-    if "?" in word.text:
+    if "?" in word.source:
         raise word.error(
             f"{field.name}: `?` is only allowed in day-of-month or day-of-week; write * for every value"
         )
 
 
 def _day_rule(month_day: Word, weekday: Word) -> DayRule:
-    if month_day.text == "?" and weekday.text == "?":
+    if month_day.source == "?" and weekday.source == "?":
         raise weekday.error(
             "day-of-week: `?` is used in day-of-month too; set the days in one of the two, * for every day"
         )
-    if month_day.text == "?":
+    if month_day.source == "?":
         return week_rule(weekday)
-    if weekday.text == "?":
+    if weekday.source == "?":
         return month_rule(month_day)
     raise weekday.error(
         "day-of-week: one of day-of-month and day-of-week must be `?`; "

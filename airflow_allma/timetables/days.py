@@ -120,16 +120,16 @@ def month_rule(word: Word) -> DayRule:
     Raises:
         ExpressionSyntaxError: AWS would not accept the field.
     """
-    text = word.text.upper()
-    if text == "L":
+    upper = word.source.upper()
+    if upper == "L":
         return LastDay()
-    if text == "LW":
+    if upper == "LW":
         return LastWorkday()
-    if text.endswith("W") and text[:-1].isdigit():
-        return NearestWorkday(MONTH_DAYS.value(Word(word.text[:-1], word.expression, word.start)))
-    if "L" in text or "W" in text:
+    if upper.endswith("W") and upper[:-1].isdigit():
+        return NearestWorkday(MONTH_DAYS.value(Word(word.source[:-1], word.expression, word.start)))
+    if "L" in upper or "W" in upper:
         raise word.error(
-            f"day-of-month: `{word.text}` is not a valid use of L or W, which cannot be combined; "
+            f"day-of-month: `{word.source}` is not a valid use of L or W, which cannot be combined; "
             "write L (the last day), LW (the last day from Monday to Friday) or 15W (the one nearest to the "
             "15th)"
         )
@@ -142,9 +142,9 @@ def week_rule(word: Word) -> DayRule:
     Raises:
         ExpressionSyntaxError: AWS would not accept the field.
     """
-    if word.text.upper() == "L":
+    if word.source.upper() == "L":
         return Weekdays((_SATURDAY,))
-    special = _OF_WEEKDAY.fullmatch(word.text)
+    special = _OF_WEEKDAY.fullmatch(word.source)
     if special is None:
         return Weekdays(WEEKDAYS.values(word))
     weekday = WEEKDAYS.value(Word(special[1], word.expression, word.start))

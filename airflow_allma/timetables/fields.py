@@ -32,12 +32,12 @@ class Word:
     """A part of an expression, and its position.
 
     Attributes:
-        text: the part.
+        source: the part as written.
         expression: the whole expression.
         start: the 0-based index of the part in the expression.
     """
 
-    text: str
+    source: str
     expression: str
     start: int
 
@@ -48,19 +48,19 @@ class Word:
     def split(self, separator: str) -> list[Word]:
         """Return the parts between separators, each with its position."""
         parts, start = [], self.start
-        for text in self.text.split(separator):
-            parts.append(Word(text, self.expression, start))
-            start += len(text) + len(separator)
+        for source in self.source.split(separator):
+            parts.append(Word(source, self.expression, start))
+            start += len(source) + len(separator)
         return parts
 
 
 def split_words(body: Word) -> list[Word]:
     """Return the parts between white space, each with its position."""
     words, position = [], 0
-    for text in body.text.split():
-        position = body.text.index(text, position)
-        words.append(Word(text, body.expression, body.start + position))
-        position += len(text)
+    for source in body.source.split():
+        position = body.source.index(source, position)
+        words.append(Word(source, body.expression, body.start + position))
+        position += len(source)
     return words
 
 
@@ -102,15 +102,15 @@ class Field:
         Raises:
             ExpressionSyntaxError: it is neither, or it is out of bounds.
         """
-        named = self.names.get(word.text.upper())
+        named = self.names.get(word.source.upper())
         if named is not None:
             return named
-        if not (word.text.isascii() and word.text.isdigit()):
-            raise word.error(f"{self.name}: `{word.text}` is not a value of this field; write {self.example}")
+        if not (word.source.isascii() and word.source.isdigit()):
+            raise word.error(f"{self.name}: `{word.source}` is not a value of this field; write {self.example}")
         # Python refuses to convert numbers of thousands of digits; here the length alone is wrong.
-        number = int(word.text[:9])
-        if not self.low <= number <= self.high or len(word.text) > 9:
-            raise word.error(f"{self.name}: {word.text[:9]} is out of bounds; write {self.example}")
+        number = int(word.source[:9])
+        if not self.low <= number <= self.high or len(word.source) > 9:
+            raise word.error(f"{self.name}: {word.source[:9]} is out of bounds; write {self.example}")
         return number
 
     @property
@@ -120,7 +120,7 @@ class Field:
         return f"{self.low} to {self.high}" + (f", or {names[0]} to {names[-1]}" if names else "")
 
     def _part(self, word: Word) -> range:
-        base, slash, _ = word.text.partition("/")
+        base, slash, _ = word.source.partition("/")
         if not slash:
             return self._range(word, 1)
         if not self.steps:
@@ -130,14 +130,14 @@ class Field:
             raise word.error(f"{self.name}: more than one `/`; write start/step, such as 0/15")
         step = parts[1]
         span = self.high - self.low + 1
-        if not (step.text.isascii() and step.text.isdigit() and 0 < int(step.text[:9]) <= span):
+        if not (step.source.isascii() and step.source.isdigit() and 0 < int(step.source[:9]) <= span):
             raise step.error(f"{self.name}: the step after `/` must be a number from 1 to {span}")
         if base == "":
-            raise word.error(f"{self.name}: there is nothing before `/`; write */{step.text}")
-        return self._range(parts[0], int(step.text), open_end=True)
+            raise word.error(f"{self.name}: there is nothing before `/`; write */{step.source}")
+        return self._range(parts[0], int(step.source), open_end=True)
 
     def _range(self, word: Word, step: int, *, open_end: bool = False) -> range:
-        if word.text == "*":
+        if word.source == "*":
             return range(self.low, self.high + 1, step)
         parts = word.split("-")
         if len(parts) > 2:
@@ -148,7 +148,7 @@ class Field:
         last = self.value(parts[1])
         if last < first:
             raise word.error(
-                f"{self.name}: {word.text} ends before it begins; write two ranges, "
+                f"{self.name}: {word.source} ends before it begins; write two ranges, "
                 f"{first}-{self.high},{self.low}-{last}"
             )
         return range(first, last + 1, step)

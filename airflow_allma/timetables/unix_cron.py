@@ -56,5 +56,5 @@ def check_unix_cron(schedule: str) -> None:
         )
     *_, days, months, weekdays = (field.values(word) for field, word in zip(_FIELDS, words, strict=True))
     del weekdays
-    if words[4].text == "*" and all(min(days) > _LONGEST_MONTH.get(month, 31) for month in months):
+    if words[4].source == "*" and all(min(days) > _LONGEST_MONTH.get(month, 31) for month in months):
         raise words[2].error("day-of-month: none of the months has such a day")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.flow.json_scan import MAX_DEPTH, JsonNode, JsonTextError, line_and_column, scan
+from airflow_allma.flow.json_scan import MAX_DEPTH, JsonNode, JsonSyntaxError, line_and_column, scan
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -51,7 +51,7 @@ def decodes(text: str) -> bool:
 def scans(text: str) -> bool:
     try:
         scan(text)
-    except JsonTextError:
+    except JsonSyntaxError:
         return False
     return True
 
@@ -69,10 +69,10 @@ def test_the_scanner_accepts_what_the_decoder_accepts_without_one_character(valu
     assert scans(damaged) == decodes(damaged)
 
 
-def error_of(text: str) -> JsonTextError | None:
+def error_of(text: str) -> JsonSyntaxError | None:
     try:
         scan(text)
-    except JsonTextError as error:
+    except JsonSyntaxError as error:
         return error
     return None
 
@@ -100,7 +100,7 @@ def test_nesting_is_limited(opening):
     closing = "]" if opening == "[" else "}"
     deepest = opening * MAX_DEPTH + ("" if opening == "[" else "1") + closing * MAX_DEPTH
     assert scan(deepest)
-    with pytest.raises(JsonTextError, match="nested deeper"):
+    with pytest.raises(JsonSyntaxError, match="nested deeper"):
         scan(opening * 100_000)
 
 

@@ -15,13 +15,13 @@ _FIELD: Final = re.compile(r'(?:"((?:[^"]+|"")*+)"(?=,|\r?\n|\Z)|([^,\n]*))(,|\n
 _WHITESPACE: Final = " \t\n\v\f\r\u00a0\ufeff\u2028\u2029"
 
 
-def read_csv(text: str) -> tuple[list[dict[str, Any]], int]:
+def read_csv(content: str) -> tuple[list[dict[str, Any]], int]:
     """Return the rows below the header line, and the number of lines that were dropped.
 
     Lines with more or fewer fields than the header are dropped; blank lines are ignored and not counted. All
     values are strings. A quoted field may contain commas, line breaks and doubled quotes.
     """
-    lines = _lines(text.strip(_WHITESPACE))
+    lines = _lines(content.strip(_WHITESPACE))
     header = next(lines, [])
     rows: list[dict[str, Any]] = []
     dropped = 0
@@ -33,9 +33,9 @@ def read_csv(text: str) -> tuple[list[dict[str, Any]], int]:
     return rows, dropped
 
 
-def _lines(text: str) -> Iterator[list[str]]:
+def _lines(content: str) -> Iterator[list[str]]:
     fields: list[str] = []
-    for match in _FIELD.finditer(text):
+    for match in _FIELD.finditer(content):
         quoted, plain, end = match.groups()
         if quoted is not None:
             fields.append(quoted.replace('""', '"'))

@@ -84,8 +84,8 @@ def load_object(inputs: S3LoaderInput, context: ModuleContext) -> dict[str, Any]
 def _content(pointer: Pointer, data: bytes, inputs: S3LoaderInput) -> Any:
     if inputs.output_format == "RAW_BUFFER":
         return to_base64(data)
-    text = _decode(pointer, data, inputs.encoding or "utf-8")
-    return _parse_json(pointer, text) if inputs.output_format == "JSON" else text
+    decoded = _decode(pointer, data, inputs.encoding or "utf-8")
+    return _parse_json(pointer, decoded) if inputs.output_format == "JSON" else decoded
 
 
 def _decode(pointer: Pointer, data: bytes, encoding: str) -> str:
@@ -101,9 +101,9 @@ def _decode(pointer: Pointer, data: bytes, encoding: str) -> str:
         ) from error
 
 
-def _parse_json(pointer: Pointer, text: str) -> Any:
+def _parse_json(pointer: Pointer, decoded: str) -> Any:
     try:
-        return msgspec.json.decode(text.removeprefix("\ufeff").encode())
+        return msgspec.json.decode(decoded.removeprefix("\ufeff").encode())
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise PermanentStepError(
             f"{pointer} is not valid JSON: {error}. Set `outputFormat` to TEXT, or fix the object. To read "

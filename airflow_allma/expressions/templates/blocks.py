@@ -102,20 +102,20 @@ def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[
         outer_names = frame.names
         loop = Loop(len(items), frame.loop)
         inner = Frame(None, frame, loop, outer_names, rendering)
-        texts: list[str] = []
+        written: list[str] = []
         work = 0
         for index, item in enumerate(items):
             loop.index = index
             loop.key = key = index if keys is None else keys[index]
             inner.this = item
             inner.names = (item, key, outer_names)
-            text = program(inner)
-            work += len(text) + 1
+            output = program(inner)
+            work += len(output) + 1
             if work > rendering.left:
                 break
-            texts.append(text)
+            written.append(output)
         rendering.spend(work, part)
-        return "".join(texts)
+        return "".join(written)
 
     return write
 

@@ -108,7 +108,7 @@ class _Compiler:
             inner = _Scope(tuple(name for name, _ in block.parameters), scope)
         return helper.build(
             BlockParts(
-                part=f"{{{{#{call.text}}}}}",
+                part=f"{{{{#{call.source}}}}}",
                 argument=argument,
                 constant=constant,
                 include_zero=self.include_zero(call, helper, scope),
@@ -119,7 +119,7 @@ class _Compiler:
 
     def block_argument(self, call: Call, scope: _Scope) -> tuple[BlockHelper, Evaluate, Any]:
         """Return the block's helper, its compiled argument, and the argument's value if it is a literal."""
-        helper = BLOCKS.get(call.callee.text) if self.could_be_helper(call, scope) else None
+        helper = BLOCKS.get(call.callee.source) if self.could_be_helper(call, scope) else None
         if helper is None:
             if self.is_lookup(call, scope, in_block=True):
                 return _SECTION, self.lookup(call.callee, scope), NOTHING
@@ -155,7 +155,7 @@ class _Compiler:
         return evaluate
 
     def not_a_block_error(self, call: Call) -> ExpressionSyntaxError:
-        name = call.callee.text
+        name = call.callee.source
         if name in HELPERS:
             return self.error(
                 f"{name!r} returns a value and is not a block; write {HELPERS[name].usage}", call.position
@@ -185,7 +185,7 @@ class _Compiler:
         return self.helper(expression, scope)
 
     def helper(self, call: Call, scope: _Scope) -> Evaluate:
-        name = call.callee.text
+        name = call.callee.source
         helper = HELPERS.get(name) if self.could_be_helper(call, scope) else None
         if helper is None:
             if name in BLOCKS and self.could_be_helper(call, scope):
@@ -200,7 +200,7 @@ class _Compiler:
                 f"{name} takes no argument named {argument_name!r}; remove it", expression.position
             )
         arguments = [self.expression(argument, scope) for argument in call.arguments]
-        return _helper_call(helper, arguments, f"{{{{{call.text}}}}}")
+        return _helper_call(helper, arguments, f"{{{{{call.source}}}}}")
 
     def argument_count_error(self, call: Call, helper: Helper) -> ExpressionSyntaxError:
         expected = (
@@ -219,7 +219,7 @@ class _Compiler:
         )
 
     def unknown_helper_error(self, call: Call, known: list[str]) -> ExpressionSyntaxError:
-        name = call.callee.text
+        name = call.callee.source
         if name in REPLACEMENTS:
             hint = REPLACEMENTS[name]
         else:
@@ -230,7 +230,7 @@ class _Compiler:
         return self.error(f"unknown helper {name!r}: {hint}", call.position)
 
     def lookup(self, lookup: Lookup, scope: _Scope) -> Evaluate:
-        part = f"{{{{{lookup.text}}}}}"
+        part = f"{{{{{lookup.source}}}}}"
         keys = tuple(make_key(name) for name in lookup.names)
         if lookup.is_data:
             base = _loop_value(lookup.names[0], lookup.up)

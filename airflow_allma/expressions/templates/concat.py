@@ -21,7 +21,7 @@ def to_writer(fragment: Fragment) -> Write:
 
 
 def concat(fragments: Iterable[Fragment]) -> Fragment:
-    """Return all fragments as one. Adjacent texts are merged; one and two slots have fast paths."""
+    """Return all fragments as one. Adjacent text is merged; one and two slots have fast paths."""
     gathered: list[list[str]] = [[]]
     slots: list[Write] = []
     for fragment in fragments:

@@ -75,27 +75,27 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A part of a template: ``text`` is the source from ``start`` to ``end``, ``value`` is what it means."""
+    """A part of a template: ``source`` is the part from ``start`` to ``end``, ``value`` is what it means."""
 
     kind: Kind
-    text: str
+    source: str
     value: str
     start: int
 
     @property
     def end(self) -> int:
         """Index after the last character."""
-        return self.start + len(self.text)
+        return self.start + len(self.source)
 
     @property
     def strips_left(self) -> bool:
         """Whether this opening token has a ``~`` after its braces."""
-        return self.text[2:3] == "~"
+        return self.source[2:3] == "~"
 
     @property
     def strips_right(self) -> bool:
         """Whether this closing token has a ``~`` before its braces."""
-        return self.text[-3:-2] == "~"
+        return self.source[-3:-2] == "~"
 
 
 # The first alternative that matches wins.
@@ -160,12 +160,12 @@ def tokenize(source: str) -> list[Token]:
     return list(_Lexer(source).tokens())
 
 
-def _brackets(text: str) -> str:
-    return _ESCAPED_IN_BRACKETS.sub(r"\1", text)[1:-1]
+def _brackets(source: str) -> str:
+    return _ESCAPED_IN_BRACKETS.sub(r"\1", source)[1:-1]
 
 
-def _quoted(text: str) -> str:
-    return text[1:-1].replace("\\" + text[0], text[0])
+def _quoted(source: str) -> str:
+    return source[1:-1].replace("\\" + source[0], source[0])
 
 
 _VALUES: Final[dict[str, Callable[[str], str]]] = {"BRACKETS": _brackets, "STRING": _quoted}
@@ -281,8 +281,8 @@ class _Lexer:
         raise self._error("the braces that open here are not closed; add }}", opening)
 
     def _take(self, kind: Kind, end: int, value: Callable[[str], str] | None = None) -> Token:
-        text = self.source[self.position : end]
-        token = Token(kind, text, value(text) if value else text, self.position)
+        source = self.source[self.position : end]
+        token = Token(kind, source, value(source) if value else source, self.position)
         self.position = end
         return token
 

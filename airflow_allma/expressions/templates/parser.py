@@ -87,7 +87,7 @@ class _Parser:
         token = self.peek()
         if token.kind is Kind.OPEN_CLOSING:
             self.take()
-            name = self.lookup_or_literal().text
+            name = self.lookup_or_literal().source
             raise self.error(f"{{{{/{name}}}}} closes a block that was never opened; remove it", token.start)
         if token.kind is not Kind.END:
             raise self.error("{{else}} belongs inside a block: between {{#if}} and {{/if}}, for example")
@@ -131,7 +131,7 @@ class _Parser:
                 if kind is Kind.CLOSE
                 else "two braces close three opening braces; add a brace"
             )
-        raise self.error(f"{self.peek().text!r} is not expected here; close the braces before it")
+        raise self.error(f"{self.peek().source!r} is not expected here; close the braces before it")
 
     def block(self) -> Block:
         opening = self.peek()
@@ -177,17 +177,17 @@ class _Parser:
         return Program([block], is_chained=True), strip
 
     def block_closing(self, opening: Token, call: Call) -> StripFlags:
-        name = call.callee.text
+        name = call.callee.source
         token = self.peek()
         if token.kind is Kind.END:
             raise self.error(
-                f"the block {opening.text}{name}}}}} is not closed; add {{{{/{name}}}}}", opening.start
+                f"the block {opening.source}{name}}}}} is not closed; add {{{{/{name}}}}}", opening.start
             )
         self.take()
-        closed = self.lookup_or_literal().text
+        closed = self.lookup_or_literal().source
         if closed != name:
             raise self.error(
-                f"{{{{/{closed}}}}} closes {opening.text}{name}}}}}; write {{{{/{name}}}}} first", token.start
+                f"{{{{/{closed}}}}} closes {opening.source}{name}}}}}; write {{{{/{name}}}}} first", token.start
             )
         closing = self.close()
         return StripFlags(token.strips_left, closing.strips_right)
@@ -225,11 +225,11 @@ class _Parser:
                 raise self.error("positional arguments must come before named arguments")
             else:
                 arguments.append(self.argument())
-        text = self.source[start : self.tokens[self.index - 1].end]
+        source = self.source[start : self.tokens[self.index - 1].end]
         if isinstance(callee, Literal):
             # A literal in the position of a name is a name: {{"a b"}} is {{[a b]}}.
-            callee = Lookup(callee.text, start, (callee.text,))
-        return Call(text, start, callee, tuple(arguments), tuple(named), in_parentheses)
+            callee = Lookup(callee.source, start, (callee.source,))
+        return Call(source, start, callee, tuple(arguments), tuple(named), in_parentheses)
 
     def argument(self) -> Expression:
         if self.peek().kind is not Kind.OPEN_PARENTHESIS:
@@ -254,13 +254,13 @@ class _Parser:
                 raise self.error(
                     "parentheses are only allowed around arguments; begin with the name of a helper"
                 )
-            raise self.error(f"a name or a value is expected here, not {token.text!r}")
+            raise self.error(f"a name or a value is expected here, not {token.source!r}")
         self.take()
         if token.kind is Kind.STRING:
             return Literal(token.value, token.start, token.value)
         if token.kind is Kind.WORD:
-            return Literal(token.text, token.start, _WORDS[token.text])
-        number = _number(token.text)
+            return Literal(token.source, token.start, _WORDS[token.source])
+        number = _number(token.source)
         return Literal(number_to_string(number), token.start, number)
 
     def lookup(self) -> Lookup:
@@ -268,31 +268,31 @@ class _Parser:
         is_data = self.peek().kind is Kind.DATA
         if is_data:
             self.take()
-        text = "@" if is_data else ""
+        source = "@" if is_data else ""
         names: list[str] = []
         up = 0
         is_scoped = False
         while True:
             token = self.segment()
-            text += token.value
-            if token.kind in _UP_OR_HERE or token.text == "this":
+            source += token.value
+            if token.kind in _UP_OR_HERE or token.source == "this":
                 if names:
                     raise self.error(
-                        f"{token.text!r} can only begin a path; put a name in brackets: .[{token.text}]",
+                        f"{token.source!r} can only begin a path; put a name in brackets: .[{token.source}]",
                         token.start,
                     )
                 up += token.kind is Kind.UP
                 is_scoped = True
             elif token.kind is Kind.NUMBER:
-                names.extend(token.text.split("."))
+                names.extend(token.source.split("."))
             else:
                 names.append(token.value)
             if self.peek().kind is not Kind.SEPARATOR:
                 break
-            text += self.take().text
+            source += self.take().source
         if is_data and not names:
             raise self.error("a name is missing after '@': root, index, key, first or last", start)
-        return Lookup(text, start, tuple(names), up, is_data, is_scoped)
+        return Lookup(source, start, tuple(names), up, is_data, is_scoped)
 
     def segment(self) -> Token:
         """Consume one segment of a path. A number or a word like true is a name there."""
@@ -312,5 +312,5 @@ def _close_chain(inverse: Program, closing: StripFlags) -> None:
             first.closing = closing
 
 
-def _number(text: str) -> float:
-    return int(text) if "." not in text and len(text) <= _EXACT_DIGITS else float(text)
+def _number(source: str) -> float:
+    return int(source) if "." not in source and len(source) <= _EXACT_DIGITS else float(source)

@@ -32,11 +32,11 @@ class StripFlags:
 class Lookup:
     """A path: ``a.b``, ``../a``, ``this``, ``@index``, ``@root.a``.
 
-    ``text`` is the path as written, and ``up`` counts its ``../``. ``is_scoped`` means that it begins with
+    ``source`` is the path as written, and ``up`` counts its ``../``. ``is_scoped`` means that it begins with
     ``this``, ``.`` or ``..``, so it is neither a helper nor a block parameter.
     """
 
-    text: str
+    source: str
     position: int
     names: tuple[str, ...]
     up: int = 0
@@ -53,7 +53,7 @@ class Lookup:
 class Literal:
     """A literal: a string, a number, true, false, null, or NOTHING for undefined."""
 
-    text: str
+    source: str
     position: int
     value: Any
 
@@ -62,7 +62,7 @@ class Literal:
 class Call:
     """A name and its arguments: ``name argument... key=argument...``."""
 
-    text: str
+    source: str
     position: int
     callee: Lookup
     arguments: tuple[Expression, ...] = ()

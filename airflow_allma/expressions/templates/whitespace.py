@@ -1,7 +1,7 @@
 """White-space stripping: next to a ``~``, and around blocks and comments on lines of their own.
 
-A block's opening, ``{{else}}`` or closing that has a line to itself leaves no empty line. Texts are visited
-and stripped in the order of Handlebars, because a text may be stripped from both sides.
+A block's opening, ``{{else}}`` or closing that has a line to itself leaves no empty line. Text is visited
+and stripped in the order of Handlebars, because it can be stripped from both sides.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Edges:
 
 
 def strip_white_space(root: Program) -> None:
-    """Strip the texts of a whole template in place."""
+    """Strip the text of a whole template in place."""
     _strip_program(root, is_root=True)
 
 
@@ -147,23 +147,23 @@ def _line_ends_after(body: list[Statement], index: int, *, is_root: bool = False
 
 
 def _strip_start(body: list[Statement], index: int, *, all_white_space: bool = False) -> None:
-    """Strip the rest of the line from the start of a text, or all white space."""
-    text = body[index] if 0 <= index < len(body) else None
-    if not isinstance(text, Content) or (text.is_right_stripped and not all_white_space):
+    """Strip the rest of the line, or all white space, from the start of the text at ``index``."""
+    content = body[index] if 0 <= index < len(body) else None
+    if not isinstance(content, Content) or (content.is_right_stripped and not all_white_space):
         return
     if all_white_space:
-        stripped = text.value.lstrip()
+        stripped = content.value.lstrip()
     else:
-        stripped = text.value.lstrip(" \t").removeprefix("\r").removeprefix("\n")
-    text.is_right_stripped = stripped != text.value
-    text.value = stripped
+        stripped = content.value.lstrip(" \t").removeprefix("\r").removeprefix("\n")
+    content.is_right_stripped = stripped != content.value
+    content.value = stripped
 
 
 def _strip_end(body: list[Statement], index: int, *, all_white_space: bool = False) -> None:
-    """Strip the blanks before a line's first braces from the end of a text, or all white space."""
-    text = body[index] if 0 <= index < len(body) else None
-    if not isinstance(text, Content) or (text.is_left_stripped and not all_white_space):
+    """Strip the blanks before a line's first braces, or all white space, from the end of the text."""
+    content = body[index] if 0 <= index < len(body) else None
+    if not isinstance(content, Content) or (content.is_left_stripped and not all_white_space):
         return
-    stripped = text.value.rstrip() if all_white_space else text.value.rstrip(" \t")
-    text.is_left_stripped = stripped != text.value
-    text.value = stripped
+    stripped = content.value.rstrip() if all_white_space else content.value.rstrip(" \t")
+    content.is_left_stripped = stripped != content.value
+    content.value = stripped
