@@ -130,8 +130,8 @@ class _OwnGlobRule:
         ending = "/" if path.is_dir() else ""
         is_ignored = False
         for base, spec in rules:
-            found = spec.check_file(f"{path.relative_to(base).as_posix()}{ending}").include
-            is_ignored = is_ignored if found is None else found
+            decision = spec.check_file(f"{path.relative_to(base).as_posix()}{ending}").include
+            is_ignored = is_ignored if decision is None else decision
         return is_ignored
 
 

@@ -125,7 +125,7 @@ class ForkPlans:
         }
 
     def _chunks(self, fork: CompiledFork, chunks: list[ChunkSpec]) -> dict[str, Any]:
-        (task,) = (one for one in self.plan_of_flow.of_fork(fork.step_id) if one.role is TaskRole.CHUNK)
+        (task,) = (task for task in self.plan_of_flow.of_fork(fork.step_id) if task.role is TaskRole.CHUNK)
         return {
             "mapIndexes": {"chunk": len(chunks)},
             "chunks": [chunk.label for chunk in chunks],

@@ -90,7 +90,7 @@ def _store_of(settings: AllmaSettings) -> ObjectStore:
 def _shown_settings(flow: Flow, settings: AllmaSettings) -> dict[str, dict[str, Any]]:
     own = flow.airflow
     shown: dict[str, dict[str, Any]] = {}
-    for name in (one.name for one in fields(settings) if one.name in _SETTINGS):
+    for name in (field.name for field in fields(settings) if field.name in _SETTINGS):
         value, override = getattr(settings, name), getattr(own, name, None)
         if override is not None:
             source = "the flow's airflow object" if value == override else "[core] max_map_length"
@@ -124,6 +124,6 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
 
 def _setting_lines(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return ["settings:"] + [
-        f"  {name} = {one['value'] if one['value'] != '' else '(none)'} ({one['from']})"
-        for name, one in shown.items()
+        f"  {name} = {setting['value'] if setting['value'] != '' else '(none)'} ({setting['from']})"
+        for name, setting in shown.items()
     ]

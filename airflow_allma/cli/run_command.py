@@ -68,16 +68,16 @@ def run_flow_file(
     if source is None:
         return 2
     try:
-        ended = asyncio.run(_run(source.flow, run_payload, objects, trace=trace, chunks=chunks))
+        result = asyncio.run(_run(source.flow, run_payload, objects, trace=trace, chunks=chunks))
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
-    completed = ended.status is SegmentStatus.COMPLETED
+    completed = result.status is SegmentStatus.COMPLETED
     answer = {
         "status": "COMPLETED" if completed else "FAILED",
-        "error": ended.error,
-        "path": ended.state.path,
-        "context": ended.state.context,
+        "error": result.error,
+        "path": result.state.path,
+        "context": result.state.context,
     }
     try:
         line = encode_value(answer)

@@ -55,9 +55,9 @@ def predict_items(program: FlowProgram, fork: CompiledFork, context: Mapping[str
         return ForkItems(values=[])
     recorded = _RecordingContext(context)
     failed = None
-    found = None
+    items = None
     try:
-        found = fork.items_path.find(recorded, _refuse)
+        items = fork.items_path.find(recorded, _refuse)
     except ExpressionEvaluationError as error:
         failed = error
     if fork.items_path.is_root:
@@ -68,7 +68,7 @@ def predict_items(program: FlowProgram, fork: CompiledFork, context: Mapping[str
             raise NotPredictableError(f"step {step_id} runs before it, and can write what itemsPath reads")
     if failed is not None:
         raise NotPredictableError(f"with this payload the fork would fail: {failed}")
-    return classify_items(found)
+    return classify_items(items)
 
 
 def _refuse(inner: Mapping[str, Any]) -> NoReturn:
@@ -80,7 +80,9 @@ def _refuse(inner: Mapping[str, Any]) -> NoReturn:
 
 def _before(program: FlowProgram, fork: str) -> list[str]:
     reached = program.reachable_from(program.start) - {fork}
-    return [one for one in program.steps if one in reached and fork in program.reachable_from(one)]
+    return [
+        step_id for step_id in program.steps if step_id in reached and fork in program.reachable_from(step_id)
+    ]
 
 
 def _written(program: FlowProgram, step_id: str) -> set[str] | None:

@@ -24,6 +24,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if len(names) > _MAX_COMPARED:
         return None
     names.sort()
-    by_folded = {one.casefold(): one for one in reversed(names)}
+    by_folded = {candidate.casefold(): candidate for candidate in reversed(names)}
     matches = difflib.get_close_matches(name.casefold(), list(by_folded), n=1, cutoff=0.65)
     return by_folded[matches[0]] if matches else None

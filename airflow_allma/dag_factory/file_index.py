@@ -80,12 +80,12 @@ def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -
         find: finds all files that are in it now.
     """
     now = time.time_ns()
-    found = find().files
+    files = find().files
     file = _index_file(folder)
     known = _entries(_read(file)) if file else {}
     changed: dict[str, _Entry] = {}
     entries: dict[str, _Entry] = {}
-    for path, stamp in found:
+    for path, stamp in files:
         if stamp is None:
             continue
         entry = known.get(path)
@@ -96,7 +96,11 @@ def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -
         _write(file, entries, now)
     elif file:
         _mark_listed(file, now)
-    return tuple(one for one in found if one.path in entries and dag_id in entries[one.path].dag_ids)
+    return tuple(
+        flow_file
+        for flow_file in files
+        if flow_file.path in entries and dag_id in entries[flow_file.path].dag_ids
+    )
 
 
 def _dag_ids(path: str) -> list[str]:
@@ -112,7 +116,7 @@ def _dag_ids(path: str) -> list[str]:
         return []
     flows = named.flows if isinstance(named.flows, list) else []
     ids = [named.id, *(flow.get("id") for flow in flows if isinstance(flow, dict))]
-    return sorted({safe_dag_id(one) for one in ids if isinstance(one, str)})
+    return sorted({safe_dag_id(flow_id) for flow_id in ids if isinstance(flow_id, str)})
 
 
 def _index_file(folder: Path) -> Path | None:

@@ -50,8 +50,8 @@ class LoaderOptions:
             options = AirflowOptions.model_validate(dict(self.defaults or {}), by_alias=True, by_name=False)
         except ValidationError as error:
             reasons = "; ".join(
-                f"{json_path(one.path)}: {one.message}"
-                for one in diagnostics_of(error, dict(self.defaults or {}))
+                f"{json_path(diagnostic.path)}: {diagnostic.message}"
+                for diagnostic in diagnostics_of(error, dict(self.defaults or {}))
             )
             raise FlowError(f"The loader's defaults: {reasons}.") from error
         if options.schedule is not None and (problem := schedule_problem(options.schedule)):

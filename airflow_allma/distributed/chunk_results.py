@@ -108,7 +108,7 @@ class ChunkResults:
         return count_lines(self.services.store, chunk.manifest)
 
     def _fill_gaps(
-        self, chunk: ChunkSpec, first: int, count: int, found: Iterator[BranchResult]
+        self, chunk: ChunkSpec, first: int, count: int, saved: Iterator[BranchResult]
     ) -> Iterator[BranchResult]:
         """Yield the results of a chunk, with a failure in each gap."""
         reason = cache(lambda: self.outcomes.reason(chunk))
@@ -120,7 +120,7 @@ class ChunkResults:
         def gap(index: int, missing: Sequence[CompiledBranch]) -> list[BranchResult]:
             return [lost_result(branch, index, reason()) for branch in missing]
 
-        for index, results in _by_item(found, len(branches)):
+        for index, results in _by_item(saved, len(branches)):
             if index >= end:
                 raise PermanentStepError(
                     f"Chunk {chunk.number} ({chunk.label}) has {count} items, but also a result of its item "

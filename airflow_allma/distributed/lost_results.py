@@ -24,17 +24,17 @@ def lost_result(branch: CompiledBranch, index: int, reason: str) -> BranchResult
     return BranchResult(index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error.as_dict())
 
 
-def missing_branches(fork: CompiledFork, found: Sequence[BranchResult]) -> Sequence[CompiledBranch]:
+def missing_branches(fork: CompiledFork, results: Sequence[BranchResult]) -> Sequence[CompiledBranch]:
     """Return the branches whose results an item lacks.
 
     Args:
         fork: the fork.
-        found: the results of one item.
+        results: the results of one item.
     """
-    known = {result.branch_index for result in found}
+    known = {result.branch_index for result in results}
     missing = [branch for branch in fork.branches if branch.index not in known]
     if not fork.first_only:
         return missing
     # Where one branch ran the others were not to run; where none did, one result is lost.
-    ran = any(result.status is not BranchStatus.SKIPPED for result in found)
+    ran = any(result.status is not BranchStatus.SKIPPED for result in results)
     return () if ran else missing[:1]

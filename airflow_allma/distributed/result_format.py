@@ -140,12 +140,12 @@ def list_parts(store: ObjectStore, location: OffloadLocation) -> list[ResultPart
         StorageError: raised by the store, also for a missing bucket; a missing folder is not an error.
     """
     prefix = f"{location.prefix}/" if location.prefix else ""
-    found = []
+    parts = []
     for info in store.list(location.bucket, f"{prefix}parts/"):
         if match := _NAME.fullmatch(info.pointer.key.removeprefix(prefix)):
             sequence, first, last, count = (int(digits) for digits in match.groups()[:4])
-            found.append(ResultPart(info, sequence, match[5], first, last, count))
-    return sorted(found, key=lambda part: (part.sequence, part.writer))
+            parts.append(ResultPart(info, sequence, match[5], first, last, count))
+    return sorted(parts, key=lambda part: (part.sequence, part.writer))
 
 
 def read_chunk_summary(store: ObjectStore, location: OffloadLocation) -> ChunkSummary | None:

@@ -76,12 +76,12 @@ def _single_part(heap: list[_Open], until: int) -> Iterator[list[ResultLine]]:
 def _next_item(heap: list[_Open]) -> list[ResultLine]:
     """Return all lines of the next item, in the order in which they were written."""
     item = heap[0][1].item
-    found = []
+    results = []
     while heap and heap[0][1].item == item:
         _, line, lines, part = heapq.heappop(heap)
-        found.append(line)
+        results.append(line)
         _push(heap, lines, part)
-    return found
+    return results
 
 
 def _sort_key(line: ResultLine, part: ResultPart) -> _SortKey:

@@ -62,7 +62,7 @@ def _of_aws(
     import botocore.exceptions as boto
 
     if isinstance(error, boto.ClientError):
-        return _of_answer(error.response, doing, connection, details)
+        return _of_response(error.response, doing, connection, details)
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
         return TransientStepError(
             _sentence(doing, f"{error}. If this persists, check endpoint and region.", connection),
@@ -74,16 +74,16 @@ def _of_aws(
     return None
 
 
-def _of_answer(
+def _of_response(
     response: Mapping[str, Any],
     doing: str | None,
     connection: str | None,
     details: Mapping[str, Any] | None,
 ) -> StepError:
-    answered = response.get("Error", {})
-    code = str(answered.get("Code", ""))
+    error = response.get("Error", {})
+    code = str(error.get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    message = f"{code or status}: {answered.get('Message', '')}".rstrip(": .") + "."
+    message = f"{code or status}: {error.get('Message', '')}".rstrip(": .") + "."
     advice = _ADVICE.get(code)
     kind = TransientStepError if is_transient(code, status) else PermanentStepError
     return kind(

@@ -80,7 +80,7 @@ async def run_fork(
         await run_items(
             run,
             stream.buffer.throttle(source),
-            lambda ended: submit(offsets.annotate(ended)),
+            lambda results: submit(offsets.annotate(results)),
             blocking=True,
         )
     return stream.output
@@ -211,7 +211,7 @@ class ForkRun:
             return self._not_started(branch, info, error)
 
     async def branch(
-        self, branch: CompiledBranch, index: int, item: Any, begun: RunState | None = None
+        self, branch: CompiledBranch, index: int, item: Any, state: RunState | None = None
     ) -> BranchResult:
         """Run one branch for one item; a failure is a result, not an exception.
 
@@ -219,7 +219,7 @@ class ForkRun:
             branch: the branch.
             index: the item's index.
             item: the item, or an ``ItemError`` instead of it.
-            begun: the state that ``branch_inline`` reached, if it ran the beginning.
+            state: the state that ``branch_inline`` reached, if it ran the beginning.
         """
         info = self.info.in_branch(branch.branch_id, index)
         if item.__class__ is ItemError:
@@ -228,14 +228,13 @@ class ForkRun:
         load = services.pointers.load
         context = {**self.context, "currentItem": item}
         try:
-            state = begun
             if state is None:
                 if not await evaluate(services, branch.applies, context, info, load):
                     return fork.not_applicable(branch, index)
                 state = await evaluate(services, branch_state, branch, context, info, services)
                 state.context_is_read = fork.reads_context
-            ended = await run_segment(branch.program, state, info, services)
-            return await evaluate(services, fork.result, branch, index, ended, load)
+            segment = await run_segment(branch.program, state, info, services)
+            return await evaluate(services, fork.result, branch, index, segment, load)
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
             return self._not_started(branch, info, error)
 

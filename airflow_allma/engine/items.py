@@ -50,33 +50,33 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
     if fork.items_path is None:
         return ForkItems(values=[])
     try:
-        found = await evaluate(services, fork.items_path.find, context, services.pointers.load)
+        items = await evaluate(services, fork.items_path.find, context, services.pointers.load)
     except ExpressionEvaluationError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
-    return classify_items(found)
+    return classify_items(items)
 
 
-def classify_items(found: Any) -> ForkItems:
+def classify_items(matched: Any) -> ForkItems:
     """Return the items for what ``itemsPath`` found: a list, a pointer, one other value, or nothing."""
-    if found is NOTHING or found is None:
+    if matched is NOTHING or matched is None:
         return ForkItems(values=[])
-    if isinstance(found, list):
-        return ForkItems(values=found)
-    pointer = Pointer.parse(found)
+    if isinstance(matched, list):
+        return ForkItems(values=matched)
+    pointer = Pointer.parse(matched)
     if pointer is not None:
         return ForkItems(pointer=pointer)
-    return ForkItems(values=[found])
+    return ForkItems(values=[matched])
 
 
 def label_of(fork: CompiledFork, item: Any, index: int) -> str:
     """Return the name of an item in the UI: by ``itemLabelPath``, its id, name or key, else its index."""
     if fork.label_path is not None:
         try:
-            found = fork.label_path.find(item)
+            label = fork.label_path.find(item)
         except ExpressionEvaluationError:
-            found = NOTHING
-        if _can_be_label(found):
-            return str(found)[:_MAX_LABEL_LENGTH]
+            label = NOTHING
+        if _can_be_label(label):
+            return str(label)[:_MAX_LABEL_LENGTH]
     if isinstance(item, dict):
         for key in _LABEL_KEYS:
             value = item.get(key)

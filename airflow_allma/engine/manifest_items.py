@@ -113,14 +113,14 @@ def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch
         StepError: the object cannot be read, or is invalid as a whole.
     """
     try:
-        info, found = detect_format(store, pointer)
-        if found is ManifestFormat.JSON_LINES:
+        info, manifest_format = detect_format(store, pointer)
+        if manifest_format is ManifestFormat.JSON_LINES:
             yield from range_batches(store, ManifestRange.whole(info))
             return
         name = str(info.pointer)
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
-            plain = decompress(blocks, name) if found.is_gzipped else blocks
-            if found.is_array:
+            plain = decompress(blocks, name) if manifest_format.is_gzipped else blocks
+            if manifest_format.is_array:
                 yield from _items(batch_lines(array_elements(plain, source=name)), name, None)
             else:
                 counter = _StreamCounter()

@@ -249,7 +249,7 @@ class CompiledFork:
         self,
         branch: CompiledBranch,
         item_index: int,
-        ended: SegmentResult,
+        segment: SegmentResult,
         load: LoadPointer,
     ) -> BranchResult:
         """Return what a branch run yields, or how it failed.
@@ -257,11 +257,11 @@ class CompiledFork:
         ``dataPath`` is looked up in the branch's final context, then in its whole result. The whole result is
         the context's ``output`` if a step of the branch maps something to it, else the last step's output.
         """
-        if ended.status is _FAILED:
+        if segment.status is _FAILED:
             return BranchResult(
-                item_index, branch.index, branch.branch_id, BranchStatus.FAILED, error=ended.error
+                item_index, branch.index, branch.branch_id, BranchStatus.FAILED, error=segment.error
             )
-        state = ended.state
+        state = segment.state
         if state.output_mapped:
             whole = state.context.get("output", {})
         else:

@@ -33,8 +33,8 @@ def validate_output(step: CompiledStep, output: Any, load: LoadPointer) -> None:
         ContentBasedRetryableError: a path finds nothing, or null.
     """
     for path in step.required:
-        found = path.find(output, load)
-        if found is NOTHING or found is None:
+        value = path.find(output, load)
+        if value is NOTHING or value is None:
             raise ContentBasedRetryableError(
                 f"Step {step.id}: the output has no value at {path.source}, which outputValidation requires.",
                 details={"requiredField": path.source},

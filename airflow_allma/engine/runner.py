@@ -51,17 +51,17 @@ async def run_segment(
         if inside is not None and step_id not in inside:
             return SegmentResult(SegmentStatus.LEFT, state)
         step = program.steps[step_id]
-        ended: SegmentResult | None
+        result: SegmentResult | None
         if step.is_inline:
             try:
-                ended = run_inline_step(step, state, info, services)
+                result = run_inline_step(step, state, info, services)
             except (PointerNotLoaded, NeedsWaiting):
                 # Nothing has been written yet: run the same step again, with waiting.
-                ended = await run_step(step, state, info, services, last_try)
+                result = await run_step(step, state, info, services, last_try)
         else:
-            ended = await run_step(step, state, info, services, last_try)
-        if ended is not None:
-            return ended
+            result = await run_step(step, state, info, services, last_try)
+        if result is not None:
+            return result
 
 
 def run_inline(program: Program, state: RunState, info: RunInfo, services: Services) -> SegmentResult:
@@ -73,9 +73,9 @@ def run_inline(program: Program, state: RunState, info: RunInfo, services: Servi
     steps = program.steps
     try:
         while state.next_step is not None:
-            ended = run_inline_step(steps[state.next_step], state, info, services)
-            if ended is not None:
-                return ended
+            result = run_inline_step(steps[state.next_step], state, info, services)
+            if result is not None:
+                return result
     except (PointerNotLoaded, NeedsWaiting) as error:
         raise NeedsWaiting(state) from error
     return SegmentResult(_COMPLETED, state)

@@ -171,12 +171,12 @@ def find_dynamic_key(segment: DynamicKey, find: Find, root: Any, load: LoadPoint
     Raises:
         ExpressionEvaluationError: its path finds nothing, null, or a value that cannot be a key.
     """
-    found = find(root, load, root)
-    if isinstance(found, str | int | float):
-        return make_key(to_string(found))
-    result = "nothing" if found is NOTHING else to_string(found)
+    key = find(root, load, root)
+    if isinstance(key, str | int | float):
+        return make_key(to_string(key))
+    shown = "nothing" if key is NOTHING else to_string(key)
     raise ExpressionEvaluationError(
-        f"[{segment.source}] must find a string or a number to be a key, but finds {result}; "
+        f"[{segment.source}] must find a string or a number to be a key, but finds {shown}; "
         "set that value in an earlier step, or map another path"
     )
 
@@ -252,15 +252,15 @@ def _member_expansion(keys: tuple[Key, ...]) -> Expand:
 
 
 def _members(nodes: Iterable[Any], keys: tuple[Key, ...], load: LoadPointer) -> list[Any]:
-    found = []
+    values = []
     for node in nodes:
         for key in keys:
             # The usual case needs no call.
             if node.__class__ is dict and key.name in node:
-                found.append(node[key.name])
+                values.append(node[key.name])
             elif (value := member(node, key, load)) is not NOTHING:
-                found.append(value)
-    return found
+                values.append(value)
+    return values
 
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {

@@ -73,7 +73,7 @@ def descendants(nodes: Iterable[Any], load: LoadPointer) -> list[Any]:
     Raises:
         ExpressionEvaluationError: ``..`` would collect or load more than is allowed.
     """
-    found: list[Any] = []
+    collected: list[Any] = []
     pointers = 0
     for start in nodes:
         pending = [start]
@@ -82,14 +82,14 @@ def descendants(nodes: Iterable[Any], load: LoadPointer) -> list[Any]:
             if is_pointer(node):
                 pointers += 1
                 node = resolve_pointer(node, load)
-            found.append(node)
-            if len(found) > MAX_DESCENDANTS or pointers > MAX_DESCENDANT_LOADS:
+            collected.append(node)
+            if len(collected) > MAX_DESCENDANTS or pointers > MAX_DESCENDANT_LOADS:
                 raise ExpressionEvaluationError(
                     f"'..' reaches more than {MAX_DESCENDANTS} objects and lists, or more than "
                     f"{MAX_DESCENDANT_LOADS} pointers; make the path more specific"
                 )
             pending.extend(_containers_last_first(node))
-    return found
+    return collected
 
 
 def _containers_last_first(node: Any) -> list[Any]:

@@ -34,9 +34,12 @@ class StepDefinitions:
     @classmethod
     def of(cls, definitions: Any) -> StepDefinitions:
         """Return the ``stepDefinitions`` of an export; those with the wrong shape are left out."""
-        listed = definitions if isinstance(definitions, list) else []
-        named = [(index, one) for index, one in enumerate(listed) if _string(one, "id")]
-        return cls({one["id"]: one for _, one in named}, {one["id"]: index for index, one in named})
+        by_id, indexes = {}, {}
+        for index, definition in enumerate(definitions if isinstance(definitions, list) else ()):
+            if definition_id := _string(definition, "id"):
+                by_id[definition_id] = definition
+                indexes[definition_id] = index
+        return cls(by_id, indexes)
 
     def origin(self, flow: Any, path: Path) -> Path | None:
         """Return where an export defines what a flow's step inherits; None if the flow itself defines it.
@@ -54,30 +57,30 @@ class StepDefinitions:
             at = _member(at, segment)
         return None
 
-    def inherit(self, flow: Mapping[str, Any], found: list[Diagnostic]) -> dict[str, Any]:
-        """Return the flow with the inherited fields of its steps; add unknown definitions to ``found``."""
+    def inherit(self, flow: Mapping[str, Any], diagnostics: list[Diagnostic]) -> dict[str, Any]:
+        """Return the flow with the inherited fields of its steps; report unknown definitions."""
         return (
-            {**flow, "steps": self._steps(flow.get("steps"), ("steps",), found)}
+            {**flow, "steps": self._steps(flow.get("steps"), ("steps",), diagnostics)}
             if "steps" in flow
             else {**flow}
         )
 
-    def _steps(self, steps: Any, path: Path, found: list[Diagnostic]) -> Any:
+    def _steps(self, steps: Any, path: Path, diagnostics: list[Diagnostic]) -> Any:
         if isinstance(steps, dict):
-            return {key: self._step(step, (*path, key), found) for key, step in steps.items()}
+            return {key: self._step(step, (*path, key), diagnostics) for key, step in steps.items()}
         if isinstance(steps, list):
-            return [self._step(step, (*path, index), found) for index, step in enumerate(steps)]
+            return [self._step(step, (*path, index), diagnostics) for index, step in enumerate(steps)]
         return steps
 
-    def _step(self, step: Any, path: Path, found: list[Diagnostic]) -> Any:
+    def _step(self, step: Any, path: Path, diagnostics: list[Diagnostic]) -> Any:
         if not isinstance(step, dict):
             return step
         merged = step
-        wanted = step.get("stepDefinitionId")
-        if isinstance(wanted, str):
-            base = self.by_id.get(wanted) or builtin_definition(wanted)
+        definition_id = step.get("stepDefinitionId")
+        if isinstance(definition_id, str):
+            base = self.by_id.get(definition_id) or builtin_definition(definition_id)
             if base is None:
-                found.append(self._unknown(wanted, (*path, "stepDefinitionId")))
+                diagnostics.append(self._unknown(definition_id, (*path, "stepDefinitionId")))
             else:
                 inherited = {key: value for key, value in base.items() if key not in _ABOUT_ITSELF}
                 merged = merge_deep(inherited, step)
@@ -86,25 +89,25 @@ class StepDefinitions:
             return merged
         return {
             **merged,
-            "parallelBranches": list(self._branches(branches, (*path, "parallelBranches"), found)),
+            "parallelBranches": list(self._branches(branches, (*path, "parallelBranches"), diagnostics)),
         }
 
-    def _branches(self, branches: list[Any], path: Path, found: list[Diagnostic]) -> Iterator[Any]:
+    def _branches(self, branches: list[Any], path: Path, diagnostics: list[Diagnostic]) -> Iterator[Any]:
         for index, branch in enumerate(branches):
             if isinstance(branch, dict) and "steps" in branch:
-                own = self._steps(branch["steps"], (*path, index, "steps"), found)
+                own = self._steps(branch["steps"], (*path, index, "steps"), diagnostics)
                 yield {**branch, "steps": own}
             else:
                 yield branch
 
-    def _unknown(self, wanted: str, path: Path) -> Diagnostic:
-        if guess := nearest(wanted, self.by_id):
+    def _unknown(self, definition_id: str, path: Path) -> Diagnostic:
+        if guess := nearest(definition_id, self.by_id):
             fix = f"did you mean {quoted(guess)}?"
         elif self.by_id:
-            fix = f"this export has {', '.join(quoted(one) for one in sorted(self.by_id)[:8])}"
+            fix = f"this export has {', '.join(quoted(known_id) for known_id in sorted(self.by_id)[:8])}"
         else:
             fix = "an export has its own in `stepDefinitions`; elsewhere write the fields in the step itself"
-        return Diagnostic(path, f"{quoted(wanted)} is not a known step definition; {fix}")
+        return Diagnostic(path, f"{quoted(definition_id)} is not a known step definition; {fix}")
 
 
 def _member(value: Any, segment: str | int) -> Any:
@@ -116,8 +119,8 @@ def _member(value: Any, segment: str | int) -> Any:
 
 
 def _string(value: Any, field: str) -> str:
-    found = value.get(field) if isinstance(value, dict) else None
-    return found if isinstance(found, str) else ""
+    member = value.get(field) if isinstance(value, dict) else None
+    return member if isinstance(member, str) else ""
 
 
 def _depth_of(value: Any, path: Path) -> int:

@@ -134,8 +134,8 @@ class _Search:
                     Severity.WARNING,
                 )
                 return []
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             self.report(
                 folder,
@@ -188,4 +188,4 @@ def _between(above: FilePath, folder: FilePath) -> list[FilePath]:
     """Return the folders from ``above`` down to the parent of ``folder``; none if it is elsewhere."""
     if above == folder or not folder.is_relative_to(above):
         return []
-    return [one for one in reversed(folder.parents) if one.is_relative_to(above)]
+    return [parent for parent in reversed(folder.parents) if parent.is_relative_to(above)]

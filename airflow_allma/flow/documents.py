@@ -68,7 +68,9 @@ class Document:
 
     def locate(self, diagnostics: Iterable[Diagnostic]) -> tuple[Problem, ...]:
         """Return diagnostics as problems of this file, in the order of their positions, each once."""
-        offsets = {one: self._offset(one.path, at_key=one.at_key) for one in diagnostics}
+        offsets = {
+            diagnostic: self._offset(diagnostic.path, at_key=diagnostic.at_key) for diagnostic in diagnostics
+        }
         ordered = sorted(offsets.items(), key=lambda item: item[1])
         # If there are too many, errors have priority: they are why the flow does not run.
         if len(ordered) > MAX_PROBLEMS:
@@ -80,11 +82,11 @@ class Document:
             Problem(
                 self.file,
                 *self._line_and_column(offset),
-                json_path(one.path),
-                one.message,
-                one.severity,
+                json_path(diagnostic.path),
+                diagnostic.message,
+                diagnostic.severity,
             )
-            for one, offset in shown
+            for diagnostic, offset in shown
         ]
         if len(shown) < len(ordered):
             problems.append(
@@ -141,8 +143,8 @@ class Document:
                 )
             )
         if error is not None:
-            found = _BYTE_POSITION.search(str(error))
-            before = self._source.encode()[: int(found[1])].decode(errors="ignore") if found else ""
+            match = _BYTE_POSITION.search(str(error))
+            before = self._source.encode()[: int(match[1])].decode(errors="ignore") if match else ""
             raise self._unreadable(f"this JSON cannot be decoded: {error}", len(before)) from error
 
     def _unreadable(self, reason: str, offset: int) -> UnreadableDocumentError:
@@ -212,12 +214,16 @@ def _repeats_a_key(source: str) -> bool:
     return False
 
 
-def _depth(value: Any) -> int:
+def _depth(root: Any) -> int:
     """Return how deeply objects and lists are nested."""
     depth = 0
-    level = [value]
+    level = [root]
     while level:
-        containers = [one for one in level if isinstance(one, dict | list)]
+        containers = [value for value in level if isinstance(value, dict | list)]
         depth += 1 if containers else 0
-        level = [member for one in containers for member in (one.values() if isinstance(one, dict) else one)]
+        level = [
+            value
+            for container in containers
+            for value in (container.values() if isinstance(container, dict) else container)
+        ]
     return depth

@@ -194,8 +194,8 @@ def _check_object(
     for field, member in value.items():
         for row in table.get(field, ()):
             check = _CHECKS[row.kind]
-            for found_path, found in select(member, row.pattern, (*path, field)):
-                yield from check(found, found_path, checks)
+            for match_path, match in select(member, row.pattern, (*path, field)):
+                yield from check(match, match_path, checks)
 
 
 def _attempt(
@@ -259,14 +259,14 @@ def _rendered(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diag
 
 def _targets(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     for key in value if isinstance(value, dict) else ():
-        for one in _attempt(checks.target, key, "path in the step's input", (*path, key), show=True):
-            yield Diagnostic(one.path, one.message, at_key=True)
+        for diagnostic in _attempt(checks.target, key, "path in the step's input", (*path, key), show=True):
+            yield Diagnostic(diagnostic.path, diagnostic.message, at_key=True)
 
 
 def _path_keys(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     for key in value if isinstance(value, dict) else ():
-        for one in _path(key, (*path, key), checks):
-            yield Diagnostic(one.path, one.message, at_key=True)
+        for diagnostic in _path(key, (*path, key), checks):
+            yield Diagnostic(diagnostic.path, diagnostic.message, at_key=True)
 
 
 _CHECKS: dict[Kind, Callable[[Any, Path, ExpressionChecks], Iterator[Diagnostic]]] = {

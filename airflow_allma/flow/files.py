@@ -139,7 +139,7 @@ class _FileReader:
     def __init__(self, document: Document, checks: FlowChecks) -> None:
         self.document = document
         self.checks = checks
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self.broken: list[str] = []
 
     def read(self) -> LoadedFile:
@@ -151,7 +151,7 @@ class _FileReader:
             return self.result(FileKind.FLOW, self.flows([((), value)], StepDefinitions(), Bundle()))
         if _is_export(value):
             return self.export(value)
-        self.found.append(
+        self.diagnostics.append(
             Diagnostic(
                 (),
                 "neither a flow (an object with `steps` and `startStepInstanceId`) nor an export "
@@ -168,7 +168,7 @@ class _FileReader:
             self.document.file,
             kind,
             tuple(flows),
-            self.document.locate(self.found) if self.found else (),
+            self.document.locate(self.diagnostics) if self.diagnostics else (),
             bundle or Bundle(),
             tuple(self.broken),
         )
@@ -176,18 +176,18 @@ class _FileReader:
     def prompt(self, value: Any) -> PromptTemplate | None:
         prompt = self.model(PromptTemplate, value)
         self.check_prompt_content(value, ())
-        return None if self.found else prompt
+        return None if self.diagnostics else prompt
 
     def check_prompt_content(self, prompt: Any, path: Path) -> None:
         content = prompt.get("content") if isinstance(prompt, dict) else None
         if isinstance(content, str) and self.checks.expressions is not None:
-            self.found += check_template(content, (*path, "content"), self.checks.expressions)
+            self.diagnostics += check_template(content, (*path, "content"), self.checks.expressions)
 
     def model(self, model: type[_M], value: Any) -> _M | None:
         try:
             return model.model_validate(value, by_alias=True, by_name=False)
         except ValidationError as error:
-            self.found += diagnostics_of(error, value)
+            self.diagnostics += diagnostics_of(error, value)
             return None
 
     def export(self, value: dict[str, Any]) -> LoadedFile:
@@ -213,12 +213,12 @@ class _FileReader:
 
     def flow(self, path: Path, flow: Any, definitions: StepDefinitions, bundle: Bundle) -> FlowSource | None:
         if not isinstance(flow, dict):
-            self.found.append(
+            self.diagnostics.append(
                 Diagnostic(path, "must be a flow, an object with `steps` and `startStepInstanceId`")
             )
             return None
         if (steps := _count_steps(flow)) > MAX_STEPS:
-            self.found.append(
+            self.diagnostics.append(
                 Diagnostic(
                     (*path, "steps"),
                     f"a flow can have at most {MAX_STEPS} steps, and this one has {steps}; "
@@ -228,9 +228,11 @@ class _FileReader:
             self.mark_broken(flow)
             return None
         checked = check_flow(flow, definitions, self.checks)
-        for one in checked.diagnostics:
-            origin = definitions.origin(flow, one.path)
-            self.found.append(one.below(*path) if origin is None else replace(one, path=origin))
+        for diagnostic in checked.diagnostics:
+            origin = definitions.origin(flow, diagnostic.path)
+            self.diagnostics.append(
+                diagnostic.below(*path) if origin is None else replace(diagnostic, path=origin)
+            )
         if checked.flow is None:
             self.mark_broken(flow)
             return None

@@ -27,9 +27,9 @@ def check_input_schema(options: Mapping[str, Any]) -> Iterator[Diagnostic]:
     schema = options.get("inputSchema")
     if not isinstance(schema, dict):
         return
-    found = list(_check_schema(schema))
-    yield from found
-    if found:
+    problems = list(_check_schema(schema))
+    yield from problems
+    if problems:
         return
     yield from _unfit_defaults(schema)
     if isinstance(options.get("schedule"), str):
@@ -108,8 +108,8 @@ def fit_payload(schema: Mapping[str, Any], payload: Mapping[str, Any]) -> tuple[
 
 def declared_properties(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema's properties: name -> schema (an object, true or false)."""
-    found = schema.get("properties")
-    return found if isinstance(found, dict) else {}
+    properties = schema.get("properties")
+    return properties if isinstance(properties, dict) else {}
 
 
 def takes_null(schema: Mapping[str, Any], part: Any) -> bool:
@@ -172,13 +172,13 @@ def _resolves(schema: Mapping[str, Any], reference: str) -> bool:
         return True
     if not reference.startswith("#/"):
         return True  # an anchor: jsonschema reports it if it does not exist
-    found: Any = schema
+    part: Any = schema
     for segment in unquote(reference).removeprefix("#/").split("/"):
         key = segment.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict) and key in found:
-            found = found[key]
-        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
+        if isinstance(part, dict) and key in part:
+            part = part[key]
+        elif isinstance(part, list) and key.isdecimal() and int(key) < len(part):
+            part = part[int(key)]
         else:
             return False
     return True

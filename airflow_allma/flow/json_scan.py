@@ -143,8 +143,8 @@ class _Scanner:
         self.at = self.end_of(_SPACE)
 
     def end_of(self, pattern: re.Pattern[str]) -> int:
-        found = pattern.match(self.source, self.at)
-        return found.end() if found else self.at
+        match = pattern.match(self.source, self.at)
+        return match.end() if match else self.at
 
     def next_char(self) -> str:
         return self.source[self.at : self.at + 1]

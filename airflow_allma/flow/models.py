@@ -228,6 +228,7 @@ def _own_steps_around(branch: ParallelBranch, steps: Mapping[str, Step]) -> Mapp
 
 def _contains_branch(steps: Mapping[str, Step], branch: ParallelBranch) -> bool:
     return any(
-        isinstance(step, ParallelForkManagerStep) and any(one is branch for one in step.parallel_branches)
+        isinstance(step, ParallelForkManagerStep)
+        and any(candidate is branch for candidate in step.parallel_branches)
         for step in steps.values()
     )

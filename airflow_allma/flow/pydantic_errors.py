@@ -41,8 +41,8 @@ def diagnostics_of(error: ValidationError, document: Any) -> list[Diagnostic]:
         error: pydantic's error.
         document: the JSON value that was validated, as its file has it.
     """
-    found = (_diagnostic(one, document) for one in error.errors(include_url=False))
-    return [one for one in found if one is not None]
+    diagnostics = (_diagnostic(detail, document) for detail in error.errors(include_url=False))
+    return [detail for detail in diagnostics if detail is not None]
 
 
 def _diagnostic(error: ErrorDetails, document: Any) -> Diagnostic | None:

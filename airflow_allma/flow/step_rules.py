@@ -39,8 +39,8 @@ _NEEDED_SOMEWHERE = {
 class _Exclusive:
     """Two fields that exclude each other."""
 
-    one: str
-    other: str
+    first: str
+    second: str
     fix: str
 
 
@@ -116,9 +116,10 @@ def _module(located: LocatedStep) -> _Diagnostics:
 
 def _exclusive(located: LocatedStep) -> _Diagnostics:
     for pair in _EXCLUSIVE.get(located.kind, ()):
-        if _has(located.step, pair.one) and _has(located.step, pair.other):
+        if _has(located.step, pair.first) and _has(located.step, pair.second):
             yield Diagnostic(
-                (*located.path, pair.other), f"`{pair.one}` and `{pair.other}` exclude each other; {pair.fix}"
+                (*located.path, pair.second),
+                f"`{pair.first}` and `{pair.second}` exclude each other; {pair.fix}",
             )
 
 

@@ -70,13 +70,13 @@ def scopes(flow: Mapping[str, Any]) -> list[Scope]:
     starts: tuple[tuple[Path, str], ...] = (
         ((("startStepInstanceId",), start),) if isinstance(start, str) else ()
     )
-    found: list[Scope] = []
-    _collect(flow.get("steps"), ("steps",), starts, None, found)
-    return found
+    collected: list[Scope] = []
+    _collect(flow.get("steps"), ("steps",), starts, None, collected)
+    return collected
 
 
 def _collect(
-    steps: Any, path: Path, starts: tuple[tuple[Path, str], ...], around: Scope | None, found: list[Scope]
+    steps: Any, path: Path, starts: tuple[tuple[Path, str], ...], around: Scope | None, collected: list[Scope]
 ) -> None:
     scope = Scope(
         path,
@@ -88,12 +88,12 @@ def _collect(
         starts,
         around,
     )
-    found.append(scope)
+    collected.append(scope)
     for located in scope.steps.values():
         for branch_path, branch in branches_of(located):
             if isinstance(branch.get("steps"), dict | list):
                 own = (*branch_path, "steps")
-                _collect(branch["steps"], own, tuple(start_fields(branch_path, branch)), scope, found)
+                _collect(branch["steps"], own, tuple(start_fields(branch_path, branch)), scope, collected)
 
 
 def _kind(step: Mapping[str, Any]) -> str:

@@ -55,28 +55,28 @@ def check_flow(
         definitions: what its steps may inherit from.
         checks: what is checked beyond the flow language.
     """
-    found: list[Diagnostic] = []
-    inherited = definitions.inherit(raw, found)
+    diagnostics: list[Diagnostic] = []
+    inherited = definitions.inherit(raw, diagnostics)
     all_scopes = scopes(inherited)
     flow: Flow | None = None
     try:
         flow = Flow.model_validate(inherited, by_alias=True, by_name=False)
     except ValidationError as error:
-        found += diagnostics_of(error, inherited)
-    found += check_flow_fields(inherited)
-    found += check_steps(all_scopes)
-    found += check_references(inherited, all_scopes)
-    found += check_unknown_fields(inherited, all_scopes)
+        diagnostics += diagnostics_of(error, inherited)
+    diagnostics += check_flow_fields(inherited)
+    diagnostics += check_steps(all_scopes)
+    diagnostics += check_references(inherited, all_scopes)
+    diagnostics += check_unknown_fields(inherited, all_scopes)
     if checks.expressions is not None:
-        found += check_expressions(inherited, all_scopes, checks.expressions)
+        diagnostics += check_expressions(inherited, all_scopes, checks.expressions)
     if checks.supported is not None:
-        found += _check_support(flow, all_scopes, checks.supported)
+        diagnostics += _check_support(flow, all_scopes, checks.supported)
     if checks.schedule is not None:
-        found += _check_schedules(inherited, all_scopes, checks.schedule)
-        found += _check_single_schedule(flow)
-    found = _without_consequences(found)
-    is_broken = any(one.severity is Severity.ERROR for one in found)
-    return CheckedFlow(None if is_broken else flow, tuple(found))
+        diagnostics += _check_schedules(inherited, all_scopes, checks.schedule)
+        diagnostics += _check_single_schedule(flow)
+    diagnostics = _without_consequences(diagnostics)
+    is_broken = any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
+    return CheckedFlow(None if is_broken else flow, tuple(diagnostics))
 
 
 def parse_flow(raw: Mapping[str, Any], checks: FlowChecks = _NO_CHECKS, *, source: str = "flow") -> Flow:
@@ -94,8 +94,10 @@ def parse_flow(raw: Mapping[str, Any], checks: FlowChecks = _NO_CHECKS, *, sourc
     if checked.flow is None:
         raise FlowError(
             "\n".join(
-                str(Problem(source, 0, 0, json_path(one.path), one.message, one.severity))
-                for one in checked.diagnostics
+                str(
+                    Problem(source, 0, 0, json_path(diagnostic.path), diagnostic.message, diagnostic.severity)
+                )
+                for diagnostic in checked.diagnostics
             )
         )
     return checked.flow
@@ -104,8 +106,8 @@ def parse_flow(raw: Mapping[str, Any], checks: FlowChecks = _NO_CHECKS, *, sourc
 def _check_support(
     flow: Flow | None, all_scopes: list[Scope], supported: SupportCheck
 ) -> Iterator[Diagnostic]:
-    found = _steps_of_model(flow.steps, ("steps",)) if flow else _steps_one_by_one(all_scopes)
-    for path, step in found:
+    steps = _steps_of_model(flow.steps, ("steps",)) if flow else _steps_one_by_one(all_scopes)
+    for path, step in steps:
         unsupported = supported(step)
         if unsupported is not None:
             field, reason = unsupported
@@ -145,10 +147,16 @@ def _check_single_schedule(flow: Flow | None) -> Iterator[Diagnostic]:
         )
 
 
-def _without_consequences(found: list[Diagnostic]) -> list[Diagnostic]:
+def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
     """Drop what follows from another error: a step whose definition is unknown inherits no type either."""
-    unknown = {one.path[:-1] for one in found if one.path[-1:] == ("stepDefinitionId",)}
-    return [one for one in found if not (one.path[-1:] == ("stepType",) and one.path[:-1] in unknown)]
+    unknown = {
+        diagnostic.path[:-1] for diagnostic in diagnostics if diagnostic.path[-1:] == ("stepDefinitionId",)
+    }
+    return [
+        diagnostic
+        for diagnostic in diagnostics
+        if not (diagnostic.path[-1:] == ("stepType",) and diagnostic.path[:-1] in unknown)
+    ]
 
 
 def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Path, Step]]:

@@ -247,12 +247,12 @@ class _StoredOutcomes:
         """Return the number of items of each chunk whose task stored a summary."""
         from airflow_allma.distributed.result_format import read_chunk_summary
 
-        found = {}
+        finished = {}
         for chunk in self.plan.chunks:
             summary = read_chunk_summary(self.store, self.folder_of(chunk))
             if summary is not None:
-                found[chunk.number] = {"items": summary.items}
-        return found
+                finished[chunk.number] = {"items": summary.items}
+        return finished
 
     def reason(self, chunk: ChunkSpec) -> str:
         """Return why items have no result."""

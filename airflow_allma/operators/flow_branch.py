@@ -110,21 +110,23 @@ class FlowBranchOperator(FlowStepOperator):
         """Return the run as seen inside the branch."""
         return current.info.in_branch(self._branch(current).branch_id, self._entry.index)
 
-    def on_success(self, current: TaskContext, ended: SegmentResult) -> None:
+    def on_success(self, current: TaskContext, result: SegmentResult) -> None:
         """Push the branch's result if it ends here; then no other task needs its state."""
         from airflow_allma.engine import SegmentStatus, evaluate
         from airflow_allma.engine.errors import step_error_from
 
-        if ended.status is not SegmentStatus.COMPLETED:
-            super().on_success(current, ended)
+        if result.status is not SegmentStatus.COMPLETED:
+            super().on_success(current, result)
             return
         fork, branch, index = current.fork(self.fork), self._branch(current), self._entry.index
         load = current.services.pointers.load
         try:
-            result = current.run(lambda: evaluate(current.services, fork.result, branch, index, ended, load))
+            branch_result = current.run(
+                lambda: evaluate(current.services, fork.result, branch, index, result, load)
+            )
         except AllmaError as error:
             self.on_failure(current, step_error_from(error).as_dict())
-        push(current.ti, Key.RESULT, result.to_dict())
+        push(current.ti, Key.RESULT, branch_result.to_dict())
 
     def on_failure(self, current: TaskContext, error: dict[str, Any]) -> NoReturn:
         """Push the failure as the branch's result, and fail without a retry."""

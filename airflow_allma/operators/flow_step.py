@@ -63,17 +63,17 @@ class FlowStepOperator(FlowOperator):
         current = TaskContext(self.flow, context)
         try:
             begin = self.prepare(current)
-            ended = current.run(lambda: self._run_segment(current, begin))
+            result = current.run(lambda: self._run_segment(current, begin))
         except AllmaError as error:
             self.on_failure(current, step_error_from(error).as_dict())
-        if ended.status is SegmentStatus.RETRY:
-            self.fail(current.ti, ended.error or {}, retry=True)
-        if ended.status is SegmentStatus.FAILED:
-            self.on_failure(current, ended.error or {})
-        if ended.status is SegmentStatus.SUSPENDED:
-            self.on_failure(current, _cannot_wait(ended))
-        self.on_success(current, ended)
-        return return_value(current, ended.output)
+        if result.status is SegmentStatus.RETRY:
+            self.fail(current.ti, result.error or {}, retry=True)
+        if result.status is SegmentStatus.FAILED:
+            self.on_failure(current, result.error or {})
+        if result.status is SegmentStatus.SUSPENDED:
+            self.on_failure(current, _cannot_wait(result))
+        self.on_success(current, result)
+        return return_value(current, result.output)
 
     async def _run_segment(
         self, current: TaskContext, begin: Callable[[], Awaitable[RunState]]
@@ -133,16 +133,16 @@ class FlowStepOperator(FlowOperator):
         """Return the run as this task's steps see it."""
         return current.info
 
-    def on_success(self, current: TaskContext, ended: SegmentResult) -> None:
+    def on_success(self, current: TaskContext, result: SegmentResult) -> None:
         """Push the run's state for the tasks downstream."""
-        save_state(current, ended.state)
+        save_state(current, result.state)
 
     def on_failure(self, current: TaskContext, error: dict[str, Any]) -> None:
         """Fail without a retry."""
         self.fail(current.ti, error)
 
 
-def _cannot_wait(ended: SegmentResult) -> dict[str, Any]:
+def _cannot_wait(result: SegmentResult) -> dict[str, Any]:
     return PermanentStepError(
-        f"Step {ended.next_step} waits for something outside, which is not supported yet."
+        f"Step {result.next_step} waits for something outside, which is not supported yet."
     ).as_dict()

@@ -70,7 +70,7 @@ class ForkAggregateOperator(FlowOperator):
         state = RunState.from_dict(saved)
         try:
             output = self._output(current, states)
-            ended = current.run(
+            result = current.run(
                 lambda: complete_step(
                     current.program, state, self.step, output, info=current.info, services=current.services
                 )
@@ -81,16 +81,16 @@ class ForkAggregateOperator(FlowOperator):
             failure = step_error_from(error)
             self._warn_about_retries(current, failure)
             # Not retried: a retry would only read the same results again.
-            ended = current.run(
+            result = current.run(
                 lambda: fail_step(
                     current.program, state, self.step, failure, info=current.info, services=current.services
                 )
             )
-        if ended.status is SegmentStatus.FAILED:
-            self.fail(current.ti, ended.error or {})
-        save_state(current, ended.state)
-        returned = return_value(current, ended.output)
-        self._emit_asset(context, current, ended.output, returned)
+        if result.status is SegmentStatus.FAILED:
+            self.fail(current.ti, result.error or {})
+        save_state(current, result.state)
+        returned = return_value(current, result.output)
+        self._emit_asset(context, current, result.output, returned)
         return returned
 
     def _emit_asset(

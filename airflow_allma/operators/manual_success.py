@@ -53,7 +53,7 @@ def state_after_skipped_task(
             continue
         skipped = state.next_step
         try:
-            ended = current.run(lambda: _skip(current, state))  # noqa: B023 - called at once
+            result = current.run(lambda: _skip(current, state))  # noqa: B023 - called at once
         finally:
             LOG.warning(
                 "Step %s counts as done, with an empty output: task %s is marked as success and pushed no "
@@ -62,13 +62,13 @@ def state_after_skipped_task(
                 task,
             )
         own = getattr(dag.get_task(task), "steps", ())
-        if ended.state.next_step in own:
+        if result.state.next_step in own:
             raise PermanentStepError(
                 f"Task {task} was marked as success, but it runs several steps, and step {skipped} is "
-                f"followed by step {ended.state.next_step}, which is one of them. Clear the task to run it."
+                f"followed by step {result.state.next_step}, which is one of them. Clear the task to run it."
             )
-        if ended.state.next_step in steps:
-            return ended.state.to_dict()
+        if result.state.next_step in steps:
+            return result.state.to_dict()
     return None
 
 

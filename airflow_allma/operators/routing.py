@@ -47,5 +47,5 @@ def states_of(
     current: TaskContext, tasks: Sequence[str], map_index: int = NOT_MAPPED
 ) -> Mapping[str, str | None]:
     """Return task id -> state for one map index, with one call."""
-    found = task_states(current.ti, tasks, map_index)
-    return {task: found.get(instance_key(task, map_index)) for task in tasks}
+    states = task_states(current.ti, tasks, map_index)
+    return {task: states.get(instance_key(task, map_index)) for task in tasks}

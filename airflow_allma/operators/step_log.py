@@ -46,11 +46,11 @@ class StepLog:
             self._log.info("%s", line)
 
     def _block(self, record: StepRecord) -> list[str]:
-        ended = "failed" if record.error is not None else "done"
+        status = "failed" if record.error is not None else "done"
         item = "" if record.item_index is None else f" [item {record.item_index}, branch {record.branch_id}]"
         values: Mapping[str, Any] = {"input": record.input, "output": record.output, "error": record.error}
         return [
-            f"::group::Step {record.step_id} ({record.step_type}){item}: {ended} in {record.seconds:.3f} s",
+            f"::group::Step {record.step_id} ({record.step_type}){item}: {status} in {record.seconds:.3f} s",
             *(
                 f"{name + ':':<8}{short_json(value, self._max_bytes)}"
                 for name, value in values.items()

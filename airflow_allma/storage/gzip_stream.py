@@ -42,7 +42,7 @@ def decompress(blocks: Iterable[bytes], source: str) -> Generator[bytes, None, N
         ObjectDecodeError: the bytes are not valid gzip, or are cut off.
     """
     member = zlib.decompressobj(_GZIP_WINDOW)
-    begun = False
+    has_data = False
     for block in blocks:
         data = block
         while data:
@@ -51,8 +51,8 @@ def decompress(blocks: Iterable[bytes], source: str) -> Generator[bytes, None, N
                 data = data.lstrip(b"\0")
                 if not data:
                     break
-                member, begun = zlib.decompressobj(_GZIP_WINDOW), False
-            begun = True
+                member, has_data = zlib.decompressobj(_GZIP_WINDOW), False
+            has_data = True
             try:
                 plain = member.decompress(data, _OUTPUT_BYTES)
             except zlib.error as error:
@@ -60,5 +60,5 @@ def decompress(blocks: Iterable[bytes], source: str) -> Generator[bytes, None, N
             data = member.unused_data if member.eof else member.unconsumed_tail
             if plain:
                 yield plain
-    if begun and not member.eof:
+    if has_data and not member.eof:
         raise ObjectDecodeError(f"{source} is not valid gzip: it is cut off.")

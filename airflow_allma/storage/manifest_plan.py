@@ -58,14 +58,14 @@ def plan_manifest(
         ObjectDecodeError: it is not valid gzip, or not a valid JSON array.
         StorageError: the store's own.
     """
-    lines, found = detect_format(store, pointer)
-    if found is not ManifestFormat.JSON_LINES:
+    lines, source_format = detect_format(store, pointer)
+    if source_format is not ManifestFormat.JSON_LINES:
         if spool_to is None:
             raise StorageConfigurationError(
-                f"{pointer} is {found.value}, which must be converted to JSON Lines before it can be split. "
-                "Set offload_location to a location for the result, or use JSON Lines."
+                f"{pointer} is {source_format.value}, which must be converted to JSON Lines before it can be "
+                "split. Set offload_location to a location for the result, or use JSON Lines."
             )
-        lines = _spool(store, lines, found, spool_to, max_line_bytes=max_line_bytes)
+        lines = _spool(store, lines, source_format, spool_to, max_line_bytes=max_line_bytes)
     ranges = plan_ranges(lines.size, range_bytes, max_ranges)
     return ManifestPlan(
         lines,

@@ -93,20 +93,20 @@ class S3Store:
         subject = Pointer(bucket, prefix or "*")
         while left is None or left > 0:
             size = _PAGE_SIZE if left is None else min(_PAGE_SIZE, left)
-            answer = self._calls.call(
+            response = self._calls.call(
                 subject, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=size, **page
             )
-            for entry in answer.get("Contents", ()):
+            for entry in response.get("Contents", ()):
                 yield ObjectInfo(
                     pointer=Pointer(bucket, entry["Key"]),
                     size=int(entry["Size"]),
                     etag=entry["ETag"],
                     last_modified=entry["LastModified"],
                 )
-            if not answer.get("IsTruncated"):
+            if not response.get("IsTruncated"):
                 return
-            page = {"ContinuationToken": answer["NextContinuationToken"]}
-            left = None if left is None else left - int(answer["KeyCount"])
+            page = {"ContinuationToken": response["NextContinuationToken"]}
+            left = None if left is None else left - int(response["KeyCount"])
 
     def _blocks(
         self, pointer: Pointer, start: int, end: int | None, if_match: str | None, *, block_bytes: int | None
@@ -118,11 +118,11 @@ class S3Store:
         position, pinned, failures = start, if_match, 0
         while True:
             try:
-                answer = self._get(pointer, position, end, pinned)
-                if answer is None:
+                response = self._get(pointer, position, end, pinned)
+                if response is None:
                     return
-                pinned = answer["ETag"]
-                for block in self._body(pointer, answer, block_bytes):
+                pinned = response["ETag"]
+                for block in self._body(pointer, response, block_bytes):
                     position += len(block)
                     failures = 0
                     yield block
@@ -151,8 +151,8 @@ class S3Store:
                 raise self._changed(pointer, if_match) from None
             return None
 
-    def _body(self, pointer: Pointer, answer: Any, block_bytes: int | None) -> Iterator[bytes]:
-        body, missing = answer["Body"], int(answer["ContentLength"])
+    def _body(self, pointer: Pointer, response: Any, block_bytes: int | None) -> Iterator[bytes]:
+        body, missing = response["Body"], int(response["ContentLength"])
         try:
             while block := self._calls.translated(pointer, lambda: body.read(block_bytes)):
                 missing -= len(block)

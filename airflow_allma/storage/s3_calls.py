@@ -57,14 +57,14 @@ class S3Calls:
 
     def head(self, pointer: Pointer) -> ObjectInfo:
         """HEAD an object."""
-        answer = self.call(pointer, "head_object", **name_arguments(pointer))
-        return _info(pointer, answer, int(answer["ContentLength"]))
+        response = self.call(pointer, "head_object", **name_arguments(pointer))
+        return _info(pointer, response, int(response["ContentLength"]))
 
     def put(
         self, pointer: Pointer, data: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> ObjectInfo:
         """PUT an object."""
-        answer = self.call(
+        response = self.call(
             pointer,
             "put_object",
             Body=data,
@@ -72,7 +72,7 @@ class S3Calls:
             Metadata=dict(metadata),
             **name_arguments(pointer),
         )
-        info = _info(pointer, answer, len(data))
+        info = _info(pointer, response, len(data))
         return replace(info, content_type=content_type, metadata=dict(metadata))
 
     def _client(self, pointer: Pointer) -> Any:
@@ -99,14 +99,14 @@ def name_arguments(pointer: Pointer) -> dict[str, Any]:
     return arguments
 
 
-def _info(pointer: Pointer, answer: Mapping[str, Any], size: int) -> ObjectInfo:
-    version = answer.get("VersionId") or pointer.version_id
+def _info(pointer: Pointer, response: Mapping[str, Any], size: int) -> ObjectInfo:
+    version = response.get("VersionId") or pointer.version_id
     return ObjectInfo(
         pointer=replace(pointer, version_id=version),
         size=size,
-        etag=answer["ETag"],
-        content_type=answer.get("ContentType"),
-        content_encoding=answer.get("ContentEncoding") or None,
-        last_modified=answer.get("LastModified"),
-        metadata=dict(answer.get("Metadata") or {}),
+        etag=response["ETag"],
+        content_type=response.get("ContentType"),
+        content_encoding=response.get("ContentEncoding") or None,
+        last_modified=response.get("LastModified"),
+        metadata=dict(response.get("Metadata") or {}),
     )

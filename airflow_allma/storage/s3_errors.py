@@ -104,7 +104,7 @@ def translated(subject: str, connection: str, *, versioned: bool = False) -> Ite
     try:
         yield
     except boto.ClientError as error:
-        raise _of_answer(error, subject, connection, versioned=versioned) from error
+        raise _of_response(error, subject, connection, versioned=versioned) from error
     except _transient() as error:
         raise StorageUnavailableError(
             f"{subject}: the request through {connection} failed: {_reason(error)}. If this persists, check "
@@ -117,11 +117,11 @@ def translated(subject: str, connection: str, *, versioned: bool = False) -> Ite
         ) from error
 
 
-def _of_answer(error: ClientError, subject: str, connection: str, *, versioned: bool) -> StorageError:
-    answer: Any = error.response
-    code = str(answer.get("Error", {}).get("Code", ""))
-    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    message = f"{code or status}: {answer.get('Error', {}).get('Message', '')}".rstrip(": ")
+def _of_response(error: ClientError, subject: str, connection: str, *, versioned: bool) -> StorageError:
+    response: Any = error.response
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    message = f"{code or status}: {response.get('Error', {}).get('Message', '')}".rstrip(": ")
     rules = (*_RULES, _NO_VERSION) if versioned else _RULES
     rule = next((rule for rule in rules if code in rule.codes or status in rule.statuses), _REJECTED)
     return rule.kind(f"{subject}: {rule.advice} S3 answered {message!r} through {connection}.")

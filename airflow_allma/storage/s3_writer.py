@@ -96,13 +96,13 @@ class S3Writer(WriterBase):
     def _send(self, data: bytes) -> None:
         if self._upload is None:
             name = {"Bucket": self._pointer.bucket, "Key": self._pointer.key}
-            answer = self._calls.call(
+            response = self._calls.call(
                 self._pointer, "create_multipart_upload", ContentType=self._content_type, **name
             )
-            self._upload = str(answer["UploadId"])
+            self._upload = str(response["UploadId"])
         number = len(self._parts) + 1
-        answer = self._call("upload_part", PartNumber=number, Body=data)
-        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        response = self._call("upload_part", PartNumber=number, Body=data)
+        self._parts.append({"PartNumber": number, "ETag": response["ETag"]})
         self._sent += len(data)
 
     def _call(self, operation: str, **arguments: Any) -> Any:

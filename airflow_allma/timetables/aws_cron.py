@@ -88,9 +88,9 @@ class AwsCron:
         """
         local = _wall_clock(moment, self.zone)
         for candidate in self._forward(local):
-            found = self._instant(candidate)
-            if found is not None and found > moment:
-                return found
+            instant = self._instant(candidate)
+            if instant is not None and instant > moment:
+                return instant
         return None
 
     def latest_until(self, moment: dt.datetime) -> dt.datetime | None:
@@ -102,9 +102,9 @@ class AwsCron:
         if zoned.fold and overlap > dt.timedelta():
             local += overlap
         for candidate in self._backward(local):
-            found = self._instant(candidate)
-            if found is not None and found <= moment:
-                return found
+            instant = self._instant(candidate)
+            if instant is not None and instant <= moment:
+                return instant
         return None
 
     def _instant(self, local: dt.datetime) -> dt.datetime | None:

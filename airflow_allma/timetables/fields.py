@@ -106,7 +106,9 @@ class Field:
         if named is not None:
             return named
         if not (word.source.isascii() and word.source.isdigit()):
-            raise word.error(f"{self.name}: `{word.source}` is not a value of this field; write {self.example}")
+            raise word.error(
+                f"{self.name}: `{word.source}` is not a value of this field; write {self.example}"
+            )
         # Python refuses to convert numbers of thousands of digits; here the length alone is wrong.
         number = int(word.source[:9])
         if not self.low <= number <= self.high or len(word.source) > 9:

@@ -75,7 +75,9 @@ class TaskBuilder:
 
     def _add_fork(self, group: GroupNode) -> None:
         nodes = self.plan.of_fork(group.fork)
-        branches = [one for one in self.plan.groups if one.fork == group.fork and one.branch is not None]
+        branches = [
+            branch for branch in self.plan.groups if branch.fork == group.fork and branch.branch is not None
+        ]
         with TaskGroup(
             group_id=group.path[-1],
             group_display_name=group.label,
@@ -207,7 +209,7 @@ def _items(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
 
 
 def _chunks(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
-    (chunk,) = (one for one in builder.plan.of_fork(node.steps[0]) if one.role is TaskRole.CHUNK)
+    (chunk,) = (task for task in builder.plan.of_fork(node.steps[0]) if task.role is TaskRole.CHUNK)
     return ForkChunksOperator(
         flow=builder.flow,
         step=node.steps[0],
@@ -234,7 +236,7 @@ def _aggregate(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     inside = builder.plan.of_fork(node.steps[0])
     branches = []
     for index in range(len(builder.fork_step(node).parallel_branches)):
-        tasks = tuple(one.task_id for one in inside if one.branch == index)
+        tasks = tuple(task.task_id for task in inside if task.branch == index)
         branches.append(BranchTasks(first=tasks[0], tasks=tasks))
     return ForkAggregateOperator(
         flow=builder.flow,

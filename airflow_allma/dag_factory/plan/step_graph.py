@@ -60,8 +60,8 @@ def components(graph: StepGraph, *starts: str) -> tuple[Component, ...]:
     The order depends on the graph alone, so equal flows give equal Dags.
     """
     order = {step: index for index, step in enumerate(reachable(graph, *starts))}
-    found = [tuple(sorted(steps, key=order.__getitem__)) for steps in _strongly_connected(graph, order)]
-    return tuple(_component(graph, steps) for steps in reversed(found))
+    groups = [tuple(sorted(steps, key=order.__getitem__)) for steps in _strongly_connected(graph, order)]
+    return tuple(_component(graph, steps) for steps in reversed(groups))
 
 
 def _component(graph: StepGraph, steps: tuple[str, ...]) -> Component:

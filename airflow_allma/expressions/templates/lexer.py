@@ -237,10 +237,10 @@ class _Lexer:
             raise self._error("decorators are not supported; remove the star")
 
     def _comment(self, start: int, *, is_long: bool) -> Token:
-        found = (_LONG_COMMENT_END if is_long else _COMMENT_END).search(self.source, start)
-        if found is None:
+        match = (_LONG_COMMENT_END if is_long else _COMMENT_END).search(self.source, start)
+        if match is None:
             raise self._error(f"the comment that opens here is not closed; add {'--}}' if is_long else '}}'}")
-        return self._take(Kind.COMMENT, found.end())
+        return self._take(Kind.COMMENT, match.end())
 
     def _raw(self) -> Token:
         opening = _RAW_OPENING.match(self.source, self.position)
@@ -265,17 +265,17 @@ class _Lexer:
     def _inside(self, opening: int) -> Iterator[Token]:
         """Yield the tokens up to the closing braces, inclusive."""
         while self.position < len(self.source):
-            found = _INSIDE.match(self.source, self.position)
-            if found is None or found.lastgroup is None:
+            match = _INSIDE.match(self.source, self.position)
+            if match is None or match.lastgroup is None:
                 raise self._error_inside(opening)
-            name = found.lastgroup
+            name = match.lastgroup
             if name == "SPACE":
-                self.position = found.end()
+                self.position = match.end()
                 continue
             if name == "CLOSE_RAW":
                 raise self._error("four braces close a raw block only; put a space between the braces")
             kind = Kind.NAME if name == "BRACKETS" else Kind[name]
-            yield self._take(kind, found.end(), _VALUES.get(name))
+            yield self._take(kind, match.end(), _VALUES.get(name))
             if kind in (Kind.CLOSE, Kind.CLOSE_TRIPLE):
                 return
         raise self._error("the braces that open here are not closed; add }}", opening)

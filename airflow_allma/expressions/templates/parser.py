@@ -187,7 +187,8 @@ class _Parser:
         closed = self.lookup_or_literal().source
         if closed != name:
             raise self.error(
-                f"{{{{/{closed}}}}} closes {opening.source}{name}}}}}; write {{{{/{name}}}}} first", token.start
+                f"{{{{/{closed}}}}} closes {opening.source}{name}}}}}; write {{{{/{name}}}}} first",
+                token.start,
             )
         closing = self.close()
         return StripFlags(token.strips_left, closing.strips_right)
