@@ -1,4 +1,4 @@
-"""What flows use besides their own definition: prompts, step definitions, connections, agents; exports."""
+"""What flows use besides their own definition: prompts, step definitions, connections, agents. Exports."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class PromptTemplate(Model):
     """One version of a stored prompt."""
 
     id: Annotated[NonEmptyStr, Field(description="Identifies the prompt.")]
-    name: Annotated[str | None, Field(description="What people read.")] = None
-    description: Annotated[str | None, Field(description="What it is for.")] = None
-    version: Annotated[Int, Field(gt=0, description="Of several the highest published one is used.")] = 1
+    name: Annotated[str | None, Field(description="Display name.")] = None
+    description: Annotated[str | None, Field(description="Its purpose.")] = None
+    version: Annotated[Int, Field(gt=0, description="The highest published version is used.")] = 1
     is_published: Annotated[Bool, Field(description="Only published versions are used.")] = True
     content: Annotated[NonEmptyStr, Field(description="The prompt; a template.")]
-    tags: Annotated[tuple[str, ...], Field(description="Words to find it by.")] = ()
+    tags: Annotated[tuple[str, ...], Field(description="Keywords for searching.")] = ()
     created_at: Annotated[str | None, Field(description="ISO 8601.")] = None
     updated_at: Annotated[str | None, Field(description="ISO 8601.")] = None
     published_at: Annotated[str | None, Field(description="ISO 8601.")] = None
 
 
 class StepDefinition(Model):
-    """Fields that steps may inherit; it may have all fields of a step."""
+    """Fields that steps can inherit; it can have any field of a step."""
 
-    id: Annotated[NonEmptyStr, Field(description="What a step's stepDefinitionId names.")]
-    name: Annotated[str | None, Field(description="What people read.")] = None
+    id: Annotated[NonEmptyStr, Field(description="The id that a step's stepDefinitionId refers to.")]
+    name: Annotated[str | None, Field(description="Display name.")] = None
     step_type: Annotated[str | None, Field(description="What the step does.")] = None
 
 
@@ -64,9 +64,9 @@ class McpAuthentication(Model):
 class McpConnection(Model):
     """An MCP server."""
 
-    id: Annotated[NonEmptyStr, Field(description="What a step's mcpConnectionId names.")]
-    name: Annotated[str | None, Field(description="What people read.")] = None
-    server_url: Annotated[NonEmptyStr, Field(pattern=URL_PATTERN, description="Where it is.")]
+    id: Annotated[NonEmptyStr, Field(description="The id that a step's mcpConnectionId refers to.")]
+    name: Annotated[str | None, Field(description="Display name.")] = None
+    server_url: Annotated[NonEmptyStr, Field(pattern=URL_PATTERN, description="URL of the server.")]
     authentication: Annotated[
         McpAuthentication,
         Field(default_factory=McpAuthentication, description="How clients authenticate."),
@@ -77,20 +77,20 @@ class Agent(Model):
     """A group of flows that share variables."""
 
     id: Annotated[NonEmptyStr, Field(description="Identifies the agent.")]
-    name: Annotated[str | None, Field(description="What people read.")] = None
+    name: Annotated[str | None, Field(description="Display name.")] = None
     flow_variables: Annotated[
-        JsonObject, Field(default_factory=dict, description="Defaults for the variables of its flows.")
+        JsonObject, Field(default_factory=dict, description="Default variables of its flows.")
     ]
 
 
 class Export(Model):
-    """What the admin panel exports: flows and what they use. The flows are checked one by one."""
+    """An export of the admin panel: flows and what they use. Each flow is checked on its own."""
 
     format_version: Annotated[Literal["1.0"], Field(description="Always 1.0.")]
     exported_at: Annotated[str | None, Field(description="ISO 8601.")] = None
     flows: Annotated[tuple[Any, ...], Field(description="Flow definitions.")] = ()
     step_definitions: Annotated[
-        tuple[StepDefinition, ...], Field(description="What steps inherit from.")
+        tuple[StepDefinition, ...], Field(description="Definitions that steps inherit from.")
     ] = ()
     prompt_templates: Annotated[tuple[PromptTemplate, ...], Field(description="Prompts.")] = ()
     mcp_connections: Annotated[tuple[McpConnection, ...], Field(description="MCP servers.")] = ()

@@ -35,10 +35,10 @@ SupportCheck = Callable[[Step], tuple[str, str] | None]
 
 
 class ScheduleCheck(Protocol):
-    """Returns what is wrong with a schedule and how to fix it; None if nothing is."""
+    """Returns what is wrong with a schedule and how to fix it; None if it is valid."""
 
     def __call__(self, schedule: str, /, flow_variables: Mapping[str, Any] | None = None) -> str | None:
-        """``flow_variables``: what a start point's expression may name; None for ``airflow.schedule``."""
+        """Check a schedule. ``flow_variables`` are those that it can name; None for ``airflow.schedule``."""
 
 
 @dataclass(frozen=True, slots=True)

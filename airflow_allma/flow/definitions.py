@@ -21,7 +21,7 @@ _ABOUT_ITSELF = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StepDefinitions:
-    """The step definitions that the flows of one file may inherit from.
+    """The step definitions that the flows of one file can inherit from.
 
     Attributes:
         by_id: definition id -> the definition, a JSON object.
@@ -33,7 +33,7 @@ class StepDefinitions:
 
     @classmethod
     def of(cls, definitions: Any) -> StepDefinitions:
-        """Return the ``stepDefinitions`` of an export; those with the wrong shape are left out."""
+        """Return the ``stepDefinitions`` of an export; those with the wrong shape are omitted."""
         by_id, indexes = {}, {}
         for index, definition in enumerate(definitions if isinstance(definitions, list) else ()):
             if definition_id := _string(definition, "id"):

@@ -1,4 +1,4 @@
-"""What can be wrong with a flow file, and where."""
+"""Errors and warnings about a flow file, and their positions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Severity(StrEnum):
     ERROR = "error"
     """The flow does not run."""
     WARNING = "warning"
-    """The flow runs, but probably not as it was meant."""
+    """The flow runs, but probably not as its author intended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Diagnostic:
     """Something wrong with a JSON value, before its position in a file is known.
 
     Attributes:
-        path: where it is; may go deeper than the document does (a missing field).
+        path: where it is; can go deeper than the document does (a missing field).
         message: what is wrong and how to fix it.
         severity: error or warning.
         at_key: whether the key is wrong, not its value.
@@ -41,7 +41,7 @@ class Diagnostic:
     at_key: bool = False
 
     def below(self, *prefix: str | int) -> Diagnostic:
-        """Return the same with a path that starts further up."""
+        """Return the same diagnostic with ``prefix`` before its path."""
         return Diagnostic((*prefix, *self.path), self.message, self.severity, self.at_key)
 
 
@@ -67,7 +67,7 @@ class Problem:
 
     @property
     def is_error(self) -> bool:
-        """Whether it keeps the flow from running."""
+        """Whether the problem keeps the flow from running."""
         return self.severity is Severity.ERROR
 
     def __str__(self) -> str:

@@ -31,7 +31,7 @@ class Stamp(NamedTuple):
     inode: int
 
     def is_settled(self, now: int) -> bool:
-        """Return whether any later change will show.
+        """Return whether any later change will change the stamp.
 
         Args:
             now: nanoseconds since 1970, read before the file is.
@@ -54,7 +54,7 @@ class FoundFiles:
 
     Attributes:
         files: in a stable order.
-        problems: folders that cannot be read, links to folders that were searched already.
+        problems: folders that cannot be read, links to folders that have already been searched.
     """
 
     files: tuple[FoundFile, ...]
@@ -68,7 +68,7 @@ class IgnoreFiles(Protocol):
         """Return the rules of one file."""
 
     def ignores(self, path: FilePath, rules: Sequence[Any]) -> bool:
-        """Return whether a file or folder is left out, by the rules from the outermost folder inwards."""
+        """Return whether a file or folder is ignored, by the rules from the outermost folder inwards."""
 
 
 def find_files(
@@ -130,7 +130,7 @@ class _Search:
             if first != folder:
                 self.report(
                     folder,
-                    f"this is the same folder as {first}, which is searched already; remove the link",
+                    f"this is the same folder as {first}, which has already been searched; remove the link",
                     Severity.WARNING,
                 )
                 return []
@@ -168,7 +168,7 @@ class _Search:
             return self.ignoring.rules(file)
         except (OSError, UnicodeDecodeError) as error:
             self.report(
-                str(file), f"these patterns cannot be read: {error}; they leave nothing out", Severity.ERROR
+                str(file), f"these patterns cannot be read: {error}; they are ignored", Severity.ERROR
             )
             return ()
 

@@ -30,7 +30,7 @@ _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
 
 class UnreadableDocumentError(Exception):
-    """A file is not JSON; has the reasons as problems. Never leaves this package."""
+    """A file is not JSON; ``problems`` has the reasons. Never leaves this package."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -172,7 +172,7 @@ def read_document(path: FilePath, file: str) -> Document:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise unreadable("not a regular file; remove it or rename it")
-        # The file may grow before it is read, and some files do not know their size.
+        # The file can grow before it is read, and some files do not know their size.
         data = b"" if status.st_size > MAX_FILE_BYTES else _read(path)
     except (OSError, ValueError) as error:
         raise unreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -17,7 +17,7 @@ _MAX_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class FileCache:
-    """Reads files, and those that have not changed only once. Flows never change, so they can be shared.
+    """Reads files, once as long as they do not change. Flows are immutable, so they can be shared.
 
     Attributes:
         checks: what is checked in each file beyond the flow language.

@@ -80,7 +80,7 @@ class FlowSource:
 
     @property
     def path_key(self) -> tuple[str, ...]:
-        """Sorts the flows of one file in the order of the file."""
+        """The key that sorts the flows of one file in the order of the file."""
         return tuple(f"{segment:09d}" if isinstance(segment, int) else segment for segment in self.path)
 
     def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
@@ -94,7 +94,7 @@ class LoadedFile:
 
     Attributes:
         file: its path, as the caller passed it.
-        kind: what it is.
+        kind: what it contains.
         flows: its valid flows; of an export those without errors.
         problems: all errors and warnings, in the order of their positions.
         bundle: what else it contains.
@@ -117,7 +117,7 @@ class LoadedFile:
 def load_file(
     path: FilePath | str, checks: FlowChecks = _NO_CHECKS, *, file: str | None = None
 ) -> LoadedFile:
-    """Read one file and check everything in it. Never raises for what is in the file or for a missing file.
+    """Read one file and check everything in it. Never raises for the file's content or for a missing file.
 
     Args:
         path: the file.
@@ -245,7 +245,7 @@ class _FileReader:
 
 
 def _count_steps(flow: dict[str, Any]) -> int:
-    """Return the number of steps, those in branches included."""
+    """Return the number of steps, including those in branches."""
     count = 0
     waiting = [flow.get("steps")]
     while waiting:
@@ -260,7 +260,7 @@ def _count_steps(flow: dict[str, Any]) -> int:
 
 
 def _is_flow(value: Any) -> bool:
-    """Return whether a value is a flow, or was obviously meant to be one."""
+    """Return whether a value is a flow, or was obviously intended to be one."""
     if not isinstance(value, dict) or "formatVersion" in value:
         return False
     steps = value.get("steps")

@@ -17,7 +17,7 @@ _NO_TARGET = frozenset({"LOG_ONLY", "DATA_SAVE"})
 
 
 def check_flow_fields(flow: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the flow's own fields, apart from their types."""
+    """Yield the errors in the flow's own fields, apart from their types."""
     flow_id = flow.get("id")
     if isinstance(flow_id, str) and flow_id and (reason := problem_with_id(flow_id)):
         yield Diagnostic(("id",), reason)

@@ -43,7 +43,7 @@ class LoadedFolder:
 
 
 def load_found_files(found: Iterable[FoundFiles], cache: FileCache) -> LoadedFolder:
-    """Read all files that were found. A file that is broken leaves the others alone.
+    """Read all files that were found. A broken file does not affect other files.
 
     Args:
         found: the files of each folder.

@@ -14,7 +14,7 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 def is_templated(value: str) -> bool:
-    """Return whether a string has its value only when it is rendered."""
+    """Return whether a string gets its value only when it is rendered."""
     return "{{" in value or value.startswith("$.")
 
 
@@ -42,7 +42,7 @@ def is_time_zone(value: str) -> bool:
     """Return whether a string is the IANA name of a time zone."""
     try:
         zoneinfo.ZoneInfo(value)
-    # A name from a file may be any path: the library raises all of these.
+    # A name from a file can be any path: the library raises all of these.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         return False
     return True

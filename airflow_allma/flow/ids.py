@@ -1,4 +1,4 @@
-"""Ids that a flow may have, and ids made of them that Airflow accepts."""
+"""Ids that a flow can have, and ids made of them that Airflow accepts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import unicodedata
 __all__ = ["MAX_ID_LENGTH", "MAX_KEY_LENGTH", "problem_with_id", "safe_dag_id", "safe_id"]
 
 MAX_ID_LENGTH = 200
-"""Characters that the id of a flow, a step or a branch may have."""
+"""Maximum length of the id of a flow, a step or a branch, in characters."""
 
 MAX_KEY_LENGTH = 250
-"""Characters that Airflow accepts for a key."""
+"""Maximum length of a key in Airflow, in characters."""
 
 _MAX_DAG_ID_LENGTH = 200
 _HASH_LENGTH = 10
@@ -26,7 +26,7 @@ def problem_with_id(flow_id: str) -> str | None:
     """Return what is wrong with an id of a flow, a step or a branch, as a sentence; None if nothing is.
 
     Letters, digits, space and punctuation of any script are fine. Airflow sees an id of ASCII letters,
-    digits, ``_`` and ``-`` as it is, any other as ``safe_id`` makes it.
+    digits, ``_`` and ``-`` unchanged, any other as ``safe_id`` makes it.
     """
     if not flow_id:
         return "an id must not be empty"
@@ -46,8 +46,8 @@ def problem_with_id(flow_id: str) -> str | None:
 def safe_id(wanted: str, limit: int = MAX_KEY_LENGTH) -> str:
     """Return an id that Airflow accepts: ASCII letters, digits, ``_`` and ``-``; no dots, which join groups.
 
-    Different strings give different ids: what has to be changed ends with a hash of the whole string. The
-    same string always gives the same id.
+    Different strings result in different ids: a changed id ends with a hash of the whole string. The
+    same string always results in the same id.
 
     Args:
         wanted: any string.

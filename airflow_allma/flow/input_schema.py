@@ -19,7 +19,7 @@ _MAX_REASON_LENGTH: Final = 300
 
 
 def check_input_schema(options: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the schema of an ``airflow`` object, if it has one.
+    """Yield the errors in the schema of an ``airflow`` object, if it has one.
 
     Args:
         options: the flow's ``airflow`` object, as its file has it.
@@ -37,7 +37,7 @@ def check_input_schema(options: Mapping[str, Any]) -> Iterator[Diagnostic]:
         for reason in reasons:
             yield Diagnostic(
                 _SCHEMA_PATH,
-                f"the flow has a schedule, and the empty payload of its runs does not fit: {reason}; "
+                f"the flow has a schedule, and the empty payload of its runs does not match: {reason}; "
                 "add a `default` to what is required",
             )
 
@@ -67,12 +67,12 @@ def _unfit_defaults(schema: dict[str, Any]) -> Iterator[Diagnostic]:
     for name, part in declared_properties(schema).items():
         if not isinstance(part, dict) or "default" not in part:
             continue
-        # Everything else is left out: only what the schema says about this value counts.
+        # All other properties are omitted: only what the schema says about this value counts.
         only = {key: value for key, value in schema.items() if key in _DEFINITION_KEYS}
         for reason in _reasons({**only, "properties": {name: part}}, {name: part["default"]}):
             yield Diagnostic(
                 (*_SCHEMA_PATH, "properties", name, "default"),
-                f"the default does not fit its schema: {reason}",
+                f"the default does not match its schema: {reason}",
             )
 
 
@@ -80,7 +80,7 @@ _DEFINITION_KEYS: Final = frozenset({"$schema", "$id", "$defs", "definitions"})
 
 
 def fit_payload(schema: Mapping[str, Any], payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a payload as a run gets it, and why it does not fit.
+    """Return a payload with its defaults, and the reasons why it does not match the schema.
 
     Missing properties get their ``default``. A null that the schema does not accept is what Airflow's form
     makes of an empty field: the property counts as missing, unless it is required.
@@ -113,13 +113,13 @@ def declared_properties(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def takes_null(schema: Mapping[str, Any], part: Any) -> bool:
-    """Return whether a property of the schema may be null."""
+    """Return whether a property of the schema can be null."""
     around = {key: value for key, value in schema.items() if key in _DEFINITION_KEYS}
     return not _reasons({**around, "properties": {"it": part}}, {"it": None})
 
 
 def local_references(part: Any) -> set[str]:
-    """Return what a part of a schema refers to."""
+    """Return the references in a part of a schema."""
     return {reference for _, reference in _references(part, ())}
 
 
@@ -140,7 +140,7 @@ def _reasons(schema: Mapping[str, Any], payload: Any) -> list[str]:
 
 
 def _short(message: str) -> str:
-    # A message contains the value, which may be of any length.
+    # A message contains the value, which can be of any length.
     if len(message) <= _MAX_REASON_LENGTH:
         return message
     half = _MAX_REASON_LENGTH // 2

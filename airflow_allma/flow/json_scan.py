@@ -251,7 +251,7 @@ class _Scanner:
         return decoded
 
     def number(self) -> None:
-        # Most numbers are plain integers; a file may contain a million of them.
+        # Most numbers are plain integers; a file can contain a million of them.
         if plain := _WHOLE_NUMBER.match(self.source, self.at):
             self.at = plain.end()
             return

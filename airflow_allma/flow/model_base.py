@@ -50,7 +50,7 @@ URL_PATTERN = r"^https?://"
 
 
 class HttpMethod(StrEnum):
-    """The HTTP methods that steps may use."""
+    """The HTTP methods that steps can use."""
 
     GET = "GET"
     POST = "POST"

@@ -57,10 +57,12 @@ class CompletionAction(Model):
     target: Annotated[str | None, Field(description="URL, ARN or queue; not for LOG_ONLY and DATA_SAVE.")] = (
         None
     )
-    execute_on_status: Annotated[ExecuteOnStatus, Field(description="After which ends.")] = (
-        ExecuteOnStatus.COMPLETED
-    )
-    condition: Annotated[str | None, Field(description="Only when this holds.")] = None
+    execute_on_status: Annotated[
+        ExecuteOnStatus, Field(description="Final states of a run after which the action is taken.")
+    ] = ExecuteOnStatus.COMPLETED
+    condition: Annotated[
+        str | None, Field(description="Condition; the action is taken only if it is true.")
+    ] = None
     payload_template: Annotated[
         dict[str, str], Field(default_factory=dict, description="Name in the payload <- JSONPath.")
     ]
@@ -103,8 +105,10 @@ class AirflowOptions(Model):
     timezone: Annotated[
         str | None, Field(description="IANA name of the time zone of schedule and dates.")
     ] = None
-    catchup: Annotated[Bool | None, Field(description="Run the intervals that were missed.")] = None
-    tags: Annotated[tuple[str, ...], Field(description="Further tags of the Dag.")] = ()
+    catchup: Annotated[Bool | None, Field(description="Whether to run the intervals that were missed.")] = (
+        None
+    )
+    tags: Annotated[tuple[str, ...], Field(description="Additional tags of the Dag.")] = ()
     owner: Annotated[NonEmptyStr | None, Field(description="Owner of the tasks.")] = None
     pool: Annotated[NonEmptyStr | None, Field(description="Pool of the tasks.")] = None
     queue: Annotated[NonEmptyStr | None, Field(description="Queue of the tasks.")] = None
@@ -113,10 +117,10 @@ class AirflowOptions(Model):
         Int | None, Field(ge=1, description="Maximum number of active runs of the Dag.")
     ] = None
     execution_timeout_seconds: Annotated[
-        Number | None, Field(gt=0, description="Seconds after which a task is failed.")
+        Number | None, Field(gt=0, description="Time limit of a task, in seconds.")
     ] = None
     run_timeout_seconds: Annotated[
-        Number | None, Field(gt=0, description="Seconds after which a run is failed.")
+        Number | None, Field(gt=0, description="Time limit of a run, in seconds.")
     ] = None
     branch_granularity: Annotated[
         BranchGranularity | None,
@@ -127,10 +131,10 @@ class AirflowOptions(Model):
         Int | None, Field(ge=0, description="Longer lists run in chunks instead of as mapped tasks.")
     ] = None
     max_in_memory_bytes: Annotated[
-        Int | None, Field(ge=0, description="Lists with more JSON than this run in chunks.")
+        Int | None, Field(ge=0, description="Lists with more bytes of JSON run in chunks.")
     ] = None
     chunk_bytes: Annotated[
-        Int | None, Field(ge=1, description="Bytes of a manifest that one chunk aims at.")
+        Int | None, Field(ge=1, description="Target size of a chunk of a manifest, in bytes.")
     ] = None
     max_chunks: Annotated[Int | None, Field(ge=1, description="Maximum number of chunks of one fork.")] = None
     chunk_concurrency: Annotated[
@@ -139,7 +143,7 @@ class AirflowOptions(Model):
     ] = None
     lost_task_retries: Annotated[
         Int | None,
-        Field(ge=0, description="How often tasks of forks run again when their process was lost."),
+        Field(ge=0, description="Retries of a fork's tasks when their process is lost."),
     ] = None
     offload_location: Annotated[
         NonEmptyStr | None,
@@ -154,12 +158,10 @@ class Flow(Model):
     """One version of a flow."""
 
     id: Annotated[NonEmptyStr, Field(description="Identifies the flow; the Dag's id.")]
-    version: Annotated[
-        Int, Field(gt=0, description="Of several versions the highest published one runs.")
-    ] = 1
-    name: Annotated[str | None, Field(description="What people read instead of the id.")] = None
+    version: Annotated[Int, Field(gt=0, description="The highest published version runs.")] = 1
+    name: Annotated[str | None, Field(description="Name shown instead of the id.")] = None
     description: Annotated[str | None, Field(description="What the flow does.")] = None
-    tags: Annotated[tuple[str, ...], Field(description="Words to find the flow by.")] = ()
+    tags: Annotated[tuple[str, ...], Field(description="Keywords for searching; tags of the Dag.")] = ()
     is_published: Annotated[Bool, Field(description="Only published versions run.")] = True
     start_step_instance_id: Annotated[NonEmptyStr, Field(description="The step at which a run begins.")]
     steps: Annotated[dict[str, AnyStep], Field(description="Step id -> step.")]
@@ -167,14 +169,12 @@ class Flow(Model):
     flow_variables: Annotated[
         JsonObject, Field(default_factory=dict, description="Values that steps read as $.flow_variables.")
     ]
-    default_step_config: Annotated[
-        DefaultStepConfig | None, Field(description="What steps fall back on.")
-    ] = None
+    default_step_config: Annotated[DefaultStepConfig | None, Field(description="Defaults of steps.")] = None
     on_completion_actions: Annotated[
-        tuple[CompletionAction, ...], Field(description="What is done when a run has ended.")
+        tuple[CompletionAction, ...], Field(description="Actions after a run has ended.")
     ] = ()
     airflow: Annotated[
-        AirflowOptions, Field(default_factory=AirflowOptions, description="What the flow says to Airflow.")
+        AirflowOptions, Field(default_factory=AirflowOptions, description="The flow's options for Airflow.")
     ]
     created_at: Annotated[str | None, Field(description="ISO 8601.")] = None
     updated_at: Annotated[str | None, Field(description="ISO 8601.")] = None
@@ -193,7 +193,7 @@ class Flow(Model):
 
     @property
     def enabled_start_points(self) -> tuple[ScheduleStartPointStep, ...]:
-        """The schedule start points that fire."""
+        """The flow's own schedule start points that are enabled."""
         return tuple(step for step in self.schedule_start_points if step.enabled)
 
     def steps_of(self, branch: ParallelBranch) -> Mapping[str, Step]:
@@ -203,7 +203,7 @@ class Flow(Model):
         own steps if the branch starts at one of them.
 
         Args:
-            branch: one of this flow's branches (the very object, not an equal one).
+            branch: one of this flow's branches (the same object, not an equal one).
         """
         if branch.steps is not None:
             return branch.steps

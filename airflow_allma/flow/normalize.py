@@ -1,4 +1,4 @@
-"""Different ways to write the same flow become one, before the models see it.
+"""The normalization of flows, before the models see them: different ways to write a flow become one.
 
 Works on JSON values and never fails: a value of the wrong shape is passed on unchanged, for the models to
 reject. Arguments are never changed; what differs is copied.
@@ -13,7 +13,7 @@ __all__ = ["MESSAGING", "builtin_definition", "normalize_flow", "own_steps", "ty
 
 Json = Any
 
-# One documented step type means two; its module says which.
+# One documented step type means two; its module decides.
 MESSAGING = "MESSAGING"
 _MESSAGING_TYPES = {"system/sqs-send": "SQS_SEND", "system/sns-publish": "SNS_PUBLISH"}
 
@@ -58,7 +58,7 @@ _PLAIN_TYPES = {
 }
 _DEFINITION_PREFIX = "system-"
 
-# The types whose handler reads customConfig; elsewhere defaults for it would have no effect.
+# The types whose handler reads customConfig; in all others its defaults would have no effect.
 _TAKES_CUSTOM_CONFIG = frozenset(
     {
         "API_CALL",

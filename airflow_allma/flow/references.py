@@ -1,4 +1,4 @@
-"""Whether steps name steps that exist, and whether every step is reached."""
+"""Checks that steps name steps that exist, and that every step can be reached."""
 
 from __future__ import annotations
 

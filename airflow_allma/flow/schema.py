@@ -18,8 +18,8 @@ _BRANCH_BEGINNINGS = ("stepInstanceId", "startStepInstanceId", "startStep", "sub
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a flow file; a new object at each call.
 
-    It accepts every flow file that loads, and finds wrong types, missing fields and unknown values. Only the
-    loader checks what spans several fields (names of steps, expressions).
+    It accepts every flow file that loads, and rejects wrong types, missing fields and unknown values. Only
+    the loader checks what spans several fields (names of steps, expressions).
     """
     schema = _tidied(Flow.model_json_schema(by_alias=True, mode="validation"))
     definitions = schema["$defs"]
@@ -61,7 +61,7 @@ def _any_step() -> dict[str, Any]:
 
 
 def _is_type(kind: str) -> dict[str, Any]:
-    # A step that inherits may lack fields of its definition, so none can be required here.
+    # A step that inherits can lack fields of its definition, so none can be required here.
     return {
         "properties": {"stepType": {"const": kind}, "stepDefinitionId": {"type": "null"}},
         "required": ["stepType"],

@@ -27,7 +27,7 @@ _ONLY_MODULE = {
     "NO_OP": "system/noop",
     "EMAIL": "system/email-send",
 }
-# Values that may be in the step itself, in its customConfig or in its input.
+# Values that can be in the step itself, in its customConfig or in its input.
 _NEEDED_SOMEWHERE = {
     "SQS_SEND": ("queueUrl", "payload"),
     "SNS_PUBLISH": ("topicArn", "payload"),
@@ -54,7 +54,7 @@ _EXCLUSIVE = {
 
 
 def check_steps(all_scopes: Sequence[Scope]) -> _Diagnostics:
-    """Yield what is wrong with single steps, apart from the types of their fields."""
+    """Yield the errors in single steps, apart from the types of their fields."""
     for scope in all_scopes:
         for located in scope.steps.values():
             for rule in _EVERY_STEP:
@@ -83,7 +83,7 @@ def _offload(located: LocatedStep) -> _Diagnostics:
     if located.step.get("forceS3Offload") is True and located.step.get("disableS3Offload") is True:
         yield Diagnostic(
             (*located.path, "disableS3Offload"),
-            "`forceS3Offload` and `disableS3Offload` contradict; keep one of them",
+            "`forceS3Offload` and `disableS3Offload` contradict each other; remove one of them",
         )
 
 
@@ -95,9 +95,9 @@ def _delay(located: LocatedStep) -> _Diagnostics:
     fixed = _has(delay, "milliseconds")
     bounds = [field for field in ("delayFrom", "delayTo") if _has(delay, field)]
     if fixed and bounds:
-        yield Diagnostic(path, "give `milliseconds`, or `delayFrom` with `delayTo`, but not both")
+        yield Diagnostic(path, "set `milliseconds`, or `delayFrom` with `delayTo`, but not both")
     elif not fixed and len(bounds) < 2:
-        yield Diagnostic(path, "give `milliseconds`, or both `delayFrom` and `delayTo`")
+        yield Diagnostic(path, "set `milliseconds`, or both `delayFrom` and `delayTo`")
     elif not fixed:
         low, high = delay["delayFrom"], delay["delayTo"]
         if isinstance(low, int) and isinstance(high, int) and low > high:
@@ -165,7 +165,7 @@ def _custom_strings(located: LocatedStep) -> _Diagnostics:
             ):
                 yield Diagnostic(
                     (*path, "itemTemplate"),
-                    "CUSTOM_STRING needs an `itemTemplate`, through which every item goes",
+                    "CUSTOM_STRING needs an `itemTemplate`, which renders every item",
                 )
 
 
@@ -222,12 +222,12 @@ def _llm(located: LocatedStep) -> _Diagnostics:
     if not _has(located.step, "promptTemplateId") and not _has(located.step, "directPrompt"):
         yield Diagnostic(
             (*located.path, "promptTemplateId"),
-            "the prompt is missing; give `promptTemplateId` or `directPrompt`",
+            "the prompt is missing; set `promptTemplateId` or `directPrompt`",
         )
     for path, media in select(located.step, ("mediaAttachments", ANY), located.path):
         if isinstance(media, dict):
             if sum(_has(media, field) for field in ("s3Pointer", "url", "base64")) != 1:
-                yield Diagnostic(path, "give exactly one of `s3Pointer`, `url` and `base64`")
+                yield Diagnostic(path, "set exactly one of `s3Pointer`, `url` and `base64`")
             elif _has(media, "base64") and not _has(media, "mimeType"):
                 yield Diagnostic((*path, "mimeType"), "`base64` needs `mimeType`, for example `image/png`")
     for pattern in (("tools", ANY), ("fallbacks", ANY, "tools", ANY)):

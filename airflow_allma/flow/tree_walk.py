@@ -1,4 +1,4 @@
-"""Walking through a flow that may not be valid yet: its steps, wherever they are, and the values in them.
+"""Walks through a flow that may be invalid: its steps, wherever they are, and the values in them.
 
 All checks that are not about types walk over plain JSON: they report even when a model rejects the flow.
 """

@@ -1,4 +1,4 @@
-"""Fields that nothing reads, with names similar to fields that are read."""
+"""Unknown fields whose names are similar to known ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PARTS = (
 
 
 def check_unknown_fields(flow: Mapping[str, Any], all_scopes: list[Scope]) -> Iterator[Diagnostic]:
-    """Yield a warning for each field that nothing reads and whose name is similar to one that is read."""
+    """Yield a warning for each unknown field whose name is similar to a known one."""
     yield from _misspelled(flow, (), _FLOW_FIELDS)
     for scope in all_scopes:
         for located in scope.steps.values():
@@ -52,7 +52,7 @@ def _misspelled(value: Any, path: Path, known: frozenset[str]) -> Iterator[Diagn
         if guess is not None:
             yield Diagnostic(
                 (*path, field),
-                f"nothing reads {quoted(field)}; did you mean {quoted(guess)}?",
+                f"{quoted(field)} is not a known field; did you mean {quoted(guess)}?",
                 Severity.WARNING,
                 at_key=True,
             )

@@ -1,4 +1,4 @@
-"""One flow's JSON as a model, or everything that is wrong with it."""
+"""One flow's JSON as a model, or all of its errors."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def _check_single_schedule(flow: Flow | None) -> Iterator[Diagnostic]:
         names = ", ".join(quoted(step.step_instance_id) for step in points)
         yield Diagnostic(
             ("airflow", "schedule"),
-            f"a Dag has one schedule, and the flow's start points make it ({names}); remove this one, make a "
-            "start point of it, or set `enabled` of the others to false",
+            f"a Dag has one schedule, and the flow's start points define it ({names}); remove this one, make "
+            "it a start point, or set `enabled` of the start points to false",
         )
 
 

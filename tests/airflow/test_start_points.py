@@ -364,7 +364,8 @@ def test_a_flow_has_either_start_points_or_a_schedule(tmp_path):
     )
     assert done.returncode == 1
     assert (
-        "$.airflow.schedule: a Dag has one schedule, and the flow's start points make it (`p`)" in done.stdout
+        "$.airflow.schedule: a Dag has one schedule, and the flow's start points define it (`p`)"
+        in done.stdout
     )
     with pytest.raises(FlowError, match="one schedule"):
         build_dag(Flow.model_validate(both))

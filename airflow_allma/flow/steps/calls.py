@@ -41,7 +41,9 @@ class ApiCallDefinition(Model):
     ]
     api_headers_template: Annotated[
         dict[str, str],
-        Field(default_factory=dict, description="Header <- JSONPath if it starts with $, else template."),
+        Field(
+            default_factory=dict, description="Header <- JSONPath if it starts with $, otherwise a template."
+        ),
     ]
     request_body_template: Annotated[
         dict[str, ContextMapping] | None,
@@ -66,26 +68,30 @@ class McpCallStep(Step):
 
 
 class PollingConfig(Model):
-    """How often an API is asked."""
+    """How often an API is called."""
 
     interval_seconds: Annotated[Int, Field(ge=5, le=3600, description="Seconds between two calls.")]
     max_attempts: Annotated[Int, Field(ge=1, le=100, description="Maximum number of calls.")]
 
 
 class ExitConditions(Model):
-    """When polling ends; conditions over the body of the last answer."""
+    """When polling ends; conditions over the body of the last response."""
 
-    success_condition: Annotated[NonEmptyStr, Field(description="Tried first: the step succeeds.")]
-    failure_condition: Annotated[NonEmptyStr, Field(description="Tried second: the step fails.")]
+    success_condition: Annotated[
+        NonEmptyStr, Field(description="Checked first; if it is true, the step succeeds.")
+    ]
+    failure_condition: Annotated[
+        NonEmptyStr, Field(description="Checked second; if it is true, the step fails.")
+    ]
 
 
 class PollExternalApiStep(Step):
-    """Calls an HTTP API again and again until one of two conditions holds."""
+    """Calls an HTTP API repeatedly until one of two conditions is true."""
 
     step_type: Literal[StepType.POLL_EXTERNAL_API]
     api_call_definition: Annotated[ApiCallDefinition, Field(description="The call.")]
-    polling_config: Annotated[PollingConfig, Field(description="How often.")]
-    exit_conditions: Annotated[ExitConditions, Field(description="Until when.")]
+    polling_config: Annotated[PollingConfig, Field(description="Interval and maximum number of calls.")]
+    exit_conditions: Annotated[ExitConditions, Field(description="When polling ends.")]
 
 
 class WaitForExternalEventStep(Step):
@@ -93,13 +99,13 @@ class WaitForExternalEventStep(Step):
 
     step_type: Literal[StepType.WAIT_FOR_EXTERNAL_EVENT]
     correlation_key_template: Annotated[
-        NonEmptyStr, Field(description="What the message must name; a template.")
+        NonEmptyStr, Field(description="The key that the message must name; a template.")
     ]
     max_wait_time_seconds: Annotated[Int, Field(gt=0, description="Seconds until the step fails.")] = 604_800
     prompt_user_message_template: Annotated[
         str | JsonObject | None,
         shape("a string or an object", lambda value: value is None or isinstance(value, str | dict)),
-        Field(description="The message to the person who is asked."),
+        Field(description="The message to the person whose answer is awaited."),
     ] = None
     message_sender_module_identifier: Annotated[
         str | None, Field(description="The module that sends that message.")

@@ -1,6 +1,6 @@
 """The parallel fork: branches for each item, and the aggregation of their results.
 
-Branches contain steps and a step may be a fork, so the union of all step types is here too.
+Branches contain steps and a step can be a fork, so the union of all step types is here too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AggregationStrategy(StrEnum):
 
 
 class BranchSelection(StrEnum):
-    """Which of the branches whose condition holds run for an item."""
+    """Which of the branches whose condition is true run for an item."""
 
     ALL = "all"
     FIRST = "first"
@@ -78,7 +78,9 @@ class AggregationConfig(Model):
     custom_module_identifier: Annotated[
         NonEmptyStr | None, Field(description="With CUSTOM_MODULE: import path of a Python callable.")
     ] = None
-    fail_on_branch_error: Annotated[Bool, Field(description="A failed branch run fails the step.")] = True
+    fail_on_branch_error: Annotated[
+        Bool, Field(description="Whether a failed branch run fails the step.")
+    ] = True
     max_concurrency: Annotated[
         Int, Field(ge=0, description="Maximum number of concurrent branch runs; 0: no limit.")
     ] = 0
@@ -90,7 +92,7 @@ class AggregationConfig(Model):
 class ParallelBranch(Model):
     """One branch: the id of its first step, or a sub-flow."""
 
-    branch_id: Annotated[NonEmptyStr, Field(description="Names the branch; once in a fork.")]
+    branch_id: Annotated[NonEmptyStr, Field(description="Id of the branch, unique in its fork.")]
     step_instance_id: Annotated[NonEmptyStr | None, Field(description="The branch's first step.")] = None
     start_step_instance_id: Annotated[
         NonEmptyStr | None, Field(description="The same as stepInstanceId.")
@@ -101,17 +103,18 @@ class ParallelBranch(Model):
         Field(description="The branch's own steps, a map or a list; absent: those around it."),
     ] = None
     condition: Annotated[
-        str | None, Field(description="Runs for those items for which this holds; sees currentItem.")
+        str | None,
+        Field(description="The branch runs for the items for which this is true; it sees currentItem."),
     ] = None
     input_mappings: Annotated[
-        dict[str, str], Field(default_factory=dict, description="As a step's; fills the branch's context.")
+        dict[str, str], Field(default_factory=dict, description="As in a step; fills the branch's context.")
     ]
     literals: Annotated[
         dict[str, AnyJson],
-        Field(default_factory=dict, description="As a step's; fills the branch's context."),
+        Field(default_factory=dict, description="As in a step; fills the branch's context."),
     ]
     step_type: Annotated[
-        Literal[StepType.START_SUB_FLOW] | None, Field(description="The branch is a sub-flow.")
+        Literal[StepType.START_SUB_FLOW] | None, Field(description="Makes the branch a sub-flow.")
     ] = None
     sub_flow_definition_id: Annotated[
         NonEmptyStr | None, Field(description="The flow that runs as the branch.")
@@ -143,24 +146,25 @@ class ForkAirflowOptions(Model):
 
 
 class ParallelForkManagerStep(Step):
-    """Runs branches for each item and aggregates what they yield as ``{aggregatedData}``."""
+    """Runs branches for each item and aggregates their results as ``{aggregatedData}``."""
 
     step_type: Literal[StepType.PARALLEL_FORK_MANAGER]
     items_path: Annotated[
         str | None, Field(description="JSONPath to the items, or to a pointer to them.")
     ] = None
     parallel_branches: Annotated[
-        tuple[ParallelBranch, ...], Field(description="What runs for each item.")
+        tuple[ParallelBranch, ...], Field(description="The branches that run for each item.")
     ] = ()
     aggregation_config: Annotated[
         AggregationConfig,
         Field(default_factory=AggregationConfig, description="How the results are aggregated."),
     ]
     branch_selection: Annotated[
-        BranchSelection, Field(description="Run all branches whose condition holds, or only the first.")
+        BranchSelection,
+        Field(description="Whether all branches whose condition is true run, or only the first."),
     ] = BranchSelection.ALL
     item_label_path: Annotated[
-        str | None, Field(description="JSONPath in an item to what names it in the UI.")
+        str | None, Field(description="JSONPath in an item to its name in the UI.")
     ] = None
     airflow: Annotated[
         ForkAirflowOptions,

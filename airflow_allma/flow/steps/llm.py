@@ -33,7 +33,7 @@ __all__ = [
 
 
 class LlmProvider(StrEnum):
-    """Who runs a model."""
+    """The providers of models."""
 
     GEMINI = "GEMINI"
     ANTHROPIC = "ANTHROPIC"
@@ -66,26 +66,24 @@ Provider = Annotated[
     shape(
         "GEMINI, ANTHROPIC, OPENAI, AWS_BEDROCK, CUSTOM_LAMBDA or a template that yields one", _is_provider
     ),
-    Field(description="Who runs the model; may be a template."),
+    Field(description="The provider of the model; can be a template."),
 ]
 ToolChoice = Annotated[
     str | JsonObject | None,
     shape('"auto", "none", "required" or {"type": "function", "name": ...}', _is_tool_choice),
-    Field(description="Whether the model may, must or must not use its tools."),
+    Field(description="Whether the model can, must or must not use its tools."),
 ]
 
 
 class LlmTool(Model):
-    """A tool that a model may use."""
+    """A tool that a model can use."""
 
-    type: Annotated[
-        LlmToolType, Field(description="A function of the flow's own, or a tool of the provider.")
-    ]
-    name: Annotated[str | None, Field(pattern=NAME_PATTERN, description="Of a function: its name.")] = None
-    description: Annotated[NonEmptyStr | None, Field(description="Of a function: what the model reads.")] = (
-        None
-    )
-    parameters: Annotated[AnyJson, Field(description="Of a function: JSON Schema of its arguments.")] = None
+    type: Annotated[LlmToolType, Field(description="A function of the flow, or a tool of the provider.")]
+    name: Annotated[str | None, Field(pattern=NAME_PATTERN, description="Name of a function.")] = None
+    description: Annotated[
+        NonEmptyStr | None, Field(description="Description of a function, for the model.")
+    ] = None
+    parameters: Annotated[AnyJson, Field(description="JSON Schema of a function's arguments.")] = None
     config: Annotated[JsonObject | None, Field(description="Settings of a provider's tool.")] = None
 
 
@@ -93,32 +91,34 @@ class MediaAttachment(Model):
     """A picture or a document for the model: exactly one of the three sources."""
 
     s3_pointer: Annotated[JsonObject | None, Field(alias="s3Pointer", description="An S3 object.")] = None
-    url: Annotated[str | None, Field(description="Where to fetch it.")] = None
-    base64: Annotated[str | None, Field(description="The bytes themselves.")] = None
-    mime_type: Annotated[str | None, Field(description="What it is; needed with base64.")] = None
+    url: Annotated[str | None, Field(description="The URL to fetch.")] = None
+    base64: Annotated[str | None, Field(description="The content in Base64.")] = None
+    mime_type: Annotated[str | None, Field(description="Media type; required with base64.")] = None
 
 
 class InferenceParameters(Model):
-    """How the model answers; what is absent comes from the provider's defaults."""
+    """Parameters of the model's answer; the provider's defaults apply to those that are absent."""
 
     temperature: Annotated[Number | None, Field(ge=0, le=2, description="0 to 2.")] = None
-    max_output_tokens: Annotated[Int | None, Field(gt=0, description="Longest answer, in tokens.")] = None
+    max_output_tokens: Annotated[
+        Int | None, Field(gt=0, description="Maximum length of the answer, in tokens.")
+    ] = None
     top_p: Annotated[Number | None, Field(ge=0, le=1, description="0 to 1.")] = None
-    top_k: Annotated[Int | None, Field(gt=0, description="Tokens to choose from.")] = None
-    seed: Annotated[Int | None, Field(description="For answers that repeat.")] = None
+    top_k: Annotated[Int | None, Field(gt=0, description="Number of tokens to choose from.")] = None
+    seed: Annotated[Int | None, Field(description="Seed, for repeatable answers.")] = None
 
 
 class LlmFallback(Model):
-    """A model that is tried when those before it failed."""
+    """A model that is tried when all models before it failed."""
 
     llm_provider: Provider
     model_id: Annotated[NonEmptyStr, Field(description="The model; may be a template.")]
     inference_parameters: Annotated[
-        InferenceParameters | None, Field(description="Instead of the step's.")
+        InferenceParameters | None, Field(description="Replaces the step's own.")
     ] = None
-    custom_config: Annotated[JsonObject | None, Field(description="Instead of the step's.")] = None
-    tools: Annotated[tuple[LlmTool, ...] | None, Field(description="Tools of this model.")] = None
-    tools_path: Annotated[str | None, Field(description="JSONPath to such a list.")] = None
+    custom_config: Annotated[JsonObject | None, Field(description="Replaces the step's own.")] = None
+    tools: Annotated[tuple[LlmTool, ...] | None, Field(description="Tools that this model can use.")] = None
+    tools_path: Annotated[str | None, Field(description="JSONPath to a list of tools.")] = None
     tool_choice: ToolChoice = None
 
 
@@ -134,11 +134,13 @@ class SecurityValidatorConfig(Model):
     forbidden_strings: Annotated[
         tuple[str, ...] | None, Field(description="Strings that must not occur, in upper or lower case.")
     ] = None
-    semantic_check: Annotated[SemanticCheck | None, Field(description="Similarity to the prompt.")] = None
+    semantic_check: Annotated[
+        SemanticCheck | None, Field(description="Maximum similarity to the prompt.")
+    ] = None
 
 
 class LlmInvocationStep(Step):
-    """Asks a language model."""
+    """Calls a language model."""
 
     step_type: Literal[StepType.LLM_INVOCATION]
     llm_provider: Provider
@@ -154,11 +156,15 @@ class LlmInvocationStep(Step):
     media_attachments: Annotated[
         tuple[MediaAttachment, ...] | None, Field(description="Pictures and documents.")
     ] = None
-    media_attachments_path: Annotated[str | None, Field(description="JSONPath to such a list.")] = None
-    tools: Annotated[tuple[LlmTool, ...] | None, Field(description="What the model may use.")] = None
-    tools_path: Annotated[str | None, Field(description="JSONPath to such a list.")] = None
+    media_attachments_path: Annotated[str | None, Field(description="JSONPath to a list of attachments.")] = (
+        None
+    )
+    tools: Annotated[tuple[LlmTool, ...] | None, Field(description="Tools that the model can use.")] = None
+    tools_path: Annotated[str | None, Field(description="JSONPath to a list of tools.")] = None
     tool_choice: ToolChoice = None
-    inference_parameters: Annotated[InferenceParameters | None, Field(description="How it answers.")] = None
+    inference_parameters: Annotated[
+        InferenceParameters | None, Field(description="Parameters of the answer.")
+    ] = None
     security_validator_config: Annotated[
         SecurityValidatorConfig | None, Field(description="What the answer must not contain.")
     ] = None

@@ -13,20 +13,20 @@ __all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "Sqs
 
 
 class SqsSendStep(Step):
-    """Sends one message to a queue. Each value may also come from customConfig or the input."""
+    """Sends one message to a queue. Each value can also come from customConfig or the input."""
 
     step_type: Literal[StepType.SQS_SEND]
     queue_url: Annotated[str | None, Field(description="URL of the queue.")] = None
     payload: Annotated[JsonObject | None, Field(description="The message; sent as JSON.")] = None
-    message_group_id: Annotated[str | None, Field(description="FIFO queues: the group.")] = None
+    message_group_id: Annotated[str | None, Field(description="Message group of a FIFO queue.")] = None
     message_deduplication_id: Annotated[
         str | None,
-        Field(description="FIFO queues: the message's id; absent: derived from the message."),
+        Field(description="Deduplication id for a FIFO queue; absent: derived from the message."),
     ] = None
 
 
 class SnsPublishStep(Step):
-    """Publishes one message on a topic. Each value may also come from customConfig or the input."""
+    """Publishes one message to a topic. Each value can also come from customConfig or the input."""
 
     step_type: Literal[StepType.SNS_PUBLISH]
     topic_arn: Annotated[str | None, Field(description="ARN of the topic.")] = None
@@ -39,7 +39,7 @@ class SnsPublishStep(Step):
 class EmailAttachment(Model):
     """A file to attach, from S3."""
 
-    filename: Annotated[NonEmptyStr, Field(description="What the reader sees.")]
+    filename: Annotated[NonEmptyStr, Field(description="File name that the recipient sees.")]
     s3_pointer: Annotated[JsonObject, Field(alias="s3Pointer", description="{bucket, key}")]
 
 
@@ -55,21 +55,21 @@ def _is_headers(value: Any) -> bool:
 
 
 class EmailStep(Step):
-    """Sends an e-mail. Every string may be a template or a JSONPath."""
+    """Sends an e-mail. Every string can be a template or a JSONPath."""
 
     step_type: Literal[StepType.EMAIL]
     from_: Annotated[NonEmptyStr, Field(alias="from", description="The sender's address.")]
     from_name: Annotated[str | None, Field(description="The sender's name.")] = None
     subject: Annotated[str, Field(description="The subject.")]
-    body: Annotated[str, Field(description="The text, as HTML.")]
-    to: Annotated[StringOrStrings, Field(description="Who gets it.")]
-    cc: Annotated[StringOrStrings | None, Field(description="Who gets a copy.")] = None
-    bcc: Annotated[StringOrStrings | None, Field(description="Who gets a copy unseen.")] = None
-    reply_to: Annotated[StringOrStrings | None, Field(description="Who gets the answer.")] = None
+    body: Annotated[str, Field(description="The body, as HTML.")]
+    to: Annotated[StringOrStrings, Field(description="Recipients.")]
+    cc: Annotated[StringOrStrings | None, Field(description="Recipients of a copy.")] = None
+    bcc: Annotated[StringOrStrings | None, Field(description="Recipients of a blind copy.")] = None
+    reply_to: Annotated[StringOrStrings | None, Field(description="Addresses for replies.")] = None
     custom_headers: Annotated[
         str | tuple[EmailHeader, ...] | None,
         shape("a string or a list of {name, value}", _is_headers),
-        Field(description="Further headers."),
+        Field(description="Additional headers."),
     ] = None
     attachments: Annotated[tuple[EmailAttachment, ...] | None, Field(description="Files.")] = None
-    attachments_path: Annotated[str | None, Field(description="JSONPath to such a list.")] = None
+    attachments_path: Annotated[str | None, Field(description="JSONPath to a list of attachments.")] = None

@@ -1,4 +1,4 @@
-"""Steps that dispatch to a module or do next to nothing, and the download of a file."""
+"""Steps that run a module, steps without work of their own, and the download of a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class NoOpStep(Step):
-    """Passes its input on: paths may join here."""
+    """Passes its input on; paths can join here."""
 
     step_type: Literal[StepType.NO_OP]
 
@@ -34,7 +34,7 @@ class EndFlowStep(Step):
 
 
 class CustomLogicStep(Step):
-    """Runs code of the user's own, named by a module id."""
+    """Runs the user's own code, named by a module id."""
 
     step_type: Literal[StepType.CUSTOM_LOGIC]
     module_identifier: Annotated[NonEmptyStr, Field(description="The id of the user's own module.")]
@@ -83,7 +83,9 @@ class FileDownloadStep(Step):
     method: Annotated[HttpMethod, Field(description="HTTP method.")] = HttpMethod.GET
     headers_template: Annotated[
         dict[str, str],
-        Field(default_factory=dict, description="Header <- JSONPath if it starts with $, else template."),
+        Field(
+            default_factory=dict, description="Header <- JSONPath if it starts with $, otherwise a template."
+        ),
     ]
     destination_bucket: Annotated[
         str | None, Field(description="S3 bucket; absent: that of the offload location.")

@@ -35,7 +35,7 @@ class StartSubFlowStep(Step):
     sub_flow_definition_id: Annotated[NonEmptyStr, Field(description="The flow to run.")]
     sub_flow_version: Annotated[str, Field(description="Its version.")] = LATEST
     sub_flow_execution_mode: Annotated[
-        SubFlowExecutionMode, Field(description="Wait for its end, or go on at once.")
+        SubFlowExecutionMode, Field(description="Wait for its end, or continue at once.")
     ] = SubFlowExecutionMode.SYNC
     input_mappings_to_sub_flow: Annotated[
         dict[str, str], Field(default_factory=dict, description="Dotted path in its payload <- JSONPath.")
@@ -43,7 +43,7 @@ class StartSubFlowStep(Step):
 
 
 class StartFlowExecutionStep(Step):
-    """Starts another run. Its fields may also come from the step's input; those of the step win."""
+    """Starts another run. Its fields can also come from the step's input; those of the step win."""
 
     step_type: Literal[StepType.START_FLOW_EXECUTION]
     flow_definition_id: Annotated[NonEmptyStr | None, Field(description="The flow to start; a template.")] = (
@@ -53,28 +53,28 @@ class StartFlowExecutionStep(Step):
 
 
 class EmailStartPointStep(Step):
-    """A flow starts here when an e-mail comes in."""
+    """A flow starts here when an e-mail arrives."""
 
     step_type: Literal[StepType.EMAIL_START_POINT]
-    email_address: Annotated[NonEmptyStr, Field(description="The address that is written to; a template.")]
-    keyword: Annotated[str | None, Field(description="What the text must contain.")] = None
+    email_address: Annotated[NonEmptyStr, Field(description="The recipient's address; a template.")]
+    keyword: Annotated[str | None, Field(description="A word that the e-mail must contain.")] = None
     trigger_message_pattern: Annotated[
         str | None, Field(description="Regular expression; its first group becomes triggerPattern.")
     ] = None
 
 
 class ScheduleStartPointStep(Step):
-    """A flow starts here when a schedule says so."""
+    """A flow starts here when its schedule fires."""
 
     step_type: Literal[StepType.SCHEDULE_START_POINT]
     schedule_expression: Annotated[NonEmptyStr, Field(description="cron(...) with six fields, or rate(...).")]
     timezone: Annotated[str, Field(description="IANA name of the time zone.")] = "UTC"
     enabled: Annotated[Bool, Field(description="Whether it fires.")] = True
     payload_template: Annotated[
-        JsonObject, Field(default_factory=dict, description="The run's payload; may contain templates.")
+        JsonObject, Field(default_factory=dict, description="The run's payload; can contain templates.")
     ]
 
     @property
     def is_entry(self) -> bool:
-        """Whether runs that it fires begin here, and not at the flow's first step."""
+        """Whether the runs that it fires begin here, not at the flow's first step."""
         return bool(self.transitions or self.default_next_step_instance_id)

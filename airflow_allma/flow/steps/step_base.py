@@ -52,44 +52,49 @@ class StepType(StrEnum):
 
 
 class Retries(Model):
-    """How often, and how far apart, a failed step is tried again as a whole."""
+    """How often and at what intervals a failed step is retried as a whole."""
 
-    count: Annotated[Int, Field(ge=0, le=5, description="Further tries after the first.")] = 0
-    interval_seconds: Annotated[Int, Field(ge=1, le=300, description="Seconds before the first new try.")] = 5
-    backoff_rate: Annotated[Number, Field(ge=1, le=5, description="Each wait is this times the last.")] = 2
+    count: Annotated[Int, Field(ge=0, le=5, description="Retries after the first try.")] = 0
+    interval_seconds: Annotated[Int, Field(ge=1, le=300, description="Seconds before the first retry.")] = 5
+    backoff_rate: Annotated[
+        Number, Field(ge=1, le=5, description="Each interval is the last one times this factor.")
+    ] = 2
     error_equals: Annotated[
-        tuple[str, ...] | None, Field(description="Only errors of these names are tried again; absent: all.")
+        tuple[str, ...] | None, Field(description="Only errors with these names are retried; absent: all.")
     ] = None
 
 
 class ContentRetry(Model):
-    """How often a step is tried again when its output is not what the flow requires."""
+    """How often a step is retried when its output is not what the flow requires."""
 
-    count: Annotated[Int, Field(ge=1, le=5, description="Further tries after the first.")] = 1
-    interval_seconds: Annotated[Int, Field(ge=1, le=300, description="Seconds before the first new try.")] = 5
-    backoff_rate: Annotated[Number, Field(ge=1, le=5, description="Each wait is this times the last.")] = 2
+    count: Annotated[Int, Field(ge=1, le=5, description="Retries after the first try.")] = 1
+    interval_seconds: Annotated[Int, Field(ge=1, le=300, description="Seconds before the first retry.")] = 5
+    backoff_rate: Annotated[
+        Number, Field(ge=1, le=5, description="Each interval is the last one times this factor.")
+    ] = 2
 
 
 class OnError(Model):
     """What happens when a step fails."""
 
-    retries: Annotated[Retries | None, Field(description="Tries of the whole step.")] = None
+    retries: Annotated[Retries | None, Field(description="Retries of the whole step.")] = None
     retry_on_content_error: Annotated[
-        ContentRetry | None, Field(description="Tries when the output lacks what it must have.")
+        ContentRetry | None, Field(description="Retries when the output lacks required content.")
     ] = None
     fallback_step_instance_id: Annotated[
-        NonEmptyStr | None, Field(description="The step at which the flow goes on when no try succeeded.")
+        NonEmptyStr | None, Field(description="The step at which the flow continues when no try succeeded.")
     ] = None
     continue_on_failure: Annotated[
-        Bool, Field(description="The error becomes the step's output and the flow goes on.")
+        Bool, Field(description="The error becomes the step's output and the flow continues.")
     ] = False
 
 
 class OutputValidation(Model):
-    """What a step's output must contain."""
+    """The content that a step's output must have."""
 
     required_fields: Annotated[
-        tuple[str, ...], Field(description="JSONPaths into the output that must find something but null.")
+        tuple[str, ...],
+        Field(description="JSONPaths into the output that must find a value other than null."),
     ] = ()
 
 
@@ -115,12 +120,12 @@ class Checkpoint(Model):
     """A named milestone that a run has reached once it enters the step."""
 
     id: Annotated[NonEmptyStr, Field(description="Identifies the milestone.")]
-    label: Annotated[NonEmptyStr, Field(description="What people read.")]
+    label: Annotated[NonEmptyStr, Field(description="Display name.")]
     order: Annotated[Int | None, Field(ge=0, description="Position among the milestones.")] = None
 
 
 class FormatAs(StrEnum):
-    """In which form a template gets a value."""
+    """The form in which a template gets a value."""
 
     RAW = "RAW"
     JSON = "JSON"
@@ -139,38 +144,38 @@ class ContextMapping(Model):
     ] = None
     item_template: Annotated[
         str | None,
-        Field(description="With CUSTOM_STRING: the template that every item of a list goes through."),
+        Field(description="With CUSTOM_STRING: the template that renders every item of a list."),
     ] = None
-    join_separator: Annotated[str, Field(description="String between two items.")] = "\n"
+    join_separator: Annotated[str, Field(description="Separator of the items.")] = "\n"
 
 
 class Transition(Model):
-    """A way to another step, taken when its condition holds."""
+    """A transition to another step, taken when its condition is true."""
 
     condition: Annotated[str, Field(description="For example: $.steps_output.check.status == 'ok'")]
-    next_step_instance_id: Annotated[NonEmptyStr, Field(description="The step to go to.")]
+    next_step_instance_id: Annotated[NonEmptyStr, Field(description="The next step.")]
     max_transitions: Annotated[
-        Int, Field(ge=0, description="Maximum number of uses in one run; 0: no limit.")
+        Int, Field(ge=0, description="How often it can be taken in one run; 0: no limit.")
     ] = 5
 
 
 class Step(Model):
-    """What all steps have.
+    """The fields of every step.
 
     ``step_instance_id`` is always filled; ``output_mappings`` is None for the default, ``{}`` for nothing.
     """
 
     step_type: Annotated[StepType, Field(description="What the step does.")]
     step_instance_id: Annotated[
-        NonEmptyStr, Field(description="The step's id; equals its key in `steps` and may be left out there.")
+        NonEmptyStr, Field(description="The step's id; equals its key in `steps` and can be omitted there.")
     ]
     step_definition_id: Annotated[
         str | None, Field(description="A step definition whose fields this step inherits.")
     ] = None
-    display_name: Annotated[str | None, Field(description="What people read instead of the id.")] = None
+    display_name: Annotated[str | None, Field(description="Name shown instead of the id.")] = None
     module_identifier: Annotated[str | None, Field(description="The module that does the work.")] = None
     custom_config: Annotated[
-        JsonObject, Field(default_factory=dict, description="The module's settings; may contain templates.")
+        JsonObject, Field(default_factory=dict, description="The module's settings; can contain templates.")
     ]
     input_mappings: Annotated[
         dict[str, str],
@@ -186,7 +191,7 @@ class Step(Model):
         dict[str, str] | None,
         Field(
             description="JSONPath in the data <- JSONPath in the step's output. Absent: the whole output "
-            "goes to $.steps_output.<id>; an empty object: nothing is kept."
+            "goes to $.steps_output.<id>; an empty object: the output is not kept."
         ),
     ] = None
     on_error: Annotated[OnError | None, Field(description="What happens when the step fails.")] = None
@@ -196,25 +201,26 @@ class Step(Model):
     delay: Annotated[Delay | None, Field(description="A pause before or after the step's work.")] = None
     checkpoint: Annotated[Checkpoint | None, Field(description="A milestone that the step marks.")] = None
     force_s3_offload: Annotated[
-        Bool, Field(alias="forceS3Offload", description="Always keep the output outside the context.")
+        Bool, Field(alias="forceS3Offload", description="Always store the output outside of the context.")
     ] = False
     disable_s3_offload: Annotated[
-        Bool, Field(alias="disableS3Offload", description="Never keep the output outside the context.")
+        Bool, Field(alias="disableS3Offload", description="Never store the output outside of the context.")
     ] = False
     transitions: Annotated[
-        tuple[Transition, ...], Field(description="Tried in order; the first whose condition holds is taken.")
+        tuple[Transition, ...],
+        Field(description="Checked in order; the first whose condition is true is taken."),
     ] = ()
     default_next_step_instance_id: Annotated[
         NonEmptyStr | None,
-        Field(description="The next step when no transition holds; absent: the path ends."),
+        Field(description="The next step when no transition is taken; absent: the path ends."),
     ] = None
     default_next_max_transitions: Annotated[
-        Int, Field(ge=0, description="Maximum number of uses of the default in one run; 0: no limit.")
+        Int, Field(ge=0, description="How often the default can be taken in one run; 0: no limit.")
     ] = 5
     position: Annotated[JsonObject | None, Field(description="Position in a visual editor.")] = None
     fill: Annotated[str | None, Field(description="Color in a visual editor.")] = None
 
     @property
     def label(self) -> str:
-        """What people read: the display name, else the id."""
+        """The display name or, without one, the id."""
         return self.display_name or self.step_instance_id
