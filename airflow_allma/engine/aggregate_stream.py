@@ -1,4 +1,4 @@
-"""How the results of a fork become its output: the same way, wherever its branches ran."""
+"""How the results of a fork become its output: in the same way wherever its branches ran."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def aggregate_target(
         fork: the fork.
         info: the run, or the branch run that contains the fork.
         services: for the offload location.
-        attempt: identifies this run of the fork where it may run more than once in a run of the flow (in
+        attempt: identifies this run of the fork where it can run more than once in a run of the flow (in
             loops, or in branches of other forks), so that a pointer never shows another one's results.
     """
     location = services.settings.offload_location
@@ -87,11 +87,11 @@ def join_results(
 
     Args:
         fork: the fork.
-        results: in item order, then branch order. Outputs may be encoded (``msgspec.Raw``) where the strategy
+        results: in item order, then branch order. Outputs can be encoded (``msgspec.Raw``) where the strategy
             does not read them (``COLLECT_ARRAY``, ``NONE``).
         services: for the store and the settings.
         target: what ``aggregate_target`` returned.
-        max_inline_bytes: bytes of JSON that a list may have without a target; None for any.
+        max_inline_bytes: maximum bytes of JSON of a list without a target; None for no limit.
 
     Raises:
         ParallelBranchExecutionError: more branch runs failed than the fork tolerates.
@@ -129,7 +129,7 @@ async def join_buffered(
     target = aggregate_target(fork, info, services, attempt=uuid.uuid4().hex)
     if target is None and fork.config.strategy is not AggregationStrategy.CUSTOM_MODULE:
         return join_results(fork, results, services, None).output
-    # The store, or a flow's own function, may block.
+    # The store, or a flow's own function, can block.
     return (await services.in_thread(join_results, fork, results, services, target)).output
 
 

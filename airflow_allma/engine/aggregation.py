@@ -196,7 +196,7 @@ class Aggregator:
 
 
 class _ErrorRecorder:
-    """An iterator that remembers its error, for consumers that may stop early or swallow errors."""
+    """An iterator that remembers its error, for consumers that can stop early or swallow errors."""
 
     def __init__(self, results: Iterator[BranchResult]) -> None:
         self._results = results

@@ -1,4 +1,4 @@
-"""Every other error as the error of a step: the one place that decides which ones are transient."""
+"""The conversion of other errors into step errors: the one place that decides which are transient."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def step_error_from(
     """Return another error as a step error; raise it ``from`` that error.
 
     Args:
-        error: a step error is returned as it is; an unavailable store, throttling, lost connections and 5xx
+        error: a step error is returned unchanged; an unavailable store, throttling, lost connections and 5xx
             become a TransientStepError; everything else becomes a PermanentStepError.
         doing: the operation, which begins the message: ``DynamoDB query of table 'users'``. Storage errors
             name their object themselves.
@@ -58,7 +58,7 @@ def step_error_from(
 def _of_aws(
     error: BaseException, doing: str | None, connection: str | None, details: Mapping[str, Any] | None
 ) -> StepError | None:
-    # botocore takes a tenth of a second to import: here only once something has failed.
+    # Importing botocore takes a tenth of a second, so it is imported only after a failure.
     import botocore.exceptions as boto
 
     if isinstance(error, boto.ClientError):

@@ -12,7 +12,7 @@ __all__ = ["Route", "add_location", "fallback_of", "may_retry", "route_error"]
 
 
 class Route(Enum):
-    """Where a run goes after a step failed."""
+    """How a run continues after a step failed."""
 
     RETRY = auto()
     """The caller tries the step again."""

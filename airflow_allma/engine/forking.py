@@ -29,7 +29,7 @@ ResultSink = Callable[[Sequence[BranchResult]], None]
 """Receives the results of branch runs that have ended."""
 
 _MAX_WORKERS: Final = 4096
-"""More coroutines than this would only wait for one another, whatever a flow asks for."""
+"""More coroutines than this would only wait for each other, whatever limit a flow sets."""
 
 
 def branch_state(
@@ -94,7 +94,7 @@ async def run_items(
     concurrency: int | None = None,
     blocking: bool = False,
 ) -> None:
-    """Run every item's branches, and pass the results on as they come.
+    """Run every item's branches, and pass on each result when it is available.
 
     At most ``concurrency`` branch runs are in flight, and at most one batch of items is read ahead.
 
@@ -104,8 +104,8 @@ async def run_items(
             item fails that item alone.
         sink: receives the results, in the order in which branch runs end: one by one, or several at once
             where nothing waits.
-        concurrency: maximum of branch runs in flight; None for ``maxConcurrency``, else the settings' limit.
-        blocking: whether reading from ``items`` may wait for a disk or a network.
+        concurrency: maximum of branch runs in flight; None for ``maxConcurrency`` or the settings' limit.
+        blocking: whether reading from ``items`` can wait for a disk or a network.
     """
     fork, services = run.fork, run.services
     if services.on_branch_result is not None:
@@ -176,7 +176,7 @@ class ForkRun:
         fork: the branches.
         context: the main context.
         info: the run.
-        services: what steps may use.
+        services: what steps can use.
     """
 
     fork: CompiledFork
@@ -188,7 +188,7 @@ class ForkRun:
         """Run one branch for one item, with steps that wait for nothing; a failure is a result.
 
         Raises:
-            NeedsWaiting: something has to be waited for after all; ``branch`` continues its state.
+            NeedsWaiting: a step has to wait after all; ``branch`` continues from its state.
         """
         info = self.info.in_branch(branch.branch_id, index)
         if item.__class__ is ItemError:

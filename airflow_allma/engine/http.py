@@ -106,7 +106,7 @@ class AiohttpClient:
             try:
                 async with session.http.request(
                     method,
-                    # It is already encoded: encoding it again would change what the flow says.
+                    # It is already encoded: encoding it again would change the flow's URL.
                     URL(url, encoded=True),
                     headers=headers,
                     data=body,
@@ -192,7 +192,7 @@ class _NetworkFailure:
     Attributes:
         raised: exceptions of the client library.
         error: the step error that they become.
-        message: format of its message; may contain ``{call}``, ``{reason}`` and ``{timeout}``.
+        message: format of its message; can contain ``{call}``, ``{reason}`` and ``{timeout}``.
     """
 
     raised: tuple[type[Exception], ...]

@@ -36,7 +36,7 @@ class ForkItems:
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """Replaces an item that could not be read: its branch runs fail with ``error``, all others run."""
+    """Replaces an item that could not be read: its branch runs fail with ``error``, other items run."""
 
     error: StepError
 
@@ -57,7 +57,7 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
 
 
 def classify_items(matched: Any) -> ForkItems:
-    """Return the items for what ``itemsPath`` found: a list, a pointer, one other value, or nothing."""
+    """Return the items for what ``itemsPath`` matched: a list, a pointer, one other value, or nothing."""
     if matched is NOTHING or matched is None:
         return ForkItems(values=[])
     if isinstance(matched, list):
@@ -69,7 +69,7 @@ def classify_items(matched: Any) -> ForkItems:
 
 
 def label_of(fork: CompiledFork, item: Any, index: int) -> str:
-    """Return the name of an item in the UI: by ``itemLabelPath``, its id, name or key, else its index."""
+    """Return the name of an item in the UI: by ``itemLabelPath``, or its id, name or key, or its index."""
     if fork.label_path is not None:
         try:
             label = fork.label_path.find(item)
@@ -95,7 +95,7 @@ class ItemFeed:
     Args:
         batches: the entries, in batches that are read together; no entry is None.
         services: its threads do the reading when ``blocking``.
-        blocking: whether reading from ``batches`` may wait for a disk or a network.
+        blocking: whether reading from ``batches`` can wait for a disk or a network.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class ItemBatch(NamedTuple):
 
 
 class ByteOffsets:
-    """Remembers where the lines that were read begin, for the results of their branch runs."""
+    """Remembers the offsets of the lines that were read, for the results of their branch runs."""
 
     def __init__(self) -> None:
         self._offsets = array("q")
@@ -84,10 +84,10 @@ class ByteOffsets:
         return self._offsets[index] if self._offsets else 0
 
     def annotate(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
-        """Add to the errors of results where their lines begin (``byteOffset``).
+        """Add the offsets of their lines (``byteOffset``) to the errors of results.
 
         Args:
-            results: as they ended.
+            results: of branch runs that ended.
             first: index of the first line that was read.
 
         Returns:
@@ -133,7 +133,7 @@ def range_items(store: ObjectStore, lines: ManifestRange) -> Iterator[ManifestIt
     """Yield the items of a planned range of JSON Lines; indexes count from the range's first line.
 
     Raises:
-        StorageError: the object cannot be read, or is not the planned one any more.
+        StorageError: the object cannot be read, or is no longer the planned one.
     """
     for first, offsets, items in range_batches(store, lines):
         yield from map(ManifestItem, count(first), offsets, items)
@@ -194,7 +194,7 @@ class _StreamCounter:
         """Yield the blocks; the last one is kept."""
         for block in blocks:
             if len(self._last) < len(BOM):
-                # The reader may need several very short blocks before it returns the first line.
+                # The reader can need several very short blocks before it returns the first line.
                 self._last += block
             else:
                 self._breaks += self._last.count(b"\n")

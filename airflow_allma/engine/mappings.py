@@ -28,7 +28,7 @@ _OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[
 
 
 def mentions_state(expression: str) -> bool:
-    """Return whether an expression may refer to the run's state, and must see more than the context."""
+    """Return whether an expression can refer to the run's state, and so must see more than the context."""
     return any(key in expression for key in STATE_KEYS)
 
 
@@ -37,7 +37,7 @@ class InputPlan:
 
     Args:
         mappings: dotted target <- JSONPath.
-        literals: dotted target <- value that may contain templates; literals override mappings.
+        literals: dotted target <- value that can contain templates; literals override mappings.
     """
 
     __slots__ = ("_constants", "_flat", "_literals", "_mappings", "_needs_state", "is_empty")
@@ -57,7 +57,7 @@ class InputPlan:
             config.is_static and not isinstance(literals[target], dict | list)
             for _, target, config in self._literals
         ):
-            # Nothing has to be rendered, copied or merged: all of them are set at once.
+            # Nothing has to be rendered, copied or merged, so all of them are set at once.
             self._constants = {target: config.render({}) for _, target, config in self._literals}
             self._literals = []
         self.is_empty = not mappings and not literals

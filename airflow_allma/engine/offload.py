@@ -17,9 +17,9 @@ __all__ = ["needs_offload", "offload_output"]
 
 
 def needs_offload(step: CompiledStep, output: Any, state: RunState, services: Services) -> bool:
-    """Return whether an output is to be stored outside the context.
+    """Return whether an output is to be stored outside of the context.
 
-    A pointer is never stored again. Outputs above the threshold are stored, unless the step says otherwise or
+    A pointer is never stored again. Outputs above the threshold are stored, unless the step forbids it or
     nothing reads the context any more.
     """
     if discards_context(step, state) or not output or (isinstance(output, dict) and POINTER_KEY in output):

@@ -29,7 +29,7 @@ class PointerNotLoaded(BaseException):
 
 
 class PointerCache:
-    """Content by pointer; the least recently used goes first once the limit is reached.
+    """Content by pointer; once the limit is reached, the least recently used is dropped first.
 
     Args:
         max_bytes: bytes of stored objects to keep; one larger object is kept alone, as it is needed.
@@ -87,7 +87,7 @@ class PointerCache:
             task = asyncio.ensure_future(self._fetch(pointer, store, in_thread))
             self._loading[pointer] = task
             task.add_done_callback(lambda _: self._loading.pop(pointer, None))
-        # A caller that is cancelled must not cancel the read for the others.
+        # A caller that is cancelled must not cancel the read for other callers.
         await asyncio.shield(task)
 
     async def _fetch(self, pointer: Pointer, store: ObjectStore, in_thread: RunInThread) -> None:

@@ -2,8 +2,8 @@
 
 Expressions are plain synchronous walks. When one reaches a pointer whose content is not loaded yet,
 ``PointerCache.load`` raises ``PointerNotLoaded`` through it; ``evaluate`` fetches the content in a thread and
-evaluates the expression again. Everything before a handler's side effect can be evaluated twice, so nothing
-is done twice; and nothing is loaded that no expression reads.
+evaluates the expression again. Everything before a handler's side effect can be evaluated twice, so no effect
+happens twice; and only content that an expression reads is loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["MAX_FETCHES", "evaluate", "fetch", "require_store", "too_many_pointe
 _T = TypeVar("_T")
 
 MAX_FETCHES: Final = 1000
-"""Pointers that one evaluation may load before it is assumed to go round in circles."""
+"""Maximum number of pointers that one evaluation loads; beyond it, a cycle is assumed."""
 
 
 async def fetch(pointer: Pointer, services: Services) -> None:
@@ -53,7 +53,7 @@ def require_store(services: Services, pointer: Pointer) -> ObjectStore:
 
 
 async def evaluate(services: Services, function: Callable[..., _T], *args: Any) -> _T:
-    """Call a function that evaluates expressions, loading the pointers that they turn out to need.
+    """Call a function that evaluates expressions, loading the pointers that they need.
 
     Raises:
         StepError: a pointer cannot be loaded, or one evaluation needs too many.

@@ -70,7 +70,7 @@ class CompiledTransition:
         matches: the condition over the context; None for the default transition.
         needs_state: whether the condition can refer to the run's state.
         target: the next step.
-        max_taken: how often it may be taken in a run; 0 means no limit.
+        max_taken: how often it can be taken in a run; 0 means no limit.
         counter: its key in ``RunState.transition_counts``.
     """
 
@@ -91,10 +91,10 @@ class CompiledStep:
         fork: the branches that its handler runs for items; None if it does not fork.
         successors: the steps that can come next, each once: by transition, default and fallback.
         is_inline: whether it runs without waiting for anything.
-        is_plain_end: whether the path ends here and the output goes to its default place.
+        is_plain_end: whether the path ends here and the output goes to its default target.
         is_bounded: whether the setting ``step_timeout_seconds`` limits its attempts.
         blocks_thread: whether an attempt occupies a thread.
-        stores_output: whether its handler decides itself where a large output goes.
+        stores_output: whether its handler decides where a large output is stored.
     """
 
     def __init__(self, step: Step, scope: Program) -> None:
@@ -197,7 +197,7 @@ class CompiledBranch:
 
 
 class CompiledFork:
-    """A fork's branches, and how a branch run begins and what it yields.
+    """A fork's branches, how a branch run begins, and its result.
 
     Attributes:
         step_id: the fork step.
@@ -252,10 +252,10 @@ class CompiledFork:
         segment: SegmentResult,
         load: LoadPointer,
     ) -> BranchResult:
-        """Return what a branch run yields, or how it failed.
+        """Return the result of a branch run: its output or its error.
 
         ``dataPath`` is looked up in the branch's final context, then in its whole result. The whole result is
-        the context's ``output`` if a step of the branch maps something to it, else the last step's output.
+        the context's ``output`` if a step of the branch maps something to it, or the last step's output.
         """
         if segment.status is _FAILED:
             return BranchResult(
@@ -292,7 +292,7 @@ class Program:
 
     Attributes:
         steps: step id -> compiled step.
-        root: the flow's own steps; this very program unless it is a branch's.
+        root: the flow's own steps; this program unless it is a branch's.
     """
 
     def __init__(

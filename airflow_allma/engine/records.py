@@ -15,7 +15,7 @@ class StepRecord:
     Attributes:
         step_id: the step.
         step_type: its type.
-        input: the step's input after mappings and literals, or None when it failed before.
+        input: the step's input after mappings and literals, or None if it failed before.
         output: its output without ``_meta``, or None when it failed.
         meta: what the handler reported about the call (``_meta``).
         error: ``{errorName, errorMessage, errorDetails, isRetryable}``, or None.

@@ -16,11 +16,11 @@ _T = TypeVar("_T")
 _BATCH_SIZE: Final = 256
 """Results handed over at once: waking a thread for each would cost more than joining it."""
 _MAX_WAITING: Final = 65_536
-"""Results that may wait for a slow store, or for a slow item before them, before reading items pauses."""
+"""Results that can wait for a slow store, or for a slow item before them, before reading items pauses."""
 
 
 class AbortedError(Exception):
-    """The other side has given up; it raises the error that says why."""
+    """The other side has stopped; it raises the error with the reason."""
 
 
 class ReorderBuffer:
@@ -64,7 +64,7 @@ class ReorderBuffer:
         """Yield the items while the consumer keeps up; for a thread other than the event loop's.
 
         Raises:
-            AbortedError: the consumer has given up.
+            AbortedError: the consumer has stopped.
         """
         for item in items:
             # Items that were read before the waiting results are all in flight, so this wait ends.
@@ -79,7 +79,7 @@ class ReorderBuffer:
         return self._closed or self._aborted or len(self._ready) + len(self._early) < _MAX_WAITING
 
     def close(self, *, complete: bool) -> None:
-        """End the results; ``complete`` says whether all of them were submitted."""
+        """End the results; ``complete`` is whether all of them were submitted."""
         with self._condition:
             self._ready.extend(self._early[key] for key in sorted(self._early))
             self._early.clear()
@@ -88,7 +88,7 @@ class ReorderBuffer:
             self._condition.notify_all()
 
     def abort(self) -> None:
-        """Stop the producer: the consumer has given up."""
+        """Stop the producer: the consumer has stopped."""
         with self._condition:
             self._aborted = True
             self._condition.notify_all()
@@ -97,7 +97,7 @@ class ReorderBuffer:
         """Yield the results in order, for the consumer's thread.
 
         Raises:
-            AbortedError: the producer has given up before all results were submitted.
+            AbortedError: the producer stopped before all results were submitted.
         """
         closed = False
         while not closed:

@@ -27,7 +27,7 @@ class BranchResult(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_d
         branch_index: the branch's index in the fork, from 0.
         branch_id: the branch.
         status: how it ended.
-        output: what ``dataPath`` found (null when it found nothing).
+        output: what ``dataPath`` matched (null if it matched nothing).
         error: with FAILED: ``{errorName, errorMessage, errorDetails, isRetryable}``.
     """
 

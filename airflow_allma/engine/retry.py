@@ -45,7 +45,7 @@ async def call_with_retries(execution: StepExecution, *, last_try: bool | None) 
     """Call the handler until it returns a valid output or an error that a retry does not cover.
 
     Three kinds of retries, each with its own count: transient errors, always; content errors, when
-    ``retryOnContentError`` says so; and, when ``last_try`` is None, the step's own ``retries``.
+    ``retryOnContentError`` allows it; and, when ``last_try`` is None, the step's own ``retries``.
 
     Returns:
         The output; ``execution.tries`` is the number of calls.
@@ -88,14 +88,14 @@ async def _try_within_time_limit(execution: StepExecution) -> Any:
         if not limit.expired():
             raise
         raise StepTimeoutError(
-            f"Step {execution.step.id} was given up after {seconds:g} s. Find out what it waits for, or set "
+            f"Step {execution.step.id} timed out after {seconds:g} s. Find out what it waits for, or set "
             "[allma] step_timeout_seconds higher; 0 means no limit.",
             details={"timeoutSeconds": seconds},
         ) from error
 
 
 async def _call_handler(execution: StepExecution) -> Any:
-    """Build the input if that is still to do, call the handler once, and check its output.
+    """Build the input if it is not built yet, call the handler once, and check its output.
 
     Raises:
         ContentBasedRetryableError: the output lacks what ``outputValidation`` requires.
@@ -110,7 +110,7 @@ async def _call_handler(execution: StepExecution) -> Any:
         )
     for _ in range(MAX_FETCHES):
         try:
-            # Each call gets an input of its own: one that failed half-way may have changed it.
+            # Each call gets an input of its own: one that failed halfway could have changed it.
             call = StepCall(
                 step.id, copy_value(execution.step_input), execution.state.context, info, services, load
             )
@@ -140,7 +140,7 @@ class AttemptCounts:
 def next_delay(
     execution: StepExecution, error: StepError, counts: AttemptCounts, *, last_try: bool | None
 ) -> float | None:
-    """Return the seconds to wait before the next try; None when there is none. Counts the retry."""
+    """Count the retry and return the seconds to wait before it; None if there is no further try."""
     settings = execution.services.settings
     on_error = execution.step.model.on_error
     if isinstance(error, TransientStepError) and counts.transient + 1 < settings.transient_tries:
@@ -155,7 +155,7 @@ def next_delay(
         and counts.content < content.count
     ):
         counts.content += 1
-        # At once, unless the flow itself names an interval.
+        # No delay, unless the flow itself sets an interval.
         named = "interval_seconds" in content.model_fields_set
         return _backoff(content, counts.content) if named else 0.0
     own = on_error.retries if on_error else None

@@ -35,14 +35,14 @@ async def run_segment(
         program: the steps.
         state: where to begin; it is advanced, its context replaced.
         info: the run.
-        services: what steps may use.
+        services: what steps can use.
         inside: the steps of the segment; None for all.
-        last_try: who performs the retries of ``onError.retries``. None: the engine, with delays in between.
-            False: the caller, who gets RETRY for an error that may be retried. True: nobody; this is the last
-            try.
+        last_try: who does the retries of ``onError.retries``. None: the engine, with delays in between.
+            False: the caller, who gets RETRY for an error that can be retried. True: nothing, on the
+            last try.
 
     Returns:
-        How it ended. A failure of a step is a result, not an exception.
+        The result of the segment. A failure of a step is a result, not an exception.
     """
     while True:
         step_id = state.next_step
@@ -68,7 +68,7 @@ def run_inline(program: Program, state: RunState, info: RunInfo, services: Servi
     """Run to the end without an event loop; every step on the way must be inline.
 
     Raises:
-        NeedsWaiting: a pointer has to be loaded or a value offloaded; ``run_segment`` continues its state.
+        NeedsWaiting: a pointer has to be loaded or a value offloaded; ``run_segment`` can continue.
     """
     steps = program.steps
     try:

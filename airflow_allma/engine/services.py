@@ -46,10 +46,10 @@ class EngineSettings:
         branch_concurrency: branch runs in flight in one process when the fork sets no `maxConcurrency`.
         transient_tries: tries in total for a TransientStepError, inside the task.
         transient_wait_seconds: delay before the first retry; doubles each time, plus up to a tenth of jitter.
-        longest_wait_seconds: no single delay is longer, whatever `Retry-After` says.
+        longest_wait_seconds: maximum of a single delay, also with a longer `Retry-After`.
         step_timeout_seconds: time limit of one try of a step that waits for something, unless the step itself
             limits how long it waits; 0 means no limit.
-        custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` may name; empty means any module
+        custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` can name; empty means any module
             that is not part of Python itself.
     """
 

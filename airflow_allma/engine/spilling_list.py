@@ -1,8 +1,8 @@
 """``COLLECT_ARRAY`` results: a list, or a JSON Lines object once they are too large for the context.
 
 The object is written line by line: it holds bare outputs, while a line of a chunk's results also holds the
-item and its status. So no part of a chunk's results has the same bytes, and nothing can be copied inside the
-store. An output is passed on as it was encoded, without decoding it.
+item and its status. Therefore no part of a chunk's results has the same bytes and nothing can be copied
+inside the store. An output is passed on as it was encoded, without decoding it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SpillingList:
         store: where a large list is written.
         target: the object to write; None without an offload location.
         max_bytes: bytes of JSON up to which it stays a list.
-        max_inline_bytes: bytes of JSON that the list may have without a target; None for any.
+        max_inline_bytes: maximum bytes of JSON of the list without a target; None for no limit.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class SpillingList:
         return self._writer.info.pointer.wrap()
 
     def abandon(self, error: BaseException) -> None:
-        """Discard what was collected; no object is created."""
+        """Discard the collected members; no object is created."""
         if self._writer is not None:
             self._writer.__exit__(type(error), error, error.__traceback__)
 

@@ -26,7 +26,7 @@ __all__ = [
 # Structs, not dataclasses: one of each is created for every item of a fork, and structs are created faster.
 # They are never part of a reference cycle, so the garbage collector need not track them either.
 class RunInfo(msgspec.Struct, frozen=True, gc=False):
-    """What stays the same during a run, or during one branch run.
+    """What does not change during a run, or during one branch run.
 
     Attributes:
         flow_id: the flow's id.
@@ -113,13 +113,13 @@ class SegmentStatus(StrEnum):
     """How a segment of a run ended."""
 
     LEFT = "LEFT"
-    """The run goes on at a step outside the segment."""
+    """The run continues at a step outside the segment."""
     COMPLETED = "COMPLETED"
     """The path has ended: no next step, or END_FLOW."""
     FAILED = "FAILED"
     """A step failed, and the flow does not handle it."""
     RETRY = "RETRY"
-    """A step failed and the caller may try it again; the state is that before the step."""
+    """A step failed and the caller can retry it; the state is that before the step."""
     SUSPENDED = "SUSPENDED"
     """The run waits for something outside."""
 

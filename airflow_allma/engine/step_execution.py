@@ -26,7 +26,7 @@ class StepExecution(msgspec.Struct, gc=False):
         step: the step.
         state: the run's state; ``commit_output`` advances it.
         info: the run.
-        services: what the step may use.
+        services: what the step can use.
         step_input: its input, once it is built.
         tries: how often its handler was called.
         started: value of ``perf_counter`` at the start; only used when there is a recorder.
@@ -74,10 +74,10 @@ def commit_output(execution: StepExecution, output: Any, whole: Any) -> None:
     Args:
         execution: the step's execution; its state is advanced.
         output: what the handler returned, ``_meta`` included.
-        whole: what ``$`` stands for in output mappings: the output, or the pointer that replaced it.
+        whole: the value of ``$`` in output mappings: the output, or the pointer that replaced it.
 
     Raises:
-        PermanentStepError: a transition was taken too often; the output has been mapped all the same.
+        PermanentStepError: a transition was taken too often; the output has been mapped nevertheless.
         PointerNotLoaded: a pointer is needed; nothing has changed.
     """
     step, state = execution.step, execution.state

@@ -20,10 +20,10 @@ class StepCall(msgspec.Struct, gc=False):
 
     Attributes:
         step_id: the step.
-        input: the step's input; private to this call, so the handler may change and return it.
+        input: the step's input; private to this call, so the handler can change and return it.
         context: the run's data; must not be changed.
         info: the run.
-        services: what the handler may use.
+        services: what the handler can use.
         load: returns the content of a pointer.
     """
 
@@ -68,7 +68,7 @@ class AsyncHandler:
         ends_path: whether the path ends here.
         reads_mappings: whether the engine builds the step's input from ``inputMappings`` and ``literals``. If
             not, the handler reads the context itself.
-        stores_output: whether the handler itself decides where a large output goes.
+        stores_output: whether the handler itself decides where a large output is stored.
         bounds_itself: whether the step's own configuration limits how long a call waits, so that the setting
             ``step_timeout_seconds`` does not apply.
         blocks_thread: whether a call occupies a thread.

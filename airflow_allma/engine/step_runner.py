@@ -1,4 +1,4 @@
-"""The life of a step: delay, input, handler with retries, validation, offload, commit, and ``onError``.
+"""The life cycle of a step: delay, input, handler with retries, validation, offload, commit, ``onError``.
 
 Every step runs through these functions, in every mode. A step whose work is spread over processes (a fork
 whose items run as tasks) runs through the same ones: ``start_step`` in the process where it begins, and
@@ -38,7 +38,7 @@ _MAX_FALLBACKS: Final = 1000
 
 
 class NeedsWaiting(Exception):  # noqa: N818 - control flow inside the engine, never raised to callers
-    """A run that was expected to need no waiting does: continue from ``state`` on an event loop.
+    """A run that was not expected to wait has to: continue from ``state`` on an event loop.
 
     Attributes:
         state: the run's state before the step that has to wait; None when the run has not begun.
@@ -59,10 +59,10 @@ def _begin(step: CompiledStep, state: RunState, info: RunInfo, services: Service
 def run_inline_step(
     step: CompiledStep, state: RunState, info: RunInfo, services: Services
 ) -> SegmentResult | None:
-    """Run a step that waits for nothing, without an event loop.
+    """Run a step that never waits, without an event loop.
 
     Returns:
-        None when the run goes on, a result when it failed.
+        None if the run continues, a result if it failed.
 
     Raises:
         PointerNotLoaded: a pointer has to be loaded first; nothing has changed.
@@ -106,11 +106,11 @@ async def run_step(
         step: the step.
         state: the run's state, which is advanced.
         info: the run.
-        services: what the step may use.
+        services: what the step can use.
         last_try: see ``run_segment``.
 
     Returns:
-        None when the run goes on, a result when it failed or is to be tried again.
+        None if the run continues, a result if it failed or is to be retried.
     """
     execution = _begin(step, state, info, services)
     try:
@@ -164,7 +164,7 @@ async def fail_step(
     """End a step whose work failed elsewhere: ``onError`` decides, as for any step.
 
     Returns:
-        LEFT or COMPLETED when the flow goes on, RETRY (only with ``last_try`` False), or FAILED.
+        LEFT or COMPLETED if the flow continues, RETRY (only with ``last_try`` False), or FAILED.
     """
     execution = _begin_elsewhere(program, state, step_id, info, services)
     return await _fail(execution, error, last_try=last_try) or _left(state)
@@ -242,10 +242,10 @@ async def _fail(
 def _handle_error(
     execution: StepExecution, raised: Exception, *, last_try: bool | None, may_continue: bool = True
 ) -> SegmentResult | None:
-    """Apply the step's ``onError``; None when the run goes on.
+    """Apply the step's ``onError``; return None if the run continues.
 
     Raises:
-        PointerNotLoaded: the flow would go on after the error, and where depends on a pointer; nothing has
+        PointerNotLoaded: the flow would continue after the error, and where depends on a pointer; nothing has
             changed.
     """
     step, services, state = execution.step, execution.services, execution.state

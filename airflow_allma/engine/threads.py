@@ -1,4 +1,4 @@
-"""Threads for blocking calls of steps, which may never return."""
+"""Threads for blocking calls of steps, which might never return."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CallThreads:
     async def run(self, function: Callable[..., _T], *args: Any) -> _T:
         """Return the function's result, or raise its exception."""
         future: Future[_T] = Future()
-        # From here on the future itself cannot be cancelled: the thread may always set its result.
+        # From here on the future itself cannot be cancelled, so the thread can always set its result.
         future.set_running_or_notify_cancel()
         threading.Thread(target=_call, args=(future, function, args), name="allma-call", daemon=True).start()
         return await asyncio.wrap_future(future)

@@ -13,7 +13,7 @@ from airflow_allma.expressions.syntax_tree import Key
 __all__ = ["MAX_PADDING", "NamedListItemError", "assign_keys"]
 
 MAX_PADDING: Final = 10_000
-"""The most nulls that a list is padded with to reach an index."""
+"""Maximum number of nulls that a list is padded with to reach an index."""
 
 
 class NamedListItemError(ExpressionEvaluationError):
@@ -30,7 +30,7 @@ def assign_keys(
     Args:
         root: the object to set in.
         keys: at least one.
-        value: set as it is, not copied.
+        value: set without copying it.
         load: loads the pointers on the way, which are replaced by their content.
         source: the expression, for messages.
         share: do not modify ``root``; return a new root that shares everything that is not on the way.
@@ -41,7 +41,7 @@ def assign_keys(
     """
     top = _writable_root(root, load, source, share=share)
     node: Any = top
-    # A pointer's content may belong to a cache: below it, containers are copied even when not sharing.
+    # A pointer's content can belong to a cache: below it, containers are copied even when not sharing.
     copying = share
     for key, following in pairwise(keys):
         current = _get_item(node, key)
@@ -87,7 +87,7 @@ def _set_item(node: Any, key: Key, value: Any, source: str) -> None:
     if key.index < 0:
         raise NamedListItemError(
             f"{source!r} cannot be set: {key.name!r} is not an index, but its parent is a list; "
-            "set an index of the list, or give the value another name"
+            "set an index of the list, or use another name"
         )
     missing = key.index - len(node)
     if missing > MAX_PADDING:

@@ -28,7 +28,7 @@ class Condition:
     """A compiled condition. It is immutable, so threads can share it.
 
     Attributes:
-        source: the condition as it is written in the flow.
+        source: the condition as written in the flow.
         matches: ``matches(context, load=None)`` returns True or False. It raises ExpressionEvaluationError if
             a path in the condition does; exceptions of ``load`` pass through.
     """
@@ -39,7 +39,7 @@ class Condition:
 
 @lru_cache(maxsize=CACHE_SIZE)
 def compile_condition(source: str) -> Condition:
-    """Compile a condition. The same string returns the same object as long as it is cached.
+    """Compile a condition. Equal strings return the same object while it is cached.
 
     By the rules of the language, an atom that does not begin with a path (``true``, ``1 == 1``, an empty
     string) is false. So is a comparison with an unknown operator or with a word that is not a literal.

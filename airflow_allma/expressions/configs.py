@@ -1,4 +1,4 @@
-"""Configs: JSON values whose strings may be templates or JSONPaths, such as custom configs and literals."""
+"""Configs: JSON values whose strings can be templates or JSONPaths, such as custom configs and literals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["MAX_NESTING", "Config", "compile_config", "find_or_default", "resolv
 logger = logging.getLogger(__name__)
 
 MAX_NESTING: Final = 64
-"""The most objects and lists of a config that may be nested in one another."""
+"""Maximum nesting of objects and lists in a config."""
 
 _LINE_ENDS: Final = frozenset("\n\r\u2028\u2029")
 
@@ -51,7 +51,7 @@ class Config:
 
 
 def compile_config(value: Any) -> Config:
-    """Compile a JSON value that may contain templates and JSONPaths. Keys are never rendered.
+    """Compile a JSON value that can contain templates and JSONPaths. Keys are never rendered.
 
     Raises:
         ExpressionSyntaxError: a string looks like a template or a JSONPath but is not valid, or the value is
@@ -100,7 +100,7 @@ def _refuse(source: str) -> LoadPointer:
 
 
 def _compile(value: Any, depth: int) -> Render | None:
-    """Return the function that renders a value, or None if there is nothing to render in it."""
+    """Return the function that renders a value, or None if nothing in it needs rendering."""
     if isinstance(value, str):
         return _compile_string(value)
     if not isinstance(value, Mapping | list):
@@ -181,7 +181,7 @@ def _compile_object(members: Mapping[str, Any], depth: int) -> Render | None:
 
 def _static(value: Any) -> Render:
     """Return the function that returns a constant: a copy of it, if it is mutable."""
-    # The caller may modify the original later.
+    # The caller can modify the original later.
     constant = copy_value(dict(value) if isinstance(value, Mapping) else value)
     if not isinstance(constant, dict | list):
         return lambda context, load=None: constant  # noqa: ARG005

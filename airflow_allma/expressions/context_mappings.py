@@ -31,7 +31,7 @@ class Format(StrEnum):
     """Its compact JSON."""
     CUSTOM_STRING = "CUSTOM_STRING"
     """A list becomes a string: each item is rendered through a template, and the results are joined. Other
-    values stay as they are.
+    values are unchanged.
     """
 
 
@@ -81,7 +81,7 @@ def compile_context_mappings(mappings: Mapping[str, Mapping[str, Any]]) -> Conte
     """Compile a flow's entries, by name.
 
     An entry is ``{"sourceJsonPath", "formatAs", "selectFields", "itemTemplate", "joinSeparator"}``, with the
-    keys of the flow's JSON. All but the first may be missing or null.
+    keys of the flow's JSON. All but the first can be missing or null.
 
     Raises:
         ExpressionSyntaxError: a path or template is not valid, or an entry lacks a key that it needs.

@@ -1,8 +1,8 @@
 """The parser of JSONPaths: characters to segments.
 
 The parser splits a path into parts, locates its errors, and parses the parts that jsonpath-plus reads in its
-own way: names, filters and dynamic keys. A path that consists of these alone needs nothing else. A path with
-``*``, ``..``, a slice or a list goes through jsonpath-ng's grammar, see ``path_grammar``.
+own way: names, filters and dynamic keys. A path with nothing else is complete then. A path with
+``*``, ``..``, a slice or a list is parsed by jsonpath-ng's grammar, see ``path_grammar``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from airflow_allma.expressions.syntax_tree import DynamicKey, Key, Segment
 __all__ = ["CACHE_SIZE", "Path", "compile_path"]
 
 CACHE_SIZE: Final = 4096
-"""How many compiled expressions of a kind are cached; the least recently used one is dropped first."""
+"""Maximum number of cached expressions of each kind; the least recently used one is dropped first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,14 +26,14 @@ class Path:
     """A compiled JSONPath. It is immutable, so threads can share it.
 
     Attributes:
-        source: the path as it is written in the flow.
+        source: the path as written in the flow.
         find: ``find(data, load=None)`` returns the value, or NOTHING. A path with an operator (``*``, ``..``,
             a slice, a union, a filter) returns a list of what it finds, and NOTHING if it finds nothing.
-            The result is not copied. A pointer at the end of the path is returned as it is; a pointer on the
+            The result is not copied. A pointer at the end of the path is returned as is; a pointer on the
             way is loaded with ``load``. It raises ExpressionEvaluationError if ``load`` is needed and None,
             or if a dynamic segment finds no key; exceptions of ``load`` pass through.
         is_root: whether the path is ``$`` (or ``$.``).
-        is_definite: whether the path has no operator, and so can be assigned to.
+        is_definite: whether the path has no operator, so that it can be assigned to.
     """
 
     source: str
@@ -102,7 +102,7 @@ class Path:
 
 @lru_cache(maxsize=CACHE_SIZE)
 def compile_path(source: str) -> Path:
-    """Compile a JSONPath. The same string returns the same object as long as it is cached.
+    """Compile a JSONPath. Equal strings return the same object while it is cached.
 
     Raises:
         ExpressionSyntaxError: this is not a JSONPath, or it has an operator that is not supported.

@@ -23,7 +23,7 @@ Its exceptions pass through the expression unchanged.
 """
 
 MAX_POINTER_CHAIN: Final = 16
-"""The most pointers that may lead to one another before content must follow."""
+"""Maximum number of pointers that lead to one another; the last of them must lead to content."""
 
 # Comparing the class is many times faster than asking whether a value is a Mapping.
 NON_MAPPINGS: Final = frozenset({list, str, int, float, bool, type(None)})
@@ -62,11 +62,11 @@ def resolve_pointer(node: Any, load: LoadPointer) -> Any:
 
 
 def refuse_to_load(expression: str) -> LoadPointer:
-    """Return the loader for an expression that was called without one. It raises an error for any pointer."""
+    """Return a loader that raises an error for any pointer, for an expression evaluated without one."""
 
     def refuse(pointer: Mapping[str, Any]) -> Any:
         raise ExpressionEvaluationError(
-            f"{expression!r} goes through the pointer to s3://{pointer.get('bucket')}/{pointer.get('key')}, "
+            f"{expression!r} leads through the pointer to s3://{pointer.get('bucket')}/{pointer.get('key')}, "
             "which would have to be loaded, but nothing can be loaded here; let an earlier step load it"
         )
 

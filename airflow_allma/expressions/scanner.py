@@ -9,10 +9,10 @@ from airflow_allma.exceptions import ExpressionSyntaxError
 __all__ = ["MAX_LENGTH", "MAX_NESTING", "QUOTES", "Scanner", "Token", "check_length"]
 
 MAX_LENGTH: Final = 10_000
-"""The longest allowed expression, in characters."""
+"""Maximum length of an expression, in characters."""
 
 MAX_NESTING: Final = 32
-"""The most brackets, parentheses and paths within paths that may be open at the same time."""
+"""Maximum number of brackets, parentheses and paths within paths that are open at the same time."""
 
 QUOTES: Final = "'\""
 

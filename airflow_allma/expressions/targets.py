@@ -27,11 +27,11 @@ class Target:
     """A compiled target. It is immutable, so threads can share it.
 
     Attributes:
-        source: the target as it is written in the flow.
+        source: the target as written in the flow.
         assign: ``assign(root, value)`` sets the value below ``root`` in place. Parents are created: a list
             where the next key consists of digits, otherwise an object. A scalar on the way is replaced. A
-            list cannot hold a value under a name: it stays as it is, a warning is logged, and the step goes
-            on without that input. An index far beyond the end of a list raises ExpressionEvaluationError.
+            list cannot hold a value under a name: it is unchanged, a warning is logged, and the step
+            continues without that input. An index far beyond the end of a list raises ExpressionEvaluationError.
     """
 
     source: str
@@ -40,7 +40,7 @@ class Target:
 
 @lru_cache(maxsize=CACHE_SIZE)
 def compile_target(source: str) -> Target:
-    """Compile a target. The same string returns the same object as long as it is cached.
+    """Compile a target. Equal strings return the same object while it is cached.
 
     Raises:
         ExpressionSyntaxError: a name is missing, a bracket is not closed, or the target begins with ``$.``.

@@ -14,10 +14,10 @@ from airflow_allma.expressions.undefined import NOTHING
 __all__ = ["children", "descendants", "member", "slice_items", "walk_keys"]
 
 MAX_DESCENDANTS: Final = 5_000_000
-"""The most objects and lists that one ``..`` may collect."""
+"""Maximum number of objects and lists that one ``..`` can collect."""
 
 MAX_DESCENDANT_LOADS: Final = 10_000
-"""The most pointers that one ``..`` may load. This also ends pointers that contain themselves."""
+"""Maximum number of pointers that one ``..`` can load; this also ends pointers that contain themselves."""
 
 
 def member(node: Any, key: Key, load: LoadPointer) -> Any:

@@ -44,7 +44,7 @@ def load_content(
     Args:
         store: holds the object.
         pointer: a ``Pointer``, or one as a flow's data contains it (wrapped or bare).
-        max_bytes: the most bytes to load, counted after decompression.
+        max_bytes: the maximum number of bytes to load, counted after decompression.
 
     Raises:
         ObjectDecodeError: the object is larger than ``max_bytes``, is not valid gzip, or is JSON Lines with a

@@ -1,4 +1,4 @@
-"""Which media types are text, JSON or JSON Lines, and which type a key's ending stands for."""
+"""The kinds of media types (text, JSON or JSON Lines), and the media types of key endings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class ContentKind(StrEnum):
     """How to read an object's content."""
 
     JSON_LINES = "json-lines"
-    """One JSON value a line, according to type or name."""
+    """One JSON value per line, according to type or name."""
     TEXT = "text"
     """Text, perhaps JSON."""
     BINARY = "binary"
     """Neither."""
     UNKNOWN = "unknown"
-    """Type and name say nothing; the bytes themselves decide."""
+    """Neither type nor name identifies the kind; the bytes decide."""
 
 
 _LINES_ENDINGS: Final = (".jsonl", ".ndjson", ".jsonlines")
@@ -36,7 +36,7 @@ _OWN_TYPES: Final = {
 _GZIP_TYPES: Final = frozenset({"application/gzip", "application/x-gzip"})
 _LINES_MARKS: Final = ("jsonl", "ndjson", "jsonlines", "json-seq")
 _TEXT_MARKS: Final = ("json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
-# S3 sets binary/octet-stream on objects that are uploaded without a type: it says nothing about them.
+# S3 sets binary/octet-stream on objects that are uploaded without a type, so it does not describe them.
 _DEFAULT_TYPES: Final = frozenset({"", "binary/octet-stream"})
 
 

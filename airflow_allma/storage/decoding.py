@@ -1,4 +1,4 @@
-"""JSON values out of bytes, with errors that say where."""
+"""The decoding of JSON values, with errors that have their positions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def try_decode(data: bytes) -> tuple[bool, Any]:
 
 def _reason(data: bytes, error: Exception) -> str:
     if data.startswith(BOM):
-        return "it begins with a byte order mark, which only the very first line may have"
+        return "it begins with a byte order mark, which only the first line of the object can have"
     if isinstance(error, UnicodeDecodeError):
         return (
             f"byte {error.start} of the string that contains it is not UTF-8 ({error.reason}); save as UTF-8"

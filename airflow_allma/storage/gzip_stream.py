@@ -32,7 +32,7 @@ def decompress_start(start: bytes) -> bytes:
 
 
 def decompress(blocks: Iterable[bytes], source: str) -> Generator[bytes, None, None]:
-    """Decompress gzip of one or several members; yields blocks of at most 1 MiB.
+    """Decompress gzip of one or several members; yield blocks of at most 1 MiB.
 
     Args:
         blocks: the gzipped bytes.

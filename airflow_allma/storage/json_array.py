@@ -27,7 +27,7 @@ def array_elements(
 ) -> Generator[Line, None, None]:
     """Split a JSON array into its elements.
 
-    Only brackets, commas and strings are parsed: what is between two commas is passed on as it is, so an
+    Only brackets, commas and strings are parsed: what is between two commas is passed on unchanged, so an
     invalid element fails where it is decoded, not here. Memory is bounded by one element and one block.
 
     Args:
@@ -144,7 +144,7 @@ class _Scanner:
         if rest:
             raise self._error(
                 len(self._data) - len(rest),
-                "the array is followed by more content; name the object *.jsonl if it has one value a line",
+                "the array is followed by more content; name the object *.jsonl if it has one value per line",
             )
         self._drop(len(self._data))
 

@@ -76,13 +76,13 @@ def read_line_batches(
 
     Args:
         store: holds the object.
-        source: a planned range, every read of which is conditional on its ETag; or an object, which is pinned
-            to its present ETag.
+        source: a planned range, whose reads are all conditional on its ETag; or an object, which is pinned
+            to its current ETag.
         max_line_bytes: the longest line that is accepted.
         block_bytes: how much to request from the store at once.
 
     Raises:
-        ObjectChangedError: the object is not the planned one any more.
+        ObjectChangedError: the object is no longer the planned one.
         ObjectDecodeError: a line is longer than ``max_line_bytes``; the message names its offset.
         StorageError: the store's own.
     """
@@ -122,7 +122,7 @@ def split_lines(
     """Split blocks into the lines that begin in ``(start, end]``, and at byte 0.
 
     Args:
-        blocks: the bytes from ``start`` on; they may continue after ``end``, and are read no further than to
+        blocks: the bytes from ``start`` on; they can continue after ``end``, and are read no further than to
             the end of the last line.
         start: offset of the first byte.
         end: offset after the range's last byte, or None to read every line.
@@ -230,6 +230,6 @@ def _check_lengths(lines: list[bytes], position: int, max_line_bytes: int, sourc
 def _too_long(offset: int, max_line_bytes: int, source: str) -> ObjectDecodeError:
     return ObjectDecodeError(
         f"The line at byte {offset} of {source} is longer than {max_line_bytes} bytes. "
-        "Check that it is JSON Lines, one value a line. Put a large value into its own object, and a pointer "
-        "to that into the line."
+        "Check that it is JSON Lines, one value per line. Put a large value into its own object, and a "
+        "pointer to that into the line."
     )

@@ -61,7 +61,7 @@ class OffloadLocation:
 
     Attributes:
         bucket: the bucket; ``FILE_BUCKET`` for a local folder.
-        prefix: without a slash at either end; may be empty for a bucket.
+        prefix: without a slash at either end; can be empty for a bucket.
         region: the bucket's AWS region, or None for the connection's.
     """
 
@@ -86,7 +86,7 @@ class OffloadLocation:
 
     @classmethod
     def from_setting(cls, setting: str | None) -> Self | None:
-        """Read a setting that may be empty; None when it is.
+        """Read a setting; None if it is empty.
 
         Raises:
             StorageConfigurationError: as ``parse``.

@@ -9,7 +9,7 @@ __all__ = ["LineCounter"]
 
 
 class LineCounter:
-    """Counts lines on demand, each time from where it stopped before: offsets must grow.
+    """Counts lines on demand, from where it last stopped: offsets must increase.
 
     Args:
         store: holds the object.

@@ -94,7 +94,7 @@ class LocalStore:
                 wanted = block_bytes if end is None else min(block_bytes, end - position)
                 with self._errors(pointer):
                     block = file.read(wanted)
-                # A writer that changes the file in place, instead of replacing it, is detected only now.
+                # Only this check detects a writer that changes the file in place instead of replacing it.
                 self._check_etag(pointer, file, if_match)
                 if not block:
                     return
@@ -145,7 +145,7 @@ class LocalStore:
                 return
             if not path.resolve().is_relative_to(self._root.resolve()):
                 continue
-            # A file may be removed between its listing and its stat, as in any store.
+            # A file can be removed between its listing and its stat, as in any store.
             with contextlib.suppress(FileNotFoundError):
                 yield _info(Pointer(bucket, key), path.stat())
                 count += 1
@@ -162,7 +162,7 @@ class LocalStore:
         """Return a pointer's file, after a check that it is below the root when links are followed."""
         if pointer.version_id is not None:
             raise ObjectNotFoundError(
-                f"{pointer}: {self.description} keeps no versions. Leave versionId out of the pointer."
+                f"{pointer}: {self.description} does not keep versions. Remove versionId from the pointer."
             )
         check_local_segments(pointer.key)
         if any(segment.startswith(_TEMPORARY) for segment in pointer.key.split("/")):
@@ -173,7 +173,7 @@ class LocalStore:
         with self._errors(pointer):
             if not path.resolve().is_relative_to(self._root.resolve()):
                 raise StorageConfigurationError(
-                    f"{pointer} is outside of {self.description}, the only folder that may be used here."
+                    f"{pointer} is outside of {self.description}, the only local folder that can be used."
                 )
         return path
 

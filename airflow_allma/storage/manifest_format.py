@@ -17,12 +17,12 @@ _START_BYTES: Final = 64 << 10
 
 
 class ManifestFormat(StrEnum):
-    """The format of the object at which a flow points."""
+    """The format of the object that a pointer in a flow names."""
 
     JSON_LINES = "json-lines"
-    """One JSON value a line: split and read as it is."""
+    """One JSON value per line: split and read directly."""
     JSON_ARRAY = "json-array"
-    """One JSON array: its elements are written as lines first."""
+    """One JSON array: converted to lines first."""
     GZIP_JSON_LINES = "json-lines+gzip"
     """Gzipped lines: decompressed first."""
     GZIP_JSON_ARRAY = "json-array+gzip"
@@ -43,7 +43,7 @@ def detect_format(store: ObjectStore, pointer: Pointer) -> tuple[ObjectInfo, Man
     """Detect a manifest's format by its first bytes, and by name or type where those are ambiguous.
 
     Content that begins with ``[`` is one array, unless its first line is a complete value and others follow,
-    or unless its name or type says JSON Lines and its first line is not cut off.
+    or unless its name or type is that of JSON Lines and its first line is not cut off.
 
     Raises:
         StorageError: the store's own.

@@ -23,7 +23,7 @@ class ManifestPlan:
     """A manifest split into ranges.
 
     Attributes:
-        lines: the JSON Lines object that the ranges read: the manifest itself, or what was made of it.
+        lines: the JSON Lines object that the ranges read: the manifest itself, or its conversion.
         ranges: in order; none for an empty object.
     """
 
@@ -49,7 +49,7 @@ def plan_manifest(
         store: holds the manifest and ``spool_to``.
         pointer: the manifest.
         range_bytes: the size to aim for.
-        max_ranges: the most ranges; if that is too few, they are larger.
+        max_ranges: the maximum number of ranges; if it is too low, they are larger.
         spool_to: where to write JSON Lines if the manifest has another format; None: nowhere.
         max_line_bytes: the longest line or element that is accepted while spooling.
 
@@ -86,7 +86,7 @@ def _spool(
 ) -> ObjectInfo:
     """Write an object's lines or elements as JSON Lines, in one pass, with memory for one block and one line.
 
-    Values are copied as they are: an invalid one fails where its line is decoded. Lines keep their numbers,
+    Values are copied unchanged: an invalid one fails where its line is decoded. Lines keep their numbers,
     since blank ones are copied too.
     """
     name = str(source.pointer)

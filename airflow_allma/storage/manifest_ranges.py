@@ -1,6 +1,6 @@
 """Byte ranges of a manifest, pinned to one content.
 
-Planning looks at nothing but the object's size. The rule that makes it correct: a line belongs to the range
+Planning needs only the object's size. The rule that makes it correct: a line belongs to the range
 in which it STARTS. Range ``[start, end)`` owns the lines whose first byte ``s`` has ``start < s <= end``, and
 the first range owns byte 0 as well. So a reader skips to the first line break at or after ``start``, and
 reads on after ``end`` until the line that began there, or on ``end`` itself, is complete.
@@ -42,11 +42,11 @@ def plan_ranges(size: int, range_bytes: int, max_ranges: int) -> list[ByteRange]
 
 @dataclass(frozen=True, slots=True)
 class ManifestRange:
-    """All that a worker needs to read the lines of one range.
+    """Everything that a worker needs to read the lines of one range.
 
     Attributes:
         number: its index among the ranges of the manifest, from 0.
-        pointer: the JSON Lines object; with the version, when the bucket keeps versions.
+        pointer: the JSON Lines object; with its version if the bucket is versioned.
         etag: every read of the object is conditional on it.
         size: bytes of the whole object.
         range: the bytes.

@@ -1,4 +1,4 @@
-"""Objects in this process's memory: the fake with which everything above the storage layer is tested."""
+"""Objects in this process's memory: the fake for tests of everything above the storage layer."""
 
 from __future__ import annotations
 

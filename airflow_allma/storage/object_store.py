@@ -8,7 +8,7 @@ Every method raises only this package's storage errors:
 - ``ObjectAccessDeniedError``: the credentials or the file's mode forbid the access;
 - ``ObjectChangedError``: the object's ETag is not ``if_match`` (the message contains both);
 - ``StorageUnavailableError``: the store failed, even after retries;
-- ``StorageConfigurationError``: credentials are missing, the endpoint is wrong, or this store cannot have the
+- ``StorageConfigurationError``: credentials are missing, the endpoint is wrong, or this store cannot hold the
   key.
 
 Each message names bucket and key, and the connection or folder in use.
@@ -103,14 +103,14 @@ class ObjectStore(Protocol):
         """The name of this store in errors: the connection or the folder."""
 
     def head(self, pointer: Pointer) -> ObjectInfo:
-        """Look an object up without reading it."""
+        """Look up an object without reading it."""
 
     def read(
         self, pointer: Pointer, start: int = 0, end: int | None = None, *, if_match: str | None = None
     ) -> bytes:
         """Read bytes ``start`` to ``end`` (exclusive; None = to the end).
 
-        Of a range that extends beyond the object, returns the part that exists, perhaps nothing.
+        If the range extends beyond the object, return the part that exists, perhaps nothing.
         """
 
     def stream(
@@ -122,7 +122,7 @@ class ObjectStore(Protocol):
         if_match: str | None = None,
         block_bytes: int = BLOCK_BYTES,
     ) -> Generator[bytes, None, None]:
-        """Read the same bytes block by block; blocks are not empty, and may have any size.
+        """Read the same bytes block by block; blocks are not empty, and can have any size.
 
         All blocks are of the same content: an object that is replaced meanwhile either continues with its old
         content or raises ``ObjectChangedError``. Errors are raised with the first block, not by the call.
@@ -147,5 +147,5 @@ class ObjectStore(Protocol):
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         """Yield the objects whose key starts with ``prefix``, in the byte order of keys, at most ``limit``.
 
-        Pages are requested as they are needed.
+        Pages are requested on demand.
         """

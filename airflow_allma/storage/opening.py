@@ -1,4 +1,4 @@
-"""Opening the store that settings describe: S3, and the one local folder that may be reached."""
+"""Opens the store that settings describe: S3, and the one local folder that flows can use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["open_folder", "open_store"]
 def open_store(clients: AwsClients, location: OffloadLocation | None) -> ObjectStore:
     """Return S3 through the clients and, when the offload location is a local folder, that folder.
 
-    Makes no request: errors of credentials occur in the first call.
+    This makes no request: credential errors are raised by the first call.
     """
     folder = location.folder if location is not None else None
     return RoutedStore(S3Store(clients), LocalStore(folder) if folder is not None else None)

@@ -4,8 +4,8 @@ In a flow's data a pointer is the wrapper ``{"_s3_output_pointer": {"bucket", "k
 "region"?}}`` or, where a pointer to items is expected, the inner object alone. In settings it is a URI.
 
 A local file that is named by a URI has the bucket ``file://`` and, as its key, its path without the leading
-slash. An S3 bucket cannot have that name, so the two are never confused. The store decides which folders such
-a pointer may reach, not the pointer.
+slash. An S3 bucket cannot have that name, so the two are never confused. The store, not the pointer, decides
+which folders can be reached.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Pointer:
 
     Attributes:
         bucket: S3 bucket (or access point ARN), or ``FILE_BUCKET``.
-        key: the object's key in that bucket, as it is (not percent-encoded).
+        key: the object's key in that bucket, not percent-encoded.
         version_id: one version, or None for the current one.
         region: the bucket's AWS region, or None for the connection's.
 
@@ -123,7 +123,7 @@ class Pointer:
 
     @classmethod
     def from_uri(cls, uri: str) -> Self:
-        """Read ``s3://bucket/key`` (the key as it is) or ``file:///path`` (percent-decoded).
+        """Read ``s3://bucket/key`` (not percent-decoded) or ``file:///path`` (percent-decoded).
 
         Raises:
             StorageConfigurationError: it is neither, or its bucket or key is missing or not allowed.
@@ -186,13 +186,15 @@ def check_local_segments(path: str) -> None:
 
 
 def check_writable(pointer: Pointer) -> None:
-    """Reject writing to a version: the store makes versions.
+    """Reject writing to a version: the store creates versions.
 
     Raises:
         StorageConfigurationError: the pointer names a version.
     """
     if pointer.version_id is not None:
-        raise StorageConfigurationError(f"{pointer} names a version, which cannot be written. Leave it out.")
+        raise StorageConfigurationError(
+            f"{pointer} names a version, which cannot be written. Remove the version."
+        )
 
 
 def _check_part(name: str, part: object, max_characters: int) -> None:

@@ -1,4 +1,4 @@
-"""Fetching the next block in a thread while the caller works on the last one."""
+"""Fetches the next block in a thread while the caller works on the last one."""
 
 from __future__ import annotations
 

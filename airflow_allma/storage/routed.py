@@ -16,8 +16,8 @@ class RoutedStore:
 
     Args:
         objects: the store of buckets.
-        files: the store of ``file:///`` pointers (a ``LocalStore`` of the one folder that may be reached),
-            or None if no local file may be reached.
+        files: the store of ``file:///`` pointers (a ``LocalStore`` of the one folder that flows can use),
+            or None if local files cannot be used.
     """
 
     def __init__(self, objects: ObjectStore, files: ObjectStore | None) -> None:
@@ -80,7 +80,7 @@ class RoutedStore:
             return self._objects
         if self._files is None:
             raise StorageConfigurationError(
-                "A file:/// pointer is used, but no local folder may be reached here. "
+                "A file:/// pointer is used, but no local folder is configured. "
                 "Set offload_location to the file:/// folder that contains the file."
             )
         return self._files

@@ -146,7 +146,7 @@ class S3Store:
         except ObjectChangedError as error:
             raise self._changed(pointer, str(if_match)) from error
         except RangeOutsideObjectError:
-            # S3 may report an object that was replaced by a shorter one like this, too.
+            # S3 can also report an object that was replaced by a shorter one in this way.
             if if_match is not None and self.head(pointer).etag != if_match:
                 raise self._changed(pointer, if_match) from None
             return None

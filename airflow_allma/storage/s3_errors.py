@@ -74,7 +74,7 @@ _REJECTED: Final = _Rule(StorageConfigurationError, "the call was rejected.", fr
 
 @cache
 def _transient() -> tuple[type[Exception], ...]:
-    """Return the errors that may not occur again in a retry."""
+    """Return the errors after which a retry can succeed."""
     import botocore.exceptions as boto
     import urllib3.exceptions
 

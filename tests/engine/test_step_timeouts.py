@@ -83,7 +83,7 @@ def test_a_hanging_step_fails_only_its_item_and_says_how_long_it_waited():
     assert hung["errorName"] == "StepTimeoutError"
     assert hung["isRetryable"] is True
     assert hung["errorMessage"] == (
-        "Step work was given up after 0.5 s. Find out what it waits for, or set [allma] step_timeout_seconds "
+        "Step work timed out after 0.5 s. Find out what it waits for, or set [allma] step_timeout_seconds "
         "higher; 0 means no limit."
     )
     details = {"timeoutSeconds": 0.5, "failedStepInstanceId": "work", "branchId": "b", "itemIndex": 1}

@@ -128,7 +128,7 @@ def test_folders_and_files_in_the_way_are_missing_objects(store: LocalStore):
 
 def test_versions_are_not_kept(store: LocalStore):
     store.write(Pointer("b", "k"), b"1")
-    with pytest.raises(ObjectNotFoundError, match="keeps no versions"):
+    with pytest.raises(ObjectNotFoundError, match="does not keep versions"):
         store.head(Pointer("b", "k", version_id="1"))
 
 

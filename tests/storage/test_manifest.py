@@ -72,7 +72,7 @@ def test_array_elements_are_what_json_loads_returns(
         ("[[1]", "ends before the array"),
         ("[1}", "does not close an object"),
         ("[1] 2", "byte 4"),
-        ("[1]\n[2]", "one value a line"),
+        ("[1]\n[2]", "one value per line"),
         ("{}", "must begin with"),
         ("", "ends before the array"),
         ("  ", "ends before the array"),

@@ -19,7 +19,7 @@ def read_csv(content: str) -> tuple[list[dict[str, Any]], int]:
     """Return the rows below the header line, and the number of lines that were dropped.
 
     Lines with more or fewer fields than the header are dropped; blank lines are ignored and not counted. All
-    values are strings. A quoted field may contain commas, line breaks and doubled quotes.
+    values are strings. A quoted field can contain commas, line breaks and doubled quotes.
     """
     lines = _lines(content.strip(_WHITESPACE))
     header = next(lines, [])

@@ -39,7 +39,7 @@ def _validate_time(time: str) -> str:
 
 
 class DateTimeCalculatorInput(ModuleInput):
-    """Input of ``system/date-time-calculator``; ``offset_seconds`` may be fractional and negative."""
+    """Input of ``system/date-time-calculator``; ``offset_seconds`` can be fractional and negative."""
 
     base_time: Annotated[str, AfterValidator(_validate_time)]
     offset_seconds: float

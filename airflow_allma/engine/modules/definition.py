@@ -29,7 +29,7 @@ _MAX_PROBLEMS: Final = 10
 
 
 def _whole_number(value: Any) -> Any:
-    # JSON has a single number type: 3.0 is as good a count as 3.
+    # JSON has a single number type: 3.0 is as valid a count as 3.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -47,7 +47,7 @@ class ModuleInput(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ModuleContext:
-    """What a module may use that does I/O.
+    """What a module that does I/O can use.
 
     Attributes:
         store: objects in S3 or below a local folder; None: not configured.
@@ -94,13 +94,13 @@ class Module:
 
     Attributes:
         identifier: the name that flows use, such as ``system/flatten-array``.
-        step_types: the step types that may use it.
+        step_types: the step types that can use it.
         input_model: validates the input; None: ``function`` accepts any object, unvalidated.
         function: ``(input) -> output``, or ``(input, ModuleContext) -> output`` if the module is blocking.
             ``input`` is an ``input_model``, or the input object itself without a model. The output is an
             object; its ``_meta`` is for the log.
         blocking: whether it does I/O and must therefore run in a thread.
-        templated_keys: members of ``customConfig`` whose keys are templates too; elsewhere only values are.
+        templated_keys: members of ``customConfig`` whose keys are templates too; in others only values are.
     """
 
     identifier: str
@@ -116,7 +116,7 @@ def validate_input(module: Module, inputs: Mapping[str, Any]) -> Any:
 
     Raises:
         PermanentStepError: the input is invalid. The message names the module and every invalid field, and
-            how to fix it. It leaves out the values, as they may be secrets.
+            how to fix it. It omits the values, as they could be secrets.
     """
     if module.input_model is None:
         return inputs

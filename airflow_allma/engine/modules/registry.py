@@ -74,7 +74,7 @@ UNSUPPORTED_MODULES: Final = frozenset(
         "system/start-flow-execution",
     }
 )
-"""Identifiers of modules that the language has and this package does not support yet."""
+"""Identifiers of modules of the language that this package does not support yet."""
 
 _PREFIX: Final = "system/"
 
@@ -103,11 +103,11 @@ def run_module(identifier: str, inputs: Mapping[str, Any], context: ModuleContex
     Args:
         identifier: a key of ``MODULES``.
         inputs: the step's effective input, an object. It is not changed, but a module without an input model
-            may return this very object.
+            can return the same object.
         context: for modules that block; None: a context without store and clients.
 
     Returns:
-        The module's output: an object, which may have ``_meta``.
+        The module's output: an object, which can have ``_meta``.
 
     Raises:
         StepError: the input is invalid, or the module failed.

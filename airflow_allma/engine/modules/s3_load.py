@@ -23,7 +23,7 @@ __all__ = ["S3LoaderInput", "load_object"]
 _BYTE_ENCODINGS: Final[Mapping[str, Callable[[bytes], str]]] = MappingProxyType(
     {"hex": bytes.hex, "base64": to_base64, "base64url": to_base64url}
 )
-# Names of text encodings that flows may use and Python does not know.
+# Names of encodings that flows can use and Python does not know.
 _PYTHON_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"binary": "latin-1", "ucs2": "utf-16-le", "ucs-2": "utf-16-le", "utf16le": "utf-16-le"}
 )
@@ -35,7 +35,7 @@ def _normalize_encoding(name: str) -> str:
         return lowered
     encoding = _PYTHON_NAMES.get(lowered, lowered)
     try:
-        # Python's codecs that do not encode text, such as zip, raise here.
+        # Python's codecs for bytes, such as zip, raise here.
         " ".encode(encoding)
         return codecs.lookup(encoding).name
     except (LookupError, ValueError):

@@ -35,7 +35,7 @@ class S3SaverInput(ModuleInput):
 def save_object(inputs: S3SaverInput, context: ModuleContext) -> dict[str, Any]:
     """Write the object and return ``{"s3Uri", "bucket", "key", "eTag", "versionId"?}``.
 
-    A string is written as it is; if ``contentType`` is not a text type, it must be Base64 and is decoded.
+    A string is written unchanged; if ``contentType`` is not a text type, it must be Base64 and is decoded.
     Any other value becomes JSON, indented by two spaces.
 
     Raises:

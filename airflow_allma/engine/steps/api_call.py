@@ -174,7 +174,7 @@ def _encode_form(value: dict[str, Any]) -> bytes:
 
 
 def _response_data(response: HttpResponse) -> Any:
-    """Return the body as a JSON value if it is JSON, whatever its type says; otherwise as text.
+    """Return the body as a JSON value if it is JSON, whatever its content type; otherwise as a string.
 
     Bytes that are not valid in the charset become replacement characters.
     """

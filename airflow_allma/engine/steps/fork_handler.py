@@ -44,6 +44,6 @@ def fork_problem(step: ParallelForkManagerStep) -> tuple[str, str] | None:
         if branch.step_type is not None:
             return "parallelBranches", (
                 f"branch {branch.branch_id!r} is a sub-flow, which is not supported yet; "
-                "give it a first step instead"
+                "set its first step instead"
             )
     return None

@@ -25,7 +25,7 @@ class BlockParts:
         part: the opening as written, for errors.
         argument: evaluates the argument.
         constant: the argument if it is a literal, otherwise NOTHING.
-        include_zero: evaluates ``includeZero=``; None if it is not written.
+        include_zero: evaluates ``includeZero=``; None without it.
         program: writes the body.
         inverse: writes the body of ``else``.
     """
@@ -45,7 +45,7 @@ class BlockHelper:
     Attributes:
         name: its name in templates.
         build: returns the closure that writes the block.
-        parameters: the most names that may follow ``as``.
+        parameters: the maximum number of names after ``as``.
         named: the named arguments that it accepts.
     """
 

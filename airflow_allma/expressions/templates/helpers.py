@@ -27,9 +27,9 @@ class Helper:
         name: its name in templates.
         usage: an example, for errors.
         function: takes the arguments. If ``loads``, the loader of pointers comes first.
-        min_arguments: the fewest arguments that it accepts.
-        max_arguments: the most arguments that it accepts.
-        loads: whether it may load pointers.
+        min_arguments: the minimum number of arguments.
+        max_arguments: the maximum number of arguments.
+        loads: whether it can load pointers.
     """
 
     name: str

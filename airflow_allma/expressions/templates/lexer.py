@@ -1,6 +1,6 @@
 r"""The lexer of templates: source to tokens for text, comments and the content of braces.
 
-Text may escape braces: ``\{{x}}`` is printed as ``{{x}}``, and ``\\{{x}}`` is a backslash before a value.
+Text can escape braces: ``\{{x}}`` is printed as ``{{x}}``, and ``\\{{x}}`` is a backslash before a value.
 """
 
 from __future__ import annotations

@@ -24,10 +24,10 @@ from airflow_allma.expressions.undefined import NOTHING
 __all__ = ["MAX_LENGTH", "MAX_NESTING", "parse"]
 
 MAX_LENGTH: Final = 1_000_000
-"""The longest allowed template, in characters."""
+"""Maximum length of a template, in characters."""
 
 MAX_NESTING: Final = 64
-"""The most blocks, ``else if`` parts and parentheses that may be nested in one another."""
+"""Maximum nesting of blocks, ``else if`` parts and parentheses."""
 
 _WORDS: Final = {"true": True, "false": False, "null": None, "undefined": NOTHING}
 _CLOSINGS: Final = frozenset({Kind.CLOSE, Kind.CLOSE_TRIPLE})

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MAX_WORK: Final = 100_000_000
-"""The most characters that the loops of one rendering may write; each iteration counts as one more."""
+"""Maximum number of characters that the loops of one rendering write; each iteration counts as one more."""
 
 _PLAIN_INTEGER: Final = 10**21
 

@@ -17,10 +17,10 @@ from airflow_allma.expressions.templates.whitespace import strip_white_space
 __all__ = ["CACHE_SIZE", "Template", "compile_template"]
 
 CACHE_SIZE: Final = 4096
-"""How many compiled templates are cached; the least recently used one is dropped first."""
+"""Maximum number of cached templates; the least recently used one is dropped first."""
 
 CACHED_LENGTH: Final = 20_000
-"""The longest template that is cached, in characters: a larger one lives as long as the flow that uses it."""
+"""Maximum length of a cached template, in characters; a longer one lives as long as the flow that uses it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Template:
     """A compiled template. It is immutable, so threads can share it.
 
     Attributes:
-        source: the template as it is written in the flow.
+        source: the template as written in the flow.
         render: ``render(context, load=None)`` returns the rendered text. ``context`` is any JSON value, or a
             Mapping with the names at the root. ``load`` loads the pointers that the template refers to, each
             once in a rendering. It raises ExpressionEvaluationError if a pointer has to be loaded and
