@@ -1,6 +1,6 @@
-"""The names of Airflow that no documented interface has; no other module uses such a name.
+"""Undocumented names of Airflow; no other module of this package uses them.
 
-Each function says what a name is used for, since which Airflow the name exists, and what happens without it:
+Each function documents what a name is used for, since which Airflow it exists, and what happens without it:
 the answer is worse, but tasks run and Dags load, and one warning is logged in each process. All imports are
 inside the functions, so that importing this module costs nothing.
 
@@ -50,7 +50,7 @@ def redact_connections(value: Any) -> Any:
     """Return a JSON value with the secrets of Airflow's connections and variables masked.
 
     Uses ``redact`` of the secrets masker (in ``airflow.sdk._shared`` since Airflow 3.1).
-    Without it the value is returned as it is: callers have masked by key names before, and Airflow's own log
+    Without it the value is returned unchanged: callers have masked by key names before, and Airflow's own log
     processors still mask what reaches a task log.
     """
     try:
@@ -67,7 +67,7 @@ def redact_connections(value: Any) -> Any:
 
 
 class IgnoreRule(Protocol):
-    """A kind of patterns in ``.airflowignore``, with the functions that Airflow's classes have."""
+    """A syntax of patterns in ``.airflowignore``, with the functions that Airflow's classes have."""
 
     @staticmethod
     def compile(pattern: str, base_dir: Path, definition_file: Path) -> Any:
@@ -75,14 +75,14 @@ class IgnoreRule(Protocol):
 
     @staticmethod
     def match(path: Path, rules: list[Any]) -> bool:
-        """Return whether the rules, in order, leave a file or folder out."""
+        """Return whether the rules, in order, ignore a file or folder."""
 
 
 def ignore_rule(syntax: str) -> type[IgnoreRule]:
     """Return the class that reads and matches patterns of ``.airflowignore``.
 
     Uses ``_GlobIgnoreRule`` and ``_RegexpIgnoreRule`` (in ``airflow._shared`` since Airflow 3.2). Airflow's
-    function for a whole folder does not serve: it raises an error at the first link that leads back.
+    function for a whole folder cannot be used: it raises an error at the first link that leads back.
     Without them, patterns are matched by pathspec and by ``re``, which Airflow's classes use too.
 
     Args:
@@ -93,7 +93,7 @@ def ignore_rule(syntax: str) -> type[IgnoreRule]:
     except _IS_MISSING:
         _warn_once(
             "airflow._shared.module_loading.file_discovery._GlobIgnoreRule or _RegexpIgnoreRule",
-            ".airflowignore is read by rules of this package, which may differ from Airflow's",
+            ".airflowignore is read by rules of this package, which can differ from Airflow's",
         )
         return _OwnRegexpRule if syntax == "regexp" else _OwnGlobRule
     return _RegexpIgnoreRule if syntax == "regexp" else _GlobIgnoreRule
@@ -105,7 +105,9 @@ class _OwnRegexpRule:
         try:
             return base_dir, re.compile(pattern)
         except re.error as error:
-            _LOG.warning("Not a regular expression, ignored: %s (%s) in %s", pattern, error, definition_file)
+            _LOG.warning(
+                "Invalid regular expression, ignored: %s (%s) in %s", pattern, error, definition_file
+            )
             return None
 
     @staticmethod
@@ -121,7 +123,7 @@ class _OwnGlobRule:
         try:
             return definition_file.parent, GitIgnoreSpec.from_lines([pattern])
         except ValueError as error:
-            _LOG.warning("Not a pattern, ignored: %s (%s) in %s", pattern, error, definition_file)
+            _LOG.warning("Invalid pattern, ignored: %s (%s) in %s", pattern, error, definition_file)
             return None
 
     @staticmethod
@@ -141,7 +143,7 @@ class _OwnGlobRule:
 def check_policies(dag: DAG) -> None:
     """Pass a copy of a Dag to the cluster policies, so that a refusal is known before Airflow asks them.
 
-    It is a copy because Airflow passes them the Dag itself later, and they may change it.
+    It is a copy because Airflow passes them the Dag itself later, and they can change it.
     Uses ``airflow.settings``: ``get_policy_plugin_manager`` (3.2), ``dag_policy`` and ``task_policy`` (2.0).
     Without them nothing is checked: a policy that refuses one Dag takes all Dags of the loader's file along.
 
@@ -177,7 +179,7 @@ _TASK_RUNNER: Final = "airflow.sdk.execution_time.task_runner"
 
 
 def is_task_process() -> bool:
-    """Return whether this process runs a task; a process from which those of tasks are forked does not.
+    """Return whether this process runs a task; the process from which those of tasks are forked does not.
 
     Uses ``SUPERVISOR_COMMS`` of the task runner (Airflow 3.0): only a task's process sets it.
     Without it the answer is True: nothing is warmed up, and each task of a flow starts more slowly.
@@ -244,7 +246,7 @@ _COUNTED: Final = ("success", "skipped", "failed", "upstream_failed")
 
 
 class _CountedStates(Mapping[str, str | None]):
-    """States that are found out one by one, by counting the instances in each state."""
+    """States that are queried one by one, by counting the instances in each state."""
 
     def __init__(self, ti: Any, task_ids: Sequence[str]) -> None:
         self._task_ids = frozenset(task_ids)
@@ -253,9 +255,9 @@ class _CountedStates(Mapping[str, str | None]):
         self._can_count = hasattr(ti, "get_ti_count")
         _warn_once(
             "get_task_states of a task instance",
-            "The states of upstream tasks are asked for one by one"
+            "The states of upstream tasks are queried one by one"
             if self._can_count
-            else "The states of upstream tasks are unknown; their XComs count, also those before a clear",
+            else "The states of upstream tasks are unknown; their XComs count, even those before a clear",
         )
 
     def __getitem__(self, key: str) -> str | None:

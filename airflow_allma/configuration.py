@@ -1,4 +1,4 @@
-"""Airflow's configuration as the settings of ``[allma]``."""
+"""Reads the settings of ``[allma]`` from Airflow's configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
         own: the flow's ``airflow`` object, whose values override.
 
     Raises:
-        AirflowConfigException: a number is not a number; the message names the option.
+        AirflowConfigException: an integer option is not a number; the message names the option.
     """
     from airflow.sdk import conf
 

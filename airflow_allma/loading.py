@@ -1,7 +1,7 @@
-"""Loading flow files with all checks: of expressions, step types, modules and schedules.
+"""Loads flow files with all checks: of expressions, step types, modules and schedules.
 
-The one place that joins the flow language to what runs it; the command line and the Dag factory load files
-here.
+The one module that connects the flow language to what runs it; the command line and the Dag factory load
+files with it.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class _Compilers:
 
 
 FLOW_CHECKS: Final = FlowChecks(_Compilers(), unsupported_reason, schedule_problem)
-"""All checks that this package has: each expression is compiled by what will run it."""
+"""All checks of this package: each expression is compiled by the code that will run it."""
 
 
 def load_flow_file(path: Path | str) -> LoadedFile:
-    """Read one file and check everything in it; its problems come with it."""
+    """Read one file and check everything in it; the result has its problems."""
     return load_file(path, FLOW_CHECKS)
 
 
 def load_flow_files(paths: Iterable[Path | str]) -> LoadedFolder:
-    """Read flow files, and those below folders; of several versions of a flow, select the one that runs.
+    """Read flow files, also those below folders; of several versions of a flow, select the one that runs.
 
     Args:
-        paths: files and folders; a file that is named is read whatever its name.
+        paths: files and folders; a file in this list is read whatever its name.
     """
     return load_found_files(
         (

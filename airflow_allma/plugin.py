@@ -39,8 +39,8 @@ class AllmaPlugin(AirflowPlugin):
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
         """Import and warm up what the tasks of flows need, in a process from which tasks are forked.
 
-        That happens once and not in each task. A task's own process imports only what it uses, since the task
-        may be one of any Dag.
+        This happens once, not in each task. A task's own process imports only what it uses, since the task
+        can be one of any Dag.
         """
         del args, kwargs
         if not is_task_process():

@@ -1,6 +1,6 @@
-"""The settings of the ``[allma]`` section: one table, which Airflow's own listing is made from too.
+"""The settings of the ``[allma]`` section: one table, from which Airflow's own listing is made too.
 
-Nothing here imports Airflow; ``configuration`` reads the values from it.
+This module does not import Airflow; ``configuration`` reads the values from it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "max_in_memory_bytes": Option("Forks over lists with more bytes of JSON run in chunks.", "1048576"),
     "chunk_bytes": Option("Target size of a chunk of a manifest, in bytes.", "1048576"),
-    "max_chunks": Option("Maximum of chunks (map indexes) of one fork; beyond it, chunks grow.", "200"),
+    "max_chunks": Option(
+        "Maximum number of chunks (map indexes) of one fork; beyond it, chunks grow.", "200"
+    ),
     "chunk_concurrency": Option(
         "Branch runs in flight in one chunk when the fork sets no maxConcurrency.", "64"
     ),
@@ -102,7 +104,7 @@ OPTIONS: Final[dict[str, Option]] = {
 class AllmaSettings:
     """The settings of one flow: ``[allma]``, overridden by the flow's ``airflow`` object.
 
-    Attributes are named as the options; see ``OPTIONS`` for their meaning.
+    Attributes have the names of the options; see ``OPTIONS`` for their meaning.
     """
 
     max_in_memory_items: int
@@ -155,5 +157,5 @@ class AllmaSettings:
         return tuple(prefix.strip() for prefix in self.custom_module_prefixes.split(",") if prefix.strip())
 
     def changed(self, **values: Any) -> AllmaSettings:
-        """Return a copy with those values that are not None."""
+        """Return a copy with the values that are not None."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})

@@ -115,5 +115,5 @@ def schema() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     app()

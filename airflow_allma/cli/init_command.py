@@ -32,7 +32,7 @@ EXAMPLES: Final = ("product_details.json", "enrich_users.json")
 
 _EXAMPLE_ID: Final = '"id": "example-'
 """Beginning of the ids in ``example_dags``. With ``[core] load_examples`` Airflow shows those flows too, and
-no two Dags may have the same id, so the copies have ids without the prefix."""
+no two Dags can have the same id, so the copies have ids without the prefix."""
 
 _NEXT: Final = """
 Next:

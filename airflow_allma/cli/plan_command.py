@@ -35,7 +35,7 @@ _SETTINGS: Final = (
     "offload_location",
 )
 _MAX_LISTED: Final = 10
-"""Chunks that the text lists; ``--json`` lists all."""
+"""Maximum number of chunks in the list; ``--json`` lists all."""
 
 
 def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool, flow_id: str | None) -> int:

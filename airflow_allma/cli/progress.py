@@ -21,7 +21,7 @@ _REFRESH_SECONDS: Final = 0.2
 
 
 class Progress:
-    """Count branch runs on standard error once they have gone on for a second, on terminals only."""
+    """A counter of branch runs on standard error that appears after a second, on terminals only."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()

@@ -44,7 +44,7 @@ class UsageError(AllmaError):
 def run_flow_file(
     path: Path, *, payload: str, store: str | None, trace: bool, chunks: bool, flow_id: str | None
 ) -> int:
-    """Run a flow and print its result, one JSON object, to standard output; all else to standard error.
+    """Run a flow and print its result, one JSON object, to standard output; the rest goes to standard error.
 
     Args:
         path: the flow's file.

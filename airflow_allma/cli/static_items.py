@@ -13,7 +13,7 @@ __all__ = ["NotPredictableError", "predict_items"]
 
 
 class NotPredictableError(AllmaError):
-    """Only a run can determine a fork's items; the message says why."""
+    """Only a run can determine a fork's items; the message has the reason."""
 
 
 class _RecordingContext(Mapping[str, Any]):

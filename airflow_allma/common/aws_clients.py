@@ -1,4 +1,4 @@
-"""boto3 clients: the protocol that asks for them, their cache, and those of the environment's credentials."""
+"""boto3 clients: the protocol of their sources, their cache, and those with the environment's credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_CONNECTIONS: Final = 64
 
 @runtime_checkable
 class AwsClients(Protocol):
-    """A source of boto3 clients that knows where the credentials are from."""
+    """A source of boto3 clients that knows the origin of their credentials."""
 
     @property
     def connection(self) -> str:
@@ -31,7 +31,7 @@ class AwsClients(Protocol):
         Args:
             service: boto3's name of the service, such as ``dynamodb``.
             region: an AWS region; None = the connection's own.
-            retries: whether the client retries as the connection or the environment says. False is for
+            retries: whether the client retries as the connection or the environment configures. False is for
                 callers that retry themselves: each call then makes one request, so that the attempts of
                 both do not multiply.
 
@@ -66,7 +66,7 @@ class ClientCache:
 
 
 def without_retries(config: Config) -> Config:
-    """Return a client configuration with which each call makes one request; all other options stay."""
+    """Return a client configuration with which each call makes one request; other options are unchanged."""
     from botocore.config import Config
 
     # The retry mode stays: "adaptive" also limits the rate of requests.

@@ -1,4 +1,4 @@
-"""Which answers of AWS are worth another try."""
+"""The errors of AWS that are worth a retry."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ TRANSIENT_AWS_CODES: Final = frozenset(
         "TransactionInProgressException",
     }
 )
-"""AWS error codes that say: try again later."""
+"""AWS error codes of transient errors."""
 
 
 def is_transient(code: str, status: int) -> bool:
-    """Return whether an AWS error is worth another try, by its code or by its HTTP status (429 or 5xx)."""
+    """Return whether an AWS error is worth a retry, by its code or by its HTTP status (429 or 5xx)."""
     return code in TRANSIENT_AWS_CODES or status == 429 or 500 <= status < 600

@@ -1,4 +1,4 @@
-"""Lists of a limited length out of any iterable."""
+"""Splits iterables into lists of a limited length."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BATCH_SIZE: Final = 256
 
 
 def batched(values: Iterable[_T], size: int = _BATCH_SIZE) -> Iterator[list[_T]]:
-    """Yield the values in lists of ``size``; the last list may be shorter, and none is empty.
+    """Yield the values in lists of ``size``; the last list can be shorter, and none is empty.
 
-    As ``itertools.batched`` of Python 3.12, but with lists.
+    Like ``itertools.batched`` of Python 3.12, but with lists.
     """
     iterator = iter(values)
     while batch := list(islice(iterator, size)):

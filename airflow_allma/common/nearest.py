@@ -1,4 +1,4 @@
-"""The known name that a misspelled one probably means."""
+"""The known name that is most similar to a misspelled one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MAX_COMPARED: Final = 500
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to ``name``, or None if none is similar enough.
 
-    Upper and lower case are alike. The answer does not depend on the order of ``known``.
+    Case is ignored. The result does not depend on the order of ``known``.
     """
-    # Comparing is quadratic in the length: a name of that length is not a typing error.
+    # Comparing is quadratic in the length, and a name of that length is not a typing error.
     if len(name) > _MAX_LENGTH:
         return None
     names = list(known)

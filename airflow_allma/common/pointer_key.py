@@ -7,4 +7,4 @@ from typing import Final
 __all__ = ["POINTER_KEY"]
 
 POINTER_KEY: Final = "_s3_output_pointer"
-"""A JSON object with this key stands for the content of an S3 object."""
+"""A JSON object with this key represents the content of an S3 object."""

@@ -34,7 +34,7 @@ class AirflowIgnoreFiles:
         return [rule for rule in rules if rule is not None]
 
     def ignores(self, path: Path, rules: Sequence[Any]) -> bool:
-        """Return whether Airflow would leave this file or folder out."""
+        """Return whether Airflow would ignore this file or folder."""
         return bool(self._kind.match(path, list(rules)))
 
     @cached_property

@@ -1,12 +1,12 @@
-"""Which files name a flow, remembered between processes, so that a task's process reads only those.
+"""An index of the files that name a flow, kept between processes, so that a task's process reads only those.
 
 A task runs in a process of its own, which needs one flow and knows its id, not its file. Only the files
-themselves say which of them defines it, and whether another one defines a newer version. So all are listed,
+themselves show which of them defines it, and whether another one defines a newer version. So all are listed,
 but read only where their size or times differ from those at which the index read them. When many tasks start
 one after the other, one in five seconds lists the files; the Dag processor does so every thirty.
 
-The index says where to look, never what is there: the flow's file is read and checked as it is now. The index
-is in a folder of the system's temporary one that only this user may enter; without it, nothing is indexed.
+The index only says where to look: the flow's file itself is always read and checked. The index
+is in a folder below the system's temporary one that only this user can enter; without it, nothing is indexed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = ["LOOK_AGAIN_NANOSECONDS", "files_that_name", "recently_named"]
 _LOG: Final = logging.getLogger("airflow_allma.loader")
 
 LOOK_AGAIN_NANOSECONDS: Final = 5_000_000_000
-"""How long the index is used without listing the files; a flow that moved is seen after that."""
+"""How long the index is used without listing the files; a flow that moved is found after that."""
 
 _VERSION: Final = "1"
-"""Raise it when the form of the index changes, or the ids in it."""
+"""To be increased when the format of the index or of its ids changes."""
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
@@ -120,7 +120,7 @@ def _dag_ids(path: str) -> list[str]:
 
 
 def _index_file(folder: Path) -> Path | None:
-    """Return where the index of a folder is; None if no place belongs to this user alone."""
+    """Return where the index of a folder is; None if no folder belongs to this user alone."""
     home = Path(tempfile.gettempdir(), f"airflow-allma-{os.geteuid()}")
     try:
         home.mkdir(mode=0o700, exist_ok=True)
@@ -128,7 +128,7 @@ def _index_file(folder: Path) -> Path | None:
     except OSError:
         return None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        _LOG.warning("Flow files are not indexed: %s is not a folder that only this user may enter.", home)
+        _LOG.warning("Flow files are not indexed: %s is not a folder that only this user can enter.", home)
         return None
     name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]
     return home / f"{name}.json"
@@ -138,7 +138,7 @@ def _read(file: Path) -> _Index | None:
     try:
         index = msgspec.json.decode(file.read_bytes(), type=_Index)
     except (OSError, ValueError):
-        # It does not exist yet, or another version wrote another form: the files are read instead.
+        # It does not exist yet, or another version wrote another format: the files are read instead.
         return None
     return index if index.version == _VERSION else None
 

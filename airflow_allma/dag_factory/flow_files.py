@@ -1,4 +1,4 @@
-"""Which flow files a loader reads: all of its folders, or the few that name one flow."""
+"""The flow files that a loader reads: all of its folders, or the few that name one flow."""
 
 from __future__ import annotations
 

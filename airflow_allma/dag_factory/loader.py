@@ -46,13 +46,13 @@ def load_flows(
         from airflow_allma import load_flows
         globals().update(load_flows(__file__))
 
-    A broken file has no Dag and leaves all other flows alone; its problems are logged, and another file that
+    A broken file has no Dag and does not affect other flows; its problems are logged, and another file that
     calls ``report_problems`` shows them in the UI. In a task's own process only that task's Dag is built,
     from the few files that name it.
 
     Args:
         places: a folder to search, or several; a file, such as ``__file__``, means its folder.
-            None: Airflow's dags folder. What ``.airflowignore`` files name is left out.
+            None: Airflow's dags folder. Files that match an ``.airflowignore`` are ignored.
         keep: which flows become Dags, ``keep(flow)``; None: all.
         defaults: values of a flow's ``airflow`` object for keys that the flow does not set, by their names
             there: ``{"pool": "flows", "maxActiveRuns": 4}``.
@@ -145,7 +145,7 @@ def _build_dags(
             continue
         try:
             dag = _build(source.flow, options, is_validated=wanted is None)
-        except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks may raise anything
+        except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks can raise anything
             # The other flows must load, and nothing is lost: the problem is logged and shown.
             reason = error or type(error).__name__
             problems.append(source.problem(f"Airflow cannot accept this flow: {reason}"))
@@ -161,7 +161,7 @@ def _build(flow: Flow, options: LoaderOptions, *, is_validated: bool) -> DAG | N
     Args:
         flow: the flow.
         options: the loader's.
-        is_validated: find out now what Airflow would reject later, when that would count against all Dags of
+        is_validated: detect now what Airflow would reject later, when that would affect all Dags of
             the loader's file.
     """
     applied = options.apply(flow)

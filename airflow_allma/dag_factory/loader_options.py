@@ -1,4 +1,4 @@
-"""What a loader asks of its flows."""
+"""The options of a loader for its flows."""
 
 from __future__ import annotations
 

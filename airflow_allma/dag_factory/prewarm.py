@@ -1,4 +1,4 @@
-"""What the first flow of a process costs more than later ones, paid before tasks are forked from it."""
+"""The extra cost of the first flow in a process, paid before tasks are forked from the process."""
 
 from __future__ import annotations
 

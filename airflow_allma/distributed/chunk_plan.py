@@ -42,7 +42,7 @@ class ChunkSpec:
 
     Attributes:
         number: its number among the chunks, from 0.
-        label: its name in the UI before it ran.
+        label: its name in the UI until it has run.
         first: index of its first item among all items; None if not counted.
         count: the number of its items; None if not counted.
         manifest: the bytes to read; None for a part of a list in the fork's context.
@@ -101,7 +101,7 @@ class ChunkPlan:
 
     Attributes:
         chunks: the chunks, by number.
-        items: the number of the fork's items, if they are a list; else None.
+        items: the number of the fork's items if they are a list, otherwise None.
         token: identifies the plan and its data: results of another plan are never read.
         concurrency: maximum of branch runs in flight in one chunk.
     """
@@ -132,7 +132,7 @@ class ChunkPlan:
 
     @staticmethod
     def token_of(chunks: Iterable[ChunkSpec], *data: Any) -> str:
-        """Return the token for chunks and for JSON values that describe the data they were made from."""
+        """Return the token for chunks and for JSON values that describe their source data."""
         digest = hashlib.sha256(msgspec.json.encode([chunk.to_dict() for chunk in chunks]))
         digest.update(msgspec.json.encode(data))
         return digest.hexdigest()[:16]

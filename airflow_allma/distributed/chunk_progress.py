@@ -1,4 +1,4 @@
-"""How far a chunk is, for its log."""
+"""The progress of a chunk, for its log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Progress:
 
     Attributes:
         items: items that were read.
-        reused: how many of them had results of an earlier try.
+        reused: how many of them had results from an earlier try.
         ended: items that ran to their end.
         failures: how many failed, and the first of them.
         offset: where the last item that was read begins, in bytes.

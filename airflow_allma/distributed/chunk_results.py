@@ -43,13 +43,13 @@ def chunk_folder(
 
 
 class ChunkOutcomes(Protocol):
-    """What is known about the chunks of a fork beside their stored results."""
+    """What is known about the chunks of a fork besides their stored results."""
 
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
         """Return chunk number -> what its sink's ``finish`` returned, for the chunks that finished."""
 
     def reason(self, chunk: ChunkSpec) -> str:
-        """Return why a chunk left items without results."""
+        """Return why items of a chunk have no results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class ChunkResults:
     def _read_chunk(
         self, chunk: ChunkSpec, outcome: Mapping[str, Any] | None, first: int
     ) -> Iterator[BranchResult]:
-        """Yield the results that a chunk left, in order, with their items' indexes among all items."""
+        """Yield the results of a chunk that exist, in order, with their items' indexes among all items."""
         if outcome is not None and "results" in outcome:
             results = [
                 _moved(BranchResult.from_dict(saved), first + item) for item, saved in outcome["results"]

@@ -1,4 +1,4 @@
-"""Running the items of a chunk: those without a success, with progress in the log."""
+"""Runs the items of a chunk that have no success yet, with progress in the log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLLECT_AFTER: Final = 50_000
 
 @contextmanager
 def _infrequent_collections() -> Iterator[None]:
-    """Look for reference cycles less often: items leave none, and looking takes long."""
+    """Collect garbage less often: items leave no reference cycles, and looking for them takes long."""
     before = gc.get_threshold()
     gc.set_threshold(_COLLECT_AFTER, *before[1:])
     try:
@@ -45,11 +45,11 @@ class ChunkRun:
         chunk: the chunk.
         sink: receives the results, and knows those of earlier tries.
         log: gets a line of progress every few seconds.
-        tick_seconds: how often the sink may write what has waited.
+        tick_seconds: how often the sink can write what has waited.
         progress_seconds: how often progress is logged.
 
     Attributes:
-        progress: how far it is.
+        progress: the progress of the chunk.
     """
 
     def __init__(

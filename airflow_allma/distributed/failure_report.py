@@ -47,7 +47,7 @@ class FailedRun(NamedTuple):
 
 
 class Failures:
-    """Counts items that failed and keeps the first few branch runs: a chunk may have millions of items.
+    """Counts items that failed and keeps the first few branch runs: a chunk can have millions of items.
 
     Attributes:
         items: how many items have failed, in one branch or more.
@@ -85,8 +85,8 @@ class FailureReport:
     Args:
         fork: the fork.
         chunk: the chunk.
-        values: the chunk's items, if it is a part of a list; else None.
-        store: where its lines are read from, if it is a part of a manifest.
+        values: the chunk's items if it is a part of a list, otherwise None.
+        store: where its lines are read from if it is a part of a manifest.
     """
 
     def __init__(

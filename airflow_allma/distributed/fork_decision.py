@@ -1,4 +1,4 @@
-"""Where a fork's items run: each as a map index of its own, or together in chunks."""
+"""The decision where a fork's items run: each as a map index of its own, or together in chunks."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class _Outcomes:
         return self.results
 
     def reason(self, chunk: ChunkSpec) -> str:
-        """Return why results are missing, which here means that somebody deleted them."""
+        """Return why results are missing: here they can only have been deleted."""
         return f"chunk {chunk.number} ({chunk.label}) ran, but its stored results are missing"
 
 

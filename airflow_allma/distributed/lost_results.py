@@ -35,6 +35,6 @@ def missing_branches(fork: CompiledFork, results: Sequence[BranchResult]) -> Seq
     missing = [branch for branch in fork.branches if branch.index not in known]
     if not fork.first_only:
         return missing
-    # Where one branch ran the others were not to run; where none did, one result is lost.
+    # Where one branch ran, no other was to run; where none did, one result is lost.
     ran = any(result.status is not BranchStatus.SKIPPED for result in results)
     return () if ran else missing[:1]

@@ -18,7 +18,7 @@ never write the same key. Objects with other names are ignored. A line is one br
 
 ``item`` counts the chunk's lines from 0, ``offset`` is where the line begins in the manifest, in bytes.
 Of several results of one item and branch, in the order of their parts, the first success counts; without any,
-the last of the others does. A skipped one means that the branch does not apply to the item.
+the last other result does. A skipped one means that the branch does not apply to the item.
 
 The **summary** (``manifest.json``) is written last, when the chunk has ended: how many items it had, how they
 ended, and the parts. Readers need only the parts; the summary states that nothing is missing.
@@ -55,7 +55,7 @@ __all__ = [
 
 _NAME: Final = re.compile(r"parts/(\d{6,})-(\d+)-(\d+)-(\d+)-([0-9a-z]+)\.jsonl")
 _BLOCK_BYTES: Final = 256 << 10
-# An output may be as large as memory allows: it was one value when it was written.
+# An output can be as large as memory allows: it was one value when it was written.
 _MAX_LINE_BYTES: Final = 1 << 40
 
 
@@ -98,7 +98,7 @@ class ResultPart:
 
     Attributes:
         info: the object.
-        sequence: its number among the parts of the chunk; parts of overlapping runs may share one.
+        sequence: its number among the parts of the chunk; parts of overlapping runs can share one.
         writer: the run of the chunk that wrote it.
         first: its first item.
         last: its last item.
@@ -209,7 +209,7 @@ def read_part(store: ObjectStore, part: ResultPart) -> Generator[ResultLine, Non
 def _decoded(batch: LineBatch, part: ResultPart) -> list[ResultLine]:
     lines: list[ResultLine] = []
     try:
-        # The lines decoded before a bad one stay in the list, which gives its position.
+        # The lines decoded before a bad one stay in the list, whose length is its position.
         lines.extend(map(_decode_line, batch.lines))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ObjectDecodeError(

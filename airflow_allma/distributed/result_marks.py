@@ -28,7 +28,7 @@ _Result = TypeVar("_Result", bound=Marked)
 
 
 class ResultMarks:
-    """Remembers the status of each item and branch in one byte: a chunk may have millions of items."""
+    """Remembers the status of each item and branch in one byte: a chunk can have millions of items."""
 
     def __init__(self) -> None:
         self._branches: dict[str, bytearray] = {}
@@ -66,7 +66,7 @@ class ResultMarks:
         return results if all(changing) else list(compress(results, changing))
 
     def _all_new(self, results: Sequence[Marked]) -> bool:
-        """Note successes of one branch for consecutive new items, the common case; else return False."""
+        """Note successes of one branch for consecutive new items, the common case; otherwise return False."""
         first, last = results[0], results[-1]
         items = [result.item for result in results if result.status is BranchStatus.OK]
         span = range(first.item, last.item + 1)

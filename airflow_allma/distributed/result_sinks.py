@@ -44,7 +44,7 @@ class ResultSink(Protocol):
         """
 
     def tick(self) -> None:
-        """Called about once a second while branches run; must not wait.
+        """Do what is due, without waiting; called about once a second while branches run.
 
         Raises:
             StorageError: results could not be stored.
@@ -68,7 +68,7 @@ class InlineSink:
     """Keeps results for the task's own XCom; has none of an earlier try.
 
     Args:
-        max_bytes: bytes of JSON that an XCom may have.
+        max_bytes: maximum size of an XCom, in bytes of JSON.
     """
 
     def __init__(self, max_bytes: int) -> None:

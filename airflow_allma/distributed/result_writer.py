@@ -45,7 +45,7 @@ class NewResult(msgspec.Struct, gc=False):
 class ResultWriter:
     """Collects results and writes them as parts; knows what earlier runs of the chunk have written.
 
-    ``add`` never blocks on the store; ``flush`` does, and may be called from another thread. As a context
+    ``add`` never blocks on the store; ``flush`` does, and can be called from another thread. As a context
     manager it flushes at the end, also when the block raises, so that finished results are kept. The caller
     calls ``finish``, which writes the summary, once every item has ended.
 

@@ -38,8 +38,8 @@ async def run_segment(
         services: what steps can use.
         inside: the steps of the segment; None for all.
         last_try: who does the retries of ``onError.retries``. None: the engine, with delays in between.
-            False: the caller, who gets RETRY for an error that can be retried. True: nothing, on the
-            last try.
+            False: the caller, who gets RETRY for an error that can be retried. True: no one; this is
+            the last try.
 
     Returns:
         The result of the segment. A failure of a step is a result, not an exception.

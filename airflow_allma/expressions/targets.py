@@ -31,7 +31,8 @@ class Target:
         assign: ``assign(root, value)`` sets the value below ``root`` in place. Parents are created: a list
             where the next key consists of digits, otherwise an object. A scalar on the way is replaced. A
             list cannot hold a value under a name: it is unchanged, a warning is logged, and the step
-            continues without that input. An index far beyond the end of a list raises ExpressionEvaluationError.
+            continues without that input. An index far beyond the end of a list raises
+            ExpressionEvaluationError.
     """
 
     source: str

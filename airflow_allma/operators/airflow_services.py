@@ -88,7 +88,7 @@ def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
 
 
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
-    """Return what the steps of this task may use."""
+    """Return what the steps of this task can use."""
     from airflow_allma.engine import EngineSettings, Services
     from airflow_allma.storage.keys import OffloadLocation
 

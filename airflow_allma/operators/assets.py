@@ -60,7 +60,7 @@ def aggregate_asset(
         task: the aggregate's operator.
         current: its try.
         output: the fork's output.
-        returned: the task's return value, which may be a pointer to it.
+        returned: the task's return value, which can be a pointer to it.
     """
     from airflow.sdk.lineage import get_hook_lineage_collector
 
@@ -77,7 +77,7 @@ def aggregate_asset(
 def _stored(value: Any) -> Pointer | None:
     from airflow_allma.storage import Pointer
 
-    # A bare pointer may be a flow's own data.
+    # A bare pointer can be a flow's own data.
     return Pointer.parse(value) if isinstance(value, dict) and POINTER_KEY in value else None
 
 

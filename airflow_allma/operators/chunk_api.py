@@ -192,13 +192,13 @@ def join_chunks(
 ) -> Any:
     """Join the results of all chunks in item order, in a task downstream of those that wrote them.
 
-    Give that task the trigger rule ``all_done``, so that it also runs, and says which items are missing, when
+    Give that task the trigger rule ``all_done``, so that it also runs, and reports the missing items, when
     a chunk's task failed.
 
     Args:
         chunks: what ``S3ManifestOperator`` returned.
         name: as passed to ``ChunkWriter``.
-        fail_on_error: whether failed and missing items raise an error; else each is ``{"error": {...}}`` in
+        fail_on_error: whether failed and missing items raise an error; if not, each is ``{"error": {...}}`` in
             its place, with the fields ``errorName``, ``errorMessage``, ``errorDetails`` and ``isRetryable``.
         aws_conn_id: the Airflow connection; None for ``[allma] aws_conn_id``.
         offload_location: where it differs from ``[allma] offload_location``.
@@ -302,7 +302,7 @@ def _folder(
     location = services.settings.offload_location
     if location is None:
         raise StorageConfigurationError(
-            "Results of chunks need a place to be stored. Set [allma] offload_location, or pass "
+            "Results of chunks need an offload location. Set [allma] offload_location, or pass "
             "offload_location."
         )
     token = ChunkPlan.token_of([chunk], run_after)

@@ -146,7 +146,7 @@ class FlowBranchOperator(FlowStepOperator):
 def _applies(
     fork: CompiledFork, branch: CompiledBranch, context: Mapping[str, Any], info: RunInfo, load: Any
 ) -> bool:
-    """Return whether a branch runs for the item; an error in another branch's condition is that branch's."""
+    """Return whether a branch runs for the item; errors in other branches' conditions are ignored."""
     if fork.first_only:
         return branch in fork.eligible(context, info, load)
     return branch.applies(context, info, load)

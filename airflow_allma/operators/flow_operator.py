@@ -14,7 +14,7 @@ from airflow_allma.operators.xcoms import Key, push
 __all__ = ["LABEL_TEMPLATE", "FlowOperator"]
 
 LABEL_TEMPLATE: Final = "{{ allma_label | default(task.item_label) }}"
-"""``map_index_template`` of mapped tasks: the label that the task sets at its end, else that of its item."""
+"""``map_index_template`` of mapped tasks: the task's label, set at its end, or that of its item."""
 
 
 class FlowOperator(BaseOperator):

@@ -91,7 +91,7 @@ class FlowStepOperator(FlowOperator):
         )
 
     def prepare(self, current: TaskContext) -> Callable[[], Awaitable[RunState]]:
-        """Return a coroutine function that makes the state to begin with.
+        """Return a coroutine function that makes the initial state.
 
         Raises:
             AirflowSkipException: the run does not reach this task.
@@ -109,7 +109,7 @@ class FlowStepOperator(FlowOperator):
         """Return the run's state before this task; None if the run does not reach it.
 
         Args:
-            current: the task that asks: this one, or one downstream.
+            current: the asking task: this one, or one downstream.
         """
         from airflow_allma.engine import RunState
 
@@ -117,7 +117,7 @@ class FlowStepOperator(FlowOperator):
             return start_state(current)
         after: Sequence[str] = self.after
         if self.begins:
-            # Airflow runs this task although it has skipped its upstream tasks, which may have run before.
+            # Airflow runs this task although it has skipped its upstream tasks, which can have run before.
             states = states_of(current, after) if after else {}
             after = [task for task in after if states.get(task) == "success"]
         if not after:

@@ -27,11 +27,11 @@ __all__ = ["ForkAggregateOperator"]
 
 
 class ForkAggregateOperator(FlowOperator):
-    """Joins the results of a fork's branch runs in item order, and continues (or fails) as the fork's step.
+    """Joins the results of a fork's branch runs in item order, then ends (or fails) the fork's step.
 
-    It alone decides whether the fork failed; its trigger rule is ``all_done``. It counts what was planned: an
-    item without a result, because its process was killed or its task was cleared, counts as failed and is
-    named.
+    Only this task decides whether the fork failed; its trigger rule is ``all_done``. It counts what was
+    planned: an item without a result, because its process was killed or its task was cleared, counts as
+    failed and is named.
 
     Args:
         items: full id of the fork's ``items`` task.
@@ -41,7 +41,7 @@ class ForkAggregateOperator(FlowOperator):
         kwargs: as for ``FlowOperator``; ``step`` is the fork.
 
     Returns:
-        ``{"aggregatedData": ...}``, or the error object when the fork failed and the flow goes on.
+        ``{"aggregatedData": ...}``, or the error object if the fork failed and the flow continues.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class ForkAggregateOperator(FlowOperator):
     ) -> None:
         asset = aggregate_asset(self, current, output, returned)
         for alias in self.outlets:
-            # An on_dag callback may have added outlets of its own.
+            # An on_dag callback can have added outlets of its own.
             if asset is not None and alias == aggregate_alias(current.ti.dag_id, self.step):
                 context["outlet_events"][alias].add(asset[0], extra=asset[1])
 

@@ -53,9 +53,9 @@ class ForkChunkOperator(FlowOperator):
         return str(self.chunk["label"])
 
     def on_kill(self) -> None:
-        """End soon, so that finished results are written; Airflow calls it when the task is to stop.
+        """Stop early, so that finished results are written; Airflow calls this when the task is to stop.
 
-        A moment later the process is killed.
+        The process is killed a moment later.
         """
         if self._current is not None:
             self._current.stop()
@@ -70,7 +70,7 @@ class ForkChunkOperator(FlowOperator):
             chunk = ChunkSpec.from_dict(self.chunk)
             progress = self._run(current, chunk, load_chunk_plan(current, self.chunks))
         except CancelledError as error:
-            # An exception that is not a failure of the chunk: Airflow may retry it.
+            # An exception that is not a failure of the chunk: Airflow can retry it.
             raise AirflowException("The task was stopped. Finished results are kept.") from error
         except Exception as error:  # noqa: BLE001 - the aggregate is to report the error, whatever it is
             if not isinstance(error, AllmaError):

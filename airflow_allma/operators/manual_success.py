@@ -1,4 +1,4 @@
-"""Tasks that somebody marked as success: the flow continues as if their step had run with an empty output."""
+"""Tasks that were marked as success: the flow continues as if their step had run with an empty output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resume_state(
         current: the asking task.
         dag: the Dag of the flow.
         upstream: full ids of the tasks that can lead here.
-        steps: the steps to which they may lead.
+        steps: the steps to which they can lead.
 
     Raises:
         PermanentStepError: the next step after a marked task is ambiguous.

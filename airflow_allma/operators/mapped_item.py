@@ -1,7 +1,7 @@
 """The entries of the list that a fork's branches are mapped over: one JSON string per item.
 
-Every mapped task gets the whole list from Airflow and takes its entry. As a JSON string an entry is one value
-to Airflow, however large and deep the item is, and has no keys that Airflow's serializer interprets.
+Every mapped task gets the whole list from Airflow and selects its entry. As a JSON string an entry is one
+value to Airflow, however large and deep the item is, and has no keys that Airflow's serializer interprets.
 """
 
 from __future__ import annotations

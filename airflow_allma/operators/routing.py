@@ -1,4 +1,4 @@
-"""Which step comes next: every task asks its upstream tasks whether the run continues with one of its steps.
+"""The choice of the next step: every task asks its upstream tasks whether the run continues with its steps.
 
 Airflow's own branching skips nothing inside mapped groups, so each task decides for itself, everywhere.
 """

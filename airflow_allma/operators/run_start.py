@@ -1,4 +1,4 @@
-"""Where and with what data a Dag run begins."""
+"""The step and the data with which a Dag run begins."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def load_state(
     """Return the state that a task pushed, loaded if it was stored.
 
     Args:
-        current: the task that asks.
+        current: the asking task.
         task_id: the task that pushed it.
         map_index: which of its instances.
         only_if: return it only if the run continues with one of these steps.

@@ -34,7 +34,7 @@ class S3ManifestOperator(BaseOperator):
         region: the bucket's region; None for the connection's.
         aws_conn_id: the Airflow connection; None for ``[allma] aws_conn_id``.
         chunk_bytes: target size of a chunk in bytes; None for ``[allma] chunk_bytes``.
-        max_chunks: maximum of chunks; None for ``[allma] max_chunks``.
+        max_chunks: maximum number of chunks; None for ``[allma] max_chunks``.
         kwargs: as for any operator.
 
     Returns:

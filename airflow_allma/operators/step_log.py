@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["StepLog", "short_json"]
 
 _MAX_RECORDS: Final = 200
-"""Blocks in one task's log; more would bury what matters in a chunk of a thousand items."""
+"""Maximum number of blocks in a task's log; more would hide what matters in a chunk of a thousand items."""
 
 
 class StepLog:
@@ -23,7 +23,7 @@ class StepLog:
 
     Args:
         log: the task's log.
-        max_bytes: bytes of JSON, in UTF-8, that each input, output or error may have.
+        max_bytes: maximum size of each input, output or error, in bytes of JSON (UTF-8).
         only_failures: omit steps that succeeded (for chunks of many items).
     """
 
@@ -40,7 +40,7 @@ class StepLog:
         self._written += 1
         if self._written > _MAX_RECORDS:
             if self._written == _MAX_RECORDS + 1:
-                self._log.info("More than %d step executions; the others are not logged", _MAX_RECORDS)
+                self._log.info("More than %d step executions; further ones are not logged", _MAX_RECORDS)
             return
         for line in self._block(record):
             self._log.info("%s", line)
@@ -70,7 +70,7 @@ def short_json(value: Any, max_bytes: int) -> str:
     from airflow_allma.engine.masking import mask_secrets
 
     encoded = json.dumps(redact_connections(mask_secrets(value)), ensure_ascii=False, default=str)
-    # JSON may contain lone surrogates, which UTF-8 cannot encode.
+    # JSON can contain lone surrogates, which UTF-8 cannot encode.
     data = encoded.encode(errors="backslashreplace")
     if len(data) <= max_bytes:
         return data.decode()

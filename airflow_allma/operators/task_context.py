@@ -25,7 +25,7 @@ __all__ = ["LOG", "TaskContext", "flow_execution_id"]
 _T = TypeVar("_T")
 
 LOG: Final = logging.getLogger("airflow_allma.task")
-"""In a task's process Airflow shows it as the task's log."""
+"""The logger of a task's process, which Airflow shows as the task's log."""
 
 
 def flow_execution_id(dag_id: str, run_id: str) -> str:

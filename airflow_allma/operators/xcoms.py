@@ -1,7 +1,7 @@
-"""What travels between the tasks of a flow beside their return values.
+"""The internal XComs: what the tasks of a flow exchange besides their return values.
 
-Internal data is pushed as JSON STRINGS under keys of its own: Airflow's serializer gives meaning to some dict
-keys and limits numbers, and a flow's data may contain anything.
+Internal data is pushed as JSON STRINGS under keys of its own: Airflow's serializer interprets some dict
+keys and limits numbers, and a flow's data can contain anything.
 """
 
 from __future__ import annotations

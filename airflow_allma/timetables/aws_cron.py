@@ -29,7 +29,7 @@ class AwsCron:
     A local time that does not exist is skipped. A local time that occurs twice fires only the first time.
 
     Attributes:
-        expression: the expression as it is written, without surrounding white space.
+        expression: the expression as written, without surrounding white space.
         zone: the time zone of its hours.
         times: the minutes since midnight, in order.
         day_rule: the days of a month.

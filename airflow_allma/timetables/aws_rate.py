@@ -23,7 +23,7 @@ class AwsRate:
     A day is always 24 hours, as on AWS, even when clocks change.
 
     Attributes:
-        expression: the expression as it is written, without surrounding white space.
+        expression: the expression as written, without surrounding white space.
         interval: the time between two runs.
         start: the first time, in UTC.
     """

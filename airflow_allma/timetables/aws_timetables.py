@@ -33,7 +33,7 @@ class _AwsTimetable(Timetable):
     @property
     @abstractmethod
     def _schedules(self) -> tuple[Schedule, ...]:
-        """The schedules, all of which fire, but never two at the same time."""
+        """The schedules. All of them fire, but never two at the same time."""
 
     def infer_manual_data_interval(self, *, run_after: pendulum.DateTime) -> DataInterval:
         """Return the moment of the run."""

@@ -29,7 +29,7 @@ def next_run(
     catchup: bool,
     now: datetime,
 ) -> datetime | None:
-    """Return the time of the next run, which may be in the past, or None.
+    """Return the time of the next run, which can be in the past, or None.
 
     With catchup this is the first time after the last run. Without catchup, only the latest of the missed
     runs is made up for.

@@ -51,7 +51,7 @@ def schedule_problem(schedule: str, flow_variables: Mapping[str, Any] | None = N
 
     Args:
         schedule: the schedule.
-        flow_variables: for the schedule of a start point. It may be a template over these variables, and must
+        flow_variables: for the schedule of a start point. It can be a template over these variables, and must
             be an AWS expression.
     """
     try:

@@ -30,7 +30,7 @@ __all__ = [
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SEPARATOR: Final = "__"
 _MAX_NAME_LENGTH: Final = 150
-"""In characters; a run id may have 250 in total."""
+"""In characters; a run id can have 250 in total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def start_points_of(flow: Flow) -> tuple[StartPoint, ...]:
 
 
 def render_expression(expression: str, flow_variables: Mapping[str, Any]) -> str:
-    """Return a start point's expression, which may be a template over the flow's variables.
+    """Return a start point's expression, which can be a template over the flow's variables.
 
     Raises:
         ExpressionSyntaxError: the template is not valid.

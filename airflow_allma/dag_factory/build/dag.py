@@ -23,7 +23,7 @@ def build_dag(flow: Flow) -> DAG:
         The Dag, with one task (or group) for each segment of the flow.
 
     Raises:
-        FlowError: Airflow cannot accept what the flow's ``airflow`` object says.
+        FlowError: Airflow does not accept a value of the flow's ``airflow`` object.
     """
     return dag_from_plan(plan_dag(flow))
 
@@ -43,7 +43,7 @@ def dag_from_plan(plan: DagPlan) -> DAG:
         default_args=dict(plan.task_defaults),
         max_active_runs=plan.max_active_runs or conf.getint("core", "max_active_runs_per_dag", fallback=16),
         dagrun_timeout=plan.run_timeout,
-        # Otherwise Airflow would register every Dag that is built, also one that its caller drops.
+        # Otherwise Airflow would register every Dag that is built, even if its caller drops it.
         auto_register=False,
     ) as dag:
         TaskBuilder(plan).build()

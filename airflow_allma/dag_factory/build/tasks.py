@@ -105,7 +105,7 @@ class TaskBuilder:
     def _add(self, node: TaskNode, mapped_item: Any = None) -> None:
         task = _BUILDERS[node.role](self, node, mapped_item)
         self.tasks[node.task_id] = task
-        # Mapping over a task's output has made that edge already.
+        # Mapping over a task's output has already added that edge.
         for upstream in node.upstream:
             if upstream not in task.upstream_task_ids:
                 task.set_upstream(self.tasks[upstream])
@@ -142,7 +142,7 @@ _FORK_ROLES: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK,
 """Roles without effects outside of Airflow, or that keep what they have done: safe to run again."""
 
 _LOST_TASK_WAIT: Final = 5.0
-"""Seconds; after a lost process there is nothing to wait for."""
+"""In seconds; after a lost process there is nothing to wait for."""
 
 
 def _retries(node: TaskNode, options: AirflowOptions) -> dict[str, Any]:

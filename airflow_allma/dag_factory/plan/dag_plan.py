@@ -36,8 +36,8 @@ class DagPlan:
         doc_md: the documentation that the UI shows.
         tags: the Dag's tags.
         catchup: whether missed intervals are run.
-        max_active_runs: how many runs may be active; None: as Airflow is configured.
-        run_timeout: how long a run may take; None: no limit.
+        max_active_runs: maximum number of active runs; None: as Airflow is configured.
+        run_timeout: time limit of a run; None: no limit.
         task_defaults: arguments of all tasks, by Airflow's names.
     """
 

@@ -32,8 +32,8 @@ class ParamPlan:
         name: its key in the payload.
         schema: the JSON Schema of its value.
         description: the text that the form shows.
-        is_required: whether a value must be given; if not, ``default`` counts.
-        default: the value without input.
+        is_required: whether a value is required; if not, ``default`` is used.
+        default: the value if the field is empty.
     """
 
     name: str
@@ -54,7 +54,7 @@ def inferred_inputs(flow: Flow) -> tuple[str, ...]:
 def plan_params(flow: Flow, *, is_scheduled: bool) -> tuple[ParamPlan, ...]:
     """Return the properties of ``airflow.inputSchema`` as params; without one, the keys that the flow reads.
 
-    Airflow refuses a run whose payload lacks a required property, or has one that does not fit. What the
+    Airflow refuses a run whose payload lacks a required property, or has an invalid one. What the
     schema says about the payload as a whole is checked by the run's first task. A Dag with a schedule must
     not have required params: there that task checks these too.
     """
@@ -107,7 +107,7 @@ def _self_contained(schema: Mapping[str, Any], part: Mapping[str, Any]) -> dict[
         around = {key: schema[key] for key in _DEFINITIONS if key in schema}
         references |= local_references(around)
         if not all(reference.startswith(_DEFINITION_PREFIXES) for reference in references):
-            # It refers to more than definitions: left to the check of the whole payload.
+            # It refers to more than definitions: only the check of the whole payload covers it.
             return {key: rules[key] for key in ("title", "type") if key in rules}
         rules |= around
     if "$schema" in schema:

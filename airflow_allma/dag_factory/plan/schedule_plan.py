@@ -21,7 +21,7 @@ class ScheduleKind(StrEnum):
     """Who calculates the times of a schedule."""
 
     MANUAL = "manual"
-    """Nobody: the Dag runs when it is triggered."""
+    """No one: the Dag runs only when it is triggered."""
     AIRFLOW = "airflow"
     """Airflow: a cron expression of five fields, or a preset."""
     AWS_CRON = "aws cron"

@@ -65,13 +65,13 @@ class TaskNode:
         task_id: its full id, groups included.
         role: what it does.
         label: the name that the UI shows.
-        steps: ids of the steps that it may run; the first one names it.
+        steps: ids of the steps that it can run; the first one names it.
         step: the step that names it.
         groups: the names of the groups around it, outermost first.
         upstream: full ids of the tasks that it waits for.
         fork: id of the fork step that it belongs to; None on the main path.
         branch: index of its branch in the fork; None outside of branches.
-        max_active: how many mapped instances may run at once in one run; None: no limit of its own.
+        max_active: how many mapped instances can run at once in one run; None: no limit of its own.
         begins: whether runs can begin here, though other runs reach it from the tasks upstream.
     """
 
@@ -295,7 +295,7 @@ def _predecessors(parts: Iterable[Component]) -> dict[str, tuple[str, ...]]:
 
 
 def _max_active_items(fork: ParallelForkManagerStep) -> int | None:
-    """Return how many instances of ONE branch's task may run, so that all branches keep the limit."""
+    """Return how many instances of ONE branch's task can run, so that all branches keep the limit."""
     limit = fork.aggregation_config.max_concurrency
     return max(1, limit // max(1, len(fork.parallel_branches))) if limit else None
 

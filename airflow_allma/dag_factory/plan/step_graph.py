@@ -1,4 +1,4 @@
-"""Graphs of step ids: which steps may follow which, and which steps form a loop."""
+"""Graphs of step ids: which steps can follow which, and which steps form a loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_allma.flow import Flow, Step, StepType
 __all__ = ["Component", "StepGraph", "components", "reachable", "successors_of"]
 
 StepGraph = Mapping[str, Sequence[str]]
-"""Step id -> the ids of the steps that may follow it, in the order in which the step names them."""
+"""Step id -> the ids of the steps that can follow it, in the order in which the step names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Component:
     Attributes:
         steps: their ids, in the order in which a walk from the start reaches them.
         is_loop: whether a walk can return to a step (several steps, or one that names itself).
-        successors: ids of steps outside that may follow, each once.
+        successors: ids of steps outside that can follow, each once.
     """
 
     steps: tuple[str, ...]
@@ -30,7 +30,7 @@ class Component:
 
 
 def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
-    """Return the steps that may follow: by transitions, by default, as fallback; none after END_FLOW."""
+    """Return the steps that can follow: by transitions, by default, as fallback; none after END_FLOW."""
     if step.step_type is StepType.END_FLOW:
         return ()
     handler = step.on_error
@@ -57,7 +57,7 @@ def reachable(graph: StepGraph, *starts: str) -> tuple[str, ...]:
 def components(graph: StepGraph, *starts: str) -> tuple[Component, ...]:
     """Split the steps that ``starts`` reach into strongly connected components, in topological order.
 
-    The order depends on the graph alone, so equal flows give equal Dags.
+    The order depends only on the graph, so equal flows result in equal Dags.
     """
     order = {step: index for index, step in enumerate(reachable(graph, *starts))}
     groups = [tuple(sorted(steps, key=order.__getitem__)) for steps in _strongly_connected(graph, order)]
@@ -77,7 +77,7 @@ def _component(graph: StepGraph, steps: tuple[str, ...]) -> Component:
 
 
 def _strongly_connected(graph: StepGraph, order: Mapping[str, int]) -> Iterator[list[str]]:
-    # Tarjan's algorithm with its own stack: a flow may be longer than Python's recursion limit.
+    # Tarjan's algorithm with its own stack: a flow can be longer than Python's recursion limit.
     index: dict[str, int] = {}
     lowest: dict[str, int] = {}
     path: list[str] = []

@@ -13,19 +13,19 @@ _MAX_LENGTH: Final = 70
 
 
 class NameTable:
-    """Gives out names that are unique in one group; the second ``a`` becomes ``a__2``.
+    """Assigns names that are unique in one group; the second ``a`` becomes ``a__2``.
 
     A name has no dots, which join the names of groups and tasks to a full id.
 
     Args:
-        reserved: names that are not given out.
+        reserved: names that are not assigned.
     """
 
     def __init__(self, reserved: tuple[str, ...] = ()) -> None:
         self._taken: set[str] = set(reserved)
 
     def take(self, wanted: str) -> str:
-        """Return a name like ``wanted`` that was not given out before."""
+        """Return a name like ``wanted`` that was not assigned before."""
         name = base = safe_id(wanted, _MAX_LENGTH)
         number = 2
         while name in self._taken:
