@@ -105,7 +105,9 @@ class _Stored:
     def finished(self) -> dict[int, dict[str, Any]]:
         numbers = range(len(plan(self._store, KEY, MAX_CHUNKS, CHUNK_BYTES)))
         summaries = {number: read_chunk_summary(self._store, folder_of(number)) for number in numbers}
-        return {number: {"items": found.items} for number, found in summaries.items() if found is not None}
+        return {
+            number: {"items": summary.items} for number, summary in summaries.items() if summary is not None
+        }
 
     def reason(self, chunk: ChunkSpec) -> str:
         return f"chunk {chunk.number} has no results"

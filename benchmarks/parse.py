@@ -167,14 +167,14 @@ def _dag_factory(folder: Path) -> Iterator[Callable[[Path], dict[str, object]]]:
         from dagfactory import load_yaml_dags
 
         def load(folder: Path) -> dict[str, object]:
-            found: dict[str, object] = {}
+            dags: dict[str, object] = {}
             load_yaml_dags(
-                globals_dict=found,
+                globals_dict=dags,
                 dags_folder=str(folder),
                 defaults_config_path=str(folder),
                 suffix=[".yaml"],
             )
-            return found
+            return dags
 
         yield load
     finally:

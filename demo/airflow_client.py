@@ -158,19 +158,21 @@ class AirflowClient:
     def wait_for_dag(self, dag_id: str, *, timeout: float = 60.0, parses: int = 0) -> dict[str, Any]:
         """Wait until the Dag exists and was parsed `parses` more times, and return its details.
 
-        `parses=2` makes sure that file changes from before the call are included: the first parse may have
+        `parses=2` makes sure that file changes from before the call are included: the first parse can have
         begun before them.
         """
         seen: set[str | None] = set()
 
-        def found() -> dict[str, Any] | None:
+        def parsed_details() -> dict[str, Any] | None:
             details = self._dag_or_none(dag_id)
             if details is None or details.get("is_stale"):
                 return None
             seen.add(details["last_parsed_time"])
             return details if len(seen) > parses else None
 
-        return self._wait(found, timeout, lambda: f"Dag {dag_id} did not appear: {self._why_no_dag()}")
+        return self._wait(
+            parsed_details, timeout, lambda: f"Dag {dag_id} did not appear: {self._why_no_dag()}"
+        )
 
     def wait_until_gone(self, dag_id: str, *, timeout: float = 60.0) -> None:
         """Wait until the Dag is stale or deleted."""
@@ -338,8 +340,8 @@ class AirflowClient:
     def _wait(self, poll: Callable[[], T | None], timeout: float, why: Callable[[], str]) -> T:
         end = time.monotonic() + timeout
         while True:
-            if found := poll():
-                return found
+            if value := poll():
+                return value
             if time.monotonic() > end:
                 raise AirflowApiError(f"After {timeout:.0f} s, at {datetime.now(UTC):%H:%M:%S} UTC: {why()}")
             time.sleep(POLL_SECONDS)

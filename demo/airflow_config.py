@@ -47,12 +47,12 @@ class InstanceSettings:
 
 
 def sqlite_url(file: Path) -> str:
-    """Return the SQLAlchemy URL of a SQLite file; writers wait for one another instead of failing."""
+    """Return the SQLAlchemy URL of a SQLite file; writers wait for each other instead of failing."""
     return f"sqlite:///{file.resolve()}?timeout={SQLITE_BUSY_SECONDS}"
 
 
 def bounded_parallelism(requested: int | None, database_url: str) -> int:
-    """Return how many tasks may run at once: `requested` or 8, at most 4 on SQLite (one writer at a time)."""
+    """Return how many tasks can run at once: `requested` or 8, at most 4 on SQLite, which has one writer."""
     if database_url.startswith("sqlite"):
         return min(requested or SQLITE_MAX_PARALLELISM, SQLITE_MAX_PARALLELISM)
     return requested or 8
@@ -90,7 +90,7 @@ def instance_settings(settings: InstanceSettings) -> Sections:
             "plugins_folder": str(settings.home / "plugins"),
             "executor": settings.executor,
             "parallelism": str(settings.parallelism),
-            # one Dag may use every slot: tests look at the flows' own limits
+            # one Dag can use every slot, since tests check the flows' own limits
             "max_active_tasks_per_dag": str(settings.parallelism),
             "dags_are_paused_at_creation": "False",
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",

@@ -32,7 +32,7 @@ Mode = Literal["components", "standalone"]
 
 USER = "admin"
 START_SECONDS = 180.0
-# short: nothing here needs a clean end, and a scheduler would wait for all of its running tasks
+# short: nothing here needs a clean shutdown, and a scheduler would wait for all of its running tasks
 STOP_GRACE_SECONDS = 3.0
 COMPONENTS = {
     "api-server": ["api-server"],

@@ -46,12 +46,12 @@ def _candidates() -> Iterator[Path]:
     yield from sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda f: _version(f.parent.name), reverse=True
     )
-    if found := shutil.which("initdb"):
-        yield Path(found).resolve().parent
-    if found := shutil.which("pg_config"):
+    if program := shutil.which("initdb"):
+        yield Path(program).resolve().parent
+    if program := shutil.which("pg_config"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             result = subprocess.run(
-                [found, "--bindir"], capture_output=True, text=True, check=True, timeout=10
+                [program, "--bindir"], capture_output=True, text=True, check=True, timeout=10
             )
             yield Path(result.stdout.strip())
 

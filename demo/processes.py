@@ -124,7 +124,7 @@ class ManagedProcess:
     def kill(self) -> None:
         """Kill the command and all of its descendants at the same moment, like a power failure."""
         stopped: set[int] = set()
-        # stop all first: none may see another one die, or start a new one
+        # stop all first, so that none can see another one die, or start a new one
         while fresh := set(descendants(self.pid)) - stopped:
             _signal_all(fresh, signal.SIGSTOP)
             stopped |= fresh
@@ -144,7 +144,7 @@ def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def stop_all(processes: Iterable[ManagedProcess]) -> None:
-    """Stop several processes in parallel; one that does not stop does not keep the others alive."""
+    """Stop several processes in parallel; one that does not stop does not keep the rest alive."""
     stopping = list(processes)
     for process in stopping:
         process.request_stop()

@@ -42,17 +42,17 @@ def descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):
-            # the name in parentheses may itself contain blanks and parentheses
+            # the name in parentheses can itself contain blanks and parentheses
             state, parent = entry.read_text().rpartition(")")[2].split()[:2]
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(entry.parent.name))
-    found: list[int] = []
+    ids: list[int] = []
     queue = [root]
     while queue:
         below = children.get(queue.pop(), [])
-        found += below
+        ids += below
         queue += below
-    return found
+    return ids
 
 
 class Reaper:

@@ -22,8 +22,8 @@ appendonly no
 
 def find_redis() -> Path | None:
     """Return the path of the Redis server program, None when it is not installed."""
-    found = shutil.which("redis-server")
-    return Path(found) if found else None
+    program = shutil.which("redis-server")
+    return Path(program) if program else None
 
 
 class RedisServer:

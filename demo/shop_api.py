@@ -63,8 +63,8 @@ def application(users: int) -> web.Application:
 
     async def get_user(request: web.Request) -> web.Response:
         wanted_id = request.match_info["id"]
-        found = user(wanted_id, request.query.get("region", DEFAULT_REGION), users)
-        return _json_response(found, f"User {wanted_id} does not exist.")
+        record = user(wanted_id, request.query.get("region", DEFAULT_REGION), users)
+        return _json_response(record, f"User {wanted_id} does not exist.")
 
     async def health(_request: web.Request) -> web.Response:
         return _json_response({"status": "ok"}, "")
@@ -80,9 +80,9 @@ def application(users: int) -> web.Application:
     return app
 
 
-def _json_response(found: Mapping[str, object] | None, not_found_message: str) -> web.Response:
-    status = web.HTTPNotFound.status_code if found is None else web.HTTPOk.status_code
-    body = {"error": {"code": "NOT_FOUND", "message": not_found_message}} if found is None else found
+def _json_response(record: Mapping[str, object] | None, not_found_message: str) -> web.Response:
+    status = web.HTTPNotFound.status_code if record is None else web.HTTPOk.status_code
+    body = {"error": {"code": "NOT_FOUND", "message": not_found_message}} if record is None else record
     return web.Response(body=json.dumps(body).encode(), status=status, content_type="application/json")
 
 

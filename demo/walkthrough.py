@@ -153,10 +153,11 @@ def check_users(client: AirflowClient, result: WalkthroughResult, aws_url: str, 
     _check([item["userId"] for item in result.items], expected, "the manifest's users")
 
 
-def _check(found: Sequence[Any], expected: Sequence[Any], what: str) -> None:
-    if list(found) != list(expected):
+def _check(actual: Sequence[Any], expected: Sequence[Any], description: str) -> None:
+    if list(actual) != list(expected):
         raise WalkthroughError(
-            f"The result is not {what} in their order: {len(found)} of {len(expected)}, {_short(found)}"
+            f"The result is not {description} in their order: "
+            f"{len(actual)} of {len(expected)}, {_short(actual)}"
         )
 
 

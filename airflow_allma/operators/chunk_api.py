@@ -198,8 +198,8 @@ def join_chunks(
     Args:
         chunks: what ``S3ManifestOperator`` returned.
         name: as passed to ``ChunkWriter``.
-        fail_on_error: whether failed and missing items raise an error; if not, each is ``{"error": {...}}`` in
-            its place, with the fields ``errorName``, ``errorMessage``, ``errorDetails`` and ``isRetryable``.
+        fail_on_error: whether failed and missing items raise an error; if not, each is ``{"error": {...}}``
+            in its place, with the fields ``errorName``, ``errorMessage``, ``errorDetails`` and ``isRetryable``.
         aws_conn_id: the Airflow connection; None for ``[allma] aws_conn_id``.
         offload_location: where it differs from ``[allma] offload_location``.
 

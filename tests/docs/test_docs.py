@@ -108,8 +108,8 @@ def test_an_example_returns_what_the_page_says(example, tmp_path):
     ended = asyncio.run(run())
     assert str(ended.status) == example.run.get("status", "COMPLETED"), ended.error
     seen = {**ended.state.context, "path": ended.state.path, "error": ended.error}
-    results = {path: compile_path(path).find(seen) for path in example.run["gives"]}
-    assert results == example.run["gives"]
+    results = {path: compile_path(path).find(seen) for path in example.run["expect"]}
+    assert results == example.run["expect"]
 
 
 def test_most_examples_run():
