@@ -19,7 +19,7 @@ from airflow_allma.storage.object_store import ObjectStore
 __all__ = ["read_results"]
 
 _SortKey = tuple[int, int, str]
-"""Item, then sequence and writer of the part. A part has one line at a time in the heap, so keys differ."""
+"""Item, then sequence and writer of the part. The heap holds one line of each part, so keys differ."""
 _Open = tuple[_SortKey, ResultLine, Iterator[ResultLine], ResultPart]
 
 

@@ -377,7 +377,7 @@ class FlowProgram(Program):
         return RunState.start(self.entry(start_point), payload, variables, flow_execution_id)
 
     def entry(self, start_point: ScheduleStartPointStep | None = None) -> str:
-        """Return the step at which a run begins, given the start point that triggered it, if one did."""
+        """Return the step at which a run begins; ``start_point`` is the one that triggered it, if any."""
         if start_point is None or not start_point.is_entry:
             return self.start
         return start_point.step_instance_id

@@ -19,7 +19,7 @@ __all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentErro
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Larger files are refused unread: flow files are thousands of bytes, exports a few hundred thousand.
 
-Explaining what is wrong with a file of this size takes seconds, and Airflow gives all files of a loader
+Locating the errors of a file of this size takes seconds, and Airflow allows all files of a loader
 thirty.
 """
 

@@ -44,7 +44,7 @@ class Scope:
 
     Attributes:
         path: where the steps are, from the root of the flow.
-        steps: step id -> step; steps that are not objects are left out.
+        steps: step id -> step; steps that are not objects are omitted.
         starts: path and id of each field that names the first step.
         around: the scope of the branch's fork; None for the flow.
     """

@@ -116,7 +116,7 @@ class ChunkWriter:
     def items(self) -> Iterator[tuple[int, Any]]:
         """Yield index in the chunk and item, without those that have a success of an earlier try.
 
-        A line that is not JSON becomes a failed result of its own, and is left out.
+        A line that is not JSON becomes a failed result of its own, and is not yielded.
 
         Raises:
             ObjectChangedError: the object has changed since it was planned.
@@ -199,7 +199,7 @@ def join_chunks(
         chunks: what ``S3ManifestOperator`` returned.
         name: as passed to ``ChunkWriter``.
         fail_on_error: whether failed and missing items raise an error; if not, each is ``{"error": {...}}``
-            in its place, with the fields ``errorName``, ``errorMessage``, ``errorDetails`` and ``isRetryable``.
+            in its place, with ``errorName``, ``errorMessage``, ``errorDetails`` and ``isRetryable``.
         aws_conn_id: the Airflow connection; None for ``[allma] aws_conn_id``.
         offload_location: where it differs from ``[allma] offload_location``.
 

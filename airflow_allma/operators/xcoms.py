@@ -50,7 +50,7 @@ def pull(ti: Any, task_id: str, key: Key, map_index: int = NOT_MAPPED) -> Any:
 def pull_all(ti: Any, task_id: str, key: Key) -> Iterator[Any]:
     """Yield what all map indexes of a task pushed, in the order of map indexes, with one call.
 
-    Indexes that pushed nothing are left out, so each value must contain its own index.
+    Indexes that pushed nothing are omitted, so each value must contain its own index.
     """
     for encoded in ti.xcom_pull(task_ids=[task_id], key=key.value) or ():
         if encoded is not None:

@@ -203,7 +203,7 @@ def test_an_ignore_file_that_cannot_be_read_is_an_error_and_ignores_nothing(tmp_
 # the same result every time
 
 
-def test_a_flow_gives_the_same_bytes_in_every_process(tmp_path, repository):
+def test_a_flow_has_the_same_bytes_in_every_process(tmp_path, repository):
     retries = {"count": 2, "intervalSeconds": 1, "errorEquals": ["TransientStepError", "StepTimeoutError"]}
     steps = {
         "f": fork(branch("w", "x"), branch("v", "y"), to="end"),

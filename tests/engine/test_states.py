@@ -67,7 +67,7 @@ def written(state, writes):
 
 
 @given(CONTEXTS, WRITES)
-def test_replaying_a_journal_over_the_base_gives_the_same_context(base, writes):
+def test_replaying_a_journal_over_the_base_restores_the_context(base, writes):
     before = json.dumps(base)
     state = RunState("next", base, {"a:0": 2}, ["a"], last_output={"x": 1}, journal=[])
     written(state, writes)

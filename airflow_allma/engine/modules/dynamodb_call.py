@@ -26,7 +26,7 @@ class DynamoDbCall:
         operation: boto3's method, such as ``query``.
         inputs: the module input with the parameters. Its fields have DynamoDB's names in snake case, and JSON
             values where DynamoDB expects typed ones.
-        fields: the fields that are parameters of this operation; None and empty objects are left out.
+        fields: the fields that are parameters of this operation; None and empty objects are omitted.
 
     Raises:
         PermanentStepError: no AWS clients are configured, or a value cannot be stored in DynamoDB.

@@ -75,7 +75,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A part of a template: ``source`` is the part from ``start`` to ``end``, ``value`` is what it means."""
+    """A part of a template: ``source`` is the characters from ``start`` to ``end``, ``value`` their meaning."""
 
     kind: Kind
     source: str
