@@ -20,7 +20,7 @@ _MAX_CALLS: Final = min(32, (os.cpu_count() or 1) + 4)
 class CallThreads:
     """Runs each blocking call in a thread of its own.
 
-    Python cannot stop a thread. A thread whose caller has stopped waiting keeps running, but does not take a slot
+    Python cannot stop a thread. A thread whose caller no longer waits keeps running, but does not take a slot
     from other calls, and does not keep an event loop or the process from ending.
 
     Args:

@@ -56,7 +56,7 @@ def start_points_of(flow: Flow) -> tuple[StartPoint, ...]:
     Raises:
         ExpressionEvaluationError: an expression is a template that cannot be rendered.
     """
-    # Disabled start points count too: disabling one does not change the index of the others.
+    # Disabled start points count too: disabling one does not change the index of any other.
     return tuple(
         StartPoint(
             step.step_instance_id,

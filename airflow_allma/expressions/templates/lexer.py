@@ -75,7 +75,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A part of a template: ``source`` is the characters from ``start`` to ``end``, ``value`` their meaning."""
+    """A part of a template: ``source`` is written from ``start`` to ``end``, ``value`` is its meaning."""
 
     kind: Kind
     source: str
