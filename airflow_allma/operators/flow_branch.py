@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.flow_step import FlowStepOperator
@@ -44,19 +44,6 @@ class FlowBranchOperator(FlowStepOperator):
         self.branch = branch
         self.items = items
         self.mapped_item = mapped_item
-
-    def execute(self, context: Mapping[str, Any]) -> Any:
-        """Run the segment, in the task's own process."""
-        try:
-            return super().execute(context)
-        except AirflowTaskTimeout as error:
-            seconds = self.execution_timeout.total_seconds() if self.execution_timeout else 0
-            timeout = PermanentStepError(
-                f"Step {self.step} ran longer than {seconds:g} s (airflow.executionTimeoutSeconds).",
-                error_name="TaskTimeout",
-            )
-            self._push_failure(context["ti"], timeout.as_dict())
-            raise error from None
 
     @property
     def item_label(self) -> str:
@@ -127,6 +114,15 @@ class FlowBranchOperator(FlowStepOperator):
         except AllmaError as error:
             self.on_failure(current, step_error_from(error).as_dict())
         push(current.ti, Key.RESULT, branch_result.to_dict())
+
+    def on_timeout(self, current: TaskContext) -> None:
+        """Push the timeout as the branch's result."""
+        seconds = self.execution_timeout.total_seconds() if self.execution_timeout else 0
+        timeout = PermanentStepError(
+            f"Step {self.step} ran longer than {seconds:g} s (airflow.executionTimeoutSeconds).",
+            error_name="TaskTimeout",
+        )
+        self._push_failure(current.ti, timeout.as_dict())
 
     def on_failure(self, current: TaskContext, error: dict[str, Any]) -> NoReturn:
         """Push the failure as the branch's result, and fail without a retry."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.flow_operator import FlowOperator
@@ -57,10 +57,17 @@ class FlowStepOperator(FlowOperator):
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Run the segment, in the task's own process."""
+        current = TaskContext(self.flow, context)
+        try:
+            return self._execute(current)
+        except AirflowTaskTimeout as error:
+            self.on_timeout(current)
+            raise error from None
+
+    def _execute(self, current: TaskContext) -> Any:
         from airflow_allma.engine import SegmentStatus
         from airflow_allma.engine.errors import step_error_from
 
-        current = TaskContext(self.flow, context)
         try:
             begin = self.prepare(current)
             result = current.run(lambda: self._run_segment(current, begin))
@@ -136,6 +143,9 @@ class FlowStepOperator(FlowOperator):
     def on_success(self, current: TaskContext, result: SegmentResult) -> None:
         """Push the run's state for the tasks downstream."""
         save_state(current, result.state)
+
+    def on_timeout(self, current: TaskContext) -> None:
+        """Push nothing: on the main path a task that ran too long has only failed."""
 
     def on_failure(self, current: TaskContext, error: dict[str, Any]) -> None:
         """Fail without a retry."""

@@ -147,9 +147,7 @@ def test_items_whose_failure_is_tolerated_can_be_run_again_too(begin, shop):
     data = aggregated(ran)
     assert [n for n, one in enumerate(data) if one != path_of(n)] == failing
     assert [data[n]["error"]["errorDetails"]["itemIndex"] for n in failing] == failing
-    assert "(item 99, u00099, line 100, byte 1683, step w)" in ran.logs(
-        "f.chunk", with_failures[-1]
-    )
+    assert "(item 99, u00099, line 100, byte 1683, step w)" in ran.logs("f.chunk", with_failures[-1])
     fix_shop(shop)
     ran.client.clear("tolerated", ran.run_id, ["f.chunk"], with_failures, downstream=True)
     ran.wait_again()

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from airflow_allma.cli import app
 from airflow_allma.engine import EngineSettings, RunInfo, Services, compile_flow, run_segment
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
-from airflow_allma.loading import load_flow_file
 from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES
 from airflow_allma.engine.steps import HANDLERS
 from airflow_allma.expressions import compile_path
 from airflow_allma.flow import AirflowOptions, StepType
+from airflow_allma.loading import load_flow_file
 from airflow_allma.provider import get_provider_info
 from airflow_allma.storage import LocalStore
 
