@@ -40,6 +40,7 @@ SEEDS = [
     ("expressions/deep/a.py", "from ...flow import Flow"),
     ("storage/a.py", "from airflow_allma.engine.errors import step_error_from"),
     ("storage/a.py", "from airflow_allma.expressions import NOTHING"),
+    ("storage/a.py", "from airflow_allma.flow import Flow"),
     ("engine/a.py", "def late():\n    from airflow_allma.operators import task_context"),
     ("engine/a.py", "import airflow"),
     ("engine/steps/a.py", "async def late():\n    from airflow.sdk import DAG"),
@@ -72,7 +73,7 @@ def test_an_import_against_the_order_is_found(tmp_path, file, text):
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("storage/a.py", "from airflow_allma.flow import Flow\nfrom .base import ObjectStore"),
+        ("storage/a.py", "from airflow_allma.common import merging\nfrom .object_store import ObjectStore"),
         ("engine/a.py", "import json\nfrom airflow_allma.exceptions import AllmaError\nimport airflowish"),
         ("operators/a.py", "from airflow.sdk import BaseOperator\nfrom airflow_allma import engine"),
         ("example_dags/a.py", "from airflow_allma import load_flows"),

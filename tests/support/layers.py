@@ -24,7 +24,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "common": frozenset({"exceptions"}),
     "flow": _LOWEST,
     "expressions": _LOWEST,
-    "storage": _LOWEST | {"flow"},
+    "storage": _LOWEST,
     "engine": _ENGINE,
     "settings": _LOWEST | {"flow"},
     "configuration": _LOWEST | {"flow", "settings"},
