@@ -24,6 +24,8 @@ from airflow_allma.engine import (
     resolve_items,
     run_fork,
 )
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.exceptions import StepError
 from airflow_allma.settings import AllmaSettings
 
 __all__ = ["ChunkedForkRunner"]
@@ -31,16 +33,20 @@ __all__ = ["ChunkedForkRunner"]
 
 @dataclass(slots=True)
 class _Outcomes:
-    """The outcomes of chunks that all ran to their end in this process."""
+    """The outcomes of chunks that ran in this process."""
 
     results: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    errors: dict[int, StepError] = field(default_factory=dict)
 
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
         """Return what each chunk passed on."""
         return self.results
 
     def reason(self, chunk: ChunkSpec) -> str:
-        """Return why results are missing: here they can only have been deleted."""
+        """Return why a chunk left items without results."""
+        error = self.errors.get(chunk.number)
+        if error is not None:
+            return f"chunk {chunk.number} ({chunk.label}) failed: {error.error_name}: {error}"
         return f"chunk {chunk.number} ({chunk.label}) ran, but its stored results are missing"
 
 
@@ -79,7 +85,10 @@ class ChunkedForkRunner:
         outcomes = _Outcomes()
         run = ForkRun(fork, context, info, services)
         for chunk in plan.chunks:
-            outcomes.results[chunk.number] = await self._run_chunk(run, plan, chunk, items)
+            try:
+                outcomes.results[chunk.number] = await self._run_chunk(run, plan, chunk, items)
+            except Exception as error:  # noqa: BLE001 - as in Airflow, the items of a failed chunk count as lost
+                outcomes.errors[chunk.number] = step_error_from(error)
         results = ChunkResults(
             fork, plan, outcomes, partial(chunk_folder, services, info, fork.step_id, plan), services
         )

@@ -125,6 +125,7 @@ class ChunkWriter:
         from airflow_allma.engine import ItemError
         from airflow_allma.engine.manifest_items import range_items
 
+        self.read, self._exhausted = 0, False
         for index, offset, item in range_items(self._store, self._manifest):
             self.read += 1
             if self._writer.has_succeeded(index, _BRANCH):
@@ -147,7 +148,9 @@ class ChunkWriter:
         Raises:
             ObjectDecodeError: it is not a JSON value.
             StorageError: a part cannot be written.
+            ValueError: ``items`` has not yielded the index.
         """
+        self._check(index)
         if self._writer.add_output(index, self._offsets.get(index, 0), _BRANCH, output):
             self._writer.flush()
 
@@ -163,7 +166,15 @@ class ChunkWriter:
         """
         from airflow_allma.engine.errors import step_error_from
 
+        self._check(index)
         self._fail(index, step_error_from(error).as_dict())
+
+    def _check(self, index: int) -> None:
+        # A result of another index would be ignored, or count as an item that does not exist.
+        if not 0 <= index < self.read:
+            raise ValueError(
+                f"Item {index} of this chunk has not been read: use the indexes that items() yields."
+            )
 
     def _fail(self, index: int, error: dict[str, Any]) -> None:
         self.failed += 1
@@ -256,7 +267,11 @@ class _StoredOutcomes:
 
     def reason(self, chunk: ChunkSpec) -> str:
         """Return why items have no result."""
-        return f"the task of chunk {chunk.number} ({chunk.label}) did not finish"
+        from airflow_allma.distributed.result_format import read_chunk_summary
+
+        if read_chunk_summary(self.store, self.folder_of(chunk)) is None:
+            return f"the task of chunk {chunk.number} ({chunk.label}) did not finish"
+        return f"the task of chunk {chunk.number} ({chunk.label}) added no result for it"
 
 
 def _manifest_of(chunk: Mapping[str, Any]) -> ManifestRange:

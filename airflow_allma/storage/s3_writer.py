@@ -29,6 +29,7 @@ class S3Writer(WriterBase):
         self._buffer = bytearray()
         self._upload: str | None = None
         self._parts: list[dict[str, Any]] = []
+        self._has_md5_etags = True
         self._sent = 0
         self._is_open = False
 
@@ -75,18 +76,21 @@ class S3Writer(WriterBase):
         except ObjectNotFoundError:
             # When the answer to a completion was lost, it is retried, and by then the upload is gone.
             info = self._calls.head(self._pointer)
-            if info.size != self._sent or info.etag != self._expected_etag():
+            if info.size != self._sent or not self._is_etag_of_parts(info.etag):
                 raise
         self._upload = None
         self._info = self._calls.head(self._pointer)
 
-    def _expected_etag(self) -> str | None:
-        """Return the ETag that S3 makes of the parts' ETags; None if those are not MD5 sums."""
-        try:
-            parts = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in self._parts)
-        except ValueError:
-            return None
-        return f'"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}-{len(self._parts)}"'
+    def _is_etag_of_parts(self, etag: str) -> bool:
+        """Return whether S3 can have made this ETag of the parts that were sent.
+
+        With SSE-KMS or SSE-C the ETags are not MD5 sums: then only the number of parts can be compared.
+        """
+        ending = f'-{len(self._parts)}"'
+        if not self._has_md5_etags:
+            return etag.endswith(ending)
+        parts = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in self._parts)
+        return etag == f'"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}{ending}'
 
     def _flush(self) -> None:
         if self._buffer:
@@ -102,6 +106,8 @@ class S3Writer(WriterBase):
             self._upload = str(response["UploadId"])
         number = len(self._parts) + 1
         response = self._call("upload_part", PartNumber=number, Body=data)
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        self._has_md5_etags = self._has_md5_etags and response["ETag"].strip('"') == md5
         self._parts.append({"PartNumber": number, "ETag": response["ETag"]})
         self._sent += len(data)
 

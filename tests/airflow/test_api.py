@@ -169,6 +169,39 @@ def test_results_with_another_name_or_run_are_kept_apart(settings, data_bucket, 
         airflow_allma.join_chunks([chunk], name="a")
 
 
+def test_items_can_be_read_twice_in_one_try(settings, data_bucket, monkeypatch, airflow_db):
+    FakeRun(monkeypatch)
+    (chunk,) = planned(data_bucket, ["1", "2"])
+    with airflow_allma.ChunkWriter(chunk) as results:
+        count = sum(1 for _ in results.items())
+        for index, item in results.items():
+            results.add(index, item / count)
+    assert airflow_allma.join_chunks([chunk]) == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("index", [-1, 1, 7])
+def test_an_index_that_was_not_read_is_refused(settings, data_bucket, monkeypatch, airflow_db, index):
+    FakeRun(monkeypatch)
+    (chunk,) = planned(data_bucket, ["1", "2"])
+    with airflow_allma.ChunkWriter(chunk) as results:
+        next(results.items())
+        with pytest.raises(ValueError, match="has not been read"):
+            results.add(index, 1)
+        with pytest.raises(ValueError, match="has not been read"):
+            results.fail(index, ValueError())
+
+
+def test_an_item_without_a_result_in_a_finished_task_is_named(settings, data_bucket, monkeypatch, airflow_db):
+    FakeRun(monkeypatch)
+    (chunk,) = planned(data_bucket, ["1", "2"])
+    with airflow_allma.ChunkWriter(chunk) as results:
+        for index, item in results.items():
+            if index:
+                results.add(index, item)
+    with pytest.raises(ParallelBranchExecutionError, match="added no result for it"):
+        airflow_allma.join_chunks([chunk])
+
+
 def test_results_need_an_offload_location(data_bucket, monkeypatch, airflow_db):
     FakeRun(monkeypatch)
     (chunk,) = planned(data_bucket, ["1"])

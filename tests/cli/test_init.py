@@ -89,3 +89,13 @@ def test_a_folder_in_the_place_of_a_file_exits_with_2(tmp_path):
     result = run_cli("init", tmp_path, "--force")
     assert result.code == 2
     assert "allma_flows.py: Is a directory" in result.err
+
+
+def test_a_link_that_leads_nowhere_is_not_written_through(tmp_path):
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "allma_flows.py").symlink_to(tmp_path / "elsewhere.py")
+    result = run_cli("init", folder)
+    assert result.code == 2
+    assert not (tmp_path / "elsewhere.py").exists()
+    assert not (folder / "allma_problems.py").exists()

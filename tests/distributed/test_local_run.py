@@ -108,3 +108,14 @@ def test_the_log_names_chunks_and_the_reason_for_them(caplog):
             fork_runner=runner(max_in_memory_items=2),
         )
     assert "fan: 3 chunks (more than max_in_memory_items (2))" in caplog.text
+
+
+def test_the_items_of_a_failed_chunk_count_as_failed_like_in_airflow():
+    steps = {**FLOW, "fan": fork(config={"strategy": "NONE", "failOnBranchError": False})}
+    steps["work"] = compose(literals={"x": "y" * 200})
+    settings = AllmaSettings.without_airflow(AirflowOptions(max_in_memory_items=2))
+    limited = ChunkedForkRunner(settings.changed(max_inline_bytes=100))
+    flow_result = run(program_of(steps), {"items": [1, 2, 3, 4]}, fork_runner=limited)
+    assert flow_result.status == "COMPLETED"
+    counts = flow_result.context["steps_output"]["fan"]
+    assert (counts["branchCount"], counts["failedBranchCount"]) == (4, 4)
