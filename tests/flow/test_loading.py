@@ -1,44 +1,25 @@
+"""What is read from one flow file."""
+
 from __future__ import annotations
 
 import json
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from airflow_allma.flow import (
-    FileCache,
     FileKind,
     FlowChecks,
     StepType,
-    find_files,
     load_file,
-    load_found_files,
-    select_flows,
 )
 from airflow_allma.flow import documents as documents_module
 from airflow_allma.flow.files import Bundle
 from tests.support.flow_checks import BracketChecks
+from tests.support.flow_files import NO_OP, flow, write
 
-NO_OP = {"a": {"stepType": "NO_OP"}}
 EXPRESSIONS = FlowChecks(BracketChecks())
 EXPRESSIONS_AND_STEPS = FlowChecks(BracketChecks(), supported=lambda _: None)
-
-
-def load_folder(folder):
-    return load_found_files([find_files(folder)], FileCache())
-
-
-def flow(flow_id="shop", **fields):
-    return {"id": flow_id, "startStepInstanceId": "a", "steps": NO_OP, **fields}
-
-
-def write(folder, name, value):
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(value if isinstance(value, str) else json.dumps(value))
-    return path
 
 
 def test_a_flow_file_contains_its_flow_and_the_original_json(tmp_path):
@@ -235,189 +216,3 @@ def test_unsupported_steps_are_reported_along_with_other_mistakes(tmp_path):
         FlowChecks(supported=lambda one: ("stepType", one.step_type)),
     )
     assert [problem.path for problem in loaded.problems] == ["$.steps.a.displayName", "$.steps.b.stepType"]
-
-
-def test_files_are_found_in_a_stable_order_without_hidden_ones(tmp_path):
-    for name in ("b.json", "a/z.json", "a.prompt.json", ".hidden.json", ".git/x.json", "notes.txt", "B.JSON"):
-        write(tmp_path, name, "{}")
-    assert [file.path.removeprefix(f"{tmp_path}/") for file in find_files(tmp_path).files] == [
-        "a.prompt.json",
-        "b.json",
-        "a/z.json",
-    ]
-
-
-def test_a_broken_file_leaves_the_others_alone(tmp_path):
-    write(tmp_path, "bad.json", "{")
-    write(tmp_path, "good.json", flow("good"))
-    folder = load_folder(tmp_path)
-    assert [source.flow.id for source in folder.flows] == ["good"]
-    assert [problem.file for problem in folder.problems] == [str(tmp_path / "bad.json")]
-
-
-def sources(tmp_path, *flows):
-    for index, one in enumerate(flows):
-        write(tmp_path, f"{index}.json", one)
-    return load_folder(tmp_path)
-
-
-def test_the_published_version_with_the_highest_number_runs(tmp_path):
-    folder = sources(
-        tmp_path,
-        flow(version=2),
-        flow(version=10, isPublished=True),
-        flow(version=11, isPublished=False),
-        flow(version=9),
-    )
-    assert [source.flow.version for source in folder.flows] == [10]
-    assert folder.problems == ()
-
-
-def test_a_flow_without_a_published_version_does_not_run_and_says_so(tmp_path):
-    folder = sources(
-        tmp_path, flow(version=1, isPublished=False), flow(version=2, isPublished=False), flow("other")
-    )
-    assert [source.flow.id for source in folder.flows] == ["other"]
-    (problem,) = folder.problems
-    assert problem.file.endswith("1.json")
-    assert str(problem.severity) == "warning"
-    assert "no version of flow `shop` is published" in problem.message
-
-
-def test_the_same_version_in_two_files_is_an_error_that_names_both(tmp_path):
-    folder = sources(tmp_path, flow(name="kept"), flow(name="refused"))
-    assert [source.flow.name for source in folder.flows] == ["kept"]
-    (problem,) = folder.problems
-    assert problem.is_error
-    assert problem.file.endswith("1.json")
-    assert "0.json:1" in problem.message
-
-
-def test_the_same_version_twice_in_one_export_is_an_error(tmp_path):
-    path = write(tmp_path, "export.json", {"formatVersion": "1.0", "flows": [flow(name="kept"), flow()]})
-    selection = select_flows(load_file(path).flows)
-    assert [source.flow.name for source in selection.flows] == ["kept"]
-    assert [problem.path for problem in selection.problems] == ["$.flows[1]"]
-
-
-@given(order=st.permutations(range(4)))
-def test_which_flows_run_does_not_depend_on_the_order_of_files(tmp_path_factory, order):
-    folder = tmp_path_factory.mktemp("flows")
-    loaded = sources(folder, flow(), flow(name="again"), flow(version=2, isPublished=False), flow("other"))
-    all_sources = [source for one in loaded.files for source in one.flows]
-    selection = select_flows(all_sources[index] for index in order)
-    assert selection.flows == loaded.flows
-    assert selection.problems == select_flows(all_sources).problems
-
-
-ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 9) | st.floats(allow_nan=False) | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    *(
-                        "id",
-                        "steps",
-                        "startStepInstanceId",
-                        "stepType",
-                        "a",
-                        "onError",
-                        "transitions",
-                        "condition",
-                    ),
-                    *(
-                        "parallelBranches",
-                        "branchId",
-                        "stepInstanceId",
-                        "formatVersion",
-                        "flows",
-                        "stepDefinitions",
-                    ),
-                    *(
-                        "inputMappings",
-                        "outputMappings",
-                        "literals",
-                        "customConfig",
-                        "airflow",
-                        "delay",
-                        "version",
-                    ),
-                    *(
-                        "defaultStepConfig",
-                        "defaultErrorHandler",
-                        "stepDefinitionId",
-                        "promptTemplates",
-                        "content",
-                    ),
-                    *(
-                        "aggregationConfig",
-                        "nextStepInstanceId",
-                        "requiredFields",
-                        "tools",
-                        "mediaAttachments",
-                    ),
-                ]
-            ),
-            inner,
-            max_size=5,
-        )
-    ),
-    max_leaves=25,
-)
-STEP = st.dictionaries(
-    st.sampled_from(
-        ["onError", "delay", "transitions", "parallelBranches", "inputMappings", "moduleIdentifier", "to"]
-    ),
-    ANY_JSON,
-    max_size=4,
-).flatmap(lambda fields: st.sampled_from(sorted(StepType)).map(lambda kind: {"stepType": kind, **fields}))
-
-
-def assert_problems_are_located(loaded):
-    assert loaded.flows or loaded.problems or loaded.bundle != Bundle()
-    for problem in loaded.problems:
-        assert problem.line >= 1
-        assert problem.column >= 1
-        assert problem.path.startswith("$")
-        assert "\n" not in str(problem)
-
-
-RELAXED = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
-)
-
-
-@RELAXED
-@given(value=ANY_JSON)
-def test_any_json_value_is_loaded_or_rejected_with_located_problems(tmp_path, value):
-    loaded = load_file(write(tmp_path, "any.json", json.dumps(value)), EXPRESSIONS_AND_STEPS)
-    if loaded.kind is not FileKind.EXPORT:
-        assert_problems_are_located(loaded)
-
-
-@RELAXED
-@given(step=STEP, own=ANY_JSON)
-def test_any_step_is_loaded_or_rejected_with_located_problems(tmp_path, step, own):
-    steps = {"a": step, "b": {"stepType": "PARALLEL_FORK_MANAGER", "parallelBranches": [{"steps": own}]}}
-    path = write(tmp_path, "any.json", json.dumps(flow(steps=steps, defaultStepConfig=own)))
-    assert_problems_are_located(load_file(path, EXPRESSIONS_AND_STEPS))
-
-
-@RELAXED
-@given(value=ANY_JSON)
-def test_any_value_in_an_export_is_loaded_or_rejected_with_located_problems(tmp_path, value):
-    for part in ("flows", "stepDefinitions", "promptTemplates", "mcpConnections", "agents"):
-        path = write(tmp_path, "any.json", json.dumps({"formatVersion": "1.0", part: [value]}))
-        for problem in load_file(path, EXPRESSIONS).problems:
-            assert problem.line >= 1
-            assert problem.path.startswith("$")
-
-
-@RELAXED
-@given(data=st.binary(max_size=60), name=st.sampled_from(["x.json", "x.prompt.json"]))
-def test_any_bytes_are_loaded_or_rejected_with_located_problems(tmp_path, data, name):
-    path = tmp_path / name
-    path.write_bytes(data)
-    assert_problems_are_located(load_file(path, EXPRESSIONS))
