@@ -230,6 +230,44 @@ def test_an_upload_completed_without_an_answer_is_found_complete(good: S3Store, 
     assert good.read(pointer) == DATA * 8
 
 
+@pytest.mark.parametrize(("parts", "is_ours"), [(3, True), (2, False)])
+def test_where_etags_are_not_md5_sums_the_size_and_number_of_parts_are_compared(parts: int, is_ours: bool):
+    """S3 makes such ETags with SSE-KMS and SSE-C."""
+    sent: list[int] = []
+
+    class EncryptedUpload:
+        """The answers of S3 to an upload whose completion was lost."""
+
+        def create_multipart_upload(self, **_: Any) -> dict[str, Any]:
+            return {"UploadId": "u"}
+
+        def upload_part(self, *, Body: bytes, PartNumber: int, **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's
+            sent.append(len(Body))
+            return {"ETag": f'"{PartNumber:032x}"'}
+
+        def complete_multipart_upload(self, **_: Any) -> dict[str, Any]:
+            raise answer_with("NoSuchUpload", 404)
+
+        def abort_multipart_upload(self, **_: Any) -> dict[str, Any]:
+            return {}
+
+        def head_object(self, **_: Any) -> dict[str, Any]:
+            return {"ETag": f'"{"f" * 32}-{parts}"', "ContentLength": sum(sent)}
+
+    class Clients:
+        connection = "a fake"
+
+        def client(self, *_: Any, **__: Any) -> Any:
+            return EncryptedUpload()
+
+    store = S3Store(Clients(), backoff=Backoff(sleep=lambda _: None))
+    if is_ours:
+        assert write_large(store, Pointer("b", "k")) == len(DATA) * 8
+    else:
+        with pytest.raises(ObjectNotFoundError, match="NoSuchUpload"):
+            write_large(store, Pointer("b", "k"))
+
+
 def test_an_upload_that_vanished_is_not_taken_for_the_object_that_was_there_before(
     good: S3Store, client: Any, bucket: str
 ):
