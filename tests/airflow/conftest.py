@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from airflow_allma.dag_factory import flow_files
 from airflow_allma.operators import airflow_services
 from airflow_allma.storage.object_store import ObjectStore
 from tests.airflow.flows import flow
@@ -32,6 +35,15 @@ def run(run_dag: RunDag) -> Callable[..., RunResult]:
         return run_dag(build_dag(Flow.model_validate(written)), payload)
 
     return run_steps
+
+
+@pytest.fixture
+def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the flow files that this process and other processes have read."""
+    flow_files._process_cache.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
+    yield
+    flow_files._process_cache.cache_clear()
 
 
 @pytest.fixture

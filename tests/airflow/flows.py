@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from tests.support.flow_files import write
 
 Json = dict[str, Any]
 
@@ -74,3 +77,9 @@ def branch(start: str, branch_id: str = "b", **more: Any) -> Json:
 def flow(flow_id: str, steps: Json, start: str | None = None, **more: Any) -> Json:
     """Return a flow that starts at its first step by default."""
     return {"id": flow_id, "startStepInstanceId": start or next(iter(steps)), "steps": steps, **more}
+
+
+def write_flows(folder: Path, *names: str) -> None:
+    """Write a small flow into a file of each name; ``a/b`` is the flow ``a-b`` in a subfolder."""
+    for name in names:
+        write(folder, f"{name}.json", flow(name.replace("/", "-"), {"s": compose()}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -11,31 +10,25 @@ import pytest
 
 from airflow_allma.dag_factory import load_flows
 from tests.airflow.flows import compose, flow
+from tests.support.flow_files import write
 
 pytestmark = pytest.mark.airflow
 
 
-def put(folder, name, written):
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(written if isinstance(written, str) else json.dumps(written))
-    return file
-
-
 def test_every_flow_below_a_folder_becomes_a_dag(tmp_path):
-    put(tmp_path, "a.json", flow("a", {"s": compose()}))
-    put(tmp_path, "deep/er/b.json", flow("b", {"s": compose()}))
-    put(tmp_path, "other.json", {"no": "flow"})
-    loader = put(tmp_path, "loader.py", "")
+    write(tmp_path, "a.json", flow("a", {"s": compose()}))
+    write(tmp_path, "deep/er/b.json", flow("b", {"s": compose()}))
+    write(tmp_path, "other.json", {"no": "flow"})
+    loader = write(tmp_path, "loader.py", "")
     assert list(load_flows(loader)) == ["a", "b"]
     assert list(load_flows([tmp_path / "deep"])) == ["b"]
 
 
 def test_a_broken_file_affects_no_other_flow_and_is_reported_with_its_location(tmp_path, caplog):
-    put(tmp_path, "good.json", flow("good", {"s": compose()}))
-    put(tmp_path, "syntax.json", '{"id": "syntax",\n  "steps": oops}')
-    put(tmp_path, "target.json", flow("target", {"s": compose(to="nowhere")}))
-    put(tmp_path, "date.json", flow("date", {"s": compose()}, airflow={"startDate": "soon"}))
+    write(tmp_path, "good.json", flow("good", {"s": compose()}))
+    write(tmp_path, "syntax.json", '{"id": "syntax",\n  "steps": oops}')
+    write(tmp_path, "target.json", flow("target", {"s": compose(to="nowhere")}))
+    write(tmp_path, "date.json", flow("date", {"s": compose()}, airflow={"startDate": "soon"}))
     problems = []
     with caplog.at_level(logging.INFO, "airflow_allma.loader"):
         assert list(load_flows(tmp_path, on_problem=problems.append)) == ["good"]
@@ -51,7 +44,7 @@ def test_a_broken_file_affects_no_other_flow_and_is_reported_with_its_location(t
 
 def test_of_several_versions_the_highest_published_one_is_the_dag(tmp_path):
     for version, published in ((1, True), (2, True), (3, False)):
-        put(
+        write(
             tmp_path,
             f"v{version}.json",
             flow("f", {f"s{version}": compose()}, version=version, isPublished=published),
@@ -62,26 +55,26 @@ def test_of_several_versions_the_highest_published_one_is_the_dag(tmp_path):
 
 def test_a_task_process_builds_only_its_own_dag(tmp_path):
     for number in range(5):
-        put(tmp_path, f"f{number}.json", flow(f"f-{number}", {"s": compose()}))
+        write(tmp_path, f"f{number}.json", flow(f"f-{number}", {"s": compose()}))
     assert list(load_flows(tmp_path, only="f-3")) == ["f-3"]
 
 
 def test_a_task_process_reads_only_the_files_that_name_its_dag(tmp_path):
-    put(tmp_path, "mine.json", flow("mine", {"s": compose()}))
-    broken = put(tmp_path, "broken.json", "{")
+    write(tmp_path, "mine.json", flow("mine", {"s": compose()}))
+    broken = write(tmp_path, "broken.json", "{")
     problems = []
     assert list(load_flows(tmp_path, only="mine", on_problem=problems.append)) == ["mine"]
     assert not [problem for problem in problems if problem.file == str(broken)]
 
 
 def test_a_flow_whose_id_airflow_does_not_accept_is_found_by_its_dag_id_too(tmp_path):
-    put(tmp_path, "f.json", flow("a.b c", {"s": compose()}))
+    write(tmp_path, "f.json", flow("a.b c", {"s": compose()}))
     (dag_id,) = load_flows(tmp_path)
     assert list(load_flows(tmp_path, only=dag_id)) == [dag_id]
 
 
 def test_parsing_imports_nothing_that_only_tasks_need(tmp_path):
-    put(tmp_path, "f.json", flow("f", {"s": compose()}))
+    write(tmp_path, "f.json", flow("f", {"s": compose()}))
     program = (
         "import sys;import airflow.sdk;before=set(sys.modules);"
         "from airflow_allma.dag_factory import load_flows;"

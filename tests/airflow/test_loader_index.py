@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -12,29 +11,10 @@ import pytest
 
 from airflow_allma.dag_factory import file_index, flow_files, load_flows
 from airflow_allma.flow import discovery, file_cache, find_files
-from tests.airflow.flows import compose, flow
+from tests.airflow.flows import compose, flow, write_flows
+from tests.support.flow_files import write
 
-pytestmark = pytest.mark.airflow
-
-
-def put(folder, name, written):
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(written if isinstance(written, str) else json.dumps(written))
-    return file
-
-
-def put_flows(folder, *names):
-    for name in names:
-        put(folder, f"{name}.json", flow(name.replace("/", "-"), {"s": compose()}))
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered(tmp_path, monkeypatch):
-    flow_files._process_cache.cache_clear()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
-    yield
-    flow_files._process_cache.cache_clear()
+pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("nothing_remembered")]
 
 
 @pytest.fixture
@@ -57,8 +37,8 @@ def counted(monkeypatch, module, name):
 
 
 def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, monkeypatch, all_settled):
-    put_flows(tmp_path, "a", "b")
-    broken = put(tmp_path, "broken.json", "{")
+    write_flows(tmp_path, "a", "b")
+    broken = write(tmp_path, "broken.json", "{")
     parsed = counted(monkeypatch, file_cache, "load_file")
     problems = []
     first = load_flows(tmp_path)
@@ -67,13 +47,13 @@ def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, m
     assert len(parsed) == 3
     assert problems[0].file == str(broken), "a file that is still broken is still reported"
     assert second["a"] is not first["a"], "Airflow and policies change Dags"
-    put(tmp_path, "b.json", flow("b", {"other": compose()}))
+    write(tmp_path, "b.json", flow("b", {"other": compose()}))
     assert load_flows(tmp_path)["b"].task_ids == ["other"]
     assert parsed[3:] == ["b.json"]
 
 
 def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch):
-    put_flows(tmp_path, "a")
+    write_flows(tmp_path, "a")
     parsed = counted(monkeypatch, file_cache, "load_file")
     load_flows(tmp_path)
     load_flows(tmp_path)
@@ -89,7 +69,7 @@ def always_looking(monkeypatch):
 @pytest.fixture
 def known(tmp_path, monkeypatch, all_settled, always_looking):
     """Index a folder of five flows like an earlier process; return the files that are read from now on."""
-    put_flows(tmp_path, *(f"f{number}" for number in range(5)))
+    write_flows(tmp_path, *(f"f{number}" for number in range(5)))
     load_flows(tmp_path, only="f3")
     flow_files._process_cache.cache_clear()
     return counted(monkeypatch, file_index, "_dag_ids"), counted(monkeypatch, file_cache, "load_file")
@@ -103,14 +83,14 @@ def test_a_task_process_reads_only_the_file_of_its_flow(tmp_path, known):
 
 def test_a_newer_version_in_another_file_is_what_a_task_runs(tmp_path, known):
     peeked, _ = known
-    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    write(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
     assert peeked == ["f4.json"]
     assert load_flows(tmp_path)["f1"].task_ids == ["newer"]
 
 
 def test_a_task_runs_the_current_flow_wherever_its_file_is(tmp_path, known):
-    put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
+    write(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
     (tmp_path / "f1.json").rename(tmp_path / "moved.json")
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"]
@@ -128,12 +108,12 @@ def looked(known, monkeypatch):
 def test_only_the_first_of_several_consecutive_tasks_lists_all_files(tmp_path, looked, monkeypatch):
     monkeypatch.setattr(flow_files, "find_files", lambda *_: pytest.fail("it looked"))
     assert list(load_flows(tmp_path, only="f1")) == ["f1"]
-    put(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
+    write(tmp_path, "f1.json", flow("f1", {"changed": compose()}))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["changed"], "its own file is read as it is"
 
 
 def test_a_flow_that_moved_to_another_file_is_found_by_the_next_scan(tmp_path, looked, monkeypatch):
-    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    write(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["s"]
     monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 0)
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
@@ -145,7 +125,7 @@ def test_the_result_of_a_scan_is_kept_even_for_files_whose_times_cannot_be_trust
     tmp_path, looked, monkeypatch
 ):
     monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", 3600 * 10**9)
-    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    write(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 0)
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
     monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9)
@@ -156,11 +136,11 @@ def test_the_result_of_a_scan_is_kept_even_for_files_whose_times_cannot_be_trust
 def test_a_flow_that_moved_since_the_last_scan_is_found(tmp_path, looked, change):
     place = [tmp_path]
     if change == "a new flow":
-        put_flows(tmp_path, "f9")
+        write_flows(tmp_path, "f9")
     elif change == "moved":
         (tmp_path / "f1.json").rename(tmp_path / "f9.json")
     else:
-        put_flows(tmp_path.parent / f"{tmp_path.name}-other", "f9")
+        write_flows(tmp_path.parent / f"{tmp_path.name}-other", "f9")
         place.append(tmp_path.parent / f"{tmp_path.name}-other")
     wanted = "f1" if change == "moved" else "f9"
     assert list(load_flows(place, only=wanted)) == [wanted]
@@ -170,7 +150,7 @@ def test_a_flow_that_moved_since_the_last_scan_is_found(tmp_path, looked, change
 
 def test_times_that_cannot_be_trusted_yet_are_not_kept(tmp_path, known, monkeypatch):
     monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", 3600 * 10**9)
-    put(tmp_path, "f4.json", flow("f4", {"s": compose()}))
+    write(tmp_path, "f4.json", flow("f4", {"s": compose()}))
     load_flows(tmp_path, only="f1")
     known[0].clear()
     load_flows(tmp_path, only="f1")
@@ -186,7 +166,7 @@ def test_the_five_seconds_begin_before_the_scan(tmp_path, known):
 
     for change in (False, True):
         if change:
-            put_flows(tmp_path, "f9")
+            write_flows(tmp_path, "f9")
         file_index.files_that_name("f1", tmp_path, look)
         assert file_index._listed_at(file_index._index_file(tmp_path)) <= times[-1]
 
@@ -194,7 +174,7 @@ def test_the_five_seconds_begin_before_the_scan(tmp_path, known):
 def test_a_clock_that_was_set_back_makes_tasks_scan(tmp_path, looked):
     file = file_index._index_file(tmp_path)
     os.utime(file, (time.time() + 60, time.time() + 60))
-    put(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
+    write(tmp_path, "f4.json", flow("f1", {"newer": compose()}, version=2))
     assert load_flows(tmp_path, only="f1")["f1"].task_ids == ["newer"]
 
 
@@ -236,6 +216,6 @@ def test_a_link_in_place_of_the_indexs_folder_is_not_followed(tmp_path, monkeypa
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary" / f"airflow-allma-{os.geteuid()}").symlink_to(tmp_path / "theirs")
-    put_flows(tmp_path / "flows", "a")
+    write_flows(tmp_path / "flows", "a")
     assert list(load_flows(tmp_path / "flows", only="a")) == ["a"]
     assert list((tmp_path / "theirs").iterdir()) == []

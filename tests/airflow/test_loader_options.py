@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
 from airflow_allma.dag_factory import flow_files, load_flows
 from airflow_allma.exceptions import FlowError
-from tests.airflow.flows import branch, compose, failing, flow, fork
+from tests.airflow.flows import branch, compose, failing, flow, fork, write_flows
+from tests.support.flow_files import write
 
-pytestmark = pytest.mark.airflow
-
-
-def put(folder, name, written):
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(written if isinstance(written, str) else json.dumps(written))
-    return file
-
-
-def put_flows(folder, *names):
-    for name in names:
-        put(folder, f"{name}.json", flow(name.replace("/", "-"), {"s": compose()}))
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered(tmp_path, monkeypatch):
-    flow_files._process_cache.cache_clear()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
-    yield
-    flow_files._process_cache.cache_clear()
+pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("nothing_remembered")]
 
 
 # options for the Dags
 
 
 def test_flows_can_be_selected(tmp_path):
-    put_flows(tmp_path, "a", "b", "c")
+    write_flows(tmp_path, "a", "b", "c")
     assert list(load_flows(tmp_path, keep=lambda one: one.id != "b")) == ["a", "c"]
     assert load_flows(tmp_path, keep=lambda one: one.id != "b", only="b") == {}
 
 
 def test_a_loaders_defaults_apply_where_the_flow_has_no_value(tmp_path):
-    put(tmp_path, "a.json", flow("a", {"s": compose()}))
-    put(tmp_path, "b.json", flow("b", {"s": compose()}, airflow={"pool": "own", "schedule": None}))
+    write(tmp_path, "a.json", flow("a", {"s": compose()}))
+    write(tmp_path, "b.json", flow("b", {"s": compose()}, airflow={"pool": "own", "schedule": None}))
     dags = load_flows(tmp_path, defaults={"pool": "shared", "maxActiveRuns": 3, "schedule": "@daily"})
     assert [dags[one].get_task("s").pool for one in "ab"] == ["shared", "own"]
     assert [dags[one].max_active_runs for one in "ab"] == [3, 3]
@@ -71,7 +50,7 @@ def test_defaults_that_are_wrong_are_the_loaders_own_error(tmp_path, defaults, m
 
 
 def test_each_dag_is_passed_to_a_callback_with_its_flow(tmp_path):
-    put_flows(tmp_path, "a", "b")
+    write_flows(tmp_path, "a", "b")
 
     def on_dag(dag, one):
         dag.tags.add(f"flow-{one.id}")
@@ -81,7 +60,7 @@ def test_each_dag_is_passed_to_a_callback_with_its_flow(tmp_path):
 
 @pytest.mark.parametrize("function", ["on_dag", "keep"])
 def test_a_callback_that_fails_for_one_flow_affects_no_other(tmp_path, function):
-    put_flows(tmp_path, "a", "b")
+    write_flows(tmp_path, "a", "b")
     problems = []
 
     def fail_for_a(*arguments):
@@ -114,7 +93,7 @@ def test_a_cluster_policy_that_refuses_one_flow_affects_no_other(tmp_path, monke
             if task.dag_id == "c":
                 raise RuntimeError("the policy itself is broken")
 
-    put_flows(tmp_path, "a", "b", "c", "skipped")
+    write_flows(tmp_path, "a", "b", "c", "skipped")
     manager = settings.get_policy_plugin_manager()
     policies = Policies()
     manager.register(policies)
@@ -135,9 +114,9 @@ def test_a_cluster_policy_that_refuses_one_flow_affects_no_other(tmp_path, monke
 
 
 def test_several_folders_can_be_loaded_together(tmp_path):
-    put_flows(tmp_path / "one", "a")
-    put_flows(tmp_path / "two", "b")
-    put_flows(tmp_path / "three", "c")
+    write_flows(tmp_path / "one", "a")
+    write_flows(tmp_path / "two", "b")
+    write_flows(tmp_path / "three", "c")
     assert list(load_flows([tmp_path / "one", str(tmp_path / "two")])) == ["a", "b"]
 
 
@@ -153,8 +132,8 @@ def test_several_folders_can_be_loaded_together(tmp_path):
 )
 def test_airflowignore_files_apply_to_flow_files_too(tmp_path, monkeypatch, syntax, patterns, left):
     monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
-    put_flows(tmp_path, "a", "team/b", "team/old/c", "drafts/a", "drafts/b")
-    put(tmp_path, ".airflowignore", patterns)
+    write_flows(tmp_path, "a", "team/b", "team/old/c", "drafts/a", "drafts/b")
+    write(tmp_path, ".airflowignore", patterns)
     assert set(load_flows(tmp_path)) == left
     assert set(load_flows(tmp_path, only="a")) == {"a"}
 
@@ -164,19 +143,21 @@ def test_the_same_files_are_ignored_as_by_airflow(tmp_path, monkeypatch, syntax)
     from airflow._shared.module_loading import find_path_from_directory
 
     monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
-    put_flows(tmp_path, "a", "b1", "x/a", "x/b2", "x/y/a", "x/y/b3", "z/a")
-    put(tmp_path, ".airflowignore", "b1\nz" if syntax == "regexp" else "b1.json\n/z/\n")
-    put(tmp_path, "x/.airflowignore", "b2 # not yet" if syntax == "regexp" else "b*.json # not yet\n!b3.json")
+    write_flows(tmp_path, "a", "b1", "x/a", "x/b2", "x/y/a", "x/y/b3", "z/a")
+    write(tmp_path, ".airflowignore", "b1\nz" if syntax == "regexp" else "b1.json\n/z/\n")
+    write(
+        tmp_path, "x/.airflowignore", "b2 # not yet" if syntax == "regexp" else "b*.json # not yet\n!b3.json"
+    )
     theirs = find_path_from_directory(tmp_path, ".airflowignore", syntax)
     assert {file.path for file in flow_files.FlowFolders.of(tmp_path)._find(tmp_path).files} == set(theirs)
 
 
 def test_the_dags_folders_airflowignore_applies_to_a_loader_in_a_subfolder(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
-    put_flows(tmp_path / "dags", "team/a", "team/draft-b", "team/sub/c")
-    put(tmp_path, "dags/.airflowignore", "draft*")
-    put(tmp_path, "dags/team/.airflowignore", "sub")
-    put(tmp_path, ".airflowignore", "*")
+    write_flows(tmp_path / "dags", "team/a", "team/draft-b", "team/sub/c")
+    write(tmp_path, "dags/.airflowignore", "draft*")
+    write(tmp_path, "dags/team/.airflowignore", "sub")
+    write(tmp_path, ".airflowignore", "*")
     assert list(load_flows(tmp_path / "dags/team")) == ["team-a"]
     assert list(load_flows(tmp_path / "dags/team/sub")) == ["team-sub-c"], "it was asked for by name"
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags/other"))
@@ -186,13 +167,13 @@ def test_the_dags_folders_airflowignore_applies_to_a_loader_in_a_subfolder(tmp_p
 def test_regular_expressions_match_paths_relative_to_the_dags_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", "regexp")
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
-    put_flows(tmp_path, "team/a", "team/draft-b")
-    put(tmp_path, ".airflowignore", "^team/draft")
+    write_flows(tmp_path, "team/a", "team/draft-b")
+    write(tmp_path, ".airflowignore", "^team/draft")
     assert list(load_flows(tmp_path / "team")) == ["team-a"]
 
 
 def test_an_ignore_file_that_cannot_be_read_is_an_error_and_ignores_nothing(tmp_path):
-    put_flows(tmp_path, "a")
+    write_flows(tmp_path, "a")
     (tmp_path / ".airflowignore").write_bytes(b"\xff\xfe")
     problems = []
     assert list(load_flows(tmp_path, on_problem=problems.append)) == ["a"]
@@ -212,7 +193,7 @@ def test_a_flow_has_the_same_bytes_in_every_process(tmp_path, repository):
         "end": compose(),
     }
     options = {"tags": ["four", "five"], "schedule": "rate(5 minutes)"}
-    put(tmp_path, "fork.json", flow("fork", steps, tags=["one", "two", "three"], airflow=options))
+    write(tmp_path, "fork.json", flow("fork", steps, tags=["one", "two", "three"], airflow=options))
     places = [str(tmp_path), str(repository / "dags")]
     # Airflow serializes a Dag's fields in the order of a set, and sorts them before it compares.
     program = (
@@ -238,7 +219,7 @@ def test_a_flow_has_the_same_bytes_in_every_process(tmp_path, repository):
 
 
 def test_garbage_collection_is_restored_after_a_load(tmp_path):
-    put_flows(tmp_path, "a")
+    write_flows(tmp_path, "a")
     seen = []
     load_flows(tmp_path, on_dag=lambda *_: seen.append(gc.isenabled()))
     assert seen == [False]
