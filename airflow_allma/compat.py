@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
 __all__ = [
+    "NOT_MAPPED",
     "IgnoreRule",
     "check_policies",
     "ignore_rule",
@@ -205,15 +206,16 @@ def _exists(module: str) -> bool:
 
 # States of tasks
 
-_NOT_MAPPED: Final = -1
+NOT_MAPPED: Final = -1
+"""Airflow's map index of a task that is not mapped."""
 
 
-def instance_key(task_id: str, map_index: int = _NOT_MAPPED) -> str:
+def instance_key(task_id: str, map_index: int = NOT_MAPPED) -> str:
     """Return a task instance's key in what ``task_states`` returns: ``<task>`` or ``<task>_<map index>``.
 
     It is the key of Airflow's ``get_task_states`` (Airflow 3.0), which only its source documents.
     """
-    return task_id if map_index == _NOT_MAPPED else f"{task_id}_{map_index}"
+    return task_id if map_index == NOT_MAPPED else f"{task_id}_{map_index}"
 
 
 def task_states(ti: Any, task_ids: Sequence[str], map_index: int | None = None) -> Mapping[str, str | None]:
@@ -268,7 +270,7 @@ class _CountedStates(Mapping[str, str | None]):
         return self._known[key]
 
     def _is_in(self, key: str, state: str) -> bool:
-        task_id, map_index = key, _NOT_MAPPED
+        task_id, map_index = key, NOT_MAPPED
         if key not in self._task_ids:
             task_id, _, index = key.rpartition("_")
             map_index = int(index)

@@ -112,7 +112,7 @@ class ObjectAccessDeniedError(StorageError):
 
 
 class ObjectChangedError(StorageError):
-    """The object is no longer the one that was planned; the message names both ETags."""
+    """The object has changed since it was planned; the message names both ETags."""
 
 
 class ObjectDecodeError(StorageError):

@@ -61,7 +61,7 @@ class ChunkSpec:
             "label": self.label,
             "first": self.first,
             "count": self.count,
-            "manifest": self.manifest.as_dict() if self.manifest else None,
+            "manifest": self.manifest.to_dict() if self.manifest else None,
         }
 
     @classmethod

@@ -133,7 +133,7 @@ def range_items(store: ObjectStore, lines: ManifestRange) -> Iterator[ManifestIt
     """Yield the items of a planned range of JSON Lines; indexes count from the range's first line.
 
     Raises:
-        StorageError: the object cannot be read, or is no longer the planned one.
+        StorageError: the object cannot be read, or has changed since it was planned.
     """
     for first, offsets, items in range_batches(store, lines):
         yield from map(ManifestItem, count(first), offsets, items)

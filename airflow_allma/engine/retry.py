@@ -140,7 +140,7 @@ class AttemptCounts:
 def next_delay(
     execution: StepExecution, error: StepError, counts: AttemptCounts, *, last_try: bool | None
 ) -> float | None:
-    """Count the retry and return the seconds to wait before it; None if there is no further try."""
+    """Count the retry and return the seconds to wait before it; None after the last try."""
     settings = execution.services.settings
     on_error = execution.step.model.on_error
     if isinstance(error, TransientStepError) and counts.transient + 1 < settings.transient_tries:

@@ -28,7 +28,7 @@ Render = Callable[..., Any]
 
 
 class UnloadedPointerError(ExpressionEvaluationError):
-    """A pointer has to be loaded, but there is no loader."""
+    """A pointer has to be loaded, but no loader was passed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

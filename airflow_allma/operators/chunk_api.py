@@ -52,7 +52,7 @@ def chunk_items(
     from airflow_allma.engine import ItemError
     from airflow_allma.engine.manifest_items import range_items
 
-    lines = _manifest_of(chunk)
+    _, lines = _spec_of(chunk)
     _, services = _open(aws_conn_id, offload_location)
     for _, _, item in range_items(_store_of(services), lines):
         if isinstance(item, ItemError):
@@ -99,14 +99,13 @@ class ChunkWriter:
         aws_conn_id: str | None = None,
         offload_location: str | None = None,
     ) -> None:
-        from airflow_allma.distributed.chunk_plan import ChunkSpec
         from airflow_allma.distributed.result_writer import ResultWriter
 
-        self._manifest = _manifest_of(chunk)
+        spec, self._manifest = _spec_of(chunk)
         settings, services = _open(aws_conn_id, offload_location)
         self._store = _store_of(services)
         info, run_after = _current_run()
-        folder = _folder(services, info, name, run_after, ChunkSpec.from_dict(chunk))
+        folder = _folder(services, info, name, run_after, spec)
         self._writer = ResultWriter(self._store, folder, flush_bytes=settings.result_part_bytes)
         self._offsets: dict[int, int] = {}
         self._exhausted = False
@@ -163,6 +162,7 @@ class ChunkWriter:
 
         Raises:
             StorageError: a part cannot be written.
+            ValueError: ``items`` has not yielded the index.
         """
         from airflow_allma.engine.errors import step_error_from
 
@@ -232,7 +232,7 @@ def join_chunks(
     info, run_after = _current_run()
     folder_of = partial(_folder, services, info, name, run_after)
     plan = ChunkPlan(tuple(map(ChunkSpec.from_dict, chunks)), None, "", 1)
-    outcomes = _StoredOutcomes(plan, folder_of, _store_of(services))
+    outcomes = _StoredOutcomes.read(plan, folder_of, _store_of(services))
     fork = _results_fork(name)
     joined = join_results(
         fork,
@@ -248,39 +248,50 @@ def join_chunks(
 
 @dataclass(frozen=True, slots=True)
 class _StoredOutcomes:
-    """The outcomes of chunks by what their tasks have stored."""
+    """The outcomes of chunks by what their tasks have stored.
 
-    plan: ChunkPlan
-    folder_of: Callable[[ChunkSpec], OffloadLocation]
-    store: ObjectStore
+    Attributes:
+        items: chunk number -> number of items, of the chunks whose task stored a summary.
+    """
+
+    items: Mapping[int, int]
+
+    @classmethod
+    def read(
+        cls, plan: ChunkPlan, folder_of: Callable[[ChunkSpec], OffloadLocation], store: ObjectStore
+    ) -> Self:
+        """Read the summaries of all chunks."""
+        from airflow_allma.distributed.result_format import read_chunk_summary
+
+        items = {}
+        for chunk in plan.chunks:
+            summary = read_chunk_summary(store, folder_of(chunk))
+            if summary is not None:
+                items[chunk.number] = summary.items
+        return cls(items)
 
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
         """Return the number of items of each chunk whose task stored a summary."""
-        from airflow_allma.distributed.result_format import read_chunk_summary
-
-        finished = {}
-        for chunk in self.plan.chunks:
-            summary = read_chunk_summary(self.store, self.folder_of(chunk))
-            if summary is not None:
-                finished[chunk.number] = {"items": summary.items}
-        return finished
+        return {number: {"items": items} for number, items in self.items.items()}
 
     def reason(self, chunk: ChunkSpec) -> str:
         """Return why items have no result."""
-        from airflow_allma.distributed.result_format import read_chunk_summary
-
-        if read_chunk_summary(self.store, self.folder_of(chunk)) is None:
-            return f"the task of chunk {chunk.number} ({chunk.label}) did not finish"
-        return f"the task of chunk {chunk.number} ({chunk.label}) added no result for it"
+        why = "added no result for it" if chunk.number in self.items else "did not finish"
+        return f"the task of chunk {chunk.number} ({chunk.label}) {why}"
 
 
-def _manifest_of(chunk: Mapping[str, Any]) -> ManifestRange:
+def _spec_of(chunk: Mapping[str, Any]) -> tuple[ChunkSpec, ManifestRange]:
+    """Return a chunk, and its lines.
+
+    Raises:
+        ValueError: it is a part of a fork's list.
+    """
     from airflow_allma.distributed.chunk_plan import ChunkSpec
 
-    manifest = ChunkSpec.from_dict(chunk).manifest
-    if manifest is None:
+    spec = ChunkSpec.from_dict(chunk)
+    if spec.manifest is None:
         raise ValueError("This chunk is a part of a fork's list, which only the fork itself can read.")
-    return manifest
+    return spec, spec.manifest
 
 
 def _open(aws_conn_id: str | None, offload_location: str | None) -> tuple[AllmaSettings, Services]:
@@ -303,9 +314,8 @@ def _current_run() -> tuple[RunInfo, str]:
     context = get_current_context()
     dag_id, run_id = context["ti"].dag_id, context["ti"].run_id
     info = RunInfo.now(dag_id, 1, flow_execution_id(dag_id, run_id))
-    return msgspec.structs.replace(info, stored_under=(dag_id, run_id)), context[
-        "dag_run"
-    ].run_after.isoformat()
+    run_after: str = context["dag_run"].run_after.isoformat()
+    return msgspec.structs.replace(info, stored_under=(dag_id, run_id)), run_after
 
 
 def _folder(

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from airflow_allma.compat import instance_key, task_states
+from airflow_allma.compat import NOT_MAPPED, instance_key, task_states
 from airflow_allma.operators.run_states import load_state
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.xcoms import NOT_MAPPED
 
 __all__ = ["incoming_state", "states_of"]
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.exceptions import StorageError
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push, xcom_safe
+from airflow_allma.operators.xcoms import Key, pull, push, xcom_safe
 
 if TYPE_CHECKING:
     from airflow_allma.engine import RunState

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 from airflow_allma.common.timestamps import iso_milliseconds
+from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.configuration import load_settings
 from airflow_allma.operators.airflow_services import build_services
 from airflow_allma.operators.event_loop import InterruptibleLoop
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.step_log import StepLog
-from airflow_allma.operators.xcoms import NOT_MAPPED
 from airflow_allma.settings import AllmaSettings
 
 if TYPE_CHECKING:

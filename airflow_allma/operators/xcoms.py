@@ -12,10 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["NOT_MAPPED", "Key", "pull", "pull_all", "push", "xcom_safe"]
+from airflow_allma.compat import NOT_MAPPED
 
-NOT_MAPPED: Final = -1
-"""Airflow's map index of a task that is not mapped."""
+__all__ = ["Key", "pull", "pull_all", "push", "xcom_safe"]
 
 _RESERVED: Final = frozenset({"__classname__", "__version__", "__data__", "__type", "__var", "__id__"})
 """Keys that Airflow's serializer interprets."""

@@ -82,7 +82,7 @@ def read_line_batches(
         block_bytes: how much to request from the store at once.
 
     Raises:
-        ObjectChangedError: the object is no longer the planned one.
+        ObjectChangedError: the object has changed since it was planned.
         ObjectDecodeError: a line is longer than ``max_line_bytes``; the message names its offset.
         StorageError: the store's own.
     """

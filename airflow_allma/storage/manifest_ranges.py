@@ -63,7 +63,7 @@ class ManifestRange:
         """Return the whole object as one range."""
         return cls(0, info.pointer, info.etag, info.size, ByteRange(0, info.size))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return a JSON object, which ``from_dict`` reads."""
         return {
             "number": self.number,
@@ -75,7 +75,7 @@ class ManifestRange:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what ``as_dict`` returned."""
+        """Read what ``to_dict`` returned."""
         inner = data["pointer"]
         return cls(
             data["number"],

@@ -103,7 +103,7 @@ def fired_start_point(
         The step, or None if the run was started in another way.
 
     Raises:
-        PermanentStepError: the start point that fired the run is no longer in the flow.
+        PermanentStepError: the flow does not have the start point that fired the run any more.
     """
     start_points = flow.schedule_start_points
     kind, *rest = run_id.split(_SEPARATOR, 2)

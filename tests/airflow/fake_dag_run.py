@@ -11,11 +11,12 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.flow import Flow
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.xcoms import NOT_MAPPED, Key, pull, push
+from airflow_allma.operators.xcoms import Key, pull, push
 from tests.airflow.flows import Json
 
 

@@ -192,7 +192,7 @@ def test_every_format_of_a_manifest_has_the_same_items_in_order(world: World, co
         json.loads(line.data)
         for planned in plan.ranges
         for line in read_lines(
-            world.store, ManifestRange.from_dict(json.loads(json.dumps(planned.as_dict())))
+            world.store, ManifestRange.from_dict(json.loads(json.dumps(planned.to_dict())))
         )
     ]
     assert found == ITEMS
