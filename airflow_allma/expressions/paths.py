@@ -12,10 +12,10 @@ from airflow_allma.expressions.assignment import assign_keys
 from airflow_allma.expressions.closures import Find, compile_finder, find_dynamic_key, is_definite
 from airflow_allma.expressions.path_parser import PATH_STOPS, parse_segments
 from airflow_allma.expressions.pointer_access import LoadPointer, refuse_to_load
-from airflow_allma.expressions.scanner import Scanner, check_length
+from airflow_allma.expressions.scanner import Scanner, check_source
 from airflow_allma.expressions.syntax_tree import DynamicKey, Key, Segment
 
-__all__ = ["CACHE_SIZE", "Path", "compile_path"]
+__all__ = ["CACHE_SIZE", "Path", "compile_path", "parse_path", "path_of"]
 
 CACHE_SIZE: Final = 4096
 """Maximum number of cached expressions of each kind; the least recently used one is dropped first."""
@@ -107,12 +107,25 @@ def compile_path(source: str) -> Path:
     Raises:
         ExpressionSyntaxError: this is not a JSONPath, or it has an operator that is not supported.
     """
-    check_length(source)
+    check_source(source)
+    return path_of(parse_path(source), source)
+
+
+def parse_path(source: str) -> tuple[Segment, ...]:
+    """Return the segments of a JSONPath, which may contain slots.
+
+    Raises:
+        ExpressionSyntaxError: as ``compile_path``.
+    """
     stripped = source.rstrip()
     scanner = Scanner(source, len(source) - len(source.lstrip()), len(stripped))
     if not scanner.take("$"):
         scanner.fail("a JSONPath begins with '$'; put a fixed value in literals")
-    segments = parse_segments(scanner, PATH_STOPS)
+    return parse_segments(scanner, PATH_STOPS)
+
+
+def path_of(segments: tuple[Segment, ...], source: str) -> Path:
+    """Return the compiled path of these segments; messages call it ``source``."""
     return Path(
         source=source,
         find=compile_finder(segments, source),
