@@ -45,14 +45,14 @@ class Path:
     def assign(self, data: dict[str, Any], value: Any, load: LoadPointer | None = None) -> None:
         """Set ``value`` in ``data`` in place.
 
-        Missing parents are created: a list where the next segment is an index, otherwise an object. A null or
-        a scalar on the way is replaced. Lists are padded with nulls. Pointers on the way are loaded and
-        replaced by their content. Setting the root merges the members of ``value`` into ``data``.
+        Missing parents are created: a list where the next segment is an index, otherwise an object. A null on
+        the way is replaced. Lists are padded with nulls. Pointers on the way are loaded and replaced by their
+        content. Setting the root merges the members of ``value`` into ``data``.
 
         Raises:
-            ExpressionEvaluationError: the path has an operator; a list would get a name, or an index far
-                beyond its end; the root would become something other than an object; a pointer needs
-                ``load``.
+            ExpressionEvaluationError: the path has an operator; it leads below a string, number or boolean;
+                a list would get a name, or an index far beyond its end; the root would become something other
+                than an object; a pointer needs ``load``.
         """
         self._assign(data, value, load, share=False)
 
