@@ -58,9 +58,10 @@ def assign_keys(
         elif current is None:
             child = [] if following.index >= 0 else {}
         else:
+            kind = _KINDS.get(type(current), "not an object")
             raise NoSuchPlaceError(
-                f"{source!r} cannot be set: {key.name!r} is {_KINDS.get(type(current), 'not an object')}, which "
-                "has no members; set an object there, or use another name"
+                f"{source!r} cannot be set: {key.name!r} is {kind}, which has no members; "
+                "set an object there, or use another name"
             )
         _set_item(node, key, child, source)
         node = child
