@@ -42,6 +42,13 @@ class Path:
     is_definite: bool
     _segments: tuple[Segment, ...] = field(repr=False)
 
+    @property
+    def plain_keys(self) -> tuple[str, ...] | None:
+        """The names and indexes of the path; None if it has anything else."""
+        if not all(isinstance(segment, Key) for segment in self._segments):
+            return None
+        return tuple(segment.name for segment in self._segments if isinstance(segment, Key))
+
     def assign(self, data: dict[str, Any], value: Any, load: LoadPointer | None = None) -> None:
         """Set ``value`` in ``data`` in place.
 

@@ -28,6 +28,7 @@ class Target:
 
     Attributes:
         source: the target as written in the flow.
+        keys: its names and indexes, from the outermost on.
         assign: ``assign(root, value)`` sets the value below ``root`` in place. Parents are created: a list
             where the next key consists of digits, otherwise an object. A list cannot hold a value under a
             name, and a scalar cannot hold any: they are unchanged, a warning is logged, and the step
@@ -36,6 +37,7 @@ class Target:
     """
 
     source: str
+    keys: tuple[str, ...]
     assign: Callable[[dict[str, Any], Any], None] = field(repr=False)
 
 
@@ -61,7 +63,7 @@ def compile_target(source: str) -> Target:
             if not name:
                 scanner.fail("a name is missing here; a target looks like user.tags[0].name")
             keys.append(make_key(name))
-    return Target(source, _assigner(tuple(keys), source))
+    return Target(source, tuple(key.name for key in keys), _assigner(tuple(keys), source))
 
 
 def _assigner(keys: tuple[Key, ...], source: str) -> Callable[[dict[str, Any], Any], None]:
