@@ -8,6 +8,11 @@ helpers. ``runtime`` is the state of one rendering.
 
 from __future__ import annotations
 
-from airflow_allma.expressions.templates.template import Template, compile_template
+from airflow_allma.expressions.templates.template import (
+    SlottedTemplate,
+    Template,
+    compile_slotted_template,
+    compile_template,
+)
 
-__all__ = ["Template", "compile_template"]
+__all__ = ["SlottedTemplate", "Template", "compile_slotted_template", "compile_template"]
