@@ -21,13 +21,45 @@ from airflow_allma.exceptions import PermanentStepError
         "sig",
         "PWD",
         "Set-Cookie",
+        "pin",
+        "userPin",
+        "user_pin",
+        "otp",
+        "OTP",
+        "smsOtp",
+        "X-OTP-Code",
+        "passcode",
+        "bearer",
+        "card[cvv]",
+        "client_assertion",
+        "X-Functions-Key",
+        "X-Auth",
+        "DD-APPLICATION-KEY",
     ],
 )
 def test_names_of_secrets_are_recognized_in_any_spelling(name):
     assert looks_secret(name)
 
 
-@pytest.mark.parametrize("name", ["id", "key", "monkey", "name", "page", "design", "passenger", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id",
+        "key",
+        "monkey",
+        "name",
+        "page",
+        "design",
+        "passenger",
+        "shipping",
+        "spinner",
+        "pinned",
+        "opinion",
+        "optional",
+        "authType",
+        "",
+    ],
+)
 def test_ordinary_names_are_not_secrets(name):
     assert not looks_secret(name)
 
@@ -45,6 +77,11 @@ def test_ordinary_names_are_not_secrets(name):
         ("https://h/?X-Amz-Signature=abc&X-Amz-Date=1", "https://h/?X-Amz-Signature=***&X-Amz-Date=1"),
         ("http://[bad?token=a b", "http://[bad?token=***"),
         ("https://h/a@b?x=1", "https://h/a@b?x=1"),
+        (
+            "https://h/?pin=1234&otp=5678&passcode=x&bearer=y",
+            "https://h/?pin=***&otp=***&passcode=***&bearer=***",
+        ),
+        ("https://h/?shipping=1&user.pin=2&spin=3", "https://h/?shipping=1&user.pin=***&spin=3"),
         ("token", "token"),
     ],
 )
