@@ -141,6 +141,11 @@ def test_chunks_count_lines_from_the_start_of_the_object():
         ({"items": {"bucket": "bucket", "key": "gone"}}, {"store": MemoryStore()}, "s3://bucket/gone"),
         ({"items": {"bucket": "bucket", "key": "gone"}}, {}, "no store is configured"),
         ({"items": {"bucket": "a/b", "key": "k"}}, {"store": MemoryStore()}, "'a/b' is not a bucket's name"),
+        ({"items": {"_s3_output_pointer": {"bucket": "data", "key": ""}}}, {}, "itemsPath: A pointer"),
+        ({"items": {"_s3_output_pointer": {"Bucket": "b", "Key": "k"}}}, {}, "it has no bucket"),
+        ({"items": {"_s3_output_pointer": None}}, {}, "this one is null"),
+        ({"items": {"bucket": "data", "key": ""}}, {}, "its key is empty"),
+        ({"items": {"bucket": "b", "key": "k", "versionId": 7}}, {}, "versionId of a pointer must be"),
     ],
 )
 def test_items_that_cannot_be_read_fail_the_step_with_their_location(payload, services, message):
