@@ -99,16 +99,15 @@ def decode_string(data: bytes, charset: str | None = None) -> DecodedString:
 
     Bytes that are not valid there become replacement characters (U+FFFD), with a warning.
     """
-    warnings = []
+    warnings: list[str] = []
     mark = mark_of(data)
     if mark is not None:
         data, codec = data[mark[0] :], mark[1]
     else:
-        codec = codec_of(charset) if charset else "utf-8"
-        if codec is None:
-            warnings.append(f"the charset {charset[:80] if charset else ''!r} is unknown; UTF-8 was used")
-            codec = "utf-8"
-        codec = _without_mark(data, codec, declared=charset is not None)
+        known = codec_of(charset) if charset else "utf-8"
+        if known is None:
+            warnings.append(f"the charset {(charset or '')[:80]!r} is unknown; UTF-8 was used")
+        codec = _without_mark(data, known or "utf-8", declared=charset is not None)
     try:
         return DecodedString(data.decode(codec), tuple(warnings))
     except UnicodeDecodeError as error:

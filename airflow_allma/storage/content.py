@@ -131,7 +131,7 @@ def _check_size(pointer: Pointer, size: int, max_bytes: int) -> None:
 
 def _decompressed(pointer: Pointer, data: bytes, max_bytes: int) -> bytes:
     plain = bytearray()
-    for block in decompress([data], str(pointer)):
+    for block in decompress([data], str(pointer), max_ratio=0):
         plain += block
         _check_size(pointer, len(plain), max_bytes)
     return bytes(plain)
