@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.templates.compiler import compile_program
 from airflow_allma.expressions.templates.concat import to_writer
+from airflow_allma.expressions.templates.fast_path import Render, fast_render
 from airflow_allma.expressions.templates.parser import parse
-from airflow_allma.expressions.templates.runtime import Frame, Rendering, Write
+from airflow_allma.expressions.templates.runtime import Frame, Rendering
 from airflow_allma.expressions.templates.tree import Block, Content, Program
 from airflow_allma.expressions.templates.whitespace import strip_white_space
 
@@ -21,8 +22,7 @@ __all__ = ["AuthoredTemplate", "Span", "compile_authored"]
 _MARK: Final = f"\x02{secrets.token_hex(12)}\x02"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A part of a rendered template.
 
     Attributes:
@@ -39,7 +39,7 @@ class AuthoredTemplate:
     """A compiled template; see ``compile_authored``."""
 
     source: str
-    _write: Write
+    _render: Render
     _ends_with_text: bool
 
     def spans(self, context: Any, load: LoadPointer | None = None) -> Sequence[Span]:
@@ -47,12 +47,11 @@ class AuthoredTemplate:
 
         The text in blocks is the author's, too. Raises the same errors as ``Template.render``.
         """
-        rendered = self._write(Frame(context, None, None, (), Rendering(context, load)))
-        texts = rendered.split(_MARK)
+        texts = self._render(context, load).split(_MARK)
         if self._ends_with_text and not texts[-1]:
             # Not a value that rendered to nothing: there is none.
             texts.pop()
-        return [Span(text, is_authored=bool(number % 2)) for number, text in enumerate(texts)]
+        return [Span(text, bool(number % 2)) for number, text in enumerate(texts)]
 
 
 def compile_authored(source: str) -> AuthoredTemplate:
@@ -65,7 +64,12 @@ def compile_authored(source: str) -> AuthoredTemplate:
     strip_white_space(program)
     _mark(program)
     ends_with_text = bool(program.body) and isinstance(program.body[-1], Content)
-    return AuthoredTemplate(source, to_writer(compile_program(program, source)), ends_with_text)
+    write = to_writer(compile_program(program, source))
+
+    def full(context: Any, load: LoadPointer | None = None) -> str:
+        return write(Frame(context, None, None, (), Rendering(context, load)))
+
+    return AuthoredTemplate(source, fast_render(program, full) or full, ends_with_text)
 
 
 def _mark(program: Program | None) -> None:
