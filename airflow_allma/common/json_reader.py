@@ -164,7 +164,7 @@ def parse_json(source: str, warnings: tuple[str, ...] = ()) -> JsonDocument:
         raise NotJsonError("it contains broken Unicode", source, warnings) from error
     except (msgspec.DecodeError, RecursionError) as error:
         try:
-            return _decode_slowly(source, error, warnings, replace_halves=True)
+            return _decode_slowly(source, error, warnings, is_lenient=True)
         except NotJsonError as not_json:
             raise NotJsonError(not_json.reason, source, warnings) from error
 
@@ -203,12 +203,12 @@ class _Literals:
 
 
 def _decode_slowly(
-    source: str, error: Exception, warnings: tuple[str, ...] = (), *, replace_halves: bool = False
+    source: str, error: Exception, warnings: tuple[str, ...] = (), *, is_lenient: bool = False
 ) -> JsonDocument:
     """Decode what msgspec refused with ``error``, or raise the reason."""
     halves = [0]
     whole = _HALF_PAIR.sub(lambda match: _count_half(match, halves), source) if "\\u" in source else source
-    if halves[0] and replace_halves:
+    if halves[0] and is_lenient:
         source, warnings = whole, (*warnings, f"{_HALF_PAIR_REASON}; it became U+FFFD")
     literals = _Literals()
     try:
@@ -219,7 +219,8 @@ def _decode_slowly(
             parse_int=literals.whole,
         )
     except RecursionError as deep:
-        if not _is_balanced(source):
+        # Whoever reads one value after another needs no string in its place: such a line is an error anyway.
+        if is_lenient and not _is_balanced(source):
             raise NotJsonError("it is nested too deeply, and its brackets do not match") from error
         raise UnreadableJsonError("it is nested too deeply") from deep
     except ValueError as invalid:
@@ -231,7 +232,7 @@ def _decode_slowly(
         number = literals.numbers[0]
         shown = number if len(number) <= _SHOWN_DIGITS else f"{number[:_SHOWN_DIGITS]}..."
         raise UnreadableJsonError(f"the number {shown} is out of range; write it as a string")
-    if halves[0] and not replace_halves:
+    if halves[0] and not is_lenient:
         raise UnreadableJsonError(f"{_HALF_PAIR_REASON}; write the whole character")
     return JsonDocument(value, warnings)
 

@@ -132,6 +132,8 @@ DEEP = b"[" * 1500 + b"]" * 1500
         (DEEP + b'\n{"a":1}\n', 0),
         (b'{"a":1}\n' + DEEP + b"\n", 1),
         (gzip.compress(DEEP + b'\n{"a":1}\n'), 0),
+        (b"[" * 2000 + b'\n{"a":1}\n', 0),
+        (gzip.compress(b'{"a":' * 2000 + b'\n{"a":1}\n'), 0),
         (b"[1,\n" + DEEP + b"\n,2]", 1),
         (gzip.compress(b"[" + DEEP + b",\n2]"), 0),
         (b"[1e400]\n[2]\n", 0),
