@@ -41,6 +41,7 @@ _HALF_PAIR: Final = re.compile(
 )
 _STRUCTURE: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 _SHOWN_DIGITS: Final = 30
+_DEEP: Final = 100
 # Sets in which servers declare bodies that they send as UTF-8.
 _OFTEN_WRONG: Final = frozenset({"ascii", "iso8859-1", "iso8859-15", "cp1252"})
 
@@ -219,8 +220,10 @@ def _decode_slowly(
             parse_int=literals.whole,
         )
     except RecursionError as deep:
-        # Whoever reads one value after another needs no string in its place: such a line is an error anyway.
-        if is_lenient and not _is_balanced(source):
+        left_open = _open_brackets(source)
+        # A line that opens hundreds of brackets and closes few is a value that is cut off, not the beginning
+        # of an array over several lines.
+        if left_open != 0 and (is_lenient or left_open is None or left_open < _DEEP):
             raise NotJsonError("it is nested too deeply, and its brackets do not match") from error
         raise UnreadableJsonError("it is nested too deeply") from deep
     except ValueError as invalid:
@@ -249,13 +252,13 @@ def _reason(error: Exception, invalid: ValueError) -> str:
     return str(error if isinstance(error, msgspec.DecodeError) else invalid).rstrip(".")
 
 
-def _is_balanced(source: str) -> bool:
-    """Return whether all brackets match: a value that is nested too deeply, but not nonsense."""
+def _open_brackets(source: str) -> int | None:
+    """Return how many brackets are not closed; None if one is closed that was not opened."""
     opened: list[str] = []
     for match in _STRUCTURE.finditer(source):
         sign = match[0]
         if sign in "[{":
             opened.append("]" if sign == "[" else "}")
         elif sign in "]}" and (not opened or opened.pop() != sign):
-            return False
-    return not opened
+            return None
+    return len(opened)
