@@ -8,11 +8,21 @@ from typing import Final
 
 from airflow_allma.exceptions import ObjectDecodeError
 
-__all__ = ["decompress", "decompress_start", "is_gzip"]
+__all__ = ["FREE_BYTES", "MAX_UNPACK_RATIO", "decompress", "decompress_start", "is_gzip"]
+
+MAX_UNPACK_RATIO: Final = 200
+"""How many bytes one byte of gzip may unpack to, unless the caller sets another limit; 0 means no limit.
+
+JSON Lines have ratios of 5 to 50; the format allows 1,030."""
+
+FREE_BYTES: Final = 64 << 20
+"""Less than this is unpacked whatever the ratio is."""
 
 _MAGIC: Final = b"\x1f\x8b\x08"
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _OUTPUT_BYTES: Final = 1 << 20
+# More than the first bytes of a small object: a line of brackets shrinks to a few bytes.
+_START_BYTES: Final = 64 << 10
 
 
 def is_gzip(start: bytes) -> bool:
@@ -26,25 +36,30 @@ def is_gzip(start: bytes) -> bool:
 def decompress_start(start: bytes) -> bytes:
     """Decompress the first bytes of a gzip object as far as possible; invalid ones result in ``b""``."""
     try:
-        return zlib.decompressobj(_GZIP_WINDOW).decompress(start, len(start))
+        return zlib.decompressobj(_GZIP_WINDOW).decompress(start, _START_BYTES)
     except zlib.error:
         return b""
 
 
-def decompress(blocks: Iterable[bytes], source: str) -> Generator[bytes, None, None]:
+def decompress(
+    blocks: Iterable[bytes], source: str, *, max_ratio: int = MAX_UNPACK_RATIO
+) -> Generator[bytes, None, None]:
     """Decompress gzip of one or several members; yield blocks of at most 1 MiB.
 
     Args:
         blocks: the gzipped bytes.
         source: names the object in errors.
+        max_ratio: how many bytes a byte may unpack to, beyond ``FREE_BYTES``; 0 means no limit.
 
     Raises:
-        ObjectDecodeError: the bytes are not valid gzip, or are cut off.
+        ObjectDecodeError: the bytes are not valid gzip, are cut off, or unpack to too much.
     """
     member = zlib.decompressobj(_GZIP_WINDOW)
     has_data = False
+    packed = unpacked = 0
     for block in blocks:
         data = block
+        packed += len(block)
         while data:
             if member.eof:
                 # Some systems pad the archive with zeros to whole blocks.
@@ -58,6 +73,13 @@ def decompress(blocks: Iterable[bytes], source: str) -> Generator[bytes, None, N
             except zlib.error as error:
                 raise ObjectDecodeError(f"{source} is not valid gzip: {error}.") from error
             data = member.unused_data if member.eof else member.unconsumed_tail
+            unpacked += len(plain)
+            if max_ratio and unpacked > max(FREE_BYTES, packed * max_ratio):
+                raise ObjectDecodeError(
+                    f"{source} unpacks to more than {max_ratio} times its size: {packed} bytes of gzip are "
+                    f"{unpacked} bytes or more. Check what it contains; if it is right, increase [allma] "
+                    "max_unpack_ratio, or store it without gzip."
+                )
             if plain:
                 yield plain
     if has_data and not member.eof:
