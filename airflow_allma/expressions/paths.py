@@ -42,6 +42,11 @@ class Path:
     is_definite: bool
     _segments: tuple[Segment, ...] = field(repr=False)
 
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The parsed path."""
+        return self._segments
+
     def assign(self, data: dict[str, Any], value: Any, load: LoadPointer | None = None) -> None:
         """Set ``value`` in ``data`` in place.
 
