@@ -1,6 +1,6 @@
 """Each line of `lint_cases.jsonl` is a flow and everything that must be said about it.
 
-`steps` begin with the first step, `flow` has further fields of the flow. `expect` has the severity, the path and
+`steps` begin with the first step; `flow` has further fields. `expect` has the severity, the path and
 a part of the message of each problem; without any, the flow is good and nothing may be said.
 """
 
@@ -62,3 +62,14 @@ def test_lints_are_warnings(tmp_path):
     case = next(case for case in CASES if case["case"] == "two completion actions")
     problems, _ = problems_of(case, tmp_path)
     assert {problem.severity for problem in problems} == {Severity.WARNING}
+
+
+@pytest.mark.parametrize(
+    "agent", [{"id": "shop", "flowVariables": {"x": 1}}, {"id": "off", "enabled": False}, {"id": "a"}]
+)
+def test_an_agent_has_no_effect_yet(tmp_path, agent):
+    file = tmp_path / "export.json"
+    file.write_text(json.dumps({"formatVersion": "1.0", "agents": [agent]}))
+    (problem,) = load_flow_file(file).problems
+    assert (problem.severity, problem.path, problem.line) == (Severity.WARNING, "$.agents[0]", 1)
+    assert "agents are not applied to flows yet" in problem.message
