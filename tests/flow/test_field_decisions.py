@@ -1,7 +1,7 @@
 """Every field of every model has a decision in `field_decisions.txt`: `Model.field decision`.
 
-`used MODULE`: the module reads it. `warned`: it has no effect yet, and a lint says so. `unsupported`: only steps
-that cannot run have it, which is an error. `for people`: it describes, and nothing has to read it.
+`used MODULE`: the module reads it. `warned`: it has no effect yet, and a lint says so. `unsupported`: only
+steps that cannot run have it, which is an error. `for people`: it describes, and nothing has to read it.
 """
 
 from __future__ import annotations
