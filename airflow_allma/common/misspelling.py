@@ -7,6 +7,7 @@ payload.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Final
 
 __all__ = ["SpellingIndex"]
@@ -28,14 +29,19 @@ class SpellingIndex:
     """
 
     def __init__(self, known: Iterable[str]) -> None:
-        self._known: dict[str, str] = {}
-        self._by_shortened: dict[str, list[str]] = {}
-        for name in sorted(known, reverse=True):
-            if _MIN_LENGTH <= len(name) <= _MAX_LENGTH:
-                self._known[name.casefold()] = name
+        self._known = {
+            name.casefold(): name
+            for name in sorted(known, reverse=True)
+            if _MIN_LENGTH <= len(name) <= _MAX_LENGTH
+        }
+
+    @cached_property
+    def _by_shortened(self) -> dict[str, list[str]]:
+        index: dict[str, list[str]] = {}
         for folded in self._known:
             for shortened in _without_one_letter(folded):
-                self._by_shortened.setdefault(shortened, []).append(folded)
+                index.setdefault(shortened, []).append(folded)
+        return index
 
     def find(self, name: str) -> str | None:
         """Return the known name of which ``name`` is a misspelling; None if it is none, or known itself."""

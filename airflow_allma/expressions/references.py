@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from airflow_allma.common.references import Reference
 from airflow_allma.expressions.conditions import parse_condition
-from airflow_allma.expressions.paths import compile_path
+from airflow_allma.expressions.paths import CACHE_SIZE, compile_path
 from airflow_allma.expressions.syntax_tree import (
     And,
     Comparison,
@@ -59,13 +60,14 @@ def condition_references(source: str) -> Iterator[Reference]:
     return _of_predicate(parse_condition(source))
 
 
-def template_references(source: str) -> Iterator[Reference]:
-    """Yield what a template reads.
+@lru_cache(maxsize=CACHE_SIZE)
+def template_references(source: str) -> tuple[Reference, ...]:
+    """Return what a template reads.
 
     Raises:
         ExpressionSyntaxError: this is not a template.
     """
-    return _of_program(parse(source), (False,), frozenset())
+    return tuple(_of_program(parse(source), (False,), frozenset()))
 
 
 def _of_segments(segments: Iterable[Segment]) -> Iterator[Reference]:

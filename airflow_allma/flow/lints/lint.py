@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -87,7 +87,7 @@ class FlowView:
         return StepOrder(self.flow, self.scopes)
 
     def _reads_of(self, expression: Expression) -> Iterator[Read]:
-        find: Callable[[str], Iterator[Reference]] | None = {
+        find: Callable[[str], Iterable[Reference]] | None = {
             Kind.PATH: self.reader.path,
             Kind.CONDITION: self.reader.condition,
             Kind.TEMPLATE: self.reader.template,

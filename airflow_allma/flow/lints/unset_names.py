@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Final
 
 from airflow_allma.common.misspelling import SpellingIndex
@@ -36,7 +37,7 @@ _SHORT_FORMS: Final = {"flowvars": "flow_variables", "stepoutputs": "steps_outpu
 def unset_roots(view: FlowView) -> Warnings:
     """Yield names at the root that nothing sets and that look like a misspelled one that is set."""
     known = SpellingIndex(view.names.roots)
-    fixed = _Fixed()
+    fixed = _fixed()
     own: dict[object, SpellingIndex] = {}
     for read in _of_context(view):
         name = read.names[0]
@@ -60,7 +61,7 @@ def unset_roots(view: FlowView) -> Warnings:
 
 def unset_targets(view: FlowView) -> Warnings:
     """Yield targets of output mappings that look like a misspelled name of the context."""
-    fixed = _Fixed()
+    fixed = _fixed()
     for step in view.steps:
         for target in view.names.targets.get(step.path, ()):
             name = first_name(target.removeprefix("$").removeprefix("."))
@@ -194,12 +195,19 @@ class _Fixed:
 
     def _near(self, name: str) -> str | None:
         # Two letters may differ in a name as long as these.
+        if not any(root[:2].casefold() == name[:2].casefold() for root in _ROOTS):
+            return None
         guess = nearest(name, _ROOTS)
         return (
             guess
             if guess is not None and abs(len(guess) - len(name)) <= 2 and _is_close(name, guess)
             else None
         )
+
+
+@cache
+def _fixed() -> _Fixed:
+    return _Fixed()
 
 
 def _is_close(name: str, known: str) -> bool:
