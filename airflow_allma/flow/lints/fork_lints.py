@@ -45,17 +45,10 @@ def branches_that_continue(view: FlowView) -> Warnings:
     """Yield branches that go on to the step after their fork, so that it runs for each item as well."""
     order = view.order
     for fork in order.steps:
-        after = [
-            target
-            for path, target in order.edges[fork.path]
-            if path[len(fork.path)] in {"defaultNextStepInstanceId", "transitions"}
-        ]
+        edges = order.edges[fork.path]
+        after = [edge.target for edge in edges if edge.field in {"defaultNextStepInstanceId", "transitions"}]
         joins = {step.path: step for step in after if step.kind not in {"END_FLOW", "NO_OP"}}
-        if not joins:
-            continue
-        for path, start in order.edges[fork.path]:
-            if path[len(fork.path)] != "parallelBranches" or start.path in joins:
-                continue
+        for _, path, start in (edge for edge in edges if edge.is_branch and edge.target.path not in joins):
             reached = order.reached_from([start], into_branches=False)
             for step in (joins[joined] for joined in joins.keys() & reached):
                 yield warning(

@@ -18,14 +18,13 @@ def loops_with_default_limit(view: FlowView) -> Warnings:
         inside = {step.path for step in loop}
         unlimited: list[tuple[Path, str]] = []
         for step in loop:
-            for path, target in view.order.edges[step.path]:
+            for field, path, target in view.order.edges[step.path]:
                 if target.path not in inside:
                     continue
-                field, *rest = path[len(step.path) :]
                 if field == "defaultNextStepInstanceId" and "defaultNextMaxTransitions" not in step.step:
                     unlimited.append((path, f"{step.id}.defaultNextMaxTransitions"))
-                elif field == "transitions" and "maxTransitions" not in step.step[field][rest[0]]:
-                    unlimited.append((path, f"{step.id}.transitions[{rest[0]}].maxTransitions"))
+                elif field == "transitions" and "maxTransitions" not in step.step[field][path[-2]]:
+                    unlimited.append((path, f"{step.id}.transitions[{path[-2]}].maxTransitions"))
         if unlimited:
             limits = ", ".join(quoted(limit) for _, limit in unlimited[:_MAX_NAMES])
             more = ", ..." if len(unlimited) > _MAX_NAMES else ""

@@ -105,8 +105,7 @@ def _why_not_before(view: FlowView, read: Read, name: str, kept: Sequence[Locate
 
 def _in_branch(view: FlowView, fork: LocatedStep, step: LocatedStep) -> bool:
     order = view.order
-    starts = [target for path, target in order.edges[fork.path] if path[len(fork.path)] == "parallelBranches"]
-    return step.path in order.reached_from(starts)
+    return step.path in order.reached_from([edge.target for edge in order.edges[fork.path] if edge.is_branch])
 
 
 def _wrong_member(view: FlowView, read: Read, step: LocatedStep) -> str | None:

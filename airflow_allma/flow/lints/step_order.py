@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_allma.flow.diagnostics import Path
 from airflow_allma.flow.references import START_POINTS, next_steps, start_references
 from airflow_allma.flow.tree_walk import LocatedStep, Scope
 
-__all__ = ["StepOrder"]
+__all__ = ["Edge", "StepOrder"]
+
+
+class Edge(NamedTuple):
+    """A step that can follow another."""
+
+    field: str
+    """The field of the other step that names it; empty if the order of a list, or a default, implies it."""
+    path: Path
+    """Where it is named."""
+    target: LocatedStep
+    """The step that follows."""
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether it is the first step of a branch."""
+        return self.field == "parallelBranches"
 
 
 class StepOrder:
@@ -25,17 +41,17 @@ class StepOrder:
         self._own = {scope.path: scope for scope in all_scopes}
         self.steps = [step for scope in all_scopes for step in scope.steps.values()]
         self._numbers = {step.path: number for number, step in enumerate(self.steps)}
-        self.edges: dict[Path, list[tuple[Path, LocatedStep]]] = {}
+        self.edges: dict[Path, list[Edge]] = {}
         fallbacks = []
         main = all_scopes[0]
         starts = list(start_references(flow, main))
         for path, step_id in starts:
             if path[0] == "defaultStepConfig" and step_id in main.steps:
-                fallbacks.append((path, main.steps[step_id]))
+                fallbacks.append(Edge("", path, main.steps[step_id]))
         for scope in all_scopes:
             for step in scope.steps.values():
                 edges = [
-                    (path, target.steps[step_id])
+                    Edge(_field(path, step), path, target.steps[step_id])
                     for path, step_id, target in next_steps(step, scope, self._own)
                     if step_id in target.steps
                 ]
@@ -67,9 +83,7 @@ class StepOrder:
                 continue
             reached.add(step.path)
             waiting.extend(
-                target
-                for path, target in self.edges[step.path]
-                if into_branches or "parallelBranches" not in path[len(step.path) :]
+                edge.target for edge in self.edges[step.path] if into_branches or not edge.is_branch
             )
         return frozenset(reached)
 
@@ -85,8 +99,8 @@ class StepOrder:
         while waiting:
             number = waiting.pop()
             with_itself = before[number] | 1 << number
-            for _, target in self.edges[self.steps[number].path]:
-                next_number = self._numbers[target.path]
+            for edge in self.edges[self.steps[number].path]:
+                next_number = self._numbers[edge.target.path]
                 if with_itself | before[next_number] != before[next_number]:
                     before[next_number] |= with_itself
                     waiting.add(next_number)
@@ -103,3 +117,7 @@ class StepOrder:
             # Two steps are in the same loop if each precedes the other; then the same steps precede both.
             groups.setdefault(before, []).append(step)
         return tuple(map(tuple, groups.values()))
+
+
+def _field(path: Path, step: LocatedStep) -> str:
+    return str(path[len(step.path)]) if len(path) > len(step.path) else ""

@@ -122,12 +122,7 @@ def current_item_outside_of_branches(view: FlowView) -> Warnings:
     if not forks or not order.has_start or "currentItem" in view.names.roots:
         return
     in_branches = order.reached_from(
-        [
-            target
-            for fork in forks
-            for path, target in order.edges[fork.path]
-            if "parallelBranches" in path[len(fork.path) :]
-        ]
+        [edge.target for fork in forks for edge in order.edges[fork.path] if edge.is_branch]
     )
     for read in _of_context(view):
         step = read.step
