@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from airflow_allma.engine.steps import unsupported_reason
+from airflow_allma.engine.steps import unsupported_reason, unsupported_type
 from airflow_allma.expressions import (
     compile_condition,
     compile_config,
@@ -18,6 +18,8 @@ from airflow_allma.expressions import (
     compile_target,
     compile_template,
 )
+from airflow_allma.expressions.condition_findings import never_true
+from airflow_allma.expressions.references import condition_references, path_references, template_references
 from airflow_allma.flow import (
     FileCache,
     FlowChecks,
@@ -50,7 +52,16 @@ class _Compilers:
         return compile_path(source).plain_keys
 
 
-FLOW_CHECKS: Final = FlowChecks(_Compilers(), unsupported_reason, schedule_problem)
+class _Readers:
+    path = staticmethod(path_references)
+    condition = staticmethod(condition_references)
+    template = staticmethod(template_references)
+    never_true = staticmethod(never_true)
+
+
+FLOW_CHECKS: Final = FlowChecks(
+    _Compilers(), unsupported_reason, schedule_problem, unsupported_type, _Readers()
+)
 """All checks of this package: each expression is compiled by the code that will run it."""
 
 

@@ -28,7 +28,8 @@ def build(repository):
 def test_the_version_is_written_once(project, repository):
     assert "version" in project["dynamic"]
     changes = (repository / "CHANGELOG.md").read_text()
-    assert re.findall(r"^## (\S+)", changes, re.MULTILINE)[0] == airflow_allma.__version__
+    versions = [name for name in re.findall(r"^## (\S+)", changes, re.MULTILINE) if name != "Unreleased"]
+    assert versions[0] == airflow_allma.__version__
 
 
 def test_without_an_address_the_readme_stays_as_it_is(build):

@@ -19,6 +19,9 @@ def validate_paths(paths: Sequence[Path]) -> int:
         The exit code: 1 when there is an error, 0 when there are at most warnings.
     """
     loaded = load_flow_files(paths)
+    if not loaded.files:
+        folders = ", ".join(map(str, paths))
+        typer.echo(f"no flow files found in {folders}; flow files are JSON files, *.json", err=True)
     for problem in loaded.problems:
         typer.echo(str(problem))
     errors = sum(problem.is_error for problem in loaded.problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +27,27 @@ class AirflowIgnoreFiles:
     def __init__(self, base: Path) -> None:
         self._base = base
 
-    def rules(self, file: Path) -> Sequence[Any]:
-        """Return the rules of one file; Airflow logs a pattern that cannot be read, and ignores it."""
-        patterns = (_COMMENT.sub("", line) for line in file.read_text().split("\n"))
-        rules = (self._kind.compile(pattern, self._base, file) for pattern in patterns if pattern)
-        return [rule for rule in rules if rule is not None]
+    def rules(self, file: Path, refused: Callable[[int, str, str], None]) -> Sequence[Any]:
+        """Return the rules of one file.
+
+        Airflow logs a regular expression that cannot be read, and raises an error for a glob pattern.
+
+        Args:
+            file: the file.
+            refused: takes the line, the pattern and the reason of the latter, which is left out.
+        """
+        rules = []
+        for number, line in enumerate(file.read_text().split("\n"), 1):
+            if not (pattern := _COMMENT.sub("", line)):
+                continue
+            try:
+                rule = self._kind.compile(pattern, self._base, file)
+            except ValueError as error:  # the base of pathspec's errors
+                refused(number, pattern, str(error))
+                continue
+            if rule is not None:
+                rules.append(rule)
+        return rules
 
     def ignores(self, path: Path, rules: Sequence[Any]) -> bool:
         """Return whether Airflow would ignore this file or folder."""

@@ -18,7 +18,7 @@ from airflow_allma.expressions.paths import CACHE_SIZE
 from airflow_allma.expressions.scanner import QUOTES, Scanner, check_source
 from airflow_allma.expressions.syntax_tree import And, Comparison, Literal, Or, Predicate, Query, Truthiness
 
-__all__ = ["Condition", "compile_condition"]
+__all__ = ["Condition", "compile_condition", "parse_atoms", "parse_condition"]
 
 _FALSE = Or(())
 
@@ -48,12 +48,33 @@ def compile_condition(source: str) -> Condition:
         ExpressionSyntaxError: a path, quotes or a bracket is malformed, a comparison lacks its right side,
             or parentheses or ``!`` are used, which conditions do not support.
     """
+    return Condition(source, compile_predicate(parse_condition(source), source))
+
+
+def parse_condition(source: str) -> Predicate:
+    """Return the syntax tree of a condition.
+
+    Raises:
+        ExpressionSyntaxError: as ``compile_condition``.
+    """
     check_source(source)
     alternatives = [
         And(tuple(_atom(source, *span) for span in _split(source, start, end, "&&")))
         for start, end in _split(source, 0, len(source), "||")
     ]
-    return Condition(source, compile_predicate(_simplify(alternatives), source))
+    return _simplify(alternatives)
+
+
+def parse_atoms(source: str) -> Iterator[tuple[str, Predicate]]:
+    """Yield what ``&&`` and ``||`` connect: each atom as it is written, without the spaces around it.
+
+    Raises:
+        ExpressionSyntaxError: as ``compile_condition``.
+    """
+    check_length(source)
+    for start, end in _split(source, 0, len(source), "||"):
+        for span in _split(source, start, end, "&&"):
+            yield source[slice(*span)].strip(), _atom(source, *span)
 
 
 def _simplify(alternatives: list[And]) -> Predicate:

@@ -49,6 +49,11 @@ class Path:
             return None
         return tuple(segment.name for segment in self._segments if isinstance(segment, Key))
 
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The parsed path."""
+        return self._segments
+
     def assign(self, data: dict[str, Any], value: Any, load: LoadPointer | None = None) -> None:
         """Set ``value`` in ``data`` in place.
 

@@ -5,13 +5,14 @@ The flow language imports none of them. Whoever loads files passes one ``FlowChe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from airflow_allma.flow.steps import Step
+from airflow_allma.common.references import Reference
+from airflow_allma.flow.steps import Step, StepType
 
-__all__ = ["ExpressionChecks", "FlowChecks", "ScheduleCheck", "SupportCheck"]
+__all__ = ["ExpressionChecks", "ExpressionReader", "FlowChecks", "ScheduleCheck", "SupportCheck", "TypeCheck"]
 
 
 class ExpressionChecks(Protocol):
@@ -39,6 +40,25 @@ class ExpressionChecks(Protocol):
         """Return the keys of a valid JSONPath; None if it has more than names and indexes."""
 
 
+class ExpressionReader(Protocol):
+    """Finds what expressions read. Each method raises ExpressionSyntaxError."""
+
+    def path(self, source: str, /) -> Iterable[Reference]:
+        """Return what a JSONPath reads."""
+
+    def condition(self, source: str, /) -> Iterable[Reference]:
+        """Return what a condition reads."""
+
+    def template(self, source: str, /) -> Iterable[Reference]:
+        """Return what a template reads."""
+
+    def never_true(self, source: str, /) -> Iterable[tuple[str, str]]:
+        """Return the parts of a condition that are false for all data, each with the reason and the fix."""
+
+
+TypeCheck = Callable[[StepType, str], tuple[str, str] | None]
+"""Like SupportCheck, for a step's type and module alone: its other fields may be invalid."""
+
 SupportCheck = Callable[[Step], tuple[str, str] | None]
 """Returns the field that keeps a step from running here, and the reason as a sentence; None if it runs."""
 
@@ -58,8 +78,12 @@ class FlowChecks:
         expressions: parses expressions; None: expressions are not checked.
         supported: whether a step's type and module can run; None: all can.
         schedule: whether a schedule can be read; None: schedules are not checked.
+        supported_type: whether a step's type and module can run at all; None: all can.
+        reader: what expressions read; None: there are no lints.
     """
 
     expressions: ExpressionChecks | None = None
     supported: SupportCheck | None = None
     schedule: ScheduleCheck | None = None
+    supported_type: TypeCheck | None = None
+    reader: ExpressionReader | None = None

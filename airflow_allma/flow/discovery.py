@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple, Protocol
 
-from airflow_allma.flow.diagnostics import Problem, Severity
+from airflow_allma.flow.diagnostics import Problem, Severity, quoted
 
 __all__ = ["FoundFile", "FoundFiles", "IgnoreFiles", "Stamp", "find_files", "found_file"]
 
@@ -61,11 +61,15 @@ class FoundFiles:
     problems: tuple[Problem, ...]
 
 
+RefusedPattern = Callable[[int, str, str], None]
+"""Takes the line of a pattern that cannot be read, the pattern, and the reason."""
+
+
 class IgnoreFiles(Protocol):
     """Reads ``.airflowignore`` files and decides what a rule is."""
 
-    def rules(self, file: FilePath) -> Sequence[Any]:
-        """Return the rules of one file."""
+    def rules(self, file: FilePath, refused: RefusedPattern) -> Sequence[Any]:
+        """Return the rules of one file; report each pattern that cannot be read, and leave it out."""
 
     def ignores(self, path: FilePath, rules: Sequence[Any]) -> bool:
         """Return whether a file or folder is ignored, by the rules from the outermost folder inwards."""
@@ -164,8 +168,13 @@ class _Search:
 
     def _rules(self, file: FilePath) -> Sequence[Any]:
         assert self.ignoring is not None  # noqa: S101 - both callers check it
+
+        def refused(line: int, pattern: str, reason: str) -> None:
+            message = f"{quoted(pattern)} is not a pattern: {reason}; it is ignored, so fix or remove it"
+            self.problems.append(Problem(str(file), line, 1, "$", message))
+
         try:
-            return self.ignoring.rules(file)
+            return self.ignoring.rules(file, refused)
         except (OSError, UnicodeDecodeError) as error:
             self.report(
                 str(file), f"these patterns cannot be read: {error}; they are ignored", Severity.ERROR

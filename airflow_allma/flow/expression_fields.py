@@ -1,4 +1,4 @@
-"""The fields of a flow that contain expressions, the kind of each, and whether it can be parsed.
+"""The fields of a flow that contain expressions: the kind of each, what it reads, whether it can be parsed.
 
 Another package parses the expressions: the caller passes it as ``ExpressionChecks``.
 """
@@ -15,7 +15,7 @@ from airflow_allma.flow.checks import ExpressionChecks
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, select
 
-__all__ = ["check_expressions", "check_template"]
+__all__ = ["Expression", "Kind", "Root", "check_expressions", "check_template", "expressions_of"]
 
 
 class Kind(Enum):
@@ -37,21 +37,57 @@ class Kind(Enum):
     """An object whose KEYS are JSONPaths."""
 
 
+class Root(Enum):
+    """What the names in an expression begin at."""
+
+    CONTEXT = auto()
+    """The data of the run, and the step's own input."""
+    OUTPUT = auto()
+    """The step's output, then its input."""
+    VARIABLES = auto()
+    """The flow variables alone."""
+    OTHER = auto()
+    """An item, or the body of a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One expression of a flow.
+
+    Attributes:
+        kind: PATH, CONDITION or TEMPLATE; TARGETS for one key that is a dotted path, PATH_KEYS for one key
+            that is a JSONPath.
+        source: the expression.
+        path: where it is.
+        root: where its names begin.
+        field: the field of the step, or of the flow, that contains it.
+        step: the step that contains it; None for a field of the flow.
+    """
+
+    kind: Kind
+    source: str
+    path: Path
+    root: Root
+    field: str
+    step: LocatedStep | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     kind: Kind
     pattern: Pattern
+    root: Root = Root.CONTEXT
 
 
-def _rows(kind: Kind, *patterns: str) -> tuple[_Row, ...]:
-    return tuple(_Row(kind, tuple(pattern.split("."))) for pattern in patterns)
+def _rows(kind: Kind, *patterns: str, root: Root = Root.CONTEXT) -> tuple[_Row, ...]:
+    return tuple(_Row(kind, tuple(pattern.split(".")), root) for pattern in patterns)
 
 
 def _variables(*fields: str) -> tuple[_Row, ...]:
     """Return the rows of maps of variable -> {sourceJsonPath, itemTemplate, ...}."""
     return (
         *_rows(Kind.SOURCE, *(f"{field}.*.sourceJsonPath" for field in fields)),
-        *_rows(Kind.TEMPLATE, *(f"{field}.*.itemTemplate" for field in fields)),
+        *_rows(Kind.TEMPLATE, *(f"{field}.*.itemTemplate" for field in fields), root=Root.OTHER),
     )
 
 
@@ -73,8 +109,8 @@ _EVERY_STEP = (
     *_rows(Kind.TARGETS, "literals"),
     *_rows(Kind.RENDERED, "literals"),
     *_rows(Kind.PATH_KEYS, "outputMappings"),
-    *_rows(Kind.SOURCE, "outputMappings.*"),
-    *_rows(Kind.PATH, "outputValidation.requiredFields.*"),
+    *_rows(Kind.SOURCE, "outputMappings.*", root=Root.OUTPUT),
+    *_rows(Kind.PATH, "outputValidation.requiredFields.*", root=Root.OUTPUT),
     *_rows(Kind.CONDITION, "transitions.*.condition"),
 )
 _RENDERED_CONFIG = _rows(Kind.RENDERED, "customConfig")
@@ -119,16 +155,20 @@ _BY_TYPE: dict[str, tuple[_Row, ...]] = {
         *_RENDERED_CONFIG,
     ),
     "PARALLEL_FORK_MANAGER": (
-        *_rows(Kind.PATH, "itemsPath", "aggregationConfig.dataPath", "itemLabelPath"),
+        *_rows(Kind.PATH, "itemsPath"),
+        *_rows(Kind.PATH, "aggregationConfig.dataPath", "itemLabelPath", root=Root.OTHER),
         *_rows(Kind.CONDITION, "parallelBranches.*.condition"),
         *_mappings("parallelBranches.*.inputMappings", "parallelBranches.*.inputMappingsToSubFlow"),
         *_rows(Kind.TARGETS, "parallelBranches.*.literals"),
         *_rows(Kind.RENDERED, "parallelBranches.*.literals"),
     ),
-    "POLL_EXTERNAL_API": (*_api_call("apiCallDefinition."), *_rows(Kind.CONDITION, "exitConditions.*")),
+    "POLL_EXTERNAL_API": (
+        *_api_call("apiCallDefinition."),
+        *_rows(Kind.CONDITION, "exitConditions.*", root=Root.OTHER),
+    ),
     "SCHEDULE_START_POINT": (
-        *_rows(Kind.TEMPLATE, "scheduleExpression"),
-        *_rows(Kind.RENDERED, "payloadTemplate"),
+        *_rows(Kind.TEMPLATE, "scheduleExpression", root=Root.VARIABLES),
+        *_rows(Kind.RENDERED, "payloadTemplate", root=Root.VARIABLES),
     ),
     "SNS_PUBLISH": _RENDERED_CONFIG,
     "SQS_SEND": _RENDERED_CONFIG,
@@ -149,12 +189,16 @@ _FLOW = (
 )
 
 _ByField = Mapping[str, tuple[_Row, ...]]
+_HEADER_PATH = (Kind.PATH_OR_TEMPLATE, True)
 
 
 def _by_first_field(rows: Sequence[_Row]) -> _ByField:
     grouped: dict[str, tuple[_Row, ...]] = {}
     for row in rows:
-        grouped[row.pattern[0]] = (*grouped.get(row.pattern[0], ()), _Row(row.kind, row.pattern[1:]))
+        grouped[row.pattern[0]] = (
+            *grouped.get(row.pattern[0], ()),
+            _Row(row.kind, row.pattern[1:], row.root),
+        )
     return grouped
 
 
@@ -170,12 +214,33 @@ def check_expressions(
     flow: Mapping[str, Any], all_scopes: Sequence[Scope], checks: ExpressionChecks
 ) -> Iterator[Diagnostic]:
     """Yield an error for each expression of a flow that cannot be parsed."""
-    yield from _check_object(flow, (), _FLOW_BY_FIELD, checks)
-    for scope in all_scopes:
-        for located in scope.steps.values():
-            table = _BY_TYPE_AND_FIELD.get(located.kind, _EVERY_STEP_BY_FIELD)
-            step = located.step if _renders_config(located) else {**located.step, "customConfig": None}
-            yield from _check_object(step, located.path, table, checks)
+    for row, value, path, _, _ in _fields(flow, all_scopes):
+        yield from _CHECKS[row.kind](value, path, checks)
+
+
+def expressions_of(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> Iterator[Expression]:
+    """Yield every expression of a flow, whether it can be parsed or not."""
+    for row, value, path, field, step in _fields(flow, all_scopes):
+        for kind, source, own_path in _parts(row.kind, value, path):
+            yield Expression(kind, source, own_path, row.root, field, step)
+
+
+def _parts(kind: Kind, value: Any, path: Path) -> Iterator[tuple[Kind, str, Path]]:
+    """Yield the expressions in the value of one field."""
+    if kind in {Kind.TARGETS, Kind.PATH_KEYS}:
+        for key in value if isinstance(value, dict) else ():
+            yield kind, key, (*path, key)
+    elif isinstance(value, str):
+        is_path = value.startswith("$")
+        if kind is Kind.CONDITION:
+            yield kind, value, path
+        elif "{{" in value and not (kind in {Kind.PATH, Kind.SOURCE} or (kind, is_path) == _HEADER_PATH):
+            yield Kind.TEMPLATE, value, path
+        elif is_path and kind is not Kind.TEMPLATE and (kind is not Kind.RENDERED or value[1:2] == "."):
+            yield Kind.PATH, value, path
+    elif kind is Kind.RENDERED and isinstance(value, dict | list):
+        for member_path, member in select(value, (ANY,), path):
+            yield from _parts(kind, member, member_path)
 
 
 def check_template(source: str, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
@@ -188,14 +253,26 @@ def _renders_config(located: LocatedStep) -> bool:
     return located.kind not in _SYSTEM_RENDERS or not isinstance(module, str) or module.startswith("system/")
 
 
-def _check_object(
-    value: Mapping[str, Any], path: Path, table: _ByField, checks: ExpressionChecks
-) -> Iterator[Diagnostic]:
+_Field = tuple[_Row, Any, Path, str, LocatedStep | None]
+
+
+def _fields(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> Iterator[_Field]:
+    """Yield every value that the tables name: (row, value, path, first field, step)."""
+    yield from _fields_of(flow, (), _FLOW_BY_FIELD, None)
+    for scope in all_scopes:
+        for located in scope.steps.values():
+            table = _BY_TYPE_AND_FIELD.get(located.kind, _EVERY_STEP_BY_FIELD)
+            step = located.step if _renders_config(located) else {**located.step, "customConfig": None}
+            yield from _fields_of(step, located.path, table, located)
+
+
+def _fields_of(
+    value: Mapping[str, Any], path: Path, table: _ByField, step: LocatedStep | None
+) -> Iterator[_Field]:
     for field, member in value.items():
         for row in table.get(field, ()):
-            check = _CHECKS[row.kind]
             for match_path, match in select(member, row.pattern, (*path, field)):
-                yield from check(match, match_path, checks)
+                yield row, match, match_path, field, step
 
 
 def _attempt(

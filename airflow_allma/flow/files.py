@@ -195,6 +195,17 @@ class _FileReader:
         prompts = value.get("promptTemplates")
         for index, prompt in enumerate(prompts if isinstance(prompts, list) else ()):
             self.check_prompt_content(prompt, ("promptTemplates", index))
+        agents = value.get("agents")
+        for index, agent in enumerate(agents if isinstance(agents, list) else ()):
+            if isinstance(agent, dict):
+                self.diagnostics.append(
+                    Diagnostic(
+                        ("agents", index),
+                        "this has no effect: agents are not applied to flows yet; write their "
+                        "`flowVariables` in the flows themselves",
+                        Severity.WARNING,
+                    )
+                )
         bundle = (
             Bundle(export.prompt_templates, export.mcp_connections, export.agents) if export else Bundle()
         )

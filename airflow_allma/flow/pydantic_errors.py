@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
+from airflow_allma.flow.field_homes import Place, fields_of, home_of
 from airflow_allma.flow.model_base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.models import AirflowOptions
 from airflow_allma.flow.normalize import MESSAGING, own_steps
@@ -19,9 +20,11 @@ from airflow_allma.flow.steps import ForkAirflowOptions, StepType
 __all__ = ["diagnostics_of"]
 
 _STEP_TYPES = frozenset(map(str, StepType))
+# The name of the completion action that does the same.
+_OTHER_TYPES = {"SNS_SEND": "SNS_PUBLISH"}
 _WORDS = re.compile(r"\w+")
-_AIRFLOW_KEYS = frozenset(field.alias or name for name, field in AirflowOptions.model_fields.items())
-_FORK_AIRFLOW_KEYS = frozenset(field.alias or name for name, field in ForkAirflowOptions.model_fields.items())
+_AIRFLOW_KEYS = fields_of(AirflowOptions)
+_FORK_AIRFLOW_KEYS = fields_of(ForkAirflowOptions)
 
 _JSON_NAMES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
@@ -41,12 +44,32 @@ def diagnostics_of(error: ValidationError, document: Any) -> list[Diagnostic]:
         error: pydantic's error.
         document: the JSON value that was validated, as its file has it.
     """
-    diagnostics = (_diagnostic(detail, document) for detail in error.errors(include_url=False))
+    located = [_Located(detail, *_path_in(document, detail)) for detail in error.errors(include_url=False)]
+    diagnostics = (_diagnostic(one.error, one.path) for one in _of_fitting_members(located))
     return [detail for detail in diagnostics if detail is not None]
 
 
-def _diagnostic(error: ErrorDetails, document: Any) -> Diagnostic | None:
-    path = _path_in(document, error["loc"])
+class _Located(NamedTuple):
+    """An error, its path in the document, and the path of the value that is a union, if it is about one."""
+
+    error: ErrorDetails
+    path: Path
+    union: Path | None
+
+
+def _of_fitting_members(errors: list[_Located]) -> Iterator[_Located]:
+    """Leave out that a value is not of another type of a union: only the type that it has was meant."""
+    deeper = {one.union for one in errors if one.union is not None and one.path != one.union}
+    said: set[Path] = set()
+    for one in errors:
+        if one.union is None or one.path != one.union:
+            yield one
+        elif one.union not in deeper and one.union not in said:
+            said.add(one.union)
+            yield one
+
+
+def _diagnostic(error: ErrorDetails, path: Path) -> Diagnostic | None:
     kind, value = error["type"], error["input"]
     field = str(path[-1]) if path else "the file"
     if kind == "union_tag_not_found":
@@ -54,7 +77,7 @@ def _diagnostic(error: ErrorDetails, document: Any) -> Diagnostic | None:
             (*path, "stepType"), "`stepType` is missing; it says what the step does, for example NO_OP"
         )
     if kind == "union_tag_invalid":
-        return _step_type(path, value)
+        return _wrong_step_type(path, value)
     if kind == "missing":
         return Diagnostic(path, f"{quoted(field)} is missing; add it")
     if kind == "extra_forbidden":
@@ -64,14 +87,14 @@ def _diagnostic(error: ErrorDetails, document: Any) -> Diagnostic | None:
     return Diagnostic(path, f"{_expected(error)}{_actual(kind, value, error)}")
 
 
-def _step_type(path: Path, step: Mapping[str, Any]) -> Diagnostic | None:
+def _wrong_step_type(path: Path, step: Mapping[str, Any]) -> Diagnostic | None:
     kind = step.get("stepType")
     if kind == MESSAGING:
         return None  # the rule about its module is more precise
     type_path = (*path, "stepType")
     if not isinstance(kind, str):
         return Diagnostic(type_path, f"must be a string{_actual('string_type', kind, None)}")
-    guess = nearest(kind, _STEP_TYPES | {MESSAGING})
+    guess = _OTHER_TYPES.get(kind) or nearest(kind, _STEP_TYPES | {MESSAGING})
     fix = f"did you mean {quoted(guess)}?" if guess else f"the types are {', '.join(sorted(_STEP_TYPES))}"
     return Diagnostic(type_path, f"{quoted(kind)} is not a step type; {fix}")
 
@@ -79,8 +102,12 @@ def _step_type(path: Path, step: Mapping[str, Any]) -> Diagnostic | None:
 def _unknown_airflow_key(path: Path) -> str:
     field = str(path[-1])
     keys = _AIRFLOW_KEYS if path[:1] == ("airflow",) else _FORK_AIRFLOW_KEYS
-    guess = nearest(field, keys)
-    fix = f"did you mean {quoted(guess)}?" if guess else f"the keys are {', '.join(sorted(keys))}"
+    if home := home_of(field, Place.AIRFLOW):
+        fix = f"write it {home}"
+    elif guess := nearest(field, keys):
+        fix = f"did you mean {quoted(guess)}?"
+    else:
+        fix = f"the keys are {', '.join(sorted(keys))}"
     return f"{quoted(field)} is not a key of `airflow`; {fix}"
 
 
@@ -154,12 +181,15 @@ def _actual(kind: str, value: Any, error: ErrorDetails | None) -> str:
     return ""
 
 
-def _path_in(document: Any, location: tuple[int | str, ...]) -> Path:
-    """Return the path in the document of an error's location in the model.
+def _path_in(document: Any, error: ErrorDetails) -> tuple[Path, Path | None]:
+    """Return the path in the document of an error, and that of the union which it is about, if any.
 
-    The models have step types as a level of their own, and a branch's list of steps as a map.
+    Pydantic's locations have the step types, and the types of unions, as levels of their own, and a branch's
+    list of steps is a map in the model.
     """
+    location = error["loc"]
     path: list[int | str] = []
+    union: Path | None = None
     at = document
     for index, segment in enumerate(location):
         if segment in _STEP_TYPES and index >= 2 and location[index - 2] == "steps":
@@ -167,9 +197,18 @@ def _path_in(document: Any, location: tuple[int | str, ...]) -> Path:
         step: int | str = segment
         if isinstance(at, list) and isinstance(segment, str):
             step = next((key for step_id, key, _ in own_steps(at) if step_id == segment), segment)
+        is_missing = error["type"] == "missing" and index == len(location) - 1
+        if not is_missing and _is_type_of_union(step, at):
+            union = tuple(path)
+            continue
         path.append(step)
         if isinstance(at, dict):
             at = at.get(step) if isinstance(step, str) else None
         else:
             at = at[step] if isinstance(at, list) and isinstance(step, int) and step < len(at) else None
-    return tuple(path)
+    return tuple(path), union
+
+
+def _is_type_of_union(segment: int | str, value: Any) -> bool:
+    """Return whether a segment of a location cannot be a key of the value, so that it names a type."""
+    return isinstance(segment, str) and not (isinstance(value, dict) and segment in value)

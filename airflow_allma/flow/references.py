@@ -9,7 +9,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, branches_of, select, start_fields
 
-__all__ = ["check_references"]
+__all__ = ["START_POINTS", "check_references", "next_steps", "start_references"]
 
 # Where a step names the steps that may follow it.
 _NEXT: tuple[Pattern, ...] = (
@@ -18,7 +18,7 @@ _NEXT: tuple[Pattern, ...] = (
     ("onError", "fallbackStepInstanceId"),
 )
 _DEFAULT_FALLBACK: Pattern = ("defaultStepConfig", "defaultErrorHandler", "fallbackStepInstanceId")
-_START_POINTS = frozenset({"SCHEDULE_START_POINT", "EMAIL_START_POINT"})
+START_POINTS = frozenset({"SCHEDULE_START_POINT", "EMAIL_START_POINT"})
 _MAX_NAMES = 8
 
 
@@ -26,21 +26,26 @@ def check_references(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> It
     """Yield names of steps that do not exist (errors) and steps that nothing leads to (warnings)."""
     main = all_scopes[0]
     own = {scope.path: scope for scope in all_scopes}
-    starts = list(main.starts)
-    starts += ((path, name) for path, name in select(flow, _DEFAULT_FALLBACK) if isinstance(name, str))
+    starts = list(start_references(flow, main))
     # A flow without steps is reported elsewhere.
     for path, step_id in starts if main.steps else ():
         yield from _check(path, step_id, main)
     for scope in all_scopes:
         for located in scope.steps.values():
-            for path, step_id, target in _targets(located, scope, own):
+            for path, step_id, target in next_steps(located, scope, own):
                 yield from _check(path, step_id, target)
     # Without a start every step is unreached: one report is enough.
     if any(step_id in main.steps for _, step_id in main.starts):
         yield from _unreached(all_scopes, starts, own)
 
 
-def _targets(
+def start_references(flow: Mapping[str, Any], main: Scope) -> Iterator[tuple[Path, str]]:
+    """Yield (where it is named, step id) of the first step and of the fallback of all steps."""
+    yield from main.starts
+    yield from ((path, name) for path, name in select(flow, _DEFAULT_FALLBACK) if isinstance(name, str))
+
+
+def next_steps(
     located: LocatedStep, scope: Scope, own: Mapping[Path, Scope]
 ) -> Iterator[tuple[Path, str, Scope]]:
     """Yield (where it is named, step id, the scope that must have it) of all steps that may follow a step."""
@@ -80,7 +85,7 @@ def _unreached(
 ) -> Iterator[Diagnostic]:
     main = all_scopes[0]
     waiting = [(main, step_id) for _, step_id in starts]
-    waiting.extend((main, located.id) for located in main.steps.values() if located.kind in _START_POINTS)
+    waiting.extend((main, located.id) for located in main.steps.values() if located.kind in START_POINTS)
     reached: set[Path] = set()
     while waiting:
         scope, step_id = waiting.pop()
@@ -88,7 +93,7 @@ def _unreached(
         if located is None or located.path in reached:
             continue
         reached.add(located.path)
-        waiting.extend((target, name) for _, name, target in _targets(located, scope, own))
+        waiting.extend((target, name) for _, name, target in next_steps(located, scope, own))
     for scope in all_scopes:
         before: LocatedStep | None = None
         for located in scope.steps.values():

@@ -35,6 +35,19 @@ _NEEDED_SOMEWHERE = {
 }
 
 
+_IGNORED_BY_END_FLOW = (
+    "customConfig",
+    "defaultNextStepInstanceId",
+    "delay",
+    "inputMappings",
+    "literals",
+    "onError",
+    "outputMappings",
+    "outputValidation",
+    "transitions",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Exclusive:
     """Two fields that exclude each other."""
@@ -272,12 +285,7 @@ def _mail_start(located: LocatedStep) -> _Diagnostics:
 
 
 def _end(located: LocatedStep) -> _Diagnostics:
-    ignored = [
-        field
-        for field in ("defaultNextStepInstanceId", "transitions", "inputMappings", "outputMappings", "delay")
-        if located.step.get(field)
-    ]
-    for field in ignored:
+    for field in (field for field in _IGNORED_BY_END_FLOW if located.step.get(field)):
         yield Diagnostic(
             (*located.path, field),
             f"END_FLOW ends the path and ignores `{field}`; remove it, or use NO_OP",

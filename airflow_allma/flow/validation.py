@@ -10,19 +10,20 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_allma.exceptions import FlowError
-from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck
+from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck, TypeCheck
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
 from airflow_allma.flow.expression_fields import check_expressions
 from airflow_allma.flow.flow_rules import check_flow_fields
 from airflow_allma.flow.formats import is_schedule
+from airflow_allma.flow.lints import check_lints
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import check_references
 from airflow_allma.flow.step_rules import check_steps
-from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step, StepType
+from airflow_allma.flow.steps import STEP_MODELS, AnyStep, ParallelForkManagerStep, Step, StepType
 from airflow_allma.flow.target_conflicts import check_targets
-from airflow_allma.flow.tree_walk import Scope, scopes
+from airflow_allma.flow.tree_walk import Scope, branches_of, scopes
 from airflow_allma.flow.unknown_fields import check_unknown_fields
 
 __all__ = ["CheckedFlow", "check_flow", "parse_flow"]
@@ -76,6 +77,10 @@ def check_flow(
     if checks.schedule is not None:
         diagnostics += _check_schedules(inherited, all_scopes, checks.schedule)
         diagnostics += _check_single_schedule(flow)
+    if checks.reader is not None:
+        diagnostics += check_lints(inherited, all_scopes, checks.reader)
+    if checks.supported_type is not None:
+        diagnostics = _instead_of_others(diagnostics, _check_types(all_scopes, checks.supported_type))
     diagnostics = _without_consequences(diagnostics)
     is_broken = any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
     return CheckedFlow(None if is_broken else flow, tuple(diagnostics))
@@ -114,6 +119,38 @@ def _check_support(
         if unsupported is not None:
             field, reason = unsupported
             yield Diagnostic((*path, field), reason)
+
+
+def _check_types(all_scopes: list[Scope], supported: TypeCheck) -> Iterator[Diagnostic]:
+    for scope in all_scopes:
+        for located in scope.steps.values():
+            if located.kind not in STEP_MODELS:
+                continue
+            module = located.step.get("moduleIdentifier")
+            unsupported = supported(StepType(located.kind), module if isinstance(module, str) else "")
+            if unsupported is not None:
+                field, reason = unsupported
+                yield Diagnostic((*located.path, field), reason)
+            for path, branch in branches_of(located):
+                if branch.get("stepType") == StepType.START_SUB_FLOW and supported(
+                    StepType.START_SUB_FLOW, ""
+                ):
+                    yield Diagnostic(
+                        (*path, "stepType"),
+                        "a branch that is a sub-flow is not supported yet; set its first step instead",
+                    )
+
+
+def _instead_of_others(diagnostics: list[Diagnostic], unsupported: Iterator[Diagnostic]) -> list[Diagnostic]:
+    """Return the diagnostics of steps that cannot run in place of all others about the same steps."""
+    by_step = {diagnostic.path[:-1]: diagnostic for diagnostic in unsupported}
+    lengths = {len(path) for path in by_step}
+    others = [
+        diagnostic
+        for diagnostic in diagnostics
+        if not any(diagnostic.path[:length] in by_step for length in lengths)
+    ]
+    return [*by_step.values(), *others]
 
 
 def _check_schedules(

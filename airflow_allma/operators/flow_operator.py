@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
@@ -10,6 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.retry_policy import StepRetryError
 from airflow_allma.operators.xcoms import Key, push
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 __all__ = ["LABEL_TEMPLATE", "FlowOperator"]
 
@@ -32,6 +35,24 @@ class FlowOperator(BaseOperator):
         super().__init__(**kwargs)
         self.flow = flow
         self.step = step
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the fields; for a mapped task, that selects its item from the list of its upstream task.
+
+        Raises:
+            AirflowFailException: there is no such list in this run.
+        """
+        try:
+            super().render_template_fields(context, jinja_env)
+        except KeyError as error:
+            # Airflow 3.3: `airflow tasks test DAG TASK DATE --map-index 0` ends with KeyError: 'mapped_item'.
+            if error.args[:1] not in {(field,) for field in self.template_fields}:
+                raise
+            raise AirflowFailException(
+                f"Step {self.step}: this mapped task has no item, because the task before it has returned no "
+                "list in this run. `airflow tasks test` needs a run in which that task has succeeded: pass "
+                f"its run id, as in `airflow tasks test {self.dag_id} {self.task_id} RUN_ID --map-index 0`."
+            ) from error
 
     def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False) -> NoReturn:
         """Push the error, for the tasks downstream, and fail this try.

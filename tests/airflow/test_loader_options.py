@@ -181,6 +181,17 @@ def test_an_ignore_file_that_cannot_be_read_is_an_error_and_ignores_nothing(tmp_
     assert problems[0].file.endswith(".airflowignore")
 
 
+@pytest.mark.parametrize("pattern", ["! ", "!", "a/***/ \n! "])
+def test_an_ignore_pattern_that_cannot_be_read_is_a_located_error_and_the_others_apply(tmp_path, pattern):
+    write_flows(tmp_path, "a", "b")
+    write(tmp_path, ".airflowignore", f"b.json\n{pattern}\n")
+    problems = []
+    assert list(load_flows(tmp_path, on_problem=problems.append)) == ["a"]
+    assert all(problem.file.endswith(".airflowignore") for problem in problems)
+    assert [problem.line for problem in problems] == [1 + len(pattern.splitlines())]
+    assert "it is ignored" in problems[0].message
+
+
 # the same result every time
 
 

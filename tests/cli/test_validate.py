@@ -47,6 +47,13 @@ def test_a_folder_is_searched_and_a_broken_file_does_not_affect_others(tmp_path)
     assert result.err.startswith("2 files, 1 flows that run, 1 errors")
 
 
+def test_a_folder_without_flow_files_says_so(tmp_path):
+    write_file(tmp_path, "notes.txt", "{")
+    result = run_cli("validate", tmp_path)
+    assert (result.code, result.out) == (0, "")
+    assert result.err.startswith(f"no flow files found in {tmp_path}; flow files are JSON files, *.json\n")
+
+
 def test_the_same_flow_in_two_files_is_an_error(tmp_path):
     one, two = write_file(tmp_path, "a.json", GOOD), write_file(tmp_path, "b.json", GOOD)
     result = run_cli("validate", one, two)

@@ -159,7 +159,7 @@ def test_an_export_contains_its_valid_flows_and_what_they_use(tmp_path):
     assert [source.path for source in loaded.flows] == [("flows", 0), ("flows", 2)]
     assert loaded.flows[1].line > loaded.flows[0].line > 1
     assert loaded.broken_flow_ids == ("broken",)
-    assert [problem.path for problem in loaded.problems] == ["$.flows[1].steps.a.stepType"]
+    assert [problem.path for problem in loaded.problems] == ["$.flows[1].steps.a.stepType", "$.agents[0]"]
     bundle = loaded.flows[0].bundle
     assert bundle is loaded.bundle
     assert [prompt.id for prompt in bundle.prompts] == ["p"]
@@ -188,7 +188,7 @@ def test_a_branchs_own_steps_inherit_too(tmp_path):
     branch = {"branchId": "b", "stepInstanceId": "x", "steps": {"x": {"stepDefinitionId": "call"}}}
     fork = {"stepType": "PARALLEL_FORK_MANAGER", "itemsPath": "$.i", "parallelBranches": [branch]}
     loaded = load_file(write(tmp_path, "export.json", {**EXPORT, "flows": [flow(steps={"a": fork})]}))
-    assert loaded.problems == ()
+    assert not loaded.has_errors
     assert loaded.flows[0].flow.steps["a"].parallel_branches[0].steps["x"].step_type is StepType.API_CALL
 
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from airflow_allma.engine.modules import MODULES, module_problem
+from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES, module_problem
 from airflow_allma.engine.program import HandlerFactory, Program
 from airflow_allma.engine.step_handler import Handler
 from airflow_allma.engine.steps.api_call import ApiCall
-from airflow_allma.engine.steps.fork_handler import ForkHandler, fork_problem
+from airflow_allma.engine.steps.fork_handler import ForkHandler
 from airflow_allma.engine.steps.module import module_handler
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
-from airflow_allma.flow import ParallelForkManagerStep, Step, StepType
+from airflow_allma.flow import Step, StepType
 
-__all__ = ["HANDLERS", "MODULES", "unsupported_reason"]
+__all__ = ["HANDLERS", "MODULES", "unsupported_reason", "unsupported_type"]
 
 
 def _of_step(make: Callable[[Any], Handler]) -> HandlerFactory:
@@ -46,15 +46,26 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
 _MODULE_TYPES: Final = frozenset({StepType.DATA_LOAD, StepType.DATA_SAVE, StepType.DATA_TRANSFORMATION})
 
 
+def unsupported_type(kind: StepType, module: str) -> tuple[str, str] | None:
+    """Return the field and the reason why no step of a type, or with a module, can run here yet.
+
+    Args:
+        kind: the step's type.
+        module: its ``moduleIdentifier``; empty if it has none.
+    """
+    if kind not in HANDLERS:
+        return "stepType", (
+            f"step type {kind.value} is not supported yet; remove the step, or do its work with an API_CALL"
+        )
+    if kind in _MODULE_TYPES and module in UNSUPPORTED_MODULES:
+        return "moduleIdentifier", module_problem(kind, module) or ""
+    return None
+
+
 def unsupported_reason(step: Step) -> tuple[str, str] | None:
     """Return the field and the reason why a step cannot run here, for load-time errors; None if it can."""
-    if isinstance(step, ParallelForkManagerStep):
-        return fork_problem(step)
-    if step.step_type not in HANDLERS:
-        return "stepType", (
-            f"step type {step.step_type.value} is not supported yet; remove the step, "
-            "or do its work with an API_CALL"
-        )
+    if unsupported := unsupported_type(step.step_type, step.module_identifier or ""):
+        return unsupported
     if step.step_type in _MODULE_TYPES:
         problem = module_problem(step.step_type, step.module_identifier or "")
         return ("moduleIdentifier", problem) if problem else None

@@ -9,7 +9,7 @@ from airflow_allma.engine.program import CompiledFork, Program
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.flow import ParallelForkManagerStep
 
-__all__ = ["ForkHandler", "fork_problem"]
+__all__ = ["ForkHandler"]
 
 
 class ForkHandler(AsyncHandler):
@@ -36,14 +36,3 @@ class ForkHandler(AsyncHandler):
         """
         run = call.services.fork_runner or run_fork
         return await run(self.fork, call.context, call.info, call.services)
-
-
-def fork_problem(step: ParallelForkManagerStep) -> tuple[str, str] | None:
-    """Return the field and the reason why a fork cannot run here; None if it can."""
-    for branch in step.parallel_branches:
-        if branch.step_type is not None:
-            return "parallelBranches", (
-                f"branch {branch.branch_id!r} is a sub-flow, which is not supported yet; "
-                "set its first step instead"
-            )
-    return None

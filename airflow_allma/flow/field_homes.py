@@ -1,0 +1,178 @@
+"""Where each field of the language belongs, for fields that are found somewhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+from airflow_allma.flow.models import AirflowOptions, Flow
+from airflow_allma.flow.steps import (
+    STEP_MODELS,
+    AggregationConfig,
+    ApiUrlTemplate,
+    ContentRetry,
+    Delay,
+    ForkAirflowOptions,
+    OnError,
+    OutputValidation,
+    ParallelBranch,
+    Retries,
+    Step,
+    StepType,
+    Transition,
+)
+
+__all__ = ["Place", "fields_of", "home_of"]
+
+
+class Place(Enum):
+    """Where a field was found."""
+
+    FLOW = auto()
+    """At the top of the flow."""
+    AIRFLOW = auto()
+    """In the flow's ``airflow`` object, or that of a fork."""
+    STEP = auto()
+    """In a step."""
+    IN_STEP = auto()
+    """In an object of a step: ``onError``, ``aggregationConfig``, a transition, a branch, ..."""
+
+
+def fields_of(model: Any) -> frozenset[str]:
+    """Return the names of a model's fields as JSON has them."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where some fields belong.
+
+    Attributes:
+        fields: the fields.
+        of_flow: what to write at the top of the flow; empty if the home is not there.
+        of_step: what to write in a step.
+        kind: the type of that step; empty for every type.
+    """
+
+    fields: frozenset[str]
+    of_flow: str = ""
+    of_step: str = ""
+    kind: str = ""
+
+
+# Names that describe whatever they are in: people and tools write them anywhere.
+_ANYWHERE: Final = frozenset(
+    {
+        "$schema",
+        "authoringSource",
+        "createdAt",
+        "description",
+        "displayName",
+        "fill",
+        "icon",
+        "id",
+        "label",
+        "name",
+        "order",
+        "position",
+        "publishedAt",
+        "tags",
+        "updatedAt",
+        "version",
+    }
+)
+_FORK: Final = "PARALLEL_FORK_MANAGER"
+_SCHEDULE: Final = "airflow.schedule"
+
+_STEPS_OWN: Final = fields_of(Step)
+# Names that belong to other types alone, such as `to` and `payload`, are too common to be taken for those.
+_KNOWN_BY_NAME: Final = (StepType.API_CALL, StepType.PARALLEL_FORK_MANAGER, StepType.SCHEDULE_START_POINT)
+_HOMES: Final = (
+    _Home(_STEPS_OWN | {"stepType"}, of_step="{field}"),
+    *(
+        _Home(fields_of(STEP_MODELS[kind]) - _STEPS_OWN - {"airflow"}, of_step="{field}", kind=str(kind))
+        for kind in _KNOWN_BY_NAME
+    ),
+    _Home(fields_of(OnError), of_step="onError.{field}"),
+    _Home(fields_of(Retries) | fields_of(ContentRetry), of_step="onError.retries.{field}"),
+    _Home(fields_of(ForkAirflowOptions), of_step="airflow.{field}", kind=_FORK),
+    _Home(fields_of(AirflowOptions), of_flow="airflow.{field}"),
+    _Home(fields_of(AggregationConfig), of_step="aggregationConfig.{field}", kind=_FORK),
+    _Home(fields_of(ParallelBranch), of_step="parallelBranches[].{field}", kind=_FORK),
+    _Home(fields_of(Transition), of_step="transitions[].{field}"),
+    _Home(fields_of(Delay), of_step="delay.{field}"),
+    _Home(fields_of(OutputValidation), of_step="outputValidation.{field}"),
+    _Home(fields_of(ApiUrlTemplate), of_step="apiUrlTemplate.{field}", kind="API_CALL"),
+    _Home(frozenset({"requestBodyPath", "timeoutMs"}), of_step="customConfig.{field}", kind="API_CALL"),
+    _Home(fields_of(Flow), of_flow="{field}"),
+)
+
+# What people write who know other systems -> what it is called here.
+_OTHER_NAMES: Final[Mapping[str, _Home]] = {
+    **dict.fromkeys(("cron", "scheduleInterval", "schedule_interval"), _Home(frozenset(), _SCHEDULE)),
+    **dict.fromkeys(("dagId", "dag_id", "flowId"), _Home(frozenset(), "id")),
+    **dict.fromkeys(
+        ("start", "startAt", "StartAt", "startStep", "startStepId"), _Home(frozenset(), "startStepInstanceId")
+    ),
+    "variables": _Home(frozenset(), "flowVariables"),
+    "body": _Home(frozenset(), of_step="requestBodyTemplate", kind="API_CALL"),
+    "branches": _Home(frozenset(), of_step="parallelBranches", kind=_FORK),
+    "concurrency": _Home(frozenset(), of_step="aggregationConfig.maxConcurrency", kind=_FORK),
+    "dependsOn": _Home(frozenset(), of_step="defaultNextStepInstanceId"),
+    "headers": _Home(frozenset(), of_step="apiStaticHeaders", kind="API_CALL"),
+    "httpMethod": _Home(frozenset(), of_step="apiHttpMethod", kind="API_CALL"),
+    "items": _Home(frozenset(), of_step="itemsPath", kind=_FORK),
+    "method": _Home(frozenset(), of_step="apiHttpMethod", kind="API_CALL"),
+    "module": _Home(frozenset(), of_step="moduleIdentifier"),
+    "timeout": _Home(frozenset(), of_step="customConfig.timeoutMs", kind="API_CALL"),
+    "url": _Home(frozenset(), of_step="apiUrlTemplate.template", kind="API_CALL"),
+    **dict.fromkeys(
+        ("next", "Next", "nextStep", "nextStepInstanceId"),
+        _Home(frozenset(), of_step="defaultNextStepInstanceId"),
+    ),
+    **dict.fromkeys(("retry", "Retry", "maxRetries"), _Home(frozenset(), of_step="onError.retries")),
+    **dict.fromkeys(("catch", "Catch", "onFailure"), _Home(frozenset(), of_step="onError")),
+    **dict.fromkeys(("input", "inputs"), _Home(frozenset(), of_step="inputMappings")),
+    **dict.fromkeys(("output", "outputs"), _Home(frozenset(), of_step="outputMappings")),
+    **dict.fromkeys(("config", "parameters"), _Home(frozenset(), of_step="customConfig")),
+    "type": _Home(frozenset(), of_step="stepType"),
+}
+
+
+def home_of(field: str, place: Place, kind: str = "") -> str | None:
+    """Return where a field belongs that was found in a place where it has no meaning.
+
+    Args:
+        field: the name that was found.
+        place: where.
+        kind: the type of the step that it was found in; empty outside of steps.
+
+    Returns:
+        "at `airflow.schedule`", for example; None for a name that belongs nowhere, or anywhere.
+    """
+    if field in _ANYWHERE:
+        return None
+    named = _OTHER_NAMES.get(field) if place in {Place.FLOW, Place.STEP} else None
+    if named is not None and named.kind in {"", kind}:
+        return _written(named, field, place, kind)
+    homes = [home for home in _HOMES if field in home.fields]
+    for home in sorted(homes, key=lambda home: home.kind not in {"", kind}):
+        if (where := _written(home, field, place, kind)) is not None:
+            return where
+    return None
+
+
+def _written(home: _Home, field: str, place: Place, kind: str) -> str | None:
+    if home.of_flow:
+        written = home.of_flow.format(field=field)
+        if place is Place.FLOW:
+            return f"at `{written}`" if written != field else None
+        return f"at the top of the flow: `{written}`"
+    written = home.of_step.format(field=field)
+    if place in {Place.STEP, Place.IN_STEP} and home.kind in {"", kind}:
+        if written == field and place is Place.STEP:
+            return None
+        return f"at `{written}`" if place is Place.STEP else f"at `{written}` of the step"
+    return f"in a step of type {home.kind}: `{written}`" if home.kind else f"in a step: `{written}`"

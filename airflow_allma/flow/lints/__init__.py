@@ -1,0 +1,60 @@
+"""Lints: warnings about what is valid and probably not meant. Each module has those of one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from airflow_allma.flow.checks import ExpressionReader
+from airflow_allma.flow.diagnostics import Diagnostic
+from airflow_allma.flow.lints import (
+    condition_lints,
+    foreign_names,
+    fork_lints,
+    loop_lints,
+    no_effect,
+    outputs,
+    unset_names,
+)
+from airflow_allma.flow.lints.lint import FlowView, Lint
+from airflow_allma.flow.tree_walk import Scope
+
+__all__ = ["LINTS", "check_lints"]
+
+LINTS: Final[tuple[Lint, ...]] = (
+    unset_names.unset_roots,
+    unset_names.unset_targets,
+    unset_names.unset_variables,
+    unset_names.unset_payload,
+    unset_names.start_point_names,
+    unset_names.current_item_outside_of_branches,
+    unset_names.names_inside_blocks,
+    unset_names.later_state,
+    outputs.outputs_of_steps,
+    outputs.output_sources,
+    foreign_names.connections_and_variables,
+    foreign_names.names_of_airflow,
+    condition_lints.conditions_never_true,
+    fork_lints.forks_without_branches,
+    fork_lints.branches_that_never_run,
+    fork_lints.branches_that_continue,
+    loop_lints.loops_with_default_limit,
+    no_effect.fields_without_effect,
+    no_effect.start_points_in_branches,
+)
+"""Every lint, in the order in which they run."""
+
+
+def check_lints(
+    flow: Mapping[str, Any], all_scopes: list[Scope], reader: ExpressionReader
+) -> Iterator[Diagnostic]:
+    """Yield the findings of all lints.
+
+    Args:
+        flow: the flow with the inherited fields of its steps, a JSON object.
+        all_scopes: its steps.
+        reader: finds what expressions read.
+    """
+    view = FlowView(flow, all_scopes, reader)
+    for lint in LINTS:
+        yield from lint(view)

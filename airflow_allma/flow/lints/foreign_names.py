@@ -1,0 +1,66 @@
+"""Names in templates that mean something in Airflow's templates, and nothing here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from airflow_allma.flow.diagnostics import quoted
+from airflow_allma.flow.expression_fields import Kind
+from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, warning
+
+__all__ = ["connections_and_variables", "names_of_airflow"]
+
+_CONNECTION_FIELDS: Final = frozenset(
+    {"extra", "extra_dejson", "get", "host", "login", "password", "port", "schema"}
+)
+_INSTEAD: Final[Mapping[str, str]] = {
+    "dag_run": "the run's payload is at the root: `{{name}}`",
+    "data_interval_end": "for the time of the run write `{{startTime}}`",
+    "data_interval_start": "for the time of the run write `{{startTime}}`",
+    "ds_nodash": "for the time of the run write `{{startTime}}`",
+    "execution_date": "for the time of the run write `{{startTime}}`",
+    "logical_date": "for the time of the run write `{{startTime}}`",
+    "macros": "calculate dates with the module `system/date-time-calculator`",
+    "task_instance": "outputs of other steps are in `{{steps_output.<step>}}`",
+    "ti": "outputs of other steps are in `{{steps_output.<step>}}`",
+    "ts_nodash": "for the time of the run write `{{startTime}}`",
+}
+"""Name in Airflow's templates -> what to write here."""
+_WITH_MEMBERS: Final = {"ti": frozenset({"xcom_pull", "run_id", "dag_id", "task_id", "try_number"})}
+
+
+def connections_and_variables(view: FlowView) -> Warnings:
+    """Yield ``{{conn...}}`` and ``{{var...}}``, which have no meaning yet."""
+    for read in view.reads:
+        first = read.names[0]
+        if first == "conn":
+            is_reserved = len(read.names) >= 3 and read.names[2] in _CONNECTION_FIELDS
+        else:
+            is_reserved = first == "var" and len(read.names) >= 2
+        if is_reserved and read.expression.kind is Kind.TEMPLATE and not _is_set(view, read):
+            kind = "Airflow connections" if first == "conn" else "Airflow Variables"
+            yield warning(
+                read.path,
+                f"{quoted('{{' + '.'.join(read.names) + '}}')} renders as empty: {kind} cannot be read here "
+                "yet; pass the value in the payload or in `flowVariables`, but no secrets",
+            )
+
+
+def names_of_airflow(view: FlowView) -> Warnings:
+    """Yield names that only Airflow's own (Jinja) templates have."""
+    for read in view.reads:
+        name = read.names[0]
+        if read.expression.kind is not Kind.TEMPLATE or name not in _INSTEAD or _is_set(view, read):
+            continue
+        if name in _WITH_MEMBERS and not _WITH_MEMBERS[name] & set(read.names[1:2]):
+            continue
+        yield warning(
+            read.path, f"{quoted(name)} is a name of Airflow's templates and is empty here; {_INSTEAD[name]}"
+        )
+
+
+def _is_set(view: FlowView, read: Read) -> bool:
+    if read.in_block or read.names[0] in view.names.roots:
+        return True
+    return read.step is not None and read.names[0] in view.names.inputs.get(read.step.path, ())

@@ -1,0 +1,58 @@
+"""Forks whose branches cannot do what their author means."""
+
+from __future__ import annotations
+
+from airflow_allma.flow.diagnostics import quoted
+from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.tree_walk import branches_of
+
+__all__ = ["branches_that_continue", "branches_that_never_run", "forks_without_branches"]
+
+
+def forks_without_branches(view: FlowView) -> Warnings:
+    """Yield forks that have no branches, so that nothing runs for their items."""
+    for step in view.steps:
+        branches = step.step.get("parallelBranches")
+        if step.kind == "PARALLEL_FORK_MANAGER" and (branches is None or branches == []):
+            yield warning(
+                (*step.path, "parallelBranches"),
+                "a fork without branches runs nothing for its items; add a branch with a `branchId` and a "
+                "`stepInstanceId`, its first step",
+            )
+
+
+def branches_that_never_run(view: FlowView) -> Warnings:
+    """Yield branches after an unconditional one in a fork that runs only the first branch that applies."""
+    for step in view.steps:
+        if step.step.get("branchSelection") != "first":
+            continue
+        branches = list(branches_of(step))
+        for index, (_, branch) in enumerate(branches[:-1]):
+            if not branch.get("condition"):
+                for path, later in branches[index + 1 :]:
+                    yield warning(
+                        path,
+                        f"this branch never runs: {quoted(str(branch.get('branchId')))} before it has no "
+                        "condition, and `branchSelection` is `first`; "
+                        + (
+                            "put it first" if later.get("condition") else "add a `condition` to the other one"
+                        ),
+                    )
+                break
+
+
+def branches_that_continue(view: FlowView) -> Warnings:
+    """Yield branches that go on to the step after their fork, so that it runs for each item as well."""
+    order = view.order
+    for fork in order.steps:
+        edges = order.edges[fork.path]
+        after = [edge.target for edge in edges if edge.field in {"defaultNextStepInstanceId", "transitions"}]
+        joins = {step.path: step for step in after if step.kind not in {"END_FLOW", "NO_OP"}}
+        for _, path, start in (edge for edge in edges if edge.is_branch and edge.target.path not in joins):
+            reached = order.reached_from([start], into_branches=False)
+            for step in (joins[joined] for joined in joins.keys() & reached):
+                yield warning(
+                    path,
+                    f"this branch goes on to step {quoted(step.id)}, which then runs for each item, and once "
+                    "more after the fork; a branch ends at its last step, so leave out the next step there",
+                )

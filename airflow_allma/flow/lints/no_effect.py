@@ -1,0 +1,244 @@
+"""Fields that are read and checked, and have no effect: not yet, or not together with others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.tree_walk import ANY, Pattern, select
+
+__all__ = ["NOT_YET", "fields_without_effect", "start_points_in_branches"]
+
+_Object = Mapping[str, Any]
+
+
+def _always(_: _Object) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A field without effect.
+
+    Attributes:
+        field: its name.
+        why: why it has no effect, and what to do.
+        kinds: the types of the steps that it is in; None: every type.
+        pattern: where the object with the field is, from the step (or from the flow).
+        when: whether it has no effect in this object.
+    """
+
+    field: str
+    why: str
+    kinds: frozenset[str] | None = None
+    pattern: Pattern = ()
+    when: Callable[[_Object], bool] = _always
+
+
+def _types(*kinds: str) -> frozenset[str]:
+    return frozenset(kinds)
+
+
+def _has_no_retry(retries: _Object) -> bool:
+    return not retries.get("count")
+
+
+def _has_other_strategy(config: _Object) -> bool:
+    return config.get("strategy") != "CUSTOM_MODULE"
+
+
+def _is_not_sub_flow(branch: _Object) -> bool:
+    return branch.get("stepType") is None
+
+
+def _is_not_custom_string(mapping: _Object) -> bool:
+    return mapping.get("formatAs") != "CUSTOM_STRING"
+
+
+def _requires_nothing(step: _Object) -> bool:
+    validation = step.get("outputValidation")
+    return not (isinstance(validation, dict) and validation.get("requiredFields"))
+
+
+_FORK: Final = _types("PARALLEL_FORK_MANAGER")
+_CALL: Final = _types("API_CALL")
+_REMOVE: Final = "remove it"
+_IN_BRANCH: Final = "a fork passes its whole context to its branches; write it in a branch, or in its steps"
+_ONE_CONTENT_ERROR: Final = (
+    "only a missing field of `outputValidation.requiredFields` is a content error; name the fields there, or "
+    "use `retries`"
+)
+
+_NOT_YET_OF_FLOW: Final = (
+    _Row("enableExecutionLogs", "there are no execution logs yet; every task's log shows its steps"),
+    _Row(
+        "defaultInferenceParameters",
+        "steps that call language models are not supported yet",
+        pattern=("defaultStepConfig",),
+    ),
+)
+_NOT_YET_OF_STEP: Final = (
+    _Row("checkpoint", "checkpoints are not shown yet; the graph of the run shows its steps"),
+    _Row("emailAddress", "e-mails do not start runs yet; the step runs as a NO_OP"),
+)
+NOT_YET: Final = frozenset(row.field for row in (*_NOT_YET_OF_FLOW, *_NOT_YET_OF_STEP)) | {
+    "onCompletionActions",
+    "agents",
+}
+"""The fields of the language that have no effect yet, wherever they are."""
+
+_FLOW_ROWS: Final = (
+    *_NOT_YET_OF_FLOW,
+    _Row(
+        "catchup",
+        "the flow has no schedule; add `airflow.schedule`, or remove it",
+        pattern=("airflow",),
+    ),
+)
+_STEP_ROWS: Final = (
+    *_NOT_YET_OF_STEP,
+    *(
+        _Row(field, "without a `count` nothing is retried; add `count`, 1 to 5", None, pattern, _has_no_retry)
+        for pattern in (("onError", "retries"),)
+        for field in ("intervalSeconds", "backoffRate", "errorEquals")
+    ),
+    _Row(
+        "fallbackStepInstanceId",
+        "with `continueOnFailure` the flow goes on after this step; remove one of the two",
+        pattern=("onError",),
+        when=lambda handler: handler.get("continueOnFailure") is True,
+    ),
+    *(_Row(field, _IN_BRANCH, _FORK) for field in ("inputMappings", "literals")),
+    *(
+        _Row("customConfig", f"{kind} has no settings of its own; {cure}", _types(kind))
+        for kind, cure in (
+            ("NO_OP", "to add data, write it in `literals`"),
+            ("PARALLEL_FORK_MANAGER", "a fork's settings are in `aggregationConfig`"),
+            ("SCHEDULE_START_POINT", "write the run's payload in `payloadTemplate`"),
+            ("EMAIL_START_POINT", _REMOVE),
+        )
+    ),
+    _Row(
+        "requestBodyPath",
+        "`requestBodyTemplate` is the body; remove one of the two",
+        _CALL,
+        ("customConfig",),
+    ),
+    _Row(
+        "customModuleIdentifier",
+        'it is called only with `"strategy": "CUSTOM_MODULE"`',
+        _FORK,
+        ("aggregationConfig",),
+        _has_other_strategy,
+    ),
+    _Row(
+        "toleratedFailurePercentage",
+        "with `failOnBranchError` false the step never fails; remove one of the two",
+        _FORK,
+        ("aggregationConfig",),
+        lambda config: config.get("failOnBranchError") is False,
+    ),
+    _Row(
+        "dataPath",
+        "with the strategy NONE no results are kept",
+        _FORK,
+        ("aggregationConfig",),
+        lambda config: config.get("strategy") == "NONE",
+    ),
+    *(
+        _Row(
+            field,
+            'only a branch with `"stepType": "START_SUB_FLOW"` uses it; use `inputMappings`',
+            _FORK,
+            ("parallelBranches", ANY),
+            _is_not_sub_flow,
+        )
+        for field in ("inputMappingsToSubFlow", "subFlowVersion")
+    ),
+    *(
+        _Row(
+            field, 'it is used only with `"formatAs": "CUSTOM_STRING"`', _CALL, pattern, _is_not_custom_string
+        )
+        for pattern in (("apiUrlTemplate", "contextMappings", ANY), ("requestBodyTemplate", ANY))
+        for field in ("itemTemplate", "joinSeparator")
+    ),
+)
+_API_CONFIG: Final = frozenset({"requestBodyPath", "timeoutMs"})
+# What each kind of step cannot use as `moduleIdentifier`: the language has ids that only repeat the type.
+_WITHOUT_MODULE: Final = {
+    "API_CALL": "system/api-call",
+    "END_FLOW": "system/end-flow",
+    "PARALLEL_FORK_MANAGER": "system/parallel-fork-manager",
+    "SCHEDULE_START_POINT": "system/schedule-start-point",
+    "EMAIL_START_POINT": "system/email-start-point",
+}
+
+
+def fields_without_effect(view: FlowView) -> Warnings:
+    """Yield every field that is read and has no effect."""
+    for path, action in select(view.flow, ("onCompletionActions", ANY)):
+        del action
+        yield warning(path, "this has no effect: completion actions are not run yet; add a last step instead")
+    yield from _rows(view.flow, (), "", _flow_rows(view))
+    for step in view.steps:
+        rows = list(_STEP_ROWS)
+        if _requires_nothing(step.step) and step.kind != "LLM_INVOCATION":
+            rows.append(_Row("retryOnContentError", _ONE_CONTENT_ERROR, pattern=("onError",)))
+        if not step.step.get("requestBodyTemplate"):
+            rows = [row for row in rows if row.field != "requestBodyPath"]
+        yield from _rows(step.step, step.path, step.kind, rows)
+        config = step.step.get("customConfig")
+        if step.kind == "API_CALL" and isinstance(config, dict):
+            for field in config.keys() - _API_CONFIG:
+                yield _no_effect(
+                    (*step.path, "customConfig", field),
+                    "API_CALL has only `timeoutMs` and `requestBodyPath` here; headers, URL and body have "
+                    "fields of their own in the step",
+                )
+        module = step.step.get("moduleIdentifier")
+        if step.kind in _WITHOUT_MODULE and module not in {None, _WITHOUT_MODULE[step.kind]}:
+            yield _no_effect(
+                (*step.path, "moduleIdentifier"),
+                f"{step.kind} runs no module; remove it, or set `stepType` to DATA_TRANSFORMATION, DATA_LOAD "
+                "or DATA_SAVE",
+            )
+
+
+def _flow_rows(view: FlowView) -> Iterable[_Row]:
+    options = view.flow.get("airflow")
+    is_scheduled = isinstance(options, dict) and options.get("schedule") is not None
+    if is_scheduled or any(step.kind == "SCHEDULE_START_POINT" for step in view.steps):
+        return _NOT_YET_OF_FLOW
+    return _FLOW_ROWS
+
+
+def _rows(value: Any, path: tuple[str | int, ...], kind: str, rows: Iterable[_Row]) -> Warnings:
+    for row in rows:
+        if row.kinds is not None and kind not in row.kinds:
+            continue
+        if not row.pattern:
+            if value.get(row.field) and row.when(value):
+                yield _no_effect((*path, row.field), row.why)
+            continue
+        if row.pattern[0] not in value:
+            continue
+        for inner_path, inner in select(value, row.pattern, path):
+            if isinstance(inner, dict) and inner.get(row.field) and row.when(inner):
+                yield _no_effect((*inner_path, row.field), row.why)
+
+
+def _no_effect(path: tuple[str | int, ...], why: str) -> Any:
+    return warning(path, f"this has no effect: {why}", at_key=True)
+
+
+def start_points_in_branches(view: FlowView) -> Warnings:
+    """Yield start points in the own steps of a branch, which never start a run."""
+    for scope in view.scopes[1:]:
+        for step in scope.steps.values():
+            if step.kind in {"SCHEDULE_START_POINT", "EMAIL_START_POINT"}:
+                yield warning(
+                    (*step.path, "stepType"),
+                    "a start point in a branch starts no runs; move it to the steps of the flow",
+                )

@@ -1,0 +1,194 @@
+"""What expressions read from ``steps_output``, and from a step's own output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from airflow_allma.common.nearest import nearest
+from airflow_allma.flow.diagnostics import quoted
+from airflow_allma.flow.expression_fields import Kind, Root
+from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, warning
+from airflow_allma.flow.tree_walk import LocatedStep
+
+__all__ = ["output_sources", "outputs_of_steps"]
+
+_MAX_NAMES: Final = 8
+_ERROR: Final = frozenset({"errorName", "errorMessage", "errorDetails", "isRetryable", "errorCause"})
+_COMPOSE: Final = "system/compose-object-from-input"
+_OUTPUTS: Final[Mapping[str, frozenset[str]]] = {
+    "API_CALL": frozenset({"status", "headers", "data"}),
+    "PARALLEL_FORK_MANAGER": frozenset(
+        {"aggregatedData", "aggregationSkipped", "branchCount", "failedBranchCount"}
+    ),
+}
+"""Step type -> the names in its output, for types whose output always has the same."""
+_CONTEXT: Final = frozenset({"currentItem", "flow_variables", "initialContextData", "steps_output"})
+
+
+def outputs_of_steps(view: FlowView) -> Warnings:
+    """Yield what is read from ``steps_output`` although no step can have put it there."""
+    by_id: dict[str, list[LocatedStep]] = {}
+    for step in view.steps:
+        by_id.setdefault(step.id, []).append(step)
+    for read in view.reads:
+        if read.expression.root is not Root.CONTEXT or read.in_block:
+            continue
+        if read.names[0] != "steps_output" or not read.names[1:] or view.names.writes_all_outputs:
+            continue
+        name = read.names[1]
+        message = None
+        if name not in view.names.outputs and name != "length":
+            message = _why_unset(view, read, name, by_id)
+        if message is None and len(by_id.get(name, ())) == 1:
+            message = _wrong_member(view, read, by_id[name][0])
+        if message is not None:
+            yield warning(read.path, message)
+
+
+def _why_unset(
+    view: FlowView, read: Read, name: str, by_id: Mapping[str, Sequence[LocatedStep]]
+) -> str | None:
+    steps = by_id.get(name)
+    if not steps:
+        if guess := nearest(name, (*by_id, *view.names.outputs)):
+            return f"{quoted(name)} is not a step, so it has no output; did you mean {quoted(guess)}?"
+        names = ", ".join(quoted(step_id) for step_id in list(by_id)[:_MAX_NAMES])
+        more = ", ..." if len(by_id) > _MAX_NAMES else ""
+        return f"{quoted(name)} is not a step, so it has no output; the steps are {names}{more}"
+    kept = [step for step in steps if step.step.get("outputMappings") is None and step.kind != "END_FLOW"]
+    if not kept:
+        return _where_else(view, name, steps[0])
+    return _why_not_before(view, read, name, kept)
+
+
+def _where_else(view: FlowView, name: str, step: LocatedStep) -> str:
+    if step.kind == "END_FLOW":
+        return f"step {quoted(name)} is an END_FLOW, which has no output"
+    targets = ", ".join(map(quoted, view.names.targets.get(step.path, ())[:_MAX_NAMES]))
+    own = quoted(f"$.steps_output.{name}")
+    if not targets:
+        return (
+            f"step {quoted(name)} keeps no output, because its `outputMappings` are empty; remove them, "
+            f"or map {own} there"
+        )
+    return (
+        f"the `outputMappings` of step {quoted(name)} put its output elsewhere: {targets}; read it there, "
+        f"or map {own} too"
+    )
+
+
+def _why_not_before(view: FlowView, read: Read, name: str, kept: Sequence[LocatedStep]) -> str | None:
+    reader, order = read.step, view.order
+    if reader is None or not order.has_start or reader.path not in order.reachable:
+        return None
+    if any(order.precedes(step.path, reader.path) for step in kept):
+        return None
+    if any(step.path == reader.path for step in kept):
+        # The transitions of a step see its output already.
+        if read.expression.field == "transitions":
+            return None
+        return f"step {quoted(name)} has no output before it has run"
+    for fork in order.steps:
+        if fork.kind != "PARALLEL_FORK_MANAGER" or not order.precedes(fork.path, reader.path):
+            continue
+        if any(order.precedes(fork.path, step.path) and _in_branch(view, fork, step) for step in kept):
+            results = quoted(f"$.steps_output.{fork.id}.aggregatedData")
+            return (
+                f"step {quoted(name)} runs in a branch of {quoted(fork.id)}, and what it sets stays there; "
+                f"the results of all branches are at {results}"
+            )
+    return (
+        f"step {quoted(name)} never runs before this one; change the order of the steps, or read another one"
+    )
+
+
+def _in_branch(view: FlowView, fork: LocatedStep, step: LocatedStep) -> bool:
+    order = view.order
+    return step.path in order.reached_from([edge.target for edge in order.edges[fork.path] if edge.is_branch])
+
+
+def _wrong_member(view: FlowView, read: Read, step: LocatedStep) -> str | None:
+    """Return what is wrong with a name that the output of a step never has, such as an answer's body."""
+    mapped = view.names.outputs.get(step.id, frozenset())
+    known = _output_of(view, step)
+    if known is None or None in mapped or step.step.get("outputMappings") is not None:
+        return None
+    if len(read.names) == 2:
+        return _one_object(read, step)
+    known |= {name for name in mapped if name is not None}
+    return None if read.names[2] in known else _no_member(read, step, known)
+
+
+def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
+    """Return the names in a step's output; None if they cannot be known."""
+    handler = step.step.get("onError")
+    errors = _ERROR if isinstance(handler, dict) and handler.get("continueOnFailure") else frozenset()
+    default = view.flow.get("defaultStepConfig")
+    if handler is None and isinstance(default, dict) and default.get("defaultErrorHandler"):
+        errors = _ERROR
+    if step.kind in _OUTPUTS:
+        return {*_OUTPUTS[step.kind], *errors}
+    inputs = view.names.inputs.get(step.path, frozenset())
+    if step.kind == "NO_OP":
+        return {*inputs, "message", *errors}
+    if step.step.get("moduleIdentifier") == _COMPOSE and step.kind in {"DATA_TRANSFORMATION", "DATA_LOAD"}:
+        config = step.step.get("customConfig")
+        if isinstance(default, dict) and default.get("defaultCustomConfig"):
+            return None
+        return {*inputs, *(config if isinstance(config, dict) else ()), *errors}
+    return None
+
+
+def _no_member(read: Read, step: LocatedStep, known: set[str]) -> str:
+    member = read.names[2]
+    said = f"the output of step {quoted(step.id)} has no {quoted(member)}"
+    if step.kind == "API_CALL":
+        return f"{said}; the body of the response is in `data`: {quoted(f'{step.id}.data.{member}')}"
+    if step.kind == "PARALLEL_FORK_MANAGER":
+        return f"{said}; the results are in `aggregatedData`"
+    if guess := nearest(member, known):
+        return f"{said}; did you mean {quoted(guess)}?"
+    has = ", ".join(quoted(one) for one in sorted(known - _ERROR)[:_MAX_NAMES])
+    return f"{said}; it has {has}" if has else f"{said}; the step has no input, so its output is empty"
+
+
+def _one_object(read: Read, step: LocatedStep) -> str | None:
+    """Return what is wrong with items that are the output of a step as a whole: the branches run once."""
+    inside = {"API_CALL": "data", "PARALLEL_FORK_MANAGER": "aggregatedData"}.get(step.kind)
+    source = read.expression.source.strip()
+    if read.expression.field != "itemsPath" or inside is None or not source.endswith(step.id):
+        return None
+    return (
+        f"the output of step {quoted(step.id)} is one object, so the branches run once; the list is in "
+        f"{quoted(f'{source}.{inside}')}"
+    )
+
+
+def output_sources(view: FlowView) -> Warnings:
+    """Yield sources of output mappings, and required fields, that the step's output cannot have."""
+    for read in view.reads:
+        if read.expression.root is not Root.OUTPUT or read.step is None:
+            continue
+        name, step = read.names[0], read.step
+        inputs = view.names.inputs.get(step.path, frozenset())
+        if name in inputs or read.expression.kind is not Kind.PATH:
+            continue
+        known: Any = _OUTPUTS.get(step.kind)
+        if known is not None and name not in known | _ERROR | {"_meta"}:
+            inside = "data" if step.kind == "API_CALL" else "aggregatedData"
+            yield warning(
+                read.path,
+                f"the output of {step.kind} has no {quoted(name)}; "
+                + (
+                    f"the body of the response is in `data`: {quoted('$.data' + read.expression.source[1:])}"
+                    if step.kind == "API_CALL" and name not in _CONTEXT
+                    else f"paths here begin at the step's output: `$.{inside}`"
+                ),
+            )
+        elif known is None and name in _CONTEXT and step.kind != "NO_OP":
+            yield warning(
+                read.path,
+                f"paths here begin at the step's output, which has no {quoted(name)}; "
+                "to keep a value of the context, map it in `inputMappings` first",
+            )

@@ -1,0 +1,123 @@
+"""Which steps of a flow can run before which others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from airflow_allma.flow.diagnostics import Path
+from airflow_allma.flow.references import START_POINTS, next_steps, start_references
+from airflow_allma.flow.tree_walk import LocatedStep, Scope
+
+__all__ = ["Edge", "StepOrder"]
+
+
+class Edge(NamedTuple):
+    """A step that can follow another."""
+
+    field: str
+    """The field of the other step that names it; empty if the order of a list, or a default, implies it."""
+    path: Path
+    """Where it is named."""
+    target: LocatedStep
+    """The step that follows."""
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether it is the first step of a branch."""
+        return self.field == "parallelBranches"
+
+
+class StepOrder:
+    """The graph of a flow's steps: transitions, defaults, fallbacks, and from forks to their branches.
+
+    Args:
+        flow: the flow, a JSON object.
+        all_scopes: its steps.
+    """
+
+    def __init__(self, flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> None:
+        self._own = {scope.path: scope for scope in all_scopes}
+        self.steps = [step for scope in all_scopes for step in scope.steps.values()]
+        self._numbers = {step.path: number for number, step in enumerate(self.steps)}
+        self.edges: dict[Path, list[Edge]] = {}
+        fallbacks = []
+        main = all_scopes[0]
+        starts = list(start_references(flow, main))
+        for path, step_id in starts:
+            if path[0] == "defaultStepConfig" and step_id in main.steps:
+                fallbacks.append(Edge("", path, main.steps[step_id]))
+        for scope in all_scopes:
+            for step in scope.steps.values():
+                edges = [
+                    Edge(_field(path, step), path, target.steps[step_id])
+                    for path, step_id, target in next_steps(step, scope, self._own)
+                    if step_id in target.steps
+                ]
+                if scope is main and "onError" not in step.step:
+                    edges += fallbacks
+                self.edges[step.path] = edges
+        first = [main.steps[step_id] for _, step_id in starts if step_id in main.steps]
+        first += [step for step in main.steps.values() if step.kind in START_POINTS]
+        self.has_start = any(path == ("startStepInstanceId",) and name in main.steps for path, name in starts)
+        self._first = first
+
+    @cached_property
+    def reachable(self) -> frozenset[Path]:
+        """The paths of the steps that a run can reach."""
+        return self.reached_from(self._first)
+
+    @cached_property
+    def on_main_path(self) -> frozenset[Path]:
+        """The paths of the steps that a run can reach outside of branches."""
+        return self.reached_from(self._first, into_branches=False)
+
+    def reached_from(self, first: Sequence[LocatedStep], *, into_branches: bool = True) -> frozenset[Path]:
+        """Return the paths of the steps that can be reached from some, these included."""
+        reached: set[Path] = set()
+        waiting = list(first)
+        while waiting:
+            step = waiting.pop()
+            if step.path in reached:
+                continue
+            reached.add(step.path)
+            waiting.extend(
+                edge.target for edge in self.edges[step.path] if into_branches or not edge.is_branch
+            )
+        return frozenset(reached)
+
+    def precedes(self, earlier: Path, later: Path) -> bool:
+        """Return whether a step can have run before another one does; a step in a loop precedes itself."""
+        return bool(self._before[self._numbers[later]] >> self._numbers[earlier] & 1)
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """For each step, the set of steps before it, as the bits of an integer."""
+        before = [0] * len(self.steps)
+        waiting = set(range(len(self.steps)))
+        while waiting:
+            number = waiting.pop()
+            with_itself = before[number] | 1 << number
+            for edge in self.edges[self.steps[number].path]:
+                next_number = self._numbers[edge.target.path]
+                if with_itself | before[next_number] != before[next_number]:
+                    before[next_number] |= with_itself
+                    waiting.add(next_number)
+        return before
+
+    @cached_property
+    def loops(self) -> tuple[tuple[LocatedStep, ...], ...]:
+        """The groups of steps that can all follow each other, in the order of the file."""
+        groups: dict[int, list[LocatedStep]] = {}
+        for number, step in enumerate(self.steps):
+            before = self._before[number]
+            if not before >> number & 1:
+                continue
+            # Two steps are in the same loop if each precedes the other; then the same steps precede both.
+            groups.setdefault(before, []).append(step)
+        return tuple(map(tuple, groups.values()))
+
+
+def _field(path: Path, step: LocatedStep) -> str:
+    return str(path[len(step.path)]) if len(path) > len(step.path) else ""
