@@ -71,7 +71,7 @@ def parse_atoms(source: str) -> Iterator[tuple[str, Predicate]]:
     Raises:
         ExpressionSyntaxError: as ``compile_condition``.
     """
-    check_length(source)
+    check_source(source)
     for start, end in _split(source, 0, len(source), "||"):
         for span in _split(source, start, end, "&&"):
             yield source[slice(*span)].strip(), _atom(source, *span)
