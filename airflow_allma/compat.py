@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 __all__ = [
     "NOT_MAPPED",
     "IgnoreRule",
+    "StoredDag",
     "check_policies",
     "ignore_rule",
     "instance_key",
     "is_task_process",
     "redact_connections",
-    "serialized_dag",
+    "stored_dag",
     "task_states",
 ]
 
@@ -182,14 +183,26 @@ def check_policies(dag: DAG) -> DAG:
 # Serialized Dags
 
 
-def serialized_dag(dag: DAG) -> dict[str, Any] | None:
-    """Return a Dag as the Dag processor stores it, and read it back as the scheduler does.
+class StoredDag(NamedTuple):
+    """A Dag as the Dag processor passes it on.
+
+    Attributes:
+        data: the serialized Dag, a JSON object.
+        schedule: the description of its schedule; empty for none.
+    """
+
+    data: dict[str, Any]
+    schedule: str
+
+
+def stored_dag(dag: DAG) -> StoredDag | None:
+    """Serialize a Dag as the Dag processor does, and read it back as it does before it stores the Dag.
 
     Uses ``DagSerialization`` of ``airflow.serialization.serialized_objects`` (Airflow 3.2).
     Without it nothing is checked: a Dag that cannot be serialized takes all Dags of the loader's file along.
 
     Returns:
-        A JSON object; None if this Airflow has another way to serialize Dags.
+        What is stored; None if this Airflow has another way to serialize Dags.
 
     Raises:
         Exception: whatever Airflow raises for a Dag that it cannot serialize.
@@ -205,8 +218,8 @@ def serialized_dag(dag: DAG) -> dict[str, Any] | None:
         )
         return None
     data: dict[str, Any] = to_dict(dag)
-    from_dict(deepcopy(data))
-    return data
+    read = from_dict(deepcopy(data))
+    return StoredDag(data, str(getattr(read.timetable, "description", "") or ""))
 
 
 # The process of a task

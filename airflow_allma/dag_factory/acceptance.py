@@ -1,7 +1,7 @@
 """The last check of a Dag: whether Airflow and its database accept it as it was built.
 
-Flows are checked when they are loaded, but cluster policies and ``on_dag`` can set anything, and some values
-arise only in Airflow, such as the description of a cron expression.
+Flows are checked when they are loaded, but cluster policies and ``on_dag`` can set anything, a JSON Schema
+has many forms, and the description of a cron expression arises only in Airflow.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_allma.compat import serialized_dag
+from airflow_allma.compat import stored_dag
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow.airflow_limits import (
     FLOW_LIMITS,
@@ -24,11 +24,16 @@ from airflow_allma.flow.diagnostics import json_path
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-__all__ = ["check_acceptance"]
+    from airflow_allma.flow import Flow
+
+__all__ = ["check_acceptance", "is_plain"]
 
 _MOST: Final = {limit.field: limit.most for limit in FLOW_LIMITS}
 _MAX_TASK_NAME_LENGTH: Final = 2000
 """``task_instance.task_display_name``."""
+
+_PLAIN_SCHEDULE_LENGTH: Final = 80
+"""Characters of a cron expression. Airflow's description of it has less than ten times as many."""
 
 _Values = Callable[["DAG"], Iterable[Any]]
 
@@ -40,14 +45,9 @@ def _of_tasks(attribute: str) -> _Values:
     return values
 
 
-def _description(dag: DAG) -> Iterator[Any]:
-    yield getattr(dag.timetable, "description", "")
-
-
 _LENGTHS: Final[tuple[tuple[str, _Values, int], ...]] = (
     ("dag_display_name", lambda dag: (dag.dag_display_name,), NAME.most),
     ("tags", lambda dag: dag.tags, TAG.most),
-    ("the description of its schedule", _description, MAX_TIMETABLE_LENGTH),
     ("owner", _of_tasks("owner"), _MOST["airflow.owner"]),
     ("pool", _of_tasks("pool"), _MOST["airflow.pool"]),
     ("queue", _of_tasks("queue"), _MOST["airflow.queue"]),
@@ -66,13 +66,19 @@ _NUMBERS: Final[tuple[tuple[str, _Values], ...]] = (
 """What the message calls a number, and its values in a Dag. All are Integer columns."""
 
 
+def is_plain(flow: Flow) -> bool:
+    """Return whether all that a checked flow writes into its Dag has a row in the table of limits."""
+    options = flow.airflow
+    return options.input_schema is None and len(options.schedule or "") <= _PLAIN_SCHEDULE_LENGTH
+
+
 def check_acceptance(dag: DAG, *, is_free: bool) -> None:
     """Check what Airflow and its database refuse when it is too late: it ends the Dag processor.
 
     Args:
         dag: the Dag, as cluster policies leave it.
-        is_free: whether it contains anything but what the plan of a checked flow contains. Only then is it
-            serialized, which takes longer than to build it; the Dag processor does it once more.
+        is_free: whether it may contain anything, see ``is_plain``. Only then is it serialized, which takes
+            longer than to build it, and which the Dag processor does once more.
 
     Raises:
         FlowError: a value is too long or too high, or cannot be stored.
@@ -88,7 +94,15 @@ def check_acceptance(dag: DAG, *, is_free: bool) -> None:
                 raise FlowError(f"{name} must be {INT_MAX} or less; {str(value)[:40]} is not.")
     if not is_free:
         return
-    found = unstorable(serialized_dag(dag))
+    stored = stored_dag(dag)
+    if stored is None:
+        return
+    if len(stored.schedule) > MAX_TIMETABLE_LENGTH:
+        raise FlowError(
+            f"Airflow describes this schedule with {len(stored.schedule)} characters, and can store "
+            f"{MAX_TIMETABLE_LENGTH}; write shorter lists, or ranges such as 1-5."
+        )
+    found = unstorable(stored.data)
     if found is not None:
         path, reason = found
         raise FlowError(f"{json_path(path)} of the serialized Dag {reason}.")

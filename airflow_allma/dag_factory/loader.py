@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.compat import check_policies
-from airflow_allma.dag_factory.acceptance import check_acceptance
+from airflow_allma.dag_factory.acceptance import check_acceptance, is_plain
 from airflow_allma.dag_factory.build import dag_from_plan
 from airflow_allma.dag_factory.flow_files import FlowFolders, Places
 from airflow_allma.dag_factory.loader_options import FlowFilter, LoaderOptions, OnDag
@@ -176,8 +176,8 @@ def _build(flow: Flow, options: LoaderOptions, *, is_validated: bool) -> DAG | N
     if is_validated:
         dag.validate()  # type: ignore[no-untyped-call]
         final = check_policies(dag)
-        is_plain = final is dag and options.on_dag is None and applied.airflow.input_schema is None
-        check_acceptance(final, is_free=not is_plain)
+        is_ours = final is dag and options.on_dag is None and is_plain(applied)
+        check_acceptance(final, is_free=not is_ours)
     return dag
 
 

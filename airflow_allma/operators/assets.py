@@ -11,6 +11,7 @@ from urllib.parse import quote
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_allma.common.pointer_key import POINTER_KEY
+from airflow_allma.exceptions import StorageError
 from airflow_allma.flow.airflow_limits import MAX_ALIAS_LENGTH, MAX_ASSET_LENGTH
 from airflow_allma.operators.task_context import LOG, TaskContext
 
@@ -42,7 +43,10 @@ def known_manifests(flow: Flow, fork: ParallelForkManagerStep) -> list[Asset]:
     if match is None:
         return []
     value = flow.flow_variables.get(match.group(1))
-    pointer = Pointer.parse(value) if isinstance(value, Mapping) else None
+    try:
+        pointer = Pointer.parse(value) if isinstance(value, Mapping) else None
+    except StorageError:
+        return []  # an error of the step, when it runs
     asset = None if pointer is None else _asset(pointer.uri)
     return [] if asset is None else [asset]
 
