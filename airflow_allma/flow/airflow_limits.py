@@ -106,11 +106,6 @@ class Limit:
     least: Any = None
     allowed: str = ""
 
-    @property
-    def pattern(self) -> Pattern:
-        """The field's path as ``select`` takes it."""
-        return tuple(self.field.split("."))
-
     def fit(self, value: Any) -> Any:
         """Return the value that Airflow gets: the value itself if it is within the limit.
 
@@ -209,9 +204,23 @@ START_POINT_LIMITS: Final = (
 )
 """The fields of a SCHEDULE_START_POINT, in addition."""
 
-_BY_STEP_TYPE: Final[Mapping[str, tuple[Limit, ...]]] = {
-    StepType.PARALLEL_FORK_MANAGER: (*STEP_LIMITS, *FORK_LIMITS),
-    StepType.SCHEDULE_START_POINT: (*STEP_LIMITS, *START_POINT_LIMITS),
+_ByField = Mapping[str, tuple[tuple[Pattern, Limit], ...]]
+"""First key of a path -> the rest of the path, and its limit."""
+
+
+def _by_field(*limits: Limit) -> _ByField:
+    grouped: dict[str, tuple[tuple[Pattern, Limit], ...]] = {}
+    for limit in limits:
+        first, *rest = limit.field.split(".")
+        grouped[first] = (*grouped.get(first, ()), (tuple(rest), limit))
+    return grouped
+
+
+_FLOW: Final = _by_field(*FLOW_LIMITS)
+_STEP: Final = _by_field(*STEP_LIMITS)
+_BY_STEP_TYPE: Final[Mapping[str, _ByField]] = {
+    StepType.PARALLEL_FORK_MANAGER: _by_field(*STEP_LIMITS, *FORK_LIMITS),
+    StepType.SCHEDULE_START_POINT: _by_field(*STEP_LIMITS, *START_POINT_LIMITS),
 }
 
 
@@ -222,17 +231,16 @@ def check_airflow_limits(flow: Mapping[str, Any], all_scopes: Sequence[Scope] = 
         flow: the flow's JSON; values of a wrong type are skipped.
         all_scopes: its steps.
     """
-    yield from _check(flow, (), FLOW_LIMITS)
+    yield from _check(flow, (), _FLOW)
     for scope in all_scopes:
         for located in scope.steps.values():
-            yield from _check(located.step, located.path, _BY_STEP_TYPE.get(located.kind, STEP_LIMITS))
+            yield from _check(located.step, located.path, _BY_STEP_TYPE.get(located.kind, _STEP))
 
 
-def _check(value: Mapping[str, Any], path: Path, limits: Sequence[Limit]) -> Iterator[Diagnostic]:
-    for limit in limits:
-        pattern = limit.pattern
-        if pattern[0] in value:
-            for match_path, match in select(value, pattern, path):
+def _check(value: Mapping[str, Any], path: Path, table: _ByField) -> Iterator[Diagnostic]:
+    for field in value.keys() & table.keys():
+        for pattern, limit in table[field]:
+            for match_path, match in select(value[field], pattern, (*path, field)):
                 yield from _CHECKS[limit.kind](limit, match, match_path)
 
 
