@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from tests.airflow.flows import compose, flow
+from tests.airflow.flows import branch, compose, flow, fork
 from tests.support.hostile_flows import hostile_flows
 
 pytestmark = pytest.mark.scheduler
@@ -84,8 +84,16 @@ def logged(instance, names):
     return {name for name in names if any(name in line.replace("\\\\", "\\") for line in lines)}
 
 
+def labels_of_a_run(client, deploy):
+    """Return the labels of items, one of which would steer a terminal."""
+    deploy(flow("labels", {"f": fork(branch("b")), "b": compose()}))
+    run_id = client.trigger("labels", {"items": [{"id": "\x1b[31mRED\r\n::group::x\u202e"}, {"id": 2}]})
+    assert client.wait_for_run("labels", run_id) == "success"
+    return {one.label for one in client.task_instances("labels", run_id) if one.task_id == "f.b.b"}
+
+
 def test_two_hundred_hostile_flows_among_good_ones_are_shown_or_bounded(
-    airflow_client, airflow_instance, folder
+    airflow_client, airflow_instance, deploy, folder
 ):
     good = [flow(f"sound-{number}", STEPS, airflow={"schedule": None}) for number in range(GOOD)]
     hostile = {one["id"]: one for one in hostile_flows()}
@@ -109,5 +117,6 @@ def test_two_hundred_hostile_flows_among_good_ones_are_shown_or_bounded(
     runs = {dag_id: airflow_client.trigger(dag_id, {}) for dag_id in (*BOUNDED, "sound-0")}
     for dag_id, run_id in runs.items():
         assert airflow_client.wait_for_run(dag_id, run_id) == "success", dag_id
+    assert labels_of_a_run(airflow_client, deploy) == {"\\x1b[31mRED\\r\\n::group::x\\u202e", "2"}
     airflow_client.wait_for_dag("sound-1", parses=2)
     assert process_ids(airflow_instance) == before
