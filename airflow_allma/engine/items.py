@@ -90,7 +90,7 @@ def label_of(fork: CompiledFork, item: Any, index: int) -> str:
     return str(index)
 
 
-def _label(value: str | float) -> str:
+def _label(value: Any) -> str:
     # Escapes are longer than what they replace.
     return printable(str(value)[:_MAX_LABEL_LENGTH])[:_MAX_LABEL_LENGTH]
 
