@@ -102,7 +102,7 @@ SCHEMAS: dict[str, Json] = {
     "uint64": {"properties": {"a": {"default": 2**64}}},
     "minimum": {"properties": {"a": {"minimum": -(10**30)}}},
     "large": {"properties": {"a": {"description": "x" * 100_000}}},
-    "many": {"properties": {f"a{number}": {"type": "string"} for number in range(5000)}},
+    "many": {"properties": {f"a{number}": {"type": "string"} for number in range(3000)}},
 }
 VALUES: dict[Kind, dict[str, Any]] = {
     Kind.TEXT: TEXTS,
