@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 __all__ = [
     "NOT_MAPPED",
     "IgnoreRule",
+    "StoredDag",
     "check_policies",
     "ignore_rule",
     "instance_key",
     "is_task_process",
     "redact_connections",
+    "stored_dag",
     "task_states",
 ]
 
@@ -141,12 +143,15 @@ class _OwnGlobRule:
 # Cluster policies
 
 
-def check_policies(dag: DAG) -> None:
+def check_policies(dag: DAG) -> DAG:
     """Pass a copy of a Dag to the cluster policies, so that a refusal is known before Airflow asks them.
 
     It is a copy because Airflow passes them the Dag itself later, and they can change it.
     Uses ``airflow.settings``: ``get_policy_plugin_manager`` (3.2), ``dag_policy`` and ``task_policy`` (2.0).
     Without them nothing is checked: a policy that refuses one Dag takes all Dags of the loader's file along.
+
+    Returns:
+        The Dag as the policies leave it; the same object if there are none.
 
     Raises:
         Exception: whatever a policy raises, except the request to skip the Dag, which Airflow honors itself.
@@ -162,16 +167,59 @@ def check_policies(dag: DAG) -> None:
             f"airflow.settings.get_policy_plugin_manager, dag_policy or task_policy ({error})",
             "Cluster policies are not checked early; if one refuses a flow, all flows of its loader stop",
         )
-        return
+        return dag
     if not has_policies:
-        return
+        return dag
     copy = deepcopy(dag)
     try:
         dag_policy(copy)  # type: ignore[no-untyped-call]
         for task in copy.tasks:
             task_policy(task)  # type: ignore[no-untyped-call]
     except AirflowClusterPolicySkipDag:
-        return
+        return dag
+    return copy
+
+
+# Serialized Dags
+
+
+class StoredDag(NamedTuple):
+    """A Dag as the Dag processor passes it on.
+
+    Attributes:
+        data: the serialized Dag, a JSON object.
+        schedule: the description of its schedule; empty for none.
+    """
+
+    data: dict[str, Any]
+    schedule: str
+
+
+def stored_dag(dag: DAG) -> StoredDag | None:
+    """Serialize a Dag as the Dag processor does, and read it back as it does before it stores the Dag.
+
+    Uses ``DagSerialization`` of ``airflow.serialization.serialized_objects`` (Airflow 3.2).
+    Without it nothing is checked: a Dag that cannot be serialized takes all Dags of the loader's file along.
+
+    Returns:
+        What is stored; None if this Airflow has another way to serialize Dags.
+
+    Raises:
+        Exception: whatever Airflow raises for a Dag that it cannot serialize.
+    """
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization
+
+        to_dict, from_dict = DagSerialization.to_dict, DagSerialization.from_dict
+    except _IS_MISSING as error:
+        _warn_once(
+            f"airflow.serialization.serialized_objects.DagSerialization ({error})",
+            "Dags are not serialized early; if one cannot be, all flows of its loader stop",
+        )
+        return None
+    data: dict[str, Any] = to_dict(dag)
+    read = from_dict(deepcopy(data))
+    return StoredDag(data, str(getattr(read.timetable, "description", "") or ""))
 
 
 # The process of a task

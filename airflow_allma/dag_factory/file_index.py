@@ -34,7 +34,7 @@ _LOG: Final = logging.getLogger("airflow_allma.loader")
 LOOK_AGAIN_NANOSECONDS: Final = 5_000_000_000
 """How long the index is used without listing the files; a flow that moved is found after that."""
 
-_VERSION: Final = "1"
+_VERSION: Final = "2"
 """To be increased when the format of the index or of its ids changes."""
 
 
@@ -68,7 +68,9 @@ def recently_named(dag_id: str, folder: Path) -> tuple[FoundFile, ...] | None:
     if file is None or not 0 <= time.time_ns() - _listed_at(file) < LOOK_AGAIN_NANOSECONDS:
         return None
     index = _read(file)
-    return None if index is None else tuple(map(found_file, index.naming.get(dag_id, ())))
+    return (
+        None if index is None else tuple(found_file(_path(stored)) for stored in index.naming.get(dag_id, ()))
+    )
 
 
 def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -> tuple[FoundFile, ...]:
@@ -88,7 +90,7 @@ def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -
     for path, stamp in files:
         if stamp is None:
             continue
-        entry = known.get(path)
+        entry = known.get(_stored(path))
         if entry is None or entry.stamp != stamp:
             entry = changed[path] = _Entry(stamp, _dag_ids(path))
         entries[path] = entry
@@ -154,8 +156,8 @@ def _write(file: Path, entries: dict[str, _Entry], now: int) -> None:
     naming: dict[str, list[str]] = {}
     for path, entry in entries.items():
         for dag_id in entry.dag_ids:
-            naming.setdefault(dag_id, []).append(path)
-    settled = {path: entry for path, entry in entries.items() if Stamp(*entry.stamp).is_settled(now)}
+            naming.setdefault(dag_id, []).append(_stored(path))
+    settled = {_stored(path): entry for path, entry in entries.items() if Stamp(*entry.stamp).is_settled(now)}
     index = _Index(_VERSION, naming, msgspec.Raw(msgspec.json.encode(settled)))
     handle, name = tempfile.mkstemp(dir=file.parent)
     fresh = Path(name)
@@ -167,6 +169,15 @@ def _write(file: Path, entries: dict[str, _Entry], now: int) -> None:
     except OSError as error:
         _LOG.debug("The index of flow files cannot be written: %s", error)
         fresh.unlink(missing_ok=True)
+
+
+def _stored(path: str) -> str:
+    """Return a path as the index has it: one character a byte, as a file's name need not be UTF-8."""
+    return path if path.isascii() else os.fsencode(path).decode("latin-1")
+
+
+def _path(stored: str) -> str:
+    return stored if stored.isascii() else os.fsdecode(stored.encode("latin-1"))
 
 
 def _mark_listed(file: Path, now: int) -> None:

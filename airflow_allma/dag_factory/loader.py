@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.compat import check_policies
+from airflow_allma.dag_factory.acceptance import check_acceptance, is_plain
 from airflow_allma.dag_factory.build import dag_from_plan
 from airflow_allma.dag_factory.flow_files import FlowFolders, Places
 from airflow_allma.dag_factory.loader_options import FlowFilter, LoaderOptions, OnDag
@@ -28,6 +29,8 @@ OnProblem = Callable[[Problem], None]
 """Called with every problem of a flow file, in the process that parses the Dag file."""
 
 _MAX_SHOWN: Final = 50
+_MAX_SHOWN_BYTES: Final = 48_000
+"""MySQL's ``import_error.stacktrace`` has 65,535 bytes, and Airflow adds a traceback."""
 
 
 def load_flows(
@@ -172,7 +175,9 @@ def _build(flow: Flow, options: LoaderOptions, *, is_validated: bool) -> DAG | N
         options.on_dag(dag, flow)
     if is_validated:
         dag.validate()  # type: ignore[no-untyped-call]
-        check_policies(dag)
+        final = check_policies(dag)
+        is_ours = final is dag and options.on_dag is None and is_plain(applied)
+        check_acceptance(final, is_free=not is_ours)
     return dag
 
 
@@ -191,10 +196,18 @@ def _summary(broken: list[str], problems: list[Problem], flows: int) -> str:
         errors = "1 flow file has errors; its flows do not run until it is fixed"
     else:
         errors = f"{len(broken)} flow files have errors; their flows do not run until the files are fixed"
-    lines = [
-        f"{errors}. Other flows that run: {flows}.",
-        *shown[:_MAX_SHOWN],
-    ]
-    if len(shown) > _MAX_SHOWN:
-        lines.append(f"{len(shown) - _MAX_SHOWN} more: see `allma_problem` in the Dag processor's log.")
+    fitting = _first(shown)
+    lines = [f"{errors}. Other flows that run: {flows}.", *fitting]
+    if len(shown) > len(fitting):
+        lines.append(f"{len(shown) - len(fitting)} more: see `allma_problem` in the Dag processor's log.")
     return "\n\n".join(lines)
+
+
+def _first(shown: list[str]) -> list[str]:
+    """Return as many problems, from the first on, as an import error can have."""
+    size = 0
+    for count, problem in enumerate(shown[:_MAX_SHOWN]):
+        size += len(problem.encode())
+        if size > _MAX_SHOWN_BYTES:
+            return shown[:count]
+    return shown[:_MAX_SHOWN]

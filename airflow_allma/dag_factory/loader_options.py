@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import AirflowOptions, Flow
-from airflow_allma.flow.diagnostics import json_path
+from airflow_allma.flow.airflow_limits import check_airflow_limits
+from airflow_allma.flow.diagnostics import Severity, json_path
+from airflow_allma.flow.flow_rules import check_flow_fields
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.timetables import schedule_problem
 
@@ -56,6 +58,11 @@ class LoaderOptions:
             raise FlowError(f"The loader's defaults: {reasons}.") from error
         if options.schedule is not None and (problem := schedule_problem(options.schedule)):
             raise FlowError(f"The loader's defaults: $.schedule: {problem}.")
+        as_flow = {"airflow": dict(self.defaults or {})}
+        for diagnostic in (*check_flow_fields(as_flow), *check_airflow_limits(as_flow)):
+            if diagnostic.severity is Severity.ERROR:
+                path = json_path(diagnostic.path[1:])
+                raise FlowError(f"The loader's defaults: {path}: {diagnostic.message}.")
         return self
 
     def apply(self, flow: Flow) -> Flow | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from airflow_allma.common.printable import printable
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.services import Services
@@ -19,6 +20,7 @@ __all__ = ["ForkItems", "ItemError", "ItemFeed", "classify_items", "label_of", "
 
 _LABEL_KEYS: Final = ("id", "name", "key")
 _MAX_LABEL_LENGTH: Final = 200
+"""In characters. Airflow's ``task_instance.rendered_map_index`` has 250."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +79,28 @@ def classify_items(matched: Any) -> ForkItems:
 
 
 def label_of(fork: CompiledFork, item: Any, index: int) -> str:
-    """Return the name of an item in the UI: by ``itemLabelPath``, or its id, name or key, or its index."""
+    """Return the name of an item in the UI: by ``itemLabelPath``, or its id, name or key, or its index.
+
+    It is printable and not too long, whatever the item contains.
+    """
     if fork.label_path is not None:
         try:
             label = fork.label_path.find(item)
         except ExpressionEvaluationError:
             label = NOTHING
         if _can_be_label(label):
-            return str(label)[:_MAX_LABEL_LENGTH]
+            return _label(label)
     if isinstance(item, dict):
         for key in _LABEL_KEYS:
             value = item.get(key)
             if _can_be_label(value):
-                return str(value)[:_MAX_LABEL_LENGTH]
+                return _label(value)
     return str(index)
+
+
+def _label(value: Any) -> str:
+    # Escapes are longer than what they replace.
+    return printable(str(value)[:_MAX_LABEL_LENGTH])[:_MAX_LABEL_LENGTH]
 
 
 def _can_be_label(value: Any) -> bool:

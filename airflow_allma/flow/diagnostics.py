@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from airflow_allma.common.printable import printable, shortened
+
 __all__ = ["Diagnostic", "Path", "Problem", "Severity", "json_path", "quoted"]
 
 Path = tuple[str | int, ...]
@@ -13,6 +15,12 @@ Path = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _MAX_QUOTED_LENGTH = 60
+
+# Problems are shown in logs, on terminals and as import errors: a key can have millions of characters.
+_MAX_KEY_LENGTH = 80
+_MAX_PATH_LENGTH = 400
+_MAX_MESSAGE_LENGTH = 2000
+_MAX_FILE_LENGTH = 1000
 
 
 class Severity(StrEnum):
@@ -49,6 +57,8 @@ class Diagnostic:
 class Problem:
     """Something wrong at a position in a file.
 
+    Path and message are printable and not too long, whatever the file contains.
+
     Attributes:
         file: the file's path as the caller passed it.
         line: counted from 1; 0 if the problem has no position.
@@ -65,27 +75,34 @@ class Problem:
     message: str
     severity: Severity = Severity.ERROR
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", shortened(printable(self.path), _MAX_PATH_LENGTH))
+        message = shortened(printable(self.message, "\n"), _MAX_MESSAGE_LENGTH)
+        object.__setattr__(self, "message", message)
+
     @property
     def is_error(self) -> bool:
         """Whether the problem keeps the flow from running."""
         return self.severity is Severity.ERROR
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        # A file's name can have any characters; bytes that are not UTF-8 are surrogates in it.
+        file = shortened(printable(self.file), _MAX_FILE_LENGTH)
+        where = f"{file}:{self.line}:{self.column}" if self.line else file
         return f"{where}: {self.severity}: {self.path}: {self.message}"
 
 
 def json_path(path: Path) -> str:
-    """Return the path as people write it: ``$.steps['my step'].transitions[0]``."""
-    parts = ["$"]
-    for segment in path:
-        if isinstance(segment, int):
-            parts.append(f"[{segment}]")
-        elif _PLAIN_KEY.fullmatch(segment):
-            parts.append(f".{segment}")
-        else:
-            parts.append(f"[{_escaped(segment)}]")
-    return "".join(parts)
+    """Return the path as people write it: ``$.steps['my step'].transitions[0]``. Long keys are shortened."""
+    return "$" + "".join(map(_segment, path))
+
+
+def _segment(segment: str | int) -> str:
+    if isinstance(segment, int):
+        return f"[{segment}]"
+    if len(segment) <= _MAX_KEY_LENGTH:
+        return f".{segment}" if _PLAIN_KEY.fullmatch(segment) else f"[{_escaped(segment)}]"
+    return f"[{_escaped(shortened(segment, _MAX_KEY_LENGTH))}]"
 
 
 def quoted(value: str) -> str:

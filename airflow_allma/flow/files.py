@@ -238,7 +238,12 @@ class _FileReader:
             )
             self.mark_broken(flow)
             return None
-        checked = check_flow(flow, definitions, self.checks)
+        try:
+            checked = check_flow(flow, definitions, self.checks)
+        except Exception as error:  # noqa: BLE001 - other files must load, and the problem is shown
+            self.diagnostics.append(Diagnostic(path, _uncheckable(error)))
+            self.mark_broken(flow)
+            return None
         for diagnostic in checked.diagnostics:
             origin = definitions.origin(flow, diagnostic.path)
             self.diagnostics.append(
@@ -253,6 +258,12 @@ class _FileReader:
     def mark_broken(self, flow: dict[str, Any]) -> None:
         if isinstance(flow.get("id"), str):
             self.broken.append(flow["id"])
+
+
+def _uncheckable(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "this flow is nested too deeply to be checked; make its steps and expressions flatter"
+    return f"this flow cannot be checked: {type(error).__name__}: {error}"
 
 
 def _count_steps(flow: dict[str, Any]) -> int:

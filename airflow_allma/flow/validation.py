@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_allma.exceptions import FlowError
+from airflow_allma.flow.airflow_limits import check_airflow_limits
 from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck, TypeCheck
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
@@ -66,6 +67,7 @@ def check_flow(
     except ValidationError as error:
         diagnostics += diagnostics_of(error, inherited)
     diagnostics += check_flow_fields(inherited)
+    diagnostics += check_airflow_limits(inherited, all_scopes)
     diagnostics += check_steps(all_scopes)
     diagnostics += check_references(inherited, all_scopes)
     diagnostics += check_unknown_fields(inherited, all_scopes)

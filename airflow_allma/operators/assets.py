@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,8 @@ from urllib.parse import quote
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_allma.common.pointer_key import POINTER_KEY
+from airflow_allma.exceptions import StorageError
+from airflow_allma.flow.airflow_limits import MAX_ALIAS_LENGTH, MAX_ASSET_LENGTH
 from airflow_allma.operators.task_context import LOG, TaskContext
 
 if TYPE_CHECKING:
@@ -19,13 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["aggregate_alias", "aggregate_asset", "known_manifests", "report_manifest"]
 
 _FLOW_VARIABLE: Final = re.compile(r"\$\.flow_?variables\.([A-Za-z_]\w*)")
-_MAX_NAME_LENGTH: Final = 1500
-"""Airflow's limit for the name and the URI of an asset."""
+_DIGEST_LENGTH: Final = 16
 
 
 def aggregate_alias(dag_id: str, fork: str) -> AssetAlias:
     """Return the alias of the asset for a fork's stored aggregates; other Dags can be scheduled on it."""
-    return AssetAlias(f"allma/{dag_id}/{quote(fork)}")
+    name = f"allma/{dag_id}/{quote(fork)}"
+    if len(name) > MAX_ALIAS_LENGTH:
+        # The id of a step can have 200 characters, of 12 each in this form.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+        name = f"{name[: MAX_ALIAS_LENGTH - _DIGEST_LENGTH - 2]}--{digest}"
+    return AssetAlias(name)
 
 
 def known_manifests(flow: Flow, fork: ParallelForkManagerStep) -> list[Asset]:
@@ -91,7 +98,7 @@ def _parsed(value: Mapping[str, Any]) -> Pointer | None:
 def _asset(uri: str) -> Asset | None:
     encoded = _encoded(uri)
     try:
-        return Asset(encoded) if len(encoded) <= _MAX_NAME_LENGTH else None
+        return Asset(encoded) if len(encoded) <= MAX_ASSET_LENGTH else None
     except ValueError as error:
         LOG.info("%s (%s cannot be an asset of Airflow)", error, encoded)
         return None

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.common.printable import printable
 from airflow_allma.compat import redact_connections
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def short_json(value: Any, max_bytes: int) -> str:
     from airflow_allma.engine.masking import mask_secrets
 
     encoded = json.dumps(redact_connections(mask_secrets(value)), ensure_ascii=False, default=str)
-    # JSON can contain lone surrogates, which UTF-8 cannot encode.
-    data = encoded.encode(errors="backslashreplace")
+    # JSON escapes few of the characters that steer terminals, and no surrogates, which UTF-8 cannot encode.
+    data = printable(encoded).encode()
     if len(data) <= max_bytes:
         return data.decode()
     return f"{data[:max_bytes].decode(errors='ignore')}... ({len(data)} bytes in total)"

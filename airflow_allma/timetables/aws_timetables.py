@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import pendulum
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 
+from airflow_allma.flow.airflow_limits import MAX_TIMETABLE_LENGTH
 from airflow_allma.timetables.aws_cron import AwsCron
 from airflow_allma.timetables.aws_rate import AwsRate
 from airflow_allma.timetables.descriptions import describe_cron, describe_rate
@@ -23,8 +24,7 @@ from airflow_allma.timetables.start_points import DelayedSchedule, StartPoint, r
 
 __all__ = ["AwsCronTimetable", "AwsRateTimetable", "StartPointsTimetable"]
 
-_MAX_DESCRIPTION_LENGTH: Final = 1000
-"""The most characters that Airflow's database column holds."""
+_SEPARATOR: Final = "; "
 
 
 class _AwsTimetable(Timetable):
@@ -85,7 +85,7 @@ class AwsCronTimetable(_AwsTimetable):
 
     def __init__(self, expression: str, timezone: str = "UTC") -> None:
         self._cron = AwsCron.parse(expression, ZoneInfo(timezone))
-        self.description = describe_cron(self._cron)
+        self.description = _shorten(describe_cron(self._cron))
 
     @property
     def _schedules(self) -> tuple[Schedule, ...]:
@@ -162,11 +162,11 @@ class StartPointsTimetable(_AwsTimetable):
         self._delayed_schedules = tuple(
             DelayedSchedule(_schedule_of(point, self._start), point.index) for point in self._points
         )
-        description = "; ".join(
+        description = _SEPARATOR.join(
             f"{point.step_id}: {_describe(delayed.schedule)}"
             for point, delayed in zip(self._points, self._delayed_schedules, strict=True)
         )
-        self.description = _shorten(description, _MAX_DESCRIPTION_LENGTH)
+        self.description = _shorten(description)
 
     @property
     def _schedules(self) -> tuple[Schedule, ...]:
@@ -175,7 +175,7 @@ class StartPointsTimetable(_AwsTimetable):
     @property
     def summary(self) -> str:
         """The schedule as the UI shows it."""
-        return "; ".join(dict.fromkeys(point.expression for point in self._points))
+        return _shorten(_SEPARATOR.join(dict.fromkeys(point.expression for point in self._points)))
 
     def generate_run_id(
         self,
@@ -232,8 +232,10 @@ def _schedule_of(point: StartPoint, start: datetime) -> AwsCron | AwsRate:
     return AwsCron.parse(point.expression, ZoneInfo(point.timezone))
 
 
-def _shorten(description: str, max_length: int) -> str:
-    return description if len(description) <= max_length else description[: max_length - 4] + " ..."
+def _shorten(text: str) -> str:
+    if len(text) <= MAX_TIMETABLE_LENGTH:
+        return text
+    return text[: MAX_TIMETABLE_LENGTH - 4] + " ..."
 
 
 def _describe(schedule: Schedule) -> str:

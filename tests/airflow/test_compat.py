@@ -62,7 +62,9 @@ STEPS = {
 def put_flows(folder, name):
     (folder / "ignored").mkdir()
     (folder / ".airflowignore").write_text("ignored/\n")
-    (folder / f"{name}.json").write_text(json.dumps(flow(name, STEPS)))
+    # A flow with a schema is serialized when it is loaded.
+    airflow = {"inputSchema": {"type": "object"}}
+    (folder / f"{name}.json").write_text(json.dumps(flow(name, STEPS, airflow=airflow)))
     (folder / "ignored" / "other.json").write_text(json.dumps(flow("other", STEPS)))
 
 
@@ -73,6 +75,7 @@ NAMES = [
     ("airflow.settings", "get_policy_plugin_manager", "get_policy_plugin_manager"),
     ("airflow.settings", "task_policy", "task_policy"),
     ("airflow.exceptions", "AirflowClusterPolicySkipDag", "AirflowClusterPolicySkipDag"),
+    ("airflow.serialization.serialized_objects", "DagSerialization", "DagSerialization"),
     (TASK_RUNNER, "get_task_states", "get_task_states"),
 ]
 

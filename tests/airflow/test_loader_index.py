@@ -219,3 +219,12 @@ def test_a_link_in_place_of_the_indexs_folder_is_not_followed(tmp_path, monkeypa
     write_flows(tmp_path / "flows", "a")
     assert list(load_flows(tmp_path / "flows", only="a")) == ["a"]
     assert list((tmp_path / "theirs").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [b"not utf-8 \xff.json", "größe 注文.json".encode(), b"\xc3\xa9\xff\n.json"])
+def test_a_file_name_of_any_bytes_keeps_no_task_from_its_flow(tmp_path, all_settled, name):
+    write_flows(tmp_path, "other")
+    write(tmp_path, os.fsdecode(name), flow("odd", {"s": compose()}))
+    for _ in range(3):
+        assert set(load_flows(tmp_path, only="other")) == {"other"}
+        assert set(load_flows(tmp_path, only="odd")) == {"odd"}

@@ -283,6 +283,10 @@ def test_a_fork_without_items_path_has_no_items():
         ("$.user.mail", {"id": 1}, "1"),
         ("$.user[$.no.such]", {"id": 1}, "1"),
         ("$", 0, "0"),
+        (None, {"id": "\x1b[31mRED\r\n::group::x\u202e"}, "\\x1b[31mRED\\r\\n::group::x\\u202e"),
+        ("$", "a\x00b", "a\\x00b"),
+        (None, {"name": "\x00" * 300}, "\\x00" * 50),
+        (None, {"key": "half \ud83d"}, "half \\ud83d"),
     ],
 )
 def test_an_item_is_labeled_with_an_id_that_people_know(path, item, label):

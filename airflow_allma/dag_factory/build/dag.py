@@ -33,7 +33,7 @@ def dag_from_plan(plan: DagPlan) -> DAG:
     with DAG(
         dag_id=plan.tasks.dag_id,
         dag_display_name=plan.display_name,
-        description=plan.flow.description,
+        description=plan.description,
         doc_md=plan.doc_md,
         schedule=_schedule(plan.schedule),
         start_date=plan.schedule.start,

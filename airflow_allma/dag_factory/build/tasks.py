@@ -10,6 +10,7 @@ from airflow.sdk import TaskGroup, TriggerRule, conf, task_group
 
 from airflow_allma.configuration import integer_setting
 from airflow_allma.dag_factory.plan import DagPlan, GroupNode, TaskNode, TaskRole
+from airflow_allma.dag_factory.plan.dag_plan import priority_weight
 from airflow_allma.dag_factory.plan.doc_md import step_doc_md
 from airflow_allma.flow import AirflowOptions, ParallelForkManagerStep
 from airflow_allma.operators.assets import aggregate_alias, known_manifests
@@ -81,7 +82,7 @@ class TaskBuilder:
         with TaskGroup(
             group_id=group.path[-1],
             group_display_name=group.label,
-            tooltip=group.step.display_name or group.fork,
+            tooltip=group.label,
         ):
             for node in nodes:
                 if node.role is TaskRole.ITEMS:
@@ -134,7 +135,8 @@ class TaskBuilder:
 
 def _fork_arguments(fork: ParallelForkManagerStep) -> dict[str, Any]:
     own = fork.airflow
-    arguments = {"pool": own.pool, "queue": own.queue, "priority_weight": own.priority_weight}
+    weight = priority_weight(own.priority_weight)
+    arguments = {"pool": own.pool, "queue": own.queue, "priority_weight": weight}
     return {name: value for name, value in arguments.items() if value is not None}
 
 

@@ -12,13 +12,13 @@ from airflow_allma.dag_factory.plan.payload_params import ParamPlan, plan_params
 from airflow_allma.dag_factory.plan.schedule_plan import SchedulePlan, plan_schedule
 from airflow_allma.dag_factory.plan.segments import TaskPlan, plan_tasks
 from airflow_allma.flow import AirflowOptions, Flow
+from airflow_allma.flow.airflow_limits import DESCRIPTION, NAME, PRIORITY_WEIGHT, TAG
 
-__all__ = ["DagPlan", "plan_dag"]
+__all__ = ["DagPlan", "plan_dag", "priority_weight"]
 
 _TAG: Final = "allma"
 _OWNER: Final = "allma"
 
-_MAX_TAG_LENGTH: Final = 100
 _MAX_CONTINUOUS_RUNS: Final = 1
 """Airflow accepts no other number of active runs with ``@continuous``."""
 
@@ -33,6 +33,7 @@ class DagPlan:
         schedule: when the Dag runs.
         params: the fields of the trigger form.
         display_name: the name that the UI shows.
+        description: what the UI says about the Dag; None for nothing.
         doc_md: the documentation that the UI shows.
         tags: the Dag's tags.
         catchup: whether missed intervals are run.
@@ -46,6 +47,7 @@ class DagPlan:
     schedule: SchedulePlan
     params: tuple[ParamPlan, ...]
     display_name: str
+    description: str | None
     doc_md: str
     tags: frozenset[str]
     catchup: bool
@@ -67,9 +69,10 @@ def plan_dag(flow: Flow) -> DagPlan:
         tasks=plan_tasks(flow),
         schedule=schedule,
         params=plan_params(flow, is_scheduled=schedule.is_scheduled),
-        display_name=flow.name or flow.id,
+        display_name=NAME.fit(flow.name or flow.id),
+        description=None if flow.description is None else DESCRIPTION.fit(flow.description),
         doc_md=dag_doc_md(flow),
-        tags=frozenset(tag[:_MAX_TAG_LENGTH] for tag in (_TAG, *flow.tags, *options.tags) if tag),
+        tags=frozenset(TAG.fit(tag) for tag in (_TAG, *flow.tags, *options.tags) if tag),
         catchup=bool(options.catchup),
         max_active_runs=options.max_active_runs or (_MAX_CONTINUOUS_RUNS if schedule.is_continuous else None),
         run_timeout=_seconds(options.run_timeout_seconds),
@@ -82,10 +85,15 @@ def _task_defaults(options: AirflowOptions) -> dict[str, Any]:
         "owner": options.owner or _OWNER,
         "pool": options.pool,
         "queue": options.queue,
-        "priority_weight": options.priority_weight,
+        "priority_weight": priority_weight(options.priority_weight),
         "execution_timeout": _seconds(options.execution_timeout_seconds),
     }
     return {name: value for name, value in defaults.items() if value is not None}
+
+
+def priority_weight(written: int | None) -> int | None:
+    """Return the weight that Airflow gets; None for its default."""
+    return None if written is None else PRIORITY_WEIGHT.fit(written)
 
 
 def _seconds(seconds: float | None) -> timedelta | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from airflow_allma.flow import Flow, Step
+from airflow_allma.flow.airflow_limits import DESCRIPTION
 
 __all__ = ["dag_doc_md", "step_doc_md"]
 
@@ -17,7 +18,7 @@ def dag_doc_md(flow: Flow) -> str:
     """Return a flow's description and its JSON."""
     parts = [f"Flow `{flow.id}`, version {flow.version}."]
     if flow.description:
-        parts.insert(0, flow.description)
+        parts.insert(0, DESCRIPTION.fit(flow.description))
     parts.append(_json_block(_json_of(flow), _MAX_FLOW_LENGTH))
     return "\n\n".join(parts)
 

@@ -17,6 +17,10 @@ _READS: Final = re.compile(r"initialContextData(?:\.|\[\\?['\"])([A-Za-z_][A-Za-
 # "object" comes first: the form then shows a field for JSON, whatever the value is.
 _ANY_JSON: Final = ["object", "array", "string", "number", "boolean", "null"]
 
+# Each serialized task repeats the params of its Dag, and nobody fills in a form of a thousand fields.
+_MAX_INFERRED: Final = 100
+_MAX_INFERRED_LENGTH: Final = 200
+
 _DEFINITIONS: Final = ("$defs", "definitions")
 _DEFINITION_PREFIXES: Final = tuple(f"#/{name}/" for name in _DEFINITIONS)
 
@@ -44,11 +48,12 @@ class ParamPlan:
 
 
 def inferred_inputs(flow: Flow) -> tuple[str, ...]:
-    """Return the keys of the payload that the flow's expressions name, sorted.
+    """Return the keys of the payload that the flow's expressions name, sorted, at most 100.
 
-    That is ``<key>`` in each ``initialContextData.<key>``.
+    That is ``<key>`` in each ``initialContextData.<key>``. Very long keys are left out.
     """
-    return tuple(sorted(set(_READS.findall(flow.model_dump_json(by_alias=True, exclude_unset=True)))))
+    keys = set(_READS.findall(flow.model_dump_json(by_alias=True, exclude_unset=True)))
+    return tuple(sorted(key for key in keys if len(key) <= _MAX_INFERRED_LENGTH)[:_MAX_INFERRED])
 
 
 def plan_params(flow: Flow, *, is_scheduled: bool) -> tuple[ParamPlan, ...]:

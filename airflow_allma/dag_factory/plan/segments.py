@@ -32,6 +32,7 @@ from airflow_allma.flow import (
     Step,
     safe_dag_id,
 )
+from airflow_allma.flow.airflow_limits import DISPLAY_NAME
 
 __all__ = ["GroupNode", "TaskNode", "TaskPlan", "TaskRole", "plan_tasks"]
 
@@ -198,13 +199,13 @@ class _Planner:
     def _fork(self, step: ParallelForkManagerStep, waits_for: tuple[str, ...]) -> _Ends:
         fork = step.step_instance_id
         group = self._names.take(fork)
-        self._groups.append(GroupNode(path=(group,), label=step.label, step=step))
+        self._groups.append(GroupNode(path=(group,), label=_label(step), step=step))
 
         def task(role: TaskRole, upstream: Iterable[str], max_active: int | None = None) -> TaskNode:
             node = TaskNode(
                 task_id=f"{group}.{role}",
                 role=role,
-                label=f"{step.label}: {role}",
+                label=f"{_label(step)}: {role}",
                 steps=(fork,),
                 step=step,
                 groups=(group,),
@@ -268,8 +269,13 @@ def _segment_task(part: Component, step: Step, *, name: str, is_whole_branch: bo
     role = TaskRole.LOOP if part.is_loop else TaskRole.STEP
     if is_whole_branch and (part.is_loop or len(part.steps) > 1):
         role = TaskRole.BRANCH
-    label = step.label if role is TaskRole.STEP else f"{step.label} ({role})"
+    label = _label(step) if role is TaskRole.STEP else f"{_label(step)} ({role})"
     return TaskNode(task_id=name, role=role, label=label, steps=part.steps, step=step)
+
+
+def _label(step: Step) -> str:
+    label: str = DISPLAY_NAME.fit(step.label)
+    return label
 
 
 def _with_begins(node: TaskNode, entries: Collection[str]) -> TaskNode:
