@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import POINTS
 from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
 from airflow_allma.expressions.js_values import truthy
 from airflow_allma.expressions.json_stringify import js_key_order
 from airflow_allma.expressions.paths import Path, compile_path
-from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Loop, Write, resolve
+from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Loop, Rendering, Write, resolve
 from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["BLOCKS", "BlockHelper", "BlockParts", "section"]
@@ -103,18 +104,19 @@ def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[
         loop = Loop(len(items), frame.loop)
         inner = Frame(None, frame, loop, outer_names, rendering)
         written: list[str] = []
-        work = 0
+        budget = rendering.budget
+        points = 0
         for index, item in enumerate(items):
             loop.index = index
             loop.key = key = index if keys is None else keys[index]
             inner.this = item
             inner.names = (item, key, outer_names)
             output = program(inner)
-            work += len(output) + 1
-            if work > rendering.left:
+            points += len(output) + POINTS
+            if points > budget.left:
                 break
             written.append(output)
-        rendering.spend(work, part)
+        rendering.spend(points, part)
         return "".join(written)
 
     return write
@@ -160,8 +162,8 @@ def _with_json_path(parts: BlockParts) -> Write:
     fixed = compile_path(parts.constant) if isinstance(parts.constant, str) else None
 
     def write(frame: Frame) -> str:
-        path = fixed or _compile_dynamic_path(argument(frame), part)
         rendering = frame.rendering
+        path = fixed or _compile_dynamic_path(argument(frame), part, rendering)
         try:
             value = path.find(rendering.root, rendering.loader(part))
         except ExpressionEvaluationError as error:
@@ -175,9 +177,11 @@ def _with_json_path(parts: BlockParts) -> Write:
     return write
 
 
-def _compile_dynamic_path(path: Any, part: str) -> Path:
+def _compile_dynamic_path(path: Any, part: str, rendering: Rendering) -> Path:
     if not isinstance(path, str):
         raise ExpressionEvaluationError(f"{part}: the path must be a string that begins with '$'")
+    # A loop can have a different path in each turn, so that compiling them is most of the work.
+    rendering.spend(len(path) * 2 * POINTS, part)
     try:
         return compile_path(path)
     except ExpressionSyntaxError as error:

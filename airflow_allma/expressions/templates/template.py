@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.common.work_budget import current_budget, own_budget
+from airflow_allma.exceptions import ExpressionSyntaxError, WorkLimitError
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.templates.compiler import compile_program
 from airflow_allma.expressions.templates.fast_path import Render, fast_render
@@ -32,8 +33,8 @@ class Template:
         render: ``render(context, load=None)`` returns the rendered text. ``context`` is any JSON value, or a
             Mapping with the names at the root. ``load`` loads the pointers that the template refers to, each
             once in a rendering. It raises ExpressionEvaluationError if a pointer has to be loaded and
-            ``load`` is None, if the text gets too long, or if a value cannot be written; exceptions of
-            ``load`` pass through.
+            ``load`` is None, or if a value cannot be written, and WorkLimitError if it does more work than
+            a step may do; exceptions of ``load`` pass through.
         is_static: whether the rendered text is the same for all data.
     """
 
@@ -64,8 +65,8 @@ def _compile(source: str) -> Template:
     fragment = compile_program(program, source)
     if isinstance(fragment, str):
         return Template(source, _constant(fragment), is_static=True)
-    full = _full_render(fragment)
-    return Template(source, fast_render(program, full) or full, is_static=False)
+    full = _full_render(fragment, source)
+    return Template(source, fast_render(program, full, source) or full, is_static=False)
 
 
 _cached = lru_cache(maxsize=CACHE_SIZE)(_compile)
@@ -78,8 +79,17 @@ def _constant(text: str) -> Render:
     return render
 
 
-def _full_render(write: Write) -> Render:
+def _full_render(write: Write, source: str) -> Render:
     def render(context: Any, load: LoadPointer | None = None) -> str:
-        return write(Frame(context, None, None, (), Rendering(context, load)))
+        budget = current_budget()
+        if budget is None:
+            with own_budget():
+                return render(context, load)
+        try:
+            text = write(Frame(context, None, None, (), Rendering(context, load, budget)))
+            budget.spend(len(text))
+        except WorkLimitError as error:
+            raise error.at(f"the template {source}") from None
+        return text
 
     return render
