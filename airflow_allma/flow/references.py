@@ -9,7 +9,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, branches_of, select, start_fields
 
-__all__ = ["check_references"]
+__all__ = ["check_references", "next_steps"]
 
 # Where a step names the steps that may follow it.
 _NEXT: tuple[Pattern, ...] = (
@@ -38,6 +38,14 @@ def check_references(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> It
     # Without a start every step is unreached: one report is enough.
     if any(step_id in main.steps for _, step_id in main.starts):
         yield from _unreached(all_scopes, starts, own)
+
+
+def next_steps(located: LocatedStep, flow: Mapping[str, Any]) -> list[str]:
+    """Return the steps that can follow a step, apart from those of a fork's branches."""
+    named = [target for pattern in _NEXT for _, target in select(located.step, pattern)]
+    if located.step.get("onError") is None:
+        named += [target for _, target in select(flow, _DEFAULT_FALLBACK)]
+    return [target for target in named if isinstance(target, str)]
 
 
 def _targets(
