@@ -88,7 +88,7 @@ HEAVY = {
     "long text beside a helper": (literal("{{#if n}}{{l}}{{/if}}" * 5), "the template {{#if n}}"),
     "copies of a list by mappings": (
         compose(inputMappings={f"x{number}": "$.t" for number in range(20)}),
-        None,
+        "the input 'x",
     ),
     "item templates": (context_mapping(formatAs="CUSTOM_STRING", itemTemplate="{{this}}" + "." * 500), None),
     "rows with equal keys": (JOIN, "system/join-data"),
