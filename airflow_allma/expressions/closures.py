@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from airflow_allma.common.work_budget import current_budget, own_budget
+from airflow_allma.common.work_budget import current_budget, with_own_budget
 from airflow_allma.exceptions import ExpressionEvaluationError, WorkLimitError
 from airflow_allma.expressions.expansions import (
     Expand,
@@ -214,8 +214,7 @@ def _list_finder(segments: tuple[Segment, ...], source: str) -> Find:
     def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:
         budget = current_budget()
         if budget is None:
-            with own_budget():
-                return find(item, load, root)
+            return with_own_budget(find, item, load, root)
         loader = refuse if load is None else load
         data = item if root is None else root
         nodes: Sequence[Any] = (item,)
@@ -250,7 +249,7 @@ def _expansion(segment: Segment, source: str) -> Expand:
         case Descendants():
             return lambda nodes, load, _root, budget: descendants(nodes, load, budget)
         case Filter(predicate):
-            return expand_matching(compile_predicate(predicate, source))
+            return expand_matching(compile_predicate(predicate, source), 1 + len(source) // 100)
 
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {

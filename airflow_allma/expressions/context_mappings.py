@@ -132,12 +132,14 @@ def _formatter(name: str, entry: Mapping[str, Any]) -> Callable[[Any, LoadPointe
 
 def _join_items(template: Template, separator: str) -> Callable[[Any, LoadPointer | None], Any]:
     render = template.render
+    points_of_item = len(separator) + POINTS * (1 + len(template.source) // 100)
 
     def format_value(value: Any, load: LoadPointer | None) -> Any:
         if not isinstance(value, list):
             return copy_value(value)
+        spend_text(len(value) * points_of_item)
         written = [render(item, load) for item in value]
-        spend_text(sum(map(len, written)) + len(written) * (len(separator) + POINTS))
+        spend_text(sum(map(len, written)))
         return separator.join(written)
 
     return format_value

@@ -29,7 +29,9 @@ def select_keys(
     nodes: Sequence[Any], keys: tuple[Key, ...], load: LoadPointer, budget: WorkBudget
 ) -> list[Any]:
     """Return the members of each value that the keys name, value by value."""
-    budget.spend(len(nodes) * len(keys) * POINTS)
+    # A walk from key to key does not multiply.
+    if (visited := len(nodes) * len(keys)) > 1:
+        budget.spend(visited * POINTS)
     values = []
     for node in nodes:
         for key in keys:
@@ -56,14 +58,14 @@ def expand_each(select: Callable[[Any, LoadPointer], Sequence[Any]]) -> Expand:
     return expand
 
 
-def expand_matching(matches: Callable[[Any, LoadPointer, Any], bool]) -> Expand:
-    """Return the expansion of a filter."""
+def expand_matching(matches: Callable[[Any, LoadPointer, Any], bool], weight: int) -> Expand:
+    """Return the expansion of a filter; ``weight`` is how much work its predicate is for one value."""
 
     def expand(nodes: Sequence[Any], load: LoadPointer, root: Any, budget: WorkBudget) -> list[Any]:
         values: list[Any] = []
         for node in nodes:
             candidates = children(node, load)
-            budget.spend((len(candidates) + 1) * POINTS)
+            budget.spend((len(candidates) * weight + 1) * POINTS)
             values += [child for child in candidates if matches(child, load, root)]
         return values
 

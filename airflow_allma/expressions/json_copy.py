@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_allma.common.work_budget import POINTS, WorkBudget, current_budget, own_budget
+from airflow_allma.common.work_budget import POINTS, WorkBudget, current_budget, with_own_budget
 
 __all__ = ["copy_value"]
 
@@ -21,8 +21,7 @@ def copy_value(value: Any) -> Any:
         return value
     budget = current_budget()
     if budget is None:
-        with own_budget():
-            return copy_value(value)
+        return with_own_budget(copy_value, value)
     try:
         return _copy_recursively(value, budget)
     except RecursionError:

@@ -72,6 +72,8 @@ HEAVY = {
         "{{#each n}}",
     ),
     "lengths of long strings": (literal("{{#each n}}{{../e.length}}{{/each}}"), "{{#each n}}"),
+    "a long body of a loop": (literal("{{#each n}}" + "{{q}}" * 200 + "{{/each}}"), "{{#each n}}"),
+    "a long filter": (literal(f"$.n[?({' && '.join(['@ > 0'] * 500)})]"), "$.n[?("),
     "paths in a loop": (
         literal('{{#each n}}{{#with_json_path "$..*" as |q|}}{{/with_json_path}}{{/each}}'),
         "$..*",

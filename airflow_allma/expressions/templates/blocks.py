@@ -29,6 +29,7 @@ class BlockParts:
         include_zero: evaluates ``includeZero=``; None without it.
         program: writes the body.
         inverse: writes the body of ``else``.
+        weight: how much work the body is for one turn of a loop, at least 1.
     """
 
     part: str
@@ -37,6 +38,7 @@ class BlockParts:
     include_zero: Evaluate | None
     program: Write
     inverse: Write
+    weight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,10 @@ def _unless(parts: BlockParts) -> Write:
     return _if(replace(parts, program=parts.inverse, inverse=parts.program))
 
 
-def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[str] | None], str]:
+def _loop_writer(parts: BlockParts) -> Callable[[Frame, list[Any], list[str] | None], str]:
     """Return the function that writes a block's body for each item; ``keys`` are the keys of an object."""
+    program, part = parts.program, parts.part
+    points_of_turn = parts.weight * POINTS
 
     def write(frame: Frame, items: list[Any], keys: list[str] | None) -> str:
         rendering = frame.rendering
@@ -112,7 +116,7 @@ def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[
             inner.this = item
             inner.names = (item, key, outer_names)
             output = program(inner)
-            points += len(output) + POINTS
+            points += len(output) + points_of_turn
             if points > budget.left:
                 break
             written.append(output)
@@ -124,7 +128,7 @@ def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[
 
 def _each(parts: BlockParts) -> Write:
     argument, inverse = parts.argument, parts.inverse
-    write_loop = _loop_writer(parts.program, parts.part)
+    write_loop = _loop_writer(parts)
 
     def write(frame: Frame) -> str:
         value = argument(frame)
@@ -191,7 +195,7 @@ def _compile_dynamic_path(path: Any, part: str, rendering: Rendering) -> Path:
 def section(parts: BlockParts) -> Write:
     """Build ``{{#name}}``: a loop over a list; ``this`` stays for true; false and null write the inverse."""
     argument, program, inverse = parts.argument, parts.program, parts.inverse
-    write_loop = _loop_writer(program, parts.part)
+    write_loop = _loop_writer(parts)
 
     def write(frame: Frame) -> str:
         value = argument(frame)

@@ -24,7 +24,7 @@ Render = Callable[..., str]
 Slot = Callable[[Any], Any]
 """Returns what to write into a slot, or None if the fallback is needed."""
 
-Count = Callable[[str, int], str]
+Count = Callable[[str], str]
 """Counts the length of a long text as work of the step, and returns the text."""
 
 _MAX_PLAIN_INTEGER: Final = 10**21  # larger integers are printed with an exponent
@@ -117,7 +117,7 @@ def _one(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count: C
     def render(context: Any, load: LoadPointer | None = None) -> str:
         if (value := slot(context)) is not None:
             text = f"{before}{value}{after}"
-            return text if len(text) <= LONG_TEXT else count(text, len(text))
+            return text if len(text) <= LONG_TEXT else count(text)
         return fallback(context, load)
 
     return render
@@ -130,7 +130,7 @@ def _two(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count: C
     def render(context: Any, load: LoadPointer | None = None) -> str:
         if (one := first(context)) is not None and (two := second(context)) is not None:
             text = f"{before}{one}{between}{two}{after}"
-            return text if len(text) <= LONG_TEXT else count(text, len(text))
+            return text if len(text) <= LONG_TEXT else count(text)
         return fallback(context, load)
 
     return render
@@ -147,7 +147,7 @@ def _three(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count:
             and (three := third(context)) is not None
         ):
             text = f"{before}{one}{between}{two}{then}{three}{after}"
-            return text if len(text) <= LONG_TEXT else count(text, len(text))
+            return text if len(text) <= LONG_TEXT else count(text)
         return fallback(context, load)
 
     return render
@@ -162,21 +162,18 @@ def _many(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count: 
         for slot, text in rest:
             if (value := slot(context)) is None:
                 return fallback(context, load)
-            # Nothing is joined before its length is counted: one long value can be in many slots.
-            written.append(value if value.__class__ is str else f"{value}")
-            written.append(text)
-        length = sum(map(len, written))
-        if length > LONG_TEXT:
-            count("", length)
+            part = f"{value}{text}"
+            # Counted at once: one long value can be in many slots.
+            written.append(part if len(part) <= LONG_TEXT else count(part))
         return "".join(written)
 
     return render
 
 
 def _counter(source: str) -> Count:
-    def count(text: str, length: int) -> str:
+    def count(text: str) -> str:
         try:
-            spend_text(length)
+            spend_text(len(text))
         except WorkLimitError as error:
             raise error.at(f"the template {source}") from None
         return text

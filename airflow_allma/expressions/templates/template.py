@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from airflow_allma.common.work_budget import current_budget, own_budget
+from airflow_allma.common.work_budget import current_budget, with_own_budget
 from airflow_allma.exceptions import ExpressionSyntaxError, WorkLimitError
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.templates.compiler import compile_program
@@ -83,8 +83,7 @@ def _full_render(write: Write, source: str) -> Render:
     def render(context: Any, load: LoadPointer | None = None) -> str:
         budget = current_budget()
         if budget is None:
-            with own_budget():
-                return render(context, load)
+            return with_own_budget(render, context, load)
         try:
             text = write(Frame(context, None, None, (), Rendering(context, load, budget)))
             budget.spend(len(text))
