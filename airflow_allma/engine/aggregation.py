@@ -199,7 +199,9 @@ def _with_one_cause(entry: dict[str, Any]) -> dict[str, Any]:
     """Return a branch's error with one error of the fork inside of it; those of nested forks multiply."""
     error = entry["error"] or {}
     details = error.get("errorDetails")
-    causes = details.get("branchErrors") if isinstance(details, dict) else None
+    if not isinstance(details, dict):
+        return entry
+    causes = details.get("branchErrors")
     if not isinstance(causes, list) or len(causes) < 2:
         return entry
     return {**entry, "error": {**error, "errorDetails": {**details, "branchErrors": causes[:1]}}}

@@ -48,7 +48,8 @@ def _bounded(base: Any) -> Any:
             keywords[name] = _with_cost(keywords[name], cost)
     # The keywords for unevaluated members walk the schema by themselves, and ask for the type at each step.
     types = {name: _counted_type(base.TYPE_CHECKER, name) for name in _TYPES_OF_CONTAINERS}
-    return extend(base, keywords, type_checker=base.TYPE_CHECKER.redefine_many(types))
+    derive: Callable[..., Any] = extend
+    return derive(base, keywords, type_checker=base.TYPE_CHECKER.redefine_many(types))
 
 
 def _spend(points: int) -> None:
