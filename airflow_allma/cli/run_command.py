@@ -186,13 +186,13 @@ async def _run(
             await services.close()
 
 
-def _limits() -> dict[str, int]:
+def _limits() -> dict[str, Any]:
     """Return the limits that the environment sets in Airflow's form: ``AIRFLOW__ALLMA__MAX_STEP_WORK``.
 
     Raises:
         UsageError: one of them is not a whole number.
     """
-    limits = {}
+    limits: dict[str, Any] = {}
     for name in ENGINE_LIMITS:
         variable = f"AIRFLOW__{SECTION}__{name}".upper()
         value = os.environ.get(variable, "")
