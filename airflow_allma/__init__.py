@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StorageError,
         StorageUnavailableError,
         TransientStepError,
+        WorkLimitError,
     )
     from airflow_allma.operators import ChunkWriter, S3ManifestOperator, chunk_items, join_chunks
 
@@ -58,6 +59,7 @@ __all__ = [
     "StorageError",
     "StorageUnavailableError",
     "TransientStepError",
+    "WorkLimitError",
     "__version__",
     "chunk_items",
     "join_chunks",

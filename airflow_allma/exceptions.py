@@ -6,6 +6,7 @@ AllmaError
 ├── ExpressionError                   a JSONPath, a template or a condition fails
 │   ├── ExpressionSyntaxError         it cannot be parsed; reported when the flow is loaded
 │   └── ExpressionEvaluationError     it cannot be evaluated with this data
+├── WorkLimitError                    a step does more work than [allma] max_step_work allows
 ├── StorageError                      an object in S3 or in a local store cannot be read or written
 │   ├── ObjectNotFoundError           the bucket, the object or the version does not exist
 │   ├── ObjectAccessDeniedError       the credentials lack a permission
@@ -49,11 +50,15 @@ __all__ = [
     "StorageError",
     "StorageUnavailableError",
     "TransientStepError",
+    "WorkLimitError",
 ]
 
 
 _CONTEXT_LENGTH: Final = 60
 """Characters shown on each side of a syntax error."""
+
+_MAX_PLACE: Final = 120
+"""Characters shown of the expression that exceeds a limit."""
 
 
 class AllmaError(Exception):
@@ -97,6 +102,41 @@ class ExpressionSyntaxError(ExpressionError):
 
 class ExpressionEvaluationError(ExpressionError):
     """An expression is valid but cannot be evaluated with this data."""
+
+
+class WorkLimitError(AllmaError):
+    """A step does more work than ``[allma] max_step_work`` allows.
+
+    It is not an ExpressionError: where an expression that cannot be evaluated only leaves a value unset, this
+    fails the step.
+
+    Attributes:
+        max_work: the limit, in units of work.
+        step: the step; None outside of steps.
+        place: the expression or the module that exceeded it; None if it is not known yet.
+    """
+
+    def __init__(self, max_work: int, step: str | None = None, place: str | None = None) -> None:
+        super().__init__(max_work, step, place)
+        self.max_work = max_work
+        self.step = step
+        self.place = place
+
+    def at(self, place: str) -> WorkLimitError:
+        """Add where the limit was exceeded, unless a narrower place is known, and return the error."""
+        if self.place is None:
+            shown = place if len(place) <= _MAX_PLACE else f"{place[:_MAX_PLACE]}..."
+            self.place = shown
+        return self
+
+    def __str__(self) -> str:
+        subject = f"Step {self.step}" if self.step else "An evaluation"
+        place = f" at {self.place}" if self.place else ""
+        return (
+            f"{subject} does more work than [allma] max_step_work = {self.max_work} allows{place}. Each "
+            "value that it visits or makes, each turn of a loop and each ten characters of text count as "
+            "one. Use a smaller part of the data, or run a fork over it, or raise the setting."
+        )
 
 
 class StorageError(AllmaError):

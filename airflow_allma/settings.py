@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import DEFAULT_MAX_STEP_WORK
 from airflow_allma.flow import AirflowOptions
 
-__all__ = ["OPTIONS", "SECTION", "AllmaSettings", "Option"]
+__all__ = ["ENGINE_LIMITS", "OPTIONS", "SECTION", "AllmaSettings", "Option"]
 
 SECTION: Final = "allma"
 
@@ -97,12 +98,33 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "custom_module_prefixes": Option(
         "Python modules whose functions flows may use as CUSTOM_MODULE, including all modules below them, "
-        "separated by commas. Empty: all modules except Python's own.",
+        "separated by commas. Empty: all modules except those of Python, of Airflow and of what Airflow "
+        "requires.",
         "",
         "string",
         "shop.aggregators,common.flows",
     ),
+    "max_step_work": Option(
+        "Maximum work of one step: values that its paths visit or that it makes, turns of loops in "
+        "templates, and a tenth of the characters that it writes. 0 means no limit.",
+        str(DEFAULT_MAX_STEP_WORK),
+    ),
+    "max_context_bytes": Option(
+        "Maximum size of a run's data, in bytes of JSON. 0 means no limit.", "268435456"
+    ),
+    "max_fork_depth": Option(
+        "How deep forks can be inside of forks while a run executes. 0 means no limit.", "10"
+    ),
+    "max_nested_branch_runs": Option(
+        "Maximum number of branch runs of forks inside of forks in one process, over lists in the run's "
+        "data; each item of the outermost fork adds 1000. 0 means no limit.",
+        "1000000",
+    ),
 }
+
+
+ENGINE_LIMITS: Final = ("max_step_work", "max_context_bytes", "max_fork_depth", "max_nested_branch_runs")
+"""The options that bound what a flow can do; a flow cannot override them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +150,10 @@ class AllmaSettings:
     offload_location: str
     aws_conn_id: str
     custom_module_prefixes: str
+    max_step_work: int
+    max_context_bytes: int
+    max_fork_depth: int
+    max_nested_branch_runs: int
 
     @classmethod
     def from_values(

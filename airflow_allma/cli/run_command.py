@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import uuid
 from pathlib import Path
@@ -26,10 +27,11 @@ from airflow_allma.engine import (
     compile_flow,
     run_segment,
 )
+from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
 from airflow_allma.flow import Flow
-from airflow_allma.settings import AllmaSettings
+from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
 from airflow_allma.storage import LocalStore, encode_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.opening import open_folder, open_store
@@ -72,23 +74,34 @@ def run_flow_file(
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
+    except (MemoryError, RecursionError) as error:
+        # Outside of any step: the steps' own are errors of their step.
+        failed = step_error_from(error, doing="The run").as_dict()
+        return _print({"status": "FAILED", "error": failed, "path": [], "context": {}})
     completed = result.status is SegmentStatus.COMPLETED
-    answer = {
-        "status": "COMPLETED" if completed else "FAILED",
-        "error": result.error,
-        "path": result.state.path,
-        "context": result.state.context,
-    }
+    return _print(
+        {
+            "status": "COMPLETED" if completed else "FAILED",
+            "error": result.error,
+            "path": result.state.path,
+            "context": result.state.context,
+        }
+    )
+
+
+def _print(answer: dict[str, Any]) -> int:
+    """Print the result of a run, without its data if that cannot be printed; return the exit code."""
     try:
         line = encode_value(answer)
-    except AllmaError as error:
-        completed = False
-        unprintable = PermanentStepError(f"The run's data cannot be printed. {error}").as_dict()
+    except (AllmaError, MemoryError, RecursionError) as error:
+        unprintable = PermanentStepError(
+            f"The run's data cannot be printed. {error or type(error).__name__}"
+        ).as_dict()
         answer |= {"status": "FAILED", "error": unprintable, "context": {}}
         line = encode_value(answer)
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.flush()
-    return 0 if completed else 1
+    return 0 if answer["status"] == "COMPLETED" else 1
 
 
 def read_payload(option: str) -> dict[str, Any]:
@@ -161,6 +174,7 @@ async def _run(
             settings=EngineSettings(
                 offload_location=location,
                 branch_concurrency=flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency,
+                **_limits(),
             ),
             recorder=_trace if trace else None,
             on_branch_result=progress.branch_ended,
@@ -172,6 +186,25 @@ async def _run(
             )
         finally:
             await services.close()
+
+
+def _limits() -> dict[str, Any]:
+    """Return the limits that the environment sets in Airflow's form: ``AIRFLOW__ALLMA__MAX_STEP_WORK``.
+
+    Raises:
+        UsageError: one of them is not a whole number.
+    """
+    limits: dict[str, Any] = {}
+    for name in ENGINE_LIMITS:
+        variable = f"AIRFLOW__{SECTION}__{name}".upper()
+        value = os.environ.get(variable, "")
+        if not value.strip():
+            continue
+        try:
+            limits[name] = int(value)
+        except ValueError:
+            raise UsageError(f"{variable} must be a whole number; it is {value[:40]!r}") from None
+    return limits
 
 
 def _trace(record: StepRecord) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from airflow_allma.engine.custom_aggregators import load_custom_aggregator
+from airflow_allma.engine.custom_aggregators import FOREIGN_ERRORS, load_custom_aggregator
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError, StepError
 from airflow_allma.flow import AggregationConfig, AggregationStrategy
@@ -107,7 +107,7 @@ class Aggregator:
             f"{self.failed} of {self.count} branch runs failed. The first, of branch {first['branchId']}: "
             f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}",
             details={
-                "branchErrors": self._errors[:_MAX_ERRORS],
+                "branchErrors": [_with_one_cause(entry) for entry in self._errors[:_MAX_ERRORS]],
                 "failedBranchCount": self.failed,
                 "branchCount": self.count,
             },
@@ -174,7 +174,7 @@ class Aggregator:
         arguments = (result.to_dict() for result in chain([first], source))
         try:
             value = function(arguments)
-        except Exception as error:
+        except FOREIGN_ERRORS as error:
             source.exhaust()
             # With a StepError, the function itself decides whether a retry helps.
             if isinstance(error, StepError):
@@ -193,6 +193,18 @@ class Aggregator:
             ) from error
         source.exhaust()
         return output
+
+
+def _with_one_cause(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a branch's error with one error of the fork inside of it; those of nested forks multiply."""
+    error = entry["error"] or {}
+    details = error.get("errorDetails")
+    if not isinstance(details, dict):
+        return entry
+    causes = details.get("branchErrors")
+    if not isinstance(causes, list) or len(causes) < 2:
+        return entry
+    return {**entry, "error": {**error, "errorDetails": {**details, "branchErrors": causes[:1]}}}
 
 
 class _ErrorRecorder:

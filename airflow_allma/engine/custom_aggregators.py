@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
+from airflow_allma.engine.foreign_packages import is_platform_module
 from airflow_allma.exceptions import PermanentStepError
 
-__all__ = ["load_custom_aggregator"]
+__all__ = ["FOREIGN_ERRORS", "load_custom_aggregator"]
+
+FOREIGN_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt)
+"""What code of others can raise. Cancellation and Airflow's own time limit of a task are not among them."""
+
+_NOT_THE_PLATFORM: Final = (
+    "any but those of Python, of Airflow and of what Airflow requires; [allma] custom_module_prefixes allows "
+    "more"
+)
 
 
 def load_custom_aggregator(
@@ -19,11 +27,12 @@ def load_custom_aggregator(
     """Return the function of an import path, ``package.module:function`` or ``package.module.function``.
 
     The path is from a flow. Therefore only functions that the module itself defines are allowed, not those it
-    has imported, and none of Python's standard library.
+    has imported. Without prefixes, code of Python, of Airflow and of what Airflow requires is refused: a flow
+    must not be able to call ``pip`` or Airflow's own administration.
 
     Args:
         identifier: the import path.
-        prefixes: allowed modules, with their submodules; empty: all but the standard library.
+        prefixes: allowed modules, with their submodules; empty: all that is not part of the platform.
 
     Raises:
         PermanentStepError: the function does not exist, or is not allowed.
@@ -39,20 +48,20 @@ def load_custom_aggregator(
     allowed = (
         any(module_name == prefix or module_name.startswith(f"{prefix}.") for prefix in prefixes)
         if prefixes
-        else parts[0] not in sys.stdlib_module_names and parts[0] != "builtins"
+        else not is_platform_module(module_name)
     )
     if not allowed:
         raise PermanentStepError(
-            f"customModuleIdentifier {identifier!r} is not allowed. Use a function of your own in one "
-            f"of the allowed modules ({', '.join(prefixes) or 'any but the standard library'})."
+            f"customModuleIdentifier {identifier!r} is not allowed. Use a function of your own in one of the "
+            f"allowed modules ({', '.join(prefixes) or _NOT_THE_PLATFORM})."
         )
     try:
         function = getattr(import_module(module_name), name, None)
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         # The import runs the code of the module, which can raise anything.
         raise PermanentStepError(
             f"customModuleIdentifier {identifier!r} cannot be imported: {type(error).__name__}: {error}. "
-            "Install it on the machines that run tasks."
+            "Install it on the machines that run tasks; its import must not end the process."
         ) from error
     if not inspect.isfunction(function) or function.__module__ != module_name:
         raise PermanentStepError(

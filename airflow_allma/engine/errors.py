@@ -28,6 +28,14 @@ _ADVICE: Final[Mapping[str, str]] = {
 }
 
 
+_EXHAUSTED: Final[Mapping[type[BaseException], str]] = {
+    MemoryError: "The process has no memory left for this step (MemoryError). Use less data in one step, or "
+    "give the process more memory.",
+    RecursionError: "A value is nested too deep for this step (RecursionError). Use a part of it, or flatten "
+    "it first.",
+}
+
+
 def step_error_from(
     error: BaseException,
     *,
@@ -50,6 +58,9 @@ def step_error_from(
     if isinstance(error, AllmaError):
         kind = TransientStepError if isinstance(error, StorageUnavailableError) else PermanentStepError
         return kind(_sentence(doing, str(error), None), details=details)
+    for kind_of_error, message in _EXHAUSTED.items():
+        if isinstance(error, kind_of_error):
+            return PermanentStepError(_sentence(doing, message, None), details=details)
     return _of_aws(error, doing, connection, details) or PermanentStepError(
         _sentence(doing, f"{type(error).__name__}: {error}", None), details=details
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from airflow_allma.common.batching import batched
 from airflow_allma.common.merging import merge_deep
+from airflow_allma.common.work_budget import begin_step, own_budget
 from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS, AggregateStream, join_buffered
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import add_location
@@ -27,9 +28,6 @@ __all__ = ["ForkRun", "ResultSink", "branch_state", "run_fork", "run_items"]
 
 ResultSink = Callable[[Sequence[BranchResult]], None]
 """Receives the results of branch runs that have ended."""
-
-_MAX_WORKERS: Final = 4096
-"""More coroutines than this would only wait for each other, whatever limit a flow sets."""
 
 
 def branch_state(
@@ -62,11 +60,19 @@ async def run_fork(
         The step's output, ``{"aggregatedData": ...}``.
 
     Raises:
-        StepError: the items cannot be read, or more branch runs failed than the fork tolerates.
+        StepError: the items cannot be read, the fork is nested too deep or among too many, or more branch
+            runs failed than it tolerates.
     """
     items = await resolve_items(fork, context, services)
     run = ForkRun(fork, context, info, services)
     values = items.values or []
+    services.fork_load.enter(
+        fork.step_id,
+        info.fork_depth,
+        len(values) * len(fork.branches),
+        max_depth=services.settings.max_fork_depth,
+        max_runs=services.settings.max_nested_branch_runs,
+    )
     if items.pointer is None and len(values) <= MAX_BUFFERED_ITEMS:
         results: list[BranchResult] = []
         await run_items(run, batched(enumerate(values)), results.extend)
@@ -122,13 +128,18 @@ async def run_items(
     entries = ([(index, item, branches) for index, item in batch for branches in groups] for batch in items)
     feed = ItemFeed(entries, services, blocking=blocking)
     limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
+    load = services.fork_load
+    workers = load.workers(run.info.fork_depth, limit)
+    load.in_flight += workers
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(limit, _MAX_WORKERS)):
+            for _ in range(workers):
                 group.create_task(_worker(run, feed, sink))
     except ExceptionGroup as errors:
         # Branch runs do not raise; the items or the sink did, and the first error is the cause.
         raise errors.exceptions[0] from None
+    finally:
+        load.in_flight -= workers
 
 
 def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSink:
@@ -141,34 +152,43 @@ def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSi
 
 
 async def _worker(run: ForkRun, feed: ItemFeed, sink: ResultSink) -> None:
-    while (entry := await feed.next()) is not None:
-        index, item, branches = entry
-        for branch in branches:
-            result = await run.branch(branch, index, item)
-            sink((result,))
-            if result.status is not BranchStatus.SKIPPED:
-                break
+    # The steps of this worker must not share the budget of the fork's own step.
+    with own_budget(run.services.settings.max_step_work):
+        while (entry := await feed.next()) is not None:
+            index, item, branches = entry
+            for branch in branches:
+                result = await run.branch(branch, index, item)
+                sink((result,))
+                if result.status is not BranchStatus.SKIPPED:
+                    break
 
 
 async def _run_in_order(
     run: ForkRun, groups: Sequence[Sequence[CompiledBranch]], feed: ItemFeed, sink: ResultSink
 ) -> None:
+    with own_budget(run.services.settings.max_step_work):
+        while (batch := await feed.next_batch()) is not None:
+            sink(await _run_batch(run, groups, batch))
+            # Let heartbeats and signals run.
+            await asyncio.sleep(0)
+
+
+async def _run_batch(
+    run: ForkRun, groups: Sequence[Sequence[CompiledBranch]], batch: Sequence[tuple[int, Any]]
+) -> list[BranchResult]:
     skipped = BranchStatus.SKIPPED
-    while (batch := await feed.next_batch()) is not None:
-        results: list[BranchResult] = []
-        for index, item in batch:
-            for branches in groups:
-                for branch in branches:
-                    try:
-                        result = run.branch_inline(branch, index, item)
-                    except NeedsWaiting as waiting:
-                        result = await run.branch(branch, index, item, waiting.state)
-                    results.append(result)
-                    if result.status is not skipped:
-                        break
-        sink(results)
-        # Let heartbeats and signals run.
-        await asyncio.sleep(0)
+    results: list[BranchResult] = []
+    for index, item in batch:
+        for branches in groups:
+            for branch in branches:
+                try:
+                    result = run.branch_inline(branch, index, item)
+                except NeedsWaiting as waiting:
+                    result = await run.branch(branch, index, item, waiting.state)
+                results.append(result)
+                if result.status is not skipped:
+                    break
+    return results
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +220,8 @@ class ForkRun:
         load = services.pointers.load
         context = {**self.context, "currentItem": item}
         state: RunState | None = None
+        if branch.evaluates:
+            begin_step(services.settings.max_step_work, fork.step_id)
         try:
             if branch.is_conditional and not branch.applies(context, info, load):
                 return fork.not_applicable(branch, index)
@@ -230,6 +252,9 @@ class ForkRun:
         fork, services = self.fork, self.services
         load = services.pointers.load
         context = {**self.context, "currentItem": item}
+        begin_step(services.settings.max_step_work, fork.step_id)
+        if not self.info.fork_depth:
+            services.fork_load.outer_runs += 1
         try:
             if state is None:
                 if not await evaluate(services, branch.applies, context, info, load):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from airflow_allma.common.merging import merge_deep
 from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.engine.state import STATE_KEYS, RunInfo, RunState, member_path, state_view
-from airflow_allma.exceptions import ExpressionEvaluationError
+from airflow_allma.exceptions import ExpressionEvaluationError, WorkLimitError
 from airflow_allma.expressions import (
     NOTHING,
     LoadPointer,
@@ -86,7 +86,7 @@ class InputPlan:
                 continue
             kind = value.__class__
             if kind is dict or kind is list:
-                value = copy_value(value)
+                value = _copied(value, name)
             elif value is NOTHING:
                 continue
             if flat:
@@ -101,6 +101,13 @@ class InputPlan:
                 value = config.render({**context, **state_view(info, context), **built}, load)
             _set_literal(built, target, name, value, flat=flat)
         return built
+
+
+def _copied(value: Any, name: str) -> Any:
+    try:
+        return copy_value(value)
+    except WorkLimitError as error:
+        raise error.at(f"the input {name!r}") from None
 
 
 def _set_literal(built: dict[str, Any], target: Target, name: str, value: Any, *, flat: bool) -> None:

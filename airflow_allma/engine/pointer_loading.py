@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from airflow_allma.common.work_budget import refill_budget
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.services import Services
@@ -26,7 +27,7 @@ MAX_FETCHES: Final = 1000
 
 
 async def fetch(pointer: Pointer, services: Services) -> None:
-    """Load a pointer's content into the cache.
+    """Load a pointer's content into the cache; what needed it is then evaluated again, from its beginning.
 
     Raises:
         StepError: the object is missing, denied or unreadable, or no store is configured.
@@ -36,6 +37,7 @@ async def fetch(pointer: Pointer, services: Services) -> None:
         await services.pointers.fetch(pointer, store, services.in_thread)
     except StorageError as error:
         raise step_error_from(error) from error
+    refill_budget()
 
 
 def require_store(services: Services, pointer: Pointer) -> ObjectStore:

@@ -159,6 +159,7 @@ class CompiledBranch:
         program: the steps that it can use.
         start: its first step.
         is_conditional: whether it applies only to some items.
+        evaluates: whether it has expressions of its own: a condition, mappings or literals.
     """
 
     def __init__(self, branch: ParallelBranch, index: int, scope: Program) -> None:
@@ -176,6 +177,7 @@ class CompiledBranch:
         self.input_plan = InputPlan(branch.input_mappings, branch.literals)
         self._condition = compile_condition(branch.condition).matches if branch.condition else None
         self.is_conditional = self._condition is not None
+        self.evaluates = self.is_conditional or not self.input_plan.is_empty
         self._condition_needs_state = bool(branch.condition and mentions_state(branch.condition))
 
     @cached_property

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from airflow_allma.common.aws_clients import AwsClients
+from airflow_allma.common.work_budget import DEFAULT_MAX_STEP_WORK
+from airflow_allma.engine.fork_load import ForkLoad
 from airflow_allma.engine.http import AiohttpClient, HttpClient
 from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.records import StepRecord
@@ -51,7 +53,12 @@ class EngineSettings:
         step_timeout_seconds: time limit of one try of a step that waits for something, unless the step itself
             limits how long it waits; 0 means no limit.
         custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` can name; empty means any module
-            that is not part of Python itself.
+            that is not part of Python, Airflow or what they require.
+        max_step_work: units of work that one step can do, see ``common.work_budget``; 0 means no limit.
+        max_context_bytes: maximum size of a run's data, in bytes of JSON; 0 means no limit.
+        max_fork_depth: how deep forks can be nested while a run executes; 0 means no limit.
+        max_nested_branch_runs: branch runs of forks inside of forks in one process, over lists in the run's
+            data; 0 means no limit.
     """
 
     offload_location: OffloadLocation | None = None
@@ -63,6 +70,10 @@ class EngineSettings:
     max_unpack_ratio: int = 200
     step_timeout_seconds: float = 900.0
     custom_module_prefixes: tuple[str, ...] = ()
+    max_step_work: int = DEFAULT_MAX_STEP_WORK
+    max_context_bytes: int = 256 * KIB * KIB
+    max_fork_depth: int = 10
+    max_nested_branch_runs: int = 1_000_000
 
 
 @dataclass(slots=True)
@@ -83,6 +94,7 @@ class Services:
         jitter: returns numbers from 0 to 1; tests pass in a fake.
         executor: runs the engine's own blocking calls; None for the event loop's default pool.
         threads: runs the blocking calls of steps.
+        fork_load: counts the branch runs of forks inside of forks.
         log: the logger for warnings.
     """
 
@@ -99,6 +111,7 @@ class Services:
     jitter: Callable[[], float] = random.random
     executor: Executor | None = None
     threads: CallThreads = field(default_factory=CallThreads)
+    fork_load: ForkLoad = field(default_factory=ForkLoad)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_allma.engine"))
 
     async def in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:

@@ -35,6 +35,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         start_time: when the run started, ISO 8601 in UTC with milliseconds and ``Z``.
         branch_id: the branch, inside one.
         item_index: the item's index, inside a branch; part of error details.
+        fork_depth: how many forks are around this, which is a branch run of the innermost one.
         stored_under: the identifiers that begin the keys of everything the run stores; None for the flow's id
             and the run's.
     """
@@ -46,6 +47,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
     branch_id: str | None = None
     item_index: int | None = None
     stored_under: tuple[str, ...] | None = None
+    fork_depth: int = 0
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -67,6 +69,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
             branch_id,
             item_index,
             self.stored_under,
+            self.fork_depth + 1,
         )
 
 

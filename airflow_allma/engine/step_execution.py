@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.engine.context_size import check_context_size
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.program import CompiledStep, CompiledTransition
 from airflow_allma.engine.records import StepRecord
@@ -63,6 +64,17 @@ class StepExecution(msgspec.Struct, gc=False):
         )
 
 
+_PATH_CHECK: Final = 1_000
+_MAX_PATH: Final = 20_000
+_KEPT_AT_EACH_END: Final = 5_000
+
+
+def _shorten(path: list[str]) -> None:
+    """Keep the beginning and the end of the path of a long loop, so that it takes bounded memory."""
+    if len(path) > _MAX_PATH:
+        path[_KEPT_AT_EACH_END:-_KEPT_AT_EACH_END] = ["..."]
+
+
 def discards_context(step: CompiledStep, state: RunState) -> bool:
     """Return whether nothing reads the context after this step, so that only its output remains."""
     return step.is_plain_end and not state.context_is_read
@@ -95,6 +107,8 @@ def commit_output(execution: StepExecution, output: Any, whole: Any) -> None:
         state.next_step = None
         return
     taken = state.transition_counts.get(transition.counter, 0) + 1
+    if not taken % _PATH_CHECK:
+        _shorten(state.path)
     if transition.max_taken and taken > transition.max_taken:
         raise PermanentStepError(
             f"Step {step.id}: the transition to {transition.target} was taken more than "
@@ -122,9 +136,10 @@ def _write_and_choose(
             load=services.pointers.load,
             log=services.log,
         )
+        check_context_size(execution.step.id, state.context, services.settings.max_context_bytes)
         return _choose(execution)
-    except PointerNotLoaded:
-        # The caller loads it and calls again: undo the writes.
+    except (PointerNotLoaded, PermanentStepError):
+        # The caller loads it and calls again, or the data is too large to be kept: undo the writes.
         state.context = context
         if state.journal is not None:
             del state.journal[writes:]

@@ -11,6 +11,7 @@ import random
 from time import perf_counter
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import begin_step
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import Route, add_location, fallback_of, route_error
 from airflow_allma.engine.offload import needs_offload, offload_output
@@ -51,6 +52,7 @@ class NeedsWaiting(Exception):  # noqa: N818 - control flow inside the engine, n
 
 def _begin(step: CompiledStep, state: RunState, info: RunInfo, services: Services) -> StepExecution:
     state.path.append(step.id)
+    begin_step(services.settings.max_step_work, step.id)
     return StepExecution(
         step, state, info, services, None, 1, perf_counter() if services.recorder is not None else 0.0
     )

@@ -7,10 +7,18 @@ and the value of ``$`` (None: the item itself). Closures keep no state, so threa
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from airflow_allma.exceptions import ExpressionEvaluationError
+from airflow_allma.common.work_budget import current_budget, with_own_budget
+from airflow_allma.exceptions import ExpressionEvaluationError, WorkLimitError
+from airflow_allma.expressions.expansions import (
+    Expand,
+    expand_each,
+    expand_keys,
+    expand_matching,
+    select_keys,
+)
 from airflow_allma.expressions.js_values import (
     at_least,
     at_most,
@@ -42,7 +50,7 @@ from airflow_allma.expressions.syntax_tree import (
     Wildcard,
     make_key,
 )
-from airflow_allma.expressions.traversal import children, descendants, member, slice_items, walk_keys
+from airflow_allma.expressions.traversal import children, descendants, slice_items, walk_keys
 from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["Find", "Matches", "compile_finder", "compile_predicate", "find_dynamic_key", "is_definite"]
@@ -60,10 +68,6 @@ class Matches(Protocol):
 
     def __call__(self, item: Any, /, load: LoadPointer | None = None, root: Any = None) -> bool:
         """Return whether the item matches. The module docstring explains the arguments."""
-
-
-Expand = Callable[[Iterable[Any], LoadPointer, Any], Iterable[Any]]
-"""A function that returns everything that a segment finds in some values."""
 
 
 def is_definite(segments: tuple[Segment, ...]) -> bool:
@@ -208,13 +212,19 @@ def _list_finder(segments: tuple[Segment, ...], source: str) -> Find:
     expansions = [_expansion(segment, source) for segment in segments]
 
     def find(item: Any, /, load: LoadPointer | None = None, root: Any = None) -> Any:
+        budget = current_budget()
+        if budget is None:
+            return with_own_budget(find, item, load, root)
         loader = refuse if load is None else load
         data = item if root is None else root
-        nodes: Iterable[Any] = (item,)
-        for expand in expansions:
-            nodes = expand(nodes, loader, data)
-            if not nodes:
-                return NOTHING
+        nodes: Sequence[Any] = (item,)
+        try:
+            for expand in expansions:
+                nodes = expand(nodes, loader, data, budget)
+                if not nodes:
+                    return NOTHING
+        except WorkLimitError as error:
+            raise error.at(source) from None
         return list(nodes)
 
     return find
@@ -224,43 +234,22 @@ def _expansion(segment: Segment, source: str) -> Expand:
     """Return the closure of one segment."""
     match segment:
         case Key():
-            return _member_expansion((segment,))
+            return expand_keys((segment,))
         case Union(keys):
-            return _member_expansion(keys)
+            return expand_keys(keys)
         case DynamicKey(query):
             find_key = compile_finder(query.segments, source)
-            return lambda nodes, load, root: _members(
-                nodes, (find_dynamic_key(segment, find_key, root, load),), load
+            return lambda nodes, load, root, budget: select_keys(
+                nodes, (find_dynamic_key(segment, find_key, root, load),), load, budget
             )
         case Wildcard():
-            return lambda nodes, load, _root: [child for node in nodes for child in children(node, load)]
+            return expand_each(children)
         case Slice():
-            return lambda nodes, load, _root: [
-                child for node in nodes for child in slice_items(node, segment, load)
-            ]
+            return expand_each(lambda node, load: slice_items(node, segment, load))
         case Descendants():
-            return lambda nodes, load, _root: descendants(nodes, load)
+            return lambda nodes, load, _root, budget: descendants(nodes, load, budget)
         case Filter(predicate):
-            matches = compile_predicate(predicate, source)
-            return lambda nodes, load, root: [
-                child for node in nodes for child in children(node, load) if matches(child, load, root)
-            ]
-
-
-def _member_expansion(keys: tuple[Key, ...]) -> Expand:
-    return lambda nodes, load, _root: _members(nodes, keys, load)
-
-
-def _members(nodes: Iterable[Any], keys: tuple[Key, ...], load: LoadPointer) -> list[Any]:
-    values = []
-    for node in nodes:
-        for key in keys:
-            # The usual case needs no call.
-            if node.__class__ is dict and key.name in node:
-                values.append(node[key.name])
-            elif (value := member(node, key, load)) is not NOTHING:
-                values.append(value)
-    return values
+            return expand_matching(compile_predicate(predicate, source), 1 + len(source) // 100)
 
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import LONG_TEXT, spend_text
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.undefined import NOTHING
 
@@ -62,6 +63,7 @@ def string_length(string: str) -> int:
     """Return the length in UTF-16 code units, as JavaScript does: a character above U+FFFF counts as two."""
     if string.isascii():
         return len(string)
+    spend_text(len(string))
     return len(string.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -100,11 +102,14 @@ def to_string(value: Any) -> str:
         return number_to_string(value)
     if isinstance(value, list):
         try:
-            return _join(value)
+            string = _join(value)
         except RecursionError:
             raise ExpressionEvaluationError(
                 "a list is nested too deep to become a string; use a part of it"
             ) from None
+        # Also an item that is an empty string is visited: a comma follows it.
+        spend_text(len(string))
+        return string
     if isinstance(value, Mapping):
         return "[object Object]"
     return str(value)
@@ -174,6 +179,8 @@ def to_number(value: Any) -> float:
 
 
 def _string_to_number(string: str) -> float:
+    if len(string) > LONG_TEXT:
+        spend_text(len(string))
     stripped = string.strip(_JS_WHITESPACE)
     if not stripped:
         return 0
@@ -258,6 +265,8 @@ def _comparable(left: Any, right: Any) -> tuple[Any, Any]:
     if isinstance(left, str) and isinstance(right, str):
         if left.isascii() and right.isascii():
             return left, right
+        if len(left) + len(right) > LONG_TEXT:
+            spend_text(len(left) + len(right))
         # JavaScript orders strings by UTF-16 code units, which is not the order of code points.
         return left.encode("utf-16-be", "surrogatepass"), right.encode("utf-16-be", "surrogatepass")
     return to_number(left), to_number(right)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import POINTS, spend_text
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import number_to_string
 from airflow_allma.expressions.undefined import NOTHING
@@ -24,6 +25,7 @@ def stringify(value: Any) -> str:
 
     Raises:
         ExpressionEvaluationError: a value has a type that JSON does not have, or is nested too deep.
+        WorkLimitError: the step has now written more than its budget allows.
     """
     parts: list[str] = []
     try:
@@ -32,7 +34,10 @@ def stringify(value: Any) -> str:
         raise ExpressionEvaluationError(
             "a value is nested too deep to be written as JSON; use a part of it"
         ) from None
-    return "".join(parts)
+    text = "".join(parts)
+    # A short number takes longer than its characters: each value has one or two parts.
+    spend_text(len(text) + len(parts) * POINTS // 2)
+    return text
 
 
 def js_key_order(members: Mapping[str, Any]) -> Iterable[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import POINTS, WorkBudget
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import character_at, string_length
 from airflow_allma.expressions.pointer_access import NON_MAPPINGS, LoadPointer, is_pointer, resolve_pointer
@@ -12,9 +13,6 @@ from airflow_allma.expressions.syntax_tree import Key, Slice
 from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["children", "descendants", "member", "slice_items", "walk_keys"]
-
-MAX_DESCENDANTS: Final = 5_000_000
-"""Maximum number of objects and lists that one ``..`` can collect."""
 
 MAX_DESCENDANT_LOADS: Final = 10_000
 """Maximum number of pointers that one ``..`` can load; this also ends pointers that contain themselves."""
@@ -54,7 +52,7 @@ def walk_keys(node: Any, keys: Iterable[Key], load: LoadPointer) -> Any:
     return node
 
 
-def children(node: Any, load: LoadPointer) -> Iterable[Any]:
+def children(node: Any, load: LoadPointer) -> Sequence[Any]:
     """Return the member values of an object or the items of a list, in order."""
     if node.__class__ is list:
         return node
@@ -70,14 +68,15 @@ def slice_items(node: Any, bounds: Slice, load: LoadPointer) -> list[Any]:
     return node[bounds.start : bounds.end : bounds.step] if isinstance(node, list) else []
 
 
-def descendants(nodes: Iterable[Any], load: LoadPointer) -> list[Any]:
+def descendants(nodes: Iterable[Any], load: LoadPointer, budget: WorkBudget) -> list[Any]:
     """Return each value followed by the objects and lists below it, in document order.
 
     All pointers below are loaded too: the result must not depend on which values were large enough to be
     offloaded to S3.
 
     Raises:
-        ExpressionEvaluationError: ``..`` would collect or load more than is allowed.
+        WorkLimitError: ``..`` collects more than the budget allows.
+        ExpressionEvaluationError: it would load more pointers than is allowed.
     """
     collected: list[Any] = []
     pointers = 0
@@ -89,11 +88,13 @@ def descendants(nodes: Iterable[Any], load: LoadPointer) -> list[Any]:
                 pointers += 1
                 node = resolve_pointer(node, load)
             collected.append(node)
-            if len(collected) > MAX_DESCENDANTS or pointers > MAX_DESCENDANT_LOADS:
+            if pointers > MAX_DESCENDANT_LOADS:
                 raise ExpressionEvaluationError(
-                    f"'..' reaches more than {MAX_DESCENDANTS} objects and lists, or more than "
-                    f"{MAX_DESCENDANT_LOADS} pointers; make the path more specific"
+                    f"'..' reaches more than {MAX_DESCENDANT_LOADS} pointers; make the path more specific"
                 )
+            # Looking for the containers visits all members.
+            members = len(node) if node.__class__ is dict or node.__class__ is list else 0
+            budget.spend((members + 1) * POINTS)
             pending.extend(_containers_last_first(node))
     return collected
 

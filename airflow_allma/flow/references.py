@@ -9,7 +9,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, branches_of, select, start_fields
 
-__all__ = ["START_POINTS", "check_references", "next_steps", "start_references"]
+__all__ = ["START_POINTS", "check_references", "next_step_ids", "next_steps", "start_references"]
 
 # Where a step names the steps that may follow it.
 _NEXT: tuple[Pattern, ...] = (
@@ -43,6 +43,14 @@ def start_references(flow: Mapping[str, Any], main: Scope) -> Iterator[tuple[Pat
     """Yield (where it is named, step id) of the first step and of the fallback of all steps."""
     yield from main.starts
     yield from ((path, name) for path, name in select(flow, _DEFAULT_FALLBACK) if isinstance(name, str))
+
+
+def next_step_ids(located: LocatedStep, flow: Mapping[str, Any]) -> list[str]:
+    """Return the steps that can follow a step, apart from those of a fork's branches."""
+    named = [target for pattern in _NEXT for _, target in select(located.step, pattern)]
+    if located.step.get("onError") is None:
+        named += [target for _, target in select(flow, _DEFAULT_FALLBACK)]
+    return [target for target in named if isinstance(target, str)]
 
 
 def next_steps(

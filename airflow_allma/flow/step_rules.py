@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.formats import is_email_address, is_schedule, is_time_zone
 from airflow_allma.flow.ids import problem_with_id
 from airflow_allma.flow.normalize import MESSAGING
+from airflow_allma.flow.regex_cost import pattern_problem
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Scope, branches_of, select, start_fields
 
 __all__ = ["check_steps"]
@@ -274,14 +274,8 @@ def _mail_start(located: LocatedStep) -> _Diagnostics:
             (*located.path, "emailAddress"), "not an e-mail address; write `name@domain`, or a template"
         )
     pattern = located.step.get("triggerMessagePattern")
-    if isinstance(pattern, str):
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            yield Diagnostic(
-                (*located.path, "triggerMessagePattern"),
-                f"not a regular expression that Python can read: {error}",
-            )
+    if isinstance(pattern, str) and (problem := pattern_problem(pattern)):
+        yield Diagnostic((*located.path, "triggerMessagePattern"), problem)
 
 
 def _end(located: LocatedStep) -> _Diagnostics:

@@ -16,6 +16,7 @@ from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
 from airflow_allma.flow.expression_fields import check_expressions
 from airflow_allma.flow.flow_rules import check_flow_fields
+from airflow_allma.flow.fork_cycles import check_fork_cycles
 from airflow_allma.flow.formats import is_schedule
 from airflow_allma.flow.lints import check_lints
 from airflow_allma.flow.models import Flow
@@ -24,6 +25,7 @@ from airflow_allma.flow.references import check_references
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import STEP_MODELS, AnyStep, ParallelForkManagerStep, Step, StepType
 from airflow_allma.flow.target_conflicts import check_targets
+from airflow_allma.flow.task_count import check_task_count
 from airflow_allma.flow.tree_walk import Scope, branches_of, scopes
 from airflow_allma.flow.unknown_fields import check_unknown_fields
 
@@ -70,6 +72,8 @@ def check_flow(
     diagnostics += check_airflow_limits(inherited, all_scopes)
     diagnostics += check_steps(all_scopes)
     diagnostics += check_references(inherited, all_scopes)
+    diagnostics += check_fork_cycles(all_scopes)
+    diagnostics += check_task_count(inherited, all_scopes)
     diagnostics += check_unknown_fields(inherited, all_scopes)
     if checks.expressions is not None:
         diagnostics += check_expressions(inherited, all_scopes, checks.expressions)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_allma.common.aws_clients import ClientCache, without_retries
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.settings import SECTION, AllmaSettings
+from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
 
 if TYPE_CHECKING:
     from airflow_allma.engine import Services
@@ -103,6 +103,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
             branch_concurrency=settings.chunk_concurrency,
             step_timeout_seconds=settings.step_timeout_seconds,
             custom_module_prefixes=settings.module_prefixes,
+            **{name: getattr(settings, name) for name in ENGINE_LIMITS},
         ),
         recorder=recorder,
         records_failures_only=recorder is not None and recorder.only_failures,

@@ -11,7 +11,6 @@ from urllib.parse import quote
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_allma.common.pointer_key import POINTER_KEY
-from airflow_allma.exceptions import StorageError
 from airflow_allma.flow.airflow_limits import MAX_ALIAS_LENGTH, MAX_ASSET_LENGTH
 from airflow_allma.operators.task_context import LOG, TaskContext
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from airflow_allma.engine import EngineSettings, PointerCache, Services, evaluate
+from airflow_allma.engine import EngineSettings, PointerCache, Services, evaluate, pointer_loading
 from airflow_allma.engine.http_fake import json_response
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
@@ -93,6 +93,17 @@ def test_a_fetch_that_one_caller_cancels_completes_for_the_others():
 
     assert asyncio.run(fetch_twice()) == {"a": 1}
     assert read_keys(store) == ["far.json"]
+
+
+def test_a_step_that_reads_too_many_pointers_fails(monkeypatch):
+    monkeypatch.setattr(pointer_loading, "MAX_FETCHES", 20)
+    items = {f"far{number}": {"x": number} for number in range(21)}
+    pointers = [Pointer("bucket", f"{name}.json").wrap() for name in items]
+    read = compose(inputMappings={"all": "$.list[*].x"})
+    ran = run({"read": read}, {"list": pointers}, store=stored(**items))
+    assert "reads more than 20 pointers" in ran.error["errorMessage"]
+    ran = run({"read": read}, {"list": pointers[2:]}, store=stored(**items))
+    assert len(ran.outputs["read"]["all"]) == 19
 
 
 def test_a_failed_load_fails_every_branch_that_waits_for_it():

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
+from airflow_allma.common.work_budget import own_budget
+from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError, WorkLimitError
 from airflow_allma.expressions import NOTHING, compile_path, paths
 from airflow_allma.expressions.scanner import MAX_LENGTH, MAX_NESTING
 
@@ -340,9 +341,8 @@ def test_data_of_any_depth_is_searched_to_its_bottom():
     assert found == list(range(19_999, -1, -1))
 
 
-def test_a_search_that_collects_too_much_is_an_error(monkeypatch):
-    monkeypatch.setattr("airflow_allma.expressions.traversal.MAX_DESCENDANTS", 100)
-    with pytest.raises(ExpressionEvaluationError, match="make the path more specific"):
+def test_a_search_that_visits_too_much_is_an_error_that_names_the_path():
+    with own_budget(100), pytest.raises(WorkLimitError, match=r"max_step_work = 100 allows at \$\.\.x\.\.x"):
         compile_path("$..x..x").find(deep_data(60))
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
+from airflow_allma.common.work_budget import own_budget
+from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError, WorkLimitError
 from airflow_allma.expressions import compile_template
-from airflow_allma.expressions.templates import runtime
 from airflow_allma.expressions.templates.parser import MAX_LENGTH, MAX_NESTING
 
 # template, position of the caret, words of the reason
@@ -149,20 +149,20 @@ def test_data_nested_too_deep_is_a_clear_error(template: str):
         compile_template(template).render({"a": DEEP_LIST, "b": {"x": 1}})
 
 
-def test_nested_loops_stop_at_a_limit(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runtime, "MAX_WORK", 10_000)
+def test_nested_loops_stop_at_the_budget():
     template = compile_template("{{#each l}}{{#each ../l}}{{#each ../../l}}{{/each}}{{/each}}{{/each}}")
-    assert template.render({"l": [1] * 10}) == ""
-    with pytest.raises(ExpressionEvaluationError, match=r"\{\{#each .*l\}\} the loops .* exceed"):
+    with own_budget(2000):
+        assert template.render({"l": [1] * 10}) == ""
+    with own_budget(2000), pytest.raises(WorkLimitError, match=r"= 2000 allows at \{\{#each [./]*l\}\}"):
         template.render({"l": [1] * 100})
 
 
-def test_a_loop_over_long_strings_stops_at_a_limit(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runtime, "MAX_WORK", 10_000)
+def test_a_loop_over_long_strings_stops_at_the_budget():
     template = compile_template("{{#each l}}{{../s}}{{/each}}")
-    assert len(template.render({"l": [1] * 9, "s": "x" * 1000})) == 9000
-    with pytest.raises(ExpressionEvaluationError, match=r"\{\{#each l\}\} the loops .* exceed"):
-        template.render({"l": [1] * 11, "s": "x" * 1000})
+    with own_budget(2000):
+        assert len(template.render({"l": [1] * 9, "s": "x" * 1000})) == 9000
+    with own_budget(2000), pytest.raises(WorkLimitError, match=r"= 2000 allows at \{\{#each l\}\}"):
+        template.render({"l": [1] * 20, "s": "x" * 1000})
 
 
 def test_the_error_of_a_path_that_cannot_be_evaluated_names_the_block():

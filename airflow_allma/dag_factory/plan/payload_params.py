@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote
 
 from airflow_allma.flow import Flow
-from airflow_allma.flow.input_schema import declared_properties, local_references, takes_null
+from airflow_allma.flow.input_schema import declared_properties, takes_null
+from airflow_allma.flow.regex_cost import pattern_degree
+from airflow_allma.flow.schema_tree import SchemaTree, Subschema, expand
 
 __all__ = ["ParamPlan", "inferred_inputs", "plan_params"]
 
@@ -22,7 +25,12 @@ _MAX_INFERRED: Final = 100
 _MAX_INFERRED_LENGTH: Final = 200
 
 _DEFINITIONS: Final = ("$defs", "definitions")
-_DEFINITION_PREFIXES: Final = tuple(f"#/{name}/" for name in _DEFINITIONS)
+_DEFINITION: Final = re.compile(r"#/(\$defs|definitions)/([^/]+)")
+
+_MAX_EXPANDED: Final = 1_000
+_MAX_DEGREE: Final = 2
+_MAX_DEFINITION_BYTES: Final = 1_000_000
+"""All fields together have at most so many bytes of definitions: each has its own copy of those it needs."""
 
 # Airflow has arguments of its own for these: the schema of a param must not repeat them.
 _ARGUMENTS_OF_PARAM: Final = frozenset({"default", "description", "source", "self"})
@@ -71,8 +79,9 @@ def plan_params(flow: Flow, *, is_scheduled: bool) -> tuple[ParamPlan, ...]:
         name: {} for name in schema.get("required", ()) if schema.get("additionalProperties") is not False
     }
     properties |= declared_properties(schema)
+    rules = _ParamRules(schema)
     return tuple(
-        _param(schema, name, part, is_required=name in required)
+        _param(rules, name, part, is_required=name in required)
         for name, part in properties.items()
         if part is not False
     )
@@ -86,11 +95,11 @@ def _any_json(name: str) -> ParamPlan:
     )
 
 
-def _param(schema: Mapping[str, Any], name: str, part: Any, *, is_required: bool) -> ParamPlan:
+def _param(rules_of: _ParamRules, name: str, part: Any, *, is_required: bool) -> ParamPlan:
     declared = part if isinstance(part, dict) else {}
-    rules = _self_contained(schema, declared)
+    rules = rules_of.property_rules(declared)
     rules.setdefault("title", name)
-    if not is_required and not takes_null(schema, part):
+    if not is_required and not takes_null(rules_of.schema, part):
         # An empty field of the form is null.
         rules = _or_null(rules)
     if "type" not in rules and "enum" not in rules:
@@ -104,20 +113,88 @@ def _param(schema: Mapping[str, Any], name: str, part: Any, *, is_required: bool
     )
 
 
-def _self_contained(schema: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a property's schema with the definitions that it refers to."""
-    rules = {key: value for key, value in part.items() if key not in _ARGUMENTS_OF_PARAM}
-    references = local_references(part)
-    if references:
-        around = {key: schema[key] for key in _DEFINITIONS if key in schema}
-        references |= local_references(around)
-        if not all(reference.startswith(_DEFINITION_PREFIXES) for reference in references):
-            # It refers to more than definitions: only the check of the whole payload covers it.
-            return {key: rules[key] for key in ("title", "type") if key in rules}
-        rules |= around
-    if "$schema" in schema:
-        rules["$schema"] = schema["$schema"]
-    return rules
+class _ParamRules:
+    """The schemas of a payload's properties, as params have them.
+
+    Airflow checks params in the API server and the scheduler, with jsonschema as it is: nothing there bounds
+    the work of a check. So a param has only rules that are cheap for every value. What it leaves out is
+    checked by the run's first task.
+
+    Args:
+        schema: the schema of the payload.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = schema
+        self._tree = SchemaTree(schema)
+        self._definition_bytes = 0
+
+    def property_rules(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a property's schema with the definitions that it needs, or only its title and type."""
+        if not self._is_cheap(part):
+            return {key: part[key] for key in ("title", "type") if key in part}
+        rules = {key: value for key, value in part.items() if key not in _ARGUMENTS_OF_PARAM}
+        rules |= self._definitions(self._reached(part))
+        if "$schema" in self.schema:
+            rules["$schema"] = self.schema["$schema"]
+        return rules
+
+    def _is_cheap(self, part: Mapping[str, Any]) -> bool:
+        try:
+            size, is_recursive = expand(self._tree, part, _MAX_EXPANDED)
+        except RecursionError:
+            return False
+        if is_recursive or size > _MAX_EXPANDED:
+            return False
+        reached = self._reached(part)
+        references = [reference for one in reached for _, reference in one.references()]
+        if not all(map(_DEFINITION.match, references)) or any("$id" in one.schema for one in reached):
+            # It refers to more than definitions.
+            return False
+        if not all(map(_is_cheap_by_itself, reached)):
+            return False
+        if references:
+            self._definition_bytes += len(str(self._definitions(reached)))
+        return self._definition_bytes <= _MAX_DEFINITION_BYTES
+
+    def _reached(self, part: Mapping[str, Any]) -> list[Subschema]:
+        """Return the subschemas of a part, and those that it refers to."""
+        reached: list[Subschema] = []
+        seen: set[int] = set()
+        waiting: list[Any] = [part]
+        while waiting:
+            one = waiting.pop()
+            if id(one) in seen or not isinstance(one, Mapping):
+                continue
+            seen.add(id(one))
+            for subschema in SchemaTree(one).subschemas:
+                reached.append(subschema)
+                for _, reference in subschema.references():
+                    waiting += self._tree.find(reference)
+        return reached
+
+    def _definitions(self, reached: list[Subschema]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for subschema in reached:
+            for _, reference in subschema.references():
+                match = _DEFINITION.match(unquote(reference))
+                if match is not None:
+                    keyword, name = match[1], match[2].replace("~1", "/").replace("~0", "~")
+                    if name in self.schema.get(keyword, {}):
+                        found.setdefault(keyword, {})[name] = self.schema[keyword][name]
+        return found
+
+
+def _is_cheap_by_itself(subschema: Subschema) -> bool:
+    schema = subschema.schema
+    if schema.get("uniqueItems"):
+        # Values that cannot be sorted are all compared with each other.
+        return False
+    named = schema.get("patternProperties")
+    patterns = [*(named if isinstance(named, dict) else ()), schema.get("pattern")]
+    return all(
+        (pattern_degree(one) or _MAX_DEGREE + 1) <= _MAX_DEGREE for one in patterns if isinstance(one, str)
+    )
 
 
 _TYPELESS_KEYWORDS: Final = frozenset(

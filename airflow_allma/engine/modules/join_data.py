@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from airflow_allma.common.work_budget import spend_values
 from airflow_allma.engine.modules.csv_format import read_csv, write_csv
 from airflow_allma.engine.modules.definition import ModuleInput
 from airflow_allma.engine.modules.plain_string import plain_string
@@ -195,6 +196,8 @@ def _join(left: _Table, right: _Table, columns: _OutputColumns, join_type: str) 
     by_key: dict[Key, list[Row]] = {}
     for row in right.rows:
         by_key.setdefault(right.key(row), []).append(row)
+    # Rows with equal keys multiply: 10,000 of them on each side are a hundred million.
+    width = len(columns.names) + 1
     rows: list[dict[str, Any]] = []
     matched: set[Key] = set()
     for row in left.rows:
@@ -202,6 +205,7 @@ def _join(left: _Table, right: _Table, columns: _OutputColumns, join_type: str) 
         partners = by_key.get(key)
         if partners is not None:
             matched.add(key)
+            spend_values(len(partners) * width)
             rows.extend(columns.row(row, partner) for partner in partners)
         elif join_type in {"left", "outer"}:
             rows.append(columns.row(row, None))

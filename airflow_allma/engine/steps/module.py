@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
 from airflow_allma.engine.step_handler import AsyncHandler, Handler, InlineHandler, StepCall
+from airflow_allma.exceptions import WorkLimitError
 from airflow_allma.expressions import compile_config, compile_template
 from airflow_allma.flow import Step
 
@@ -48,7 +49,10 @@ class InlineModule(_ModuleStep, InlineHandler):
         """Return the module's output."""
         if self._function is not None:
             return self._function(call.input if self._config is None else self.effective_input(call))
-        return run_module(self._identifier, self.effective_input(call))
+        try:
+            return run_module(self._identifier, self.effective_input(call))
+        except WorkLimitError as error:
+            raise error.at(self._identifier) from None
 
 
 class BlockingModule(_ModuleStep, AsyncHandler):

@@ -12,7 +12,7 @@ from airflow_allma.expressions.templates.compiler import compile_program
 from airflow_allma.expressions.templates.concat import to_writer
 from airflow_allma.expressions.templates.fast_path import Render, fast_render
 from airflow_allma.expressions.templates.parser import parse
-from airflow_allma.expressions.templates.runtime import Frame, Rendering
+from airflow_allma.expressions.templates.template import full_render
 from airflow_allma.expressions.templates.tree import Block, Content, Program
 from airflow_allma.expressions.templates.whitespace import strip_white_space
 
@@ -64,12 +64,8 @@ def compile_authored(source: str) -> AuthoredTemplate:
     strip_white_space(program)
     _mark(program)
     ends_with_text = bool(program.body) and isinstance(program.body[-1], Content)
-    write = to_writer(compile_program(program, source))
-
-    def full(context: Any, load: LoadPointer | None = None) -> str:
-        return write(Frame(context, None, None, (), Rendering(context, load)))
-
-    return AuthoredTemplate(source, fast_render(program, full) or full, ends_with_text)
+    full = full_render(to_writer(compile_program(program, source)), source)
+    return AuthoredTemplate(source, fast_render(program, full, source) or full, ends_with_text)
 
 
 def _mark(program: Program | None) -> None:

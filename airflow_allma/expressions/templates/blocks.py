@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import POINTS
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import truthy
 from airflow_allma.expressions.json_stringify import js_key_order
@@ -28,6 +29,7 @@ class BlockParts:
         include_zero: evaluates ``includeZero=``; None without it.
         program: writes the body.
         inverse: writes the body of ``else``.
+        weight: how much work the body is for one turn of a loop, at least 1.
     """
 
     part: str
@@ -36,6 +38,7 @@ class BlockParts:
     include_zero: Evaluate | None
     program: Write
     inverse: Write
+    weight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,10 @@ def _unless(parts: BlockParts) -> Write:
     return _if(replace(parts, program=parts.inverse, inverse=parts.program))
 
 
-def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[str] | None], str]:
+def _loop_writer(parts: BlockParts) -> Callable[[Frame, list[Any], list[str] | None], str]:
     """Return the function that writes a block's body for each item; ``keys`` are the keys of an object."""
+    program, part = parts.program, parts.part
+    points_of_turn = parts.weight * POINTS
 
     def write(frame: Frame, items: list[Any], keys: list[str] | None) -> str:
         rendering = frame.rendering
@@ -103,18 +108,19 @@ def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[
         loop = Loop(len(items), frame.loop)
         inner = Frame(None, frame, loop, outer_names, rendering)
         written: list[str] = []
-        work = 0
+        budget = rendering.budget
+        points = 0
         for index, item in enumerate(items):
             loop.index = index
             loop.key = key = index if keys is None else keys[index]
             inner.this = item
             inner.names = (item, key, outer_names)
             output = program(inner)
-            work += len(output) + 1
-            if work > rendering.left:
+            points += len(output) + points_of_turn
+            if points > budget.left:
                 break
             written.append(output)
-        rendering.spend(work, part)
+        rendering.spend(points, part)
         return "".join(written)
 
     return write
@@ -122,7 +128,7 @@ def _loop_writer(program: Write, part: str) -> Callable[[Frame, list[Any], list[
 
 def _each(parts: BlockParts) -> Write:
     argument, inverse = parts.argument, parts.inverse
-    write_loop = _loop_writer(parts.program, parts.part)
+    write_loop = _loop_writer(parts)
 
     def write(frame: Frame) -> str:
         value = argument(frame)
@@ -177,7 +183,7 @@ def _with_json_path(parts: BlockParts) -> Write:
 def section(parts: BlockParts) -> Write:
     """Build ``{{#name}}``: a loop over a list; ``this`` stays for true; false and null write the inverse."""
     argument, program, inverse = parts.argument, parts.program, parts.inverse
-    write_loop = _loop_writer(program, parts.part)
+    write_loop = _loop_writer(parts)
 
     def write(frame: Frame) -> str:
         value = argument(frame)

@@ -121,6 +121,7 @@ class _Compiler:
                 include_zero=self.include_zero(call, helper, scope),
                 program=to_writer(self.program(block.program, inner)),
                 inverse=to_writer(self.program(block.inverse, scope)),
+                weight=1 + _size(block.program) // 8,
             )
         )
 
@@ -267,6 +268,26 @@ def _slot_writer(write: Write, source: str) -> Write:
         return SLOT
 
     return write_slot
+
+
+def _size(program: Program | None) -> int:
+    """Return how many statements and names a part of a template has, with all blocks in it."""
+    size = 0
+    for statement in program.body if program is not None else ():
+        size += 1
+        if isinstance(statement, Mustache):
+            size += _expression_size(statement.expression)
+        elif isinstance(statement, Block):
+            size += _expression_size(statement.call) + _size(statement.program) + _size(statement.inverse)
+    return size
+
+
+def _expression_size(expression: Expression) -> int:
+    if isinstance(expression, Lookup):
+        return len(expression.names)
+    if isinstance(expression, Call):
+        return len(expression.callee.names) + sum(map(_expression_size, expression.arguments))
+    return 0
 
 
 def _is_bound(lookup: Lookup, scope: _Scope) -> bool:

@@ -62,6 +62,8 @@ def _many(texts: list[str], slots: list[Write]) -> Write:
         for slot, text in rest:
             written.append(slot(frame))
             written.append(text)
+        # Counted before they are joined: one long value can be in many slots.
+        frame.rendering.budget.spend(sum(map(len, written)))
         return "".join(written)
 
     return write

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from airflow_allma.common.work_budget import LONG_TEXT, spend_text
+from airflow_allma.exceptions import WorkLimitError
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.templates.runtime import to_output
 from airflow_allma.expressions.templates.tree import Call, Comment, Content, Mustache, Program
@@ -22,10 +24,13 @@ Render = Callable[..., str]
 Slot = Callable[[Any], Any]
 """Returns what to write into a slot, or None if the fallback is needed."""
 
+Count = Callable[[str], str]
+"""Counts the length of a long text as work of the step, and returns the text."""
+
 _MAX_PLAIN_INTEGER: Final = 10**21  # larger integers are printed with an exponent
 
 
-def fast_render(program: Program, fallback: Render) -> Render | None:
+def fast_render(program: Program, fallback: Render, source: str) -> Render | None:
     """Return the fast renderer of a template, or None if it contains more. ``fallback`` is the full one."""
     texts = [""]
     slots: list[Slot] = []
@@ -40,7 +45,9 @@ def fast_render(program: Program, fallback: Render) -> Render | None:
             texts.append("")
         elif not isinstance(statement, Comment):
             return None
-    return _BY_SLOT_COUNT.get(len(slots), _many)(texts, slots, fallback) if slots else None
+    if not slots:
+        return None
+    return _BY_SLOT_COUNT.get(len(slots), _many)(texts, slots, fallback, _counter(source))
 
 
 def _plain_names(mustache: Mustache) -> tuple[str, ...]:
@@ -103,31 +110,33 @@ def _depth_many(names: tuple[str, ...]) -> Slot:
     return find
 
 
-def _one(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
+def _one(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count: Count) -> Render:
     before, after = texts
     (slot,) = slots
 
     def render(context: Any, load: LoadPointer | None = None) -> str:
         if (value := slot(context)) is not None:
-            return f"{before}{value}{after}"
+            text = f"{before}{value}{after}"
+            return text if len(text) <= LONG_TEXT else count(text)
         return fallback(context, load)
 
     return render
 
 
-def _two(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
+def _two(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count: Count) -> Render:
     before, between, after = texts
     first, second = slots
 
     def render(context: Any, load: LoadPointer | None = None) -> str:
         if (one := first(context)) is not None and (two := second(context)) is not None:
-            return f"{before}{one}{between}{two}{after}"
+            text = f"{before}{one}{between}{two}{after}"
+            return text if len(text) <= LONG_TEXT else count(text)
         return fallback(context, load)
 
     return render
 
 
-def _three(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
+def _three(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count: Count) -> Render:
     before, between, then, after = texts
     first, second, third = slots
 
@@ -137,13 +146,14 @@ def _three(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Ren
             and (two := second(context)) is not None
             and (three := third(context)) is not None
         ):
-            return f"{before}{one}{between}{two}{then}{three}{after}"
+            text = f"{before}{one}{between}{two}{then}{three}{after}"
+            return text if len(text) <= LONG_TEXT else count(text)
         return fallback(context, load)
 
     return render
 
 
-def _many(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Render:
+def _many(texts: Sequence[str], slots: Sequence[Slot], fallback: Render, count: Count) -> Render:
     start = texts[0]
     rest = tuple(zip(slots, texts[1:], strict=True))
 
@@ -152,10 +162,23 @@ def _many(texts: Sequence[str], slots: Sequence[Slot], fallback: Render) -> Rend
         for slot, text in rest:
             if (value := slot(context)) is None:
                 return fallback(context, load)
-            written.append(f"{value}{text}")
+            part = f"{value}{text}"
+            # Counted at once: one long value can be in many slots.
+            written.append(part if len(part) <= LONG_TEXT else count(part))
         return "".join(written)
 
     return render
+
+
+def _counter(source: str) -> Count:
+    def count(text: str) -> str:
+        try:
+            spend_text(len(text))
+        except WorkLimitError as error:
+            raise error.at(f"the template {source}") from None
+        return text
+
+    return count
 
 
 _BY_SLOT_COUNT: Final = {1: _one, 2: _two, 3: _three}

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_allma.common.base64_text import to_base64
+from airflow_allma.common.work_budget import spend_text, spend_values
 from airflow_allma.expressions.js_values import greater, less, strictly_equal, to_number, to_string, truthy
 from airflow_allma.expressions.json_stringify import stringify
 from airflow_allma.expressions.pointer_access import LoadPointer
@@ -47,7 +48,9 @@ def _json(value: Any) -> str:
 def _slice(items: Any, start: Any = NOTHING, end: Any = NOTHING) -> list[Any]:
     if not isinstance(items, list):
         return []
-    return items[_slice_bound(start, 0) : _slice_bound(end, len(items))]
+    part = items[_slice_bound(start, 0) : _slice_bound(end, len(items))]
+    spend_values(len(part))
+    return part
 
 
 def _slice_bound(value: Any, missing: int) -> int:
@@ -74,6 +77,7 @@ def _base64(value: Any) -> str:
     if not truthy(value):
         return ""
     string = stringify(value) if isinstance(value, Mapping | list) else to_string(value)
+    spend_text(len(string))
     # JavaScript encodes a lone surrogate as the replacement character.
     encoded = string.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
     return to_base64(encoded)

@@ -1,4 +1,4 @@
-"""The state of a rendering: its position in the data, its loops, its loaded pointers and its limits."""
+"""The state of a rendering: its position in the data, its loops, its loaded pointers and its budget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from airflow_allma.common.pointer_key import POINTER_KEY
-from airflow_allma.exceptions import ExpressionEvaluationError
+from airflow_allma.common.work_budget import WorkBudget
+from airflow_allma.exceptions import WorkLimitError
 from airflow_allma.expressions.js_values import number_to_string, to_string
 from airflow_allma.expressions.pointer_access import (
     LoadPointer,
@@ -19,7 +20,6 @@ from airflow_allma.expressions.traversal import member
 from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = [
-    "MAX_WORK",
     "Evaluate",
     "Frame",
     "Loop",
@@ -30,23 +30,20 @@ __all__ = [
     "to_output",
 ]
 
-MAX_WORK: Final = 100_000_000
-"""Maximum number of characters that the loops of one rendering write; each iteration counts as one more."""
-
 _PLAIN_INTEGER: Final = 10**21
 
 
 class Rendering:
-    """One rendering of one template: the root data, and what has been loaded and written so far.
+    """One rendering of one template: the root data, what has been loaded so far, and the step's budget.
 
     ``values`` are those of the slots, if the template is compiled with slots.
     """
 
-    __slots__ = ("_cache", "_load", "left", "root", "values")
+    __slots__ = ("_cache", "_load", "budget", "root", "values")
 
-    def __init__(self, root: Any, load: LoadPointer | None) -> None:
+    def __init__(self, root: Any, load: LoadPointer | None, budget: WorkBudget) -> None:
         self.root = root
-        self.left = MAX_WORK
+        self.budget = budget
         self.values: list[str] = []
         self._load = load
         self._cache: dict[int, tuple[Mapping[str, Any], Any]] = {}
@@ -64,18 +61,16 @@ class Rendering:
 
         return load_once
 
-    def spend(self, work: int, part: str) -> None:
-        """Count the work of a loop.
+    def spend(self, points: int, part: str) -> None:
+        """Count the work of ``part`` of the template.
 
         Raises:
-            ExpressionEvaluationError: the loops have done more than ``MAX_WORK`` in total.
+            WorkLimitError: the step has now done more than its budget allows.
         """
-        self.left -= work
-        if self.left < 0:
-            raise ExpressionEvaluationError(
-                f"with {part} the loops of this template exceed {MAX_WORK:,} iterations and characters; "
-                "loop over a slice of the list, or build the text in several steps"
-            )
+        try:
+            self.budget.spend(points)
+        except WorkLimitError as error:
+            raise error.at(part) from None
 
 
 class Loop:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.common.work_budget import current_budget, with_own_budget
+from airflow_allma.exceptions import ExpressionSyntaxError, WorkLimitError
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.syntax_tree import SLOT
 from airflow_allma.expressions.templates.compiler import compile_program
@@ -18,7 +19,14 @@ from airflow_allma.expressions.templates.runtime import Frame, Rendering, Write
 from airflow_allma.expressions.templates.tree import Block, Content, Mustache
 from airflow_allma.expressions.templates.whitespace import strip_white_space
 
-__all__ = ["CACHE_SIZE", "SlottedTemplate", "Template", "compile_slotted_template", "compile_template"]
+__all__ = [
+    "CACHE_SIZE",
+    "SlottedTemplate",
+    "Template",
+    "compile_slotted_template",
+    "compile_template",
+    "full_render",
+]
 
 CACHE_SIZE: Final = 4096
 """Maximum number of cached templates; the least recently used one is dropped first."""
@@ -36,8 +44,8 @@ class Template:
         render: ``render(context, load=None)`` returns the rendered text. ``context`` is any JSON value, or a
             Mapping with the names at the root. ``load`` loads the pointers that the template refers to, each
             once in a rendering. It raises ExpressionEvaluationError if a pointer has to be loaded and
-            ``load`` is None, if the text gets too long, or if a value cannot be written; exceptions of
-            ``load`` pass through.
+            ``load`` is None, or if a value cannot be written, and WorkLimitError if it does more work than
+            a step may do; exceptions of ``load`` pass through.
         is_static: whether the rendered text is the same for all data.
     """
 
@@ -87,8 +95,11 @@ def compile_slotted_template(source: str) -> SlottedTemplate:
     write = to_writer(compile_program(program, source, slots=True))
 
     def render(context: Any, load: LoadPointer | None = None) -> tuple[str, list[str]]:
-        rendering = Rendering(context, load)
-        return write(Frame(context, None, None, (), rendering)), rendering.values
+        budget = current_budget()
+        if budget is None:
+            return with_own_budget(render, context, load)
+        rendering = Rendering(context, load, budget)
+        return _render_all(write, rendering, source), rendering.values
 
     pattern = None
     if not any(isinstance(statement, Block) for statement in program.body):
@@ -108,8 +119,8 @@ def _compile(source: str) -> Template:
     fragment = compile_program(program, source)
     if isinstance(fragment, str):
         return Template(source, _constant(fragment), is_static=True)
-    full = _full_render(fragment)
-    return Template(source, fast_render(program, full) or full, is_static=False)
+    full = full_render(fragment, source)
+    return Template(source, fast_render(program, full, source) or full, is_static=False)
 
 
 _cached = lru_cache(maxsize=CACHE_SIZE)(_compile)
@@ -122,8 +133,22 @@ def _constant(text: str) -> Render:
     return render
 
 
-def _full_render(write: Write) -> Render:
+def full_render(write: Write, source: str) -> Render:
+    """Return the function that renders a compiled template and counts the text in the step's budget."""
+
     def render(context: Any, load: LoadPointer | None = None) -> str:
-        return write(Frame(context, None, None, (), Rendering(context, load)))
+        budget = current_budget()
+        if budget is None:
+            return with_own_budget(render, context, load)
+        return _render_all(write, Rendering(context, load, budget), source)
 
     return render
+
+
+def _render_all(write: Write, rendering: Rendering, source: str) -> str:
+    try:
+        text = write(Frame(rendering.root, None, None, (), rendering))
+        rendering.budget.spend(len(text))
+    except WorkLimitError as error:
+        raise error.at(f"the template {source}") from None
+    return text
