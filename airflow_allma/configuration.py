@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
+from airflow_allma.compat import database_is_sqlite, is_local_task
 from airflow_allma.flow import AirflowOptions
-from airflow_allma.settings import OPTIONS, SECTION, AllmaSettings
+from airflow_allma.settings import (
+    OPTIONS,
+    SECTION,
+    SQLITE_DEFAULTS,
+    SQLITE_MAX_ACTIVE_TASKS,
+    AllmaSettings,
+)
 
-__all__ = ["integer_setting", "load_settings"]
+__all__ = ["boolean_setting", "integer_setting", "load_settings", "max_active_tasks"]
+
+_LOG: Final = logging.getLogger("airflow_allma.task")
+
+_LOCAL_EXECUTORS: Final = frozenset({"LocalExecutor", "airflow.executors.local_executor.LocalExecutor"})
+_LOCAL_FOLDER: Final = "allma"
 
 
 def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
     """Read the settings from Airflow's configuration, in any process.
+
+    A task under the LocalExecutor has its own defaults: a folder for results and, on SQLite, lower limits.
 
     Args:
         own: the flow's ``airflow`` object, whose values override.
@@ -23,14 +43,16 @@ def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
 
     configured: dict[str, Any] = {}
     for name, option in OPTIONS.items():
-        if getattr(own, name, None) is not None:
-            continue
-        if option.kind == "integer":
-            configured[name] = integer_setting(name)
-        else:
-            configured[name] = conf.get(SECTION, name, fallback=option.default) or ""
+        if getattr(own, name, None) is None:
+            configured[name] = _READERS[option.kind](name)
+    is_local = is_local_task()
+    if is_local and database_is_sqlite():
+        configured |= _sqlite_defaults(configured)
     max_map_length = conf.getint("core", "max_map_length", fallback=1024)
-    return AllmaSettings.from_values(configured, own, max_map_length=max_map_length)
+    settings = AllmaSettings.from_values(configured, own, max_map_length=max_map_length)
+    if is_local and not settings.offload_location:
+        return settings.changed(local_location=_local_location())
+    return settings
 
 
 def integer_setting(name: str) -> int:
@@ -42,3 +64,106 @@ def integer_setting(name: str) -> int:
     from airflow.sdk import conf
 
     return int(conf.getint(SECTION, name, fallback=int(OPTIONS[name].default)))
+
+
+def boolean_setting(name: str) -> bool:
+    """Read one yes or no of ``[allma]``.
+
+    Raises:
+        AirflowConfigException: it is neither; the message names the option.
+    """
+    from airflow.sdk import conf
+
+    return bool(conf.getboolean(SECTION, name, fallback=bool(OPTIONS[name].default_value)))
+
+
+def _string_setting(name: str) -> str:
+    from airflow.sdk import conf
+
+    return conf.get(SECTION, name, fallback=OPTIONS[name].default) or ""
+
+
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
+    {"integer": integer_setting, "boolean": boolean_setting, "string": _string_setting}
+)
+
+
+# SQLite
+
+
+def max_active_tasks() -> int:
+    """Return how many tasks of a run can run at a time, for a new Dag: as Airflow is configured.
+
+    Only SQLite needs a default of its own: 16 tasks at a time end in ``database is locked``, and the
+    scheduler in which that happens stops.
+    """
+    from airflow.sdk import conf
+
+    configured = int(conf.getint("core", "max_active_tasks_per_dag", fallback=16))
+    if not database_is_sqlite() or configured <= SQLITE_MAX_ACTIVE_TASKS:
+        return configured
+    if not _is_set("core", "max_active_tasks_per_dag"):
+        return SQLITE_MAX_ACTIVE_TASKS
+    _warn_about_sqlite(f"[core] max_active_tasks_per_dag = {configured}", SQLITE_MAX_ACTIVE_TASKS)
+    return configured
+
+
+def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:
+    """Return SQLite's own defaults of the options that nobody has set."""
+    defaults = {}
+    for name, value in SQLITE_DEFAULTS.items():
+        if name not in configured:
+            continue
+        if not _is_set(SECTION, name):
+            defaults[name] = value
+        elif configured[name] > value:
+            _warn_about_sqlite(f"[{SECTION}] {name} = {configured[name]}", value)
+    return defaults
+
+
+@cache
+def _warn_about_sqlite(setting: str, default: int) -> None:
+    _LOG.warning(
+        "%s is more than SQLite bears (%d is the default there): expect 'database is locked' and a scheduler "
+        "that stops. Use PostgreSQL or MySQL as Airflow's database, or remove the setting",
+        setting,
+        default,
+    )
+
+
+def _is_set(section: str, name: str) -> bool:
+    """Return whether a file or the environment sets an option; defaults do not count."""
+    from airflow.sdk import conf
+
+    sources = conf.as_dict(
+        display_source=True, display_sensitive=True, raw=True, include_cmds=False, include_secret=False
+    )
+    entry = sources.get(section, {}).get(name)
+    return isinstance(entry, tuple) and "default" not in entry[1]
+
+
+# The local folder
+
+
+@cache
+def _local_location() -> str:
+    """Return the folder for results below Airflow's home, as a URI; "" if it is not for this deployment."""
+    from airflow.sdk import conf
+
+    if conf.get("core", "executor", fallback="") not in _LOCAL_EXECUTORS:
+        return ""
+    home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser().absolute()
+    folder = home / _LOCAL_FOLDER
+    try:
+        # Results can contain whatever a flow handles: only Airflow's user can read them.
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        _LOG.warning(
+            "No results are stored, so that reruns repeat all items of a chunk: %s cannot be created (%s). "
+            "Set [%s] offload_location",
+            folder,
+            error.strerror,
+            SECTION,
+        )
+        return ""
+    return folder.as_uri()

@@ -33,13 +33,14 @@ class FlowOperator(BaseOperator):
         self.flow = flow
         self.step = step
 
-    def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False) -> NoReturn:
+    def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False, failures: int = 0) -> NoReturn:
         """Push the error, for the tasks downstream, and fail this try.
 
         Args:
             ti: this try's task instance.
             error: the four fields of a step's error.
             retry: whether Airflow should retry the task.
+            failures: how often the step had failed by itself before.
 
         Raises:
             StepRetryError: if Airflow should retry.
@@ -48,5 +49,5 @@ class FlowOperator(BaseOperator):
         push(ti, Key.ERROR, error)
         message = f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}"
         if retry:
-            raise StepRetryError(message)
+            raise StepRetryError(message, failures=failures)
         raise AirflowFailException(message)

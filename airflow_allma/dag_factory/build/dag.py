@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, conf
 
+from airflow_allma.configuration import max_active_tasks
 from airflow_allma.dag_factory.build.tasks import TaskBuilder
 from airflow_allma.dag_factory.plan import DagPlan, ParamPlan, ScheduleKind, SchedulePlan, plan_dag
 from airflow_allma.flow import Flow
@@ -42,6 +43,7 @@ def dag_from_plan(plan: DagPlan) -> DAG:
         params={param.name: _param(param) for param in plan.params},
         default_args=dict(plan.task_defaults),
         max_active_runs=plan.max_active_runs or conf.getint("core", "max_active_runs_per_dag", fallback=16),
+        max_active_tasks=max_active_tasks(),
         dagrun_timeout=plan.run_timeout,
         # Otherwise Airflow would register every Dag that is built, even if its caller drops it.
         auto_register=False,
