@@ -88,5 +88,5 @@ def lost_step(step: str, steps: tuple[str, ...], number: int) -> StepLostError:
         "server did not answer), so it is not repeated. Find out whether it did, then clear the task to run "
         "it again. If it can be repeated without harm, give it onError.retries, or set [allma] "
         "retry_lost_steps.",
-        details={"lostTry": number},
+        details={"lostTry": number, "failedStepInstanceId": step},
     )
