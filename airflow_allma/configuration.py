@@ -46,13 +46,11 @@ def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
         if getattr(own, name, None) is None:
             configured[name] = _READERS[option.kind](name)
     is_local = is_local_task()
-    if is_local and database_is_sqlite():
-        configured |= _sqlite_defaults(configured)
+    lowered = _sqlite_defaults(configured) if is_local and database_is_sqlite() else {}
     max_map_length = conf.getint("core", "max_map_length", fallback=1024)
-    settings = AllmaSettings.from_values(configured, own, max_map_length=max_map_length)
-    if is_local and not settings.offload_location:
-        return settings.changed(local_location=_local_location())
-    return settings
+    settings = AllmaSettings.from_values(configured | lowered, own, max_map_length=max_map_length)
+    folder = _local_location() if is_local and not settings.offload_location else ""
+    return settings.changed(local_location=folder, lowered=frozenset(lowered))
 
 
 def integer_setting(name: str) -> int:
@@ -103,9 +101,19 @@ def max_active_tasks() -> int:
     if not database_is_sqlite() or configured <= SQLITE_MAX_ACTIVE_TASKS:
         return configured
     if not _is_set("core", "max_active_tasks_per_dag"):
+        _log_sqlite_default()
         return SQLITE_MAX_ACTIVE_TASKS
     _warn_about_sqlite(f"[core] max_active_tasks_per_dag = {configured}", SQLITE_MAX_ACTIVE_TASKS)
     return configured
+
+
+@cache
+def _log_sqlite_default() -> None:
+    _LOG.info(
+        "Airflow's database is SQLite: a run of a flow has %d tasks at a time, unless [core] "
+        "max_active_tasks_per_dag is set",
+        SQLITE_MAX_ACTIVE_TASKS,
+    )
 
 
 def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:

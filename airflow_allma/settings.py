@@ -140,6 +140,7 @@ class AllmaSettings:
     Attributes:
         local_location: where results and lists are stored without an ``offload_location``, as a URI; "" for
             nowhere. Not an option.
+        lowered: the options whose default is lower because Airflow's database is SQLite. Not an option.
     """
 
     max_in_memory_items: int
@@ -159,6 +160,7 @@ class AllmaSettings:
     aws_conn_id: str
     custom_module_prefixes: str
     local_location: str = ""
+    lowered: frozenset[str] = frozenset()
 
     @classmethod
     def from_values(
@@ -189,6 +191,11 @@ class AllmaSettings:
     def results_location(self) -> str:
         """Where lists and results are stored, as a URI; "" for nowhere."""
         return self.offload_location or self.local_location
+
+    def shown(self, name: str) -> str:
+        """Return an option and its value for a log, with the reason if it is not the usual default."""
+        reason = ", the default with SQLite" if name in self.lowered else ""
+        return f"{name} ({getattr(self, name)}{reason})"
 
     @property
     def module_prefixes(self) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import Key, pull, push
 from tests.airflow.flows import Json
 
-
 Tries = tuple[int, int]
 FIRST: Tries = (1, 0)
 

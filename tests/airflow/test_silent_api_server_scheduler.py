@@ -78,7 +78,7 @@ def refuse_connections(instance):
     server.kill()
     threading.Event().wait(SILENT_SECONDS)
     server.start()
-    wait_until(lambda: instance.client.health(), what="the API server", processes=[server], timeout=120.0)
+    wait_until(instance.client.health, what="the API server", processes=[server], timeout=120.0)
 
 
 @pytest.mark.parametrize("fault", [stop_answering, refuse_connections])
