@@ -235,7 +235,7 @@ def test_clearing_a_task_runs_its_step_again(shop):
 
 def test_a_lost_item_of_a_fork_fails_with_its_reason_and_alone(shop):
     dag_run = FakeDagRun(
-        flow("lost", {"f": fork(branch("w")), "w": order(shop)}),
+        flow("lost", {"f": fork(branch("w"), toleratedFailurePercentage=50), "w": order(shop)}),
         {"items": [1, 2]},
     )
     dag_run.run("f.items")
@@ -255,11 +255,10 @@ def test_a_lost_item_of_a_fork_fails_with_its_reason_and_alone(shop):
 # Own failures
 
 
-def test_a_lost_try_is_not_one_of_the_steps_own_failures(shop):
-    shop.answer = lambda *_: (418, {})
-    retries = {"count": 2, "intervalSeconds": 7, "errorEquals": ["PermanentStepError"]}
-    own = {"onError": {"retries": retries}}
-    dag_run = FakeDagRun(flow("lost", {"s": order(shop, **own)}))
+def test_a_lost_try_is_not_one_of_the_steps_own_failures():
+    refused = {"outputValidation": {"requiredFields": ["$.missing"]}}
+    retries = {"retries": {"count": 2, "intervalSeconds": 7}}
+    dag_run = FakeDagRun(flow("lost", {"s": compose(onError=retries, **refused)}))
     ends = []
     for number in range(1, 6):
         if number in {2, 3}:
