@@ -139,6 +139,7 @@ def _warn_about_sqlite(setting: str, default: int) -> None:
     )
 
 
+@cache
 def _is_set(section: str, name: str) -> bool:
     """Return whether a file or the environment sets an option; defaults do not count."""
     from airflow.sdk import conf

@@ -32,12 +32,14 @@ def nothing_noted(monkeypatch):
     monkeypatch.setattr(compat, "_noted_database", [])
     for cached in (
         configuration._local_location,
+        configuration._is_set,
         configuration._warn_about_sqlite,
         configuration._log_sqlite_default,
     ):
         cached.cache_clear()
     yield
     configuration._local_location.cache_clear()
+    configuration._is_set.cache_clear()
 
 
 @pytest.fixture

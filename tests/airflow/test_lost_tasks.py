@@ -246,7 +246,7 @@ def test_a_lost_item_of_a_fork_fails_with_its_reason_and_alone(shop):
     dag_run.run("f.chunks")
     first, second = dag_run.run("f.aggregate")["aggregatedData"]
     assert first["status"] == 200
-    assert (second["errorName"], second["errorDetails"]) == (
+    assert (second["error"]["errorName"], second["error"]["errorDetails"]) == (
         "StepLostError",
         {"lostTry": 1, "failedStepInstanceId": "w"},
     )
