@@ -19,8 +19,11 @@ __all__ = ["PATIENCE_SECONDS", "patient", "send_patiently"]
 
 _LOG: Final = logging.getLogger("airflow_allma.task")
 
-PATIENCE_SECONDS: Final = 120.0
-"""From the first failure of a request to its last try; then the task fails, and is retried as a lost one."""
+PATIENCE_SECONDS: Final = 60.0
+"""From the first failure of a request to its last try; then the task fails, and is retried as a lost one.
+
+Not longer, since a server that answers 500 may do so each time.
+"""
 
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 10.0

@@ -1,4 +1,4 @@
-"""Forks on a stock Airflow whose API is asked for the run and its task instances all the time, as by the UI."""
+"""Forks on a stock Airflow whose API is asked for the run and its tasks all the time, as the UI does."""
 
 from __future__ import annotations
 
