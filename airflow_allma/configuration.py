@@ -15,12 +15,12 @@ from airflow_allma.flow import AirflowOptions
 from airflow_allma.settings import (
     OPTIONS,
     SECTION,
+    SQLITE_DAG_DEFAULTS,
     SQLITE_DEFAULTS,
-    SQLITE_MAX_ACTIVE_TASKS,
     AllmaSettings,
 )
 
-__all__ = ["boolean_setting", "integer_setting", "load_settings", "max_active_tasks"]
+__all__ = ["boolean_setting", "dag_limit", "integer_setting", "load_settings"]
 
 _LOG: Final = logging.getLogger("airflow_allma.task")
 
@@ -89,31 +89,28 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
 # SQLite
 
 
-def max_active_tasks() -> int:
-    """Return how many tasks of a run can run at a time, for a new Dag: as Airflow is configured.
+def dag_limit(name: str) -> int:
+    """Return a limit for a new Dag, by its name in ``[core]``: as Airflow is configured.
 
-    Only SQLite needs a default of its own: 16 tasks at a time end in ``database is locked``, and the
-    scheduler in which that happens stops.
+    Only SQLite has defaults of its own: 16 tasks at a time end in ``database is locked``, and the scheduler
+    in which that happens stops.
     """
     from airflow.sdk import conf
 
-    configured = int(conf.getint("core", "max_active_tasks_per_dag", fallback=16))
-    if not database_is_sqlite() or configured <= SQLITE_MAX_ACTIVE_TASKS:
+    configured = int(conf.getint("core", name, fallback=16))
+    default = SQLITE_DAG_DEFAULTS[name]
+    if not database_is_sqlite() or configured <= default:
         return configured
-    if not _is_set("core", "max_active_tasks_per_dag"):
-        _log_sqlite_default()
-        return SQLITE_MAX_ACTIVE_TASKS
-    _warn_about_sqlite(f"[core] max_active_tasks_per_dag = {configured}", SQLITE_MAX_ACTIVE_TASKS)
+    if not _is_set("core", name):
+        _log_sqlite_default(name, default)
+        return default
+    _warn_about_sqlite(f"[core] {name} = {configured}", default)
     return configured
 
 
 @cache
-def _log_sqlite_default() -> None:
-    _LOG.info(
-        "Airflow's database is SQLite: a run of a flow has %d tasks at a time, unless [core] "
-        "max_active_tasks_per_dag is set",
-        SQLITE_MAX_ACTIVE_TASKS,
-    )
+def _log_sqlite_default(name: str, default: int) -> None:
+    _LOG.info("Airflow's database is SQLite: %s of flows is %d, unless [core] %s is set", name, default, name)
 
 
 def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:

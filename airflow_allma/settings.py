@@ -15,8 +15,8 @@ from airflow_allma.flow import AirflowOptions
 __all__ = [
     "OPTIONS",
     "SECTION",
+    "SQLITE_DAG_DEFAULTS",
     "SQLITE_DEFAULTS",
-    "SQLITE_MAX_ACTIVE_TASKS",
     "AllmaSettings",
     "Option",
 ]
@@ -127,8 +127,10 @@ OPTIONS: Final[dict[str, Option]] = {
 SQLITE_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({"max_in_memory_items": 20, "max_chunks": 8})
 """Defaults where Airflow's database is SQLite, which has one writer at a time: fewer tasks for each fork."""
 
-SQLITE_MAX_ACTIVE_TASKS: Final = 4
-"""Tasks of a run at a time on SQLite, where ``[core] max_active_tasks_per_dag`` is not set."""
+SQLITE_DAG_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType(
+    {"max_active_tasks_per_dag": 4, "max_active_runs_per_dag": 2}
+)
+"""Defaults of options in ``[core]`` for the Dags of flows, on SQLite: 8 tasks of a flow at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import types
 import pytest
 
 from airflow_allma import compat, configuration
-from airflow_allma.configuration import load_settings, max_active_tasks
+from airflow_allma.configuration import dag_limit, load_settings
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.operators.airflow_services import build_services
@@ -64,6 +64,10 @@ def local_task(monkeypatch, tmp_path):
     return tmp_path
 
 
+def dag_limits():
+    return dag_limit("max_active_tasks_per_dag"), dag_limit("max_active_runs_per_dag")
+
+
 def limits(**own):
     settings = load_settings(AirflowOptions.model_validate(own))
     return settings.max_in_memory_items, settings.max_chunks
@@ -73,24 +77,28 @@ def limits(**own):
 
 
 @pytest.mark.parametrize(
-    ("url", "tasks", "fork_limits"),
-    [(SQLITE, 4, (20, 8)), ("sqlite+pysqlite:////x.db", 4, (20, 8)), (POSTGRESQL, 16, (300, 200))],
+    ("url", "of_dag", "of_fork"),
+    [
+        (SQLITE, (4, 2), (20, 8)),
+        ("sqlite+pysqlite:////x.db", (4, 2), (20, 8)),
+        (POSTGRESQL, (16, 16), (300, 200)),
+    ],
     ids=["sqlite", "with a driver", "postgresql"],
 )
 @pytest.mark.usefixtures("local_task")
-def test_sqlite_has_lower_defaults(start_component, url, tasks, fork_limits):
+def test_sqlite_has_lower_defaults(start_component, url, of_dag, of_fork):
     start_component(url)
     # Processes that are forked afterwards do not see the address any more.
     start_component(HIDDEN)
-    assert max_active_tasks() == tasks
-    assert limits() == fork_limits
+    assert dag_limits() == of_dag
+    assert limits() == of_fork
     made = build_dag(Flow.model_validate(flow("small", {"a": compose()})))
-    assert made.max_active_tasks == tasks
+    assert (made.max_active_tasks, made.max_active_runs) == of_dag
 
 
 def test_a_process_that_never_saw_the_address_has_the_usual_defaults(start_component, local_task):
     start_component(HIDDEN)
-    assert (max_active_tasks(), limits()) == (16, (300, 200))
+    assert (dag_limits(), limits()) == ((16, 16), (300, 200))
 
 
 def test_a_task_on_another_machine_has_the_usual_defaults(start_component):
@@ -106,7 +114,7 @@ def test_what_the_user_sets_wins_and_is_warned_of_once(start_component, monkeypa
     monkeypatch.setenv("AIRFLOW__ALLMA__MAX_CHUNKS", "5")
     monkeypatch.setenv("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "16")
     for _ in range(2):
-        assert max_active_tasks() == 16
+        assert dag_limits() == (16, 2)
         assert limits() == (300, 5)
     warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert [text.partition(" is more than SQLite bears")[0] for text in warnings] == [
@@ -119,8 +127,10 @@ def test_what_the_user_sets_wins_and_is_warned_of_once(start_component, monkeypa
 def test_a_flow_and_a_lower_limit_of_airflow_win_too(start_component, monkeypatch):
     start_component(SQLITE)
     assert limits(maxInMemoryItems=100, maxChunks=50) == (100, 50)
+    own = flow("small", {"a": compose()}, airflow={"maxActiveRuns": 7})
+    assert build_dag(Flow.model_validate(own)).max_active_runs == 7
     monkeypatch.setenv("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "2")
-    assert max_active_tasks() == 2
+    assert dag_limits() == (2, 2)
 
 
 @pytest.mark.usefixtures("local_task")
