@@ -20,10 +20,12 @@ from airflow_allma.settings import (
     AllmaSettings,
 )
 
-__all__ = ["boolean_setting", "dag_limit", "integer_setting", "load_settings"]
+__all__ = ["boolean_setting", "dag_limit", "integer_setting", "load_settings", "warn_about_sqlite"]
 
 _LOG: Final = logging.getLogger("airflow_allma.task")
 
+_AIRFLOWS_DEFAULT: Final = 16
+"""Of both limits for Dags."""
 _LOCAL_EXECUTORS: Final = frozenset({"LocalExecutor", "airflow.executors.local_executor.LocalExecutor"})
 _LOCAL_FOLDER: Final = "allma"
 
@@ -97,33 +99,28 @@ def dag_limit(name: str) -> int:
     """
     from airflow.sdk import conf
 
-    configured = int(conf.getint("core", name, fallback=16))
+    configured = int(conf.getint("core", name, fallback=_AIRFLOWS_DEFAULT))
     default = SQLITE_DAG_DEFAULTS[name]
     if not database_is_sqlite() or configured <= default:
         return configured
-    if not _is_set("core", name):
-        _log_sqlite_default(name, default)
-        return default
-    _warn_about_sqlite(f"[core] {name} = {configured}", default)
-    return configured
+    if _is_chosen("core", name, configured, _AIRFLOWS_DEFAULT):
+        _warn_about_sqlite(f"[core] {name} = {configured}", default)
+        return configured
+    _log_sqlite_default(name, default)
+    return default
+
+
+def warn_about_sqlite(settings: AllmaSettings) -> None:
+    """Log each limit of a fork that is set to more than SQLite bears; for tasks."""
+    if is_local_task() and database_is_sqlite():
+        for name, default in SQLITE_DEFAULTS.items():
+            if getattr(settings, name) > default:
+                _warn_about_sqlite(f"{name} = {getattr(settings, name)}", default)
 
 
 @cache
 def _log_sqlite_default(name: str, default: int) -> None:
     _LOG.info("Airflow's database is SQLite: %s of flows is %d, unless [core] %s is set", name, default, name)
-
-
-def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:
-    """Return SQLite's own defaults of the options that nobody has set."""
-    defaults = {}
-    for name, value in SQLITE_DEFAULTS.items():
-        if name not in configured:
-            continue
-        if not _is_set(SECTION, name):
-            defaults[name] = value
-        elif configured[name] > value:
-            _warn_about_sqlite(f"[{SECTION}] {name} = {configured[name]}", value)
-    return defaults
 
 
 @cache
@@ -136,16 +133,22 @@ def _warn_about_sqlite(setting: str, default: int) -> None:
     )
 
 
-@cache
-def _is_set(section: str, name: str) -> bool:
-    """Return whether a file or the environment sets an option; defaults do not count."""
-    from airflow.sdk import conf
+def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:
+    """Return SQLite's own defaults of the options that nobody has set."""
+    return {
+        name: value
+        for name, value in SQLITE_DEFAULTS.items()
+        if name in configured and not _is_chosen(SECTION, name, configured[name], OPTIONS[name].default_value)
+    }
 
-    sources = conf.as_dict(
-        display_source=True, display_sensitive=True, raw=True, include_cmds=False, include_secret=False
-    )
-    entry = sources.get(section, {}).get(name)
-    return isinstance(entry, tuple) and "default" not in entry[1]
+
+def _is_chosen(section: str, name: str, value: object, default: object) -> bool:
+    """Return whether somebody has set an option.
+
+    The usual default in ``airflow.cfg`` does not count: Airflow writes all defaults there when it starts for
+    the first time. In the environment it does.
+    """
+    return value != default or f"AIRFLOW__{section}__{name}".upper() in os.environ
 
 
 # The local folder

@@ -10,7 +10,7 @@ import types
 import pytest
 
 from airflow_allma import compat, configuration
-from airflow_allma.configuration import dag_limit, load_settings
+from airflow_allma.configuration import dag_limit, load_settings, warn_about_sqlite
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.operators.airflow_services import build_services
@@ -32,14 +32,12 @@ def nothing_noted(monkeypatch):
     monkeypatch.setattr(compat, "_noted_database", [])
     for cached in (
         configuration._local_location,
-        configuration._is_set,
         configuration._warn_about_sqlite,
         configuration._log_sqlite_default,
     ):
         cached.cache_clear()
     yield
     configuration._local_location.cache_clear()
-    configuration._is_set.cache_clear()
 
 
 @pytest.fixture
@@ -116,11 +114,27 @@ def test_what_the_user_sets_wins_and_is_warned_of_once(start_component, monkeypa
     for _ in range(2):
         assert dag_limits() == (16, 2)
         assert limits() == (300, 5)
+        warn_about_sqlite(load_settings())
     warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert [text.partition(" is more than SQLite bears")[0] for text in warnings] == [
         "[core] max_active_tasks_per_dag = 16",
-        "[allma] max_in_memory_items = 300",
+        "max_in_memory_items = 300",
     ]
+
+
+@pytest.mark.usefixtures("local_task")
+def test_the_usual_defaults_in_a_file_are_not_a_choice(start_component, monkeypatch):
+    from airflow.sdk import conf
+
+    # `airflow standalone` writes all defaults into airflow.cfg.
+    start_component(SQLITE)
+    for section, name, value in (
+        ("allma", "max_in_memory_items", "300"),
+        ("core", "max_active_tasks_per_dag", "16"),
+        ("core", "max_active_runs_per_dag", "3"),
+    ):
+        monkeypatch.setitem(conf._sections.setdefault(section, {}), name, value)
+    assert (dag_limits(), limits()) == ((4, 3), (20, 8))
 
 
 @pytest.mark.usefixtures("local_task")
