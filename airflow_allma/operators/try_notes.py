@@ -67,9 +67,9 @@ class TryNotes:
 
     def _read(self) -> dict[str, Any]:
         if self._notes is None:
-            saved = self._store.get(_KEY) if self._store is not None else None
+            saved: Any = self._store.get(_KEY) if self._store is not None else None
             is_current = isinstance(saved, dict) and saved.get("round") == self._round
-            self._notes = {**saved} if is_current else {}
+            self._notes = dict(saved) if is_current else {}
         return self._notes
 
     def _write(self, change: Mapping[str, Any]) -> None:
