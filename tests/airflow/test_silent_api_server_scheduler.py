@@ -27,7 +27,7 @@ PATIENT = {"customConfig": {"timeoutMs": 170_000}}
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory, database_cache, repository):
-    """An Airflow whose tasks are missed after a minute, and otherwise wait for the API server as by default."""
+    """An Airflow that misses tasks after a minute; otherwise they wait for the API server as by default."""
     home = tmp_path_factory.mktemp("silent")
     dags = home / "dags"
     dags.mkdir()
