@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
+from airflow_allma.compat import database_is_sqlite, is_local_task
 from airflow_allma.flow import AirflowOptions
-from airflow_allma.settings import OPTIONS, SECTION, AllmaSettings
+from airflow_allma.settings import (
+    OPTIONS,
+    SECTION,
+    SQLITE_DAG_DEFAULTS,
+    SQLITE_DEFAULTS,
+    AllmaSettings,
+)
 
-__all__ = ["integer_setting", "load_settings"]
+__all__ = ["boolean_setting", "dag_limit", "integer_setting", "load_settings", "warn_about_sqlite"]
+
+_LOG: Final = logging.getLogger("airflow_allma.task")
+
+_AIRFLOWS_DEFAULT: Final = 16
+"""Of both limits for Dags."""
+_LOCAL_EXECUTORS: Final = frozenset({"LocalExecutor", "airflow.executors.local_executor.LocalExecutor"})
+_LOCAL_FOLDER: Final = "allma"
 
 
 def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
     """Read the settings from Airflow's configuration, in any process.
+
+    A task under the LocalExecutor has its own defaults: a folder for results and, on SQLite, lower limits.
 
     Args:
         own: the flow's ``airflow`` object, whose values override.
@@ -23,14 +45,14 @@ def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
 
     configured: dict[str, Any] = {}
     for name, option in OPTIONS.items():
-        if getattr(own, name, None) is not None:
-            continue
-        if option.kind == "integer":
-            configured[name] = integer_setting(name)
-        else:
-            configured[name] = conf.get(SECTION, name, fallback=option.default) or ""
+        if getattr(own, name, None) is None:
+            configured[name] = _READERS[option.kind](name)
+    is_local = is_local_task()
+    lowered = _sqlite_defaults(configured) if is_local and database_is_sqlite() else {}
     max_map_length = conf.getint("core", "max_map_length", fallback=1024)
-    return AllmaSettings.from_values(configured, own, max_map_length=max_map_length)
+    settings = AllmaSettings.from_values(configured | lowered, own, max_map_length=max_map_length)
+    folder = _local_location() if is_local and not settings.offload_location else ""
+    return settings.changed(local_location=folder, lowered=frozenset(lowered))
 
 
 def integer_setting(name: str) -> int:
@@ -42,3 +64,115 @@ def integer_setting(name: str) -> int:
     from airflow.sdk import conf
 
     return int(conf.getint(SECTION, name, fallback=int(OPTIONS[name].default)))
+
+
+def boolean_setting(name: str) -> bool:
+    """Read one yes or no of ``[allma]``.
+
+    Raises:
+        AirflowConfigException: it is neither; the message names the option.
+    """
+    from airflow.sdk import conf
+
+    return bool(conf.getboolean(SECTION, name, fallback=bool(OPTIONS[name].default_value)))
+
+
+def _string_setting(name: str) -> str:
+    from airflow.sdk import conf
+
+    return conf.get(SECTION, name, fallback=OPTIONS[name].default) or ""
+
+
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
+    {"integer": integer_setting, "boolean": boolean_setting, "string": _string_setting}
+)
+
+
+# SQLite
+
+
+def dag_limit(name: str) -> int:
+    """Return a limit for a new Dag, by its name in ``[core]``: as Airflow is configured.
+
+    Only SQLite has defaults of its own: 16 tasks at a time end in ``database is locked``, and the scheduler
+    in which that happens stops.
+    """
+    from airflow.sdk import conf
+
+    configured = int(conf.getint("core", name, fallback=_AIRFLOWS_DEFAULT))
+    default = SQLITE_DAG_DEFAULTS[name]
+    if not database_is_sqlite() or configured <= default:
+        return configured
+    if _is_chosen("core", name, configured, _AIRFLOWS_DEFAULT):
+        _warn_about_sqlite(f"[core] {name} = {configured}", default)
+        return configured
+    _log_sqlite_default(name, default)
+    return default
+
+
+def warn_about_sqlite(settings: AllmaSettings) -> None:
+    """Log each limit of a fork that is set to more than SQLite bears; for tasks."""
+    if is_local_task() and database_is_sqlite():
+        for name, default in SQLITE_DEFAULTS.items():
+            if getattr(settings, name) > default:
+                _warn_about_sqlite(f"{name} = {getattr(settings, name)}", default)
+
+
+@cache
+def _log_sqlite_default(name: str, default: int) -> None:
+    _LOG.info("Airflow's database is SQLite: %s of flows is %d, unless [core] %s is set", name, default, name)
+
+
+@cache
+def _warn_about_sqlite(setting: str, default: int) -> None:
+    _LOG.warning(
+        "%s is more than SQLite bears (%d is the default there): expect 'database is locked' and a scheduler "
+        "that stops. Use PostgreSQL or MySQL as Airflow's database, or remove the setting",
+        setting,
+        default,
+    )
+
+
+def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:
+    """Return SQLite's own defaults of the options that nobody has set."""
+    return {
+        name: value
+        for name, value in SQLITE_DEFAULTS.items()
+        if name in configured and not _is_chosen(SECTION, name, configured[name], OPTIONS[name].default_value)
+    }
+
+
+def _is_chosen(section: str, name: str, value: object, default: object) -> bool:
+    """Return whether somebody has set an option.
+
+    The usual default in ``airflow.cfg`` does not count: Airflow writes all defaults there when it starts for
+    the first time. In the environment it does.
+    """
+    return value != default or f"AIRFLOW__{section}__{name}".upper() in os.environ
+
+
+# The local folder
+
+
+@cache
+def _local_location() -> str:
+    """Return the folder for results below Airflow's home, as a URI; "" if it is not for this deployment."""
+    from airflow.sdk import conf
+
+    if conf.get("core", "executor", fallback="") not in _LOCAL_EXECUTORS:
+        return ""
+    home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser().absolute()
+    folder = home / _LOCAL_FOLDER
+    try:
+        # Results can contain whatever a flow handles: only Airflow's user can read them.
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        _LOG.warning(
+            "No results are stored, so that reruns repeat all items of a chunk: %s cannot be created (%s). "
+            "Set [%s] offload_location",
+            folder,
+            error.strerror,
+            SECTION,
+        )
+        return ""
+    return folder.as_uri()

@@ -18,6 +18,7 @@ AllmaError
     ├── PermanentStepError            retries do not help
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
     ├── StepTimeoutError              one attempt exceeded its time limit
+    ├── StepLostError                 its process was lost, and it may already have acted outside
     ├── ContentBasedRetryableError    the step returned content that the flow does not accept
     └── ParallelBranchExecutionError  branches of a fork failed
 ```
@@ -45,6 +46,7 @@ __all__ = [
     "ParallelBranchExecutionError",
     "PermanentStepError",
     "StepError",
+    "StepLostError",
     "StepTimeoutError",
     "StorageConfigurationError",
     "StorageError",
@@ -233,6 +235,12 @@ class StepTimeoutError(StepError):
 
     default_name = "StepTimeoutError"
     retryable = True
+
+
+class StepLostError(StepError):
+    """The process of a step was lost while the step may have acted outside, and it must not act twice."""
+
+    default_name = "StepLostError"
 
 
 class ContentBasedRetryableError(StepError):

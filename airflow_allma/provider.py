@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from airflow_allma import __version__
+from airflow_allma.compat import note_database
 from airflow_allma.settings import OPTIONS, SECTION
 
 __all__ = ["get_provider_info"]
@@ -17,7 +18,10 @@ def get_provider_info() -> dict[str, Any]:
 
     The plugin is not listed: it has an entry point, and Airflow reports a plugin that it finds twice as an
     import error. Connection types are not listed either: AWS is reached through those of the Amazon provider.
+
+    Airflow calls this in every component before it forks processes, which can no longer see the database.
     """
+    note_database()
     return {
         "package-name": "airflow-allma",
         "name": "Allma flows",

@@ -6,13 +6,22 @@ This module does not import Airflow; ``configuration`` reads the values from it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_allma.common.work_budget import DEFAULT_MAX_STEP_WORK
 from airflow_allma.flow import AirflowOptions
 
-__all__ = ["ENGINE_LIMITS", "OPTIONS", "SECTION", "AllmaSettings", "Option"]
+__all__ = [
+    "ENGINE_LIMITS",
+    "OPTIONS",
+    "SECTION",
+    "SQLITE_DAG_DEFAULTS",
+    "SQLITE_DEFAULTS",
+    "AllmaSettings",
+    "Option",
+]
 
 SECTION: Final = "allma"
 
@@ -32,6 +41,13 @@ class Option:
     default: str
     kind: str = "integer"
     example: str | None = None
+
+    @property
+    def default_value(self) -> int | bool | str:
+        """The default as a value of its kind."""
+        if self.kind == "integer":
+            return int(self.default)
+        return self.default == "True" if self.kind == "boolean" else self.default
 
 
 OPTIONS: Final[dict[str, Option]] = {
@@ -59,10 +75,17 @@ OPTIONS: Final[dict[str, Option]] = {
         "900",
     ),
     "lost_task_retries": Option(
-        "How often a fork's own tasks (items, chunks, chunk and aggregate) are retried when their process is "
-        "lost. They never repeat a step whose result is kept. Tasks of single steps have the retries of "
-        "their step, or ``[core] default_task_retries``.",
+        "How often a task is retried when its process is lost or Airflow's API server does not answer. "
+        "Errors of steps are not retried by it: those have ``onError.retries``. A step that may have acted "
+        "outside of Airflow runs again only as ``retry_lost_steps`` says.",
         "2",
+    ),
+    "retry_lost_steps": Option(
+        "Whether a step that writes outside of Airflow (an ``API_CALL`` other than GET, HEAD and OPTIONS, "
+        "``system/s3-data-saver``) runs again after its process was lost while it ran, without "
+        "``onError.retries`` of its own: it may then write twice. Otherwise its task fails and says so.",
+        "False",
+        "boolean",
     ),
     "max_inline_bytes": Option(
         "Maximum size of the results of a chunk or a fork without an offload_location, in bytes of JSON.",
@@ -85,7 +108,9 @@ OPTIONS: Final[dict[str, Option]] = {
         "Maximum size of each input, output or error in a task's log, in bytes of JSON (UTF-8).", "4096"
     ),
     "offload_location": Option(
-        "Where large values, spilled lists and chunk results are stored. Empty: everything stays in XComs.",
+        "Where large values, spilled lists and chunk results are stored. Empty: step outputs stay in XComs; "
+        "lists and results are stored in ``allma`` below ``AIRFLOW_HOME`` under the LocalExecutor, and stay "
+        "in XComs under all others.",
         "",
         "string",
         "s3://my-bucket/allma",
@@ -127,11 +152,25 @@ ENGINE_LIMITS: Final = ("max_step_work", "max_context_bytes", "max_fork_depth", 
 """The options that bound what a flow can do; a flow cannot override them."""
 
 
+SQLITE_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({"max_in_memory_items": 20, "max_chunks": 8})
+"""Defaults where Airflow's database is SQLite, which has one writer at a time: fewer tasks for each fork."""
+
+SQLITE_DAG_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType(
+    {"max_active_tasks_per_dag": 4, "max_active_runs_per_dag": 2}
+)
+"""Defaults of options in ``[core]`` for the Dags of flows, on SQLite: 8 tasks of a flow at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class AllmaSettings:
     """The settings of one flow: ``[allma]``, overridden by the flow's ``airflow`` object.
 
     Attributes have the names of the options; see ``OPTIONS`` for their meaning.
+
+    Attributes:
+        local_location: where results and lists are stored without an ``offload_location``, as a URI; "" for
+            nowhere. Not an option.
+        lowered: the options whose default is lower because Airflow's database is SQLite. Not an option.
     """
 
     max_in_memory_items: int
@@ -142,6 +181,7 @@ class AllmaSettings:
     result_part_bytes: int
     step_timeout_seconds: int
     lost_task_retries: int
+    retry_lost_steps: bool
     max_inline_bytes: int
     context_offload_bytes: int
     output_offload_bytes: int
@@ -150,10 +190,15 @@ class AllmaSettings:
     offload_location: str
     aws_conn_id: str
     custom_module_prefixes: str
+<<<<<<< HEAD
     max_step_work: int
     max_context_bytes: int
     max_fork_depth: int
     max_nested_branch_runs: int
+=======
+    local_location: str = ""
+    lowered: frozenset[str] = frozenset()
+>>>>>>> lost
 
     @classmethod
     def from_values(
@@ -167,7 +212,7 @@ class AllmaSettings:
             max_map_length: ``[core] max_map_length``, which limits items and chunks too.
         """
         values: dict[str, Any] = {}
-        for name in (field.name for field in fields(cls)):
+        for name in OPTIONS:
             override = getattr(own, name, None)
             values[name] = configured[name] if override is None else override
         values["max_in_memory_items"] = min(values["max_in_memory_items"], max_map_length)
@@ -177,11 +222,18 @@ class AllmaSettings:
     @classmethod
     def without_airflow(cls, own: AirflowOptions | None = None) -> AllmaSettings:
         """Return the defaults, overridden by a flow, without reading Airflow's configuration."""
-        defaults = {
-            name: int(option.default) if option.kind == "integer" else option.default
-            for name, option in OPTIONS.items()
-        }
+        defaults = {name: option.default_value for name, option in OPTIONS.items()}
         return cls.from_values(defaults, own, max_map_length=1024)
+
+    @property
+    def results_location(self) -> str:
+        """Where lists and results are stored, as a URI; "" for nowhere."""
+        return self.offload_location or self.local_location
+
+    def shown(self, name: str) -> str:
+        """Return an option and its value for a log, with the reason if it is not the usual default."""
+        reason = ", the default with SQLite" if name in self.lowered else ""
+        return f"{name} ({getattr(self, name)}{reason})"
 
     @property
     def module_prefixes(self) -> tuple[str, ...]:

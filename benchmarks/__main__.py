@@ -21,6 +21,7 @@ NAMES = (
     "map-compose",
     "map-memory",
     "parse",
+    "stock",
 )
 
 

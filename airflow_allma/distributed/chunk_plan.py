@@ -177,12 +177,12 @@ def plan_fork_chunks(
 
 def is_spilled(decision: ForkDecision, settings: AllmaSettings) -> bool:
     """Return whether a fork's list is written to the offload location before it is split."""
-    return bool(settings.offload_location) and (decision.size or 0) > settings.max_in_memory_bytes
+    return bool(settings.results_location) and (decision.size or 0) > settings.max_in_memory_bytes
 
 
 def _write_items(items: Iterable[Any], services: Services, identifiers: tuple[str, ...]) -> Pointer:
     """Write a fork's list as a JSON Lines object."""
-    location, store = services.settings.offload_location, services.store
+    location, store = services.settings.results_location, services.store
     if location is None or store is None:
         raise StorageError("No offload location is configured.")
     pointer = location.pointer(*identifiers, "items", ending=".jsonl")
@@ -209,7 +209,7 @@ def plan_object_chunks(
     store = services.store
     if store is None:
         raise StorageError(f"No store is configured to read {pointer} from.")
-    location = services.settings.offload_location
+    location = services.settings.results_location
     plan = plan_manifest(
         store,
         pointer,

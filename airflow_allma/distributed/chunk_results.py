@@ -36,7 +36,7 @@ def chunk_folder(
         plan: the fork's plan; results of another plan are never read.
         chunk: the chunk.
     """
-    location = services.settings.offload_location
+    location = services.settings.results_location
     if location is None:
         return None
     return location.below(*info.key_ids, fork, "results", plan.token, f"{chunk.number:06d}")

@@ -79,9 +79,9 @@ def decide_fork(fork: CompiledFork, items: ForkItems, settings: AllmaSettings) -
     if not values:
         mode, reason = ForkMode.MEMORY, _WITHIN_LIMITS
     elif count > settings.max_in_memory_items:
-        mode, reason = ForkMode.CHUNKS, f"more than max_in_memory_items ({settings.max_in_memory_items})"
+        mode, reason = ForkMode.CHUNKS, f"more than {settings.shown('max_in_memory_items')}"
     elif size > settings.max_in_memory_bytes:
-        mode, reason = ForkMode.CHUNKS, f"more than max_in_memory_bytes ({settings.max_in_memory_bytes})"
+        mode, reason = ForkMode.CHUNKS, f"more than {settings.shown('max_in_memory_bytes')}"
     elif fork.max_concurrency is not None and fork.max_concurrency < len(fork.branches):
         # Each branch has a mapped task of its own: only one process can keep a limit below their number.
         mode = ForkMode.CHUNKS

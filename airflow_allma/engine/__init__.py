@@ -6,6 +6,7 @@ over several processes.
 
 from __future__ import annotations
 
+from airflow_allma.engine.acting import unrepeatable_steps
 from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.compile import compile_flow
@@ -58,4 +59,5 @@ __all__ = [
     "run_segment",
     "skip_step",
     "start_step",
+    "unrepeatable_steps",
 ]

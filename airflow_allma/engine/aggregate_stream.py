@@ -64,7 +64,7 @@ def aggregate_target(
         attempt: identifies this run of the fork where it can run more than once in a run of the flow (in
             loops, or in branches of other forks), so that a pointer never shows another one's results.
     """
-    location = services.settings.offload_location
+    location = services.settings.results_location
     if location is None or services.store is None or fork.model.disable_s3_offload:
         return None
     if fork.config.strategy is not AggregationStrategy.COLLECT_ARRAY:
@@ -99,7 +99,9 @@ def join_results(
         StorageError: the result is too large for the context and has no target, or the store refused.
     """
     settings = services.settings
-    members = SpillingList(services.store, target, settings.output_offload_bytes, max_inline_bytes)
+    # Without an offload location outputs stay in the context as long as they fit.
+    spilled_above = max_inline_bytes if settings.offload_location is None else settings.output_offload_bytes
+    members = SpillingList(services.store, target, spilled_above, max_inline_bytes)
     aggregator = Aggregator(
         fork.config,
         custom_module_prefixes=settings.custom_module_prefixes,

@@ -41,7 +41,7 @@ async def offload_output(execution: StepExecution, output: Any) -> Any:
     step, info, services = execution.step, execution.info, execution.services
     if not needs_offload(step, output, execution.state, services):
         return output
-    location, store = services.settings.offload_location, services.store
+    location, store = services.settings.results_location, services.store
     if location is None or store is None:
         raise PermanentStepError(
             f"Step {step.id} has forceS3Offload, but no offload location is configured. Set offload_location "

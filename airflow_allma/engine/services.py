@@ -43,6 +43,8 @@ class EngineSettings:
     Attributes:
         offload_location: where large values are stored (``s3://bucket/prefix``, ``file:///folder``); None
             for nowhere.
+        local_location: where lists and results of forks are stored without an offload location, but no step
+            outputs; None for nowhere.
         output_offload_bytes: a step output with more compact JSON than this is offloaded; `COLLECT_ARRAY`
             results become a JSON Lines object.
         branch_concurrency: branch runs in flight in one process when the fork sets no `maxConcurrency`.
@@ -74,6 +76,12 @@ class EngineSettings:
     max_context_bytes: int = 256 * KIB * KIB
     max_fork_depth: int = 10
     max_nested_branch_runs: int = 1_000_000
+    local_location: OffloadLocation | None = None
+
+    @property
+    def results_location(self) -> OffloadLocation | None:
+        """Where lists and results of forks are stored; None for nowhere."""
+        return self.offload_location or self.local_location
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ class SpillingList:
     Args:
         store: where a large list is written.
         target: the object to write; None without an offload location.
-        max_bytes: bytes of JSON up to which it stays a list.
+        max_bytes: bytes of JSON up to which it stays a list; None for no limit.
         max_inline_bytes: maximum bytes of JSON of the list without a target; None for no limit.
     """
 
@@ -35,7 +35,7 @@ class SpillingList:
         self,
         store: ObjectStore | None,
         target: Pointer | None,
-        max_bytes: int,
+        max_bytes: int | None,
         max_inline_bytes: int | None,
     ) -> None:
         self._store = store

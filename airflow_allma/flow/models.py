@@ -143,7 +143,11 @@ class AirflowOptions(Model):
     ] = None
     lost_task_retries: Annotated[
         Int | None,
-        Field(ge=0, description="Retries of a fork's tasks when their process is lost."),
+        Field(ge=0, description="Retries of a task that was lost."),
+    ] = None
+    retry_lost_steps: Annotated[
+        Bool | None,
+        Field(description="Whether steps that act outside run again after they were lost."),
     ] = None
     offload_location: Annotated[
         NonEmptyStr | None,

@@ -84,7 +84,7 @@ def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
     from airflow_allma.storage import opening
     from airflow_allma.storage.keys import OffloadLocation
 
-    return opening.open_store(aws, OffloadLocation.from_setting(settings.offload_location))
+    return opening.open_store(aws, OffloadLocation.from_setting(settings.results_location))
 
 
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
@@ -104,6 +104,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
             step_timeout_seconds=settings.step_timeout_seconds,
             custom_module_prefixes=settings.module_prefixes,
             **{name: getattr(settings, name) for name in ENGINE_LIMITS},
+            local_location=OffloadLocation.from_setting(settings.local_location),
         ),
         recorder=recorder,
         records_failures_only=recorder is not None and recorder.only_failures,

@@ -68,7 +68,7 @@ def aggregate_asset(
     """
     from airflow.sdk.lineage import get_hook_lineage_collector
 
-    location = current.services.settings.offload_location
+    location = current.services.settings.results_location
     pointer = _stored(returned) or _stored(output.get("aggregatedData") if isinstance(output, dict) else None)
     if location is None or pointer is None:
         return None

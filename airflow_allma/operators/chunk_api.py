@@ -324,7 +324,7 @@ def _folder(
     """Return the folder of a chunk's results: a chunk of another plan, or of another run, has another."""
     from airflow_allma.distributed.chunk_plan import ChunkPlan
 
-    location = services.settings.offload_location
+    location = services.settings.results_location
     if location is None:
         raise StorageConfigurationError(
             "Results of chunks need an offload location. Set [allma] offload_location, or pass "

@@ -54,13 +54,14 @@ class FlowOperator(BaseOperator):
                 f"its run id, as in `airflow tasks test {self.dag_id} {self.task_id} RUN_ID --map-index 0`."
             ) from error
 
-    def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False) -> NoReturn:
+    def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False, failures: int = 0) -> NoReturn:
         """Push the error, for the tasks downstream, and fail this try.
 
         Args:
             ti: this try's task instance.
             error: the four fields of a step's error.
             retry: whether Airflow should retry the task.
+            failures: how often the step had failed by itself before.
 
         Raises:
             StepRetryError: if Airflow should retry.
@@ -69,5 +70,5 @@ class FlowOperator(BaseOperator):
         push(ti, Key.ERROR, error)
         message = f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}"
         if retry:
-            raise StepRetryError(message)
+            raise StepRetryError(message, failures=failures)
         raise AirflowFailException(message)

@@ -15,6 +15,7 @@ from airflow_allma.operators.routing import states_of
 from airflow_allma.operators.run_start import entry_step, start_state
 from airflow_allma.operators.run_states import return_value, save_state
 from airflow_allma.operators.task_context import TaskContext
+from airflow_allma.operators.try_notes import TryNotes
 
 if TYPE_CHECKING:
     from airflow_allma.engine import Program, RunInfo, RunState, SegmentResult
@@ -59,22 +60,25 @@ class FlowStepOperator(FlowOperator):
         """Run the segment, in the task's own process."""
         current = TaskContext(self.flow, context)
         try:
-            return self._execute(current)
+            return self._execute(current, TryNotes(context, self.retries or 0))
         except AirflowTaskTimeout as error:
             self.on_timeout(current)
             raise error from None
 
-    def _execute(self, current: TaskContext) -> Any:
+    def _execute(self, current: TaskContext, notes: TryNotes) -> Any:
         from airflow_allma.engine import SegmentStatus
         from airflow_allma.engine.errors import step_error_from
 
         try:
             begin = self.prepare(current)
-            result = current.run(lambda: self._run_segment(current, begin))
+            notes.begin_acting(self.step, self._unrepeatable(current))
+            last_try = self._is_last_try(current, notes)
+            result = current.run(lambda: self._run_segment(current, begin, last_try))
         except AllmaError as error:
             self.on_failure(current, step_error_from(error).as_dict())
         if result.status is SegmentStatus.RETRY:
-            self.fail(current.ti, result.error or {}, retry=True)
+            failures = notes.add_failure()
+            self.fail(current.ti, result.error or {}, retry=True, failures=failures)
         if result.status is SegmentStatus.FAILED:
             self.on_failure(current, result.error or {})
         if result.status is SegmentStatus.SUSPENDED:
@@ -83,7 +87,7 @@ class FlowStepOperator(FlowOperator):
         return return_value(current, result.output)
 
     async def _run_segment(
-        self, current: TaskContext, begin: Callable[[], Awaitable[RunState]]
+        self, current: TaskContext, begin: Callable[[], Awaitable[RunState]], last_try: bool | None
     ) -> SegmentResult:
         from airflow_allma.engine import run_segment
 
@@ -94,8 +98,24 @@ class FlowStepOperator(FlowOperator):
             self.info_of(current),
             current.services,
             inside=frozenset(self.steps),
-            last_try=current.is_last_try if self.retried_by_airflow else None,
+            last_try=last_try,
         )
+
+    def _is_last_try(self, current: TaskContext, notes: TryNotes) -> bool | None:
+        """Return whether Airflow does not retry the step's own failure; None if this task retries steps."""
+        if not self.retried_by_airflow:
+            return None
+        on_error = self.program_of(current).steps[self.step].model.on_error
+        count = on_error.retries.count if on_error and on_error.retries else 0
+        return count == 0 or notes.failures() >= count
+
+    def _unrepeatable(self, current: TaskContext) -> tuple[str, ...]:
+        """Return the steps that must not run again after this try if it is lost."""
+        from airflow_allma.engine import unrepeatable_steps
+
+        if not self.retries or current.settings.retry_lost_steps:
+            return ()
+        return unrepeatable_steps(self.program_of(current), self.steps)
 
     def prepare(self, current: TaskContext) -> Callable[[], Awaitable[RunState]]:
         """Return a coroutine function that makes the initial state.

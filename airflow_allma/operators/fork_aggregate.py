@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_allma.compat import task_states
+from airflow_allma.compat import is_unanswered, task_states
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
 from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
 from airflow_allma.operators.flow_operator import FlowOperator
@@ -75,7 +75,10 @@ class ForkAggregateOperator(FlowOperator):
                     current.program, state, self.step, output, info=current.info, services=current.services
                 )
             )
-        except Exception as error:  # noqa: BLE001 - the fork's onError handles whatever it is
+        except Exception as error:
+            # The fork's onError handles whatever else it is.
+            if is_unanswered(error):
+                raise
             if not isinstance(error, AllmaError):
                 LOG.exception("This is a bug in the fork's aggregate task")
             failure = step_error_from(error)

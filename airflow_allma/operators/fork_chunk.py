@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_allma.compat import is_unanswered
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_items import load_fork_context, load_fork_values
@@ -72,7 +73,10 @@ class ForkChunkOperator(FlowOperator):
         except CancelledError as error:
             # An exception that is not a failure of the chunk: Airflow can retry it.
             raise AirflowException("The task was stopped. Finished results are kept.") from error
-        except Exception as error:  # noqa: BLE001 - the aggregate is to report the error, whatever it is
+        except Exception as error:
+            if is_unanswered(error):
+                raise
+            # The aggregate is to report the error, whatever else it is.
             if not isinstance(error, AllmaError):
                 LOG.exception("This is a bug in the chunk's task")
             self.fail(current.ti, step_error_from(error).as_dict())
@@ -147,7 +151,7 @@ def load_chunk_plan(current: TaskContext, chunks_task: str) -> ChunkPlan:
 
 
 def _how_to_rerun(current: TaskContext) -> str:
-    if current.services.settings.offload_location is None:
+    if current.services.settings.results_location is None:
         return (
             "Clear this task and its downstream tasks to rerun all items of this chunk. With [allma] "
             "offload_location only the failed ones would run again."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_allma.configuration import warn_about_sqlite
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.assets import report_manifest
 from airflow_allma.operators.flow_step import FlowStepOperator
@@ -54,6 +55,7 @@ class ForkItemsOperator(FlowStepOperator):
         from airflow_allma.engine import label_of
 
         fork = current.fork(self.step)
+        warn_about_sqlite(current.settings)
         decision = decide_fork(fork, items, current.settings)
         push(current.ti, Key.PLAN, decision.to_dict())
         if items.pointer is not None:

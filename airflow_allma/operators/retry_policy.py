@@ -1,50 +1,69 @@
-"""``onError.retries`` as retries of Airflow's tasks."""
+"""Retries of Airflow's tasks: those of ``onError.retries``, and those of lost tasks."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
+from airflow_allma.compat import is_unanswered
 from airflow_allma.exceptions import StepError
 from airflow_allma.flow import Retries
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = ["FlowRetryPolicy", "StepRetryError"]
+__all__ = ["LOST_TASK_WAIT", "FlowRetryPolicy", "StepRetryError"]
+
+LOST_TASK_WAIT: Final = 5.0
+"""Seconds until a lost task runs again; there is nothing to wait for."""
 
 
 class StepRetryError(StepError):
-    """A step failed with an error that its ``onError.retries`` covers: Airflow retries the task."""
+    """A step failed with an error that its ``onError.retries`` covers: Airflow retries the task.
+
+    Args:
+        message: the step's error.
+        failures: how often the step had failed by itself before.
+    """
 
     retryable = True
 
+    def __init__(self, message: str, *, failures: int = 0) -> None:
+        super().__init__(message)
+        self.failures = failures
+
 
 class FlowRetryPolicy(RetryPolicy):
-    """Delays a step's retries: ``intervalSeconds``, multiplied by ``backoffRate`` for each earlier retry.
+    """Decides about the retries of a step's task.
 
-    Airflow's own exponential backoff adds up to 100 % at random; the flow names exact seconds.
+    A step's own failure has the delay of its ``onError.retries``: ``intervalSeconds``, multiplied by
+    ``backoffRate`` for each earlier one. (Airflow's own exponential backoff adds up to 100 % at random; the
+    flow names exact seconds.) A task that could not reach the API server is retried like one whose process
+    was lost. Anything else, such as ``executionTimeoutSeconds``, is retried as often as the step's own
+    failures, or as ``[core] default_task_retries`` says.
 
     Args:
-        retries: the step's ``onError.retries``.
+        retries: the step's ``onError.retries``; None if it has none.
+        lost: how many of the task's retries are for lost tries only.
         longest: upper limit of a delay, in seconds.
     """
 
-    def __init__(self, retries: Retries, longest: float = 3600) -> None:
-        self._count = retries.count
-        self._first = float(retries.interval_seconds)
-        self._rate = float(retries.backoff_rate)
+    def __init__(self, retries: Retries | None, lost: int = 0, longest: float = 3600) -> None:
+        self._count = retries.count if retries else 0
+        self._first = float(retries.interval_seconds) if retries else LOST_TASK_WAIT
+        self._rate = float(retries.backoff_rate) if retries else 1.0
+        self._lost = lost
         self._longest = longest
 
-    def delay(self, tries_before: int) -> timedelta:
-        """Return the delay after a failed try.
+    def delay(self, failures: int) -> timedelta:
+        """Return the delay after the step's own failure.
 
         Args:
-            tries_before: how many tries failed before that one.
+            failures: how often it had failed before that one.
         """
-        return timedelta(seconds=min(self._first * self._rate**tries_before, self._longest))
+        return timedelta(seconds=min(self._first * self._rate**failures, self._longest))
 
     def evaluate(
         self,
@@ -53,14 +72,23 @@ class FlowRetryPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,  # noqa: ARG002 - Airflow's signature
     ) -> RetryDecision:
-        """Retry after the flow's delay; runs in the task's own process."""
-        if not isinstance(exception, StepRetryError):
-            return RetryDecision.default()
-        # A cleared task continues counting its tries; max_tries then includes those before it was cleared.
-        before_this_round = max_tries - self._count
-        tries_before = max(0, try_number - 1 - before_this_round)
-        return RetryDecision.retry(delay=self.delay(tries_before), reason=str(exception)[:400])
+        """Decide after a failed try; runs in the task's own process."""
+        if isinstance(exception, StepRetryError):
+            return RetryDecision.retry(delay=self.delay(exception.failures), reason=str(exception)[:400])
+        if is_unanswered(exception):
+            return RetryDecision.retry(
+                delay=timedelta(seconds=LOST_TASK_WAIT), reason="Airflow's API server did not answer"
+            )
+        if try_number > max_tries - self._lost:
+            return RetryDecision.fail(reason="the retries that are left are for lost tries")
+        return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
         """Return the arguments as JSON."""
-        return {"count": self._count, "first": self._first, "rate": self._rate, "longest": self._longest}
+        return {
+            "count": self._count,
+            "first": self._first,
+            "rate": self._rate,
+            "lost": self._lost,
+            "longest": self._longest,
+        }

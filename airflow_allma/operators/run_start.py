@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.operators.task_context import TaskContext
+from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.timetables import fired_start_point
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ def start_state(current: TaskContext) -> RunState:
         PermanentStepError: the payload is not an object, or the start point that fired no longer exists.
         ExpressionEvaluationError: the start point's ``payloadTemplate`` cannot be rendered.
     """
+    if not current.settings.results_location:
+        LOG.info(
+            "No [allma] offload_location is set: data of any size passes through Airflow's database, and a "
+            "chunk that runs again repeats all of its items"
+        )
     payload = current.dag_run.conf
     if payload is None:
         payload = {}

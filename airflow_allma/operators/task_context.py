@@ -12,6 +12,7 @@ from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.configuration import load_settings
 from airflow_allma.operators.airflow_services import build_services
+from airflow_allma.operators.api_patience import send_patiently
 from airflow_allma.operators.event_loop import InterruptibleLoop
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.step_log import StepLog
@@ -55,6 +56,7 @@ class TaskContext:
         self.dag_run = context["dag_run"]
         self._many = many
         self._loop = InterruptibleLoop(self._close)
+        send_patiently()
         LOG.info(
             "Flow %s, version %d. flowExecutionId: %s",
             self.flow.id,
@@ -86,11 +88,6 @@ class TaskContext:
     def map_index(self) -> int:
         """The task's map index, or ``NOT_MAPPED``."""
         return NOT_MAPPED if self.ti.map_index is None else int(self.ti.map_index)
-
-    @property
-    def is_last_try(self) -> bool:
-        """Whether Airflow will not retry the task by itself."""
-        return bool(self.ti.try_number > self.ti.max_tries)
 
     @cached_property
     def info(self) -> RunInfo:

@@ -15,9 +15,13 @@ from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.flow import Flow
+from airflow_allma.operators.retry_policy import StepRetryError
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.xcoms import Key, pull, push
 from tests.airflow.flows import Json
+
+Tries = tuple[int, int]
+FIRST: Tries = (1, 0)
 
 
 @dataclass
@@ -28,6 +32,7 @@ class FakeDagRun:
         flow: the flow.
         payload: the run's payload.
         xcoms: all XComs, by task id, map index and key.
+        notes: what tasks keep in Airflow's task state store, by task id and map index.
         states: task states as Airflow keys them, ``<task id>`` or ``<task id>_<map index>``.
         run_after: when the run may start.
         run_id: the run's id.
@@ -38,6 +43,7 @@ class FakeDagRun:
     flow: Json
     payload: Json = field(default_factory=dict)
     xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
+    notes: dict[tuple[str, int], Json] = field(default_factory=dict)
     states: dict[str, str | None] = field(default_factory=dict)
     run_after: datetime = datetime(2026, 3, 1, tzinfo=UTC)
     run_id: str = "run-1"
@@ -47,11 +53,16 @@ class FakeDagRun:
     def __post_init__(self) -> None:
         self.dag = build_dag(Flow.model_validate(self.flow))
 
-    def instance(self, task_id: str, map_index: int = NOT_MAPPED) -> FakeTaskInstance:
+    def instance(self, task_id: str, map_index: int = NOT_MAPPED, tries: Tries = FIRST) -> FakeTaskInstance:
         """Return a try of a task."""
-        return FakeTaskInstance(self, task_id, map_index, run_id=self.run_id)
+        number, cleared_after = tries
+        task = self.dag.task_dict.get(task_id)
+        most = cleared_after + (task.retries or 0 if task else 0)
+        return FakeTaskInstance(
+            self, task_id, map_index, run_id=self.run_id, try_number=number, max_tries=most
+        )
 
-    def context(self, task_id: str, map_index: int = NOT_MAPPED) -> dict[str, Any]:
+    def context(self, task_id: str, map_index: int = NOT_MAPPED, tries: Tries = FIRST) -> dict[str, Any]:
         """Return the Airflow context of a try."""
         dag_run = SimpleNamespace(
             conf=self.payload,
@@ -60,22 +71,33 @@ class FakeDagRun:
             run_type=self.run_type,
             logical_date=self.logical_date,
         )
-        instance = self.instance(task_id, map_index)
-        return {"ti": instance, "dag_run": dag_run, "outlet_events": OutletEventAccessors()}
+        return {
+            "ti": self.instance(task_id, map_index, tries),
+            "dag_run": dag_run,
+            "outlet_events": OutletEventAccessors(),
+            "task_state_store": FakeStateStore(self.notes.setdefault((task_id, map_index), {})),
+        }
 
-    def run(self, task_id: str, map_index: int = NOT_MAPPED, chunk: Any = None) -> Any:
-        """Execute a task and return its return value, or the Airflow exception that it raised."""
+    def run(self, task_id: str, map_index: int = NOT_MAPPED, chunk: Any = None, tries: Tries = FIRST) -> Any:
+        """Execute a task and return its return value, or the exception with which it failed.
+
+        Args:
+            task_id: the task.
+            map_index: its map index.
+            chunk: what the task of a chunk is mapped over.
+            tries: the number of the try, and that of the last try before the task was cleared.
+        """
         task: Any = self.dag.get_task(task_id)
         if chunk is not None:
             arguments = {key: value for key, value in task.partial_kwargs.items() if key in CHUNK_ARGUMENTS}
             task = task.operator_class(task_id=f"{task_id}-by-hand", chunk=chunk, **arguments)
-        context = self.context(task_id, map_index)
+        context = self.context(task_id, map_index, tries)
         for key in [one for one in self.xcoms if one[:2] == (task_id, map_index)]:
             del self.xcoms[key]
         name = task_id if map_index == NOT_MAPPED else f"{task_id}_{map_index}"
         try:
             returned = task.execute(context)
-        except AirflowException as error:
+        except (AirflowException, StepRetryError) as error:
             self.states[name] = "skipped" if "Skip" in type(error).__name__ else "failed"
             return error
         self.states[name] = "success"
@@ -114,6 +136,21 @@ class FakeDagRun:
 
 
 CHUNK_ARGUMENTS = {"flow", "step", "items", "chunks"}
+
+
+@dataclass
+class FakeStateStore:
+    """The task state store of one task instance, which its tries share."""
+
+    notes: Json
+
+    def get(self, key: str) -> Any:
+        """Return a value."""
+        return self.notes.get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        """Store a value."""
+        self.notes[key] = value
 
 
 @dataclass

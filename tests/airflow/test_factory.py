@@ -107,21 +107,15 @@ def test_a_concurrency_limit_bounds_the_mapped_instances_of_each_branch(dag):
 
 def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_delays(dag):
     task = dag.get_task("f.c.v")
-    assert (task.retries, task.retry_delay) == (3, timedelta(seconds=7))
-    assert dag.get_task("f.b.w").retries == 0  # a whole branch retries its steps itself
+    # Two more are for lost processes.
+    assert (task.retries, task.retry_delay) == (5, timedelta(seconds=7))
+    assert dag.get_task("f.b.w").retries == 2  # a whole branch retries its steps itself
 
     waits = [
-        task.retry_policy.evaluate(StepRetryError("no"), try_number, 3).retry_delay.total_seconds()
-        for try_number in (1, 2, 3)
+        task.retry_policy.evaluate(StepRetryError("no", failures=number), number + 1, 5).retry_delay
+        for number in (0, 1, 2)
     ]
-    assert waits == [7, 21, 63]
-
-
-def test_the_delays_start_again_when_a_task_was_cleared():
-    policy = FlowRetryPolicy(Retries(count=2, interval_seconds=5, backoff_rate=2))
-    # three tries before the clear, so Airflow allows up to three plus two
-    decision = policy.evaluate(StepRetryError("no"), try_number=4, max_tries=5)
-    assert decision.retry_delay == timedelta(seconds=5)
+    assert [wait.total_seconds() for wait in waits] == [7, 21, 63]
 
 
 def test_delays_are_capped():
@@ -183,7 +177,7 @@ def test_a_long_flow_is_cut_in_the_documentation():
     ("options", "of_airflow", "of_fork", "retries"),
     [({}, 0, 0, 2), ({}, 3, 0, 3), ({}, 0, 4, 4), ({"lostTaskRetries": 0}, 3, 0, 0)],
 )
-def test_only_tasks_that_are_safe_to_repeat_are_retried_when_their_process_is_lost(
+def test_a_forks_own_tasks_are_retried_when_their_process_is_lost(
     monkeypatch, options, of_airflow, of_fork, retries
 ):
     monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TASK_RETRIES", str(of_airflow))
@@ -192,7 +186,6 @@ def test_only_tasks_that_are_safe_to_repeat_are_retried_when_their_process_is_lo
     made = build_dag(Flow.model_validate(flow("lost", steps, airflow=options)))
     found = {task.task_id: task.retries for task in made.tasks}
     assert {found[f"f.{name}"] for name in ("items", "chunks", "chunk", "aggregate")} == {retries}
-    assert found["z"] == 0
 
 
 def test_a_forks_own_pool_queue_and_priority_apply_to_its_mapped_tasks_only():

@@ -1,6 +1,8 @@
-"""What a user has after `pip install` and `airflow-allma init`: both example flows run in a stock Airflow."""
+"""What a user has after `pip install` and `airflow-allma init`: flows run in a stock Airflow, on SQLite."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 
@@ -8,6 +10,7 @@ from demo.data import create_bucket, create_users
 from demo.servers import aws_connection, aws_server, shop_server
 from demo.walkthrough import PRODUCTS, USERS, check_products, check_users, run_walkthrough
 from tests.support.stock_airflow import WheelEnvironment, error_lines, stock_airflow, wait_for_dags
+from tests.support.stock_forks import DAG_ID, FLOW, lock_lines, run_fork
 
 pytestmark = pytest.mark.scheduler
 
@@ -32,9 +35,10 @@ def test_the_environment_has_the_wheel_and_not_the_sources(environment, tmp_path
     assert all(folder.startswith(str(environment.bin.parent)) for folder in distributions)
 
 
-def test_both_example_flows_run_in_a_stock_airflow_without_an_error_in_any_log(environment, tmp_path):
+def test_flows_run_in_a_stock_airflow_without_an_error_in_any_log(environment, tmp_path):
     home = tmp_path / "airflow"
     environment.run("airflow-allma", "init", home / "dags", "--examples", cwd=tmp_path)
+    (home / "dags" / "fork.json").write_text(json.dumps(FLOW))
     with (
         aws_server(tmp_path / "servers") as aws,
         shop_server(tmp_path / "servers", USER_COUNT) as shop,
@@ -43,10 +47,16 @@ def test_both_example_flows_run_in_a_stock_airflow_without_an_error_in_any_log(e
         create_users(aws.url, USER_COUNT)
         with stock_airflow(environment, home, {"aws_default": aws_connection(aws.url)}) as client:
             own = [PRODUCTS.dag_id, USERS.dag_id]
-            wait_for_dags(client, [*own, *(f"example-{dag_id}" for dag_id in own)])
-            for walk in (PRODUCTS, USERS):
-                client.call("PATCH", f"dags/{walk.dag_id}", body={"is_paused": False})
+            wait_for_dags(client, [DAG_ID, *own, *(f"example-{dag_id}" for dag_id in own)])
+            for dag_id in (DAG_ID, *own):
+                client.call("PATCH", f"dags/{dag_id}", body={"is_paused": False})
             check_products(run_walkthrough(client, PRODUCTS, shop.url, aws.url))
             check_users(client, run_walkthrough(client, USERS, shop.url, aws.url), aws.url, USER_COUNT)
+            # SQLite does not bear a task for each item and step, 16 at a time.
+            assert client.dag_details(DAG_ID)["max_active_tasks"] == 4
+            for items in (30, 300):
+                run_fork(client, items)
+            assert lock_lines(home) == []
+            assert (home / "allma").is_dir()
             assert client.import_errors() == []
             assert error_lines(home) == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.distributed.chunk_results import chunk_folder
+from airflow_allma.engine import EngineSettings
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.pointer import FILE_BUCKET, Pointer
@@ -64,7 +65,7 @@ DESK = FakeDagRun(flow("odd", {"f": fork(branch("w")), "w": compose()}))
 def folder_of(chunk: Chunk, location: OffloadLocation) -> OffloadLocation:
     run = DESK.task_context("f.items")
     run.ti.dag_id, run.ti.run_id = chunk.dag_id, chunk.run_id
-    run.services = SimpleNamespace(settings=SimpleNamespace(offload_location=location))
+    run.services = SimpleNamespace(settings=EngineSettings(offload_location=location))
     plan = ChunkPlan((), None, chunk.token, 1)
     found = chunk_folder(run.services, run.info, chunk.step, plan, ChunkSpec(chunk.number, ""))
     assert found is not None

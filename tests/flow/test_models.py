@@ -286,6 +286,7 @@ def test_airflow_options_keep_every_documented_key():
         "maxChunks": 5,
         "chunkConcurrency": 8,
         "lostTaskRetries": 0,
+        "retryLostSteps": True,
         "offloadLocation": "s3://bucket/prefix",
         "awsConnId": "aws",
     }

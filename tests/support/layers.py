@@ -27,7 +27,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "storage": _LOWEST,
     "engine": _ENGINE,
     "settings": _LOWEST | {"flow"},
-    "configuration": _LOWEST | {"flow", "settings"},
+    "configuration": _LOWEST | {"flow", "settings", "compat"},
     "distributed": _DISTRIBUTED,
     "timetables": _TIMETABLES,
     "loading": _TIMETABLES | {"timetables"},

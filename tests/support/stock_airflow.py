@@ -79,9 +79,20 @@ class WheelEnvironment:
 
 @contextmanager
 def stock_airflow(
-    environment: WheelEnvironment, home: Path, connections: Mapping[str, Mapping[str, Any]]
+    environment: WheelEnvironment,
+    home: Path,
+    connections: Mapping[str, Mapping[str, Any]],
+    *,
+    is_patient: bool = True,
 ) -> Iterator[AirflowClient]:
-    """Run ``airflow standalone`` with the home (and dags folder) given; yield a client that is signed in."""
+    """Run ``airflow standalone`` with the home (and dags folder) given; yield a client that is signed in.
+
+    Args:
+        environment: where this project is installed.
+        home: `AIRFLOW_HOME`, with the dags folder.
+        connections: Airflow connections by id, each a dict as in Airflow's JSON form.
+        is_patient: whether it waits longer than by default for the API server and the database.
+    """
     port = free_port()
     wrapper = environment.bin / "airflow"
     wrapper.write_text(STANDALONE_WRAPPER.format(python=environment.python))
@@ -96,10 +107,13 @@ def stock_airflow(
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         # The default asks a name server.
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
-        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": sqlite_url(home / "airflow.db"),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
+    if is_patient:
+        own |= {
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": sqlite_url(home / "airflow.db"),
+        }
     named = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
     process = ManagedProcess(
         "standalone",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, Param, conf
+from airflow.sdk import DAG, Param
 
+from airflow_allma.configuration import dag_limit
 from airflow_allma.dag_factory.build.tasks import TaskBuilder
 from airflow_allma.dag_factory.plan import DagPlan, ParamPlan, ScheduleKind, SchedulePlan, plan_dag
 from airflow_allma.flow import Flow
@@ -41,7 +42,8 @@ def dag_from_plan(plan: DagPlan) -> DAG:
         tags=set(plan.tags),
         params={param.name: _param(param) for param in plan.params},
         default_args=dict(plan.task_defaults),
-        max_active_runs=plan.max_active_runs or conf.getint("core", "max_active_runs_per_dag", fallback=16),
+        max_active_runs=plan.max_active_runs or dag_limit("max_active_runs_per_dag"),
+        max_active_tasks=dag_limit("max_active_tasks_per_dag"),
         dagrun_timeout=plan.run_timeout,
         # Otherwise Airflow would register every Dag that is built, even if its caller drops it.
         auto_register=False,

@@ -23,7 +23,7 @@ from airflow_allma.operators.fork_chunk import ForkChunkOperator
 from airflow_allma.operators.fork_chunks import ForkChunksOperator
 from airflow_allma.operators.fork_items import ForkItemsOperator
 from airflow_allma.operators.fork_results import BranchTasks
-from airflow_allma.operators.retry_policy import FlowRetryPolicy
+from airflow_allma.operators.retry_policy import LOST_TASK_WAIT, FlowRetryPolicy
 
 __all__ = ["TaskBuilder"]
 
@@ -143,31 +143,33 @@ def _fork_arguments(fork: ParallelForkManagerStep) -> dict[str, Any]:
 _FORK_ROLES: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK, TaskRole.AGGREGATE})
 """Roles without effects outside of Airflow, or that keep what they have done: safe to run again."""
 
-_LOST_TASK_WAIT: Final = 5.0
-"""In seconds; after a lost process there is nothing to wait for."""
-
 
 def _retries(node: TaskNode, options: AirflowOptions) -> dict[str, Any]:
     retries = node.step.on_error.retries if node.step.on_error else None
-    if node.role in _FORK_ROLES:
-        # These retries are for lost processes: a task that fails with an error of its own is not retried.
-        count = max(retries.count if retries else 0, _lost_task_retries(options))
-        seconds = retries.interval_seconds if retries else _LOST_TASK_WAIT
-        return {"retries": count, "retry_delay": timedelta(seconds=seconds)}
-    if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
-        return {}
-    return {
-        "retries": retries.count,
-        "retry_delay": timedelta(seconds=retries.interval_seconds),
-        "retry_policy": FlowRetryPolicy(retries),
-    }
-
-
-def _lost_task_retries(options: AirflowOptions) -> int:
-    if options.lost_task_retries is not None:
-        return options.lost_task_retries
     default = int(conf.getint("core", "default_task_retries", fallback=0))
-    return max(integer_setting("lost_task_retries"), default)
+    lost = options.lost_task_retries
+    if node.role in _FORK_ROLES:
+        # These retries are for lost tasks: a task that fails with an error of its own is not retried.
+        if lost is None:
+            lost = max(integer_setting("lost_task_retries"), default)
+        count = max(retries.count if retries else 0, lost)
+        seconds = retries.interval_seconds if retries else LOST_TASK_WAIT
+        return {"retries": count, "retry_delay": timedelta(seconds=seconds)}
+    if lost is None:
+        lost = integer_setting("lost_task_retries")
+    if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
+        # The steps of loops and whole branches are retried by the task itself.
+        count = max(lost, default)
+        return {
+            "retries": count,
+            "retry_delay": timedelta(seconds=LOST_TASK_WAIT),
+            "retry_policy": FlowRetryPolicy(None, count - default),
+        }
+    return {
+        "retries": retries.count + lost,
+        "retry_delay": timedelta(seconds=retries.interval_seconds),
+        "retry_policy": FlowRetryPolicy(retries, lost),
+    }
 
 
 def _trigger_rule(node: TaskNode) -> TriggerRule:

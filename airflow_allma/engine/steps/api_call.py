@@ -35,6 +35,8 @@ _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # The client sets these itself.
 _CLIENT_HEADERS: Final = frozenset({"content-length", "transfer-encoding"})
+# RFC 9110, 9.2.1; PUT and DELETE are idempotent by 9.2.2, but not with every API.
+_READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM: Final = "application/x-www-form-urlencoded"
 
 _FindHeader = Callable[[Mapping[str, Any], LoadPointer], Any]
@@ -52,6 +54,7 @@ class ApiCall(AsyncHandler):
         self._url = compile_authored(url.template)
         self._url_mappings = compile_context_mappings(_as_json(url.context_mappings))
         self._method = step.api_http_method.value
+        self.acts = self._method not in _READING_METHODS
         self._headers: list[tuple[str, _FindHeader]] = [
             *((name, _constant(value)) for name, value in step.api_static_headers.items()),
             *((name, _computed(source)) for name, source in step.api_headers_template.items()),

@@ -60,6 +60,10 @@ class BlockingModule(_ModuleStep, AsyncHandler):
 
     blocks_thread: ClassVar[bool] = True
 
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.acts = MODULES[self._identifier].acts
+
     async def __call__(self, call: StepCall) -> Any:
         """Return the module's output."""
         services = call.services

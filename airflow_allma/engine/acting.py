@@ -1,0 +1,38 @@
+"""The steps that must not run again by themselves when nobody knows whether they have run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from airflow_allma.engine.program import CompiledStep, Program
+
+__all__ = ["unrepeatable_steps"]
+
+
+def unrepeatable_steps(program: Program, steps: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids of steps that act outside of the flow and have no ``onError.retries`` of their own.
+
+    Steps in the branches of forks among them are included.
+
+    Args:
+        program: the steps.
+        steps: ids of the steps to look at.
+    """
+    found: dict[str, None] = {}
+    seen: set[int] = set()
+    waiting = [program.steps[step_id] for step_id in steps]
+    while waiting:
+        step = waiting.pop(0)
+        if id(step) in seen:
+            continue
+        seen.add(id(step))
+        if step.handler.acts and not _has_retries(step):
+            found[step.id] = None
+        for branch in step.fork.branches if step.fork else ():
+            waiting += [branch.program.steps[step_id] for step_id in sorted(branch.reachable)]
+    return tuple(found)
+
+
+def _has_retries(step: CompiledStep) -> bool:
+    retries = step.model.on_error.retries if step.model.on_error else None
+    return retries is not None and retries.count > 0

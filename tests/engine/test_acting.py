@@ -1,0 +1,77 @@
+"""The steps that are not repeated by themselves when nobody knows whether they have run."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_allma.engine import compile_flow, unrepeatable_steps
+from airflow_allma.engine.modules import MODULES
+from airflow_allma.flow import Flow
+from tests.airflow.flows import branch, compose, flow, fork, route
+
+
+def call(method, **more):
+    return {
+        "stepType": "API_CALL",
+        "apiHttpMethod": method,
+        "apiUrlTemplate": {"template": "http://127.0.0.1:9/x"},
+        **more,
+    }
+
+
+def module(step_type, identifier):
+    return {"stepType": step_type, "moduleIdentifier": identifier}
+
+
+def found(steps, *names):
+    program = compile_flow(Flow.model_validate(flow("acting", steps)))
+    return unrepeatable_steps(program, names or [next(iter(steps))])
+
+
+@pytest.mark.parametrize(
+    ("step", "acts"),
+    [
+        *((call(method), False) for method in ("GET", "HEAD", "OPTIONS")),
+        *((call(method), True) for method in ("POST", "PUT", "PATCH", "DELETE")),
+        (compose(), False),
+        (route(), False),
+        ({"stepType": "END_FLOW"}, False),
+        (module("DATA_LOAD", "system/s3-data-loader"), False),
+        (module("DATA_LOAD", "system/dynamodb-data-loader"), False),
+        # It writes below the offload location, where the next try writes the same.
+        (module("DATA_LOAD", "system/ddb-query-to-s3-manifest"), False),
+        (module("DATA_SAVE", "system/s3-data-saver"), True),
+        (module("DATA_LOAD", "system/s3-data-saver"), True),
+    ],
+    ids=lambda value: str(value.get("apiHttpMethod") or value) if isinstance(value, dict) else "",
+)
+def test_a_step_acts_if_it_can_change_something_outside_of_the_flow(step, acts):
+    assert found({"s": step}) == (("s",) if acts else ())
+
+
+def test_every_module_that_acts_is_in_the_table():
+    assert {name for name, one in MODULES.items() if one.acts} == {"system/s3-data-saver"}
+
+
+@pytest.mark.parametrize(("count", "names"), [(0, ("s",)), (1, ())])
+def test_a_step_with_retries_of_its_own_can_be_repeated(count, names):
+    assert found({"s": call("POST", onError={"retries": {"count": count}})}) == names
+
+
+def test_steps_in_branches_of_forks_count_but_no_steps_of_other_tasks():
+    steps = {
+        "f": fork(branch("look"), branch("again", "c"), to="after"),
+        "look": call("GET", defaultNextStepInstanceId="order"),
+        "order": call("POST", defaultNextStepInstanceId="look"),
+        "again": fork(branch("pay")),
+        "pay": call("PUT"),
+        "after": call("DELETE"),
+    }
+    assert found(steps, "f") == ("order", "pay")
+    assert found(steps, "look", "after") == ("after",)
+
+
+def test_steps_that_a_branch_defines_itself_count():
+    inside = {"deep": {**call("POST"), "stepInstanceId": "deep"}}
+    own = {"branchId": "b", "startStepInstanceId": "deep", "steps": inside}
+    assert found({"f": {**fork(), "parallelBranches": [own]}}, "f") == ("deep",)
