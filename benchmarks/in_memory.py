@@ -3,7 +3,8 @@
 ``steps`` has one mapped task instance per step and item, like the hand-written Dag (``by_hand``), which is
 the reference. ``branch`` has ``branchGranularity: branch``: one task instance per item. Each value is the
 median of the seconds from the run's start to its end over ``--rounds`` runs. The three Dags take turns, after
-a small warm-up run of each. ``xcoms`` and ``xcom_bytes`` count the XComs of a run of ``steps``. LocalExecutor, PostgreSQL if it is installed.
+a small warm-up run of each. ``xcoms`` and ``xcom_bytes`` count the XComs of a run of ``steps``.
+LocalExecutor, PostgreSQL if it is installed.
 """
 
 from __future__ import annotations
