@@ -20,6 +20,9 @@ __all__ = ["load_state", "return_value", "save_state"]
 _LAST_OUTPUT_IS_LAST_WRITE: Final = "lastOutputIsLastWrite"
 """Key of a saved state whose last output is not repeated."""
 
+_PAYLOAD_KEYS: Final = "payloadKeys"
+"""Key of a saved state with the keys of the payload, which is not repeated under ``initialContextData``."""
+
 
 def save_state(current: TaskContext, state: RunState) -> None:
     """Push the run's state; a large one is stored, and a pointer is pushed instead."""
@@ -30,6 +33,8 @@ def save_state(current: TaskContext, state: RunState) -> None:
     elif state.journal and state.journal[-1][1] is state.last_output:
         saved[_LAST_OUTPUT_IS_LAST_WRITE] = True
         del saved["lastOutput"]
+    if state.next_step is not None and state.journal is None:
+        _omit_payload(saved)
     pointer = _store_if_large(current, saved, "state")
     if pointer is not None:
         saved = {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
@@ -64,7 +69,23 @@ def load_state(
         saved = _load_stored(current, saved["stored"])
     if saved.pop(_LAST_OUTPUT_IS_LAST_WRITE, False):
         saved["lastOutput"] = saved["journal"][-1][1]
+    if _PAYLOAD_KEYS in saved:
+        context = saved["context"]
+        context["initialContextData"] = {key: context[key] for key in saved.pop(_PAYLOAD_KEYS)}
     return saved
+
+
+def _omit_payload(saved: dict[str, Any]) -> None:
+    """Leave ``initialContextData`` out of a state if all of it is at the context's root too."""
+    context = saved["context"]
+    payload = context.get("initialContextData")
+    if isinstance(payload, dict) and all(
+        key != "initialContextData" and key in context and context[key] is member
+        for key, member in payload.items()
+    ):
+        saved[_PAYLOAD_KEYS] = list(payload)
+        # Null keeps its place among the keys.
+        saved["context"] = {**context, "initialContextData": None}
 
 
 def _load_stored(current: TaskContext, stored: Any) -> dict[str, Any]:

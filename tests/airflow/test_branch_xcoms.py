@@ -145,6 +145,20 @@ def test_a_result_that_is_not_the_output_is_pushed(run):
     assert keys(ended, "f.short.w") == keys(ended, "f.whole.x") == {"return_value", "allma_result"}
 
 
+@pytest.mark.parametrize("changed", [{}, {"$.items": "$.n"}])
+def test_the_payload_is_pushed_once_until_the_flow_ends(run, changed):
+    steps = {
+        "a": compose(literals={"n": 1}, to="b", outputMappings=changed),
+        "b": compose({"all": "$.initialContextData", "items": "$.items"}),
+    }
+    payload = {"zero": None, "items": [{"b": 1, "a": 2}]}
+    ended = run(steps, payload)
+    items = 1 if changed else payload["items"]
+    assert repr(ended.xcom("b")) == repr({"all": payload, "items": items})
+    pushed = ended.xcom("a", key="allma_state")
+    assert (pushed["context"]["initialContextData"] is None) == (not changed)
+
+
 def aggregate_of(values, states):
     """Run the aggregate after tasks of one branch left these return values and results, and these states."""
     steps = {"f": fork(branch("w"), failOnBranchError=False), "w": compose()}
