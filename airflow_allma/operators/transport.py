@@ -56,7 +56,7 @@ def shown(value: Any) -> Any:
     """Return a flow's value as people see it in Airflow: itself, or its JSON as a string.
 
     It is the string if some part of it does not pass Airflow's transport and all of its databases: U+0000 and
-    half surrogate pairs, integers of more than 64 bits, NaN and the infinities, keys that Airflow's
+    half surrogate pairs, numbers of more than 64 bits, NaN and the infinities, keys that Airflow's
     serializer interprets or that are too long for MySQL, more than 64 levels.
     """
     return value if _passes(value, unchanged=False) else json_bytes(value).decode()
@@ -109,7 +109,8 @@ def _passes(value: Any, *, unchanged: bool) -> bool:
             elif isinstance(member, list):
                 below.extend(member)
             elif isinstance(member, float):
-                if not math.isfinite(member) or (unchanged and not _is_plain_float(member)):
+                # PostgreSQL returns large floats as integers, which msgpack then refuses.
+                if not abs(member) < -_MIN_INT or (unchanged and not _is_plain_float(member)):
                     return False
             elif isinstance(member, int):
                 if not _MIN_INT <= member <= _MAX_INT:

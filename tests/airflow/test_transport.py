@@ -30,6 +30,8 @@ REFUSED = {
     "integer above 64 bits": 2**64,
     "integer below 64 bits": -(2**63) - 1,
     "integer of 401 digits": 10**400,
+    "float that comes back as a large integer": 1e19,
+    "large negative float": -1e300,
     "NaN": math.nan,
     "infinity": -math.inf,
     "key of Airflow's serializer": {"__type": 1, "__var": 2},
@@ -47,7 +49,6 @@ SENT = {
     "characters that JSON escapes": '\x01\x1b\u2028"\\',
     "text about U+0000": "\\u0000",
     "sixty levels": nested(60),
-    "large float": 1e300,
     "empty key": {"": None},
     "nothing": None,
     "text that looks like JSON": '{"a": 1}',
@@ -93,7 +94,7 @@ def test_what_some_database_changes_is_not_unchanged(value):
 
 @pytest.mark.parametrize("value", (SENT | UNCHANGED).values(), ids=SENT | UNCHANGED)
 def test_what_every_database_keeps_is_unchanged(value):
-    assert is_unchanged(value) == (value != 1e300)
+    assert is_unchanged(value)
 
 
 def test_numbers_that_json_lacks_are_null():
