@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -28,6 +28,7 @@ __all__ = [
     "IgnoreRule",
     "StoredDag",
     "check_policies",
+    "count_xcoms",
     "database_is_sqlite",
     "ignore_rule",
     "instance_key",
@@ -438,3 +439,28 @@ class _CountedStates(Mapping[str, str | None]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+# XComs
+
+
+def count_xcoms(ti: Any, task_id: str, key: str) -> int | None:
+    """Return how many map indexes of a task have an XCom with this key, with one call.
+
+    Uses ``SUPERVISOR_COMMS`` of the task runner and ``GetXComCount`` (Airflow 3.0), as Airflow does for the
+    length of a mapped task's output. Without them the answer is None: callers ask for the XCom itself, and
+    Airflow logs an error for each that does not exist.
+    """
+    try:
+        from airflow.sdk.execution_time.comms import GetXComCount
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        question = GetXComCount(key=key, dag_id=ti.dag_id, run_id=ti.run_id, task_id=task_id)
+        counted: int = cast("Any", SUPERVISOR_COMMS.send(question)).len
+    except _IS_MISSING as error:
+        _warn_once(
+            f"airflow.sdk.execution_time.comms.GetXComCount or SUPERVISOR_COMMS ({error})",
+            "XComs are looked up one by one, and Airflow logs an error for each that does not exist",
+        )
+        return None
+    return counted

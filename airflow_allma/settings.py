@@ -190,15 +190,12 @@ class AllmaSettings:
     offload_location: str
     aws_conn_id: str
     custom_module_prefixes: str
-<<<<<<< HEAD
     max_step_work: int
     max_context_bytes: int
     max_fork_depth: int
     max_nested_branch_runs: int
-=======
     local_location: str = ""
     lowered: frozenset[str] = frozenset()
->>>>>>> lost
 
     @classmethod
     def from_values(

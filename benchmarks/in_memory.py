@@ -3,7 +3,8 @@
 ``steps`` has one mapped task instance per step and item, like the hand-written Dag (``by_hand``), which is
 the reference. ``branch`` has ``branchGranularity: branch``: one task instance per item. Each value is the
 median of the seconds from the run's start to its end over ``--rounds`` runs. The three Dags take turns, after
-a small warm-up run of each. LocalExecutor, PostgreSQL if it is installed.
+a small warm-up run of each. ``xcoms`` and ``xcom_bytes`` count the XComs of a run of ``steps``.
+LocalExecutor, PostgreSQL if it is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.airflow_runs import airflow, database, run_dag
+from benchmarks.airflow_runs import RunFigures, airflow, database, run_dag
 from benchmarks.measure import Measure
 
 BY_HAND = """
@@ -80,7 +81,7 @@ def run(items: int = 300, rounds: int = 3) -> dict[str, Measure]:
     conf = {"items": [{"id": number} for number in range(items)]}
     names = ("by-hand", "steps", "branch")
     times: dict[str, list[float]] = {name: [] for name in names}
-    rows: dict[str, int] = {}
+    rows: dict[str, RunFigures] = {}
     with tempfile.TemporaryDirectory(prefix="allma-bench-") as folder:
         flows = [_flow("steps", "step"), _flow("branch", "branch")]
         with airflow(Path(folder), flows, {"by_hand": BY_HAND}) as instance:
@@ -92,14 +93,21 @@ def run(items: int = 300, rounds: int = 3) -> dict[str, Measure]:
                     # A round takes minutes: show progress.
                     print(f"round {turn} of {rounds}, {name}: {figures.seconds:.1f} s", file=sys.stderr)
                     times[name].append(figures.seconds)
-                    rows[name] = figures.task_instances
+                    rows[name] = figures
             parallelism = instance.parallelism
     by_hand, steps, branch = (statistics.median(times[name]) for name in names)
     return {
         "by_hand": Measure(by_hand, "s"),
         "steps": Measure(steps, "s", by_hand),
         "branch": Measure(branch, "s", by_hand),
-        "task_instances": Measure(rows["steps"], "task instances", rows["by-hand"]),
+        **{
+            name: Measure(getattr(rows["steps"], name), unit, getattr(rows["by-hand"], name))
+            for name, unit in (
+                ("task_instances", "task instances"),
+                ("xcoms", "XCom rows"),
+                ("xcom_bytes", "bytes of JSON in XComs"),
+            )
+        },
         "items": Measure(items, "items"),
         "tasks_at_once": Measure(parallelism, f"tasks on {database()}"),
     }

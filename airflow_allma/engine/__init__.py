@@ -20,7 +20,7 @@ from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.runner import run_segment
 from airflow_allma.engine.services import EngineSettings, ForkRunner, Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
-from airflow_allma.engine.step_runner import complete_step, fail_step, skip_step, start_step
+from airflow_allma.engine.step_runner import complete_step, fail_step, repeat_step, skip_step, start_step
 
 __all__ = [
     "Aggregator",
@@ -53,6 +53,7 @@ __all__ = [
     "fail_step",
     "join_results",
     "label_of",
+    "repeat_step",
     "resolve_items",
     "run_fork",
     "run_items",

@@ -215,6 +215,20 @@ class RunState(msgspec.Struct, gc=False):
         for target, value in journal:
             self.write(target, value, load)
 
+    def copy(self) -> RunState:
+        """Return a state that can be advanced on its own."""
+        return RunState(
+            self.next_step,
+            self.context,
+            dict(self.transition_counts),
+            list(self.path),
+            self.last_output,
+            self.output_mapped,
+            self.last_meta,
+            None if self.journal is None else list(self.journal),
+            self.context_is_read,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the state as a JSON object. With a journal, without the context: ``replay`` restores it."""
         saved: dict[str, Any] = {

@@ -29,6 +29,7 @@ __all__ = [
     "NeedsWaiting",
     "complete_step",
     "fail_step",
+    "repeat_step",
     "run_inline_step",
     "run_step",
     "skip_step",
@@ -186,6 +187,18 @@ async def skip_step(
     execution = _begin_elsewhere(program, state, step_id, info, services)
     await _commit(execution, {})
     return _left(state)
+
+
+async def repeat_step(
+    program: Program, state: RunState, step_id: str, output: Any, *, info: RunInfo, services: Services
+) -> None:
+    """Advance a state as a step did that ran before with this output; nothing is stored or recorded.
+
+    Raises:
+        AllmaError: the next step cannot be determined, or a transition was taken too often.
+    """
+    execution = _begin_elsewhere(program, state, step_id, info, services)
+    await evaluate(services, commit_output, execution, output, output)
 
 
 def _begin_elsewhere(

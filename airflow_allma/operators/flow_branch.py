@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_allma.exceptions import AllmaError, PermanentStepError
+from airflow_allma.operators.branch_path import BranchPath
 from airflow_allma.operators.flow_step import FlowStepOperator
+from airflow_allma.operators.fork_results import push_result
 from airflow_allma.operators.mapped_item import MappedItem, decode_mapped_item
-from airflow_allma.operators.routing import incoming_state
 from airflow_allma.operators.run_states import load_state
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.xcoms import Key, push
+from airflow_allma.operators.transport import is_unchanged
 
 if TYPE_CHECKING:
     from airflow_allma.engine import CompiledBranch, CompiledFork, Program, RunInfo, RunState, SegmentResult
 
 __all__ = ["FlowBranchOperator"]
 
+_HEAD: Final = re.compile(r"[.\[]")
+
 
 class FlowBranchOperator(FlowStepOperator):
     """Runs a segment of a branch for one item.
 
     The item comes from the fork's list. The context in which the branch began is read from the fork's
-    ``items`` task, and what the branch itself has set from the upstream task. The task in which the branch
-    ends, in success or failure, pushes the branch's result under ``allma_result``.
+    ``items`` task, and what the branch itself has set from the tasks upstream: their return values or, where
+    these do not tell everything, what they pushed under ``allma_state``. The result of the branch is what the
+    task in which it ends has returned or, if that is not the same, pushed under ``allma_result``.
 
     Args:
         fork: the fork's step id.
@@ -44,11 +49,15 @@ class FlowBranchOperator(FlowStepOperator):
         self.branch = branch
         self.items = items
         self.mapped_item = mapped_item
+        self._path: BranchPath
+        self._before: RunState
 
     @property
     def item_label(self) -> str:
         """The item's name, for the task's label."""
-        return self._entry.label
+        from airflow_allma.engine import label_of
+
+        return label_of(self.flow.fork(self.fork), self._entry.item, self._entry.index)
 
     @property
     def _entry(self) -> MappedItem:
@@ -57,34 +66,46 @@ class FlowBranchOperator(FlowStepOperator):
     def _branch(self, current: TaskContext) -> CompiledBranch:
         return current.fork(self.fork).branches[self.branch]
 
+    def always_ends(self, program: Program) -> bool:
+        """Return whether the branch can only end here, so that what the task returns can be its result."""
+        return all(target in self.steps for step in self.steps for target in program.steps[step].successors)
+
+    def known_keys(self, program: Program) -> tuple[str, ...]:
+        """Return the keys of the task's output that the flow writes itself, in the order of the output.
+
+        They are those of modules that return their input, in the order in which it is built.
+        """
+        model = program.steps[self.steps[0]].model
+        targets = (*sorted(model.input_mappings), *model.literals) if len(self.steps) == 1 else ()
+        config = getattr(model, "custom_config", {}) if targets else {}
+        return tuple(dict.fromkeys([*config, *(_HEAD.split(target, 1)[0] for target in targets)]))
+
     def prepare(self, current: TaskContext) -> Callable[[], Awaitable[RunState]]:
         """Find the item, the fork's context and, except in the first task, what the branch has set so far."""
-        from airflow_allma.engine import RunState, branch_state, evaluate
+        from airflow_allma.engine import branch_state, evaluate
 
         base = load_state(current, self.items)
         if base is None:
             raise PermanentStepError(
                 f"Fork {self.fork}: task {self.items} pushed no state. Clear it and its downstream tasks."
             )
-        saved = None
-        if self.after:
-            saved = incoming_state(current, self.after, self.steps, current.map_index)
-            if saved is None:
-                raise AirflowSkipException("The branch takes another path for this item.")
         item_context = {**base["context"], "currentItem": self._entry.item}
 
         async def begin() -> RunState:
             services, info, branch = current.services, self.info_of(current), self._branch(current)
             load = services.pointers.load
-            if saved is None:
+            if not self.after:
                 fork = current.fork(self.fork)
                 if not await evaluate(services, _applies, fork, branch, item_context, info, load):
-                    push(current.ti, Key.RESULT, fork.not_applicable(branch, self._entry.index).to_dict())
+                    push_result(current.ti, fork.not_applicable(branch, self._entry.index))
                     raise AirflowSkipException("The branch's condition does not match this item.")
-            state = await evaluate(services, branch_state, branch, item_context, info, services)
-            if saved is not None:
-                return RunState.from_dict(saved, state.context)
-            state.journal = []
+            start = await evaluate(services, branch_state, branch, item_context, info, services)
+            start.journal = []
+            path = BranchPath(current, self.dag, branch.program, info, self._entry.index, start)
+            state = await path.state_before(self)
+            if state is None:
+                raise AirflowSkipException("The branch takes another path for this item.")
+            self._path, self._before = path, state.copy()
             return state
 
         return begin
@@ -97,13 +118,22 @@ class FlowBranchOperator(FlowStepOperator):
         """Return the run as seen inside the branch."""
         return current.info.in_branch(self._branch(current).branch_id, self._entry.index)
 
-    def on_success(self, current: TaskContext, result: SegmentResult) -> None:
-        """Push the branch's result if it ends here; then no other task needs its state."""
+    def on_success(self, current: TaskContext, result: SegmentResult, returned: Any) -> None:
+        """Push what the return value does not say: the branch's state or, if it ends here, its result."""
         from airflow_allma.engine import SegmentStatus, evaluate
         from airflow_allma.engine.errors import step_error_from
 
+        # Pushed as it is, and so read by the tasks downstream.
+        program = self.program_of(current)
+        is_exact = (
+            returned is result.output
+            and returned is not None
+            and is_unchanged(returned, self.known_keys(program))
+        )
         if result.status is not SegmentStatus.COMPLETED:
-            super().on_success(current, result)
+            path, before = self._path, self._before
+            if not is_exact or not current.run(lambda: path.repeats(self, before, returned, result.state)):
+                super().on_success(current, result, returned)
             return
         fork, branch, index = current.fork(self.fork), self._branch(current), self._entry.index
         load = current.services.pointers.load
@@ -113,7 +143,8 @@ class FlowBranchOperator(FlowStepOperator):
             )
         except AllmaError as error:
             self.on_failure(current, step_error_from(error).as_dict())
-        push(current.ti, Key.RESULT, branch_result.to_dict())
+        if not is_exact or branch_result.output is not returned or not self.always_ends(program):
+            push_result(current.ti, branch_result, has_returned=returned is not None)
 
     def on_timeout(self, current: TaskContext) -> None:
         """Push the timeout as the branch's result."""
@@ -136,7 +167,7 @@ class FlowBranchOperator(FlowStepOperator):
         result = BranchResult(
             self._entry.index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error
         )
-        push(ti, Key.RESULT, result.to_dict())
+        push_result(ti, result)
 
 
 def _applies(

@@ -83,8 +83,9 @@ class FlowStepOperator(FlowOperator):
             self.on_failure(current, result.error or {})
         if result.status is SegmentStatus.SUSPENDED:
             self.on_failure(current, _cannot_wait(result))
-        self.on_success(current, result)
-        return return_value(current, result.output)
+        returned = return_value(current, result.output)
+        self.on_success(current, result, returned)
+        return returned
 
     async def _run_segment(
         self, current: TaskContext, begin: Callable[[], Awaitable[RunState]], last_try: bool | None
@@ -160,8 +161,14 @@ class FlowStepOperator(FlowOperator):
         """Return the run as this task's steps see it."""
         return current.info
 
-    def on_success(self, current: TaskContext, result: SegmentResult) -> None:
-        """Push the run's state for the tasks downstream."""
+    def on_success(self, current: TaskContext, result: SegmentResult, returned: Any) -> None:  # noqa: ARG002
+        """Push the run's state for the tasks downstream.
+
+        Args:
+            current: this try.
+            result: the result of the segment.
+            returned: the task's return value, which Airflow pushes next.
+        """
         save_state(current, result.state)
 
     def on_timeout(self, current: TaskContext) -> None:

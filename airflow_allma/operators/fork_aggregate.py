@@ -21,6 +21,7 @@ from airflow_allma.operators.xcoms import Key, pull
 if TYPE_CHECKING:
     from airflow_allma.distributed.fork_decision import ForkDecision
     from airflow_allma.engine import BranchResult, RunState
+    from airflow_allma.operators.flow_branch import FlowBranchOperator
     from airflow_allma.operators.manual_success import ResumableTask
 
 __all__ = ["ForkAggregateOperator"]
@@ -164,7 +165,17 @@ class ForkAggregateOperator(FlowOperator):
         decision = self._decision(current)
         fork = current.fork(self.step)
         if decision.mode is ForkMode.MEMORY:
-            yield from memory_results(current, fork, decision.count or 0, self.branches, states)
+            returning = {
+                task: operator.known_keys(compiled.program)
+                for branch, compiled in zip(self.branches, fork.branches, strict=True)
+                for task in branch.tasks
+                if (operator := cast("FlowBranchOperator", self.dag.get_task(task))).always_ends(
+                    compiled.program
+                )
+            }
+            yield from memory_results(
+                current, fork, decision.count or 0, self.branches, states=states, returning=returning
+            )
         else:
             plan = load_chunk_plan(current, self.chunks)
             outcomes = ChunkTaskOutcomes(current, self.chunk, states)

@@ -52,7 +52,6 @@ class ForkItemsOperator(FlowStepOperator):
 
     def _decide(self, current: TaskContext, items: ForkItems) -> list[str]:
         from airflow_allma.distributed.fork_decision import ForkMode, decide_fork
-        from airflow_allma.engine import label_of
 
         fork = current.fork(self.step)
         warn_about_sqlite(current.settings)
@@ -74,9 +73,7 @@ class ForkItemsOperator(FlowStepOperator):
             "Each item has a map index of its own (%d items, %d bytes of JSON)", decision.count, decision.size
         )
         values = items.values or []
-        return [
-            encode_mapped_item(index, label_of(fork, item, index), item) for index, item in enumerate(values)
-        ]
+        return [encode_mapped_item(index, item) for index, item in enumerate(values)]
 
 
 def load_fork_context(current: TaskContext, items_task: str, fork: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_allma.operators.transport import from_json, json_bytes
+
 __all__ = ["MappedItem", "decode_mapped_item", "encode_mapped_item"]
 
 
@@ -18,23 +20,22 @@ class MappedItem(msgspec.Struct, frozen=True):
 
     Attributes:
         index: the item's index, from 0.
-        label: its name in the UI.
         item: the item, a JSON value.
     """
 
     index: int
-    label: str
     item: Any
 
 
-_decode = msgspec.json.Decoder(MappedItem).decode
-
-
-def encode_mapped_item(index: int, label: str, item: Any) -> str:
+def encode_mapped_item(index: int, item: Any) -> str:
     """Return the entry of one item."""
-    return msgspec.json.encode(MappedItem(index, label, item)).decode()
+    return json_bytes([index, item]).decode()
 
 
 def decode_mapped_item(entry: str) -> MappedItem:
-    """Restore what ``encode_mapped_item`` returned."""
-    return _decode(entry)
+    """Restore what ``encode_mapped_item`` returned, or what it returned up to version 0.2."""
+    decoded = from_json(entry)
+    if isinstance(decoded, dict):
+        return MappedItem(decoded["index"], decoded["item"])
+    index, item = decoded
+    return MappedItem(index, item)

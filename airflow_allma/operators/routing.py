@@ -12,7 +12,7 @@ from airflow_allma.compat import NOT_MAPPED, instance_key, task_states
 from airflow_allma.operators.run_states import load_state
 from airflow_allma.operators.task_context import TaskContext
 
-__all__ = ["incoming_state", "states_of"]
+__all__ = ["incoming_state", "states_of", "succeeded"]
 
 
 def incoming_state(
@@ -29,17 +29,22 @@ def incoming_state(
     Returns:
         The state; None when the run continues elsewhere and the task is to be skipped.
     """
-    candidates: Sequence[str] = upstream
-    if len(upstream) > 1:
-        # A task that was cleared and is skipped this time, without a process of its own, still has the XComs
-        # of its earlier run. With a single upstream task Airflow itself looks at its state.
-        states = states_of(current, upstream, map_index)
-        candidates = [task for task in upstream if states.get(task) == "success"]
-    for task in candidates:
+    for task in succeeded(current, upstream, map_index):
         saved = load_state(current, task, map_index, only_if=steps)
         if saved is not None:
             return saved
     return None
+
+
+def succeeded(current: TaskContext, upstream: Sequence[str], map_index: int = NOT_MAPPED) -> Sequence[str]:
+    """Return the tasks from which the run can have come, among all that lead to a task that runs."""
+    if len(upstream) == 1:
+        # Airflow itself has looked at its state.
+        return upstream
+    # A task that was cleared and is skipped this time, without a process of its own, still has the XComs of
+    # its earlier run.
+    states = states_of(current, upstream, map_index)
+    return [task for task in upstream if states.get(task) == "success"]
 
 
 def states_of(

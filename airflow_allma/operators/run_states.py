@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.exceptions import StorageError
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.xcoms import Key, pull, push, xcom_safe
+from airflow_allma.operators.transport import json_bytes, shown
+from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
     from airflow_allma.engine import RunState
     from airflow_allma.storage import Pointer
 
 __all__ = ["load_state", "return_value", "save_state"]
+
+_LAST_OUTPUT_IS_LAST_WRITE: Final = "lastOutputIsLastWrite"
+"""Key of a saved state whose last output is not repeated."""
+
+_PAYLOAD_KEYS: Final = "payloadKeys"
+"""Key of a saved state with the keys of the payload, which is not repeated under ``initialContextData``."""
 
 
 def save_state(current: TaskContext, state: RunState) -> None:
@@ -25,6 +30,11 @@ def save_state(current: TaskContext, state: RunState) -> None:
     if state.journal is None:
         # On the main path nothing reads the last output again.
         saved.pop("lastOutput", None)
+    elif state.journal and state.journal[-1][1] is state.last_output:
+        saved[_LAST_OUTPUT_IS_LAST_WRITE] = True
+        del saved["lastOutput"]
+    if state.next_step is not None and state.journal is None:
+        _omit_payload(saved)
     pointer = _store_if_large(current, saved, "state")
     if pointer is not None:
         saved = {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
@@ -55,13 +65,35 @@ def load_state(
     saved: dict[str, Any] | None = pull(current.ti, task_id, Key.STATE, map_index)
     if saved is None or (only_if is not None and saved["nextStep"] not in only_if):
         return None
-    if "stored" not in saved:
-        return saved
+    if "stored" in saved:
+        saved = _load_stored(current, saved["stored"])
+    if saved.pop(_LAST_OUTPUT_IS_LAST_WRITE, False):
+        saved["lastOutput"] = saved["journal"][-1][1]
+    if _PAYLOAD_KEYS in saved:
+        context = saved["context"]
+        context["initialContextData"] = {key: context[key] for key in saved.pop(_PAYLOAD_KEYS)}
+    return saved
+
+
+def _omit_payload(saved: dict[str, Any]) -> None:
+    """Leave ``initialContextData`` out of a state if all of it is at the context's root too."""
+    context = saved["context"]
+    payload = context.get("initialContextData")
+    if isinstance(payload, dict) and all(
+        key != "initialContextData" and key in context and context[key] is member
+        for key, member in payload.items()
+    ):
+        saved[_PAYLOAD_KEYS] = list(payload)
+        # Null keeps its place among the keys.
+        saved["context"] = {**context, "initialContextData": None}
+
+
+def _load_stored(current: TaskContext, stored: Any) -> dict[str, Any]:
     from airflow_allma.storage import Pointer, load_content
 
-    pointer = Pointer.parse(saved["stored"])
+    pointer = Pointer.parse(stored)
     if pointer is None or current.services.store is None:
-        raise StorageError(f"The state of the run cannot be read from {saved['stored']}.")
+        raise StorageError(f"The state of the run cannot be read from {stored}.")
     whole: dict[str, Any] = load_content(current.services.store, pointer)
     return whole
 
@@ -69,7 +101,7 @@ def load_state(
 def return_value(current: TaskContext, output: Any) -> Any:
     """Return a step's output as the task's return value, which the UI shows; a large one as a pointer."""
     pointer = _store_if_large(current, output, "output")
-    return xcom_safe(output) if pointer is None else pointer.wrap()
+    return shown(output) if pointer is None else pointer.wrap()
 
 
 def _store_if_large(current: TaskContext, value: Any, kind: str) -> Pointer | None:
@@ -77,7 +109,7 @@ def _store_if_large(current: TaskContext, value: Any, kind: str) -> Pointer | No
     location, store = current.services.settings.offload_location, current.services.store
     if location is None or store is None:
         return None
-    if len(msgspec.json.encode(value)) <= current.settings.context_offload_bytes:
+    if len(json_bytes(value)) <= current.settings.context_offload_bytes:
         return None
     from airflow_allma.storage import store_value
 

@@ -1,7 +1,7 @@
 """The internal XComs: what the tasks of a flow exchange besides their return values.
 
-Internal data is pushed as JSON STRINGS under keys of its own: Airflow's serializer interprets some dict
-keys and limits numbers, and a flow's data can contain anything.
+Internal data is pushed as JSON STRINGS under keys of its own: Airflow's transport and databases refuse or
+change some values, and a flow's data can contain anything.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
 
-import msgspec
+from airflow_allma.compat import NOT_MAPPED, count_xcoms
+from airflow_allma.operators.transport import from_json, json_bytes
 
-from airflow_allma.compat import NOT_MAPPED
+__all__ = ["Key", "may_have", "pull", "pull_all", "pull_all_returned", "pull_returned", "push"]
 
-__all__ = ["Key", "pull", "pull_all", "push", "xcom_safe"]
-
-_RESERVED: Final = frozenset({"__classname__", "__version__", "__data__", "__type", "__var", "__id__"})
-"""Keys that Airflow's serializer interprets."""
+_RETURN_VALUE: Final = "return_value"
 
 
 class Key(StrEnum):
@@ -37,13 +35,13 @@ class Key(StrEnum):
 
 def push(ti: Any, key: Key, value: Any) -> None:
     """Store a JSON value under a key of this task instance."""
-    ti.xcom_push(key=key.value, value=msgspec.json.encode(value).decode())
+    ti.xcom_push(key=key.value, value=json_bytes(value).decode())
 
 
 def pull(ti: Any, task_id: str, key: Key, map_index: int = NOT_MAPPED) -> Any:
     """Return what one task instance pushed; None when it pushed nothing."""
     encoded = ti.xcom_pull(task_ids=task_id, key=key.value, map_indexes=map_index)
-    return None if encoded is None else msgspec.json.decode(encoded)
+    return None if encoded is None else from_json(encoded)
 
 
 def pull_all(ti: Any, task_id: str, key: Key) -> Iterator[Any]:
@@ -53,22 +51,26 @@ def pull_all(ti: Any, task_id: str, key: Key) -> Iterator[Any]:
     """
     for encoded in ti.xcom_pull(task_ids=[task_id], key=key.value) or ():
         if encoded is not None:
-            yield msgspec.json.decode(encoded)
+            yield from_json(encoded)
 
 
-def xcom_safe(value: Any) -> Any:
-    """Return a flow's value as a return value: itself, or as a JSON string where Airflow would misread it."""
-    return msgspec.json.encode(value).decode() if _is_misread(value) else value
+def may_have(ti: Any, task_id: str, key: Key) -> bool:
+    """Return whether any map index of a task has pushed something, with one call; True if that is unknown.
+
+    Asking for one that does not exist makes Airflow log an error.
+    """
+    return count_xcoms(ti, task_id, key.value) != 0
 
 
-def _is_misread(value: Any) -> bool:
-    waiting: list[Any] = [value]
-    while waiting:
-        member = waiting.pop()
-        if isinstance(member, dict):
-            if not _RESERVED.isdisjoint(member):
-                return True
-            waiting.extend(member.values())
-        elif isinstance(member, list):
-            waiting.extend(member)
-    return False
+def pull_returned(ti: Any, task_id: str, map_index: int) -> Any:
+    """Return what one task instance returned; None when it returned nothing."""
+    return ti.xcom_pull(task_ids=task_id, key=_RETURN_VALUE, map_indexes=map_index)
+
+
+def pull_all_returned(ti: Any, task_id: str) -> list[Any]:
+    """Return what all map indexes of a task returned, in the order of map indexes, with one call.
+
+    Indexes that returned nothing are omitted.
+    """
+    values = ti.xcom_pull(task_ids=[task_id], key=_RETURN_VALUE) or ()
+    return [value for value in values if value is not None]

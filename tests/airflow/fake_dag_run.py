@@ -101,7 +101,8 @@ class FakeDagRun:
             self.states[name] = "skipped" if "Skip" in type(error).__name__ else "failed"
             return error
         self.states[name] = "success"
-        context["ti"].xcom_push("return_value", returned)
+        if returned is not None:
+            context["ti"].xcom_push("return_value", returned)
         return returned
 
     def plan(self, fork: str) -> list[Json]:

@@ -52,7 +52,8 @@ STEPS = {
     "left": compose(to="spread"),
     "right": compose(to="spread"),
     "spread": fork(branch("work"), to="choose"),
-    "work": compose({"id": "$.currentItem.id"}),
+    "work": compose({"id": "$.currentItem.id"}, to="then"),
+    "then": compose({"id": "$.steps_output.work.id"}),
     "choose": route(("$.initialContextData.again == true", "other"), to="end"),
     "other": fork(branch("work"), to="end"),
     "end": compose({"ids": "$.steps_output.spread.aggregatedData"}),
@@ -77,6 +78,7 @@ NAMES = [
     ("airflow.exceptions", "AirflowClusterPolicySkipDag", "AirflowClusterPolicySkipDag"),
     ("airflow.serialization.serialized_objects", "DagSerialization", "DagSerialization"),
     (TASK_RUNNER, "get_task_states", "get_task_states"),
+    ("airflow.sdk.execution_time.comms", "GetXComCount", "GetXComCount"),
 ]
 
 

@@ -172,7 +172,7 @@ json_values = st.recursive(
 def test_an_item_reaches_its_task_unchanged_through_airflows_serializer(item):
     from airflow.sdk.serde import deserialize, serialize
 
-    entry = deserialize(serialize(encode_mapped_item(3, "x", item)))
+    entry = deserialize(serialize(encode_mapped_item(3, item)))
     assert decode_mapped_item(entry).item == item
 
 
