@@ -26,7 +26,7 @@ thirty.
 MAX_PROBLEMS = 100
 """Further problems are counted, not listed."""
 
-# More digits than any float has. The decoder makes an integer of them, but nothing after it can hold the value.
+# More digits than any float has. The decoder makes an integer of them, which nothing after it can hold.
 _LONG_NUMBER = re.compile(r"(?<![0-9])[0-9]{309}")
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
