@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_allma.engine import RunInfo, RunState
+from airflow_allma.engine.mappings import InputPlan, OutputPlan
 from airflow_allma.exceptions import (
     ExpressionEvaluationError,
     ExpressionSyntaxError,
@@ -32,6 +35,8 @@ MAX_MESSAGE = 1_500
 MAX_EXPRESSION = 10_000
 """Of a longer one an error has only the beginning."""
 
+INFO = RunInfo("flow", 1, "run-1", "2026-03-01T00:00:00.000Z")
+LOG = logging.getLogger("tests.fuzz")
 JSON_CLASSES = (dict, list, str, int, float, bool, type(None))
 
 
@@ -154,6 +159,25 @@ def _assign(case: Case) -> Any:
     return case.data
 
 
+def _input(case: Case) -> Any:
+    plan = InputPlan(case.source["inputMappings"], case.source["literals"])
+    return plan.build(case.data, INFO, case.load, LOG)
+
+
+def _output(case: Case) -> Any:
+    state = RunState(None, case.data)
+    OutputPlan("step", case.source["outputMappings"]).apply(
+        state,
+        case.value,
+        step_input=case.stored,
+        meta=NOTHING,
+        whole=case.value,
+        load=case.load,
+        log=LOG,
+    )
+    return state.context
+
+
 def _target(case: Case) -> Any:
     compile_target(case.source).assign(case.data, case.value)
     return case.data
@@ -167,8 +191,16 @@ _KINDS: dict[str, Callable[[Case], Any]] = {
     "config": lambda case: compile_config(case.source).render(case.data, case.load),
     "mappings": lambda case: compile_context_mappings(case.source).resolve(case.data, case.load),
     "target": _target,
+    "input": _input,
+    "output": _output,
 }
 _ASSIGNS = frozenset({"assignment", "target"})
+
+
+def _named(
+    rng: random.Random, name: Callable[[random.Random], str], value: Callable[[random.Random], Any]
+) -> dict[str, Any]:
+    return {name(rng): value(rng) for _ in range(rng.choice((0, 1, 2, 3)))}
 
 
 def _mappings(rng: random.Random) -> dict[str, Any]:
@@ -192,6 +224,13 @@ _SOURCES: dict[str, Callable[[random.Random], Any]] = {
     "config": expression_grammar.config,
     "mappings": _mappings,
     "target": expression_grammar.target,
+    "input": lambda rng: {
+        "inputMappings": _named(rng, expression_grammar.target, expression_grammar.path),
+        "literals": _named(rng, expression_grammar.target, expression_grammar.config),
+    },
+    "output": lambda rng: {
+        "outputMappings": _named(rng, expression_grammar.path, expression_grammar.path),
+    },
 }
 
 CAMPAIGN = Campaign("expressions", make, check)
