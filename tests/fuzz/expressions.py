@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import random
@@ -69,12 +70,16 @@ class Case:
 def make(rng: random.Random) -> Case:
     kind = rng.choice(tuple(_KINDS))
     source: Any = _SOURCES[kind](rng)
-    if isinstance(source, str) and rng.random() < 0.4:
+    if kind in _COMPILERS and rng.random() < 0.6:
+        source = _mostly_valid(rng, _SOURCES[kind], _COMPILERS[kind])
+    elif isinstance(source, str) and rng.random() < 0.7:
         source = expression_grammar.mutate(rng, source)
     if isinstance(source, str) and rng.random() < 0.05:
         source = expression_grammar.long_expression(rng)
     # Small data: what grows with the data has its own tests, and the campaign looks for errors.
-    data = {rng.choice(expression_grammar.PLAIN_NAMES): _value(rng) for _ in range(rng.randrange(5))}
+    data = {name: _value(rng) for name in expression_grammar.PLAIN_NAMES if rng.random() < 0.5}
+    if rng.random() < 0.5:
+        data["items"] = [_value(rng) for _ in range(rng.randrange(4))]
     stored = {key: _value(rng) for key in ("k", "l", "loop") if rng.random() < 0.8}
     return Case(kind, source, data, stored, _value(rng))
 
@@ -85,7 +90,8 @@ def _value(rng: random.Random) -> Any:
 
 
 def _key(rng: random.Random) -> str:
-    return rng.choice(expression_grammar.NAMES)
+    names = expression_grammar.PLAIN_NAMES if rng.random() < 0.6 else expression_grammar.NAMES
+    return rng.choice(names)
 
 
 def _with_pointers(rng: random.Random, value: Any) -> Any:
@@ -198,9 +204,28 @@ _ASSIGNS = frozenset({"assignment", "target"})
 
 
 def _named(
-    rng: random.Random, name: Callable[[random.Random], str], value: Callable[[random.Random], Any]
+    rng: random.Random,
+    name: tuple[Callable[[random.Random], Any], Callable[[Any], Any]],
+    value: tuple[Callable[[random.Random], Any], Callable[[Any], Any]],
 ) -> dict[str, Any]:
-    return {name(rng): value(rng) for _ in range(rng.choice((0, 1, 2, 3)))}
+    """Return members that are mostly valid: one that is not would hide what the others do."""
+    return {_mostly_valid(rng, *name): _mostly_valid(rng, *value) for _ in range(rng.choice((0, 1, 2, 3)))}
+
+
+def _mostly_valid(
+    rng: random.Random, make_one: Callable[[random.Random], Any], compile_one: Callable[[Any], Any]
+) -> Any:
+    for _ in range(6):
+        made = make_one(rng)
+        with contextlib.suppress(ExpressionSyntaxError):
+            compile_one(made)
+            break
+    return made
+
+
+_PATH = (expression_grammar.path, compile_path)
+_TARGET = (expression_grammar.target, compile_target)
+_CONFIG = (expression_grammar.config, compile_config)
 
 
 def _mappings(rng: random.Random) -> dict[str, Any]:
@@ -216,6 +241,16 @@ def _mappings(rng: random.Random) -> dict[str, Any]:
     }
 
 
+_COMPILERS: dict[str, Callable[[Any], Any]] = {
+    "path": compile_path,
+    "assignment": compile_path,
+    "condition": compile_condition,
+    "template": compile_template,
+    "config": compile_config,
+    "mappings": compile_context_mappings,
+    "target": compile_target,
+}
+
 _SOURCES: dict[str, Callable[[random.Random], Any]] = {
     "path": expression_grammar.path,
     "assignment": expression_grammar.path,
@@ -225,11 +260,11 @@ _SOURCES: dict[str, Callable[[random.Random], Any]] = {
     "mappings": _mappings,
     "target": expression_grammar.target,
     "input": lambda rng: {
-        "inputMappings": _named(rng, expression_grammar.target, expression_grammar.path),
-        "literals": _named(rng, expression_grammar.target, expression_grammar.config),
+        "inputMappings": _named(rng, _TARGET, _PATH),
+        "literals": _named(rng, _TARGET, _CONFIG),
     },
     "output": lambda rng: {
-        "outputMappings": _named(rng, expression_grammar.path, expression_grammar.path),
+        "outputMappings": _named(rng, _PATH, _PATH),
     },
 }
 
