@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import msgspec
 from airflow_allma.cli.run_command import _run
 from airflow_allma.engine import SegmentStatus
 from airflow_allma.loading import load_flow_files
-from airflow_allma.storage import open_folder
+from airflow_allma.storage import Pointer, open_folder
+from airflow_allma.storage.pointer import FILE_BUCKET, file_path
 from demo.metadata_db import DatabaseCache, new_sqlite
 from tests.conformance.comparison import same_context
 from tests.fuzz import random_flows
@@ -23,9 +23,9 @@ from tests.fuzz.campaign import Campaign, WrongError
 from tests.fuzz.random_flows import FlowRun, document
 from tests.support import airflow_home
 
-BUCKET = "fuzz"
-DATABASES = Path(".pytest_cache") / "d" / "airflow-database"
-"""Where pytest keeps a migrated database too; relative to the project."""
+MANIFEST = "manifest.jsonl"
+DATABASES = Path(__file__).parents[2] / ".pytest_cache" / "d" / "airflow-database"
+"""Where pytest keeps a migrated database too."""
 
 _numbers = itertools.count()
 
@@ -33,8 +33,9 @@ _numbers = itertools.count()
 def check(run: FlowRun, folder: Path) -> str:
     number = next(_numbers)
     home = folder / f"run-{number}"
-    (home / "store" / BUCKET).mkdir(parents=True)
-    (home / "store" / BUCKET / "m.jsonl").write_bytes(b"\n".join(run.manifest))
+    (home / "store").mkdir(parents=True)
+    manifest = home / "store" / MANIFEST
+    manifest.write_bytes(b"\n".join(run.manifest))
     location = f"file://{home / 'store'}"
     flow_file = home / "flow.json"
     flow_file.write_text(json.dumps(document(run, f"fuzz-{number}", location)))
@@ -42,7 +43,7 @@ def check(run: FlowRun, folder: Path) -> str:
     if not loaded.flows:
         raise WrongError(f"the generator made a broken flow: {'; '.join(map(str, loaded.problems))}")
     flow = loaded.flows[0].flow
-    payload = {**run.payload, "manifest": {"_s3_output_pointer": {"bucket": BUCKET, "key": "m.jsonl"}}}
+    payload = {**run.payload, "manifest": Pointer(FILE_BUCKET, str(manifest).lstrip("/")).wrap()}
     results = {
         "engine": _engine(flow, payload, location, chunks=False),
         "engine in chunks": _engine(flow, payload, location, chunks=True),
@@ -85,15 +86,16 @@ def _dag(flow: Any, payload: Mapping[str, Any]) -> tuple[str, Any]:
     return f"FAILED {names[0] if names else None}", None
 
 
-_RUN_SPECIFIC = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-
-
 def _resolved(value: Any, home: Path) -> Any:
     """Return a value with the content of the objects that it points to, and without ids of the run."""
     if isinstance(value, dict):
         pointer = value.get("_s3_output_pointer")
-        if isinstance(pointer, dict) and pointer.get("key") != "m.jsonl":
-            return _resolved(_content(home / "store" / pointer["bucket"] / pointer["key"]), home)
+        if isinstance(pointer, dict) and not pointer["key"].endswith(MANIFEST):
+            file = (
+                file_path(pointer["bucket"], pointer["key"])
+                or home / "store" / pointer["bucket"] / pointer["key"]
+            )
+            return _resolved(_content(file), home)
         return {key: _resolved(member, home) for key, member in value.items() if key != "flowExecutionId"}
     if isinstance(value, list):
         return [_resolved(element, home) for element in value]

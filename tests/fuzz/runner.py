@@ -56,6 +56,8 @@ class Worker:
     waiting: deque[int] = field(default_factory=deque)
     began: float = 0.0
     is_ready: bool = False
+    is_stopped: bool = False
+    """Whether it was killed since its case only waited."""
 
 
 def run_campaign(
@@ -142,6 +144,7 @@ class _Pool:
     def is_stuck(self, worker: Worker) -> bool:
         if not worker.waiting or time.monotonic() - worker.began < self.limits.seconds * WAITING_FACTOR:
             return False
+        worker.is_stopped = True
         worker.process.kill()
         worker.process.join()
         return True
@@ -159,7 +162,7 @@ class _Pool:
         index = worker.waiting.popleft()
         self.left.extendleft(reversed(worker.waiting))
         code = worker.process.exitcode
-        is_hang = code in {-signal.SIGPROF, -signal.SIGKILL}
+        is_hang = worker.is_stopped or code == -signal.SIGPROF
         trace = worker.trace.read_text(errors="replace") if worker.trace.exists() else ""
         made = self.campaign.make(generator(self.campaign, self.seed, index))
         return Outcome(
