@@ -134,7 +134,7 @@ def check(case: Case, folder: Path) -> str:
 
 def _check_message(message: str) -> None:
     if len(message) > MAX_MESSAGE:
-        raise UnlocatedError(f"an error that is too long ({len(message)}): {message[:300]}")
+        raise UnlocatedError(f"an error that is too long: {len(message)} characters: {message[:300]}")
 
 
 def _is_comparable(value: Any) -> bool:

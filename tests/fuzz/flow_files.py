@@ -72,7 +72,9 @@ def check_problem(problem: Problem, folder: Path) -> None:
     if not problem.path.startswith("$"):
         raise UnlocatedError(f"a problem without a path: {problem}")
     if len(problem.path) > MAX_PATH or len(problem.message) > MAX_MESSAGE:
-        raise UnlocatedError(f"a problem that is too long ({len(str(problem))}): {str(problem)[:500]}")
+        raise UnlocatedError(
+            f"a problem that is too long: {len(str(problem))} characters: {str(problem)[:500]}"
+        )
     if not (problem.path.isprintable() and problem.message.isprintable()):
         raise UnlocatedError(f"a problem that is not printable: {str(problem)!r}")
 

@@ -82,6 +82,46 @@ def _replace_by_own_kind(rng: random.Random, place: Place, places: list[Place]) 
         container[key] = rng.choice((*awkward.NUMBERS, 1, 2, 3, 5))
 
 
+def _change_free_text(rng: random.Random, place: Place, places: list[Place]) -> None:
+    """Change a value that may be any string, and so reaches Airflow as it is."""
+    free = [one for one in places if one[1] in _FREE_TEXT and isinstance(one[0][one[1]], str)]
+    if free:
+        container, key = rng.choice(free)
+        container[key] = rng.choice((awkward.text(rng), container[key] + awkward.text(rng)))
+    else:
+        _replace_by_own_kind(rng, place, places)
+
+
+_FREE_TEXT = frozenset(
+    {
+        *(
+            "id",
+            "name",
+            "description",
+            "displayName",
+            "owner",
+            "pool",
+            "queue",
+            "label",
+            "awsConnId",
+            "content",
+        ),
+        *(
+            "createdAt",
+            "updatedAt",
+            "exportedAt",
+            "branchId",
+            "by",
+            "region",
+            "subject",
+            "body",
+            "url",
+            "tags",
+        ),
+    }
+)
+
+
 def _remove(rng: random.Random, place: Place, _: list[Place]) -> None:
     container, key = place
     if key != "root":
@@ -161,7 +201,8 @@ def _copy(value: Any) -> Any:
 
 
 _MUTATIONS: tuple[Callable[[random.Random, Place, list[Place]], None], ...] = (
-    *(_replace_by_own_kind,) * 7,
+    *(_replace_by_own_kind,) * 4,
+    *(_change_free_text,) * 6,
     *(_replace, _replace, _replace, _remove, _rename, _swap, _repeat_key, _wrap),
     *(_add_field, _add_field, _refer, _change_expression, _change_expression, _move_step),
 )

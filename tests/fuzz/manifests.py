@@ -289,7 +289,7 @@ def _same(left: list[Any], right: list[Any]) -> bool:
 def _check_message(error: Exception, pointer: Pointer | None) -> None:
     message = str(error)
     if len(message) > MAX_MESSAGE or not message.isprintable():
-        raise UnlocatedError(f"an error that cannot be shown ({len(message)}): {message[:300]!r}")
+        raise UnlocatedError(f"an error that cannot be shown: {len(message)} characters: {message[:300]!r}")
     if pointer is not None and pointer.key not in message:
         raise UnlocatedError(f"an error that does not name its object: {message[:300]}")
     if pointer is None and "byte" not in message:
