@@ -40,7 +40,7 @@ RICH: dict[str, Any] = {
             "type": "object",
             "required": ["n"],
             "properties": {
-                "n": {"type": "integer", "minimum": 1, "description": "A number."},
+                "n": {"type": "integer", "minimum": 1, "description": "A number.", "default": 1},
                 "mode": {"enum": ["a", "b"], "default": "a"},
                 "day": {"type": "string", "pattern": "^[0-9-]+$"},
             },

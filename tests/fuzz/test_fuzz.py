@@ -6,11 +6,13 @@ from collections import Counter
 
 import pytest
 
-from tests.fuzz import deliberate_faults, engine_and_dag
+from airflow_allma.loading import load_flow_file
+from tests.fuzz import deliberate_faults, engine_and_dag, flow_corpus
 from tests.fuzz.__main__ import CAMPAIGNS, main
 from tests.fuzz.campaign import generator, load, run_case
 from tests.fuzz.runner import Limits, run_campaign
 from tests.support.airflow import RunDag
+from tests.support.flow_files import write
 
 FAULTS = "tests.fuzz.deliberate_faults:CAMPAIGN"
 FEW = {"flow-files": 250, "expressions": 2_000, "manifests": 200, "json": 500}
@@ -25,6 +27,14 @@ def test_no_input_of_a_campaign_crashes_hangs_or_has_unlocated_problems(name):
     assert [(one.index, one.fault, one.details) for one in outcomes if one.fault] == []
     # Inputs that are all refused, or all read, test nothing.
     assert len(Counter(outcome.kind for outcome in outcomes)) >= 2
+
+
+def test_the_flows_that_are_changed_have_no_errors_before(tmp_path):
+    for number, document in enumerate(
+        (flow_corpus.RICH, {**flow_corpus.EXPORT, "flows": [flow_corpus.RICH]})
+    ):
+        loaded = load_flow_file(write(tmp_path, f"{number}.json", document))
+        assert [str(problem) for problem in loaded.problems if problem.is_error] == []
 
 
 @pytest.mark.airflow
