@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -95,6 +96,17 @@ def describe(campaign: Campaign, made: Any, error: BaseException | None = None) 
         return text
     trace = "".join(traceback.format_exception(error, limit=-12))
     return f"{text}\n{trace[-MAX_SHOWN:]}"
+
+
+def hidden_characters(text: str) -> set[str]:
+    """Return the characters of a text that control a screen, or that it cannot show."""
+    hidden = (
+        {char for char in text if unicodedata.category(char) in _HIDDEN} if not text.isprintable() else set()
+    )
+    return hidden - {"\u200c", "\u200d"}
+
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def _kind(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from airflow_allma.flow.documents import Document, UnreadableDocumentError
 from airflow_allma.flow.json_scan import MAX_DEPTH
 from airflow_allma.storage.decoding import decode_line
 from tests.fuzz import awkward
-from tests.fuzz.campaign import Campaign, UnlocatedError, WrongError
+from tests.fuzz.campaign import Campaign, UnlocatedError, WrongError, hidden_characters
 
 DEEP = 900
 """Python's reader and ours have other limits from about this depth on."""
@@ -158,7 +158,7 @@ def _data(data: bytes) -> Any:
         return decode_line(data, 7, "s3://b/k")
     except ObjectDecodeError as error:
         message = str(error)
-        if len(message) > 500 or "s3://b/k" not in message or not message.isprintable():
+        if len(message) > 500 or "s3://b/k" not in message or hidden_characters(message):
             raise UnlocatedError(f"an error that does not say where: {message[:300]!r}") from error
         return UNREADABLE
 
@@ -174,7 +174,7 @@ def _document(data: bytes) -> Any:
         document.position(("a", "b", 0))
     except UnreadableDocumentError as error:
         for problem in error.problems:
-            if problem.line < 1 or not problem.message.isprintable() or len(problem.message) > 500:
+            if problem.line < 1 or hidden_characters(problem.message) or len(problem.message) > 500:
                 raise UnlocatedError(f"a problem that does not say where: {problem!r:.300}") from error
         return UNREADABLE
     return document.value

@@ -19,7 +19,7 @@ from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
 from airflow_allma.storage.jsonl import read_line_batches
 from airflow_allma.storage.manifest_ranges import ByteRange, ManifestRange
 from tests.fuzz import awkward
-from tests.fuzz.campaign import Campaign, UnlocatedError, WrongError
+from tests.fuzz.campaign import Campaign, UnlocatedError, WrongError, hidden_characters
 
 BOM = b"\xef\xbb\xbf"
 MAX_MESSAGE = 1_000
@@ -288,7 +288,7 @@ def _same(left: list[Any], right: list[Any]) -> bool:
 
 def _check_message(error: Exception, pointer: Pointer | None) -> None:
     message = str(error)
-    if len(message) > MAX_MESSAGE or not message.isprintable():
+    if len(message) > MAX_MESSAGE or hidden_characters(message):
         raise UnlocatedError(f"an error that cannot be shown: {len(message)} characters: {message[:300]!r}")
     if pointer is not None and pointer.key not in message:
         raise UnlocatedError(f"an error that does not name its object: {message[:300]}")
