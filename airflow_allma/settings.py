@@ -75,6 +75,11 @@ OPTIONS: Final[dict[str, Option]] = {
         "location.",
         "10240",
     ),
+    "max_unpack_ratio": Option(
+        "How many bytes one byte of a gzipped manifest may unpack to, once it has unpacked to 64 MiB. A fork "
+        "over an object beyond it fails. 0 means no limit.",
+        "200",
+    ),
     "log_bytes": Option(
         "Maximum size of each input, output or error in a task's log, in bytes of JSON (UTF-8).", "4096"
     ),
@@ -118,6 +123,7 @@ class AllmaSettings:
     max_inline_bytes: int
     context_offload_bytes: int
     output_offload_bytes: int
+    max_unpack_ratio: int
     log_bytes: int
     offload_location: str
     aws_conn_id: str

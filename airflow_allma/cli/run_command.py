@@ -9,12 +9,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import typer
 
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.common.aws_clients import EnvironmentAws
+from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
 from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.engine import (
     EngineSettings,
@@ -108,9 +108,11 @@ def read_payload(option: str) -> dict[str, Any]:
                 f"{subject} is neither a JSON object nor a file that can be read: {error}"
             ) from error
     try:
-        payload = msgspec.json.decode(source)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UsageError(f"{subject} is not JSON: {error}") from error
+        payload = decode_json(source.encode())
+    except (NotJsonError, UnreadableJsonError) as error:
+        raise UsageError(f"{subject} is not JSON: {error.reason}") from error
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{subject} is not JSON: it contains broken Unicode") from error
     if not isinstance(payload, dict):
         raise UsageError(
             f'{subject} must be a JSON object such as {{"key": 1}}; it is {type(payload).__name__}'

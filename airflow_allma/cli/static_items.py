@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from airflow_allma.engine import CompiledFork, FlowProgram, ForkItems, classify_items
-from airflow_allma.exceptions import AllmaError, ExpressionEvaluationError
+from airflow_allma.exceptions import AllmaError, ExpressionEvaluationError, StorageConfigurationError
 from airflow_allma.expressions import compile_path
 
 __all__ = ["NotPredictableError", "predict_items"]
@@ -68,7 +68,10 @@ def predict_items(program: FlowProgram, fork: CompiledFork, context: Mapping[str
             raise NotPredictableError(f"step {step_id} runs before it, and can write what itemsPath reads")
     if failed is not None:
         raise NotPredictableError(f"with this payload the fork would fail: {failed}")
-    return classify_items(items)
+    try:
+        return classify_items(items)
+    except StorageConfigurationError as error:
+        raise NotPredictableError(f"with this payload the fork would fail: {error}") from error
 
 
 def _refuse(inner: Mapping[str, Any]) -> NoReturn:

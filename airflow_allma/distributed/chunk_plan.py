@@ -216,6 +216,7 @@ def plan_object_chunks(
         range_bytes=settings.chunk_bytes,
         max_ranges=settings.max_chunks,
         spool_to=location.pointer(*identifiers, "lines", ending=".jsonl") if location else None,
+        max_unpack_ratio=services.settings.max_unpack_ratio,
     )
     return manifest_chunks(plan, store)
 

@@ -74,7 +74,10 @@ async def run_fork(
     offsets = ByteOffsets()
     source: Iterable[list[tuple[int, Any]]] = batched(enumerate(values))
     if items.pointer is not None:
-        source = offsets.track(manifest_batches(require_store(services, items.pointer), items.pointer))
+        store = require_store(services, items.pointer)
+        source = offsets.track(
+            manifest_batches(store, items.pointer, max_unpack_ratio=services.settings.max_unpack_ratio)
+        )
     async with AggregateStream(fork, info, services) as stream:
         submit = stream.buffer.submit
         await run_items(

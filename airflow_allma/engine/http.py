@@ -16,7 +16,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
+from airflow_allma.engine.content_encoding import (
+    ACCEPT_ENCODING,
+    BodyEncodingError,
+    BodyTooLargeError,
+    decode_body,
+)
 from airflow_allma.engine.masking import mask_url
+from airflow_allma.engine.redirects import MAX_REDIRECTS, REDIRECTS, SentRequest, redirected
 from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
 
 if TYPE_CHECKING:
@@ -32,7 +39,8 @@ __all__ = [
 
 MEBIBYTE: Final = 1 << 20
 _MAX_SHOWN: Final = 500
-_MAX_REDIRECTS: Final = 10
+_DECODE_IN_THREAD_BYTES: Final = 1 << 20
+"""A larger encoded body is decoded outside of the event loop, which it would hold up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class AiohttpClient:
 
     Each event loop has one session, which keeps its connections open between requests. Certificates are
     verified; proxy settings and ``.netrc`` of the environment are ignored; cookies are not kept; redirects
-    are followed as browsers do.
+    are followed as browsers do, but take nothing secret to another host; see ``redirects.redirected``.
 
     Args:
         limit: maximum number of requests in flight on one event loop; further ones wait, and their timeouts
@@ -104,35 +112,77 @@ class AiohttpClient:
         session = self._session()
         async with session.slots:
             try:
-                async with session.http.request(
-                    method,
-                    # It is already encoded: encoding it again would change the flow's URL.
-                    URL(url, encoded=True),
-                    headers=headers,
-                    data=body,
-                    timeout=aiohttp.ClientTimeout(total=timeout),
-                    max_redirects=_MAX_REDIRECTS,
-                ) as response:
-                    content = await self._read(response, method, url)
-                    return HttpResponse(response.status, _plain_headers(response.headers), content)
+                async with asyncio.timeout(timeout):
+                    return await self._follow(
+                        session, SentRequest(method, URL(url, encoded=True), headers, body), (method, url)
+                    )
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise _network_error(error, method, url, timeout) from error
 
+    async def _follow(self, session: _Session, request: SentRequest, call: tuple[str, str]) -> HttpResponse:
+        """Send a request and those that its redirects lead to; return the last response."""
+        for _ in range(MAX_REDIRECTS + 1):
+            async with session.http.request(
+                request.method,
+                # It is already encoded: encoding it again would change the flow's URL.
+                request.url,
+                headers=request.headers,
+                data=request.body,
+                allow_redirects=False,
+            ) as response:
+                location = response.headers.get("Location")
+                if response.status not in REDIRECTS or location is None:
+                    content = await self._read(response, *call)
+                    plain_headers = _plain_headers(response.headers)
+                    return HttpResponse(
+                        response.status,
+                        plain_headers,
+                        await self._decode(response.status, plain_headers, content, *call),
+                    )
+            request = redirected(request, response.status, location)
+        raise PermanentStepError(
+            f"More than {MAX_REDIRECTS} redirects from {call[0]} {mask_url(call[1])}.",
+            details=_details(*call),
+        )
+
     async def _read(self, response: ClientResponse, method: str, url: str) -> bytes:
-        # The limit also applies to decompressed bytes.
         chunks: list[bytes] = []
         size = 0
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > self._max_bytes:
                 response.close()
-                raise PermanentStepError(
-                    f"More than {self._max_bytes} bytes from {method} {mask_url(url)}. Request less data, "
-                    "or fetch it in pages.",
-                    details=_details(method, url, response.status),
-                )
+                raise self._too_large(response.status, method, url)
             chunks.append(chunk)
         return b"".join(chunks)
+
+    async def _decode(
+        self, status: int, headers: Mapping[str, str], content: bytes, method: str, url: str
+    ) -> bytes:
+        encodings = headers.get("content-encoding", "")
+        if not encodings or not content:
+            return content
+        try:
+            if len(content) > _DECODE_IN_THREAD_BYTES:
+                return await asyncio.to_thread(decode_body, content, encodings, max_bytes=self._max_bytes)
+            return decode_body(content, encodings, max_bytes=self._max_bytes)
+        except BodyTooLargeError as error:
+            raise self._too_large(status, method, url) from error
+        except BodyEncodingError as error:
+            if not 200 <= status < 300:
+                # The status says more than a body that cannot be read.
+                return b""
+            kind = TransientStepError if error.is_transient else PermanentStepError
+            raise kind(
+                f"{error.reason} ({method} {mask_url(url)}).", details=_details(method, url, status)
+            ) from error
+
+    def _too_large(self, status: int, method: str, url: str) -> PermanentStepError:
+        return PermanentStepError(
+            f"More than {self._max_bytes} bytes from {method} {mask_url(url)}. Request less data, "
+            "or fetch it in pages.",
+            details=_details(method, url, status),
+        )
 
     def _session(self) -> _Session:
         loop = asyncio.get_running_loop()
@@ -145,7 +195,15 @@ class AiohttpClient:
                     # The semaphore limits requests in flight, outside of their timeouts.
                     connector=aiohttp.TCPConnector(limit=0),
                     cookie_jar=aiohttp.DummyCookieJar(),
-                    headers={"User-Agent": "airflow-allma", "Accept": "application/json, text/plain, */*"},
+                    headers={
+                        "User-Agent": "airflow-allma",
+                        "Accept": "application/json, text/plain, */*",
+                        "Accept-Encoding": ACCEPT_ENCODING,
+                    },
+                    # The library notices neither a gzip body that is cut short nor unknown encodings.
+                    auto_decompress=False,
+                    # The limit of the whole chain of redirects is ours.
+                    timeout=aiohttp.ClientTimeout(total=None),
                     trust_env=False,
                 ),
                 asyncio.Semaphore(self._limit),
@@ -217,11 +275,6 @@ def _network_failures() -> tuple[_NetworkFailure, ...]:
             PermanentStepError,
             "Server certificate is not trusted ({call}): {reason}. Check the host of the URL, or install the "
             "certificate's issuer on the machine.",
-        ),
-        _NetworkFailure(
-            (aiohttp.TooManyRedirects,),
-            PermanentStepError,
-            f"More than {_MAX_REDIRECTS} redirects from {{call}}.",
         ),
         _NetworkFailure(
             (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError),

@@ -11,7 +11,7 @@ from typing import Any, Final
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.services import Services
-from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepError, StepError
+from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepError, StepError, StorageError
 from airflow_allma.expressions import NOTHING
 from airflow_allma.storage import Pointer
 
@@ -45,7 +45,8 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
     """Evaluate ``itemsPath``.
 
     Raises:
-        PermanentStepError: the path cannot be evaluated, or a pointer on its way cannot be followed.
+        PermanentStepError: the path cannot be evaluated, a pointer on its way cannot be followed, or what it
+            finds is a pointer with a part that is missing or not allowed.
     """
     if fork.items_path is None:
         return ForkItems(values=[])
@@ -53,11 +54,18 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
         items = await evaluate(services, fork.items_path.find, context, services.pointers.load)
     except ExpressionEvaluationError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
-    return classify_items(items)
+    try:
+        return classify_items(items)
+    except StorageError as error:
+        raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
 
 
 def classify_items(matched: Any) -> ForkItems:
-    """Return the items for what ``itemsPath`` matched: a list, a pointer, one other value, or nothing."""
+    """Return the items for what ``itemsPath`` matched: a list, a pointer, one other value, or nothing.
+
+    Raises:
+        StorageConfigurationError: it is a pointer, but a part of it is missing or not allowed.
+    """
     if matched is NOTHING or matched is None:
         return ForkItems(values=[])
     if isinstance(matched, list):

@@ -16,7 +16,7 @@ from airflow_allma.engine.results import BranchResult
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.decoding import BOM, decode_line, decode_lines
-from airflow_allma.storage.gzip_stream import decompress
+from airflow_allma.storage.gzip_stream import MAX_UNPACK_RATIO, decompress
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import Line, LineBatch, batch_lines, read_line_batches, split_lines
 from airflow_allma.storage.line_counter import LineCounter
@@ -106,7 +106,9 @@ class ByteOffsets:
         return msgspec.structs.replace(result, error={**error, "errorDetails": details})
 
 
-def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch]:
+def manifest_batches(
+    store: ObjectStore, pointer: Pointer, *, max_unpack_ratio: int = MAX_UNPACK_RATIO
+) -> Iterator[ItemBatch]:
     """Stream all items of an object: JSON Lines or one JSON array, either of them possibly gzipped.
 
     Raises:
@@ -119,7 +121,9 @@ def manifest_batches(store: ObjectStore, pointer: Pointer) -> Iterator[ItemBatch
             return
         name = str(info.pointer)
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
-            plain = decompress(blocks, name) if manifest_format.is_gzipped else blocks
+            plain = blocks
+            if manifest_format.is_gzipped:
+                plain = decompress(blocks, name, max_ratio=max_unpack_ratio)
             if manifest_format.is_array:
                 yield from _items(batch_lines(array_elements(plain, source=name)), name, None)
             else:

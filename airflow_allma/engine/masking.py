@@ -7,34 +7,54 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-__all__ = ["MASK", "looks_secret", "mask_secrets", "mask_url"]
+__all__ = ["MASK", "looks_secret", "looks_secret_in_request", "mask_secrets", "mask_url"]
 
 MASK: Final = "***"
 """Replaces a secret."""
 
 _SECRET_WORDS: Final = (
     "accesskey",
+    "accountkey",
     "apikey",
+    "applicationkey",
+    "assertion",
+    "authentication",
     "authkey",
     "authorization",
+    "bearer",
+    "codeverifier",
     "cookie",
     "credential",
+    "encryptionkey",
     "functionkey",
+    "functionskey",
     "jwt",
+    "licensekey",
+    "masterkey",
+    "onetimecode",
+    "passcode",
     "passphrase",
     "passwd",
     "password",
     "privatekey",
+    "samlresponse",
     "secret",
     "session",
+    "sharedkey",
     "signature",
+    "signingkey",
     "subscriptionkey",
     "token",
+    "verificationcode",
 )
-_SECRET_NAMES: Final = frozenset({"auth", "pass", "pwd", "sas", "sig"})
-# Names of secrets in a URL, but of ordinary fields elsewhere.
+# Secrets only as the whole name: `auth`, but not `authType`.
+_SECRET_NAMES: Final = frozenset({"auth", "pass", "pwd", "sas", "sig", "xauth"})
+# Secrets as one word of a name: `userPin`, but not `shipping`.
+_SECRET_SINGLE_WORDS: Final = frozenset({"cvc", "cvv", "otp", "otps", "pin", "pins", "totp"})
+# Names of secrets in a URL or a header, but of ordinary fields elsewhere.
 _SECRET_URL_NAMES: Final = frozenset({"code", "key"})
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _USER_INFO: Final = re.compile(r"(?<=://)[^/?#\\]*@")
 _PARAMETER: Final = re.compile(r"(?<=[?&;#])([^=&;#?]*)=([^&;#]*)")
 
@@ -45,7 +65,17 @@ def looks_secret(name: str) -> bool:
     Case and separators are ignored: ``X-Api-Key``, ``apiKey`` and ``api_key`` are the same.
     """
     plain = _SEPARATORS.sub("", name.lower())
-    return plain in _SECRET_NAMES or any(word in plain for word in _SECRET_WORDS)
+    if plain in _SECRET_NAMES or any(word in plain for word in _SECRET_WORDS):
+        return True
+    return any(word.lower() in _SECRET_SINGLE_WORDS for word in _WORD.findall(name))
+
+
+def looks_secret_in_request(name: str) -> bool:
+    """Return whether a header or a query parameter of this name is probably a secret.
+
+    Some names are those of secrets in a request, but of ordinary fields elsewhere: ``code``, ``key``.
+    """
+    return looks_secret(name) or name.lower() in _SECRET_URL_NAMES
 
 
 def mask_url(url: str) -> str:
@@ -59,8 +89,7 @@ def mask_url(url: str) -> str:
 
 def _mask_parameter(match: re.Match[str]) -> str:
     name = unquote_plus(match[1])
-    is_secret = looks_secret(name) or name.lower() in _SECRET_URL_NAMES
-    return f"{match[1]}={MASK}" if is_secret else match[0]
+    return f"{match[1]}={MASK}" if looks_secret_in_request(name) else match[0]
 
 
 def mask_secrets(value: Any) -> Any:

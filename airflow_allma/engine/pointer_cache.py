@@ -7,9 +7,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.exceptions import PermanentStepError, StorageError
+from airflow_allma.exceptions import StorageError
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.content import load_sized
 
@@ -49,13 +48,9 @@ class PointerCache:
             PermanentStepError: the object is not a pointer.
         """
         try:
-            pointer = Pointer.parse({POINTER_KEY: inner})
+            pointer = Pointer.from_inner(inner)
         except StorageError as error:
             raise step_error_from(error) from error
-        if pointer is None:
-            raise PermanentStepError(
-                f"An {POINTER_KEY} needs a bucket and a key, both strings; this one has {sorted(inner)}."
-            )
         cached = self._content.get(pointer)
         if cached is None:
             raise PointerNotLoaded(pointer)

@@ -47,6 +47,7 @@ class EngineSettings:
         transient_tries: tries in total for a TransientStepError, inside the task.
         transient_wait_seconds: delay before the first retry; doubles each time, plus up to a tenth of jitter.
         longest_wait_seconds: maximum of a single delay, also with a longer `Retry-After`.
+        max_unpack_ratio: how many bytes a byte of a gzipped manifest may unpack to; 0 means no limit.
         step_timeout_seconds: time limit of one try of a step that waits for something, unless the step itself
             limits how long it waits; 0 means no limit.
         custom_module_prefixes: import path prefixes that `CUSTOM_MODULE` can name; empty means any module
@@ -59,6 +60,7 @@ class EngineSettings:
     transient_tries: int = 5
     transient_wait_seconds: float = 0.5
     longest_wait_seconds: float = 60.0
+    max_unpack_ratio: int = 200
     step_timeout_seconds: float = 900.0
     custom_module_prefixes: tuple[str, ...] = ()
 

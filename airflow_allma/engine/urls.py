@@ -1,79 +1,179 @@
-"""Rendered URLs, validated and encoded."""
+"""Rendered URLs, validated and encoded.
+
+A rendered URL is compared with its template, character by character: each character that the author wrote
+must keep its place (host, port, path, query) whatever the values next to it contain.
+"""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote
 
 from airflow_allma.engine.masking import mask_url
+from airflow_allma.engine.url_parts import Char, RenderedUrl, part_boundaries
 from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.expressions import Span
 
-__all__ = ["prepare_url"]
+__all__ = ["PreparedUrl", "prepare_url"]
 
 _PARTS: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?", re.IGNORECASE
+    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
+    re.IGNORECASE | re.DOTALL,
 )
 _AUTHORITY: Final = re.compile(
     r"""(?:(?P<user>[^@\\]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s<>"{}|^`%\[\]@:\\,;]+)(?::(?P<port>\d{1,5})?)?"""
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_EXPRESSION: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_DOTS: Final = re.compile(r"(?:^|[/\\])(?:\.|%2e){2}(?=[/?#\\]|$)", re.IGNORECASE)
+# What separates segments for some servers: they decode first, or take a backslash for a slash.
+_SEPARATOR: Final = re.compile(r"[/\\]|%2f|%5c", re.IGNORECASE)
+_DOT: Final = re.compile(r"%2e", re.IGNORECASE)
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Not encoded: unreserved and reserved characters, and existing escapes.
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~-._"
 _MAX_PORT: Final = 65535
+_PART_NAMES: Final = ("scheme", "user info", "host", "port", "path", "query", "fragment")
 
 
-def prepare_url(rendered: str, template: str) -> str:
+@dataclass(frozen=True, slots=True)
+class PreparedUrl:
+    """A URL to send.
+
+    Attributes:
+        url: absolute and percent-encoded.
+        warnings: what is probably not meant, one sentence each, without secrets.
+    """
+
+    url: str
+    warnings: tuple[str, ...] = ()
+
+
+def prepare_url(spans: Sequence[Span]) -> PreparedUrl:
     """Return the URL to send, from a rendered template.
 
     Characters that are allowed in a URL are not encoded, and nothing is encoded twice. Spaces and non-ASCII
-    characters are percent-encoded. The fragment is removed.
+    characters are percent-encoded, and so are ``?`` and ``#`` of a value within the path and ``#`` of a value
+    within the query. The fragment is removed.
+
+    A value can be the whole URL, its beginning (``{{base}}/x``), or all that follows the host.
 
     Args:
-        rendered: the rendered template.
-        template: the template itself, to distinguish what its author wrote from values.
+        spans: the rendered template, the author's characters apart from values.
 
     Raises:
         PermanentStepError: it is not an ``http`` or ``https`` URL with a host, it contains control
-            characters, or a value in it changes the host or path that the template names (``..`` segments,
-            user info).
+            characters, or a value in it changes what the template names: scheme, user info, host, port, path
+            or query; or it adds a ``.`` or ``..`` segment.
     """
-    url = rendered.strip(" ")
-    if _CONTROL.search(url):
-        raise _error(url, "contains line breaks or control characters; remove them from the values in it")
-    parts = _PARTS.fullmatch(url)
+    written = "".join(span.text for span in spans).strip(" ")
+    if _CONTROL.search(written):
+        raise _error(written, "contains line breaks or control characters; remove them from the values in it")
+    parts = _PARTS.fullmatch(written)
     if parts is None:
-        raise _error(url, "must begin with http:// or https://")
-    authority = _AUTHORITY.fullmatch(parts["authority"])
-    if authority is None:
+        raise _error(written, "must begin with http:// or https://")
+    rendered = RenderedUrl.of(spans, written.index(":") + 3)
+    warnings = _empty_segments(rendered)
+    if rendered.encode_delimiters():
+        warnings.append(
+            "a value in the path of the URL contains '?' or '#', which is sent as %3F or %23; if it is to "
+            "begin the query, write the '?' into the template"
+        )
+    url = rendered.url
+    parts = _PARTS.fullmatch(url)
+    authority = _AUTHORITY.fullmatch(parts["authority"]) if parts is not None else None
+    if parts is None or authority is None:
         raise _error(url, "does not have a valid host; check the values in it")
     if authority["port"] and int(authority["port"]) > _MAX_PORT:
         raise _error(url, f"has a port above {_MAX_PORT}")
-    _validate_values(url, parts, template)
+    _check_parts(rendered, parts)
+    _check_segments(rendered, parts)
     try:
-        return "".join(
-            (
-                parts["scheme"].lower(),
-                "://",
-                _encode_authority(authority),
-                _encode(parts["path"]) or "/",
-                _encode(parts["query"] or ""),
-            )
+        return PreparedUrl(
+            "".join(
+                (
+                    parts["scheme"].lower(),
+                    "://",
+                    _encode_authority(authority),
+                    _encode(parts["path"]) or "/",
+                    _encode(parts["query"] or ""),
+                )
+            ),
+            tuple(warnings),
         )
     except ValueError as error:
         raise _error(url, f"cannot be encoded: {error}") from error
 
 
-def _validate_values(url: str, parts: re.Match[str], template: str) -> None:
-    literal_parts = _EXPRESSION.sub("", template)
-    names_host = re.match(r"\s*https?://[^/?#{]", template, re.IGNORECASE)
-    if names_host and "@" in parts["authority"] and "@" not in literal_parts:
+def _check_parts(rendered: RenderedUrl, parts: re.Match[str]) -> None:
+    """Check that the author's characters are in the parts in which the template has them."""
+    url, origins = rendered.url, rendered.origins
+    if rendered.moves_scheme:
+        raise _error(url, "has a scheme and a host from a value, in front of those that the template names")
+    start, end = parts.span("authority")
+    at = url.rfind("@", start, end)
+    if at >= 0 and origins[at] == Char.VALUE and any(origins[start:at]) | any(origins[at:end]):
         raise _error(url, "has user info from a value, which changes the host that the template names")
-    if _DOTS.search(parts["path"]) and not _DOTS.search(literal_parts) and "{{" in template:
-        raise _error(url, "has a '..' segment from a value, which leads to another path")
+    skeleton, positions = rendered.skeleton()
+    expected = part_boundaries(skeleton, rendered.skeleton_authority)
+    actual = part_boundaries(url, rendered.authority)
+    for number, position in enumerate(positions):
+        was, now = bisect_right(expected, number), bisect_right(actual, position)
+        # The skeleton has a placeholder wherever a value is: position -1.
+        if position >= 0 and was != now:
+            raise _error(url, f"has a value that changes the {_PART_NAMES[was]} that the template names")
+    _check_extension(rendered, actual)
+
+
+def _check_extension(rendered: RenderedUrl, boundaries: Sequence[int]) -> None:
+    """Check that no value continues a host or a port that is complete in the template."""
+    url, origins = rendered.url, rendered.origins
+    _, host, port, path, *_ = boundaries
+    for part, start, end, is_complete in (
+        ("host", host, port, _is_whole_host),
+        ("port", port + 1, path, str.isdigit),
+    ):
+        if start >= end or origins[end - 1] != Char.VALUE:
+            continue
+        written = max((index for index in range(start, end) if origins[index]), default=-1)
+        if written >= 0 and is_complete(url[start : written + 1]):
+            raise _error(
+                url,
+                f"has a value that continues the {part} that the template names; write a '/' into the "
+                "template in front of the value",
+            )
+
+
+def _is_whole_host(host: str) -> bool:
+    return ("." in host or host.lower() == "localhost") and host[-1] not in ".-_"
+
+
+def _check_segments(rendered: RenderedUrl, parts: re.Match[str]) -> None:
+    url, origins = rendered.url, rendered.origins
+    start, end = parts.span("path")
+    cuts = [match.span() for match in _SEPARATOR.finditer(url, start, end)]
+    for (before, begin), (last, after) in pairwise([*cuts, (end, end)]):
+        # "..;x" is ".." for servers that remove parameters of segments.
+        segment = _DOT.sub(".", url[begin:last].partition(";")[0])
+        if segment not in {".", ".."}:
+            continue
+        written_by = origins[before:after]
+        # Two values around "..", both empty, make a segment of it that the template does not have.
+        has_gap = any(begin <= gap <= last for gap in rendered.gaps)
+        if has_gap or Char.VALUE in written_by or (segment == ".." and Char.BASE in written_by):
+            raise _error(url, f"has a {segment!r} segment from a value, which leads to another path")
+
+
+def _empty_segments(rendered: RenderedUrl) -> list[str]:
+    numbers = rendered.empty_segments()
+    if not numbers:
+        return []
+    which = ", ".join(map(str, numbers[:5]))
+    warning = f"the URL {_masked(rendered.url)!r} has an empty segment (number {which}): a value is missing"
+    return [warning]
 
 
 def _encode(part: str) -> str:
@@ -90,7 +190,11 @@ def _encode_authority(authority: re.Match[str]) -> str:
     return f"{encoded}:{port}" if port else encoded
 
 
+def _masked(url: str) -> str:
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], mask_url(url))
+
+
 def _error(url: str, reason: str) -> PermanentStepError:
-    masked = _CONTROL.sub(lambda match: repr(match[0])[1:-1], mask_url(url))
+    masked = _masked(url)
     details: dict[str, Any] = {"url": masked}
     return PermanentStepError(f"The URL {masked!r} {reason}.", details=details)

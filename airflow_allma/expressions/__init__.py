@@ -13,19 +13,28 @@ from airflow_allma.expressions.json_copy import copy_value
 from airflow_allma.expressions.paths import Path, compile_path
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.targets import Target, compile_target
-from airflow_allma.expressions.templates import Template, compile_template
+from airflow_allma.expressions.templates import (
+    AuthoredTemplate,
+    Span,
+    Template,
+    compile_authored,
+    compile_template,
+)
 from airflow_allma.expressions.undefined import NOTHING, Nothing
 
 __all__ = [
     "NOTHING",
+    "AuthoredTemplate",
     "Condition",
     "Config",
     "ContextMappings",
     "LoadPointer",
     "Nothing",
     "Path",
+    "Span",
     "Target",
     "Template",
+    "compile_authored",
     "compile_condition",
     "compile_config",
     "compile_context_mappings",

@@ -99,6 +99,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
         settings=EngineSettings(
             offload_location=OffloadLocation.from_setting(settings.offload_location),
             output_offload_bytes=settings.output_offload_bytes,
+            max_unpack_ratio=settings.max_unpack_ratio,
             branch_concurrency=settings.chunk_concurrency,
             step_timeout_seconds=settings.step_timeout_seconds,
             custom_module_prefixes=settings.module_prefixes,

@@ -30,13 +30,11 @@ def aggregate_alias(dag_id: str, fork: str) -> AssetAlias:
 
 def known_manifests(flow: Flow, fork: ParallelForkManagerStep) -> list[Asset]:
     """Return the object that always holds a fork's items: a pointer in ``flowVariables``."""
-    from airflow_allma.storage import Pointer
-
     match = _FLOW_VARIABLE.fullmatch(fork.items_path or "")
     if match is None:
         return []
     value = flow.flow_variables.get(match.group(1))
-    pointer = Pointer.parse(value) if isinstance(value, Mapping) else None
+    pointer = _parsed(value) if isinstance(value, Mapping) else None
     asset = None if pointer is None else _asset(pointer.uri)
     return [] if asset is None else [asset]
 
@@ -75,10 +73,19 @@ def aggregate_asset(
 
 
 def _stored(value: Any) -> Pointer | None:
+    # A bare pointer can be a flow's own data.
+    return _parsed(value) if isinstance(value, dict) and POINTER_KEY in value else None
+
+
+def _parsed(value: Mapping[str, Any]) -> Pointer | None:
+    from airflow_allma.exceptions import StorageConfigurationError
     from airflow_allma.storage import Pointer
 
-    # A bare pointer can be a flow's own data.
-    return Pointer.parse(value) if isinstance(value, dict) and POINTER_KEY in value else None
+    try:
+        return Pointer.parse(value)
+    except StorageConfigurationError:
+        # The step that uses it fails and says why; here it only has no asset.
+        return None
 
 
 def _asset(uri: str) -> Asset | None:

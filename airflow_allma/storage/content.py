@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from airflow_allma.common.base64_text import to_base64
+from airflow_allma.common.charsets import charset_of, decode_string
+from airflow_allma.common.json_reader import (
+    NotJsonError,
+    UnreadableJsonError,
+    decode_json,
+    parse_json,
+)
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
-from airflow_allma.storage.content_types import ContentKind, kind_of
-from airflow_allma.storage.decoding import BOM, decode_line, try_decode
+from airflow_allma.storage.content_types import ContentKind, is_json_type, kind_of
+from airflow_allma.storage.decoding import BOM, decode_line
 from airflow_allma.storage.gzip_stream import decompress, is_gzip
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import JSON_TYPE, ObjectInfo, ObjectStore
@@ -25,8 +31,8 @@ MAX_CONTENT_BYTES: Final = 64 << 20
 """Larger objects are not loaded into a flow's data, unless the caller sets another limit."""
 
 _NOT_IN_TEXT: Final = b"\0"
-# Python also has codecs that are not character sets, such as zip.
-_CHARSETS: Final = frozenset({"ascii", "cp1252", "iso8859-1", "iso8859-15", "utf-16", "utf-8"})
+
+_log: Final = logging.getLogger("airflow_allma.storage")
 
 
 def load_content(
@@ -39,7 +45,8 @@ def load_content(
       is not JSON;
     - anything else: a string with its bytes in Base64.
 
-    gzip is decompressed first.
+    gzip is decompressed first. Broken characters in JSON become replacement characters, with a warning in the
+    log.
 
     Args:
         store: holds the object.
@@ -47,8 +54,8 @@ def load_content(
         max_bytes: the maximum number of bytes to load, counted after decompression.
 
     Raises:
-        ObjectDecodeError: the object is larger than ``max_bytes``, is not valid gzip, or is JSON Lines with a
-            line that is not JSON.
+        ObjectDecodeError: the object is larger than ``max_bytes``, is not valid gzip, is JSON that no value
+            can hold, or is JSON Lines with a line that is not JSON.
         StorageConfigurationError: ``pointer`` is not a pointer.
         StorageError: the store's own.
     """
@@ -124,7 +131,7 @@ def _check_size(pointer: Pointer, size: int, max_bytes: int) -> None:
 
 def _decompressed(pointer: Pointer, data: bytes, max_bytes: int) -> bytes:
     plain = bytearray()
-    for block in decompress([data], str(pointer)):
+    for block in decompress([data], str(pointer), max_ratio=0):
         plain += block
         _check_size(pointer, len(plain), max_bytes)
     return bytes(plain)
@@ -134,31 +141,45 @@ def _decode(pointer: Pointer, info: ObjectInfo, data: bytes) -> Any:
     kind = kind_of(pointer.key, info.content_type)
     if kind is ContentKind.JSON_LINES:
         return [decode_line(line, offset, str(pointer)) for offset, line in _lines(data)]
-    if kind is ContentKind.BINARY:
+    if kind is ContentKind.BINARY or (kind is ContentKind.UNKNOWN and _NOT_IN_TEXT in data):
         return to_base64(data)
-    data = data.removeprefix(BOM)
+    decoded = decode_string(data, charset_of(info.content_type))
     try:
-        string = data.decode(_charset(info.content_type))
-    except UnicodeDecodeError:
-        return to_base64(data)
-    if kind is ContentKind.UNKNOWN and _NOT_IN_TEXT in data:
-        return to_base64(data)
-    return _json_or_string(string)
-
-
-def _json_or_string(string: str) -> Any:
-    data = string.encode()
-    is_json, value = try_decode(data)
-    if is_json:
+        document = parse_json(decoded.string, decoded.warnings)
+    except UnreadableJsonError as error:
+        raise _unreadable(pointer, error) from error
+    except NotJsonError as error:
+        if decoded.has_invalid_bytes:
+            return to_base64(data)
+        value = _lines_or_string(pointer, decoded.string)
+        if isinstance(value, str) and value and is_json_type(pointer.key, info.content_type):
+            _log.warning("%s is not JSON, although it is named so: %s; it is a string", pointer, error.reason)
         return value
+    for warning in document.warnings:
+        _log.warning("%s: %s", pointer, warning)
+    return document.value
+
+
+def _lines_or_string(pointer: Pointer, string: str) -> Any:
     values = []
-    for _, line in _lines(data):
-        is_json, value = try_decode(line)
+    for line in string.split("\n"):
+        if not line or line.isspace():
+            continue
+        try:
+            value = decode_json(line.encode())
+        except NotJsonError:
+            return string
+        except UnreadableJsonError as error:
+            raise _unreadable(pointer, error) from error
         # A column of numbers or words is a plain string; rows of objects or lists are JSON Lines.
-        if not is_json or not isinstance(value, dict | list):
+        if not isinstance(value, dict | list):
             return string
         values.append(value)
     return values or string
+
+
+def _unreadable(pointer: Pointer, error: UnreadableJsonError) -> ObjectDecodeError:
+    return ObjectDecodeError(f"{pointer} is JSON that cannot be read: {error.reason}.")
 
 
 def _lines(data: bytes) -> list[tuple[int, bytes]]:
@@ -170,13 +191,3 @@ def _lines(data: bytes) -> list[tuple[int, bytes]]:
             lines.append((start, line))
         start += len(line) + 1
     return lines
-
-
-def _charset(content_type: str | None) -> str:
-    for part in (content_type or "").split(";")[1:]:
-        name, _, value = part.partition("=")
-        if name.strip().lower() == "charset":
-            with contextlib.suppress(LookupError):
-                codec = codecs.lookup(value.strip().strip("\"'")).name
-                return codec if codec in _CHARSETS else "utf-8"
-    return "utf-8"

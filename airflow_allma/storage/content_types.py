@@ -6,7 +6,7 @@ import mimetypes
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["ContentKind", "guess_type", "kind_of"]
+__all__ = ["ContentKind", "guess_type", "is_json_type", "kind_of"]
 
 
 class ContentKind(StrEnum):
@@ -62,6 +62,12 @@ def kind_of(key: str, content_type: str | None) -> ContentKind:
     kind = _kind_of_type(media)
     named_lines = _ending(key) in _LINES_ENDINGS
     return ContentKind.JSON_LINES if kind is ContentKind.TEXT and named_lines else kind
+
+
+def is_json_type(key: str, content_type: str | None) -> bool:
+    """Return whether an object's type, or its key's ending, is that of JSON."""
+    media = (content_type or "").split(";", 1)[0].strip().lower()
+    return "json" in media or _ending(key) == ".json"
 
 
 def _kind_of_type(media: str) -> ContentKind:

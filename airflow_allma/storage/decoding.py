@@ -1,19 +1,15 @@
-"""The decoding of JSON values, with errors that have their positions."""
+"""The decoding of the lines of objects, with errors that have their positions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
+from airflow_allma.common.json_reader import BOM, NotJsonError, UnreadableJsonError, decode_all, decode_json
 from airflow_allma.exceptions import ObjectDecodeError
 
-__all__ = ["BOM", "decode_line", "decode_lines", "try_decode"]
+__all__ = ["BOM", "decode_line", "decode_lines", "is_json"]
 
-BOM: Final = b"\xef\xbb\xbf"
-
-_decode = msgspec.json.Decoder().decode
+decode_lines = decode_all
 
 
 def decode_line(data: bytes, offset: int = 0, source: str = "the object") -> Any:
@@ -29,41 +25,23 @@ def decode_line(data: bytes, offset: int = 0, source: str = "the object") -> Any
             and bytes that are not UTF-8 are not), a number is out of range, or it is nested too deeply.
     """
     try:
-        return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return decode_json(data)
+    except NotJsonError as error:
         raise ObjectDecodeError(
-            f"The line at byte {offset} of {source} is not JSON: {_reason(data, error)}."
+            f"The line at byte {offset} of {source} is not JSON: {error.reason}."
+        ) from error
+    except UnreadableJsonError as error:
+        raise ObjectDecodeError(
+            f"The line at byte {offset} of {source} is JSON that cannot be read: {error.reason}."
         ) from error
 
 
-def decode_lines(lines: Iterable[bytes]) -> list[Any] | None:
-    """Decode many JSON values quickly; None if one of them is invalid (``decode_line`` says which)."""
+def is_json(data: bytes) -> bool:
+    """Return whether the bytes are one complete JSON value, even one that cannot be read."""
     try:
-        return list(map(_decode, lines))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def try_decode(data: bytes) -> tuple[bool, Any]:
-    """Return whether the bytes are one JSON value, and the value."""
-    try:
-        return True, _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False, None
-
-
-def _reason(data: bytes, error: Exception) -> str:
-    if data.startswith(BOM):
-        return "it begins with a byte order mark, which only the first line of the object can have"
-    if isinstance(error, UnicodeDecodeError):
-        return (
-            f"byte {error.start} of the string that contains it is not UTF-8 ({error.reason}); save as UTF-8"
-        )
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    for word in (b"NaN", b"Infinity"):
-        if word in data:
-            return f"{word.decode()} is not a JSON number; write null, or a string"
-    if b"\\ud" in data.lower():
-        return "half of a surrogate pair (\\ud800 to \\udfff) is not a character; write the whole character"
-    return str(error).rstrip(".")
+        decode_json(data)
+    except NotJsonError:
+        return False
+    except UnreadableJsonError:
+        return True
+    return True

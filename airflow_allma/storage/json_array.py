@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from typing import Final
 
 from airflow_allma.exceptions import ObjectDecodeError
-from airflow_allma.storage.decoding import BOM, try_decode
+from airflow_allma.storage.decoding import BOM, is_json
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES, Line
 
 __all__ = ["array_elements"]
@@ -162,5 +162,5 @@ def _on_one_line(element: bytes) -> bytes:
         return element
     # In valid JSON a line break is only between tokens, where a space means the same. In an invalid element a
     # space could make it valid by chance: a character that is never allowed keeps it an error.
-    filler = b" " if try_decode(element)[0] else b"\0"
+    filler = b" " if is_json(element) else b"\0"
     return element.replace(b"\r", filler).replace(b"\n", filler)

@@ -140,6 +140,15 @@ def split_lines(
     pieces: list[bytes] = []
     waiting = 0
     for block in stream:
+        if not pieces and block.isspace():
+            # Nothing but blank lines: a gzip of a few kilobytes can contain gigabytes of them.
+            breaks = block.rfind(b"\n") + 1
+            position += breaks
+            if end is not None and position > end:
+                return
+            block = block[breaks:]  # noqa: PLW2901
+            if not block:
+                continue
         newline = block.find(b"\n")
         waiting += len(block) if newline < 0 else newline
         if waiting > max_line_bytes:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from airflow_allma.storage.content_types import ContentKind, kind_of
-from airflow_allma.storage.decoding import BOM, try_decode
+from airflow_allma.storage.decoding import BOM, is_json
 from airflow_allma.storage.gzip_stream import decompress_start, is_gzip
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
 from airflow_allma.storage.pointer import Pointer
@@ -70,7 +70,6 @@ def _is_array(start: bytes, *, named_lines: bool) -> bool:
     if not content.startswith(b"["):
         return False
     first, newline, others = content.partition(b"\n")
-    is_value, _ = try_decode(first)
-    if is_value:
+    if is_json(first):
         return not (named_lines or others.strip())
     return bool(newline) or not named_lines

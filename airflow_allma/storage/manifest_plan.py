@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.storage.gzip_stream import decompress
+from airflow_allma.storage.gzip_stream import MAX_UNPACK_RATIO, decompress
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES, batch_lines, split_lines
 from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
@@ -39,6 +39,7 @@ def plan_manifest(
     max_ranges: int,
     spool_to: Pointer | None = None,
     max_line_bytes: int = MAX_LINE_BYTES,
+    max_unpack_ratio: int = MAX_UNPACK_RATIO,
 ) -> ManifestPlan:
     """Split a manifest into ranges, pinned to its present content.
 
@@ -52,10 +53,11 @@ def plan_manifest(
         max_ranges: the maximum number of ranges; if it is too low, they are larger.
         spool_to: where to write JSON Lines if the manifest has another format; None: nowhere.
         max_line_bytes: the longest line or element that is accepted while spooling.
+        max_unpack_ratio: how many bytes a byte of gzip may unpack to; 0 means no limit.
 
     Raises:
         StorageConfigurationError: the manifest must be spooled and ``spool_to`` is None.
-        ObjectDecodeError: it is not valid gzip, or not a valid JSON array.
+        ObjectDecodeError: it is not valid gzip, unpacks to too much, or is not a valid JSON array.
         StorageError: the store's own.
     """
     lines, source_format = detect_format(store, pointer)
@@ -65,7 +67,14 @@ def plan_manifest(
                 f"{pointer} is {source_format.value}, which must be converted to JSON Lines before it can be "
                 "split. Set offload_location to a location for the result, or use JSON Lines."
             )
-        lines = _spool(store, lines, source_format, spool_to, max_line_bytes=max_line_bytes)
+        lines = _spool(
+            store,
+            lines,
+            source_format,
+            spool_to,
+            max_line_bytes=max_line_bytes,
+            max_unpack_ratio=max_unpack_ratio,
+        )
     ranges = plan_ranges(lines.size, range_bytes, max_ranges)
     return ManifestPlan(
         lines,
@@ -83,6 +92,7 @@ def _spool(
     destination: Pointer,
     *,
     max_line_bytes: int,
+    max_unpack_ratio: int,
 ) -> ObjectInfo:
     """Write an object's lines or elements as JSON Lines, in one pass, with memory for one block and one line.
 
@@ -94,7 +104,9 @@ def _spool(
         closing(store.stream(source.pointer, if_match=source.etag)) as blocks,
         store.open_writer(destination, content_type=JSON_LINES_TYPE) as writer,
     ):
-        plain = decompress(blocks, name) if source_format.is_gzipped else blocks
+        plain = blocks
+        if source_format.is_gzipped:
+            plain = decompress(blocks, name, max_ratio=max_unpack_ratio)
         if source_format.is_array:
             elements = array_elements(plain, max_element_bytes=max_line_bytes, source=name)
             for batch in batch_lines(elements):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote
 
@@ -30,6 +31,14 @@ MAX_KEY_BYTES: Final = 1024
 _MAX_BUCKET_CHARACTERS: Final = 255
 _MAX_DETAIL_CHARACTERS: Final = 1024
 _BARE_FIELDS: Final = frozenset({"bucket", "key", "versionId", "region"})
+_NEEDS: Final = f"A pointer ({POINTER_KEY}) needs a bucket and a key, both strings and not empty"
+_TYPE_NAMES: Final[Mapping[type, str]] = {
+    NoneType: "null",
+    bool: "a boolean",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +107,37 @@ class Pointer:
             The pointer, or None when ``value`` is ordinary data.
 
         Raises:
-            StorageConfigurationError: it is a pointer, but its bucket or key is not allowed.
+            StorageConfigurationError: it is a pointer, but a part of it is missing, empty or not allowed.
         """
         if not isinstance(value, Mapping):
             return None
         if POINTER_KEY in value:
-            return cls._from_inner(value[POINTER_KEY])
-        return cls._from_inner(value) if _BARE_FIELDS.issuperset(value) else None
+            return cls.from_inner(value[POINTER_KEY])
+        return cls.from_inner(value) if _is_bare(value) else None
 
     @classmethod
-    def _from_inner(cls, inner: object) -> Self | None:
+    def from_inner(cls, inner: object) -> Self:
+        """Read the object inside of a wrapper.
+
+        Raises:
+            StorageConfigurationError: a part of it is missing, empty or not allowed.
+        """
         if not isinstance(inner, Mapping):
-            return None
-        bucket, key = inner.get("bucket"), inner.get("key")
-        if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
-            return None
-        version_id, region = inner.get("versionId"), inner.get("region")
+            raise StorageConfigurationError(
+                f"{_NEEDS}; this one is {_TYPE_NAMES.get(type(inner), 'a number')}."
+            )
+        for part in ("bucket", "key"):
+            value = inner.get(part)
+            if isinstance(value, str) and value:
+                continue
+            found = f"its {part} is {_described(value)}" if part in inner else f"it has no {part}"
+            fields = ", ".join(repr(str(name)[:40]) for name in sorted(map(str, inner))[:10]) or "nothing"
+            raise StorageConfigurationError(f"{_NEEDS}; {found} (its fields: {fields}).")
         return cls(
-            bucket,
-            key,
-            version_id=version_id if isinstance(version_id, str) and version_id else None,
-            region=region if isinstance(region, str) and region else None,
+            inner["bucket"],
+            inner["key"],
+            version_id=_optional_part(inner, "versionId"),
+            region=_optional_part(inner, "region"),
         )
 
     @classmethod
@@ -147,6 +166,34 @@ class Pointer:
     def wrap(self) -> dict[str, Any]:
         """Return the wrapper that represents this object's content in a flow's data."""
         return {POINTER_KEY: self.inner()}
+
+
+def _is_bare(value: Mapping[str, Any]) -> bool:
+    """Return whether an object without the wrapper can only be a pointer: both parts are strings, or null."""
+    return _BARE_FIELDS.issuperset(value) and all(
+        part in value and isinstance(value[part], str | None) for part in ("bucket", "key")
+    )
+
+
+def _described(value: object) -> str:
+    return "empty" if value == "" else _TYPE_NAMES.get(type(value), "a number")
+
+
+def _optional_part(inner: Mapping[str, Any], name: str) -> str | None:
+    """Return an optional part of a pointer; an empty one is none.
+
+    Raises:
+        StorageConfigurationError: it is not a string. Ignored, it would lead to another object.
+    """
+    value = inner.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise StorageConfigurationError(
+            f"The {name} of a pointer must be a string; it is {_described(value)}. Put it in quotes, or "
+            "remove it for the current version and the connection's region."
+        )
+    return value
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -229,6 +229,27 @@ def test_an_invalid_timeout_is_rejected(timeout):
         (b"caf\xc3\xa9", "text/plain; charset=klingon", "café"),
         (b"\xff", "image/png", "\ufffd"),
         (b"[" * 100_000, "application/json", "[" * 100_000),
+        # Charsets: the byte order mark, the declared one, UTF-8.
+        (b'{"a":"\xe9","id":5}', "application/json; charset=iso-8859-1", {"a": "é", "id": 5}),
+        (b'{"a":"\xe9"}', "text/plain; charset=windows-1252", {"a": "é"}),
+        ('{"a":"é"}'.encode(), "application/json; charset=iso-8859-1", {"a": "é"}),
+        ('{"a":"é"}'.encode("utf-16"), "application/json; charset=utf-16", {"a": "é"}),
+        ('{"a":"é"}'.encode("utf-16-le"), "application/json; charset=utf-16", {"a": "é"}),
+        ('{"a":"é"}'.encode("utf-16-be"), "application/json; charset=utf-16", {"a": "é"}),
+        ('{"a":"é"}'.encode("utf-16-be"), "application/json", {"a": "é"}),
+        ('[1,"é"]'.encode("utf-32"), "application/json", [1, "é"]),
+        (b'{"a":"\x8a\xbf"}', "application/json; charset=Shift_JIS", {"a": "漢"}),
+        ("模".encode("gbk"), "text/plain; charset=x-gbk", "模"),
+        (b'"\xff\xfe"', "application/json; charset=KOI8-R", "ЪЧ"),
+        # What JSON.parse of the original accepts and msgspec does not.
+        (b'{"name":"abc\\ud83d","id":5}', "application/json", {"name": "abc\ufffd", "id": 5}),
+        (b'{"name":"\\\\ud83d","id":5}', "application/json", {"name": "\\ud83d", "id": 5}),
+        (b'["\\udc00\\ud83d\\ude00"]', "application/json", ["\ufffd😀"]),
+        (b'{"a":"\xe9","id":5}', "application/json", {"a": "\ufffd", "id": 5}),
+        (b'{"n":' + b"9" * 400 + b"}", "application/json", {"n": 10**400 - 1}),
+        (b'{"n":1e-400,"n":2e-400}', "application/json", {"n": 0}),
+        (b'{"a":1}{"a":2}', "application/json", '{"a":1}{"a":2}'),
+        (b'{"a":NaN}', "application/json", '{"a":NaN}'),
     ],
 )
 def test_data_is_json_if_possible_and_text_otherwise(body, content_type, data):
@@ -236,6 +257,76 @@ def test_data_is_json_if_possible_and_text_otherwise(body, content_type, data):
     assert output["data"] == data
     assert output["status"] == 201
     assert output["headers"] == {"content-type": content_type}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"a":1e400,"id":5}', "the number 1e400 is out of range; write it as a string"),
+        (b'["-1E+309"]', None),
+        (b"[-1E+309]", "the number -1E+309 is out of range"),
+        (b"9" * 5000, "the number 999999999999999999999999999999... is out of range"),
+        (b"[" * 1500 + b"]" * 1500, "it is nested too deeply"),
+        (b'{"a":' * 1500 + b'"]"' + b"}" * 1500, "it is nested too deeply"),
+        (b"\xff\xfe[\x001\x00e\x009\x009\x009\x00]\x00", "the number 1e999 is out of range"),
+    ],
+)
+def test_json_that_no_value_can_hold_is_an_error_and_never_a_string(body, reason):
+    response = HttpResponse(200, {"content-type": "application/json"}, body)
+    if reason is None:
+        assert run(step(), response)[0]["data"] == ["-1E+309"]
+        return
+    with pytest.raises(PermanentStepError) as caught:
+        run(step("https://api.test/x?token=hidden"), response)
+    assert caught.value.message.startswith(
+        "The response of GET https://api.test/x?token=*** is JSON that cannot be read: "
+    )
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "warning"),
+    [
+        (b'{"a":"\\ud83d"}', "application/json", "half of a surrogate pair"),
+        (b'{"a":"\xe9"}', "application/json", "byte 6 is not valid UTF-8; such bytes became"),
+        (b'{"a":"\x81"}', "application/json; charset=windows-1252", "byte 6 is not valid CP1252"),
+        (b"caf\xc3\xa9", "text/plain; charset=klingon", "the charset 'klingon' is unknown; UTF-8 was used"),
+        (b"x", "text/plain; charset=zip", "the charset 'zip' is unknown"),
+        (b"<html>", "application/json", "it is not JSON, although its content type says so"),
+        (b'{"a":', "application/problem+json; charset=utf-8", "it is not JSON, although"),
+        (b"\xff\xd8\xff", "image/jpeg", "replacement characters"),
+        (b'{"a":1}', "text/html", None),
+        (b"<html>", "text/html", None),
+        (b"", "application/json", None),
+        (b"plain", "text/plain; charset=us-ascii", None),
+    ],
+)
+def test_what_is_lost_of_a_body_is_a_warning_in_the_log(caplog, body, content_type, warning):
+    run(step(), HttpResponse(200, {"content-type": content_type}, body))
+    if warning is None:
+        assert caplog.text == ""
+    else:
+        assert warning in caplog.text
+        assert "(step call)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "data", "warning"),
+    [
+        ({"apiHeadersTemplate": {"X-A": "{{missing}}"}}, {}, "Header 'X-A' is sent empty"),
+        ({"apiHeadersTemplate": {"X-A": "$.empty"}}, {"empty": ""}, "Header 'X-A' is sent empty"),
+        ({"apiHeadersTemplate": {"X-A": " {{missing}} "}}, {}, "Header 'X-A' is sent empty"),
+        ({"apiHeadersTemplate": {"X-A": "$.missing"}}, {}, None),
+        ({"apiHeadersTemplate": {"X-A": "Bearer {{missing}}"}}, {}, None),
+        ({"apiStaticHeaders": {"X-A": ""}}, {}, None),
+        ({"url": "https://api.test/users/{{missing}}/x"}, {}, "has an empty segment (number 2)"),
+        ({"url": "https://api.test/{{a}}"}, {"a": "b?c"}, "is sent as %3F"),
+        ({"url": "https://api.test/{{a}}"}, {"a": "b"}, None),
+    ],
+)
+def test_a_template_that_sends_nothing_is_a_warning_in_the_log(caplog, fields, data, warning):
+    run(step(**fields), step_input=data)
+    assert (warning in caplog.text) if warning else caplog.text == ""
 
 
 def test_the_meta_of_the_output_names_the_called_url_without_secrets():

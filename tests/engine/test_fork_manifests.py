@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from airflow_allma.engine import ItemError, Services, classify_items, label_of, resolve_items
 from airflow_allma.engine.manifest_items import manifest_batches, range_items
-from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError
+from airflow_allma.exceptions import ObjectDecodeError, PermanentStepError, StorageConfigurationError
 from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
+from airflow_allma.storage.jsonl import read_line_batches
 from tests.support.engine import compose, fork, program_of, run
 from tests.support.faulty_store import FaultyStore, fail_when
 
@@ -122,6 +123,89 @@ def test_an_invalid_member_of_compressed_data_or_an_array_is_an_error_that_names
     assert str(OBJECT) in ran.error["errorMessage"]
 
 
+DEEP = b"[" * 1500 + b"]" * 1500
+
+
+@pytest.mark.parametrize(
+    ("data", "bad"),
+    [
+        (DEEP + b'\n{"a":1}\n', 0),
+        (b'{"a":1}\n' + DEEP + b"\n", 1),
+        (gzip.compress(DEEP + b'\n{"a":1}\n'), 0),
+        (b"[1,\n" + DEEP + b"\n,2]", 1),
+        (gzip.compress(b"[" + DEEP + b",\n2]"), 0),
+        (b"[1e400]\n[2]\n", 0),
+        (b'"\\ud800"\n[2]\n', 0),
+        (b'{"a":NaN}\n[2]\n', 0),
+        (b"\xff\xfe[\x001\x00]\x00\n[2]\n", 0),
+    ],
+)
+def test_a_first_line_that_cannot_be_read_fails_alone_as_any_other(data, bad):
+    config = {"failOnBranchError": False}
+    ran = run({"fan": fork(config=config), "work": WORK}, {"items": OBJECT.inner()}, store=stored(data))
+    assert ran.status == "COMPLETED"
+    failed = ["error" in one for one in ran.outputs["fan"]["aggregatedData"]]
+    assert failed == [index == bad for index in range(len(failed))]
+    assert len(failed) > 1
+    message = ran.outputs["fan"]["aggregatedData"][bad]["error"]["errorMessage"]
+    assert str(OBJECT) in message
+    assert "at byte" in message
+
+
+@pytest.mark.parametrize("content", [b"\n", b"0\n", b"[]\r\n"])
+def test_gzip_that_unpacks_to_too_much_is_an_error_that_names_object_setting_and_ratio(content):
+    packed = gzip.compress(content * ((65 << 20) // len(content)), 6)
+    store = stored(packed)
+    with pytest.raises(
+        PermanentStepError, match=r"s3://bucket/items unpacks to more than 200 times"
+    ) as caught:
+        for _ in manifest_batches(store, OBJECT):
+            pass
+    assert f"{len(packed)} bytes of gzip" in caught.value.message
+    assert "[allma] max_unpack_ratio" in caught.value.message
+    with pytest.raises(ObjectDecodeError, match="unpacks to more than 300 times"):
+        plan_manifest(
+            store,
+            OBJECT,
+            range_bytes=1 << 20,
+            max_ranges=10,
+            spool_to=Pointer("bucket", "lines"),
+            max_unpack_ratio=300,
+        )
+
+
+@pytest.mark.parametrize("ratio", [0, 2000])
+def test_a_higher_ratio_and_none_let_it_through(ratio):
+    store = stored(gzip.compress(b"1\n" + b"\n" * (65 << 20) + b"2\n"))
+    batches = manifest_batches(store, OBJECT, max_unpack_ratio=ratio)
+    assert [item for batch in batches for item in batch.items] == [1, 2]
+
+
+def test_a_small_object_may_have_any_ratio():
+    store = stored(gzip.compress(b"1\n" + b"\n" * (1 << 20)))
+    assert [item for batch in manifest_batches(store, OBJECT) for item in batch.items] == [1]
+
+
+BLANKS = st.lists(st.sampled_from([b"\n", b"\n\n\n\n", b" ", b"1", b"\r\n", b"22\n", b"\t\n "]), max_size=30)
+
+
+@given(BLANKS, st.integers(1, 7), st.integers(1, 12))
+def test_blank_blocks_do_not_change_lines_and_offsets(pieces, block_bytes, range_bytes):
+    data = b"".join(pieces)
+    expected = []
+    offset = 0
+    for line in data.split(b"\n"):
+        if line.strip():
+            expected.append((offset, line.removesuffix(b"\r")))
+        offset += len(line) + 1
+    store = stored(data)
+    plan = plan_manifest(store, OBJECT, range_bytes=range_bytes, max_ranges=100)
+    batches = [
+        batch for one in plan.ranges for batch in read_line_batches(store, one, block_bytes=block_bytes)
+    ]
+    assert [pair for batch in batches for pair in zip(*batch, strict=True)] == expected
+
+
 def test_chunks_count_lines_from_the_start_of_the_object():
     lines = [b'"%d"' % number for number in range(50)]
     lines[40] = b"broken"
@@ -141,6 +225,11 @@ def test_chunks_count_lines_from_the_start_of_the_object():
         ({"items": {"bucket": "bucket", "key": "gone"}}, {"store": MemoryStore()}, "s3://bucket/gone"),
         ({"items": {"bucket": "bucket", "key": "gone"}}, {}, "no store is configured"),
         ({"items": {"bucket": "a/b", "key": "k"}}, {"store": MemoryStore()}, "'a/b' is not a bucket's name"),
+        ({"items": {"_s3_output_pointer": {"bucket": "data", "key": ""}}}, {}, "itemsPath: A pointer"),
+        ({"items": {"_s3_output_pointer": {"Bucket": "b", "Key": "k"}}}, {}, "it has no bucket"),
+        ({"items": {"_s3_output_pointer": None}}, {}, "this one is null"),
+        ({"items": {"bucket": "data", "key": ""}}, {}, "its key is empty"),
+        ({"items": {"bucket": "b", "key": "k", "versionId": 7}}, {}, "versionId of a pointer must be"),
     ],
 )
 def test_items_that_cannot_be_read_fail_the_step_with_their_location(payload, services, message):

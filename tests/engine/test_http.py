@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,52 +16,7 @@ from cryptography.x509.oid import NameOID
 from airflow_allma.engine.http import AiohttpClient, HttpResponse, classify_response, parse_retry_after
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
-
-
-class Server:
-    """A server that counts connections and records requests."""
-
-    def __init__(self):
-        self.url = ""
-        self.connections = set()
-        self.requests = []
-        self.in_flight = 0
-        self.max_in_flight = 0
-        self.release = asyncio.Event()
-
-    async def handle(self, request):
-        self.connections.add(request.transport.get_extra_info("peername"))
-        self.requests.append((request.method, request.raw_path, dict(request.headers), await request.read()))
-        self.in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self.in_flight)
-        try:
-            return await self.answer(request)
-        finally:
-            self.in_flight -= 1
-
-    async def answer(self, request):
-        match request.path:
-            case "/hang":
-                await self.release.wait()
-            case "/slow":
-                await asyncio.sleep(0.02)
-            case "/cut":
-                request.transport.close()
-            case "/twice":
-                return web.Response(headers=[("X-A", "1"), ("X-A", "2"), ("Set-Cookie", "c=1")])
-            case "/gzip":
-                return web.Response(body=gzip.compress(b"x" * 100_000), headers={"Content-Encoding": "gzip"})
-            case "/big":
-                return web.Response(body=b"x" * 10_001)
-            case "/moved":
-                return web.Response(status=302, headers={"Location": "/there?token=hidden"})
-            case "/round":
-                return web.Response(status=302, headers={"Location": "/round"})
-            case "/mail":
-                return web.Response(status=302, headers={"Location": "mailto:x@y"})
-            case path if path.startswith("/status/"):
-                return web.Response(status=int(path.rpartition("/")[2]), text="said so")
-        return web.Response(text="ok")
+from tests.support.http_server import get, with_server
 
 
 def untrusted_certificate(folder):
@@ -87,33 +40,6 @@ def untrusted_certificate(folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "both.pem")
     return context
-
-
-def with_server(scenario, client=None, tls=None):
-    """Start a server, run ``scenario(server, client)``, and close everything."""
-
-    async def main():
-        server = Server()
-        app = web.Application()
-        app.router.add_route("*", "/{rest:.*}", server.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-        await site.start()
-        server.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
-        used = client or AiohttpClient()
-        try:
-            return await scenario(server, used)
-        finally:
-            server.release.set()
-            await used.close()
-            await runner.cleanup()
-
-    return asyncio.run(main())
-
-
-def get(client, url, method="GET", *, headers=None, body=None, timeout=30.0):
-    return client.request(method, url, headers=headers or {}, body=body, timeout=timeout)
 
 
 def test_a_response_has_status_plain_headers_and_the_whole_body():
@@ -232,25 +158,6 @@ def test_an_untrusted_certificate_is_rejected(tmp_path):
         assert server.requests == []
 
     with_server(scenario, tls=untrusted_certificate(tmp_path))
-
-
-def test_redirects_are_followed():
-    async def scenario(server, client):
-        assert (await get(client, server.url + "/moved")).body == b"ok"
-        assert server.requests[1][1] == "/there?token=hidden"
-
-    with_server(scenario)
-
-
-@pytest.mark.parametrize(
-    ("path", "message"), [("/round", "More than 10 redirects"), ("/mail", "cannot be sent")]
-)
-def test_redirects_that_cannot_be_followed_are_permanent_errors(path, message):
-    async def scenario(server, client):
-        with pytest.raises(PermanentStepError, match=message):
-            await get(client, server.url + path)
-
-    with_server(scenario)
 
 
 def test_a_header_that_cannot_be_sent_is_a_permanent_error():

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
 
 import msgspec
 import pytest
 
+from airflow_allma.common.base64_text import to_base64
 from airflow_allma.engine.modules import ModuleContext, run_module
 from airflow_allma.exceptions import (
     ObjectNotFoundError,
@@ -71,6 +73,16 @@ def save(store, key, content, **inputs):
         (b"\xef\xbb\xbf[1]", {"outputFormat": "JSON"}, [1]),
         (b"\xff\x00", {"outputFormat": "RAW_BUFFER", "onMissing": "IGNORE"}, "/wA="),
         (b"", {}, ""),
+        (gzip.compress(b"caf\xc3\xa9"), {}, "café"),
+        (gzip.compress(b"[1]") + gzip.compress(b""), {"outputFormat": "JSON"}, [1]),
+        (gzip.compress(b"caf\xe9"), {"encoding": "latin1", "outputFormat": "TEXT"}, "café"),
+        (
+            gzip.compress(b"x", mtime=0),
+            {"outputFormat": "RAW_BUFFER"},
+            to_base64(gzip.compress(b"x", mtime=0)),
+        ),
+        (gzip.compress(b"x", mtime=0), {"encoding": "hex"}, gzip.compress(b"x", mtime=0).hex()),
+        (b'{"a": "\\ud83d"}', {"outputFormat": "JSON"}, {"a": "\ufffd"}),
     ],
 )
 def test_an_object_is_loaded_in_the_requested_format(store, data, inputs, content):
@@ -103,6 +115,10 @@ def test_a_missing_object_is_an_error_that_names_it_or_null(store):
         (b"{oops", {"outputFormat": "JSON"}, "is not valid JSON"),
         (b'{"a":1}\n{"a":2}\n', {"outputFormat": "JSON"}, "To read JSON Lines, use a fork"),
         (b"[" * 100_000, {"outputFormat": "JSON"}, "is not valid JSON"),
+        (b"[" * 1500 + b"]" * 1500, {"outputFormat": "JSON"}, "it is nested too deeply"),
+        (b"[1e400]", {"outputFormat": "JSON"}, "the number 1e400 is out of range"),
+        (gzip.compress(b"x" * 100)[:-4], {}, "is not valid gzip: it is cut off"),
+        (gzip.compress(b"x" * (65 << 20)), {}, "unpacks to more than 67108864 bytes"),
     ],
 )
 def test_content_that_does_not_match_its_format_is_an_error_that_names_the_object(data, inputs, message):

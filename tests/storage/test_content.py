@@ -62,6 +62,13 @@ IN_BASE64 = "base64"
         ("k.jsonl.gz", "binary/octet-stream", gzip.compress(b"1"), [1]),
         ("k", "application/x-gzip", gzip.compress(b"[1]"), [1]),
         ("k", "application/json", gzip.compress(b"[1]"), [1]),
+        ("k", "application/json", b'{"a": "\\ud83d", "id": 5}', {"a": "\ufffd", "id": 5}),
+        ("k", "application/json", b'{"a": "\xe9", "id": 5}', {"a": "\ufffd", "id": 5}),
+        ("k", "application/json; charset=latin1", b'{"a": "\xe9"}', {"a": "é"}),
+        ("k.json", "binary/octet-stream", '{"a": "é"}'.encode("utf-16"), {"a": "é"}),
+        ("k", "application/json; charset=utf-16be", '["é"]'.encode("utf-16-be"), ["é"]),
+        ("k", "application/json", b"9" * 400, 10**400 - 1),
+        ("k", "text/plain; charset=punycode", b"abc-", "abc-"),
     ],
 )
 def test_content_is_loaded_by_type_then_name_then_bytes(
@@ -72,6 +79,46 @@ def test_content_is_loaded_by_type_then_name_then_bytes(
     if expected is IN_BASE64:
         expected = base64.b64encode(data).decode()
     assert load_content(store, Pointer("b", key)) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b'{"a": 1e400}', "the number 1e400 is out of range"),
+        (b'{"a":' * 1500 + b"1" + b"}" * 1500, "it is nested too deeply"),
+        (b"9" * 5000, "out of range"),
+        (b'{"a": 1}\n{"a": -1e999}\n', "the number -1e999 is out of range"),
+        (gzip.compress(b"[" * 1500 + b"]" * 1500), "it is nested too deeply"),
+    ],
+)
+def test_json_that_no_value_can_hold_is_an_error_and_never_a_string(data: bytes, reason: str):
+    store = MemoryStore()
+    store.write(Pointer("b", "k"), data, content_type="application/json")
+    with pytest.raises(ObjectDecodeError, match=f"s3://b/k is JSON that cannot be read: .*{reason}"):
+        load_content(store, Pointer("b", "k"))
+
+
+@pytest.mark.parametrize(
+    ("data", "warning"),
+    [
+        (b'{"a": "\\ud83d"}', "half of a surrogate pair"),
+        (b'{"a": "\xe9"}', "is not valid UTF-8"),
+        (b'{"a": ', "is not JSON, although it is named so"),
+        (b'{"a": 1}', None),
+        (b"", None),
+    ],
+)
+def test_what_is_lost_of_an_object_is_a_warning_in_the_log(
+    caplog: pytest.LogCaptureFixture, data: bytes, warning: str | None
+):
+    store = MemoryStore()
+    store.write(Pointer("b", "k.json"), data)
+    load_content(store, Pointer("b", "k.json"))
+    if warning is None:
+        assert caplog.text == ""
+    else:
+        assert "s3://b/k.json" in caplog.text
+        assert warning in caplog.text
 
 
 def test_the_error_about_json_lines_names_the_invalid_line():

@@ -22,10 +22,11 @@ INNER = {"bucket": "b", "key": "k/ü.json"}
         ({**INNER, "versionId": None, "region": ""}, Pointer("b", "k/ü.json")),
         ({**INNER, "size": 3}, None),
         ({"bucket": "b"}, None),
-        ({"bucket": "b", "key": ""}, None),
+        ({"bucket": 3, "key": 7}, None),
         ({"bucket": "b", "key": 7}, None),
-        ({"_s3_output_pointer": None}, None),
-        ({"_s3_output_pointer": {"bucket": "b"}, **INNER}, None),
+        ({"Bucket": "b", "Key": "k"}, None),
+        ({"bucket": "", "key": "", "size": 3}, None),
+        ({}, None),
         ("s3://b/k", None),
         (None, None),
         ([INNER], None),
@@ -33,6 +34,42 @@ INNER = {"bucket": "b", "key": "k/ü.json"}
 )
 def test_a_pointer_is_told_apart_from_data(value: object, expected: Pointer | None):
     assert Pointer.parse(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"_s3_output_pointer": {"bucket": "data", "key": ""}},
+            r"its key is empty \(its fields: 'bucket', 'key'",
+        ),
+        (
+            {"_s3_output_pointer": {"Bucket": "data", "Key": "k"}},
+            r"it has no bucket \(its fields: 'Bucket', 'Key'",
+        ),
+        ({"_s3_output_pointer": {"bucket": "b"}, **INNER}, "it has no key"),
+        ({"_s3_output_pointer": {"bucket": None, "key": "k"}}, "its bucket is null"),
+        ({"_s3_output_pointer": {"bucket": ["b"], "key": "k"}}, "its bucket is a list"),
+        ({"_s3_output_pointer": {"bucket": "b", "key": 7}}, "its key is a number"),
+        ({"_s3_output_pointer": {}}, r"it has no bucket \(its fields: nothing\)"),
+        ({"_s3_output_pointer": None}, "this one is null"),
+        ({"_s3_output_pointer": "s3://b/k"}, "this one is a string"),
+        ({"_s3_output_pointer": [INNER]}, "this one is a list"),
+        ({"_s3_output_pointer": 0.5}, "this one is a number"),
+        ({"bucket": "b", "key": ""}, "its key is empty"),
+        ({"bucket": "", "key": "k", "region": "r"}, "its bucket is empty"),
+        ({"bucket": "b", "key": None}, "its key is null"),
+        (
+            {**INNER, "versionId": 7},
+            "versionId of a pointer must be a string; it is a number. Put it in quotes",
+        ),
+        ({**INNER, "versionId": False}, "versionId of a pointer must be a string; it is a boolean"),
+        ({**INNER, "region": {}}, "region of a pointer must be a string; it is an object"),
+    ],
+)
+def test_a_pointer_with_a_missing_part_is_an_error_and_not_data(value: object, message: str):
+    with pytest.raises(StorageConfigurationError, match=message):
+        Pointer.parse(value)
 
 
 def test_a_pointer_survives_its_wrapper():

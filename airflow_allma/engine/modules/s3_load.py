@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from pydantic import AfterValidator
 
 from airflow_allma.common.base64_text import to_base64, to_base64url
+from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, parse_json
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.modules.definition import ModuleContext, ModuleInput
 from airflow_allma.engine.modules.s3_uri import ObjectUri
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError, StorageError
 from airflow_allma.storage import Pointer
+from airflow_allma.storage.content import MAX_CONTENT_BYTES
+from airflow_allma.storage.gzip_stream import decompress, is_gzip
 
 __all__ = ["S3LoaderInput", "load_object"]
 
@@ -55,9 +57,12 @@ class S3LoaderInput(ModuleInput):
 def load_object(inputs: S3LoaderInput, context: ModuleContext) -> dict[str, Any]:
     """Return ``{"content": text, JSON value, Base64 string or null}``.
 
+    gzip is decompressed, unless the bytes themselves are wanted (RAW_BUFFER, or ``encoding`` hex or base64).
+
     Raises:
         StepError: the object does not exist (unless ``onMissing`` is IGNORE), access is denied, the content
-            does not match ``outputFormat`` and ``encoding``, or the store did not respond.
+            does not match ``outputFormat`` and ``encoding``, it is gzip that is not valid or unpacks to more
+            than 64 MiB, or the store did not respond.
     """
     store = context.require_store()
     source = Pointer.from_uri(inputs.source_s3_uri)
@@ -78,20 +83,22 @@ def load_object(inputs: S3LoaderInput, context: ModuleContext) -> dict[str, Any]
         "contentLength": info.size,
         "eTag": info.etag,
     }
-    return {"content": _content(pointer, data, inputs), "_meta": meta}
+    return {"content": _content(pointer, data, inputs, context), "_meta": meta}
 
 
-def _content(pointer: Pointer, data: bytes, inputs: S3LoaderInput) -> Any:
+def _content(pointer: Pointer, data: bytes, inputs: S3LoaderInput, context: ModuleContext) -> Any:
     if inputs.output_format == "RAW_BUFFER":
         return to_base64(data)
     decoded = _decode(pointer, data, inputs.encoding or "utf-8")
-    return _parse_json(pointer, decoded) if inputs.output_format == "JSON" else decoded
+    return _parse_json(pointer, decoded, context) if inputs.output_format == "JSON" else decoded
 
 
 def _decode(pointer: Pointer, data: bytes, encoding: str) -> str:
     encode_bytes = _BYTE_ENCODINGS.get(encoding)
     if encode_bytes is not None:
         return encode_bytes(data)
+    if is_gzip(data):
+        data = _decompressed(pointer, data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -101,11 +108,29 @@ def _decode(pointer: Pointer, data: bytes, encoding: str) -> str:
         ) from error
 
 
-def _parse_json(pointer: Pointer, decoded: str) -> Any:
+def _decompressed(pointer: Pointer, data: bytes) -> bytes:
+    plain = bytearray()
     try:
-        return msgspec.json.decode(decoded.removeprefix("\ufeff").encode())
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        for block in decompress([data], str(pointer), max_ratio=0):
+            plain += block
+            if len(plain) > MAX_CONTENT_BYTES:
+                raise PermanentStepError(
+                    f"{pointer} is gzip that unpacks to more than {MAX_CONTENT_BYTES} bytes. To process a "
+                    "large object, use a fork whose `itemsPath` resolves to a pointer to it."
+                )
+    except StorageError as error:
+        raise step_error_from(error) from error
+    return bytes(plain)
+
+
+def _parse_json(pointer: Pointer, decoded: str, context: ModuleContext) -> Any:
+    try:
+        document = parse_json(decoded.removeprefix("\ufeff"))
+    except (NotJsonError, UnreadableJsonError) as error:
         raise PermanentStepError(
-            f"{pointer} is not valid JSON: {error}. Set `outputFormat` to TEXT, or fix the object. To read "
-            "JSON Lines, use a fork whose `itemsPath` resolves to a pointer to them."
+            f"{pointer} is not valid JSON: {error.reason}. Set `outputFormat` to TEXT, or fix the object. To "
+            "read JSON Lines, use a fork whose `itemsPath` resolves to a pointer to them."
         ) from error
+    for warning in document.warnings:
+        context.log.warning("%s: %s", pointer, warning)
+    return document.value

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from airflow_allma.engine.http import HttpResponse, classify_response
+from airflow_allma.engine.http import classify_response
 from airflow_allma.engine.masking import mask_url
+from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
     NOTHING,
     LoadPointer,
+    Span,
+    compile_authored,
     compile_context_mappings,
     compile_path,
     compile_template,
@@ -46,13 +49,14 @@ class ApiCall(AsyncHandler):
 
     def __init__(self, step: ApiCallStep) -> None:
         url = step.api_url_template
-        self._url = compile_template(url.template)
+        self._url = compile_authored(url.template)
         self._url_mappings = compile_context_mappings(_as_json(url.context_mappings))
         self._method = step.api_http_method.value
         self._headers: list[tuple[str, _FindHeader]] = [
             *((name, _constant(value)) for name, value in step.api_static_headers.items()),
             *((name, _computed(source)) for name, source in step.api_headers_template.items()),
         ]
+        self._header_templates = frozenset(step.api_headers_template)
         body = step.request_body_template
         self._body = compile_context_mappings(_as_json(body)) if body else None
         path = step.custom_config.get("requestBodyPath")
@@ -65,21 +69,28 @@ class ApiCall(AsyncHandler):
 
         Raises:
             TransientStepError: no response in time, a lost connection, 429 or 5xx.
-            PermanentStepError: the URL, a header or the body cannot be sent, or any other status but 2xx.
+            PermanentStepError: the URL, a header or the body cannot be sent, any other status but 2xx, or
+                a body that cannot be read.
         """
         root, load = call.root(), call.load
         timeout = self._timeout()
-        url = prepare_url(self._render_url(root, load), self._url.source)
+        prepared = prepare_url(self._render_url(root, load))
+        for warning in prepared.warnings:
+            call.log.warning("%s (step %s)", warning, call.step_id)
+        url = prepared.url
         headers = self._render_headers(call, root)
         body = self._render_body(root, load, headers)
         response = await call.services.http.request(
             self._method, url, headers=dict(headers.values()), body=body, timeout=timeout
         )
         classify_response(self._method, url, response)
+        document = response_data(response, f"{self._method} {mask_url(url)}")
+        for warning in document.warnings:
+            call.log.warning("Body of the response: %s (step %s)", warning, call.step_id)
         return {
             "status": response.status,
             "headers": dict(response.headers),
-            "data": _response_data(response),
+            "data": document.value,
             "_meta": {"method": self._method, "url": mask_url(url)},
         }
 
@@ -94,9 +105,9 @@ class ApiCall(AsyncHandler):
             )
         return float(milliseconds / 1000)
 
-    def _render_url(self, root: Mapping[str, Any], load: LoadPointer) -> str:
+    def _render_url(self, root: Mapping[str, Any], load: LoadPointer) -> Sequence[Span]:
         variables = self._url_mappings.resolve(root, load)
-        return self._url.render({**root, **variables}, load)
+        return self._url.spans({**root, **variables}, load)
 
     def _render_headers(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         """Return lower-case name -> name and value; the last header of a name wins."""
@@ -119,6 +130,10 @@ class ApiCall(AsyncHandler):
                 raise PermanentStepError(
                     f"The value of header {name!r} contains line breaks or control characters. Remove them "
                     "from the data that it uses."
+                )
+            if not header and name in self._header_templates:
+                call.log.warning(
+                    "Header %r is sent empty: a value of it is missing or empty (step %s)", name, call.step_id
                 )
             if name.lower() not in _CLIENT_HEADERS:
                 headers[name.lower()] = (name, header)
@@ -171,25 +186,3 @@ def _encode_form(value: dict[str, Any]) -> bytes:
                 )
             fields.append((name, "" if item is None else to_string(item)))
     return urlencode(fields).encode()
-
-
-def _response_data(response: HttpResponse) -> Any:
-    """Return the body as a JSON value if it is JSON, whatever its content type; otherwise as a string.
-
-    Bytes that are not valid in the charset become replacement characters.
-    """
-    body = response.body.removeprefix(b"\xef\xbb\xbf")
-    if not body:
-        return ""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode(body, response.headers.get("content-type", ""))
-
-
-def _decode(body: bytes, content_type: str) -> str:
-    _, _, charset = content_type.lower().partition("charset=")
-    try:
-        return body.decode(charset.split(";", 1)[0].strip("\"' ") or "utf-8", errors="replace")
-    except (LookupError, ValueError):
-        return body.decode(errors="replace")

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_allma.engine.masking import looks_secret, mask_secrets, mask_url
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password",
+        "X-Api-Key",
+        "apiKey",
+        "access_token",
+        "Authorization",
+        "client-secret",
+        "sig",
+        "PWD",
+        "Set-Cookie",
+        "pin",
+        "userPin",
+        "user_pin",
+        "otp",
+        "OTP",
+        "smsOtp",
+        "X-OTP-Code",
+        "passcode",
+        "bearer",
+        "card[cvv]",
+        "client_assertion",
+        "X-Functions-Key",
+        "X-Auth",
+        "DD-APPLICATION-KEY",
+    ],
+)
+def test_names_of_secrets_are_recognized_in_any_spelling(name):
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id",
+        "key",
+        "monkey",
+        "name",
+        "page",
+        "design",
+        "passenger",
+        "shipping",
+        "spinner",
+        "pinned",
+        "opinion",
+        "optional",
+        "authType",
+        "",
+    ],
+)
+def test_ordinary_names_are_not_secrets(name):
+    assert not looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("https://u:p@h/x?a=1", "https://***@h/x?a=1"),
+        (
+            "https://h/x?api_key=abc&b=2&Token=q#access_token=z",
+            "https://h/x?api_key=***&b=2&Token=***#access_token=***",
+        ),
+        ("https://h/?key=AIza&code=c", "https://h/?key=***&code=***"),
+        ("https://h/?api%5Fkey=abc", "https://h/?api%5Fkey=***"),
+        ("https://h/?X-Amz-Signature=abc&X-Amz-Date=1", "https://h/?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("http://[bad?token=a b", "http://[bad?token=***"),
+        ("https://h/a@b?x=1", "https://h/a@b?x=1"),
+        (
+            "https://h/?pin=1234&otp=5678&passcode=x&bearer=y",
+            "https://h/?pin=***&otp=***&passcode=***&bearer=***",
+        ),
+        ("https://h/?shipping=1&user.pin=2&spin=3", "https://h/?shipping=1&user.pin=***&spin=3"),
+        ("token", "token"),
+    ],
+)
+def test_urls_are_masked(url, masked):
+    assert mask_url(url) == masked
+
+
+@given(st.text("abc123-_.", min_size=1), st.text("abc?&;", max_size=3).filter(lambda text: "=" not in text))
+def test_secrets_in_a_query_are_masked(secret, before):
+    hidden = f"S{secret}S"
+    assert hidden not in mask_url(f"https://u:{hidden}@h/p?a=1&{before}&token={hidden}&b=2")
+
+
+def test_secrets_are_masked_at_any_depth_in_a_copy():
+    value = {"a": [{"apiKey": "x", "n": None}], "password": {"deep": 1}, "token": None}
+    assert mask_secrets(value) == {"a": [{"apiKey": "***", "n": None}], "password": "***", "token": None}
+    assert value["a"][0]["apiKey"] == "x"
