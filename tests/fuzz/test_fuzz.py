@@ -15,7 +15,7 @@ from tests.support.airflow import RunDag
 from tests.support.flow_files import write
 
 FAULTS = "tests.fuzz.deliberate_faults:CAMPAIGN"
-FEW = {"flow-files": 250, "expressions": 2_000, "manifests": 200, "json": 500}
+FEW = {"flow-files": 150, "expressions": 1_500, "manifests": 100, "json": 400}
 """How many cases take a few seconds."""
 SEED = 1
 
