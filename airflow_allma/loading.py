@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from airflow_allma.engine.steps import unsupported_reason
-from airflow_allma.expressions import compile_condition, compile_path, compile_target, compile_template
+from airflow_allma.expressions import (
+    compile_condition,
+    compile_config,
+    compile_path,
+    compile_target,
+    compile_template,
+)
 from airflow_allma.flow import (
     FileCache,
     FlowChecks,
@@ -32,7 +38,16 @@ class _Compilers:
     path = staticmethod(compile_path)
     condition = staticmethod(compile_condition)
     template = staticmethod(compile_template)
+    rendered = staticmethod(compile_config)
     target = staticmethod(compile_target)
+
+    @staticmethod
+    def target_keys(source: str) -> tuple[str, ...]:
+        return compile_target(source).keys
+
+    @staticmethod
+    def path_keys(source: str) -> tuple[str, ...] | None:
+        return compile_path(source).plain_keys
 
 
 FLOW_CHECKS: Final = FlowChecks(_Compilers(), unsupported_reason, schedule_problem)

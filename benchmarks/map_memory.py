@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -126,5 +126,6 @@ def _status() -> Iterator[str]:
 if __name__ == "__main__":
     from airflow_allma.operators.fork_chunk import ForkChunkOperator as _  # noqa: F401 - a task process imports it
 
-    items = {"worker": _work, "aggregate": _aggregate}[sys.argv[1]](*sys.argv[2:])
+    roles: dict[str, Callable[..., int]] = {"worker": _work, "aggregate": _aggregate}
+    items = roles[sys.argv[1]](*sys.argv[2:])
     print(json.dumps([_peak(), items]))

@@ -67,7 +67,7 @@ def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
     import airflow.sdk.execution_time.supervisor  # noqa: F401
     import structlog
 
-    from airflow_allma.dag_factory import load_flows, loader
+    from airflow_allma.dag_factory import flow_files, load_flows
     from airflow_allma.plugin import AllmaPlugin
 
     AllmaPlugin.on_load()
@@ -91,7 +91,7 @@ def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
         process = _in_turns(lambda: _in_a_process(one), lambda: _in_a_process(all_flows), rounds)
 
         def parse() -> object:
-            loader._process_memory.cache_clear()  # noqa: SLF001 - every parse is the first of its process
+            flow_files._process_cache.cache_clear()  # noqa: SLF001 - every parse is the first of its process
             return load_flows(all_flows)
 
         with _dag_factory(Path(temporary, "dag-factory")) as load_yaml:
@@ -218,9 +218,9 @@ def _in_a_fork(folder: Path) -> float:
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
-        from airflow_allma.dag_factory import loader
+        from airflow_allma.dag_factory import flow_files
 
-        loader._process_memory.cache_clear()  # noqa: SLF001 - the parent of a task process does not load flows
+        flow_files._process_cache.cache_clear()  # noqa: SLF001 - the parent of a task process does not load flows
         parse_for_task(str(folder), tempfile.gettempdir())
         os.write(writer, str(time.perf_counter() - started).encode())
         os._exit(0)

@@ -10,14 +10,17 @@ from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.pointer_access import LoadPointer, is_pointer, resolve_pointer
 from airflow_allma.expressions.syntax_tree import Key
 
-__all__ = ["MAX_PADDING", "NamedListItemError", "assign_keys"]
+__all__ = ["MAX_PADDING", "NoSuchPlaceError", "assign_keys"]
 
 MAX_PADDING: Final = 10_000
 """Maximum number of nulls that a list is padded with to reach an index."""
 
 
-class NamedListItemError(ExpressionEvaluationError):
-    """A value would be set under a name in a list."""
+_KINDS: Final = {str: "a string", int: "a number", float: "a number", bool: "a boolean"}
+
+
+class NoSuchPlaceError(ExpressionEvaluationError):
+    """A value would be set under a name in a list, or below a string, number or boolean."""
 
 
 def assign_keys(
@@ -25,7 +28,7 @@ def assign_keys(
 ) -> dict[str, Any]:
     """Set ``value`` at the end of ``keys``, and return the root.
 
-    Missing parents, nulls and scalars on the way become objects, or lists where the next key is an index.
+    Missing parents and nulls on the way become objects, or lists where the next key is an index.
 
     Args:
         root: the object to set in.
@@ -36,7 +39,7 @@ def assign_keys(
         share: do not modify ``root``; return a new root that shares everything that is not on the way.
 
     Raises:
-        NamedListItemError: a value would be set under a name in a list.
+        NoSuchPlaceError: a value would be set under a name in a list, or below a string, number or boolean.
         ExpressionEvaluationError: an index is far beyond the end of its list.
     """
     top = _writable_root(root, load, source, share=share)
@@ -52,8 +55,14 @@ def assign_keys(
             child: Any = dict(current) if copying or not isinstance(current, dict) else current
         elif isinstance(current, list):
             child = list(current) if copying else current
-        else:
+        elif current is None:
             child = [] if following.index >= 0 else {}
+        else:
+            kind = _KINDS.get(type(current), "not an object")
+            raise NoSuchPlaceError(
+                f"{source!r} cannot be set: {key.name!r} is {kind}, which has no members; "
+                "set an object there, or use another name"
+            )
         _set_item(node, key, child, source)
         node = child
     _set_item(node, keys[-1], value, source)
@@ -85,7 +94,7 @@ def _set_item(node: Any, key: Key, value: Any, source: str) -> None:
         node[key.name] = value
         return
     if key.index < 0:
-        raise NamedListItemError(
+        raise NoSuchPlaceError(
             f"{source!r} cannot be set: {key.name!r} is not an index, but its parent is a list; "
             "set an index of the list, or use another name"
         )

@@ -15,7 +15,7 @@ from airflow_allma.expressions.filter_parser import (
 )
 from airflow_allma.expressions.path_parser import CONDITION_STOPS, parse_segments
 from airflow_allma.expressions.paths import CACHE_SIZE
-from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
+from airflow_allma.expressions.scanner import QUOTES, Scanner, check_source
 from airflow_allma.expressions.syntax_tree import And, Comparison, Literal, Or, Predicate, Query, Truthiness
 
 __all__ = ["Condition", "compile_condition"]
@@ -48,7 +48,7 @@ def compile_condition(source: str) -> Condition:
         ExpressionSyntaxError: a path, quotes or a bracket is malformed, a comparison lacks its right side,
             or parentheses or ``!`` are used, which conditions do not support.
     """
-    check_length(source)
+    check_source(source)
     alternatives = [
         And(tuple(_atom(source, *span) for span in _split(source, start, end, "&&")))
         for start, end in _split(source, 0, len(source), "||")

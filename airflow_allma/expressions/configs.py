@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
 from airflow_allma.expressions.json_copy import copy_value
+from airflow_allma.expressions.path_slots import bind_path, check_pattern, fill_slots
 from airflow_allma.expressions.paths import Path, compile_path
 from airflow_allma.expressions.pointer_access import LoadPointer, is_pointer, refuse_to_load, resolve_pointer
-from airflow_allma.expressions.templates import Template, compile_template
+from airflow_allma.expressions.templates import compile_slotted_template, compile_template
 from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["MAX_NESTING", "Config", "compile_config", "find_or_default", "resolve_final_pointer"]
@@ -37,12 +39,14 @@ class Config:
 
     Attributes:
         render: ``render(context, load=None)`` returns the rendered value. The caller owns it: it shares
-            nothing with the config or the context. Templates become strings. A string that is then a JSONPath
-            as a whole (``$.`` and one line) becomes the value that the path finds, with its type. That value
-            is data: it is not rendered again, and a pointer stays a pointer. If a path finds nothing, its
-            member is omitted; in a list the item becomes null; at the top level the result is NOTHING. A path
-            whose dynamic segment finds no key stays a string, and a warning is logged. ``render`` raises
-            ExpressionEvaluationError as templates do; exceptions of ``load`` pass through.
+            nothing with the config or the context. Templates become strings. A string that is written as a
+            JSONPath (``$.`` and one line) becomes the value that the path finds, with its type; the values of
+            templates in it are names and literals, see ``path_slots``. What a template renders is never read
+            as a path. The value that is found is data: it is not rendered again, and a pointer stays a
+            pointer. If a path finds nothing, its member is omitted; in a list the item becomes null; at the
+            top level the result is NOTHING. A path whose dynamic segment finds no key stays a string, and a
+            warning is logged. ``render`` raises ExpressionEvaluationError as templates do; exceptions of
+            ``load`` pass through.
         is_static: whether the value is the same for all data.
     """
 
@@ -116,7 +120,7 @@ def _compile(value: Any, depth: int) -> Render | None:
 
 def _compile_string(string: str) -> Render | None:
     if "{{" in string:
-        return _render_template(compile_template(string))
+        return _render_slotted_path(string) if _is_path(string) else _render_template(string)
     return _render_path(compile_path(string)) if _is_path(string) else None
 
 
@@ -131,22 +135,57 @@ def _render_path(path: Path) -> Render:
     return render
 
 
-def _render_template(template: Template) -> Render:
+def _render_template(source: str) -> Render:
+    write = compile_template(source).render
+    # Only names: what follows can be a secret.
+    shown = source[: source.find("}}") + 2]
+    is_logged = False
+
+    def render(context: Any, load: LoadPointer | None = None) -> Any:
+        nonlocal is_logged
+        string = write(context, load)
+        if string.startswith("$.") and not is_logged:
+            is_logged = True
+            logger.warning(
+                "%s renders text that begins with '$.', which is not evaluated: only a path "
+                "that is written in the flow itself is, such as '$.prices.{{currency}}'. (Logged once.)",
+                shown,
+            )
+        return string
+
+    return render
+
+
+_NOT_EVALUATED: Final = object()
+
+
+def _render_slotted_path(source: str) -> Render:
+    template = compile_slotted_template(source)
+    if template.pattern is not None:
+        _check_pattern(template.pattern, source)
     write = template.render
 
     def render(context: Any, load: LoadPointer | None = None) -> Any:
-        string = write(context, load)
-        if not string.startswith("$.") or not _is_path(string):
-            return string
+        pattern, values = write(context, load)
         try:
-            path = compile_path(string)
+            path = bind_path(pattern, tuple(values))
         except ExpressionSyntaxError as error:
-            # Data made it look like a path ("$.50 (each)"), so it stays a string.
-            logger.debug("%s does not render to a path: %s", template.source, error.reason)
-            return string
-        return copy_value(find_or_default(path, context, load, string))
+            shown = fill_slots(pattern, repeat("{{...}}"))[:200]
+            logger.warning("%s is not evaluated: %s", shown, error.reason)
+            return fill_slots(pattern, values)
+        found = find_or_default(path, context, load, _NOT_EVALUATED)
+        return fill_slots(pattern, values) if found is _NOT_EVALUATED else copy_value(found)
 
     return render
+
+
+def _check_pattern(pattern: str, source: str) -> None:
+    try:
+        check_pattern(pattern)
+    except ExpressionSyntaxError as error:
+        # From the first template on, positions in the pattern differ from those in the source.
+        position = error.position if error.position <= source.find("{{") else 0
+        raise ExpressionSyntaxError(error.reason, source, position) from None
 
 
 def _compile_list(items: list[Any], depth: int) -> Render | None:

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from airflow_allma.expressions.scanner import QUOTES, Scanner
 from airflow_allma.expressions.syntax_tree import (
+    BARE_SLOT,
+    SLOT,
     And,
     Comparison,
     Literal,
@@ -38,6 +40,8 @@ __all__ = [
 COMPARISONS: Final = ("===", "!==", "==", "!=", ">=", "<=", "=", ">", "<")
 
 LITERAL_WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None, "undefined": NOTHING}
+
+_WORDS: Final = {**LITERAL_WORDS, SLOT: BARE_SLOT}
 
 NUMBER_PATTERN: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
@@ -160,13 +164,13 @@ class FilterParser:
             operand = Literal(parse_number(matched.group()))
         else:
             word = scanner.take_until(_WORD_STOPS)
-            if word not in LITERAL_WORDS:
+            if word not in _WORDS:
                 scanner.fail(
                     "a path from '@' or '$', a quoted string, a number, true, false, null or undefined is "
                     "expected",
                     start,
                 )
-            return Literal(LITERAL_WORDS[word])
+            operand = Literal(_WORDS[word])
         self._reject_arithmetic()
         return operand
 

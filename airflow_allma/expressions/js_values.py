@@ -18,6 +18,7 @@ from airflow_allma.expressions.undefined import NOTHING
 __all__ = [
     "at_least",
     "at_most",
+    "character_at",
     "greater",
     "less",
     "loosely_equal",
@@ -62,6 +63,23 @@ def string_length(string: str) -> int:
     if string.isascii():
         return len(string)
     return len(string.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def character_at(string: str, index: int) -> Any:
+    """Return the character at an index that counts as ``string_length`` does, or NOTHING after the end.
+
+    Both indexes of a character above U+FFFF return it: JavaScript returns half of it, which is not text.
+    """
+    if string.isascii():
+        return string[index] if index < len(string) else NOTHING
+    units = string[: index + 2].encode("utf-16-le", "surrogatepass")
+    start = 2 * index
+    unit = int.from_bytes(units[start : start + 2], "little")
+    if start >= len(units):
+        return NOTHING
+    if 0xDC00 <= unit < 0xE000:
+        return units[max(start - 2, 0) : start + 2].decode("utf-16-le", "surrogatepass")[-1]
+    return units[start : start + 4].decode("utf-16-le", "surrogatepass")[0]
 
 
 def to_string(value: Any) -> str:

@@ -12,10 +12,10 @@ from airflow_allma.expressions.assignment import assign_keys
 from airflow_allma.expressions.closures import Find, compile_finder, find_dynamic_key, is_definite
 from airflow_allma.expressions.path_parser import PATH_STOPS, parse_segments
 from airflow_allma.expressions.pointer_access import LoadPointer, refuse_to_load
-from airflow_allma.expressions.scanner import Scanner, check_length
+from airflow_allma.expressions.scanner import Scanner, check_source
 from airflow_allma.expressions.syntax_tree import DynamicKey, Key, Segment
 
-__all__ = ["CACHE_SIZE", "Path", "compile_path"]
+__all__ = ["CACHE_SIZE", "Path", "compile_path", "parse_path", "path_of"]
 
 CACHE_SIZE: Final = 4096
 """Maximum number of cached expressions of each kind; the least recently used one is dropped first."""
@@ -42,17 +42,24 @@ class Path:
     is_definite: bool
     _segments: tuple[Segment, ...] = field(repr=False)
 
+    @property
+    def plain_keys(self) -> tuple[str, ...] | None:
+        """The names and indexes of the path; None if it has anything else."""
+        if not all(isinstance(segment, Key) for segment in self._segments):
+            return None
+        return tuple(segment.name for segment in self._segments if isinstance(segment, Key))
+
     def assign(self, data: dict[str, Any], value: Any, load: LoadPointer | None = None) -> None:
         """Set ``value`` in ``data`` in place.
 
-        Missing parents are created: a list where the next segment is an index, otherwise an object. A null or
-        a scalar on the way is replaced. Lists are padded with nulls. Pointers on the way are loaded and
-        replaced by their content. Setting the root merges the members of ``value`` into ``data``.
+        Missing parents are created: a list where the next segment is an index, otherwise an object. A null on
+        the way is replaced. Lists are padded with nulls. Pointers on the way are loaded and replaced by their
+        content. Setting the root merges the members of ``value`` into ``data``.
 
         Raises:
-            ExpressionEvaluationError: the path has an operator; a list would get a name, or an index far
-                beyond its end; the root would become something other than an object; a pointer needs
-                ``load``.
+            ExpressionEvaluationError: the path has an operator; it leads below a string, number or boolean;
+                a list would get a name, or an index far beyond its end; the root would become something other
+                than an object; a pointer needs ``load``.
         """
         self._assign(data, value, load, share=False)
 
@@ -107,12 +114,25 @@ def compile_path(source: str) -> Path:
     Raises:
         ExpressionSyntaxError: this is not a JSONPath, or it has an operator that is not supported.
     """
-    check_length(source)
+    check_source(source)
+    return path_of(parse_path(source), source)
+
+
+def parse_path(source: str) -> tuple[Segment, ...]:
+    """Return the segments of a JSONPath, which may contain slots.
+
+    Raises:
+        ExpressionSyntaxError: as ``compile_path``.
+    """
     stripped = source.rstrip()
     scanner = Scanner(source, len(source) - len(source.lstrip()), len(stripped))
     if not scanner.take("$"):
         scanner.fail("a JSONPath begins with '$'; put a fixed value in literals")
-    segments = parse_segments(scanner, PATH_STOPS)
+    return parse_segments(scanner, PATH_STOPS)
+
+
+def path_of(segments: tuple[Segment, ...], source: str) -> Path:
+    """Return the compiled path of these segments; messages call it ``source``."""
     return Path(
         source=source,
         find=compile_finder(segments, source),

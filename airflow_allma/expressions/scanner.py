@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple, NoReturn
 
 from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.expressions.syntax_tree import SLOT
 
-__all__ = ["MAX_LENGTH", "MAX_NESTING", "QUOTES", "Scanner", "Token", "check_length"]
+__all__ = ["MAX_LENGTH", "MAX_NESTING", "QUOTES", "Scanner", "Token", "check_length", "check_source"]
 
 MAX_LENGTH: Final = 10_000
 """Maximum length of an expression, in characters."""
@@ -33,6 +34,17 @@ def check_length(source: str) -> None:
             "split it into several steps",
             source[:80] + "...",
         )
+
+
+def check_source(source: str) -> None:
+    """Check an expression as ``check_length`` does, and that it does not contain the character ``SLOT``.
+
+    Raises:
+        ExpressionSyntaxError: it does.
+    """
+    check_length(source)
+    if (position := source.find(SLOT)) >= 0:
+        raise ExpressionSyntaxError("the character U+FDD0 is not allowed here", source, position)
 
 
 class Token(NamedTuple):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 __all__ = [
+    "BARE_SLOT",
+    "SLOT",
     "And",
     "Comparison",
     "Descendants",
@@ -29,6 +31,16 @@ __all__ = [
 
 # Indexes from 1,000,000,000 on are names of object members, not positions in a list.
 _INDEX: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")
+
+
+SLOT: Final = "\ufdd0"
+"""Represents a value in a path that is parsed before its values are known, see ``path_slots``.
+
+A noncharacter of Unicode, which text is not meant to contain; expressions with it are rejected.
+"""
+
+BARE_SLOT: Final = object()
+"""The value of a ``Literal`` for a slot without quotes, whose type depends on the value."""
 
 
 @dataclass(frozen=True, slots=True)

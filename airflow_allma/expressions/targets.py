@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from airflow_allma.expressions.assignment import NamedListItemError, assign_keys
+from airflow_allma.expressions.assignment import NoSuchPlaceError, assign_keys
 from airflow_allma.expressions.paths import CACHE_SIZE
 from airflow_allma.expressions.pointer_access import refuse_to_load
 from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
@@ -29,15 +29,17 @@ class Target:
 
     Attributes:
         source: the target as written in the flow.
+        keys: its names and indexes, from the outermost on.
         assign: ``assign(root, value)`` sets the value below ``root`` in place. Parents are created: a list
-            where the next key consists of digits, otherwise an object. A scalar on the way is replaced. A
-            list cannot hold a value under a name: it is unchanged, a warning is logged, and the step
+            where the next key consists of digits, otherwise an object. A list cannot hold a value under a
+            name, and a scalar cannot hold any: they are unchanged, a warning is logged, and the step
             continues without that input. An index far beyond the end of a list raises
             ExpressionEvaluationError.
         find: ``find(root)`` returns the value that ``assign`` would replace, or NOTHING.
     """
 
     source: str
+    keys: tuple[str, ...]
     assign: Callable[[dict[str, Any], Any], None] = field(repr=False)
     find: Callable[[dict[str, Any]], Any] = field(repr=False)
 
@@ -64,7 +66,8 @@ def compile_target(source: str) -> Target:
             if not name:
                 scanner.fail("a name is missing here; a target looks like user.tags[0].name")
             keys.append(make_key(name))
-    return Target(source, _assigner(tuple(keys), source), _finder(tuple(keys)))
+    names = tuple(key.name for key in keys)
+    return Target(source, names, _assigner(tuple(keys), source), _finder(tuple(keys)))
 
 
 def _assigner(keys: tuple[Key, ...], source: str) -> Callable[[dict[str, Any], Any], None]:
@@ -81,7 +84,7 @@ def _assigner(keys: tuple[Key, ...], source: str) -> Callable[[dict[str, Any], A
     def assign(root: dict[str, Any], value: Any) -> None:
         try:
             assign_keys(root, keys, value, refuse, source, share=False)
-        except NamedListItemError as error:
+        except NoSuchPlaceError as error:
             _log.warning("%s", error)
 
     return assign

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionEvaluationError
-from airflow_allma.expressions.js_values import string_length
+from airflow_allma.expressions.js_values import character_at, string_length
 from airflow_allma.expressions.pointer_access import NON_MAPPINGS, LoadPointer, is_pointer, resolve_pointer
 from airflow_allma.expressions.syntax_tree import Key, Slice
 from airflow_allma.expressions.undefined import NOTHING
@@ -21,7 +21,10 @@ MAX_DESCENDANT_LOADS: Final = 10_000
 
 
 def member(node: Any, key: Key, load: LoadPointer) -> Any:
-    """Return a member or item of a value, or NOTHING. Load a pointer only if its own keys lack the key."""
+    """Return a member, item or character of a value, or NOTHING.
+
+    A pointer is loaded only if its own keys lack the key.
+    """
     if node.__class__ is dict or (node.__class__ not in NON_MAPPINGS and isinstance(node, Mapping)):
         if key.name in node:
             return node[key.name]
@@ -34,8 +37,11 @@ def member(node: Any, key: Key, load: LoadPointer) -> Any:
         if 0 <= key.index < len(node):
             return node[key.index]
         return len(node) if key.name == "length" else NOTHING
-    if isinstance(node, str) and key.name == "length":
-        return string_length(node)
+    if isinstance(node, str):
+        if key.index >= 0:
+            return character_at(node, key.index)
+        if key.name == "length":
+            return string_length(node)
     return NOTHING
 
 

@@ -26,8 +26,17 @@ class ExpressionChecks(Protocol):
     def template(self, source: str, /) -> object:
         """Parse a string with ``{{ }}``."""
 
+    def rendered(self, source: str, /) -> object:
+        """Parse a string of literals or custom configs: a template, or a JSONPath that can have templates."""
+
     def target(self, source: str, /) -> object:
         """Parse a dotted path in a step's input, ``a.b[0].c``."""
+
+    def target_keys(self, source: str, /) -> tuple[str, ...]:
+        """Return the keys of a valid dotted path in a step's input, from the outermost on."""
+
+    def path_keys(self, source: str, /) -> tuple[str, ...] | None:
+        """Return the keys of a valid JSONPath; None if it has more than names and indexes."""
 
 
 SupportCheck = Callable[[Step], tuple[str, str] | None]

@@ -249,7 +249,8 @@ def _path_or_template(value: Any, path: Path, checks: ExpressionChecks) -> Itera
 def _rendered(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
     if isinstance(value, str):
         if "{{" in value:
-            yield from _template(value, path, checks)
+            kind = "JSONPath with templates" if value.startswith("$.") else "template"
+            yield from _attempt(checks.rendered, value, kind, path, show=False)
         elif value.startswith("$."):
             yield from _path(value, path, checks)
     elif isinstance(value, dict | list):

@@ -7,9 +7,18 @@ reject. Arguments are never changed; what differs is copied.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["MESSAGING", "builtin_definition", "normalize_flow", "own_steps", "type_of"]
+__all__ = [
+    "MESSAGING",
+    "START_FIELDS",
+    "builtin_definition",
+    "implied_order",
+    "normalize_flow",
+    "own_steps",
+    "type_of",
+]
 
 Json = Any
 
@@ -56,6 +65,9 @@ _PLAIN_TYPES = {
     "start-sub-flow": "START_SUB_FLOW",
     "wait-for-external-event": "WAIT_FOR_EXTERNAL_EVENT",
 }
+START_FIELDS = ("stepInstanceId", "startStepInstanceId", "startStep")
+"""The fields of a branch that name its first step."""
+
 _DEFINITION_PREFIX = "system-"
 
 # The types whose handler reads customConfig; in all others its defaults would have no effect.
@@ -108,6 +120,42 @@ def own_steps(steps: Json) -> Iterator[tuple[str, str | int, Json]]:
             yield (own_id if isinstance(own_id, str) else str(index)), index, step
 
 
+def implied_order(steps: Json) -> dict[str, str]:
+    """Return step id -> id of the next step, for a branch's list of steps in which none names another.
+
+    Steps that name each other, and the steps of a map, imply no order.
+    """
+    if not isinstance(steps, list | tuple) or any(_names_a_step(step) for step in steps):
+        return {}
+    listed = [(step_id, step) for step_id, _, step in own_steps(steps)]
+    return {
+        step_id: following
+        for (step_id, step), (following, _) in pairwise(listed)
+        if isinstance(step, dict) and type_of(step) != "END_FLOW"
+    }
+
+
+def _names_a_step(step: Json) -> bool:
+    if not isinstance(step, dict):
+        return False
+    on_error, branches = step.get("onError"), step.get("parallelBranches")
+    return bool(
+        step.get("defaultNextStepInstanceId")
+        or step.get("transitions")
+        or (isinstance(on_error, dict) and on_error.get("fallbackStepInstanceId"))
+        or (isinstance(branches, list | tuple) and any(map(_starts_outside, branches)))
+    )
+
+
+def _starts_outside(branch: Json) -> bool:
+    """Return whether a branch starts at a step around it, not at one of its own."""
+    return (
+        isinstance(branch, dict)
+        and branch.get("steps") is None
+        and any(branch.get(field) for field in START_FIELDS)
+    )
+
+
 def normalize_flow(flow: dict[str, Json]) -> dict[str, Json]:
     """Return the flow with ids filled in, aliases resolved, lists of steps as maps and defaults applied."""
     if not isinstance(flow.get("steps"), dict):
@@ -146,7 +194,11 @@ def _step(key: str | None, step: Json, defaults: Mapping[str, Json], scope: Mapp
 def _branch(branch: Json, defaults: Mapping[str, Json]) -> Json:
     if not isinstance(branch, dict) or not isinstance(branch.get("steps"), dict | list | tuple):
         return branch
-    return {**branch, "steps": _steps(branch["steps"], defaults)}
+    steps = _steps(branch["steps"], defaults)
+    for step_id, following in implied_order(branch["steps"]).items():
+        if isinstance(steps[step_id], dict):
+            steps[step_id]["defaultNextStepInstanceId"] = following
+    return {**branch, "steps": steps}
 
 
 def _apply_defaults(step: dict[str, Json], defaults: Mapping[str, Json], scope: Mapping[str, Json]) -> None:

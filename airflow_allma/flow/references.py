@@ -48,6 +48,8 @@ def _targets(
         for path, step_id in select(located.step, pattern, located.path):
             if isinstance(step_id, str):
                 yield path, step_id, scope
+    if (following := scope.implied.get(located.id)) is not None:
+        yield located.path, following, scope
     for branch_path, branch in branches_of(located):
         inner = own.get((*branch_path, "steps"))
         for path, step_id in start_fields(branch_path, branch):
@@ -88,11 +90,23 @@ def _unreached(
         reached.add(located.path)
         waiting.extend((target, name) for _, name, target in _targets(located, scope, own))
     for scope in all_scopes:
+        before: LocatedStep | None = None
         for located in scope.steps.values():
             if located.path not in reached:
+                fix = _way_to(located, before if isinstance(located.path[-1], int) else None)
                 yield Diagnostic(
-                    located.path,
-                    "nothing leads to this step; name it in a transition or a branch, or remove it",
-                    Severity.WARNING,
-                    at_key=True,
+                    located.path, f"nothing leads to this step; {fix}", Severity.WARNING, at_key=True
                 )
+            before = located
+
+
+def _way_to(located: LocatedStep, before: LocatedStep | None) -> str:
+    """Return how to reach a step, in a list after the step ``before``."""
+    if before is None:
+        return (
+            "name it in `defaultNextStepInstanceId` or `transitions` of a step or in a branch, or remove it"
+        )
+    return (
+        f"set `defaultNextStepInstanceId` to {quoted(located.id)} in the step that comes before it, such as "
+        f"{quoted(before.id)} (a list of steps has an order only if none of them names another), or remove it"
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.flow.diagnostics import Path
-from airflow_allma.flow.normalize import own_steps, type_of
+from airflow_allma.flow.normalize import START_FIELDS, implied_order, own_steps, type_of
 
 __all__ = ["ANY", "LocatedStep", "Pattern", "Scope", "branches_of", "scopes", "select", "start_fields"]
 
@@ -18,7 +18,6 @@ Pattern = tuple[str, ...]
 """Keys on the way to a value; ``ANY`` matches each element of a list or each value of an object."""
 
 ANY = "*"
-_START_FIELDS = ("stepInstanceId", "startStepInstanceId", "startStep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,14 @@ class Scope:
         path: where the steps are, from the root of the flow.
         steps: step id -> step; steps that are not objects are omitted.
         starts: path and id of each field that names the first step.
+        implied: step id -> id of the next step, where the order of a list implies it.
         around: the scope of the branch's fork; None for the flow.
     """
 
     path: Path
     steps: Mapping[str, LocatedStep]
     starts: tuple[tuple[Path, str], ...]
+    implied: Mapping[str, str]
     around: Scope | None
 
     @property
@@ -86,6 +87,7 @@ def _collect(
             if isinstance(step, dict)
         },
         starts,
+        {} if around is None else implied_order(steps),
         around,
     )
     collected.append(scope)
@@ -112,7 +114,7 @@ def branches_of(located: LocatedStep) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def start_fields(branch_path: Path, branch: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """Yield the fields that name a branch's first step: (path, step id)."""
-    for field in _START_FIELDS:
+    for field in START_FIELDS:
         start = branch.get(field)
         if isinstance(start, str):
             yield (*branch_path, field), start

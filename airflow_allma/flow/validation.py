@@ -21,6 +21,7 @@ from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import check_references
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step, StepType
+from airflow_allma.flow.target_conflicts import check_targets
 from airflow_allma.flow.tree_walk import Scope, scopes
 from airflow_allma.flow.unknown_fields import check_unknown_fields
 
@@ -69,6 +70,7 @@ def check_flow(
     diagnostics += check_unknown_fields(inherited, all_scopes)
     if checks.expressions is not None:
         diagnostics += check_expressions(inherited, all_scopes, checks.expressions)
+        diagnostics += check_targets(all_scopes, checks.expressions)
     if checks.supported is not None:
         diagnostics += _check_support(flow, all_scopes, checks.supported)
     if checks.schedule is not None:

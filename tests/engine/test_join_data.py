@@ -201,3 +201,26 @@ def test_joins_agree_with_a_comparison_of_all_pairs(left, right):
         found = [(row.get("l"), row.get("r")) for row in joined["result"]]
         assert sorted(found, key=repr) == sorted(expected, key=repr)
         assert joined["rowCount"] == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("join_type", "ids", "found"),
+    [
+        ("outer", [None, 4, None], ["ac", "b"]),
+        ("right", [None, 4, None], ["ac", "b"]),
+        ("outer", [4, None, ""], ["a", "bc"]),
+        ("outer", [5, 4, "5"], ["ac", "b"]),
+        ("outer", [9, None, 9], ["ac", "b"]),
+        ("inner", [None, 4, None], []),
+        ("left", [None, 4, None], []),
+    ],
+)
+def test_right_rows_with_equal_keys_and_no_match_are_together(join_type, ids, found):
+    right = [{"id": key, "r": name} for key, name in zip(ids, "abc", strict=True)]
+    rows = join([{"id": 9}], right, join_type=join_type)["result"]
+    assert "".join(row["r"] or "" for row in rows) == "".join(found)
+
+
+def test_rows_without_a_key_match_each_other():
+    rows = join([{"id": None, "l": 1}], [{"id": 2, "r": 2}, {"id": "", "r": 3}], join_type="outer")["result"]
+    assert rows == [{"id": None, "l": 1, "r": 3}, {"id": 2, "l": None, "r": 2}]

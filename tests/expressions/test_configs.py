@@ -26,6 +26,7 @@ CONTEXT = {
     "nul": None,
     "s": "text",
     "path": "$.n",
+    "dollar": "$",
     "price": "$.50 (each)",
     "braces": "{{n}}",
     "name": "n",
@@ -60,13 +61,15 @@ def test_the_recorded_object_is_rendered(case: dict[str, Any]):
         ("a $.n", "a $.n"),
         ("$.n\n$.s", "$.n\n$.s"),
         (" $.n", " $.n"),
-        # a template that renders to a path
+        # templates in a path that the author wrote
         ("$.{{name}}", 3),
-        ("{{path}}", 3),
         ("$.object.{{s}}", NOTHING),
+        # what a template renders is text
+        ("{{path}}", "$.n"),
+        ("{{dollar}}.n", "$.n"),
+        ("{{#if t}}$.n{{/if}}", "$.n"),
         ("{{path}}\nand more", "$.n\nand more"),
         ("{{price}}", "$.50 (each)"),
-        ("$.list[{{s}}", "$.list[text"),
         # the value that is found is data
         ("$.braces", "{{n}}"),
         ("$.path", "$.n"),
@@ -159,7 +162,9 @@ def test_exceptions_of_the_loader_pass_through(raised: BaseException):
     assert caught.value is raised
 
 
-@pytest.mark.parametrize("config", ["{{#if a}}", "$.a[", "$.50 a piece'", {"a": [{"b": "{{nope a}}"}]}])
+@pytest.mark.parametrize(
+    "config", ["{{#if a}}", "$.a[", "$.list[{{s}}", "$.50 a piece'", {"a": [{"b": "{{nope a}}"}]}]
+)
 def test_syntax_errors_are_raised_when_the_config_is_compiled(config: Any):
     with pytest.raises(ExpressionSyntaxError):
         compile_config(config)

@@ -301,3 +301,31 @@ def test_values_nested_deeper_than_python_recurses_are_copied():
         assert copied is not value
         copied, value, steps = copied[0], value[0], steps + 1
     assert steps == depth
+
+
+@given(st.text(), st.integers(0, 20))
+def test_every_index_below_the_length_has_a_character(string, index):
+    character = js_values.character_at(string, index)
+    if index >= js_values.string_length(string):
+        assert character is NOTHING
+    else:
+        assert len(character) == 1
+        assert character in string
+        if string.isascii():
+            assert character == string[index]
+
+
+@pytest.mark.parametrize(
+    ("string", "characters"),
+    [
+        ("", []),
+        ("né", ["n", "é"]),
+        ("\U0001f600b", ["\U0001f600", "\U0001f600", "b"]),
+        ("日\U0001f600", ["日", "\U0001f600", "\U0001f600"]),
+        ("\ud83d", ["\ud83d"]),
+        ("\ude00a", ["\ude00", "a"]),
+    ],
+)
+def test_characters_are_at_their_positions_in_javascript(string, characters):
+    assert [js_values.character_at(string, index) for index in range(len(characters))] == characters
+    assert js_values.character_at(string, len(characters)) is NOTHING

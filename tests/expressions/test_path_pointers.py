@@ -150,7 +150,6 @@ ASSIGNED = [
     ("$.list[1].id", "list", [{"id": 1}, {"id": 0}]),
     ("$.named.name", "named", {"content": 5, "name": 0}),
     ("$.nested.inner.both", "nested", {"inner": {"x": {"y": 1}, "both": 0, "price": 9}}),
-    ("$.text.new", "text", {"new": 0}),
 ]
 
 
@@ -167,6 +166,13 @@ def test_setting_through_a_pointer_replaces_it_by_its_content(path, member, afte
     compile_path(path).assign(data, 0, store)
     assert data == {**DATA, member: after}
     assert store.objects == contents
+
+
+def test_nothing_is_set_below_the_text_that_a_pointer_represents():
+    data = copy.deepcopy(DATA)
+    with pytest.raises(ExpressionEvaluationError, match="'text' is a string"):
+        compile_path("$.text.new").assign(data, 0, Store())
+    assert data == DATA
 
 
 def test_setting_a_pointer_itself_loads_nothing():

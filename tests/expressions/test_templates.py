@@ -97,12 +97,6 @@ OWN_RULES = [
         "[]",
     ),
     (
-        "a path from the data",
-        "{{#with_json_path p as |x|}}{{x}}{{/with_json_path}}",
-        {"p": "$.a", "a": 1},
-        "1",
-    ),
-    (
         "block parameters through a section",
         "{{#t as |x|}}{{#with a as |y|}}{{x}}{{y.b}}{{/with}}{{/t}}",
         {"t": True, "a": {"b": 1}},

@@ -23,3 +23,12 @@ class BracketChecks:
     def target(self, text: str) -> None:
         if ".." in text or not text:
             raise ExpressionSyntaxError("a key is empty here", text, max(text.find(".."), 0))
+
+    def rendered(self, text: str) -> None:
+        self.template(text)
+
+    def target_keys(self, text: str) -> tuple[str, ...]:
+        return tuple(text.split("."))
+
+    def path_keys(self, text: str) -> tuple[str, ...] | None:
+        return tuple(text.removeprefix("$.").split("."))

@@ -206,5 +206,8 @@ def _join(left: _Table, right: _Table, columns: _OutputColumns, join_type: str) 
         elif join_type in {"left", "outer"}:
             rows.append(columns.row(row, None))
     if join_type in {"right", "outer"}:
-        rows.extend(columns.row(None, row) for row in right.rows if right.key(row) not in matched)
+        # Rows with equal keys, such as those without one, are together, at the first of them.
+        rows.extend(
+            columns.row(None, row) for key, group in by_key.items() if key not in matched for row in group
+        )
     return rows

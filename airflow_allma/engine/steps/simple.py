@@ -14,8 +14,7 @@ class NoOp(InlineHandler):
     """Returns its input with a ``message`` added."""
 
     def __init__(self, step: Step) -> None:
-        # Recorded flows show "undefined" for a step without a display name, and compare the message.
-        self._message = f"NO_OP step '{step.display_name or 'undefined'}' executed successfully."
+        self._message = f"NO_OP step '{step.label}' executed successfully."
 
     def __call__(self, call: StepCall) -> Any:
         """Return the input and the message, which replaces an input of that name."""

@@ -10,6 +10,19 @@ says who wrote what.
 from __future__ import annotations
 
 from airflow_allma.expressions.templates.authored import AuthoredTemplate, Span, compile_authored
-from airflow_allma.expressions.templates.template import Template, compile_template
+from airflow_allma.expressions.templates.template import (
+    SlottedTemplate,
+    Template,
+    compile_slotted_template,
+    compile_template,
+)
 
-__all__ = ["AuthoredTemplate", "Span", "Template", "compile_authored", "compile_template"]
+__all__ = [
+    "AuthoredTemplate",
+    "SlottedTemplate",
+    "Span",
+    "Template",
+    "compile_authored",
+    "compile_slotted_template",
+    "compile_template",
+]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
+from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import truthy
 from airflow_allma.expressions.json_stringify import js_key_order
-from airflow_allma.expressions.paths import Path, compile_path
+from airflow_allma.expressions.paths import compile_path
 from airflow_allma.expressions.templates.runtime import Evaluate, Frame, Loop, Write, resolve
 from airflow_allma.expressions.undefined import NOTHING
 
@@ -156,11 +156,10 @@ def _inner_frame(frame: Frame, value: Any) -> Frame:
 
 
 def _with_json_path(parts: BlockParts) -> Write:
-    argument, program, inverse, part = parts.argument, parts.program, parts.inverse, parts.part
-    fixed = compile_path(parts.constant) if isinstance(parts.constant, str) else None
+    program, inverse, part = parts.program, parts.inverse, parts.part
+    path = compile_path(parts.constant)
 
     def write(frame: Frame) -> str:
-        path = fixed or _compile_dynamic_path(argument(frame), part)
         rendering = frame.rendering
         try:
             value = path.find(rendering.root, rendering.loader(part))
@@ -173,15 +172,6 @@ def _with_json_path(parts: BlockParts) -> Write:
         return program(Frame(frame.this, frame.parent, frame.loop, names, rendering))
 
     return write
-
-
-def _compile_dynamic_path(path: Any, part: str) -> Path:
-    if not isinstance(path, str):
-        raise ExpressionEvaluationError(f"{part}: the path must be a string that begins with '$'")
-    try:
-        return compile_path(path)
-    except ExpressionSyntaxError as error:
-        raise ExpressionEvaluationError(f"{part}: {error}") from error
 
 
 def section(parts: BlockParts) -> Write:

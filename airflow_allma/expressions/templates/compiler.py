@@ -9,7 +9,7 @@ from typing import Any, Final
 from airflow_allma.common.nearest import nearest
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.expressions.paths import compile_path
-from airflow_allma.expressions.syntax_tree import Key, make_key
+from airflow_allma.expressions.syntax_tree import SLOT, Key, make_key
 from airflow_allma.expressions.templates.blocks import BLOCKS, BlockHelper, BlockParts, section
 from airflow_allma.expressions.templates.concat import Fragment, concat, to_writer
 from airflow_allma.expressions.templates.helpers import HELPERS, REPLACEMENTS, Helper
@@ -51,18 +51,24 @@ class _Scope:
         return None
 
 
-def compile_program(program: Program, source: str) -> Fragment:
+def compile_program(program: Program, source: str, *, slots: bool = False) -> Fragment:
     """Return the closure that writes a template, or the text itself if nothing in it depends on data.
+
+    Args:
+        program: the template.
+        source: the template as written, for errors.
+        slots: write ``SLOT`` in place of each value, and add the value to the rendering's ``values``.
 
     Raises:
         ExpressionSyntaxError: a helper is unknown, or has arguments that it does not accept.
     """
-    return _Compiler(source).program(program, _Scope((), None))
+    return _Compiler(source, slots=slots).program(program, _Scope((), None))
 
 
 class _Compiler:
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, slots: bool) -> None:
         self.source = source
+        self.slots = slots
 
     def error(self, reason: str, position: int) -> ExpressionSyntaxError:
         return ExpressionSyntaxError(reason, self.source, position)
@@ -78,7 +84,8 @@ class _Compiler:
         if isinstance(statement, Content):
             return statement.value
         if isinstance(statement, Mustache):
-            return self.mustache(statement, scope)
+            fragment = self.mustache(statement, scope)
+            return _slot_writer(to_writer(fragment), self.source) if self.slots else fragment
         if isinstance(statement, Block):
             return self.block(statement, scope)
         return ""
@@ -132,7 +139,13 @@ class _Compiler:
             )
         argument = call.arguments[0]
         constant = argument.value if isinstance(argument, Literal) else NOTHING
-        if helper.name == "with_json_path" and constant is not NOTHING:
+        if helper.name == "with_json_path":
+            if constant is NOTHING:
+                raise self.error(
+                    "with_json_path takes a path in quotes; data cannot choose the path. Use "
+                    "{{lookup object name}} for a name that is in the data",
+                    argument.position,
+                )
             self.check_path(argument, constant)
         return helper, self.expression(argument, scope), constant
 
@@ -243,6 +256,17 @@ class _Compiler:
         if lookup.up:
             return _walk_from(_up(lookup.up), keys, part)
         return _walk_from_this(keys, part)
+
+
+def _slot_writer(write: Write, source: str) -> Write:
+    def write_slot(frame: Frame) -> str:
+        value = write(frame)
+        # Loops count the slot; the value is counted here.
+        frame.rendering.spend(len(value), source)
+        frame.rendering.values.append(value)
+        return SLOT
+
+    return write_slot
 
 
 def _is_bound(lookup: Lookup, scope: _Scope) -> bool:

@@ -37,13 +37,17 @@ _PLAIN_INTEGER: Final = 10**21
 
 
 class Rendering:
-    """One rendering of one template: the root data, and what has been loaded and written so far."""
+    """One rendering of one template: the root data, and what has been loaded and written so far.
 
-    __slots__ = ("_cache", "_load", "left", "root")
+    ``values`` are those of the slots, if the template is compiled with slots.
+    """
+
+    __slots__ = ("_cache", "_load", "left", "root", "values")
 
     def __init__(self, root: Any, load: LoadPointer | None) -> None:
         self.root = root
         self.left = MAX_WORK
+        self.values: list[str] = []
         self._load = load
         self._cache: dict[int, tuple[Mapping[str, Any], Any]] = {}
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.expressions.pointer_access import LoadPointer
+from airflow_allma.expressions.syntax_tree import SLOT
 from airflow_allma.expressions.templates.compiler import compile_program
+from airflow_allma.expressions.templates.concat import to_writer
 from airflow_allma.expressions.templates.fast_path import Render, fast_render
 from airflow_allma.expressions.templates.parser import parse
 from airflow_allma.expressions.templates.runtime import Frame, Rendering, Write
+from airflow_allma.expressions.templates.tree import Block, Content, Mustache
 from airflow_allma.expressions.templates.whitespace import strip_white_space
 
-__all__ = ["CACHE_SIZE", "Template", "compile_template"]
+__all__ = ["CACHE_SIZE", "SlottedTemplate", "Template", "compile_slotted_template", "compile_template"]
 
 CACHE_SIZE: Final = 4096
 """Maximum number of cached templates; the least recently used one is dropped first."""
@@ -54,6 +58,46 @@ def compile_template(source: str) -> Template:
             f"a template must be a string, not {type(source).__name__}; put it in quotes", str(source)
         )
     return _cached(source) if len(source) <= CACHED_LENGTH else _compile(source)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlottedTemplate:
+    """A compiled template whose own text and values are rendered separately.
+
+    Attributes:
+        render: ``render(context, load=None)`` returns the text with ``SLOT`` in place of each value, and the
+            values in their order. It raises as ``Template.render`` does.
+        pattern: the text with its slots, if it is the same for all data; otherwise None.
+    """
+
+    render: Callable[..., tuple[str, list[str]]] = field(repr=False)
+    pattern: str | None
+
+
+def compile_slotted_template(source: str) -> SlottedTemplate:
+    """Compile a template so that its values can be told from its own text.
+
+    Raises:
+        ExpressionSyntaxError: as ``compile_template``, or it contains the character that marks slots.
+    """
+    if (position := source.find(SLOT)) >= 0:
+        raise ExpressionSyntaxError("the character U+FDD0 is not allowed in a path", source, position)
+    program = parse(source)
+    strip_white_space(program)
+    write = to_writer(compile_program(program, source, slots=True))
+
+    def render(context: Any, load: LoadPointer | None = None) -> tuple[str, list[str]]:
+        rendering = Rendering(context, load)
+        return write(Frame(context, None, None, (), rendering)), rendering.values
+
+    pattern = None
+    if not any(isinstance(statement, Block) for statement in program.body):
+        pattern = "".join(
+            statement.value if isinstance(statement, Content) else SLOT
+            for statement in program.body
+            if isinstance(statement, Content | Mustache)
+        )
+    return SlottedTemplate(render, pattern)
 
 
 def _compile(source: str) -> Template:
