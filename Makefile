@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n 3
 FAST_TESTS := tests/common tests/expressions tests/flow tests/storage tests/engine tests/distributed \
   tests/timetables tests/cli tests/conformance/test_vectors.py tests/test_layers.py
 
-.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit bench constraints clean
+.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit bench fuzz constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ unit: setup ## pytest with coverage; PYTEST_ARGS adds arguments
 
 bench: setup ## one benchmark: make bench NAME=engine
 	$(BIN)/python -m benchmarks $(NAME)
+
+fuzz: setup ## damaged flow files, expressions, manifests, random flows: minutes; FUZZ_ARGS="--seed 1"
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 constraints: setup ## compile constraints.txt from pyproject.toml; UPGRADE=--upgrade allows newer versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev \

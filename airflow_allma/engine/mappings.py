@@ -115,17 +115,13 @@ def _set_literal(built: dict[str, Any], target: Target, name: str, value: Any, *
         return
     if isinstance(value, dict):
         # An object is merged with what mappings have set below the same target.
-        current = built.get(name) if flat else compile_path(_as_path(name)).find(built)
+        current = built.get(name) if flat else target.find(built)
         if isinstance(current, dict):
             value = merge_deep(current, value)
     if flat:
         built[name] = value
     else:
         target.assign(built, value)
-
-
-def _as_path(target: str) -> str:
-    return f"$.{target}" if not target.startswith("[") else f"${target}"
 
 
 def _default_target(step_id: str) -> str:

@@ -169,6 +169,9 @@ def _plain_finder(keys: tuple[Key, ...], source: str) -> Find:  # noqa: C901 (on
     return find
 
 
+_KINDS: Final = {type(None): "null", list: "a list"}
+
+
 def find_dynamic_key(segment: DynamicKey, find: Find, root: Any, load: LoadPointer) -> Key:
     """Return the key that a dynamic segment has in this data.
 
@@ -178,7 +181,8 @@ def find_dynamic_key(segment: DynamicKey, find: Find, root: Any, load: LoadPoint
     key = find(root, load, root)
     if isinstance(key, str | int | float):
         return make_key(to_string(key))
-    shown = "nothing" if key is NOTHING else to_string(key)
+    # The value itself can be of any length, and it is data.
+    shown = "nothing" if key is NOTHING else _KINDS.get(type(key), "an object")
     raise ExpressionEvaluationError(
         f"[{segment.source}] must find a string or a number to be a key, but finds {shown}; "
         "set that value in an earlier step, or map another path"

@@ -13,6 +13,7 @@ from airflow_allma.expressions.paths import CACHE_SIZE
 from airflow_allma.expressions.pointer_access import refuse_to_load
 from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
 from airflow_allma.expressions.syntax_tree import Key, make_key
+from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["Target", "compile_target"]
 
@@ -34,11 +35,13 @@ class Target:
             name, and a scalar cannot hold any: they are unchanged, a warning is logged, and the step
             continues without that input. An index far beyond the end of a list raises
             ExpressionEvaluationError.
+        find: ``find(root)`` returns the value that ``assign`` would replace, or NOTHING.
     """
 
     source: str
     keys: tuple[str, ...]
     assign: Callable[[dict[str, Any], Any], None] = field(repr=False)
+    find: Callable[[dict[str, Any]], Any] = field(repr=False)
 
 
 @lru_cache(maxsize=CACHE_SIZE)
@@ -63,7 +66,8 @@ def compile_target(source: str) -> Target:
             if not name:
                 scanner.fail("a name is missing here; a target looks like user.tags[0].name")
             keys.append(make_key(name))
-    return Target(source, tuple(key.name for key in keys), _assigner(tuple(keys), source))
+    names = tuple(key.name for key in keys)
+    return Target(source, names, _assigner(tuple(keys), source), _finder(tuple(keys)))
 
 
 def _assigner(keys: tuple[Key, ...], source: str) -> Callable[[dict[str, Any], Any], None]:
@@ -84,6 +88,21 @@ def _assigner(keys: tuple[Key, ...], source: str) -> Callable[[dict[str, Any], A
             _log.warning("%s", error)
 
     return assign
+
+
+def _finder(keys: tuple[Key, ...]) -> Callable[[dict[str, Any]], Any]:
+    def find(root: dict[str, Any]) -> Any:
+        node: Any = root
+        for key in keys:
+            if isinstance(node, dict):
+                node = node.get(key.name, NOTHING)
+            elif isinstance(node, list) and 0 <= key.index < len(node):
+                node = node[key.index]
+            else:
+                return NOTHING
+        return node
+
+    return find
 
 
 def _bracketed(scanner: Scanner) -> Key:

@@ -26,6 +26,8 @@ thirty.
 MAX_PROBLEMS = 100
 """Further problems are counted, not listed."""
 
+# More digits than any float has. The decoder makes an integer of them, which nothing after it can hold.
+_LONG_NUMBER = re.compile(r"(?<![0-9])[0-9]{309}")
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
 
@@ -89,11 +91,12 @@ class Document:
             for diagnostic, offset in shown
         ]
         if len(shown) < len(ordered):
+            listed = {diagnostic for diagnostic, _ in shown}
+            first = next(offset for diagnostic, offset in ordered if diagnostic not in listed)
             problems.append(
                 Problem(
                     self.file,
-                    0,
-                    0,
+                    *self._line_and_column(first),
                     "$",
                     f"{len(ordered) - len(shown)} more problems; fix these first",
                     Severity.WARNING,
@@ -120,7 +123,7 @@ class Document:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._explain(error)
             raise self._unreadable("this JSON cannot be decoded", 0) from error
-        if repeats or depth > MAX_DEPTH:
+        if repeats or depth > MAX_DEPTH or _LONG_NUMBER.search(self._source):
             self._explain(None)
         return value
 

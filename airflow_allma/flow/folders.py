@@ -101,13 +101,16 @@ def select_flows(sources: Iterable[FlowSource]) -> Selection:
 
 
 def _replaced(loaded: LoadedFile, running: Mapping[str, FlowSource]) -> Iterator[Problem]:
-    """Yield a warning for each broken flow of a file that still runs, from another file."""
+    """Yield a warning for each broken flow of a file that still runs, from elsewhere, at the first error."""
+    line, column = next(
+        ((problem.line, problem.column) for problem in loaded.problems if problem.is_error), (0, 0)
+    )
     for flow_id in loaded.broken_flow_ids:
         if source := running.get(flow_id):
             yield Problem(
                 loaded.file,
-                0,
-                0,
+                line,
+                column,
                 "$",
                 f"until this file is fixed, version {source.flow.version} of flow {quoted(flow_id)} runs, "
                 f"from {source.file}:{source.line}",

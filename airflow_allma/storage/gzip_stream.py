@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Generator, Iterable
 from typing import Final
@@ -20,7 +21,10 @@ FREE_BYTES: Final = 64 << 20
 
 _MAGIC: Final = b"\x1f\x8b\x08"
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+_PADDING: Final = re.compile(rb"\0*")
 _OUTPUT_BYTES: Final = 1 << 20
+# A member gets little at first: zlib copies what follows it, and there can be many tiny members.
+_FIRST_BYTES: Final = 1 << 12
 # More than the first bytes of a small object: a line of brackets shrinks to a few bytes.
 _START_BYTES: Final = 64 << 10
 
@@ -34,11 +38,18 @@ def is_gzip(start: bytes) -> bool:
 
 
 def decompress_start(start: bytes) -> bytes:
-    """Decompress the first bytes of a gzip object as far as possible; invalid ones result in ``b""``."""
+    """Decompress the first bytes of a gzip object as far as possible, to at most 64 KiB."""
+    plain = b""
     try:
-        return zlib.decompressobj(_GZIP_WINDOW).decompress(start, _START_BYTES)
-    except zlib.error:
-        return b""
+        # The first members can be empty, so the content may begin in a later one.
+        for block in decompress([start], "the object"):
+            plain += block[:_START_BYTES]
+            if len(plain) >= _START_BYTES:
+                break
+    except ObjectDecodeError:
+        # Invalid here, or cut off: only the first bytes were read.
+        pass
+    return plain[:_START_BYTES]
 
 
 def decompress(
@@ -57,22 +68,26 @@ def decompress(
     member = zlib.decompressobj(_GZIP_WINDOW)
     has_data = False
     packed = unpacked = 0
+    window = _OUTPUT_BYTES
     for block in blocks:
-        data = block
+        start = 0
         packed += len(block)
-        while data:
+        while start < len(block):
             if member.eof:
                 # Some systems pad the archive with zeros to whole blocks.
-                data = data.lstrip(b"\0")
-                if not data:
+                padding = _PADDING.match(block, start)
+                start = padding.end() if padding else start
+                if start == len(block):
                     break
-                member, has_data = zlib.decompressobj(_GZIP_WINDOW), False
+                member, has_data, window = zlib.decompressobj(_GZIP_WINDOW), False, _FIRST_BYTES
             has_data = True
+            piece = block[start : start + window]
             try:
-                plain = member.decompress(data, _OUTPUT_BYTES)
+                plain = member.decompress(piece, _OUTPUT_BYTES)
             except zlib.error as error:
                 raise ObjectDecodeError(f"{source} is not valid gzip: {error}.") from error
-            data = member.unused_data if member.eof else member.unconsumed_tail
+            start += len(piece) - len(member.unused_data if member.eof else member.unconsumed_tail)
+            window = min(2 * window, _OUTPUT_BYTES)
             unpacked += len(plain)
             if max_ratio and unpacked > max(FREE_BYTES, packed * max_ratio):
                 raise ObjectDecodeError(

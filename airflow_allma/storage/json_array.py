@@ -155,6 +155,9 @@ class _Scanner:
 
 
 def _on_one_line(element: bytes) -> bytes:
+    if element.startswith(BOM):
+        # Not valid in an array, but where the first element becomes the first line of an object, it would be.
+        element = b"\0" + element
     if b"\n" not in element and b"\r" not in element:
         return element
     # In valid JSON a line break is only between tokens, where a space means the same. In an invalid element a

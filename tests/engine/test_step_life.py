@@ -87,6 +87,14 @@ def test_a_source_that_cannot_be_evaluated_leaves_its_target_unset_with_a_warnin
         ({"q.list": "$.list"}, {"q": {"list": [9]}}, {"q": {"list": [9]}}),
         ({}, {"typed": "$.x", "text": "{{x}}", "gone": "$.no.such"}, {"typed": 7, "text": "7"}),
         ({}, {"a[1]": True, "b": None}, {"a": [None, True], "b": None}),
+        # Names that a JSONPath needs quotes for.
+        ({"it's.a": "$.x"}, {"it's": {"b": 1}}, {"it's": {"a": 7, "b": 1}}),
+        (
+            {"list": "$.list"},
+            {"a:b.c": {"d": 1}, "*.e": {"f": 1}},
+            {"list": [1, 2], "a:b": {"c": {"d": 1}}, "*": {"e": {"f": 1}}},
+        ),
+        ({"l[0].a": "$.x"}, {"l[0]": {"b": 1}}, {"l": [{"a": 7, "b": 1}]}),
     ],
 )
 def test_literals_override_mapped_input_and_objects_are_merged(mappings, literals, built):

@@ -223,12 +223,15 @@ def test_a_path_knows_whether_it_is_definite(path, definite):
     assert compile_path(path).is_definite is definite
 
 
-@pytest.mark.parametrize("path", ["$.list[$.missing]", "$.list[$.null]", "$.list[$.list]", "$.list[$.a]"])
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [("$.missing", "nothing"), ("$.null", "null"), ("$.list", "a list"), ("$.a", "an object")],
+)
 @pytest.mark.parametrize("before", ["", ".missing"])
-def test_a_dynamic_segment_without_a_key_is_an_error(path, before):
-    path = path.replace("$.list", f"$.list{before}")
-    with pytest.raises(ExpressionEvaluationError, match=r"must find a string or a number to be a key"):
-        compile_path(path).find(DATA)
+def test_a_dynamic_segment_without_a_key_is_an_error(key, found, before):
+    message = f"must find a string or a number to be a key, but finds {found}; "
+    with pytest.raises(ExpressionEvaluationError, match=message):
+        compile_path(f"$.list{before}[{key}]").find(DATA)
 
 
 # path, position of the caret, words of the message

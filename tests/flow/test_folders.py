@@ -31,6 +31,14 @@ def test_a_broken_file_leaves_the_others_alone(tmp_path):
     assert [problem.file for problem in folder.problems] == [str(tmp_path / "bad.json")]
 
 
+def test_that_an_older_version_runs_is_said_where_the_newer_one_is_broken(tmp_path):
+    write(tmp_path, "v1.json", flow("f"))
+    write(tmp_path, "v2.json", '{"id": "f", "version": 2,\n "startStepInstanceId": 1,\n "steps": {}}')
+    warning = load_folder(tmp_path).problems[-1]
+    assert "until this file is fixed, version 1 of flow `f` runs" in warning.message
+    assert (warning.line, warning.column) == (2, 25)
+
+
 def sources(tmp_path, *flows):
     for index, one in enumerate(flows):
         write(tmp_path, f"{index}.json", one)

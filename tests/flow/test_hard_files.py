@@ -11,6 +11,7 @@ from airflow_allma.flow import load_file
 from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS
 from airflow_allma.flow.files import MAX_STEPS
 from airflow_allma.flow.json_scan import scan
+from tests.support.flow_files import flow, write
 
 
 def test_a_file_of_50_mb_is_rejected_unopened(tmp_path, monkeypatch):
@@ -29,6 +30,20 @@ def test_a_file_of_unknown_size_is_read_only_up_to_the_limit(tmp_path):
     assert "cannot be read: Input/output error" in problem.message
 
 
+@pytest.mark.parametrize("digits", [309, 400, 4_300, 100_000])
+@pytest.mark.parametrize("field", ["name", "version", "unknown"])
+def test_an_integer_of_too_many_digits_is_a_located_problem(tmp_path, digits, field):
+    file = write(tmp_path, "f.json", f'{{"id": "f",\n "{field}": {"9" * digits},\n "steps": {{}}}}')
+    (problem,) = load_file(file).problems
+    assert "this number is too large" in problem.message
+    assert problem.line == 2
+
+
+def test_many_digits_in_a_string_are_no_number(tmp_path):
+    loaded = load_file(write(tmp_path, "f.json", flow(description="9" * 400)))
+    assert loaded.problems == ()
+
+
 def steps(count):
     return {
         f"s{n}": {
@@ -42,12 +57,15 @@ def steps(count):
 
 def test_of_too_many_problems_the_first_are_listed_and_the_others_counted(tmp_path):
     flow = {"id": "f", "startStepInstanceId": "s0", "steps": steps(3 * MAX_PROBLEMS)}
-    (tmp_path / "f.json").write_text(json.dumps(flow, indent=1))
+    text = json.dumps(flow, indent=1)
+    (tmp_path / "f.json").write_text(text)
     problems = load_file(tmp_path / "f.json").problems
     assert [problem.path for problem in problems[:-1]] == [
         f"$.steps.s{n}.displayName" for n in range(MAX_PROBLEMS)
     ]
     assert problems[-1].message.startswith("200 more problems")
+    first_of_them = text[: text.index('"displayName": 100')].count("\n") + 1
+    assert problems[-1].line == first_of_them
 
 
 def test_errors_have_priority_over_warnings_if_there_are_too_many(tmp_path):

@@ -124,6 +124,12 @@ def test_decompressing_yields_small_blocks():
     assert max(map(len, blocks)) <= 1 << 20
 
 
+def test_decompression_takes_time_in_proportion_to_the_number_of_members():
+    # zlib copies what follows a member: 4 MB for each of them would take longer than any test run can wait.
+    members = (gzip.compress(b"") + b"\0") * 200_000 + gzip.compress(b"end")
+    assert b"".join(decompress([members], "x")) == b"end"
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -157,6 +163,9 @@ LINES, ARRAY = ManifestFormat.JSON_LINES, ManifestFormat.JSON_ARRAY
         ("m.gz", gzip.compress(b"[1,2,3]"), ManifestFormat.GZIP_JSON_ARRAY),
         ("m.jsonl.gz", gzip.compress(b"[1,2,3]"), ManifestFormat.GZIP_JSON_LINES),
         ("m", gzip.compress(b'{"a":1}\n' * 100_000), ManifestFormat.GZIP_JSON_LINES),
+        ("m", gzip.compress(b"") * 2 + gzip.compress(b"[\n1\n]"), ManifestFormat.GZIP_JSON_ARRAY),
+        ("m", gzip.compress(b"\n") + b"\0" * 9 + gzip.compress(b"[1,2]"), ManifestFormat.GZIP_JSON_ARRAY),
+        ("m", gzip.compress(b"[1,") + b"\x1f\x8bnonsense", ManifestFormat.GZIP_JSON_ARRAY),
     ],
 )
 def test_the_format_of_a_manifest_is_detected(key: str, content: bytes, expected: ManifestFormat):
@@ -196,6 +205,13 @@ def test_every_format_of_a_manifest_has_the_same_items_in_order(world: World, co
         )
     ]
     assert found == ITEMS
+
+
+def test_an_element_with_a_byte_order_mark_fails_in_the_converted_array_too():
+    store = MemoryStore()
+    store.write(AT, b"[" + BOM + b"1, 2]")
+    plan = plan_manifest(store, AT, range_bytes=100, max_ranges=1, spool_to=SPOOL)
+    assert [is_json(line.data) for line in read_lines(store, plan.ranges[0])] == [False, True]
 
 
 def test_planning_lines_costs_one_head_and_one_short_read_whatever_the_size():
