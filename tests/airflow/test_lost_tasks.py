@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
-from airflow_allma import compat
+from airflow_allma.compat.missing_names import warn_once
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import Flow, Retries
 from airflow_allma.operators.api_patience import PATIENCE_SECONDS, patient, send_patiently
@@ -112,7 +112,7 @@ def test_all_of_a_tasks_messages_are_sent_patiently_also_those_of_airflow(monkey
 
 
 def test_without_a_channel_that_sends_nothing_is_replaced(monkeypatch, caplog):
-    compat._warn_once.cache_clear()
+    warn_once.cache_clear()
     runner = pytest.importorskip("airflow.sdk.execution_time.task_runner")
     monkeypatch.setattr(runner, "SUPERVISOR_COMMS", object(), raising=False)
     before = runner.SUPERVISOR_COMMS

@@ -1,0 +1,45 @@
+"""Undocumented names of Airflow; no other module uses them.
+
+Each function documents what a name is used for, since which Airflow it exists, and what happens without it:
+the answer is worse, but tasks run and Dags load, and one warning is logged in each process. All imports are
+inside the functions, so that importing this package costs nothing.
+
+Documented names are imported where they are used: those in ``__all__`` of ``airflow.sdk``, its ``exceptions``
+and ``lineage``, ``airflow.timetables.base``, ``airflow.plugins_manager``, and the hooks of providers.
+"""
+
+from __future__ import annotations
+
+from airflow_allma.compat.dag_checks import StoredDag, check_policies, stored_dag
+from airflow_allma.compat.ignore_rules import IgnoreRule, ignore_rule
+from airflow_allma.compat.task_instances import NOT_MAPPED, count_xcoms, instance_key, task_states
+from airflow_allma.compat.task_process import (
+    Send,
+    database_is_sqlite,
+    is_local_task,
+    is_task_process,
+    is_unanswered,
+    note_database,
+    redact_connections,
+    wrap_supervisor,
+)
+
+__all__ = [
+    "NOT_MAPPED",
+    "IgnoreRule",
+    "Send",
+    "StoredDag",
+    "check_policies",
+    "count_xcoms",
+    "database_is_sqlite",
+    "ignore_rule",
+    "instance_key",
+    "is_local_task",
+    "is_task_process",
+    "is_unanswered",
+    "note_database",
+    "redact_connections",
+    "stored_dag",
+    "task_states",
+    "wrap_supervisor",
+]
