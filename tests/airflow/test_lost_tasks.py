@@ -241,7 +241,7 @@ def test_a_lost_item_of_a_fork_fails_with_its_reason_and_alone(shop):
     dag_run.run("f.items")
     task = dag_run.dag.get_task("f.b.w")
     for index, tries in ((0, (1, 0)), (1, (1, 0)), (1, (2, 0))):
-        task.mapped_item = encode_mapped_item(index, f"item {index}", index + 1)
+        task.mapped_item = encode_mapped_item(index, index + 1)
         dag_run.run("f.b.w", index, tries=tries)
     dag_run.run("f.chunks")
     first, second = dag_run.run("f.aggregate")["aggregatedData"]

@@ -78,10 +78,6 @@ HEAVY = {
         literal('{{#each n}}{{#with_json_path "$..*" as |q|}}{{/with_json_path}}{{/each}}'),
         "$..*",
     ),
-    "paths made by data in a loop": (
-        literal("{{#each p}}{{#with_json_path this as |q|}}{{/with_json_path}}{{/each}}"),
-        "{{#with_json_path this}}",
-    ),
     "one long text in many places": (literal("{{l}}" * 8), "the template {{l}}"),
     "a long text in many literals": (
         noop(literals={f"x{number}": "a{{l}}" for number in range(5)}),

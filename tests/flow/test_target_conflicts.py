@@ -9,7 +9,10 @@ from airflow_allma.loading import FLOW_CHECKS
 def warned(**fields):
     """Return the path below the step -> the message of each warning."""
     step = {"stepType": "NO_OP", **fields}
-    checked = check_flow({"id": "f", "startStepInstanceId": "s", "steps": {"s": step}}, checks=FLOW_CHECKS)
+    checked = check_flow(
+        {"id": "f", "startStepInstanceId": "s", "steps": {"s": step, "w": {"stepType": "NO_OP"}}},
+        checks=FLOW_CHECKS,
+    )
     assert checked.flow is not None, checked.diagnostics
     return {one.path[2:]: one.message for one in checked.diagnostics if "which is set too" in one.message}
 
@@ -61,7 +64,7 @@ def test_the_targets_of_branches_are_checked():
         "stepType": "PARALLEL_FORK_MANAGER",
         "itemsPath": "$.items",
         "parallelBranches": [
-            {"branchId": "b", "stepInstanceId": "s", "inputMappings": {"a": "$.n", "a.b": "$.t"}},
+            {"branchId": "b", "stepInstanceId": "w", "inputMappings": {"a": "$.n", "a.b": "$.t"}},
         ],
     }
     assert list(warned(**fields)) == [("parallelBranches", 0, "inputMappings", "a.b")]
