@@ -131,7 +131,7 @@ def test_results_of_an_earlier_try_are_not_counted_after_a_clear(airflow_client,
     assert second["error"]["errorName"] == "PermanentStepError"
 
 
-def test_an_item_whose_process_is_killed_is_named_and_the_others_count(airflow_client, deploy, shop):
+def test_an_item_whose_process_is_killed_and_may_not_run_again_is_named_and_the_others_count(airflow_client, deploy, shop):
     asked, released = threading.Event(), threading.Event()
 
     def answer(path, _):
@@ -145,7 +145,7 @@ def test_an_item_whose_process_is_killed_is_named_and_the_others_count(airflow_c
         "f": fork(branch("w"), failOnBranchError=False, dataPath="$.steps_output.w.data.path"),
         "w": ask(shop),
     }
-    deploy(flow("killed", steps))
+    deploy(flow("killed", steps, airflow={"lostTaskRetries": 0}))
     run_id = airflow_client.trigger("killed", {"items": ITEMS[:3]})
     assert asked.wait(120)
     running = airflow_client.wait_for_task("killed", run_id, "f.b.w", 1, states=["running"])
