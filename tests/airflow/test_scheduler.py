@@ -131,7 +131,7 @@ def test_results_of_an_earlier_try_are_not_counted_after_a_clear(airflow_client,
     assert second["error"]["errorName"] == "PermanentStepError"
 
 
-def test_an_item_whose_process_is_killed_and_may_not_run_again_is_named_and_the_others_count(airflow_client, deploy, shop):
+def test_a_lost_item_that_may_not_run_again_is_named_and_the_others_count(airflow_client, deploy, shop):
     asked, released = threading.Event(), threading.Event()
 
     def answer(path, _):
