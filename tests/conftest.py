@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 AIRFLOW_TESTS = Path(__file__).with_name("airflow")
+
+# Arguments of tests. Files that start an Airflow of their own run beside these.
+_TAKES_IT = re.compile(r"[(,]\s*(airflow_client|airflow_instance|deploy|deploy_source)\b")
 
 pytest_plugins = ["tests.support.airflow", "tests.support.moto"]
 
@@ -47,7 +51,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @cache
 def _needs_the_running_airflow(file: Path) -> bool:
-    return file.is_relative_to(AIRFLOW_TESTS) and "pytest.mark.scheduler" in file.read_text(encoding="utf-8")
+    return (
+        file.is_relative_to(AIRFLOW_TESTS) and _TAKES_IT.search(file.read_text(encoding="utf-8")) is not None
+    )
 
 
 @pytest.fixture(scope="session")
