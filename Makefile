@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n 3
 FAST_TESTS := tests/common tests/expressions tests/flow tests/storage tests/engine tests/distributed \
   tests/timetables tests/cli tests/conformance/test_vectors.py tests/test_layers.py
 
-.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit bench constraints clean
+.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit coverage bench constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,7 +41,7 @@ newest-airflow: setup ## replace Airflow in .venv by the newest release, ignorin
 demo: setup ## run both example flows on a real Airflow of its own
 	$(BIN)/python -m demo $(DEMO_ARGS)
 
-test: lint typecheck unit ## lint, typecheck and every test, with the coverage of airflow_allma
+test: lint typecheck unit ## lint, typecheck and every test
 
 test-fast: setup ## the tests that need no Airflow process
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
@@ -62,7 +62,11 @@ format: setup ## let ruff fix and format what it can
 typecheck: setup ## mypy, strict
 	$(BIN)/mypy
 
-unit: setup ## pytest with coverage; PYTEST_ARGS adds arguments
+unit: setup ## every test; PYTEST_ARGS replaces "-n 3"
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Apart from `make test`: tracing every branch takes time.
+coverage: setup ## every test, with the line and branch coverage of airflow_allma
 	$(BIN)/python -m pytest --cov=airflow_allma --cov-report=term-missing $(PYTEST_ARGS)
 
 bench: setup ## one benchmark: make bench NAME=engine
