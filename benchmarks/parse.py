@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,17 +219,25 @@ def _in_a_fork(folder: Path) -> float:
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
-        from airflow_allma.dag_factory import flow_files
+        # Nothing may leave this block: the child would go on as the benchmark and remove the folder.
+        try:
+            from airflow_allma.dag_factory import flow_files
 
-        flow_files._process_cache.cache_clear()  # noqa: SLF001 - the parent of a task process does not load flows
-        parse_for_task(str(folder), tempfile.gettempdir())
-        os.write(writer, str(time.perf_counter() - started).encode())
-        os._exit(0)
+            # The parent of a task process does not load flows.
+            flow_files._process_cache.cache_clear()  # noqa: SLF001
+            parse_for_task(str(folder), tempfile.gettempdir())
+            os.write(writer, str(time.perf_counter() - started).encode())
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
+        finally:
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         elapsed = pipe.read()
     os.waitpid(child, 0)
     gc.unfreeze()
+    if not elapsed:
+        raise RuntimeError("the forked process failed: see its traceback")
     return float(elapsed)
 
 

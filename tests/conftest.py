@@ -22,8 +22,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 AIRFLOW_TESTS = Path(__file__).with_name("airflow")
 
-# Arguments of tests. Files that start an Airflow of their own run beside these.
-_TAKES_IT = re.compile(r"[(,]\s*(airflow_client|airflow_instance|deploy|deploy_source)\b")
+# Functions with one of these arguments. Files that start an Airflow of their own run beside theirs.
+_TAKES_IT = re.compile(r"def \w+\([^)]*\b(?:airflow_client|airflow_instance|deploy|deploy_source)\b")
 
 pytest_plugins = ["tests.support.airflow", "tests.support.moto"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -65,7 +66,8 @@ def init_folder(folder: Path, *, examples: bool, force: bool) -> int:
         contents |= {name: _example(name) for name in EXAMPLES}
     try:
         kept = {name for name, content in contents.items() if _content(folder / name) == content.encode()}
-        changed = [name for name in contents if name not in kept and _exists(folder / name)]
+        # A link that leads nowhere exists too: writing through it would create a file elsewhere.
+        changed = [name for name in contents if name not in kept and os.path.lexists(folder / name)]
         if changed and not force:
             listed = "\n".join(f"  {folder / name}" for name in changed)
             typer.echo(
@@ -104,8 +106,3 @@ def _content(file: Path) -> bytes | None:
 def _example(name: str) -> str:
     content = (files("airflow_allma") / "example_dags" / name).read_text(encoding="utf-8")
     return content.replace(_EXAMPLE_ID, '"id": "', 1)
-
-
-def _exists(path: Path) -> bool:
-    # A link that leads nowhere exists too: writing through it would create a file elsewhere.
-    return path.exists() or path.is_symlink()

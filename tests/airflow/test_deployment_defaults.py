@@ -9,7 +9,8 @@ import types
 
 import pytest
 
-from airflow_allma import compat, configuration
+from airflow_allma import configuration
+from airflow_allma.compat import task_process
 from airflow_allma.configuration import dag_limit, load_settings, warn_about_sqlite
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import AirflowOptions, Flow
@@ -29,7 +30,7 @@ HIDDEN = "airflow-db-not-allowed:///"
 @pytest.fixture(autouse=True)
 def nothing_noted(monkeypatch):
     """Forget the database of this process, and what was logged once."""
-    monkeypatch.setattr(compat, "_noted_database", [])
+    monkeypatch.setattr(task_process, "_noted_database", [])
     for cached in (
         configuration._local_location,
         configuration._warn_about_sqlite,
