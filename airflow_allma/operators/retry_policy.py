@@ -14,10 +14,21 @@ from airflow_allma.flow import Retries
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = ["LOST_TASK_WAIT", "FlowRetryPolicy", "StepRetryError"]
+__all__ = ["LOST_TASK_DELAYS", "LOST_TASK_WAIT", "FlowRetryPolicy", "StepRetryError"]
 
 LOST_TASK_WAIT: Final = 5.0
-"""Seconds until a lost task runs again; there is nothing to wait for."""
+"""Seconds until a task that reached no API server runs again; it has already waited for one."""
+
+LOST_TASK_DELAYS: Final = {
+    "retry_delay": timedelta(seconds=LOST_TASK_WAIT),
+    "retry_exponential_backoff": 4.0,
+    "max_retry_delay": timedelta(seconds=60),
+}
+"""Arguments of tasks: 5 to 10 seconds until a lost one runs again, then 20 to 40, then 60.
+
+While the API server is down, tasks cannot even begin, and each try takes about 15 seconds: three tries in a
+row would all be lost.
+"""
 
 
 class StepRetryError(StepError):
@@ -42,7 +53,8 @@ class FlowRetryPolicy(RetryPolicy):
     ``backoffRate`` for each earlier one. (Airflow's own exponential backoff adds up to 100 % at random; the
     flow names exact seconds.) A task that could not reach the API server is retried like one whose process
     was lost. Anything else, such as ``executionTimeoutSeconds``, is retried as often as the step's own
-    failures, or as ``[core] default_task_retries`` says.
+    failures, after their first delay, or as ``[core] default_task_retries`` says. Tasks whose process is lost
+    have ``LOST_TASK_DELAYS``: Airflow asks no policy about them.
 
     Args:
         retries: the step's ``onError.retries``; None if it has none.
@@ -81,7 +93,7 @@ class FlowRetryPolicy(RetryPolicy):
             )
         if try_number > max_tries - self._lost:
             return RetryDecision.fail(reason="the retries that are left are for lost tries")
-        return RetryDecision.default()
+        return RetryDecision.retry(delay=self.delay(0)) if self._count else RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
         """Return the arguments as JSON."""

@@ -108,7 +108,7 @@ def test_a_concurrency_limit_bounds_the_mapped_instances_of_each_branch(dag):
 def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_delays(dag):
     task = dag.get_task("f.c.v")
     # Two more are for lost processes.
-    assert (task.retries, task.retry_delay) == (5, timedelta(seconds=7))
+    assert task.retries == 5
     assert dag.get_task("f.b.w").retries == 2  # a whole branch retries its steps itself
 
     waits = [
@@ -116,6 +116,15 @@ def test_retries_of_a_step_are_retries_of_its_task_with_the_flows_own_delays(dag
         for number in (0, 1, 2)
     ]
     assert [wait.total_seconds() for wait in waits] == [7, 21, 63]
+    assert task.retry_policy.evaluate(TimeoutError(), 1, 5).retry_delay == timedelta(seconds=7)
+
+
+def test_lost_tasks_wait_longer_before_each_try(dag):
+    # Two tries in a row right after one another would both fall into one outage of the API server.
+    for name in ("f.items", "f.b.w", "f.c.v", "f.chunk", "f.aggregate"):
+        task = dag.get_task(name)
+        assert task.retry_delay.total_seconds() * task.retry_exponential_backoff >= 20
+        assert task.max_retry_delay == timedelta(minutes=1)
 
 
 def test_delays_are_capped():

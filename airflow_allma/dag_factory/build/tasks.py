@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from airflow.sdk import TaskGroup, TriggerRule, conf, task_group
@@ -23,7 +22,7 @@ from airflow_allma.operators.fork_chunk import ForkChunkOperator
 from airflow_allma.operators.fork_chunks import ForkChunksOperator
 from airflow_allma.operators.fork_items import ForkItemsOperator
 from airflow_allma.operators.fork_results import BranchTasks
-from airflow_allma.operators.retry_policy import LOST_TASK_WAIT, FlowRetryPolicy
+from airflow_allma.operators.retry_policy import LOST_TASK_DELAYS, FlowRetryPolicy
 
 __all__ = ["TaskBuilder"]
 
@@ -152,9 +151,7 @@ def _retries(node: TaskNode, options: AirflowOptions) -> dict[str, Any]:
         # These retries are for lost tasks: a task that fails with an error of its own is not retried.
         if lost is None:
             lost = max(integer_setting("lost_task_retries"), default)
-        count = max(retries.count if retries else 0, lost)
-        seconds = retries.interval_seconds if retries else LOST_TASK_WAIT
-        return {"retries": count, "retry_delay": timedelta(seconds=seconds)}
+        return {"retries": max(retries.count if retries else 0, lost), **LOST_TASK_DELAYS}
     if lost is None:
         lost = integer_setting("lost_task_retries")
     if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
@@ -162,13 +159,13 @@ def _retries(node: TaskNode, options: AirflowOptions) -> dict[str, Any]:
         count = max(lost, default)
         return {
             "retries": count,
-            "retry_delay": timedelta(seconds=LOST_TASK_WAIT),
             "retry_policy": FlowRetryPolicy(None, count - default),
+            **LOST_TASK_DELAYS,
         }
     return {
         "retries": retries.count + lost,
-        "retry_delay": timedelta(seconds=retries.interval_seconds),
         "retry_policy": FlowRetryPolicy(retries, lost),
+        **LOST_TASK_DELAYS,
     }
 
 
