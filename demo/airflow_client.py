@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -340,8 +341,10 @@ class AirflowClient:
     def _wait(self, poll: Callable[[], T | None], timeout: float, why: Callable[[], str]) -> T:
         end = time.monotonic() + timeout
         while True:
-            if value := poll():
-                return value
+            # A busy server answers later; what is polled has no effect.
+            with suppress(httpx.TimeoutException):
+                if value := poll():
+                    return value
             if time.monotonic() > end:
                 raise AirflowApiError(f"After {timeout:.0f} s, at {datetime.now(UTC):%H:%M:%S} UTC: {why()}")
             time.sleep(POLL_SECONDS)

@@ -26,6 +26,8 @@ def client(monkeypatch):
                 return httpx.Response(201, json={"access_token": "t"})
             calls[request.url.path] += 1
             status, body = answers[calls[request.url.path] - 1]
+            if status == 0:
+                raise httpx.ReadTimeout("timed out", request=request)
             return httpx.Response(status, json=body)
 
         return AirflowClient("http://x", "u", "p", transport=httpx.MockTransport(answer)), calls
@@ -47,3 +49,9 @@ def test_a_call_that_fails_repeatedly_or_for_another_reason_is_an_error(client, 
     with pytest.raises(AirflowApiError, match=str(status)):
         called.call("GET", "x")
     assert calls == {"/api/v2/x": made}
+
+
+def test_a_run_is_awaited_although_the_server_is_too_busy_to_answer(client):
+    waiting, calls = client((0, None), (200, {"state": "running"}), (0, None), (200, {"state": "success"}))
+    assert waiting.wait_for_run("d", "r") == "success"
+    assert calls == {"/api/v2/dags/d/dagRuns/r": 4}
