@@ -18,7 +18,7 @@ AllmaError
     ├── PermanentStepError            retries do not help
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
     ├── StepTimeoutError              one attempt exceeded its time limit
-    ├── StepLostError                 its process was lost, and it may already have acted outside
+    ├── StepLostError                 its process was lost, and it may have had side effects
     ├── ContentBasedRetryableError    the step returned content that the flow does not accept
     └── ParallelBranchExecutionError  branches of a fork failed
 ```
@@ -238,7 +238,7 @@ class StepTimeoutError(StepError):
 
 
 class StepLostError(StepError):
-    """The process of a step was lost while the step may have acted outside, and it must not act twice."""
+    """The process of a step was lost after it may have had side effects, so it is not repeated."""
 
     default_name = "StepLostError"
 

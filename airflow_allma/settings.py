@@ -76,8 +76,8 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "lost_task_retries": Option(
         "How often a task is retried when its process is lost or Airflow's API server does not answer. "
-        "Errors of steps are not retried by it: those have ``onError.retries``. A step that may have acted "
-        "outside of Airflow runs again only as ``retry_lost_steps`` says.",
+        "Errors of steps are not retried by it: those have ``onError.retries``. A step that may have had "
+        "side effects runs again only as ``retry_lost_steps`` says.",
         "2",
     ),
     "retry_lost_steps": Option(

@@ -166,7 +166,7 @@ def test_a_steps_own_failure_keeps_its_delay_whatever_was_lost_before():
         assert decision.retry_delay == timedelta(seconds=seconds)
 
 
-# Steps that act
+# Steps with side effects
 
 
 def order(shop, method="POST", **more):
@@ -184,11 +184,11 @@ def run_twice(steps, **options):
     return dag_run, dag_run.run("s", tries=SECOND_TRY)
 
 
-def test_a_step_that_may_have_acted_does_not_run_again_by_itself(shop):
+def test_a_step_that_may_have_had_side_effects_does_not_run_again_by_itself(shop):
     dag_run, ended = run_twice(order(shop))
     assert type(ended).__name__ == "AirflowFailException"
     for part in (
-        "StepLostError: Step s may have acted",
+        "StepLostError: Step s may have had side effects",
         "try 1",
         "retry_lost_steps",
         "onError.retries",
@@ -223,7 +223,7 @@ def test_the_setting_can_be_made_for_all_flows(shop, monkeypatch):
 def test_a_step_that_never_began_runs_in_the_next_try(shop):
     dag_run = FakeDagRun(flow("lost", {"s": order(shop)}))
     assert dag_run.run("s", tries=SECOND_TRY)["status"] == 200
-    assert "may have acted outside before try 2" in str(dag_run.run("s", tries=(3, 0)))
+    assert "may have had side effects before try 2" in str(dag_run.run("s", tries=(3, 0)))
 
 
 def test_clearing_a_task_runs_its_step_again(shop):

@@ -54,7 +54,7 @@ class ApiCall(AsyncHandler):
         self._url = compile_authored(url.template)
         self._url_mappings = compile_context_mappings(_as_json(url.context_mappings))
         self._method = step.api_http_method.value
-        self.acts = self._method not in _READING_METHODS
+        self.has_side_effects = self._method not in _READING_METHODS
         self._headers: list[tuple[str, _FindHeader]] = [
             *((name, _constant(value)) for name, value in step.api_static_headers.items()),
             *((name, _computed(source)) for name, source in step.api_headers_template.items()),
