@@ -96,7 +96,7 @@ class RenderedUrl:
         return rendered
 
     def _trust_base(self) -> None:
-        """Mark the value that contains the host, or find that it stands before the template's own host."""
+        """Mark the value that contains the host, or note that it comes before the template's own host."""
         own = self._own_authority()
         if own is not None:
             self.moves_scheme = own != self.authority

@@ -3,7 +3,7 @@
 A retry cannot see how the try before it ended: its own failure, a lost process and an API server that did
 not answer look the same, and Airflow deletes a task's XComs before it runs again. So a try notes what the
 next one must know: that a step may have had side effects, and how often the step has failed by itself. Tries
-that have nothing to say, which are nearly all, make no request.
+without anything to note, which are nearly all, make no request.
 """
 
 from __future__ import annotations

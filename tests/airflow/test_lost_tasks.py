@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_allma.compat.missing_names import warn_once
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import Flow, Retries
-from airflow_allma.operators.api_patience import PATIENCE_SECONDS, patient, send_patiently
+from airflow_allma.operators.api_retries import RETRY_SECONDS, retry_unanswered_requests, with_retries
 from airflow_allma.operators.mapped_item import encode_mapped_item
 from airflow_allma.operators.retry_policy import FlowRetryPolicy, StepRetryError
 from airflow_allma.operators.xcoms import Key, pull
@@ -53,7 +53,7 @@ def send_to(answers):
             raise answer
         return message, answer
 
-    return patient(send, sleep=clock.sleep, clock=lambda: clock.now), clock
+    return with_retries(send, sleep=clock.sleep, clock=lambda: clock.now), clock
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_patience_ends():
     send, clock = send_to([unanswered()] * 100)
     with pytest.raises(AirflowRuntimeError):
         send("push")
-    assert PATIENCE_SECONDS <= sum(clock.waits) < PATIENCE_SECONDS + 20
+    assert RETRY_SECONDS <= sum(clock.waits) < RETRY_SECONDS + 20
 
 
 def test_all_of_a_tasks_messages_are_sent_patiently_also_those_of_airflow(monkeypatch):
     runner = pytest.importorskip("airflow.sdk.execution_time.task_runner")
     channel = types.SimpleNamespace(send=lambda message: f"sent {message}", socket="a socket")
     monkeypatch.setattr(runner, "SUPERVISOR_COMMS", channel, raising=False)
-    send_patiently()
-    send_patiently()
+    retry_unanswered_requests()
+    retry_unanswered_requests()
     assert runner.SUPERVISOR_COMMS is not channel
     assert runner.SUPERVISOR_COMMS.send("x") == "sent x"
     assert runner.SUPERVISOR_COMMS.socket == "a socket"
@@ -116,7 +116,7 @@ def test_without_a_channel_that_sends_nothing_is_replaced(monkeypatch, caplog):
     runner = pytest.importorskip("airflow.sdk.execution_time.task_runner")
     monkeypatch.setattr(runner, "SUPERVISOR_COMMS", object(), raising=False)
     before = runner.SUPERVISOR_COMMS
-    send_patiently()
+    retry_unanswered_requests()
     assert runner.SUPERVISOR_COMMS is before
     assert "Requests to the API server are not repeated" in caplog.text
 

@@ -58,7 +58,7 @@ def compile_template(source: str) -> Template:
     """Compile a Handlebars template. Templates of ordinary length are compiled once and cached.
 
     Raises:
-        ExpressionSyntaxError: this is not a valid template, it is too long or nested too deep, or it uses
+        ExpressionSyntaxError: this is not a valid template, it is too long or nested too deeply, or it uses
             partials, decorators or unknown helpers. The error says what to use instead.
     """
     if not isinstance(source, str):
