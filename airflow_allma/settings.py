@@ -137,9 +137,7 @@ OPTIONS: Final[dict[str, Option]] = {
     "max_context_bytes": Option(
         "Maximum size of a run's data, in bytes of JSON. 0 means no limit.", "268435456"
     ),
-    "max_fork_depth": Option(
-        "How deeply forks can be nested while a run executes. 0 means no limit.", "10"
-    ),
+    "max_fork_depth": Option("How deeply forks can be nested while a run executes. 0 means no limit.", "10"),
     "max_nested_branch_runs": Option(
         "Maximum number of branch runs of forks inside of forks in one process, over lists in the run's "
         "data; each item of the outermost fork adds 1000. 0 means no limit.",

@@ -34,7 +34,7 @@ class _Inner:
 
 
 def check_fork_cycles(all_scopes: Sequence[Scope]) -> Iterator[Diagnostic]:
-    """Yield the forks that run themselves again for each of their items, whatever the data is.
+    """Yield the forks that run themselves again for each of their items, for all data.
 
     Only what is certain is reported: every fork of the cycle takes its items from a key that nothing in the
     cycle sets, its branch has no condition, and its steps have no transitions. All other forks inside of

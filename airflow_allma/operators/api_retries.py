@@ -43,8 +43,8 @@ def with_retries(
 
     Args:
         send: sends one message.
-        sleep: waits the given seconds.
-        clock: returns seconds.
+        sleep: waits for a number of seconds.
+        clock: returns the time in seconds.
     """
 
     @functools.wraps(send)

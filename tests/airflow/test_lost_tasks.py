@@ -44,7 +44,7 @@ class Clock:
 
 
 def send_to(answers):
-    """Return a function that sends patiently to a server with these answers, and its clock."""
+    """Return a function that retries requests to a server with these responses, and its clock."""
     clock, left = Clock(), iter(answers)
 
     def send(message):
@@ -92,14 +92,14 @@ def test_an_answer_that_repeating_cannot_change_is_final(failure):
     assert clock.waits == []
 
 
-def test_patience_ends():
+def test_the_retries_end():
     send, clock = send_to([unanswered()] * 100)
     with pytest.raises(AirflowRuntimeError):
         send("push")
     assert RETRY_SECONDS <= sum(clock.waits) < RETRY_SECONDS + 20
 
 
-def test_all_of_a_tasks_messages_are_sent_patiently_also_those_of_airflow(monkeypatch):
+def test_all_of_a_tasks_requests_are_retried_also_those_of_airflow(monkeypatch):
     runner = pytest.importorskip("airflow.sdk.execution_time.task_runner")
     channel = types.SimpleNamespace(send=lambda message: f"sent {message}", socket="a socket")
     monkeypatch.setattr(runner, "SUPERVISOR_COMMS", channel, raising=False)

@@ -190,7 +190,7 @@ def test_a_long_listing_is_read_page_by_page(
         assert len(calls) == 1 + 3 + 2 + 1
 
 
-def test_a_missing_bucket_is_told_apart_from_a_missing_object(good: S3Store, bucket: str):
+def test_a_missing_bucket_is_distinguished_from_a_missing_object(good: S3Store, bucket: str):
     with pytest.raises(ObjectNotFoundError, match="the bucket does not exist"):
         good.read(Pointer("no-such-bucket-at-all", "k"))
     with pytest.raises(ObjectNotFoundError, match="it does not exist"):
