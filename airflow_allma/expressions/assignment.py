@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from airflow_allma.common.json_types import type_name
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.pointer_access import LoadPointer, is_pointer, resolve_pointer
 from airflow_allma.expressions.syntax_tree import Key
@@ -14,9 +15,6 @@ __all__ = ["MAX_PADDING", "InvalidTargetError", "assign_keys"]
 
 MAX_PADDING: Final = 10_000
 """Maximum number of nulls that a list is padded with to reach an index."""
-
-
-_KINDS: Final = {str: "a string", int: "a number", float: "a number", bool: "a boolean"}
 
 
 class InvalidTargetError(ExpressionEvaluationError):
@@ -58,9 +56,8 @@ def assign_keys(
         elif current is None:
             child = [] if following.index >= 0 else {}
         else:
-            kind = _KINDS.get(type(current), "not an object")
             raise InvalidTargetError(
-                f"{source!r} cannot be set: {key.name!r} is {kind}, which has no members; "
+                f"{source!r} cannot be set: {key.name!r} is {type_name(current)}, which has no members; "
                 "set an object there, or use another name"
             )
         _set_item(node, key, child, source)
