@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from types import MappingProxyType
 
 import pytest
@@ -21,7 +21,7 @@ from airflow_allma.common.json_types import type_name
         ([], "a list"),
         ({}, "an object"),
         (MappingProxyType({}), "an object"),
-        (datetime.date(2026, 1, 1), "date"),
+        (dt.date(2026, 1, 1), "date"),
     ],
 )
 def test_a_type_has_the_name_that_json_gives_it(value, name):
