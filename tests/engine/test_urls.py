@@ -12,7 +12,7 @@ from airflow_allma.expressions import compile_slotted_template
 
 
 def prepare(template, **values):
-    return prepare_url(compile_slotted_template(template).spans(values))
+    return prepare_url(compile_slotted_template(template, block_slots=True).spans(values))
 
 
 def sent(template, **values):

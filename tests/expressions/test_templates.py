@@ -182,6 +182,12 @@ def test_values_and_own_text_of_a_slotted_template_alternate(source: str, parts:
     assert [span.is_authored for span in spans] == [bool(number % 2) for number in range(len(parts))]
 
 
+@pytest.mark.parametrize(("block_slots", "parts"), [(False, ["", "x/y"]), (True, ["", "x/", "", "y"])])
+def test_a_block_that_renders_to_nothing_can_count_as_an_empty_value(block_slots: bool, parts: list[str]):
+    template = compile_slotted_template("x/{{#if none}}z{{none}}{{/if}}y", block_slots=block_slots)
+    assert [span.text for span in template.spans({})] == parts
+
+
 def test_the_value_of_a_slot_can_contain_the_character_of_slots():
     spans = compile_slotted_template("x{{a}}y").spans({"a": "1\ufdd02"})
     assert [span.text for span in spans] == ["", "x", "1\ufdd02", "y"]

@@ -51,7 +51,7 @@ class ApiCall(AsyncHandler):
 
     def __init__(self, step: ApiCallStep) -> None:
         url = step.api_url_template
-        self._url = compile_slotted_template(url.template)
+        self._url = compile_slotted_template(url.template, block_slots=True)
         self._url_mappings = compile_context_mappings(_as_json(url.context_mappings))
         self._method = step.api_http_method.value
         self.has_side_effects = self._method not in _READING_METHODS

@@ -115,8 +115,12 @@ class SlottedTemplate:
         return spans
 
 
-def compile_slotted_template(source: str) -> SlottedTemplate:
+def compile_slotted_template(source: str, *, block_slots: bool = False) -> SlottedTemplate:
     """Compile a template so that its values can be distinguished from its own text.
+
+    Args:
+        source: the template.
+        block_slots: whether a block that renders to nothing counts as an empty value.
 
     Raises:
         ExpressionSyntaxError: as ``compile_template``.
@@ -124,7 +128,7 @@ def compile_slotted_template(source: str) -> SlottedTemplate:
     check_no_slot(source)
     program = parse(source)
     strip_white_space(program)
-    write = to_writer(compile_program(program, source, slots=True))
+    write = to_writer(compile_program(program, source, slots=True, block_slots=block_slots))
 
     def render(context: Any, load: LoadPointer | None = None) -> tuple[str, list[str]]:
         budget = current_budget()
