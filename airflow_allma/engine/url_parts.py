@@ -15,7 +15,7 @@ _PLACEHOLDER = "0"
 
 
 class Char(IntEnum):
-    """Who wrote a character of a rendered URL."""
+    """Where a character of a rendered URL comes from."""
 
     VALUE = 0
     """A value."""
@@ -55,7 +55,7 @@ class RenderedUrl:
 
     Attributes:
         url: its characters, without spaces around it.
-        origins: who wrote each character.
+        origins: where each character comes from.
         gaps: where values are that rendered to nothing.
         authority: where the authority begins.
         moves_scheme: whether a value ended the scheme earlier than the template does.
