@@ -21,7 +21,7 @@ __all__ = [
     "DEFAULT_MAX_STEP_WORK",
     "LONG_TEXT",
     "MEASURE_AFTER",
-    "POINTS_PER_UNIT",
+    "POINTS",
     "WorkBudget",
     "begin_step",
     "current_budget",
@@ -37,8 +37,8 @@ _T = TypeVar("_T")
 DEFAULT_MAX_STEP_WORK: Final = 10_000_000
 """Units of work of one step. Ten million take up to ten seconds, and their values about 1 GB."""
 
-POINTS_PER_UNIT: Final = 10
-"""A value or a turn of a loop takes one unit, a character one point."""
+POINTS: Final = 10
+"""Points in one unit: a value or a turn of a loop takes one unit, a character one point."""
 
 LONG_TEXT: Final = 4096
 """Strings of templates without loops count only if they are longer: a flow has a bounded number of them."""
@@ -65,7 +65,7 @@ class WorkBudget:
 
     def __init__(self, max_work: int = DEFAULT_MAX_STEP_WORK, step: str | None = None) -> None:
         self.max_work = max_work
-        self.points = self.left = max_work * POINTS_PER_UNIT or _UNLIMITED
+        self.points = self.left = max_work * POINTS or _UNLIMITED
         self.step = step
         self.unmeasured = 0
         self.measure_after = MEASURE_AFTER
@@ -88,7 +88,7 @@ class WorkBudget:
     @property
     def spent(self) -> int:
         """Units of work that were spent, rounded up."""
-        return -((self.left - self.points) // POINTS_PER_UNIT)
+        return -((self.left - self.points) // POINTS)
 
     def measured(self, *, after: int) -> None:
         """Note that the run's data was measured; ``after`` is when it is measured again."""
@@ -148,7 +148,7 @@ def spend_values(count: int) -> None:
     """Count values that were visited or made, if this is a step."""
     budget = _CURRENT.get()
     if budget is not None:
-        budget.spend(count * POINTS_PER_UNIT)
+        budget.spend(count * POINTS)
 
 
 def spend_text(length: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from airflow_allma.common.work_budget import POINTS_PER_UNIT, spend_text
+from airflow_allma.common.work_budget import POINTS, spend_text
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.expressions.configs import find_or_default, resolve_final_pointer
 from airflow_allma.expressions.json_copy import copy_value
@@ -132,7 +132,7 @@ def _formatter(name: str, entry: Mapping[str, Any]) -> Callable[[Any, LoadPointe
 
 def _join_items(template: Template, separator: str) -> Callable[[Any, LoadPointer | None], Any]:
     render = template.render
-    points_of_item = len(separator) + POINTS_PER_UNIT * (1 + len(template.source) // 100)
+    points_of_item = len(separator) + POINTS * (1 + len(template.source) // 100)
 
     def format_value(value: Any, load: LoadPointer | None) -> Any:
         if not isinstance(value, list):

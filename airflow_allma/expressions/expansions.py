@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_allma.common.work_budget import POINTS_PER_UNIT, WorkBudget
+from airflow_allma.common.work_budget import POINTS, WorkBudget
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.syntax_tree import Key
 from airflow_allma.expressions.traversal import children, member
@@ -31,7 +31,7 @@ def select_keys(
     """Return the members of each value that the keys name, value by value."""
     # A walk from key to key does not multiply.
     if (visited := len(nodes) * len(keys)) > 1:
-        budget.spend(visited * POINTS_PER_UNIT)
+        budget.spend(visited * POINTS)
     values = []
     for node in nodes:
         for key in keys:
@@ -51,7 +51,7 @@ def expand_each(select: Callable[[Any, LoadPointer], Sequence[Any]]) -> Expand:
         for node in nodes:
             selected = select(node, load)
             # Also a node without any is visited.
-            budget.spend((len(selected) + 1) * POINTS_PER_UNIT)
+            budget.spend((len(selected) + 1) * POINTS)
             values += selected
         return values
 
@@ -65,7 +65,7 @@ def expand_matching(matches: Callable[[Any, LoadPointer, Any], bool], weight: in
         values: list[Any] = []
         for node in nodes:
             candidates = children(node, load)
-            budget.spend((len(candidates) * weight + 1) * POINTS_PER_UNIT)
+            budget.spend((len(candidates) * weight + 1) * POINTS)
             values += [child for child in candidates if matches(child, load, root)]
         return values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_allma.common.work_budget import POINTS_PER_UNIT, WorkBudget, current_budget, with_own_budget
+from airflow_allma.common.work_budget import POINTS, WorkBudget, current_budget, with_own_budget
 
 __all__ = ["copy_value"]
 
@@ -29,7 +29,7 @@ def copy_value(value: Any) -> Any:
 
 
 def _copy_recursively(value: Any, budget: WorkBudget) -> Any:
-    budget.left -= (len(value) + 1) * POINTS_PER_UNIT
+    budget.left -= (len(value) + 1) * POINTS
     if budget.left < 0:
         budget.spend(0)
     if value.__class__ is dict:
@@ -51,7 +51,7 @@ def _copy_iteratively(value: Any, budget: WorkBudget) -> Any:
         container = pending.pop()
         for key, item in list(container.items() if container.__class__ is dict else enumerate(container)):
             if item.__class__ is dict or item.__class__ is list:
-                budget.spend((len(item) + 1) * POINTS_PER_UNIT)
+                budget.spend((len(item) + 1) * POINTS)
                 container[key] = item.copy()
                 pending.append(container[key])
     return copied

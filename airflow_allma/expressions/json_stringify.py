@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from airflow_allma.common.work_budget import POINTS_PER_UNIT, spend_text
+from airflow_allma.common.work_budget import POINTS, spend_text
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import number_to_string
 from airflow_allma.expressions.undefined import NOTHING
@@ -36,7 +36,7 @@ def stringify(value: Any) -> str:
         ) from None
     text = "".join(parts)
     # A short number takes longer than its characters: each value has one or two parts.
-    spend_text(len(text) + len(parts) * POINTS_PER_UNIT // 2)
+    spend_text(len(text) + len(parts) * POINTS // 2)
     return text
 
 

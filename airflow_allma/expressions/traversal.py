@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from airflow_allma.common.work_budget import POINTS_PER_UNIT, WorkBudget
+from airflow_allma.common.work_budget import POINTS, WorkBudget
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import character_at, string_length
 from airflow_allma.expressions.pointer_access import NON_MAPPINGS, LoadPointer, is_pointer, resolve_pointer
@@ -94,7 +94,7 @@ def descendants(nodes: Iterable[Any], load: LoadPointer, budget: WorkBudget) -> 
                 )
             # Looking for the containers visits all members.
             members = len(node) if node.__class__ is dict or node.__class__ is list else 0
-            budget.spend((members + 1) * POINTS_PER_UNIT)
+            budget.spend((members + 1) * POINTS)
             pending.extend(_containers_last_first(node))
     return collected
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from airflow_allma.common.work_budget import POINTS_PER_UNIT, current_budget
+from airflow_allma.common.work_budget import POINTS, current_budget
 from airflow_allma.flow.regex_cost import MAX_DEGREE, pattern_degree
 
 __all__ = ["bounded_validator", "validator_class"]
 
-_POINTS_PER_KEYWORD: Final = 3 * POINTS_PER_UNIT
+_POINTS_PER_KEYWORD: Final = 3 * POINTS
 _STEPS_PER_POINT: Final = 10
 """Steps of a regular expression, or comparisons, that take as long as one point of other work."""
 
@@ -70,7 +70,7 @@ def _counted(check: Callable[..., Any]) -> Callable[..., Any]:
 
 def _counted_type(checker: Any, name: str) -> Callable[[Any, Any], bool]:
     def is_type(_: Any, instance: Any) -> bool:
-        _spend(POINTS_PER_UNIT)
+        _spend(POINTS)
         return bool(checker.is_type(instance, name))
 
     return is_type

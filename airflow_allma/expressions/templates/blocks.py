@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from airflow_allma.common.work_budget import POINTS_PER_UNIT
+from airflow_allma.common.work_budget import POINTS
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.js_values import truthy
 from airflow_allma.expressions.json_stringify import js_key_order
@@ -100,7 +100,7 @@ def _unless(parts: BlockParts) -> Write:
 def _loop_writer(parts: BlockParts) -> Callable[[Frame, list[Any], list[str] | None], str]:
     """Return the function that writes a block's body for each item; ``keys`` are the keys of an object."""
     program, part = parts.program, parts.part
-    points_of_turn = parts.weight * POINTS_PER_UNIT
+    points_of_turn = parts.weight * POINTS
 
     def write(frame: Frame, items: list[Any], keys: list[str] | None) -> str:
         rendering = frame.rendering
