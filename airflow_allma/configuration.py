@@ -25,7 +25,7 @@ __all__ = ["boolean_setting", "dag_limit", "integer_setting", "load_settings", "
 _LOG: Final = logging.getLogger("airflow_allma.task")
 
 _AIRFLOWS_DEFAULT: Final = 16
-"""Of both limits for Dags."""
+"""Airflow's own default of both limits for Dags."""
 _LOCAL_EXECUTORS: Final = frozenset({"LocalExecutor", "airflow.executors.local_executor.LocalExecutor"})
 _LOCAL_FOLDER: Final = "allma"
 
@@ -67,7 +67,7 @@ def integer_setting(name: str) -> int:
 
 
 def boolean_setting(name: str) -> bool:
-    """Read one yes or no of ``[allma]``.
+    """Read one boolean of ``[allma]``.
 
     Raises:
         AirflowConfigException: it is neither; the message names the option.
@@ -111,7 +111,7 @@ def dag_limit(name: str) -> int:
 
 
 def warn_about_sqlite(settings: AllmaSettings) -> None:
-    """Log each limit of a fork that is set to more than SQLite bears; for tasks."""
+    """Log each limit of a fork that is set to more than SQLite can handle; for tasks."""
     if is_local_task() and database_is_sqlite():
         for name, default in SQLITE_DEFAULTS.items():
             if getattr(settings, name) > default:
@@ -126,15 +126,15 @@ def _log_sqlite_default(name: str, default: int) -> None:
 @cache
 def _warn_about_sqlite(setting: str, default: int) -> None:
     _LOG.warning(
-        "%s is more than SQLite bears (%d is the default there): expect 'database is locked' and a scheduler "
-        "that stops. Use PostgreSQL or MySQL as Airflow's database, or remove the setting",
+        "%s is more than SQLite can handle (%d is the default there): expect 'database is locked' and a "
+        "scheduler that stops. Use PostgreSQL or MySQL as Airflow's database, or remove the setting",
         setting,
         default,
     )
 
 
 def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:
-    """Return SQLite's own defaults of the options that nobody has set."""
+    """Return SQLite's own defaults of the options that are not set."""
     return {
         name: value
         for name, value in SQLITE_DEFAULTS.items()
@@ -143,7 +143,7 @@ def _sqlite_defaults(configured: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _is_chosen(section: str, name: str, value: object, default: object) -> bool:
-    """Return whether somebody has set an option.
+    """Return whether an option was set on purpose.
 
     The usual default in ``airflow.cfg`` does not count: Airflow writes all defaults there when it starts for
     the first time. In the environment it does.

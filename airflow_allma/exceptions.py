@@ -18,7 +18,7 @@ AllmaError
     ├── PermanentStepError            retries do not help
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
     ├── StepTimeoutError              one attempt exceeded its time limit
-    ├── StepLostError                 its process was lost, and it may already have acted outside
+    ├── StepLostError                 its process was lost, and it may have had side effects
     ├── ContentBasedRetryableError    the step returned content that the flow does not accept
     └── ParallelBranchExecutionError  branches of a fork failed
 ```
@@ -59,7 +59,7 @@ __all__ = [
 _CONTEXT_LENGTH: Final = 60
 """Characters shown on each side of a syntax error."""
 
-_MAX_PLACE: Final = 120
+_MAX_LOCATION_LENGTH: Final = 120
 """Characters shown of the expression that exceeds a limit."""
 
 
@@ -115,27 +115,27 @@ class WorkLimitError(AllmaError):
     Attributes:
         max_work: the limit, in units of work.
         step: the step; None outside of steps.
-        place: the expression or the module that exceeded it; None if it is not known yet.
+        location: the expression or the module that exceeded it; None if it is not known yet.
     """
 
-    def __init__(self, max_work: int, step: str | None = None, place: str | None = None) -> None:
-        super().__init__(max_work, step, place)
+    def __init__(self, max_work: int, step: str | None = None, location: str | None = None) -> None:
+        super().__init__(max_work, step, location)
         self.max_work = max_work
         self.step = step
-        self.place = place
+        self.location = location
 
-    def at(self, place: str) -> WorkLimitError:
-        """Add where the limit was exceeded, unless a narrower place is known, and return the error."""
-        if self.place is None:
-            shown = place if len(place) <= _MAX_PLACE else f"{place[:_MAX_PLACE]}..."
-            self.place = shown
+    def at(self, location: str) -> WorkLimitError:
+        """Add where the limit was exceeded, unless a narrower location is known, and return the error."""
+        if self.location is None:
+            is_short = len(location) <= _MAX_LOCATION_LENGTH
+            self.location = location if is_short else f"{location[:_MAX_LOCATION_LENGTH]}..."
         return self
 
     def __str__(self) -> str:
         subject = f"Step {self.step}" if self.step else "An evaluation"
-        place = f" at {self.place}" if self.place else ""
+        location = f" at {self.location}" if self.location else ""
         return (
-            f"{subject} does more work than [allma] max_step_work = {self.max_work} allows{place}. Each "
+            f"{subject} does more work than [allma] max_step_work = {self.max_work} allows{location}. Each "
             "value that it visits or makes, each turn of a loop and each ten characters of text count as "
             "one. Use a smaller part of the data, or run a fork over it, or raise the setting."
         )
@@ -238,7 +238,7 @@ class StepTimeoutError(StepError):
 
 
 class StepLostError(StepError):
-    """The process of a step was lost while the step may have acted outside, and it must not act twice."""
+    """The process of a step was lost after it may have had side effects, so it is not repeated."""
 
     default_name = "StepLostError"
 

@@ -19,7 +19,11 @@ from airflow_allma.expressions import (
     compile_template,
 )
 from airflow_allma.expressions.condition_findings import never_true
-from airflow_allma.expressions.references import condition_references, path_references, template_references
+from airflow_allma.expressions.find_references import (
+    condition_references,
+    path_references,
+    template_references,
+)
 from airflow_allma.flow import (
     FileCache,
     FlowChecks,

@@ -76,8 +76,8 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "lost_task_retries": Option(
         "How often a task is retried when its process is lost or Airflow's API server does not answer. "
-        "Errors of steps are not retried by it: those have ``onError.retries``. A step that may have acted "
-        "outside of Airflow runs again only as ``retry_lost_steps`` says.",
+        "Errors of steps are not retried by it: those have ``onError.retries``. A step that may have had "
+        "side effects runs again only as ``retry_lost_steps`` says.",
         "2",
     ),
     "retry_lost_steps": Option(
@@ -137,9 +137,7 @@ OPTIONS: Final[dict[str, Option]] = {
     "max_context_bytes": Option(
         "Maximum size of a run's data, in bytes of JSON. 0 means no limit.", "268435456"
     ),
-    "max_fork_depth": Option(
-        "How deep forks can be inside of forks while a run executes. 0 means no limit.", "10"
-    ),
+    "max_fork_depth": Option("How deeply forks can be nested while a run executes. 0 means no limit.", "10"),
     "max_nested_branch_runs": Option(
         "Maximum number of branch runs of forks inside of forks in one process, over lists in the run's "
         "data; each item of the outermost fork adds 1000. 0 means no limit.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from tests.support.import_graph import FREE_OF_AIRFLOW, circles, import_graph, reach_airflow
@@ -52,6 +54,11 @@ def test_a_package_that_exports_its_modules_is_not_a_circle(tmp_path):
     }
     put(tmp_path, files)
     assert circles(tmp_path) == []
+
+
+def test_no_two_modules_have_the_same_name(repository):
+    names = Counter(path.stem for path in (repository / PACKAGE).rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1 and not name.startswith("__")] == []
 
 
 def test_modules_that_must_not_import_airflow_do_not(repository):

@@ -1,4 +1,4 @@
-"""Reading JSON that comes from outside: answers, objects, lines of manifests, payload files.
+"""Reading JSON that comes from outside: responses, objects, lines of manifests, payload files.
 
 msgspec decodes ordinary JSON. Where it refuses, this module finds out why: the bytes are not JSON at all, or
 they are JSON that Python or Airflow cannot hold. The two are different errors, so that a caller can treat

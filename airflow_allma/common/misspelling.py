@@ -1,4 +1,4 @@
-"""Finds the known name of which another name is a misspelling.
+"""Finds the known name that another name misspells.
 
 Stricter than ``nearest``: for names that can be right although nothing known has them, such as the keys of a
 payload.
@@ -44,7 +44,7 @@ class SpellingIndex:
         return index
 
     def find(self, name: str) -> str | None:
-        """Return the known name of which ``name`` is a misspelling; None if it is none, or known itself."""
+        """Return the known name that ``name`` misspells; None without one, or if ``name`` is known itself."""
         if not _MIN_LENGTH - 1 <= len(name) <= _MAX_LENGTH:
             return None
         folded = name.casefold()

@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for logs, terminals, pages and databases."""
+"""Strings from outside, made fit for logs, terminals, web pages and databases."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _GAP: Final = "..."
 
 
 def unprintable(text: str, allowed: str = "") -> str | None:
-    """Return the first character of a text that should not be shown as it is; None if there is none.
+    """Return the first character of a string that should not be shown as it is; None if there is none.
 
     Args:
         text: any string.
         allowed: control characters that are fine here, such as a line feed.
     """
-    if text.isprintable():  # much faster than a look at each character, and true for nearly all texts
+    if text.isprintable():  # faster than looking at each character, and true for nearly all strings
         return None
     return next((char for char in text if _is_hidden(char, allowed)), None)
 
 
 def printable(text: str, allowed: str = "") -> str:
-    r"""Return a text with escapes such as ``\x1b`` in place of the characters that ``unprintable`` finds."""
+    r"""Return a string with escapes such as ``\x1b`` for the characters that ``unprintable`` finds."""
     if unprintable(text, allowed) is None:
         return text
     return "".join(repr(char)[1:-1] if _is_hidden(char, allowed) else char for char in text)
 
 
 def shortened(text: str, limit: int) -> str:
-    """Return a text of at most ``limit`` characters: the beginning and the end of one that is longer.
+    """Return a string, shortened to ``limit`` characters: only its beginning and end are kept.
 
     Args:
         text: any string.

@@ -38,10 +38,10 @@ DEFAULT_MAX_STEP_WORK: Final = 10_000_000
 """Units of work of one step. Ten million take up to ten seconds, and their values about 1 GB."""
 
 POINTS: Final = 10
-"""Points in one unit: a value or a turn of a loop takes ten points, a character one."""
+"""Points in one unit: a value or a turn of a loop takes one unit, a character one point."""
 
 LONG_TEXT: Final = 4096
-"""Texts of templates without loops count only if they are longer: a flow has a bounded number of them."""
+"""Strings of templates without loops count only if they are longer: a flow has a bounded number of them."""
 
 MEASURE_AFTER: Final = 10_000_000
 """Points after which the size of a run's data is measured: steps that do less make little data."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_acceptance", "is_plain"]
 
-_MOST: Final = {limit.field: limit.most for limit in FLOW_LIMITS}
+_MAXIMUM: Final = {limit.field: limit.maximum for limit in FLOW_LIMITS}
 _MAX_TASK_NAME_LENGTH: Final = 2000
 """``task_instance.task_display_name``."""
 
@@ -46,14 +46,14 @@ def _of_tasks(attribute: str) -> _Values:
 
 
 _LENGTHS: Final[tuple[tuple[str, _Values, int], ...]] = (
-    ("dag_display_name", lambda dag: (dag.dag_display_name,), NAME.most),
-    ("tags", lambda dag: dag.tags, TAG.most),
-    ("owner", _of_tasks("owner"), _MOST["airflow.owner"]),
-    ("pool", _of_tasks("pool"), _MOST["airflow.pool"]),
-    ("queue", _of_tasks("queue"), _MOST["airflow.queue"]),
+    ("dag_display_name", lambda dag: (dag.dag_display_name,), NAME.maximum),
+    ("tags", lambda dag: dag.tags, TAG.maximum),
+    ("owner", _of_tasks("owner"), _MAXIMUM["airflow.owner"]),
+    ("pool", _of_tasks("pool"), _MAXIMUM["airflow.pool"]),
+    ("queue", _of_tasks("queue"), _MAXIMUM["airflow.queue"]),
     ("task_display_name", _of_tasks("task_display_name"), _MAX_TASK_NAME_LENGTH),
 )
-"""What the message calls a value, its values in a Dag, and the most characters of each."""
+"""What the message calls a value, its values in a Dag, and the maximum length of each."""
 
 _NUMBERS: Final[tuple[tuple[str, _Values], ...]] = (
     ("max_active_runs", lambda dag: (dag.max_active_runs,)),
@@ -67,18 +67,18 @@ _NUMBERS: Final[tuple[tuple[str, _Values], ...]] = (
 
 
 def is_plain(flow: Flow) -> bool:
-    """Return whether all that a checked flow writes into its Dag has a row in the table of limits."""
+    """Return whether the table of limits covers everything that a checked flow writes into its Dag."""
     options = flow.airflow
     return options.input_schema is None and len(options.schedule or "") <= _PLAIN_SCHEDULE_LENGTH
 
 
-def check_acceptance(dag: DAG, *, is_free: bool) -> None:
-    """Check what Airflow and its database refuse when it is too late: it ends the Dag processor.
+def check_acceptance(dag: DAG, *, serialize: bool) -> None:
+    """Check what Airflow and its database would refuse only later, which ends the Dag processor.
 
     Args:
         dag: the Dag, as cluster policies leave it.
-        is_free: whether it may contain anything, see ``is_plain``. Only then is it serialized, which takes
-            longer than to build it, and which the Dag processor does once more.
+        serialize: whether to check the serialized Dag too, since the Dag may contain anything, see
+            ``is_plain``. That takes longer than building it, and the Dag processor does it once more.
 
     Raises:
         FlowError: a value is too long or too high, or cannot be stored.
@@ -92,7 +92,7 @@ def check_acceptance(dag: DAG, *, is_free: bool) -> None:
         for value in values(dag):
             if value is not None and not -INT_MAX <= value <= INT_MAX:
                 raise FlowError(f"{name} must be {INT_MAX} or less; {str(value)[:40]} is not.")
-    if not is_free:
+    if not serialize:
         return
     stored = stored_dag(dag)
     if stored is None:

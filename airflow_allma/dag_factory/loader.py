@@ -176,8 +176,8 @@ def _build(flow: Flow, options: LoaderOptions, *, is_validated: bool) -> DAG | N
     if is_validated:
         dag.validate()  # type: ignore[no-untyped-call]
         final = check_policies(dag)
-        is_ours = final is dag and options.on_dag is None and is_plain(applied)
-        check_acceptance(final, is_free=not is_ours)
+        is_covered = final is dag and options.on_dag is None and is_plain(applied)
+        check_acceptance(final, serialize=not is_covered)
     return dag
 
 
@@ -204,7 +204,7 @@ def _summary(broken: list[str], problems: list[Problem], flows: int) -> str:
 
 
 def _first(shown: list[str]) -> list[str]:
-    """Return as many problems, from the first on, as an import error can have."""
+    """Return the first problems, as many as fit into an import error."""
     size = 0
     for count, problem in enumerate(shown[:_MAX_SHOWN]):
         size += len(problem.encode())

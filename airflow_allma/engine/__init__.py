@@ -6,7 +6,6 @@ over several processes.
 
 from __future__ import annotations
 
-from airflow_allma.engine.acting import unrepeatable_steps
 from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.compile import compile_flow
@@ -19,6 +18,7 @@ from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.runner import run_segment
 from airflow_allma.engine.services import EngineSettings, ForkRunner, Services
+from airflow_allma.engine.side_effects import unrepeatable_steps
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.step_runner import complete_step, fail_step, repeat_step, skip_step, start_step
 

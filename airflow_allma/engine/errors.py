@@ -31,8 +31,8 @@ _ADVICE: Final[Mapping[str, str]] = {
 _EXHAUSTED: Final[Mapping[type[BaseException], str]] = {
     MemoryError: "The process has no memory left for this step (MemoryError). Use less data in one step, or "
     "give the process more memory.",
-    RecursionError: "A value is nested too deep for this step (RecursionError). Use a part of it, or flatten "
-    "it first.",
+    RecursionError: "A value is nested too deeply for this step (RecursionError). Use a part of it, or "
+    "flatten it first.",
 }
 
 

@@ -42,9 +42,9 @@ def _is_installed(top: str) -> bool:
         return False
     if spec is None:
         return False
-    places = [Path(place) for place in (spec.submodule_search_locations or [spec.origin or ""])]
+    folders = [Path(location) for location in (spec.submodule_search_locations or [spec.origin or ""])]
     installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
-    return any(folder in place.parents for place in places for folder in installed)
+    return any(root in folder.parents for folder in folders for root in installed)
 
 
 @cache

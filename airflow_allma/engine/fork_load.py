@@ -46,7 +46,7 @@ class ForkLoad:
             max_runs: the setting ``max_nested_branch_runs``.
 
         Raises:
-            PermanentStepError: the fork is nested too deep, or the nested forks have too many branch runs.
+            PermanentStepError: the fork is nested too deeply, or the nested forks have too many branch runs.
         """
         if not depth:
             self.nested_runs = self.outer_runs = 0

@@ -60,7 +60,7 @@ async def run_fork(
         The step's output, ``{"aggregatedData": ...}``.
 
     Raises:
-        StepError: the items cannot be read, the fork is nested too deep or among too many, or more branch
+        StepError: the items cannot be read, the fork is nested too deeply or among too many, or more branch
             runs failed than it tolerates.
     """
     items = await resolve_items(fork, context, services)

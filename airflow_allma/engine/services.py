@@ -58,7 +58,7 @@ class EngineSettings:
             that is not part of Python, Airflow or what they require.
         max_step_work: units of work that one step can do, see ``common.work_budget``; 0 means no limit.
         max_context_bytes: maximum size of a run's data, in bytes of JSON; 0 means no limit.
-        max_fork_depth: how deep forks can be nested while a run executes; 0 means no limit.
+        max_fork_depth: how deeply forks can be nested while a run executes; 0 means no limit.
         max_nested_branch_runs: branch runs of forks inside of forks in one process, over lists in the run's
             data; 0 means no limit.
     """

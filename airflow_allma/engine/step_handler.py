@@ -50,11 +50,11 @@ class InlineHandler:
     Attributes:
         inline: True.
         ends_path: whether the path ends here; the handler is then never called.
-        acts: False: it changes nothing outside of the flow.
+        has_side_effects: False: it changes nothing outside of the flow.
     """
 
     inline: ClassVar[bool] = True
-    acts: ClassVar[bool] = False
+    has_side_effects: ClassVar[bool] = False
     ends_path: ClassVar[bool] = False
 
     def __call__(self, call: StepCall) -> Any:
@@ -74,8 +74,8 @@ class AsyncHandler:
         bounds_itself: whether the step's own configuration limits how long a call waits, so that the setting
             ``step_timeout_seconds`` does not apply.
         blocks_thread: whether a call occupies a thread.
-        acts: whether a call can change something outside of the flow, so that it is not repeated by itself
-            when nobody knows whether it happened. Calls that only read do not act.
+        has_side_effects: whether a call can change something outside of the flow: it is then not repeated
+            by itself if it is unknown whether it happened.
     """
 
     inline: ClassVar[bool] = False
@@ -84,7 +84,7 @@ class AsyncHandler:
     stores_output: ClassVar[bool] = False
     blocks_thread: ClassVar[bool] = False
     bounds_itself: bool = False
-    acts: bool = False
+    has_side_effects: bool = False
 
     async def __call__(self, call: StepCall) -> Any:
         """Return the step's output, ``_meta`` included."""

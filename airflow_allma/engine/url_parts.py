@@ -15,7 +15,7 @@ _PLACEHOLDER = "0"
 
 
 class Char(IntEnum):
-    """Who wrote a character of a rendered URL."""
+    """Where a character of a rendered URL comes from."""
 
     VALUE = 0
     """A value."""
@@ -55,7 +55,7 @@ class RenderedUrl:
 
     Attributes:
         url: its characters, without spaces around it.
-        origins: who wrote each character.
+        origins: where each character comes from.
         gaps: where values are that rendered to nothing.
         authority: where the authority begins.
         moves_scheme: whether a value ended the scheme earlier than the template does.
@@ -96,7 +96,7 @@ class RenderedUrl:
         return rendered
 
     def _trust_base(self) -> None:
-        """Mark the value that contains the host, or find that it stands before the template's own host."""
+        """Mark the value that contains the host, or note that it comes before the template's own host."""
         own = self._own_authority()
         if own is not None:
             self.moves_scheme = own != self.authority

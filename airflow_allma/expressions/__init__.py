@@ -14,31 +14,31 @@ from airflow_allma.expressions.paths import Path, compile_path
 from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.targets import Target, compile_target
 from airflow_allma.expressions.templates import (
-    AuthoredTemplate,
+    SlottedTemplate,
     Span,
     Template,
-    compile_authored,
+    compile_slotted_template,
     compile_template,
 )
 from airflow_allma.expressions.undefined import NOTHING, Nothing
 
 __all__ = [
     "NOTHING",
-    "AuthoredTemplate",
     "Condition",
     "Config",
     "ContextMappings",
     "LoadPointer",
     "Nothing",
     "Path",
+    "SlottedTemplate",
     "Span",
     "Target",
     "Template",
-    "compile_authored",
     "compile_condition",
     "compile_config",
     "compile_context_mappings",
     "compile_path",
+    "compile_slotted_template",
     "compile_target",
     "compile_template",
     "copy_value",

@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from airflow_allma.common.json_types import type_name
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions.pointer_access import LoadPointer, is_pointer, resolve_pointer
 from airflow_allma.expressions.syntax_tree import Key
 
-__all__ = ["MAX_PADDING", "NoSuchPlaceError", "assign_keys"]
+__all__ = ["MAX_PADDING", "InvalidTargetError", "assign_keys"]
 
 MAX_PADDING: Final = 10_000
 """Maximum number of nulls that a list is padded with to reach an index."""
 
 
-_KINDS: Final = {str: "a string", int: "a number", float: "a number", bool: "a boolean"}
-
-
-class NoSuchPlaceError(ExpressionEvaluationError):
+class InvalidTargetError(ExpressionEvaluationError):
     """A value would be set under a name in a list, or below a string, number or boolean."""
 
 
@@ -39,7 +37,7 @@ def assign_keys(
         share: do not modify ``root``; return a new root that shares everything that is not on the way.
 
     Raises:
-        NoSuchPlaceError: a value would be set under a name in a list, or below a string, number or boolean.
+        InvalidTargetError: a value would be set under a name in a list, or below a string, number or boolean.
         ExpressionEvaluationError: an index is far beyond the end of its list.
     """
     top = _writable_root(root, load, source, share=share)
@@ -58,9 +56,8 @@ def assign_keys(
         elif current is None:
             child = [] if following.index >= 0 else {}
         else:
-            kind = _KINDS.get(type(current), "not an object")
-            raise NoSuchPlaceError(
-                f"{source!r} cannot be set: {key.name!r} is {kind}, which has no members; "
+            raise InvalidTargetError(
+                f"{source!r} cannot be set: {key.name!r} is {type_name(current)}, which has no members; "
                 "set an object there, or use another name"
             )
         _set_item(node, key, child, source)
@@ -94,7 +91,7 @@ def _set_item(node: Any, key: Key, value: Any, source: str) -> None:
         node[key.name] = value
         return
     if key.index < 0:
-        raise NoSuchPlaceError(
+        raise InvalidTargetError(
             f"{source!r} cannot be set: {key.name!r} is not an index, but its parent is a list; "
             "set an index of the list, or use another name"
         )

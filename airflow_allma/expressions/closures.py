@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from airflow_allma.common.json_types import type_name
 from airflow_allma.common.work_budget import current_budget, with_own_budget
 from airflow_allma.exceptions import ExpressionEvaluationError, WorkLimitError
 from airflow_allma.expressions.expansions import (
@@ -169,9 +170,6 @@ def _plain_finder(keys: tuple[Key, ...], source: str) -> Find:  # noqa: C901 (on
     return find
 
 
-_KINDS: Final = {type(None): "null", list: "a list"}
-
-
 def find_dynamic_key(segment: DynamicKey, find: Find, root: Any, load: LoadPointer) -> Key:
     """Return the key that a dynamic segment has in this data.
 
@@ -182,7 +180,7 @@ def find_dynamic_key(segment: DynamicKey, find: Find, root: Any, load: LoadPoint
     if isinstance(key, str | int | float):
         return make_key(to_string(key))
     # The value itself can be of any length, and it is data.
-    shown = "nothing" if key is NOTHING else _KINDS.get(type(key), "an object")
+    shown = "nothing" if key is NOTHING else type_name(key)
     raise ExpressionEvaluationError(
         f"[{segment.source}] must find a string or a number to be a key, but finds {shown}; "
         "set that value in an earlier step, or map another path"

@@ -1,4 +1,4 @@
-"""Finds the parts of conditions that are false whatever the data is."""
+"""Finds the parts of conditions that are false for all data."""
 
 from __future__ import annotations
 

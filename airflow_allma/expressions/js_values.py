@@ -88,7 +88,7 @@ def to_string(value: Any) -> str:
     """Return JavaScript's ``String(value)``: list items joined with commas, ``[object Object]`` for objects.
 
     Raises:
-        ExpressionEvaluationError: the lists are nested too deep.
+        ExpressionEvaluationError: the lists are nested too deeply.
     """
     if isinstance(value, str):
         return value
@@ -105,7 +105,7 @@ def to_string(value: Any) -> str:
             string = _join(value)
         except RecursionError:
             raise ExpressionEvaluationError(
-                "a list is nested too deep to become a string; use a part of it"
+                "a list is nested too deeply to become a string; use a part of it"
             ) from None
         # Also an item that is an empty string is visited: a comma follows it.
         spend_text(len(string))

@@ -24,7 +24,7 @@ def stringify(value: Any) -> str:
     """Return the compact JSON of a value; NOTHING becomes ``null``.
 
     Raises:
-        ExpressionEvaluationError: a value has a type that JSON does not have, or is nested too deep.
+        ExpressionEvaluationError: a value has a type that JSON does not have, or is nested too deeply.
         WorkLimitError: the step has now written more than its budget allows.
     """
     parts: list[str] = []
@@ -32,7 +32,7 @@ def stringify(value: Any) -> str:
         _write(value, parts.append)
     except RecursionError:
         raise ExpressionEvaluationError(
-            "a value is nested too deep to be written as JSON; use a part of it"
+            "a value is nested too deeply to be written as JSON; use a part of it"
         ) from None
     text = "".join(parts)
     # A short number takes longer than its characters: each value has one or two parts.

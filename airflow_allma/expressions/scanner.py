@@ -7,7 +7,16 @@ from typing import Any, Final, NamedTuple, NoReturn
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.expressions.syntax_tree import SLOT
 
-__all__ = ["MAX_LENGTH", "MAX_NESTING", "QUOTES", "Scanner", "Token", "check_length", "check_source"]
+__all__ = [
+    "MAX_LENGTH",
+    "MAX_NESTING",
+    "QUOTES",
+    "Scanner",
+    "Token",
+    "check_length",
+    "check_no_slot",
+    "check_source",
+]
 
 MAX_LENGTH: Final = 10_000
 """Maximum length of an expression, in characters."""
@@ -37,12 +46,21 @@ def check_length(source: str) -> None:
 
 
 def check_source(source: str) -> None:
-    """Check an expression as ``check_length`` does, and that it does not contain the character ``SLOT``.
+    """Check an expression as ``check_length`` and ``check_no_slot`` do.
+
+    Raises:
+        ExpressionSyntaxError: it is too long, or contains the character ``SLOT``.
+    """
+    check_length(source)
+    check_no_slot(source)
+
+
+def check_no_slot(source: str) -> None:
+    """Check that an expression does not contain the character ``SLOT``.
 
     Raises:
         ExpressionSyntaxError: it does.
     """
-    check_length(source)
     if (position := source.find(SLOT)) >= 0:
         raise ExpressionSyntaxError("the character U+FDD0 is not allowed here", source, position)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from airflow_allma.expressions.assignment import NoSuchPlaceError, assign_keys
+from airflow_allma.expressions.assignment import InvalidTargetError, assign_keys
 from airflow_allma.expressions.paths import CACHE_SIZE
 from airflow_allma.expressions.pointer_access import refuse_to_load
 from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
@@ -84,7 +84,7 @@ def _assigner(keys: tuple[Key, ...], source: str) -> Callable[[dict[str, Any], A
     def assign(root: dict[str, Any], value: Any) -> None:
         try:
             assign_keys(root, keys, value, refuse, source, share=False)
-        except NoSuchPlaceError as error:
+        except InvalidTargetError as error:
             _log.warning("%s", error)
 
     return assign

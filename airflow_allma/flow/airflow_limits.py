@@ -91,19 +91,19 @@ class Limit:
     Attributes:
         field: the field's path in the flow or the step, with dots; ``*`` is each member.
         kind: what is limited.
-        most: the highest value, length or size; a date in ISO 8601.
+        maximum: the highest value, length or size; a date in ISO 8601.
         effect: what happens beyond it.
         columns: ``table.column`` in Airflow's database that gets the value.
-        least: the lowest value.
+        minimum: the lowest value.
         allowed: control characters that a string can have.
     """
 
     field: str
     kind: Kind
-    most: Any
+    maximum: Any
     effect: Effect
     columns: tuple[str, ...] = ()
-    least: Any = None
+    minimum: Any = None
     allowed: str = ""
 
     def fit(self, value: Any) -> Any:
@@ -112,21 +112,21 @@ class Limit:
         Only for limits with ``Effect.BOUNDED``.
         """
         if self.kind is Kind.NUMBER:
-            return max(self.least, min(self.most, value))
+            return max(self.minimum, min(self.maximum, value))
         text = printable(value, self.allowed)
-        return text if len(text) <= self.most else text[: self.most - 3] + "..."
+        return text if len(text) <= self.maximum else text[: self.maximum - 3] + "..."
 
 
-def _key(field: str, most: int, *columns: str) -> Limit:
-    return Limit(field, Kind.TEXT, most, Effect.ERROR, columns)
+def _key(field: str, maximum: int, *columns: str) -> Limit:
+    return Limit(field, Kind.TEXT, maximum, Effect.ERROR, columns)
 
 
-def _shown(field: str, most: int, *columns: str, allowed: str = "") -> Limit:
-    return Limit(field, Kind.TEXT, most, Effect.BOUNDED, columns, allowed=allowed)
+def _shown(field: str, maximum: int, *columns: str, allowed: str = "") -> Limit:
+    return Limit(field, Kind.TEXT, maximum, Effect.BOUNDED, columns, allowed=allowed)
 
 
-def _number(field: str, most: int, *columns: str) -> Limit:
-    return Limit(field, Kind.NUMBER, most, Effect.ERROR, columns)
+def _number(field: str, maximum: int, *columns: str) -> Limit:
+    return Limit(field, Kind.NUMBER, maximum, Effect.ERROR, columns)
 
 
 NAME: Final = _shown("name", 2000, "dag.dag_display_name")
@@ -142,7 +142,7 @@ PRIORITY_WEIGHT: Final = Limit(
     100_000,
     Effect.BOUNDED,
     ("task_instance.priority_weight",),
-    least=-100_000,
+    minimum=-100_000,
 )
 
 _POOL_AND_QUEUE: Final = (
@@ -159,11 +159,11 @@ FLOW_LIMITS: Final = (
     _number("version", INT_MAX),
     # Task states and runs of MySQL are TIMESTAMPs: 1970-01-01 to 2038-01-19 UTC, and zones differ by a day.
     Limit(
-        "airflow.startDate", Kind.DATE, "2037-12-31", Effect.ERROR, ("dag.next_dagrun",), least="1970-01-02"
+        "airflow.startDate", Kind.DATE, "2037-12-31", Effect.ERROR, ("dag.next_dagrun",), minimum="1970-01-02"
     ),
     # As long as AWS allows.
     Limit("airflow.schedule", Kind.TEXT, 256, Effect.ERROR, ("dag.timetable_summary",), allowed=_LINES),
-    _shown("airflow.tags.*", TAG.most, *TAG.columns),
+    _shown("airflow.tags.*", TAG.maximum, *TAG.columns),
     _key("airflow.owner", 500, "dag.owners", "log.owner"),
     *_POOL_AND_QUEUE,
     _number("airflow.maxActiveRuns", INT_MAX, "dag.max_active_runs"),
@@ -225,7 +225,7 @@ _BY_STEP_TYPE: Final[Mapping[str, _ByField]] = {
 
 
 def check_airflow_limits(flow: Mapping[str, Any], all_scopes: Sequence[Scope] = ()) -> Iterator[Diagnostic]:
-    """Yield what of a flow is beyond the limits: errors, and warnings of what Airflow gets in another form.
+    """Yield the values of a flow that are beyond the limits: errors, or warnings if they are bounded.
 
     Args:
         flow: the flow's JSON; values of a wrong type are skipped.
@@ -258,8 +258,8 @@ def _text(limit: Limit, value: Any, path: Path) -> Iterator[Diagnostic]:
             "remove it",
             Severity.WARNING,
         )
-    if len(value) > limit.most:
-        message = f"can have at most {limit.most} characters; this one has {len(value)}"
+    if len(value) > limit.maximum:
+        message = f"can have at most {limit.maximum} characters; this one has {len(value)}"
         if is_error:
             yield Diagnostic(path, message)
         else:
@@ -269,10 +269,10 @@ def _text(limit: Limit, value: Any, path: Path) -> Iterator[Diagnostic]:
 def _in_range(limit: Limit, value: Any, path: Path) -> Iterator[Diagnostic]:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
-    if value > limit.most:
-        message = f"must be {limit.most} or less; {_short(value)} is not"
-    elif limit.least is not None and value < limit.least:
-        message = f"must be {limit.least} or more; {_short(value)} is not"
+    if value > limit.maximum:
+        message = f"must be {limit.maximum} or less; {_short(value)} is not"
+    elif limit.minimum is not None and value < limit.minimum:
+        message = f"must be {limit.minimum} or more; {_short(value)} is not"
     else:
         return
     if limit.effect is Effect.ERROR:
@@ -292,8 +292,8 @@ def _date(limit: Limit, value: Any, path: Path) -> Iterator[Diagnostic]:
         day = datetime.fromisoformat(value).date()
     except ValueError:
         return  # reported by the rules of the field
-    if not date.fromisoformat(limit.least) <= day <= date.fromisoformat(limit.most):
-        yield Diagnostic(path, f"must be from {limit.least} to {limit.most}; {quoted(value)} is not")
+    if not date.fromisoformat(limit.minimum) <= day <= date.fromisoformat(limit.maximum):
+        yield Diagnostic(path, f"must be from {limit.minimum} to {limit.maximum}; {quoted(value)} is not")
 
 
 def _json(limit: Limit, value: Any, path: Path) -> Iterator[Diagnostic]:
@@ -305,8 +305,8 @@ def _json(limit: Limit, value: Any, path: Path) -> Iterator[Diagnostic]:
     if found is not None:
         where, reason = found
         yield Diagnostic((*path, *where), reason)
-    elif (size := len(msgspec.json.encode(value))) > limit.most:
-        yield Diagnostic(path, f"can have at most {limit.most} bytes of JSON; this one has {size}")
+    elif (size := len(msgspec.json.encode(value))) > limit.maximum:
+        yield Diagnostic(path, f"can have at most {limit.maximum} bytes of JSON; this one has {size}")
 
 
 _CHECKS: Final = {Kind.TEXT: _text, Kind.NUMBER: _in_range, Kind.DATE: _date, Kind.JSON: _json}
@@ -351,4 +351,4 @@ def _bad_text(text: str) -> str | None:
     if text.isascii():
         return None
     char = next((char for char in text if "\ud800" <= char <= "\udfff"), None)
-    return None if char is None else f"contains half of a character (U+{ord(char):04X}); remove it"
+    return None if char is None else f"contains half of a surrogate pair (U+{ord(char):04X}); remove it"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from airflow_allma.common.references import Reference
+from airflow_allma.common.reference import Reference
 from airflow_allma.flow.steps import Step, StepType
 
 __all__ = ["ExpressionChecks", "ExpressionReader", "FlowChecks", "ScheduleCheck", "SupportCheck", "TypeCheck"]

@@ -34,10 +34,10 @@ class _Inner:
 
 
 def check_fork_cycles(all_scopes: Sequence[Scope]) -> Iterator[Diagnostic]:
-    """Yield the forks that run themselves again for each of their items, whatever the data is.
+    """Yield the forks that run themselves again for each of their items, for all data.
 
-    Only what is certain is reported: every fork of the circle takes its items from a key that nothing in the
-    circle sets, its branch has no condition, and its steps have no transitions. All other forks inside of
+    Only what is certain is reported: every fork of the cycle takes its items from a key that nothing in the
+    cycle sets, its branch has no condition, and its steps have no transitions. All other forks inside of
     forks end at ``max_fork_depth``.
     """
     forks = {
@@ -49,11 +49,11 @@ def check_fork_cycles(all_scopes: Sequence[Scope]) -> Iterator[Diagnostic]:
     keys = {path: key for path, located in forks.items() if (key := _items_key(located)) is not None}
     edges = _edges(all_scopes, keys)
     for _ in range(_MAX_REPORTS):
-        circle = _circle(edges)
-        if circle is None:
+        cycle = _cycle(edges)
+        if cycle is None:
             return
-        inner = edges[circle[0]].pop(circle[1])
-        fork = forks[circle[1]]
+        inner = edges[cycle[0]].pop(cycle[1])
+        fork = forks[cycle[1]]
         yield Diagnostic(
             inner.start,
             f"this branch always leads into the fork {quoted(fork.id)} again, with the same items, so it "
@@ -74,8 +74,8 @@ def _edges(all_scopes: Sequence[Scope], keys: Mapping[Path, str]) -> dict[Path, 
     return edges
 
 
-def _circle(edges: Mapping[Path, Mapping[Path, _Inner]]) -> list[Path] | None:
-    """Return some circle, its first member also at the end; None if there is none."""
+def _cycle(edges: Mapping[Path, Mapping[Path, _Inner]]) -> list[Path] | None:
+    """Return a cycle, its first member also at the end; None without one."""
     for path, inner in edges.items():
         if path in inner:
             return [path, path]
@@ -83,8 +83,8 @@ def _circle(edges: Mapping[Path, Mapping[Path, _Inner]]) -> list[Path] | None:
         TopologicalSorter({path: list(inner) for path, inner in edges.items()}).prepare()
     except CycleError as error:
         # It lists each member before the one that names it as a predecessor.
-        circle: list[Path] = error.args[1][::-1]
-        return circle
+        cycle: list[Path] = error.args[1][::-1]
+        return cycle
     return None
 
 

@@ -73,7 +73,7 @@ def _check_schema(schema: dict[str, Any]) -> Iterator[Diagnostic]:
     try:
         size, _ = expand(tree, schema)
     except RecursionError:
-        yield Diagnostic(_SCHEMA_PATH, "the references of the schema are nested too deep; use fewer")
+        yield Diagnostic(_SCHEMA_PATH, "the references of the schema are nested too deeply; use fewer")
         return
     if size > MAX_EXPANDED:
         yield Diagnostic(
@@ -89,7 +89,7 @@ def _invalid(root: dict[str, Any], schema: Any, path: Path) -> Iterator[Diagnost
     try:
         errors = list(islice(validator(validator.META_SCHEMA).iter_errors(schema), _MAX_ERRORS))
     except RecursionError:
-        yield Diagnostic(path, "the schema is nested too deep; put parts of it into `$defs`")
+        yield Diagnostic(path, "the schema is nested too deeply; put parts of it into `$defs`")
         return
     for error in errors:
         yield Diagnostic((*path, *error.absolute_path), f"not a valid JSON Schema: {_short(error.message)}")
@@ -192,7 +192,7 @@ def _reasons(schema: Mapping[str, Any], payload: Any, max_work: int) -> tuple[li
         try:
             errors = list(islice(validator.iter_errors(payload), _MAX_ERRORS + 1))
         except RecursionError:
-            return ["the schema refers to itself without end, or the payload is nested too deep"], max_work
+            return ["the schema refers to itself without end, or the payload is nested too deeply"], max_work
         except WorkLimitError:
             reason = "checking it takes too much work; use less data, or fewer references and alternatives"
             return [reason], max_work

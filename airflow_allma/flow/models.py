@@ -147,7 +147,7 @@ class AirflowOptions(Model):
     ] = None
     retry_lost_steps: Annotated[
         Bool | None,
-        Field(description="Whether steps that act outside run again after they were lost."),
+        Field(description="Whether steps with side effects run again after they were lost."),
     ] = None
     offload_location: Annotated[
         NonEmptyStr | None,

@@ -60,12 +60,12 @@ class _Located(NamedTuple):
 def _of_fitting_members(errors: list[_Located]) -> Iterator[_Located]:
     """Leave out that a value is not of another type of a union: only the type that it has was meant."""
     deeper = {one.union for one in errors if one.union is not None and one.path != one.union}
-    said: set[Path] = set()
+    reported: set[Path] = set()
     for one in errors:
         if one.union is None or one.path != one.union:
             yield one
-        elif one.union not in deeper and one.union not in said:
-            said.add(one.union)
+        elif one.union not in deeper and one.union not in reported:
+            reported.add(one.union)
             yield one
 
 

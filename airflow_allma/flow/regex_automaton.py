@@ -26,7 +26,7 @@ _CATEGORIES: Final = {
     _C.CATEGORY_NOT_WORD: re.compile(r"\W"),
 }
 _SAMPLE: Final = frozenset([*map(chr, range(128)), *"\x85\xa0éß\u0130\u017f\u0663\u0967中\u2028\ufeff😀"])
-"""Characters that stand for all others; those that a pattern names, and their neighbours, are added."""
+"""Characters that represent all others; those that a pattern names, and their neighbours, are added."""
 
 
 class TooComplexError(Exception):
@@ -38,7 +38,7 @@ def parse_pattern(pattern: str) -> Any:
 
     Raises:
         re.error: it is not valid.
-        RecursionError: it is nested too deep.
+        RecursionError: it is nested too deeply.
         OverflowError: a repeat is too large.
     """
     return _PARSER.parse(pattern)

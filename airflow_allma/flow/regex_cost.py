@@ -63,7 +63,7 @@ def pattern_degree(pattern: str) -> int | None:
 
     Raises:
         re.error: the pattern is not valid.
-        RecursionError: it is nested too deep.
+        RecursionError: it is nested too deeply.
         OverflowError: a repeat is too large.
     """
     tree = parse_pattern(pattern)
@@ -71,7 +71,7 @@ def pattern_degree(pattern: str) -> int | None:
 
 
 def _is_anchored(tree: Any) -> bool:
-    """Return whether a pattern matches at the beginning of a text only."""
+    """Return whether a pattern matches only at the beginning of a string."""
     return bool(len(tree)) and str(tree[0][1]) in {"AT_BEGINNING", "AT_BEGINNING_STRING"}
 
 

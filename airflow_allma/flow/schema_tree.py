@@ -153,7 +153,7 @@ def expand(tree: SchemaTree, schema: Any, limit: int = MAX_EXPANDED) -> tuple[in
         The number, and whether the schema refers to itself; such a reference counts as one.
 
     Raises:
-        RecursionError: it is nested too deep.
+        RecursionError: it is nested too deeply.
     """
     counter = _Expansion(tree, limit)
     return counter.size(schema), counter.is_recursive

@@ -109,7 +109,7 @@ def _unknown(
 
 
 def _beginning_with(field: str, known: frozenset[str]) -> str | None:
-    """Return the one known field of which a name is the beginning, ``next`` of ``nextStepInstanceId``."""
+    """Return the only known field that begins with a name, such as ``nextStepInstanceId`` with ``next``."""
     longer = [name for name in known if name.casefold().startswith(field.casefold())]
     return longer[0] if len(longer) == 1 and len(field) >= _MIN_BEGINNING else None
 

@@ -10,7 +10,7 @@ from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.routing import succeeded
 from airflow_allma.operators.run_states import load_state
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.transport import restored
+from airflow_allma.operators.transport import restore_key_order
 from airflow_allma.operators.xcoms import Key, may_have, pull_returned
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ class BranchPath:
                 f"Task {task_id} ran for item {self.map_index}, but the return values of the tasks before it "
                 "are gone. Clear them and their downstream tasks."
             )
-        return await self._repeat(before, task.steps[0], restored(returned, task.known_keys(self.program)))
+        return await self._repeat(
+            before, task.steps[0], restore_key_order(returned, task.known_keys(self.program))
+        )
 
     async def _repeat(self, state: RunState, step_id: str, returned: Any) -> RunState:
         from airflow_allma.engine import repeat_step

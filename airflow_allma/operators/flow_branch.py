@@ -29,8 +29,8 @@ class FlowBranchOperator(FlowStepOperator):
     """Runs a segment of a branch for one item.
 
     The item comes from the fork's list. The context in which the branch began is read from the fork's
-    ``items`` task, and what the branch itself has set from the tasks upstream: their return values or, where
-    these do not tell everything, what they pushed under ``allma_state``. The result of the branch is what the
+    ``items`` task, and what the branch itself has set from the tasks upstream: their return values or, if
+    they are not sufficient, what they pushed under ``allma_state``. The result of the branch is what the
     task in which it ends has returned or, if that is not the same, pushed under ``allma_result``.
 
     Args:

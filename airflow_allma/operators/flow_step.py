@@ -71,7 +71,7 @@ class FlowStepOperator(FlowOperator):
 
         try:
             begin = self.prepare(current)
-            notes.begin_acting(self.step, self._unrepeatable(current))
+            notes.begin_side_effects(self.step, self._unrepeatable(current))
             last_try = self._is_last_try(current, notes)
             result = current.run(lambda: self._run_segment(current, begin, last_try))
         except AllmaError as error:

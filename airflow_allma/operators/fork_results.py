@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.compat import instance_key
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.transport import restored
+from airflow_allma.operators.transport import restore_key_order
 from airflow_allma.operators.xcoms import Key, pull, pull_all, pull_all_returned, pull_returned, push
 
 if TYPE_CHECKING:
@@ -83,7 +83,10 @@ def memory_results(
                 if task in returning:
                     for index, output in instances.returned(pushed).items():
                         known[index, branch_index] = BranchResult(
-                            index, branch_index, compiled.branch_id, output=restored(output, returning[task])
+                            index,
+                            branch_index,
+                            compiled.branch_id,
+                            output=restore_key_order(output, returning[task]),
                         )
     for index in range(count):
         for compiled, tasks in zip(fork.branches, branches, strict=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.exceptions import StorageError
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.transport import json_bytes, shown
+from airflow_allma.operators.transport import json_bytes, xcom_safe
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _load_stored(current: TaskContext, stored: Any) -> dict[str, Any]:
 def return_value(current: TaskContext, output: Any) -> Any:
     """Return a step's output as the task's return value, which the UI shows; a large one as a pointer."""
     pointer = _store_if_large(current, output, "output")
-    return shown(output) if pointer is None else pointer.wrap()
+    return xcom_safe(output) if pointer is None else pointer.wrap()
 
 
 def _store_if_large(current: TaskContext, value: Any, kind: str) -> Pointer | None:

@@ -12,7 +12,7 @@ from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.configuration import load_settings
 from airflow_allma.operators.airflow_services import build_services
-from airflow_allma.operators.api_patience import send_patiently
+from airflow_allma.operators.api_retries import retry_unanswered_requests
 from airflow_allma.operators.event_loop import InterruptibleLoop
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.step_log import StepLog
@@ -56,7 +56,7 @@ class TaskContext:
         self.dag_run = context["dag_run"]
         self._many = many
         self._loop = InterruptibleLoop(self._close)
-        send_patiently()
+        retry_unanswered_requests()
         LOG.info(
             "Flow %s, version %d. flowExecutionId: %s",
             self.flow.id,

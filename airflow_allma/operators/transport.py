@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["from_json", "is_unchanged", "json_bytes", "restored", "shown"]
+__all__ = ["from_json", "is_unchanged", "json_bytes", "restore_key_order", "xcom_safe"]
 
 _RESERVED: Final = frozenset({"__classname__", "__version__", "__data__", "__type", "__var", "__id__"})
 """Keys that Airflow's serializer interprets."""
@@ -52,10 +52,10 @@ def from_json(encoded: str) -> Any:
         return json.loads(encoded)
 
 
-def shown(value: Any) -> Any:
-    """Return a flow's value as people see it in Airflow: itself, or its JSON as a string.
+def xcom_safe(value: Any) -> Any:
+    """Return a flow's value as a return value: itself, or its JSON as a string.
 
-    It is the string if some part of it does not pass Airflow's transport and all of its databases: U+0000 and
+    It is a string if some part of it does not pass Airflow's transport and all of its databases: U+0000 and
     half surrogate pairs, numbers of more than 64 bits, NaN and the infinities, keys that Airflow's
     serializer interprets or that are too long for MySQL, more than 64 levels.
     """
@@ -70,19 +70,19 @@ def is_unchanged(value: Any, known_keys: Sequence[str] = ()) -> bool:
 
     Args:
         value: the value.
-        known_keys: what ``restored`` will be called with.
+        known_keys: what ``restore_key_order`` will be called with.
     """
     if not known_keys or not isinstance(value, dict):
         return _passes(value, unchanged=True)
     return (
         _passes(value, unchanged=False)
-        and list(value) == list(restored(value, known_keys))
+        and list(value) == list(restore_key_order(value, known_keys))
         and all(_passes(member, unchanged=True) for member in value.values())
     )
 
 
-def restored(value: Any, known_keys: Sequence[str]) -> Any:
-    """Return a value from a database with the keys of the object itself in the order of ``known_keys``.
+def restore_key_order(value: Any, known_keys: Sequence[str]) -> Any:
+    """Return a value from a database with the keys of its outermost object in the order of ``known_keys``.
 
     Keys that are not known come last, as databases sort them.
     """

@@ -2,8 +2,8 @@
 
 A retry cannot see how the try before it ended: its own failure, a lost process and an API server that did
 not answer look the same, and Airflow deletes a task's XComs before it runs again. So a try notes what the
-next one must know: that a step may have acted outside, and how often the step has failed by itself. Tries
-that have nothing to say, which are nearly all, make no request.
+next one must know: that a step may have had side effects, and how often the step has failed by itself. Tries
+without anything to note, which are nearly all, make no request.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class TryNotes:
         self._write({"failures": before + 1})
         return before
 
-    def begin_acting(self, step: str, steps: tuple[str, ...]) -> None:
-        """Note that steps which must not run twice may act from now on.
+    def begin_side_effects(self, step: str, steps: tuple[str, ...]) -> None:
+        """Note that steps which must not run twice may have side effects from now on.
 
         Args:
             step: the step that names the task.
-            steps: the steps of the task that act; empty if they can be repeated.
+            steps: those steps of the task; empty if all can be repeated.
 
         Raises:
             StepLostError: an earlier try of this round has noted the same, and was lost.
@@ -60,10 +60,10 @@ class TryNotes:
         if not steps:
             return
         if self._tries_before:
-            lost = self._read().get("acting")
+            lost = self._read().get("effects")
             if lost is not None:
                 raise lost_step(step, steps, int(lost))
-        self._write({"acting": int(self._ti.try_number)})
+        self._write({"effects": int(self._ti.try_number)})
 
     def _read(self) -> dict[str, Any]:
         if self._notes is None:
@@ -82,11 +82,11 @@ class TryNotes:
 
 def lost_step(step: str, steps: tuple[str, ...], number: int) -> StepLostError:
     """Return the error of a step that is not repeated."""
-    acting = f"Step {step}" if steps == (step,) else f"Step {', '.join(steps)} of this task"
+    subject = f"Step {step}" if steps == (step,) else f"Steps {', '.join(steps)} of this task"
     return StepLostError(
-        f"{acting} may have acted outside before try {number} was lost (its process died, or Airflow's API "
-        "server did not answer), so it is not repeated. Find out whether it did, then clear the task to run "
-        "it again. If it can be repeated without harm, give it onError.retries, or set [allma] "
+        f"{subject} may have had side effects before try {number} was lost (its process died, or Airflow's "
+        "API server did not answer), so it is not repeated. Find out whether it had, then clear the task to "
+        "run it again. If it can be repeated without harm, give it onError.retries, or set [allma] "
         "retry_lost_steps.",
         details={"lostTry": number, "failedStepInstanceId": step},
     )

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote
 
+from airflow_allma.common.json_types import type_name
 from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.exceptions import StorageConfigurationError
 
@@ -32,13 +32,6 @@ _MAX_BUCKET_CHARACTERS: Final = 255
 _MAX_DETAIL_CHARACTERS: Final = 1024
 _BARE_FIELDS: Final = frozenset({"bucket", "key", "versionId", "region"})
 _NEEDS: Final = f"A pointer ({POINTER_KEY}) needs a bucket and a key, both strings and not empty"
-_TYPE_NAMES: Final[Mapping[type, str]] = {
-    NoneType: "null",
-    bool: "a boolean",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +116,7 @@ class Pointer:
             StorageConfigurationError: a part of it is missing, empty or not allowed.
         """
         if not isinstance(inner, Mapping):
-            raise StorageConfigurationError(
-                f"{_NEEDS}; this one is {_TYPE_NAMES.get(type(inner), 'a number')}."
-            )
+            raise StorageConfigurationError(f"{_NEEDS}; this one is {type_name(inner)}.")
         for part in ("bucket", "key"):
             value = inner.get(part)
             if isinstance(value, str) and value:
@@ -176,7 +167,7 @@ def _is_bare(value: Mapping[str, Any]) -> bool:
 
 
 def _described(value: object) -> str:
-    return "empty" if value == "" else _TYPE_NAMES.get(type(value), "a number")
+    return "empty" if value == "" else type_name(value)
 
 
 def _optional_part(inner: Mapping[str, Any], name: str) -> str | None:

@@ -67,10 +67,10 @@ def test_a_value_at_its_limit_fits_into_its_columns(tables, limit, name):
     kind = column(tables, name)
     match limit.kind:
         case Kind.TEXT:
-            assert limit.most <= capacity(kind)
+            assert limit.maximum <= capacity(kind)
         case Kind.NUMBER:
             assert isinstance(kind, Integer)
-            assert limit.most <= INT_MAX
+            assert limit.maximum <= INT_MAX
         case Kind.DATE:
             assert isinstance(kind, UtcDateTime)
         case Kind.JSON:
@@ -87,7 +87,10 @@ def test_a_value_at_its_limit_fits_into_its_columns(tables, limit, name):
         (MAX_TIMETABLE_LENGTH, "dag.timetable_summary"),
         (_MAX_LABEL_LENGTH + len(", 1000000 failed"), "task_instance.rendered_map_index"),
         (_MAX_TASK_NAME_LENGTH, "task_instance.task_display_name"),
-        (DISPLAY_NAME.most + max(len(f" ({role})") for role in TaskRole), "task_instance.task_display_name"),
+        (
+            DISPLAY_NAME.maximum + max(len(f" ({role})") for role in TaskRole),
+            "task_instance.task_display_name",
+        ),
         (MAX_KEY_LENGTH, "task_instance.task_id"),
         (MAX_KEY_LENGTH, "dag_run.run_id"),
         (len(safe_dag_id("x" * 1000)), "dag.dag_id"),
@@ -106,7 +109,7 @@ def test_an_asset_fits_into_an_entry_of_postgresql_s_index(tables):
 
 def test_the_priority_of_the_first_of_many_tasks_is_an_integer():
     tasks = 20_000
-    assert PRIORITY_WEIGHT.most * tasks <= INT_MAX
+    assert PRIORITY_WEIGHT.maximum * tasks <= INT_MAX
 
 
 def test_airflow_reads_every_time_zone_that_flows_can_name():

@@ -117,7 +117,7 @@ def test_what_the_user_sets_wins_and_is_warned_of_once(start_component, monkeypa
         assert limits() == (300, 5)
         warn_about_sqlite(load_settings())
     warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
-    assert [text.partition(" is more than SQLite bears")[0] for text in warnings] == [
+    assert [text.partition(" is more than SQLite can handle")[0] for text in warnings] == [
         "[core] max_active_tasks_per_dag = 16",
         "max_in_memory_items = 300",
     ]

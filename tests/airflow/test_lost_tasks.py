@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_allma.compat.missing_names import warn_once
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import Flow, Retries
-from airflow_allma.operators.api_patience import PATIENCE_SECONDS, patient, send_patiently
+from airflow_allma.operators.api_retries import RETRY_SECONDS, retry_unanswered_requests, with_retries
 from airflow_allma.operators.mapped_item import encode_mapped_item
 from airflow_allma.operators.retry_policy import FlowRetryPolicy, StepRetryError
 from airflow_allma.operators.xcoms import Key, pull
@@ -44,7 +44,7 @@ class Clock:
 
 
 def send_to(answers):
-    """Return a function that sends patiently to a server with these answers, and its clock."""
+    """Return a function that retries requests to a server with these responses, and its clock."""
     clock, left = Clock(), iter(answers)
 
     def send(message):
@@ -53,7 +53,7 @@ def send_to(answers):
             raise answer
         return message, answer
 
-    return patient(send, sleep=clock.sleep, clock=lambda: clock.now), clock
+    return with_retries(send, sleep=clock.sleep, clock=lambda: clock.now), clock
 
 
 @pytest.mark.parametrize(
@@ -92,19 +92,19 @@ def test_an_answer_that_repeating_cannot_change_is_final(failure):
     assert clock.waits == []
 
 
-def test_patience_ends():
+def test_the_retries_end():
     send, clock = send_to([unanswered()] * 100)
     with pytest.raises(AirflowRuntimeError):
         send("push")
-    assert PATIENCE_SECONDS <= sum(clock.waits) < PATIENCE_SECONDS + 20
+    assert RETRY_SECONDS <= sum(clock.waits) < RETRY_SECONDS + 20
 
 
-def test_all_of_a_tasks_messages_are_sent_patiently_also_those_of_airflow(monkeypatch):
+def test_all_of_a_tasks_requests_are_retried_also_those_of_airflow(monkeypatch):
     runner = pytest.importorskip("airflow.sdk.execution_time.task_runner")
     channel = types.SimpleNamespace(send=lambda message: f"sent {message}", socket="a socket")
     monkeypatch.setattr(runner, "SUPERVISOR_COMMS", channel, raising=False)
-    send_patiently()
-    send_patiently()
+    retry_unanswered_requests()
+    retry_unanswered_requests()
     assert runner.SUPERVISOR_COMMS is not channel
     assert runner.SUPERVISOR_COMMS.send("x") == "sent x"
     assert runner.SUPERVISOR_COMMS.socket == "a socket"
@@ -116,7 +116,7 @@ def test_without_a_channel_that_sends_nothing_is_replaced(monkeypatch, caplog):
     runner = pytest.importorskip("airflow.sdk.execution_time.task_runner")
     monkeypatch.setattr(runner, "SUPERVISOR_COMMS", object(), raising=False)
     before = runner.SUPERVISOR_COMMS
-    send_patiently()
+    retry_unanswered_requests()
     assert runner.SUPERVISOR_COMMS is before
     assert "Requests to the API server are not repeated" in caplog.text
 
@@ -166,7 +166,7 @@ def test_a_steps_own_failure_keeps_its_delay_whatever_was_lost_before():
         assert decision.retry_delay == timedelta(seconds=seconds)
 
 
-# Steps that act
+# Steps with side effects
 
 
 def order(shop, method="POST", **more):
@@ -184,11 +184,11 @@ def run_twice(steps, **options):
     return dag_run, dag_run.run("s", tries=SECOND_TRY)
 
 
-def test_a_step_that_may_have_acted_does_not_run_again_by_itself(shop):
+def test_a_step_that_may_have_had_side_effects_does_not_run_again_by_itself(shop):
     dag_run, ended = run_twice(order(shop))
     assert type(ended).__name__ == "AirflowFailException"
     for part in (
-        "StepLostError: Step s may have acted",
+        "StepLostError: Step s may have had side effects",
         "try 1",
         "retry_lost_steps",
         "onError.retries",
@@ -223,7 +223,7 @@ def test_the_setting_can_be_made_for_all_flows(shop, monkeypatch):
 def test_a_step_that_never_began_runs_in_the_next_try(shop):
     dag_run = FakeDagRun(flow("lost", {"s": order(shop)}))
     assert dag_run.run("s", tries=SECOND_TRY)["status"] == 200
-    assert "may have acted outside before try 2" in str(dag_run.run("s", tries=(3, 0)))
+    assert "may have had side effects before try 2" in str(dag_run.run("s", tries=(3, 0)))
 
 
 def test_clearing_a_task_runs_its_step_again(shop):

@@ -154,7 +154,7 @@ def test_a_step_whose_process_is_killed_during_its_request(instance, start, shop
     assert state == "failed"
     assert shop.calls["/s"] == 1
     log = instance.client.logs(name, run_id, "s", try_number=2)
-    assert "Step s may have acted outside before try 1 was lost" in log
+    assert "Step s may have had side effects before try 1 was lost" in log
     assert "[allma] retry_lost_steps" in log
     instance.client.clear(name, run_id, ["s"], downstream=True)
     assert instance.client.wait_for_run(name, run_id, 300.0) == "success"

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.operators.transport import from_json, is_unchanged, json_bytes, restored, shown
+from airflow_allma.operators.transport import (
+    from_json,
+    is_unchanged,
+    json_bytes,
+    restore_key_order,
+    xcom_safe,
+)
 
 HALF_PAIR = "\ud800"
 
@@ -74,9 +80,9 @@ UNCHANGED = {
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("around", [lambda v: v, lambda v: {"a": [1, v]}], ids=["alone", "inside"])
 def test_a_value_with_a_part_that_does_not_pass_is_shown_as_a_json_string(value, around):
-    text = shown(around(value))
+    text = xcom_safe(around(value))
     assert isinstance(text, str)
-    assert shown(text) == text
+    assert xcom_safe(text) == text
     assert not is_unchanged(around(value))
     if not isinstance(value, float):
         assert from_json(text) == around(value)
@@ -84,7 +90,7 @@ def test_a_value_with_a_part_that_does_not_pass_is_shown_as_a_json_string(value,
 
 @pytest.mark.parametrize("value", (SENT | CHANGED | UNCHANGED).values(), ids=SENT | CHANGED | UNCHANGED)
 def test_a_value_that_passes_is_shown_as_it_is(value):
-    assert shown(value) is value
+    assert xcom_safe(value) is value
 
 
 @pytest.mark.parametrize("value", CHANGED.values(), ids=CHANGED)
@@ -98,7 +104,7 @@ def test_what_every_database_keeps_is_unchanged(value):
 
 
 def test_numbers_that_json_lacks_are_null():
-    assert shown({"a": [math.nan, math.inf]}) == '{"a":[null,null]}'
+    assert xcom_safe({"a": [math.nan, math.inf]}) == '{"a":[null,null]}'
 
 
 texts = st.text(st.characters(codec=None), max_size=5) | st.sampled_from([HALF_PAIR, "\0", "\\ud800"])
@@ -118,7 +124,7 @@ def test_every_json_value_comes_back_from_its_json(value):
 
 @given(values)
 def test_what_is_shown_passes_msgpack_and_json(value):
-    fit = shown(value)
+    fit = xcom_safe(value)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(fit)) == fit
     text = json.dumps(fit)
     assert json.loads(text) == fit
@@ -132,7 +138,7 @@ def test_known_keys_come_back_in_their_order_from_a_database_that_sorts_them(val
     )
     if is_unchanged(value, known):
         stored = {key: value[key] for key in sorted(value, key=lambda key: (len(key.encode()), key.encode()))}
-        assert list(restored(stored, known)) == list(value)
+        assert list(restore_key_order(stored, known)) == list(value)
 
 
 def test_keys_in_the_known_order_are_unchanged():

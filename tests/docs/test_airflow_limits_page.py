@@ -26,7 +26,7 @@ def test_every_row_of_the_table_is_on_the_page(owner, limit):
     (cells,) = (cells for cells in TABLE if f"`{name}`" in cells[0])
     _, most, beyond = cells
     assert beyond == limit.effect
-    shown = limit.most if limit.kind is Kind.DATE else f"{limit.most:,}"
+    shown = limit.maximum if limit.kind is Kind.DATE else f"{limit.maximum:,}"
     assert re.search(rf"(?<![\d,-]){re.escape(shown)}(?![\d,])", most), most
     assert owner == "flow" or owner.replace("_", " ") in cells[0] or name.startswith("aggregationConfig")
 

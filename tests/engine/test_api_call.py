@@ -320,6 +320,7 @@ def test_what_is_lost_of_a_body_is_a_warning_in_the_log(caplog, body, content_ty
         ({"apiHeadersTemplate": {"X-A": "Bearer {{missing}}"}}, {}, None),
         ({"apiStaticHeaders": {"X-A": ""}}, {}, None),
         ({"url": "https://api.test/users/{{missing}}/x"}, {}, "has an empty segment (number 2)"),
+        ({"url": "https://api.test/users/{{#if a}}{{a}}{{/if}}/x"}, {}, "has an empty segment (number 2)"),
         ({"url": "https://api.test/{{a}}"}, {"a": "b?c"}, "sent as %3F"),
         ({"url": "https://api.test/{{a}}"}, {"a": "b"}, None),
     ],

@@ -204,7 +204,7 @@ def test_the_path_of_a_long_loop_keeps_its_beginning_and_its_end():
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(MemoryError(), "no memory left"), (RecursionError("deep"), "nested too deep")]
+    ("error", "words"), [(MemoryError(), "no memory left"), (RecursionError("deep"), "nested too deeply")]
 )
 def test_exhausted_memory_or_stack_is_a_permanent_error_of_the_step(error, words):
     converted = step_error_from(error)

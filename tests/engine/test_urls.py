@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.expressions import compile_authored
+from airflow_allma.expressions import compile_slotted_template
 
 
 def prepare(template, **values):
-    return prepare_url(compile_authored(template).spans(values))
+    return prepare_url(compile_slotted_template(template, block_slots=True).spans(values))
 
 
 def sent(template, **values):

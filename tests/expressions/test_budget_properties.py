@@ -63,7 +63,7 @@ def spends_at_most_the_budget(evaluate):
         else:
             exceeded = None
     assert (exceeded is not None) == (budget.spent > LIMIT)
-    assert exceeded is None or exceeded.place is not None
+    assert exceeded is None or exceeded.location is not None
     assert budget.spent <= LIMIT + LARGEST_STEP
 
 

@@ -265,7 +265,7 @@ def nested_list(depth: int) -> list:
 
 
 def test_a_list_nested_too_deep_for_a_string_is_a_clear_error():
-    with pytest.raises(ExpressionEvaluationError, match="nested too deep"):
+    with pytest.raises(ExpressionEvaluationError, match="nested too deeply"):
         js_values.to_string(nested_list(sys.getrecursionlimit() * 2))
 
 

@@ -19,7 +19,7 @@ from airflow_allma.expressions import (
     compile_path,
     compile_target,
 )
-from airflow_allma.expressions.assignment import NoSuchPlaceError
+from airflow_allma.expressions.assignment import InvalidTargetError
 
 NAMES = st.sampled_from(["a", "b", "c", "0", "1", "length", "x y", "it's"])
 SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "a", "text"])
@@ -108,7 +108,7 @@ def test_operators_find_what_the_library_finds_where_both_agree_on_the_language(
 @given(OBJECTS, KEYS.filter(bool), JSON)
 def test_a_value_that_was_set_is_found(data, keys, value):
     path = compile_path(plain_path(keys))
-    with contextlib.suppress(NoSuchPlaceError):
+    with contextlib.suppress(InvalidTargetError):
         path.assign(data, value)
         assert path.find(data) is value
 

@@ -8,7 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ExpressionSyntaxError
-from airflow_allma.expressions import NOTHING, compile_condition, compile_config, compile_path
+from airflow_allma.expressions import (
+    NOTHING,
+    compile_condition,
+    compile_config,
+    compile_path,
+    compile_slotted_template,
+    compile_template,
+)
 
 DATA: dict[str, Any] = {
     "m": {"a": 1, "b": {"c": 2}, "b.c": 3, "b..c": 4, "*": 5, "it's": 6, "[0]": 7, "": 8, "a b": 9},
@@ -115,7 +122,9 @@ def test_a_path_that_no_value_can_complete_is_refused_at_load(config: str, posit
     assert (caught.value.expression, caught.value.position) == (config, position)
 
 
-@pytest.mark.parametrize("compile_it", [compile_path, compile_condition])
+@pytest.mark.parametrize(
+    "compile_it", [compile_path, compile_condition, compile_template, compile_slotted_template]
+)
 def test_the_character_of_slots_is_refused_in_expressions(compile_it: Any):
     with pytest.raises(ExpressionSyntaxError, match=r"U\+FDD0"):
         compile_it("$.a[?(@.b == \ufdd0)]")

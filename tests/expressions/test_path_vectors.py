@@ -19,7 +19,7 @@ from airflow_allma.expressions import (
     compile_target,
     copy_value,
 )
-from airflow_allma.expressions.assignment import NoSuchPlaceError
+from airflow_allma.expressions.assignment import InvalidTargetError
 
 VECTORS = FilePath(__file__).parents[1] / "conformance" / "vectors"
 
@@ -51,7 +51,7 @@ def map_output(inputs: dict[str, Any]) -> dict[str, Any]:
     for target, source in inputs["mappings"].items():
         value = compile_path(source).find(inputs["output"])
         if value is not NOTHING:
-            with suppress(NoSuchPlaceError):  # such a target sets nothing
+            with suppress(InvalidTargetError):  # such a target sets nothing
                 result = compile_path(target).assign_shared(result, copy_value(value))
     assert context == before
     return result

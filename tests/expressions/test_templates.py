@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_allma.exceptions import ExpressionError
-from airflow_allma.expressions import compile_template
+from airflow_allma.expressions import compile_slotted_template, compile_template
 from airflow_allma.expressions.templates.runtime import to_output
 
 VECTORS = FilePath(__file__).parents[1] / "conformance" / "vectors" / "template.jsonl"
@@ -160,3 +160,34 @@ def test_rendering_does_not_change_the_context():
         "{{#each l}}{{json this}}{{/each}}{{#with o}}{{slice ../l 0}}{{json b}}{{/with}}"
     ).render(context)
     assert context == {"l": [{"a": 1}], "o": {"b": {"c": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("text", ["", "text"]),
+        ("{{a}}", ["1"]),
+        ("{{none}}", [""]),
+        ("x{{a}}", ["", "x", "1"]),
+        ("{{a}}x{{none}}", ["1", "x", ""]),
+        ("{{a}}{{b}}x", ["12", "x"]),
+        ("x{{! a comment }}y", ["", "xy"]),
+        ("x{{#if a}}y{{b}}{{else}}z{{/if}}-", ["", "xy", "2", "-"]),
+        ("{{#each list}}{{this}};{{/each}}", ["3", ";", "4", ";"]),
+    ],
+)
+def test_values_and_own_text_of_a_slotted_template_alternate(source: str, parts: list[str]):
+    spans = compile_slotted_template(source).spans({"a": 1, "b": 2, "list": [3, 4]})
+    assert [span.text for span in spans] == parts
+    assert [span.is_authored for span in spans] == [bool(number % 2) for number in range(len(parts))]
+
+
+@pytest.mark.parametrize(("block_slots", "parts"), [(False, ["", "x/y"]), (True, ["", "x/", "", "y"])])
+def test_a_block_that_renders_to_nothing_can_count_as_an_empty_value(block_slots: bool, parts: list[str]):
+    template = compile_slotted_template("x/{{#if none}}z{{none}}{{/if}}y", block_slots=block_slots)
+    assert [span.text for span in template.spans({})] == parts
+
+
+def test_the_value_of_a_slot_can_contain_the_character_of_slots():
+    spans = compile_slotted_template("x{{a}}y").spans({"a": "1\ufdd02"})
+    assert [span.text for span in spans] == ["", "x", "1\ufdd02", "y"]

@@ -145,7 +145,7 @@ for _ in range(100_000):
 
 @pytest.mark.parametrize("template", ["{{a}}", "{{json a}}", "{{base64 a}}", "{{lookup b a}}"])
 def test_data_nested_too_deep_is_a_clear_error(template: str):
-    with pytest.raises(ExpressionEvaluationError, match="nested too deep"):
+    with pytest.raises(ExpressionEvaluationError, match="nested too deeply"):
         compile_template(template).render({"a": DEEP_LIST, "b": {"x": 1}})
 
 

@@ -49,7 +49,7 @@ def test_a_value_at_the_limit_is_fine_and_the_next_one_is_found_at_its_path(owne
     (found,) = findings(owner, limit.field, beyond(limit))
     assert found.path == path_of(owner, limit.field)
     assert found.severity is SEVERITIES[limit.effect]
-    assert f"{limit.most}" in found.message
+    assert f"{limit.maximum}" in found.message
 
 
 @pytest.mark.parametrize("value", [2**63, 2**64, 10**400])
@@ -60,8 +60,8 @@ def test_no_number_is_too_high_to_be_found(owner, limit, value):
 
 
 def test_a_number_below_the_lowest_is_found():
-    assert findings("flow", PRIORITY_WEIGHT.field, PRIORITY_WEIGHT.least) == []
-    (found,) = findings("flow", PRIORITY_WEIGHT.field, PRIORITY_WEIGHT.least - 1)
+    assert findings("flow", PRIORITY_WEIGHT.field, PRIORITY_WEIGHT.minimum) == []
+    (found,) = findings("flow", PRIORITY_WEIGHT.field, PRIORITY_WEIGHT.minimum - 1)
     assert found.severity is Severity.WARNING
 
 
@@ -113,9 +113,9 @@ def test_a_description_can_have_several_lines_and_a_name_cannot():
 
 @pytest.mark.parametrize("limit", [NAME, DESCRIPTION, TAG, DISPLAY_NAME], ids=lambda limit: limit.field)
 def test_a_long_text_is_cut_to_the_limit_and_escapes_count(limit):
-    assert limit.fit("x" * limit.most) == "x" * limit.most
-    assert len(limit.fit("x" * (limit.most + 1))) == limit.most
-    assert len(limit.fit("\x00" * limit.most)) == limit.most
+    assert limit.fit("x" * limit.maximum) == "x" * limit.maximum
+    assert len(limit.fit("x" * (limit.maximum + 1))) == limit.maximum
+    assert len(limit.fit("\x00" * limit.maximum)) == limit.maximum
 
 
 def test_a_priority_is_set_to_the_nearest_that_fits():

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,21 @@ def make_bucket(moto_endpoint: str) -> Callable[[], str]:
         return name
 
     return make
+
+
+@pytest.fixture
+def bucket(make_bucket: Callable[[], str]) -> str:
+    return make_bucket()
+
+
+@pytest.fixture
+def client(moto_endpoint: str) -> Any:
+    return EndpointClients(moto_endpoint).client("s3")
+
+
+@pytest.fixture
+def good(moto_endpoint: str) -> S3Store:
+    return S3Store(EndpointClients(moto_endpoint))
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

@@ -158,17 +158,17 @@ def _id(owner: str, field: str, name: str) -> str:
 def within(limit: Limit) -> Any:
     """Return the highest value that is fine, or the longest."""
     if limit.kind is Kind.TEXT:
-        return "x" * limit.most
-    return _schema(limit.most) if limit.kind is Kind.JSON else limit.most
+        return "x" * limit.maximum
+    return _schema(limit.maximum) if limit.kind is Kind.JSON else limit.maximum
 
 
 def beyond(limit: Limit) -> Any:
     """Return the lowest value that is too high, or the shortest that is too long."""
     if limit.kind is Kind.TEXT:
-        return "x" * (limit.most + 1)
+        return "x" * (limit.maximum + 1)
     if limit.kind is Kind.DATE:
         return "2038-01-01"
-    return _schema(limit.most + 1) if limit.kind is Kind.JSON else limit.most + 1
+    return _schema(limit.maximum + 1) if limit.kind is Kind.JSON else limit.maximum + 1
 
 
 def _schema(size: int) -> Json:

@@ -20,7 +20,7 @@ _READS: Final = re.compile(r"initialContextData(?:\.|\[\\?['\"])([A-Za-z_][A-Za-
 # "object" comes first: the form then shows a field for JSON, whatever the value is.
 _ANY_JSON: Final = ["object", "array", "string", "number", "boolean", "null"]
 
-# Each serialized task repeats the params of its Dag, and nobody fills in a form of a thousand fields.
+# Each serialized task repeats the params of its Dag, and a form of a thousand fields is of no use.
 _MAX_INFERRED: Final = 100
 _MAX_INFERRED_LENGTH: Final = 200
 
@@ -30,7 +30,7 @@ _DEFINITION: Final = re.compile(r"#/(\$defs|definitions)/([^/]+)")
 _MAX_EXPANDED: Final = 1_000
 _MAX_DEGREE: Final = 2
 _MAX_DEFINITION_BYTES: Final = 1_000_000
-"""All fields together have at most so many bytes of definitions: each has its own copy of those it needs."""
+"""Maximum bytes of definitions of all fields together: each field has its own copy of those that it needs."""
 
 # Airflow has arguments of its own for these: the schema of a param must not repeat them.
 _ARGUMENTS_OF_PARAM: Final = frozenset({"default", "description", "source", "self"})

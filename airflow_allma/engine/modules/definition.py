@@ -100,7 +100,7 @@ class Module:
             ``input`` is an ``input_model``, or the input object itself without a model. The output is an
             object; its ``_meta`` is for the log.
         blocking: whether it does I/O and must therefore run in a thread.
-        acts: whether it can change something outside of the flow; only a blocking module can.
+        has_side_effects: whether it can change something outside of the flow; only a blocking module can.
         templated_keys: members of ``customConfig`` whose keys are templates too; in others only values are.
     """
 
@@ -109,7 +109,7 @@ class Module:
     input_model: type[ModuleInput] | None
     function: Callable[..., Any]
     blocking: bool = False
-    acts: bool = False
+    has_side_effects: bool = False
     templated_keys: frozenset[str] = frozenset()
 
 

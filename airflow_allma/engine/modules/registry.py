@@ -47,7 +47,7 @@ _ALL: Final = (
         S3SaverInput,
         save_object,
         blocking=True,
-        acts=True,
+        has_side_effects=True,
         templated_keys=frozenset({"metadataTemplate"}),
     ),
     Module("system/array-aggregator", _TRANSFORM_OR_LOAD, ArrayAggregatorInput, aggregate_array),

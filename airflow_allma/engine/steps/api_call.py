@@ -19,9 +19,9 @@ from airflow_allma.expressions import (
     NOTHING,
     LoadPointer,
     Span,
-    compile_authored,
     compile_context_mappings,
     compile_path,
+    compile_slotted_template,
     compile_template,
 )
 from airflow_allma.expressions.js_values import to_string
@@ -51,10 +51,10 @@ class ApiCall(AsyncHandler):
 
     def __init__(self, step: ApiCallStep) -> None:
         url = step.api_url_template
-        self._url = compile_authored(url.template)
+        self._url = compile_slotted_template(url.template, block_slots=True)
         self._url_mappings = compile_context_mappings(_as_json(url.context_mappings))
         self._method = step.api_http_method.value
-        self.acts = self._method not in _READING_METHODS
+        self.has_side_effects = self._method not in _READING_METHODS
         self._headers: list[tuple[str, _FindHeader]] = [
             *((name, _constant(value)) for name, value in step.api_static_headers.items()),
             *((name, _computed(source)) for name, source in step.api_headers_template.items()),

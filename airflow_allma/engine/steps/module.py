@@ -62,7 +62,7 @@ class BlockingModule(_ModuleStep, AsyncHandler):
 
     def __init__(self, step: Step) -> None:
         super().__init__(step)
-        self.acts = MODULES[self._identifier].acts
+        self.has_side_effects = MODULES[self._identifier].has_side_effects
 
     async def __call__(self, call: StepCall) -> Any:
         """Return the module's output."""

@@ -3,26 +3,23 @@
 A template passes through ``lexer`` (source to tokens), ``parser`` (tokens to the nodes of ``tree``),
 ``whitespace`` (strips the text in the tree) and ``compiler`` (tree to closures, with ``blocks``, ``helpers``
 and ``concat``). ``template`` has the result and the cache. ``fast_path`` renders templates without blocks and
-helpers. ``runtime`` is the state of one rendering. ``authored`` is for URLs: its rendering
-says who wrote what.
+helpers. ``runtime`` is the state of one rendering.
 """
 
 from __future__ import annotations
 
-from airflow_allma.expressions.templates.authored import AuthoredTemplate, Span, compile_authored
 from airflow_allma.expressions.templates.template import (
     SlottedTemplate,
+    Span,
     Template,
     compile_slotted_template,
     compile_template,
 )
 
 __all__ = [
-    "AuthoredTemplate",
     "SlottedTemplate",
     "Span",
     "Template",
-    "compile_authored",
     "compile_slotted_template",
     "compile_template",
 ]

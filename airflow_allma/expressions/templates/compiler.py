@@ -51,24 +51,28 @@ class _Scope:
         return None
 
 
-def compile_program(program: Program, source: str, *, slots: bool = False) -> Fragment:
+def compile_program(
+    program: Program, source: str, *, slots: bool = False, block_slots: bool = False
+) -> Fragment:
     """Return the closure that writes a template, or the text itself if nothing in it depends on data.
 
     Args:
         program: the template.
         source: the template as written, for errors.
         slots: write ``SLOT`` in place of each value, and add the value to the rendering's ``values``.
+        block_slots: treat a block that writes nothing as an empty value.
 
     Raises:
         ExpressionSyntaxError: a helper is unknown, or has arguments that it does not accept.
     """
-    return _Compiler(source, slots=slots).program(program, _Scope((), None))
+    return _Compiler(source, slots=slots, block_slots=block_slots).program(program, _Scope((), None))
 
 
 class _Compiler:
-    def __init__(self, source: str, *, slots: bool) -> None:
+    def __init__(self, source: str, *, slots: bool, block_slots: bool) -> None:
         self.source = source
         self.slots = slots
+        self.block_slots = block_slots
 
     def error(self, reason: str, position: int) -> ExpressionSyntaxError:
         return ExpressionSyntaxError(reason, self.source, position)
@@ -87,7 +91,8 @@ class _Compiler:
             fragment = self.mustache(statement, scope)
             return _slot_writer(to_writer(fragment), self.source) if self.slots else fragment
         if isinstance(statement, Block):
-            return self.block(statement, scope)
+            fragment = self.block(statement, scope)
+            return _block_slot_writer(to_writer(fragment)) if self.block_slots else fragment
         return ""
 
     def mustache(self, mustache: Mustache, scope: _Scope) -> Fragment:
@@ -268,6 +273,16 @@ def _slot_writer(write: Write, source: str) -> Write:
         return SLOT
 
     return write_slot
+
+
+def _block_slot_writer(write: Write) -> Write:
+    def write_block(frame: Frame) -> str:
+        if text := write(frame):
+            return text
+        frame.rendering.values.append("")
+        return SLOT
+
+    return write_block
 
 
 def _size(program: Program | None) -> int:

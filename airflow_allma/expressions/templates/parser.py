@@ -44,7 +44,7 @@ def parse(source: str) -> Program:
     """Return the syntax tree of a template, before white space is stripped.
 
     Raises:
-        ExpressionSyntaxError: this is not a valid template, or it is too long or nested too deep.
+        ExpressionSyntaxError: this is not a valid template, or it is too long or nested too deeply.
     """
     if len(source) > MAX_LENGTH:
         raise ExpressionSyntaxError(

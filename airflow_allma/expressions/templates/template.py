@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from airflow_allma.common.work_budget import current_budget, with_own_budget
 from airflow_allma.exceptions import ExpressionSyntaxError, WorkLimitError
 from airflow_allma.expressions.pointer_access import LoadPointer
+from airflow_allma.expressions.scanner import check_no_slot
 from airflow_allma.expressions.syntax_tree import SLOT
 from airflow_allma.expressions.templates.compiler import compile_program
 from airflow_allma.expressions.templates.concat import to_writer
@@ -22,10 +23,10 @@ from airflow_allma.expressions.templates.whitespace import strip_white_space
 __all__ = [
     "CACHE_SIZE",
     "SlottedTemplate",
+    "Span",
     "Template",
     "compile_slotted_template",
     "compile_template",
-    "full_render",
 ]
 
 CACHE_SIZE: Final = 4096
@@ -58,8 +59,9 @@ def compile_template(source: str) -> Template:
     """Compile a Handlebars template. Templates of ordinary length are compiled once and cached.
 
     Raises:
-        ExpressionSyntaxError: this is not a valid template, it is too long or nested too deep, or it uses
-            partials, decorators or unknown helpers. The error says what to use instead.
+        ExpressionSyntaxError: this is not a valid template, it is too long or nested too deeply, it uses
+            partials, decorators or unknown helpers, or it contains the character ``SLOT``. The error says
+            what to use instead.
     """
     if not isinstance(source, str):
         raise ExpressionSyntaxError(
@@ -68,9 +70,21 @@ def compile_template(source: str) -> Template:
     return _cached(source) if len(source) <= CACHED_LENGTH else _compile(source)
 
 
+class Span(NamedTuple):
+    """A part of a rendered template.
+
+    Attributes:
+        text: the rendered characters.
+        is_authored: whether they are the template's own text; otherwise they are values.
+    """
+
+    text: str
+    is_authored: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlottedTemplate:
-    """A compiled template whose own text and values are rendered separately.
+    """A compiled template whose own text and values are rendered separately; text in blocks is its own too.
 
     Attributes:
         render: ``render(context, load=None)`` returns the text with ``SLOT`` in place of each value, and the
@@ -81,18 +95,40 @@ class SlottedTemplate:
     render: Callable[..., tuple[str, list[str]]] = field(repr=False)
     pattern: str | None
 
+    def spans(self, context: Any, load: LoadPointer | None = None) -> Sequence[Span]:
+        """Return the rendered text as parts that are values and own text in turn, the first one a value.
 
-def compile_slotted_template(source: str) -> SlottedTemplate:
-    """Compile a template so that its values can be told from its own text.
+        It is empty if the template begins with text. Raises the same errors as ``Template.render``.
+        """
+        pattern, values = self.render(context, load)
+        first, *texts = pattern.split(SLOT)
+        spans = [Span("", is_authored=False)]
+        if first:
+            spans.append(Span(first, is_authored=True))
+        for value, text in zip(values, texts, strict=True):
+            if spans[-1].is_authored:
+                spans.append(Span(value, is_authored=False))
+            else:
+                spans[-1] = Span(spans[-1].text + value, is_authored=False)
+            if text:
+                spans.append(Span(text, is_authored=True))
+        return spans
+
+
+def compile_slotted_template(source: str, *, block_slots: bool = False) -> SlottedTemplate:
+    """Compile a template so that its values can be distinguished from its own text.
+
+    Args:
+        source: the template.
+        block_slots: whether a block that renders to nothing counts as an empty value.
 
     Raises:
-        ExpressionSyntaxError: as ``compile_template``, or it contains the character that marks slots.
+        ExpressionSyntaxError: as ``compile_template``.
     """
-    if (position := source.find(SLOT)) >= 0:
-        raise ExpressionSyntaxError("the character U+FDD0 is not allowed in a path", source, position)
+    check_no_slot(source)
     program = parse(source)
     strip_white_space(program)
-    write = to_writer(compile_program(program, source, slots=True))
+    write = to_writer(compile_program(program, source, slots=True, block_slots=block_slots))
 
     def render(context: Any, load: LoadPointer | None = None) -> tuple[str, list[str]]:
         budget = current_budget()
@@ -112,6 +148,7 @@ def compile_slotted_template(source: str) -> SlottedTemplate:
 
 
 def _compile(source: str) -> Template:
+    check_no_slot(source)
     if "{{" not in source:
         return Template(source, _constant(source), is_static=True)
     program = parse(source)
@@ -119,7 +156,7 @@ def _compile(source: str) -> Template:
     fragment = compile_program(program, source)
     if isinstance(fragment, str):
         return Template(source, _constant(fragment), is_static=True)
-    full = full_render(fragment, source)
+    full = _full_render(fragment, source)
     return Template(source, fast_render(program, full, source) or full, is_static=False)
 
 
@@ -133,7 +170,7 @@ def _constant(text: str) -> Render:
     return render
 
 
-def full_render(write: Write, source: str) -> Render:
+def _full_render(write: Write, source: str) -> Render:
     """Return the function that renders a compiled template and counts the text in the step's budget."""
 
     def render(context: Any, load: LoadPointer | None = None) -> str:

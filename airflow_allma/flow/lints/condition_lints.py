@@ -1,4 +1,4 @@
-"""Parts of conditions that are false whatever the data is."""
+"""Parts of conditions that are false for all data."""
 
 from __future__ import annotations
 

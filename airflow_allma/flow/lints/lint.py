@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from airflow_allma.common.references import Reference
+from airflow_allma.common.reference import Reference
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.flow.checks import ExpressionReader
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity

@@ -100,8 +100,12 @@ _FLOW_ROWS: Final = (
 _STEP_ROWS: Final = (
     *_NOT_YET_OF_STEP,
     *(
-        _Row(field, "without a `count` nothing is retried; add `count`, 1 to 5", None, pattern, _has_no_retry)
-        for pattern in (("onError", "retries"),)
+        _Row(
+            field,
+            "without a `count` nothing is retried; add `count`, 1 to 5",
+            pattern=("onError", "retries"),
+            when=_has_no_retry,
+        )
         for field in ("intervalSeconds", "backoffRate", "errorEquals")
     ),
     _Row(
@@ -178,8 +182,7 @@ _WITHOUT_MODULE: Final = {
 
 def fields_without_effect(view: FlowView) -> Warnings:
     """Yield every field that is read and has no effect."""
-    for path, action in select(view.flow, ("onCompletionActions", ANY)):
-        del action
+    for path, _ in select(view.flow, ("onCompletionActions", ANY)):
         yield warning(path, "this has no effect: completion actions are not run yet; add a last step instead")
     yield from _rows(view.flow, (), "", _flow_rows(view))
     for step in view.steps:

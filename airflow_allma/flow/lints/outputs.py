@@ -109,7 +109,7 @@ def _in_branch(view: FlowView, fork: LocatedStep, step: LocatedStep) -> bool:
 
 
 def _wrong_member(view: FlowView, read: Read, step: LocatedStep) -> str | None:
-    """Return what is wrong with a name that the output of a step never has, such as an answer's body."""
+    """Return what is wrong with a name that the output of a step never has, such as a response's body."""
     mapped = view.names.outputs.get(step.id, frozenset())
     known = _output_of(view, step)
     if known is None or None in mapped or step.step.get("outputMappings") is not None:
@@ -142,15 +142,15 @@ def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
 
 def _no_member(read: Read, step: LocatedStep, known: set[str]) -> str:
     member = read.names[2]
-    said = f"the output of step {quoted(step.id)} has no {quoted(member)}"
+    message = f"the output of step {quoted(step.id)} has no {quoted(member)}"
     if step.kind == "API_CALL":
-        return f"{said}; the body of the response is in `data`: {quoted(f'{step.id}.data.{member}')}"
+        return f"{message}; the body of the response is in `data`: {quoted(f'{step.id}.data.{member}')}"
     if step.kind == "PARALLEL_FORK_MANAGER":
-        return f"{said}; the results are in `aggregatedData`"
+        return f"{message}; the results are in `aggregatedData`"
     if guess := nearest(member, known):
-        return f"{said}; did you mean {quoted(guess)}?"
+        return f"{message}; did you mean {quoted(guess)}?"
     has = ", ".join(quoted(one) for one in sorted(known - _ERROR)[:_MAX_NAMES])
-    return f"{said}; it has {has}" if has else f"{said}; the step has no input, so its output is empty"
+    return f"{message}; it has {has}" if has else f"{message}; the step has no input, so its output is empty"
 
 
 def _one_object(read: Read, step: LocatedStep) -> str | None:

@@ -68,11 +68,6 @@ class StepOrder:
         """The paths of the steps that a run can reach."""
         return self.reached_from(self._first)
 
-    @cached_property
-    def on_main_path(self) -> frozenset[Path]:
-        """The paths of the steps that a run can reach outside of branches."""
-        return self.reached_from(self._first, into_branches=False)
-
     def reached_from(self, first: Sequence[LocatedStep], *, into_branches: bool = True) -> frozenset[Path]:
         """Return the paths of the steps that can be reached from some, these included."""
         reached: set[Path] = set()

@@ -1,4 +1,4 @@
-"""The steps that must not run again by themselves when nobody knows whether they have run."""
+"""The steps that do not run again by themselves after they were lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["unrepeatable_steps"]
 
 
 def unrepeatable_steps(program: Program, steps: Iterable[str]) -> tuple[str, ...]:
-    """Return the ids of steps that act outside of the flow and have no ``onError.retries`` of their own.
+    """Return the ids of steps that have side effects and no ``onError.retries`` of their own.
 
     Steps in the branches of forks among them are included.
 
@@ -26,7 +26,7 @@ def unrepeatable_steps(program: Program, steps: Iterable[str]) -> tuple[str, ...
         if id(step) in seen:
             continue
         seen.add(id(step))
-        if step.handler.acts and not _has_retries(step):
+        if step.handler.has_side_effects and not _has_retries(step):
             found[step.id] = None
         for branch in step.fork.branches if step.fork else ():
             waiting += [branch.program.steps[step_id] for step_id in sorted(branch.reachable)]

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from airflow_allma.compat import Send, is_unanswered, wrap_supervisor
 
-__all__ = ["PATIENCE_SECONDS", "patient", "send_patiently"]
+__all__ = ["RETRY_SECONDS", "retry_unanswered_requests", "with_retries"]
 
 _LOG: Final = logging.getLogger("airflow_allma.task")
 
-PATIENCE_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 60.0
 """From the first failure of a request to its last try; then the task fails, and is retried as a lost one.
 
 Not longer, since a server that answers 500 may do so each time.
@@ -29,12 +29,12 @@ _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 10.0
 
 
-def send_patiently() -> None:
-    """Let all messages of this task's process wait for the API server, Airflow's own ones too."""
-    wrap_supervisor(patient)
+def retry_unanswered_requests() -> None:
+    """Repeat all requests of this task's process that the API server does not answer, also Airflow's own."""
+    wrap_supervisor(with_retries)
 
 
-def patient(
+def with_retries(
     send: Send, *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
 ) -> Send:
     """Return ``send``, repeated while the API server does not answer.
@@ -43,8 +43,8 @@ def patient(
 
     Args:
         send: sends one message.
-        sleep: waits the given seconds.
-        clock: returns seconds.
+        sleep: waits for a number of seconds.
+        clock: returns the time in seconds.
     """
 
     @functools.wraps(send)
@@ -56,7 +56,7 @@ def patient(
                 return send(*args, **kwargs)
             except Exception as error:
                 now = clock()
-                deadline = now + PATIENCE_SECONDS if deadline is None else deadline
+                deadline = now + RETRY_SECONDS if deadline is None else deadline
                 if now >= deadline or not is_unanswered(error):
                     raise
                 _LOG.warning("Airflow's API server does not answer; next try in %g s: %s", wait, error)

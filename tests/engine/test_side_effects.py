@@ -1,4 +1,4 @@
-"""The steps that are not repeated by themselves when nobody knows whether they have run."""
+"""The steps that do not run again by themselves after they were lost."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def module(step_type, identifier):
 
 
 def found(steps, *names):
-    program = compile_flow(Flow.model_validate(flow("acting", steps)))
+    program = compile_flow(Flow.model_validate(flow("effects", steps)))
     return unrepeatable_steps(program, names or [next(iter(steps))])
 
 
 @pytest.mark.parametrize(
-    ("step", "acts"),
+    ("step", "has_side_effects"),
     [
         *((call(method), False) for method in ("GET", "HEAD", "OPTIONS")),
         *((call(method), True) for method in ("POST", "PUT", "PATCH", "DELETE")),
@@ -45,12 +45,12 @@ def found(steps, *names):
     ],
     ids=lambda value: str(value.get("apiHttpMethod") or value) if isinstance(value, dict) else "",
 )
-def test_a_step_acts_if_it_can_change_something_outside_of_the_flow(step, acts):
-    assert found({"s": step}) == (("s",) if acts else ())
+def test_a_step_has_side_effects_if_it_can_change_something_outside_of_the_flow(step, has_side_effects):
+    assert found({"s": step}) == (("s",) if has_side_effects else ())
 
 
 def test_every_module_that_acts_is_in_the_table():
-    assert {name for name, one in MODULES.items() if one.acts} == {"system/s3-data-saver"}
+    assert {name for name, one in MODULES.items() if one.has_side_effects} == {"system/s3-data-saver"}
 
 
 @pytest.mark.parametrize(("count", "names"), [(0, ("s",)), (1, ())])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from airflow_allma.common.references import Reference
+from airflow_allma.common.reference import Reference
 from airflow_allma.expressions.conditions import parse_condition
 from airflow_allma.expressions.paths import CACHE_SIZE, compile_path
 from airflow_allma.expressions.syntax_tree import (
