@@ -73,9 +73,13 @@ def looks_secret(name: str) -> bool:
 def looks_secret_in_request(name: str) -> bool:
     """Return whether a header or a query parameter of this name is probably a secret.
 
-    Some names are those of secrets in a request, but of ordinary fields elsewhere: ``code``, ``key``.
+    Some names are those of secrets in a request, but of ordinary fields elsewhere: ``code``, ``key``,
+    ``user_key``.
     """
-    return looks_secret(name) or name.lower() in _SECRET_URL_NAMES
+    if looks_secret(name) or name.lower() in _SECRET_URL_NAMES:
+        return True
+    words = _WORD.findall(name)
+    return bool(words) and words[-1].lower() == "key"
 
 
 def mask_url(url: str) -> str:

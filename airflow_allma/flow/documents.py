@@ -32,7 +32,7 @@ thirty.
 """
 
 MAX_TAGS = 20_000
-"""Template tags of one file, ``{{...}}``. Compiling one takes up to 0.1 ms, text between them hardly any time."""
+"""Template tags of one file, ``{{...}}``. Each takes up to 0.1 ms to compile; text between them takes less."""
 
 MAX_PROBLEMS = 100
 """Further problems are counted, not listed."""
@@ -203,8 +203,8 @@ def read_document(path: FilePath, file: str) -> Document:
     surplus = _surplus_tag(source)
     if surplus is not None:
         raise unreadable(
-            f"the file has more than {MAX_TAGS} template tags ({{{{...}}}}), the first of them too many here; "
-            "repeat with {{#each}}, or split the file",
+            f"the file has more than {MAX_TAGS} template tags ({{{{...}}}}), the first one beyond the limit "
+            "here; repeat with {{#each}}, or split the file",
             *line_and_column(source, surplus),
         )
     return Document(file, source)

@@ -80,6 +80,7 @@ def test_ordinary_names_are_not_secrets(name):
             "https://h/?pin=***&otp=***&passcode=***&bearer=***",
         ),
         ("https://h/?shipping=1&user.pin=2&spin=3", "https://h/?shipping=1&user.pin=***&spin=3"),
+        ("https://h/?user_key=1&consumerKey=2&monkey=3", "https://h/?user_key=***&consumerKey=***&monkey=3"),
         ("token", "token"),
     ],
 )
