@@ -32,7 +32,7 @@ thirty.
 """
 
 MAX_TAGS = 20_000
-"""Template tags of one file, ``{{...}}``. Each takes up to 0.1 ms to compile; text between them takes less."""
+"""Template tags of one file, ``{{...}}``. Each takes up to 0.1 ms to compile; text takes less."""
 
 MAX_PROBLEMS = 100
 """Further problems are counted, not listed."""
