@@ -25,6 +25,7 @@ __all__ = [
     "WorkBudget",
     "begin_step",
     "current_budget",
+    "note_data",
     "own_budget",
     "refill_budget",
     "spend_text",
@@ -115,6 +116,13 @@ def begin_step(max_work: int, step: str) -> None:
         budget.unmeasured += budget.points - budget.left
         budget.left = budget.points
     budget.step = step
+
+
+def note_data(points: int) -> None:
+    """Note that a step received data, which is no work of its own but can make the run's data large."""
+    budget = _CURRENT.get()
+    if budget is not None:
+        budget.unmeasured += points
 
 
 def refill_budget() -> None:

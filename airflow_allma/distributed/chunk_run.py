@@ -13,10 +13,12 @@ from typing import Any, Final
 from airflow_allma.common.batching import batched
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.chunk_progress import Progress
+from airflow_allma.distributed.lost_results import unwritable_result
 from airflow_allma.distributed.result_sinks import ResultSink
 from airflow_allma.engine import BranchResult, BranchStatus, ForkRun, run_items
 from airflow_allma.engine.manifest_items import ByteOffsets, range_batches
 from airflow_allma.engine.pointer_loading import require_store
+from airflow_allma.exceptions import ObjectDecodeError
 
 __all__ = ["ChunkRun"]
 
@@ -128,11 +130,20 @@ class ChunkRun:
 
     def _add(self, results: Sequence[BranchResult]) -> None:
         annotated = self._offsets.annotate(results, self._first)
+        try:
+            self._sink.add(annotated, self._first, self._offsets.of)
+        except ObjectDecodeError as error:
+            # One output that cannot be written fails alone. The sink ignores successes that it already has.
+            if len(results) > 1:
+                for result in results:
+                    self._add((result,))
+            else:
+                self._add((unwritable_result(results[0], error),))
+            return
         if annotated is not results:
             for result in annotated:
                 self.progress.failures.add(result.item_index - self._first, result)
         self.progress.ended += self._ended(annotated)
-        self._sink.add(annotated, self._first, self._offsets.of)
 
     def _ended(self, results: Sequence[BranchResult]) -> int:
         """Return how many items have ended with these results."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, CompiledFork
-from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.exceptions import AllmaError, PermanentStepError
 
-__all__ = ["LOST", "lost_result", "missing_branches"]
+__all__ = ["LOST", "lost_result", "missing_branches", "unwritable_result"]
 
 LOST: Final = "BranchResultLost"
 """``errorName`` of a branch run without a result."""
@@ -22,6 +22,23 @@ def lost_result(branch: CompiledBranch, index: int, reason: str) -> BranchResult
         details={"itemIndex": index, "branchId": branch.branch_id},
     )
     return BranchResult(index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error.as_dict())
+
+
+def unwritable_result(result: BranchResult, reason: AllmaError) -> BranchResult:
+    """Return the failure that replaces a result whose output cannot be written as JSON.
+
+    Raises:
+        AllmaError: ``reason``, if the result is a failure already.
+    """
+    if result.status is BranchStatus.FAILED:
+        raise reason
+    error = PermanentStepError(
+        f"Item {result.item_index}, branch {result.branch_id}: the result cannot be stored. {reason}",
+        details={"itemIndex": result.item_index, "branchId": result.branch_id},
+    )
+    return BranchResult(
+        result.item_index, result.branch_index, result.branch_id, BranchStatus.FAILED, error=error.as_dict()
+    )
 
 
 def missing_branches(fork: CompiledFork, results: Sequence[BranchResult]) -> Sequence[CompiledBranch]:

@@ -7,13 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import msgspec
-
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchResult, BranchStatus, Services
-from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import ObjectStore, OffloadLocation
+from airflow_allma.storage.content import encode_value
 
 __all__ = ["InlineSink", "ResultSink", "StoredSink", "open_sink"]
 
@@ -41,6 +40,10 @@ class ResultSink(Protocol):
             results: as the branch runs end.
             first: index of the chunk's first item.
             offset_of: returns where an item of the chunk begins in its manifest, in bytes.
+
+        Raises:
+            ObjectDecodeError: a result cannot be written as JSON.
+            StorageError: results could not be stored.
         """
 
     def tick(self) -> None:
@@ -74,6 +77,7 @@ class InlineSink:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._results: list[list[Any]] = []
+        self._bytes = 1
 
     @property
     def is_empty(self) -> bool:
@@ -98,7 +102,15 @@ class InlineSink:
         offset_of: Callable[[int], int],  # noqa: ARG002 - the protocol's signature
     ) -> None:
         """Add results."""
-        self._results.extend([result.item_index - first, result.to_dict()] for result in results)
+        try:
+            added = [[result.item_index - first, result.to_dict()] for result in results]
+        except RecursionError as error:
+            raise ObjectDecodeError(
+                "The value cannot be written as JSON: it is nested too deeply."
+            ) from error
+        size = len(encode_value(added)) - 1
+        self._results.extend(added)
+        self._bytes += size
 
     def finish(self, items: int) -> dict[str, Any]:
         """Return all results.
@@ -106,7 +118,7 @@ class InlineSink:
         Raises:
             StorageConfigurationError: they are too large.
         """
-        size = len(msgspec.json.encode(self._results))
+        size = self._bytes
         if size > self._max_bytes:
             raise StorageConfigurationError(
                 f"The results of this chunk are {size} bytes of JSON, more than [allma] max_inline_bytes "

@@ -14,6 +14,7 @@ ACCEPT_ENCODING: Final = "gzip, deflate"
 """What the client accepts: nothing that it cannot decode."""
 
 _MAX_ENCODINGS: Final = 5
+_PIECE_BYTES: Final = 4096
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _RAW_WINDOW: Final = -zlib.MAX_WBITS
@@ -75,10 +76,11 @@ def _gzip(data: bytes, max_bytes: int) -> bytes:
     if not data.startswith(_GZIP_MAGIC[: len(data)]):
         raise BodyEncodingError("The body is not gzip, although its content encoding says so")
     plain = bytearray()
+    position = 0
     while True:
-        data = _inflate(data, _GZIP_WINDOW, plain, max_bytes, "gzip")
+        position = _inflate(data, _GZIP_WINDOW, plain, max_bytes, "gzip", position=position)
         # Anything after a complete member is padding, unless it begins another one.
-        if not data.startswith(_GZIP_MAGIC):
+        if not data.startswith(_GZIP_MAGIC, position):
             return bytes(plain)
 
 
@@ -106,19 +108,25 @@ def _deflate(data: bytes, max_bytes: int) -> bytes:
     return bytes(plain)
 
 
-def _inflate(data: bytes, window: int, plain: bytearray, max_bytes: int, name: str) -> bytes:
-    """Append what one stream unpacks to; return the bytes after it."""
+def _inflate(
+    data: bytes, window: int, plain: bytearray, max_bytes: int, name: str, *, position: int = 0
+) -> int:
+    """Append what the stream at a position unpacks to; return the position after it."""
     stream = zlib.decompressobj(window)
-    try:
-        # One byte more than allowed is enough to know that it is too much.
-        plain += stream.decompress(data, max_bytes - len(plain) + 1)
-    except zlib.error as error:
-        raise BodyEncodingError(f"The {name} body is damaged: {error}", is_transient=True) from error
-    if len(plain) > max_bytes:
-        raise BodyTooLargeError(f"The {name} body unpacks to more than {max_bytes} bytes")
-    if not stream.eof:
-        raise BodyEncodingError(f"The {name} body is cut short", is_transient=True)
-    return stream.unused_data
+    while not stream.eof:
+        # In pieces: the stream copies what follows its end, and a body can have millions of streams.
+        piece = data[position : position + _PIECE_BYTES]
+        if not piece:
+            raise BodyEncodingError(f"The {name} body is cut short", is_transient=True)
+        position += len(piece)
+        try:
+            # One byte more than allowed is enough to know that it is too much.
+            plain += stream.decompress(piece, max_bytes - len(plain) + 1)
+        except zlib.error as error:
+            raise BodyEncodingError(f"The {name} body is damaged: {error}", is_transient=True) from error
+        if len(plain) > max_bytes:
+            raise BodyTooLargeError(f"The {name} body unpacks to more than {max_bytes} bytes")
+    return position - len(stream.unused_data)
 
 
 _DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-__all__ = ["MASK", "looks_secret", "looks_secret_in_request", "mask_secrets", "mask_url"]
+__all__ = ["MASK", "MAX_SHOWN_DEPTH", "looks_secret", "looks_secret_in_request", "mask_secrets", "mask_url"]
 
 MASK: Final = "***"
 """Replaces a secret."""
+
+MAX_SHOWN_DEPTH: Final = 64
+"""Levels of objects and lists that logs and messages show."""
+
+_CUT: Final = "..."
 
 _SECRET_WORDS: Final = (
     "accesskey",
@@ -73,9 +78,13 @@ def looks_secret(name: str) -> bool:
 def looks_secret_in_request(name: str) -> bool:
     """Return whether a header or a query parameter of this name is probably a secret.
 
-    Some names are those of secrets in a request, but of ordinary fields elsewhere: ``code``, ``key``.
+    Some names are those of secrets in a request, but of ordinary fields elsewhere: ``code``, ``key``,
+    ``user_key``.
     """
-    return looks_secret(name) or name.lower() in _SECRET_URL_NAMES
+    if looks_secret(name) or name.lower() in _SECRET_URL_NAMES:
+        return True
+    words = _WORD.findall(name)
+    return bool(words) and words[-1].lower() == "key"
 
 
 def mask_url(url: str) -> str:
@@ -92,13 +101,19 @@ def _mask_parameter(match: re.Match[str]) -> str:
     return f"{match[1]}={MASK}" if looks_secret_in_request(name) else match[0]
 
 
-def mask_secrets(value: Any) -> Any:
-    """Return a copy of a JSON value with the values of secret-looking keys masked, at any depth."""
+def mask_secrets(value: Any, max_depth: int = MAX_SHOWN_DEPTH) -> Any:
+    """Return a copy of a JSON value with the values of secret-looking keys masked, at any depth.
+
+    Objects and lists below ``max_depth`` levels become ``"..."``: whatever writes the copy need not be able
+    to follow them.
+    """
     if isinstance(value, Mapping):
+        if not max_depth:
+            return _CUT
         return {
-            key: MASK if looks_secret(str(key)) and item is not None else mask_secrets(item)
+            key: MASK if looks_secret(str(key)) and item is not None else mask_secrets(item, max_depth - 1)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [mask_secrets(item) for item in value]
+        return [mask_secrets(item, max_depth - 1) for item in value] if max_depth else _CUT
     return value

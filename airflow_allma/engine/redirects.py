@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,11 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _BODY_HEADERS: Final = frozenset(
     {"content-encoding", "content-language", "content-length", "content-location", "content-type"}
+)
+
+# Values of Authorization, which gateways also read from headers of other names.
+_CREDENTIALS: Final = re.compile(
+    r"\s*(?:apikey|aws4-hmac-sha256|basic|bearer|digest|negotiate|token)\s", re.IGNORECASE
 )
 
 
@@ -44,8 +50,8 @@ def redirected(request: SentRequest, status: int, location: str) -> SentRequest:
     """Return the request that follows a redirect.
 
     Method and body change as in browsers: 303 becomes GET, and so does a POST after 301 and 302. To another
-    host, to another port or from https to http, headers that look secret are not sent; and a body is not
-    sent at all, as the step's author chose its receiver.
+    host, to another port or from https to http, ``Host`` and headers that look secret are not sent; and a
+    body is not sent at all, as the step's author chose its receiver.
 
     Args:
         request: what was sent.
@@ -80,7 +86,12 @@ def redirected(request: SentRequest, status: int, location: str) -> SentRequest:
                 "location": where,
             },
         )
-    kept = {name: value for name, value in headers.items() if not looks_secret_in_request(name)}
+    kept = {
+        name: value
+        for name, value in headers.items()
+        # A Host header names the host that the step's author chose, not this one.
+        if not (looks_secret_in_request(name) or _CREDENTIALS.match(value) or name.lower() == "host")
+    }
     return SentRequest(method, url, kept, None)
 
 

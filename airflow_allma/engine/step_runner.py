@@ -11,7 +11,8 @@ import random
 from time import perf_counter
 from typing import Any, Final
 
-from airflow_allma.common.work_budget import begin_step
+from airflow_allma.common.work_budget import MEASURE_AFTER, begin_step, note_data
+from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import Route, add_location, fallback_of, route_error
 from airflow_allma.engine.offload import needs_offload, offload_output
@@ -119,6 +120,7 @@ async def run_step(
     try:
         await _delay(execution, "before")
         output = await call_with_retries(execution, last_try=last_try)
+        note_data(json_size_up_to(output, MEASURE_AFTER))
         await _finish(execution, output)
     except Exception as error:  # noqa: BLE001 - the flow's onError handles whatever a handler raises
         return await _fail(execution, error, last_try=last_try)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, parse_json
 from airflow_allma.common.work_budget import POINTS, spend_text
-from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.exceptions import ExpressionEvaluationError, ExpressionSyntaxError
 from airflow_allma.expressions.configs import find_or_default, resolve_final_pointer
 from airflow_allma.expressions.json_copy import copy_value
 from airflow_allma.expressions.json_stringify import stringify
@@ -19,6 +20,8 @@ from airflow_allma.expressions.templates import Template, compile_template
 from airflow_allma.expressions.undefined import NOTHING
 
 __all__ = ["ContextMappings", "Format", "compile_context_mappings"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_SEPARATOR: Final = "\n"
 
@@ -63,8 +66,8 @@ class ContextMappings:
         its path cannot be evaluated over this data; the latter is logged as a warning.
 
         Raises:
-            ExpressionEvaluationError: a pointer has to be loaded and ``load`` is None, or a value cannot be
-                written as JSON or as a string.
+            ExpressionEvaluationError: a pointer has to be loaded and ``load`` is None, a value cannot be
+                written as JSON or as a string, or JSON cannot be read.
         """
         resolved: dict[str, Any] = {}
         for name, entry in self._entries:
@@ -73,7 +76,7 @@ class ContextMappings:
                 continue
             value = resolve_final_pointer(value, entry.path.source, load)
             if entry.fields is not None:
-                value = _select_fields(value, entry.fields)
+                value = _select_fields(value, entry.fields, entry.path.source)
             resolved[name] = entry.format_value(value, load)
         return resolved
 
@@ -145,10 +148,11 @@ def _join_items(template: Template, separator: str) -> Callable[[Any, LoadPointe
     return format_value
 
 
-def _select_fields(value: Any, fields: tuple[str, ...]) -> Any:
+def _select_fields(value: Any, fields: tuple[str, ...], source: str) -> Any:
     """Return the named members of an object, or of each object in a list. Parse a string of JSON first."""
-    parsed = _parse_json(value)
+    parsed = _parse_json(value, source)
     if isinstance(parsed, list):
+        spend_text(len(parsed) * len(fields))
         return [_members(item, fields) if isinstance(item, Mapping) else item for item in parsed]
     return _members(parsed, fields) if isinstance(parsed, Mapping) else value
 
@@ -157,11 +161,17 @@ def _members(value: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any
     return {name: value[name] for name in fields if name in value}
 
 
-def _parse_json(value: Any) -> Any:
+def _parse_json(value: Any, source: str) -> Any:
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
+    spend_text(len(value))
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        document = parse_json(value)
+    except NotJsonError:
         # It only looks like JSON, so it stays a string.
         return value
+    except UnreadableJsonError as error:
+        raise ExpressionEvaluationError(f"{source} finds JSON that cannot be read: {error.reason}") from error
+    for warning in document.warnings:
+        logger.warning("%s: %s", source, warning)
+    return document.value

@@ -41,6 +41,9 @@ _RADIX: Final = {"0x": 16, "0o": 8, "0b": 2}
 _RADIX_DIGITS: Final = re.compile(r"0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)\Z")
 _INFINITY: Final = {"Infinity": math.inf, "+Infinity": math.inf, "-Infinity": -math.inf}
 
+_COMPARED_PER_POINT: Final = 256
+"""Characters that two strings have in common, compared in the time of one point of work."""
+
 _LARGEST_PLAIN_EXPONENT: Final = 21  # 1e21 is the first number that JavaScript prints with an exponent
 _SMALLEST_PLAIN_EXPONENT: Final = -6  # and 1e-7 the first small one
 
@@ -74,7 +77,10 @@ def character_at(string: str, index: int) -> Any:
     """
     if string.isascii():
         return string[index] if index < len(string) else NOTHING
-    units = string[: index + 2].encode("utf-16-le", "surrogatepass")
+    prefix = string[: index + 2]
+    if len(prefix) > LONG_TEXT:
+        spend_text(len(prefix))
+    units = prefix.encode("utf-16-le", "surrogatepass")
     start = 2 * index
     unit = int.from_bytes(units[start : start + 2], "little")
     if start >= len(units):
@@ -209,7 +215,7 @@ def _is_scalar(value: Any) -> bool:
 def strictly_equal(left: Any, right: Any) -> bool:
     """Return JavaScript's ``===``: same type and value, and the same object for objects and lists."""
     if isinstance(left, str):
-        return isinstance(right, str) and left == right
+        return isinstance(right, str) and _same_text(left, right)
     if _is_number(left):
         return _is_number(right) and bool(left == right)
     return left is right
@@ -218,7 +224,7 @@ def strictly_equal(left: Any, right: Any) -> bool:
 def loosely_equal(left: Any, right: Any) -> bool:
     """Return JavaScript's ``==``: null equals undefined, other types are compared as numbers or strings."""
     if isinstance(left, str) and isinstance(right, str):
-        return left == right
+        return _same_text(left, right)
     if _is_missing(left) or _is_missing(right):
         return _is_missing(left) and _is_missing(right)
     if not _is_scalar(left):
@@ -228,8 +234,14 @@ def loosely_equal(left: Any, right: Any) -> bool:
     elif not _is_scalar(right):
         right = to_string(right)
     if isinstance(left, str) and isinstance(right, str):
-        return left == right
+        return _same_text(left, right)
     return bool(to_number(left) == to_number(right))
+
+
+def _same_text(left: str, right: str) -> bool:
+    if len(left) > LONG_TEXT and len(left) == len(right):
+        spend_text(len(left) // _COMPARED_PER_POINT)
+    return left == right
 
 
 def less(left: Any, right: Any) -> bool:
@@ -264,6 +276,8 @@ def _comparable(left: Any, right: Any) -> tuple[Any, Any]:
         right = to_string(right)
     if isinstance(left, str) and isinstance(right, str):
         if left.isascii() and right.isascii():
+            if len(left) > LONG_TEXT < len(right):
+                spend_text(min(len(left), len(right)) // _COMPARED_PER_POINT)
             return left, right
         if len(left) + len(right) > LONG_TEXT:
             spend_text(len(left) + len(right))

@@ -6,6 +6,7 @@ import json
 import re
 import stat
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,7 +15,14 @@ import msgspec
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
 from airflow_allma.flow.json_scan import MAX_DEPTH, JsonScan, JsonSyntaxError, line_and_column, scan
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PROBLEMS", "Document", "UnreadableDocumentError", "read_document"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_PROBLEMS",
+    "MAX_TAGS",
+    "Document",
+    "UnreadableDocumentError",
+    "read_document",
+]
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Larger files are refused unread: flow files are thousands of bytes, exports a few hundred thousand.
@@ -23,11 +31,15 @@ Locating the errors of a file of this size takes seconds, and Airflow allows all
 thirty.
 """
 
+MAX_TAGS = 20_000
+"""Template tags of one file, ``{{...}}``. Each takes up to 0.1 ms to compile; text takes less."""
+
 MAX_PROBLEMS = 100
 """Further problems are counted, not listed."""
 
 # More digits than any float has. The decoder makes an integer of them, which nothing after it can hold.
 _LONG_NUMBER = re.compile(r"(?<![0-9])[0-9]{309}")
+_TAG = re.compile(r"(?:\{|\\u007[bB]){2}")
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
 
@@ -188,7 +200,23 @@ def read_document(path: FilePath, file: str) -> Document:
         before = data[: error.start].decode("utf-8-sig", errors="replace")
         line, column = line_and_column(before, len(before))
         raise unreadable("the file is not UTF-8 from here on; save it as UTF-8", line, column) from error
+    surplus = _surplus_tag(source)
+    if surplus is not None:
+        raise unreadable(
+            f"the file has more than {MAX_TAGS} template tags ({{{{...}}}}), the first one beyond the limit "
+            "here; repeat with {{#each}}, or split the file",
+            *line_and_column(source, surplus),
+        )
     return Document(file, source)
+
+
+def _surplus_tag(source: str) -> int | None:
+    """Return where the first template tag beyond ``MAX_TAGS`` begins; None if there are not so many."""
+    # Outside of strings, JSON has no two braces in a row.
+    if source.count("{{") + source.count("\\u007") <= MAX_TAGS:
+        return None
+    match = next(islice(_TAG.finditer(source), MAX_TAGS, None), None)
+    return None if match is None else match.start()
 
 
 def _read(path: FilePath) -> bytes:

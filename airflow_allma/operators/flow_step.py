@@ -83,8 +83,12 @@ class FlowStepOperator(FlowOperator):
             self.on_failure(current, result.error or {})
         if result.status is SegmentStatus.SUSPENDED:
             self.on_failure(current, _cannot_wait(result))
-        returned = return_value(current, result.output)
-        self.on_success(current, result, returned)
+        try:
+            returned = return_value(current, result.output)
+            self.on_success(current, result, returned)
+        except PermanentStepError as error:
+            # What the steps have made cannot be passed on.
+            self.on_failure(current, error.as_dict())
         return returned
 
     async def _run_segment(

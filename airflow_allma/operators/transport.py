@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.exceptions import PermanentStepError
+
 __all__ = ["from_json", "is_unchanged", "json_bytes", "restore_key_order", "xcom_safe"]
 
 _RESERVED: Final = frozenset({"__classname__", "__version__", "__data__", "__type", "__var", "__id__"})
@@ -36,12 +38,21 @@ def json_bytes(value: Any) -> bytes:
     """Return a JSON value as compact JSON, whatever strings and integers it contains.
 
     NaN and the infinities become null, as in JavaScript.
+
+    Raises:
+        PermanentStepError: it is nested too deeply.
     """
     try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        # Half of a surrogate pair is valid in a Python string and in JSON, but not in UTF-8.
-        return json.dumps(value, separators=(",", ":")).encode()
+        try:
+            return msgspec.json.encode(value)
+        except UnicodeEncodeError:
+            # Half of a surrogate pair is valid in a Python string and in JSON, but not in UTF-8.
+            return json.dumps(value, separators=(",", ":")).encode()
+    except RecursionError as error:
+        raise PermanentStepError(
+            "The data of the run is nested too deeply to be passed on to other tasks. Use a part of it, or "
+            "flatten it first."
+        ) from error
 
 
 def from_json(encoded: str) -> Any:

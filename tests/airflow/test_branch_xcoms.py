@@ -209,3 +209,17 @@ def test_a_return_value_of_an_item_that_is_gone_is_not_taken_for_another():
     first, second = dag_run.run("f.aggregate")["aggregatedData"]
     assert first == {"of": 0}
     assert "error" in second
+
+
+def test_an_output_that_is_nested_too_deeply_for_other_tasks_fails_its_item_with_the_reason(run):
+    deep = compose({".".join(["w"] * 1200): "$.currentItem.v"})
+    steps = {
+        "f": fork(branch("r"), failOnBranchError=False),
+        "r": route(("$.currentItem.v == 2", "d"), to="w"),
+        "d": deep,
+        "w": compose(VALUE),
+    }
+    ended = run(steps, {"items": ITEMS})
+    first, second, third = collected(ended)
+    assert (first, third) == ({"v": 1}, {"v": 3})
+    assert "nested too deeply to be passed on to other tasks" in second["error"]["errorMessage"]

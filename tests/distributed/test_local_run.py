@@ -71,6 +71,27 @@ def test_a_bad_line_fails_alone_in_both_ways():
     assert chunked[0] == "COMPLETED"
 
 
+@pytest.mark.parametrize("offload", [True, False])
+def test_a_result_that_is_nested_too_deeply_to_be_written_fails_alone(offload):
+    # Each step wraps the item once more; what is read from outside is never that deep.
+    wraps = {
+        f"w{number}": compose(inputMappings={"w": "$.currentItem"}, outputMappings={"$.currentItem": "$"})
+        | then(f"w{number + 1}")
+        for number in range(200)
+    }
+    last = compose(inputMappings={"w": "$.currentItem"})
+    store = store_with([b"1", b"[" * 850 + b"]" * 850, b"2", b"3"])
+    program = program_of({"fan": fork("w0", config={"failOnBranchError": False}), **wraps, "w200": last})
+    payload = {"items": {"bucket": "bucket", "key": "m.jsonl"}}
+    settings = EngineSettings(offload_location=LOCATION if offload else None, output_offload_bytes=1 << 30)
+    chunked = run(program, payload, store=store, settings=settings, fork_runner=runner(chunk_bytes=1 << 20))
+    first, deep, *others = chunked.outputs["fan"]["aggregatedData"]
+    assert [set(result) for result in (first, *others)] == [{"w"}] * 3
+    # With an offload location, the last step finds it when it measures its output.
+    assert "The value cannot be written as JSON" in deep["error"]["errorMessage"]
+    assert deep["error"]["errorDetails"]["itemIndex"] == 1
+
+
 def test_a_fork_in_a_loop_keeps_the_results_of_each_pass_apart():
     steps = {
         "fan": fork(**then("again")),

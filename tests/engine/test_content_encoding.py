@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 
+from airflow_allma.engine.content_encoding import decode_body
 from airflow_allma.engine.http import AiohttpClient
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from tests.support.http_server import get, with_server
@@ -115,3 +116,9 @@ def test_a_large_body_is_decoded_as_a_small_one():
             await get(client, server.url + "/encoded")
 
     with_server(scenario)
+
+
+def test_gzip_of_very_many_empty_members_is_decoded_in_linear_time():
+    # Quadratic in the members, this takes minutes.
+    members = gzip.compress(b"") * 500_000
+    assert decode_body(members + gzip.compress(b"end"), "gzip", max_bytes=10) == b"end"

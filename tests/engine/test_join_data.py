@@ -124,6 +124,13 @@ def test_csv_output_writes_values_as_json_does():
     assert joined["result"] == 'id,f,t,o,n,q\n1,3,true,"{""k"":[1]}",,"a""b,c\nd"'
 
 
+def test_tables_of_very_many_columns_and_keys_are_joined_in_linear_time():
+    # Quadratic in the columns, this takes minutes.
+    wide = {f"c{number}": number for number in range(30_000)}
+    joined = join([wide], [wide], join_keys=list(wide))
+    assert joined["result"] == [wide]
+
+
 def test_a_join_without_rows_is_an_empty_string_in_csv():
     assert join(STAFF, [], output_format="csv") == {"result": "", "rowCount": 0}
 
@@ -132,6 +139,10 @@ def test_a_join_without_rows_is_an_empty_string_in_csv():
     ("changes", "message"),
     [
         ({"join_keys": ["nope"]}, "left side has no column 'nope'; its first row has 'id', 'name'"),
+        (
+            {"left_source": [{f"c{number}": 1 for number in range(10_000)}]},
+            r"its first row has 'c0', .*'c19', 10000 in all\.",
+        ),
         ({"join_keys": []}, r"\$\.join_keys"),
         ({"join_keys": None}, "either join_keys or key_mappings"),
         (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.engine.masking import looks_secret, mask_secrets, mask_url
+from airflow_allma.engine.masking import MAX_SHOWN_DEPTH, looks_secret, mask_secrets, mask_url
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,7 @@ def test_ordinary_names_are_not_secrets(name):
             "https://h/?pin=***&otp=***&passcode=***&bearer=***",
         ),
         ("https://h/?shipping=1&user.pin=2&spin=3", "https://h/?shipping=1&user.pin=***&spin=3"),
+        ("https://h/?user_key=1&consumerKey=2&monkey=3", "https://h/?user_key=***&consumerKey=***&monkey=3"),
         ("token", "token"),
     ],
 )
@@ -97,3 +98,16 @@ def test_secrets_are_masked_at_any_depth_in_a_copy():
     value = {"a": [{"apiKey": "x", "n": None}], "password": {"deep": 1}, "token": None}
     assert mask_secrets(value) == {"a": [{"apiKey": "***", "n": None}], "password": "***", "token": None}
     assert value["a"][0]["apiKey"] == "x"
+
+
+@pytest.mark.parametrize("opening", ["object", "list"])
+def test_a_value_of_any_depth_is_masked_and_what_is_too_deep_is_cut(opening):
+    def wrap(value):
+        return {"a": value} if opening == "object" else [value]
+
+    value, cut = wrap({}), "..."
+    for _ in range(5_000):
+        value = wrap(value)
+    for _ in range(MAX_SHOWN_DEPTH):
+        cut = wrap(cut)
+    assert mask_secrets(value) == cut

@@ -37,6 +37,9 @@ SECRETS = {
     "x-functions-key": "hidden",
     "Key": "hidden",
     "X-OTP": "hidden",
+    "X-User-Key": "hidden",
+    "X-Upstream": "Bearer hidden",
+    "X-Legacy": "basic aGlkZGVu",
 }
 
 
@@ -124,6 +127,12 @@ def test_user_info_of_the_url_stays_on_its_host():
 def test_another_host_another_port_and_plain_http_are_not_the_same_receiver(url, location, keeps):
     request = SentRequest("GET", URL(url), {"X-Api-Key": "k"}, None)
     assert bool(redirected(request, 307, location).headers) is keeps
+
+
+def test_a_host_header_is_for_the_host_that_the_step_names():
+    request = SentRequest("GET", URL("http://h/a"), {"Host": "inner.h", "X-Page": "2"}, None)
+    assert redirected(request, 307, "/b").headers == {"Host": "inner.h", "X-Page": "2"}
+    assert redirected(request, 307, "http://other/b").headers == {"X-Page": "2"}
 
 
 def test_the_timeout_is_that_of_all_redirects_together():

@@ -8,8 +8,9 @@ from airflow_allma.common.work_budget import WorkBudget, begin_step, current_bud
 from airflow_allma.engine import EngineSettings
 from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.http_fake import json_response
 from airflow_allma.exceptions import PermanentStepError
-from tests.support.engine import compose, fork, noop, run, then
+from tests.support.engine import Fakes, call, compose, fork, noop, run, then
 
 LIMIT = 3_000
 SMALL = EngineSettings(max_step_work=LIMIT)
@@ -33,18 +34,23 @@ def context_mapping(**entry):
     }
 
 
-JOIN = {
-    "stepType": "DATA_TRANSFORMATION",
-    "moduleIdentifier": "system/join-data",
-    "inputMappings": {"left_source": "$.rows", "right_source": "$.rows"},
-    "literals": {
-        "left_format": "json",
-        "right_format": "json",
-        "output_format": "json",
-        "join_type": "inner",
-        "join_keys": ["k"],
-    },
-}
+def join(join_type, left, right, **literals):
+    return {
+        "stepType": "DATA_TRANSFORMATION",
+        "moduleIdentifier": "system/join-data",
+        "inputMappings": {"left_source": left, "right_source": right},
+        "literals": {
+            "left_format": "json",
+            "right_format": "json",
+            "output_format": "json",
+            "join_type": join_type,
+            "join_keys": ["k"],
+            **literals,
+        },
+    }
+
+
+JOIN = join("inner", "$.rows", "$.rows")
 
 HEAVY = {
     "a union of many keys, again and again": (literal(f"$.d{'[0,0,0,0,0,0,0,0,0,0]' * 5}"), "$.d[0,0"),
@@ -71,6 +77,13 @@ HEAVY = {
         literal("{{#each n}}{{#if (gt ../e 'a')}}{{/if}}{{/each}}"),
         "{{#each n}}",
     ),
+    "long strings that are equal": (
+        literal("{{#each n}}{{#if (eq @root.m @root.m2)}}{{/if}}{{/each}}"),
+        "{{#each n}}",
+    ),
+    "long strings that are equal, in a filter": (literal("$.n[?($.m == $.m2)]"), "$.n[?("),
+    "long strings that are equal, in order": (literal("$.n[?($.m < $.m2)]"), "$.n[?("),
+    "characters of long strings": (literal("{{#each n}}{{@root.e.[4500]}}{{/each}}"), "{{#each n}}"),
     "lengths of long strings": (literal("{{#each n}}{{../e.length}}{{/each}}"), "{{#each n}}"),
     "a long body of a loop": (literal("{{#each n}}" + "{{q}}" * 200 + "{{/each}}"), "{{#each n}}"),
     "a long filter": (literal(f"$.n[?({' && '.join(['@ > 0'] * 500)})]"), "$.n[?("),
@@ -89,7 +102,23 @@ HEAVY = {
         "the input 'x",
     ),
     "item templates": (context_mapping(formatAs="CUSTOM_STRING", itemTemplate="{{this}}" + "." * 500), None),
+    "many fields of many objects": (
+        context_mapping(selectFields=[f"f{number}" for number in range(300)]),
+        None,
+    ),
+    "JSON in strings": (context_mapping(sourceJsonPath="$.json", selectFields=["a"]), None),
     "rows with equal keys": (JOIN, "system/join-data"),
+    "rows without a partner": (join("left", "$.wide", "$.other"), "system/join-data"),
+    "rows without a partner, on the right": (join("right", "$.other", "$.wide"), "system/join-data"),
+    "many keys": (
+        join("inner", "$.rows", "$.other", join_keys=["k"] * 600),
+        "system/join-data",
+    ),
+    "a list of numbers": (
+        noop(literals={"count": 3_001})
+        | {"stepType": "DATA_TRANSFORMATION", "moduleIdentifier": "system/generate-array"},
+        "system/generate-array",
+    ),
 }
 PAYLOAD = {
     "d": [[[[[[1]]]]]],
@@ -97,6 +126,11 @@ PAYLOAD = {
     "t": [{"a": [NUMBERS[:10]] * 5} for _ in range(100)],
     "l": LONG,
     "e": "é" * 5_000,
+    "m": "x" * 100_000,
+    "m2": "x" * 100_000,
+    "json": "[" + "1," * 20_000 + "1]",
+    "wide": [{"k": 0, **{f"c{number}": 0 for number in range(50)}}, *[{"k": 0}] * 80],
+    "other": [{"k": -1}],
     "p": [f"$.d[{number}]" + "[0]" * 20 for number in range(50)],
     "rows": ROWS,
 }
@@ -183,6 +217,24 @@ def test_data_that_grows_from_step_to_step_has_a_limit():
     assert ran.status == "FAILED"
     assert "[allma] max_context_bytes = 10000000" in ran.error["errorMessage"]
     assert json_size_up_to(ran.context, 20_000_000) < 20_000_000
+
+
+@pytest.mark.parametrize("kind", ["generated", "received"])
+def test_data_that_arrives_without_work_is_measured_too(kind):
+    steps, fakes = {}, Fakes()
+    for number in range(30):
+        if kind == "generated":
+            step = {"stepType": "DATA_TRANSFORMATION", "moduleIdentifier": "system/generate-array"}
+            step |= {"literals": {"count": 300_000}}
+        else:
+            url = f"https://api.test/{number}"
+            step = call(url)
+            fakes.http.route("GET", url, json_response("x" * 2_000_000))
+        steps[f"s{number}"] = step | then(f"s{number + 1}")
+    ran = run({**steps, "s30": noop()}, fakes=fakes, settings=EngineSettings(max_context_bytes=5_000_000))
+    assert ran.status == "FAILED"
+    assert "[allma] max_context_bytes = 5000000" in ran.error["errorMessage"]
+    assert json_size_up_to(ran.context, 30_000_000) < 30_000_000
 
 
 def test_a_task_measures_the_data_that_it_was_given_with_its_own_output():

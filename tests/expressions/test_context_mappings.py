@@ -106,6 +106,26 @@ def test_an_entry_that_cannot_be_evaluated_is_omitted_and_logged(caplog: pytest.
     assert "$.o[$.nul] is not evaluated" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("string", "found"),
+    [
+        ('[{"a": NaN}]', '[{"a": NaN}]'),
+        ('[{"a": Infinity}]', '[{"a": Infinity}]'),
+        ('{"a": "\\ud800"}', {"a": "\ufffd"}),
+    ],
+)
+def test_a_string_of_json_is_read_as_all_json_that_comes_from_outside(string, found):
+    mappings = compile_context_mappings({"x": {"sourceJsonPath": "$.s", "selectFields": ["a"]}})
+    assert mappings.resolve({"s": string}) == {"x": found}
+
+
+@pytest.mark.parametrize("string", ['{"a": 1e400}', '{"a": ' + "9" * 5_000 + "}"])
+def test_a_number_that_nothing_can_hold_is_an_error_of_the_entry(string):
+    mappings = compile_context_mappings({"x": {"sourceJsonPath": "$.s", "selectFields": ["a"]}})
+    with pytest.raises(ExpressionEvaluationError, match=r"\$\.s finds JSON that cannot be read: the number"):
+        mappings.resolve({"s": string})
+
+
 def test_nothing_is_shared_with_the_context():
     context = {"o": {"a": [1]}}
     mappings = compile_context_mappings(

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow import load_file
-from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS
+from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS, MAX_TAGS
 from airflow_allma.flow.files import MAX_STEPS
 from airflow_allma.flow.json_scan import scan
 from tests.support.flow_files import flow, write
@@ -113,3 +113,17 @@ def test_small_values_share_empty_containers():
 def test_a_name_is_not_compared_with_too_many_others():
     assert nearest("step_1x", [f"step_{n}" for n in range(100)]) is not None
     assert nearest("step_1x", [f"step_{n}" for n in range(10_000)]) is None
+
+
+@pytest.mark.parametrize("tag", ["{{a}}", r"\u007b\u007Ba}}", r"{\u007b a}}"])
+def test_a_file_with_too_many_template_tags_is_refused_at_the_first_of_them_beyond_the_limit(tmp_path, tag):
+    def problems(count):
+        steps = f'"s": {{"stepType": "NO_OP", "literals": {{"x": \n"{tag * count}"}}}}'
+        file = tmp_path / "flow.json"
+        file.write_text(f'{{"id": "f", "startStepInstanceId": "s", "steps": {{{steps}}}}}')
+        return load_file(file).problems
+
+    assert problems(MAX_TAGS) == ()
+    (problem,) = problems(MAX_TAGS + 1)
+    assert (problem.line, problem.column) == (2, 2 + MAX_TAGS * len(tag))
+    assert f"more than {MAX_TAGS} template tags" in problem.message

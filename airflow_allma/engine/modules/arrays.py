@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from airflow_allma.common.work_budget import spend_values
 from airflow_allma.engine.modules.definition import JsonInt, ModuleInput
 
 __all__ = [
@@ -117,4 +118,5 @@ def flatten_array(inputs: FlattenArrayInput) -> dict[str, Any]:
 
 def generate_array(inputs: GenerateArrayInput) -> dict[str, Any]:
     """Return ``{"array": [0, 1, ...]}`` with ``count`` numbers."""
+    spend_values(inputs.count)
     return {"array": list(range(inputs.count))}

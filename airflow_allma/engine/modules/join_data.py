@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -18,6 +20,10 @@ from airflow_allma.exceptions import PermanentStepError
 __all__ = ["JoinDataInput", "join_data"]
 
 _log: Final = logging.getLogger("airflow_allma.engine")
+
+_FEW_KEYS: Final = 10
+_SHOWN_COLUMNS: Final = 20
+_SHOWN_LENGTH: Final = 100
 
 Format = Literal["csv", "json"]
 Row = Mapping[str, Any]
@@ -154,27 +160,35 @@ def _read_table(side: str, source: Any, source_format: Format, keys: Sequence[st
             raise PermanentStepError(
                 f"system/join-data: $.{side}_source[{invalid}] is not an object. Use one object per row."
             )
-    columns = list(rows[0]) if rows else []
+    # A few keys take less time than reading the row.
+    spend_values(len(rows) * (len(keys) // _FEW_KEYS))
+    columns = rows[0] if rows else {}
     missing = [key for key in keys if rows and key not in columns]
     if missing:
         raise PermanentStepError(
-            f"system/join-data: the {side} side has no column {', '.join(map(repr, missing))}; its first row "
-            f"has {', '.join(map(repr, columns))}. Set join_keys to key columns of both sides, or "
+            f"system/join-data: the {side} side has no column {_names(missing)}; its first row "
+            f"has {_names(columns)}. Set join_keys to key columns of both sides, or "
             "key_mappings to pairs of them."
         )
-    return _Table(rows, columns, keys)
+    return _Table(rows, list(columns), keys)
+
+
+def _names(columns: Collection[str]) -> str:
+    shown = [repr(column[:_SHOWN_LENGTH]) for column in islice(columns, _SHOWN_COLUMNS)]
+    return ", ".join([*shown, *([f"{len(columns)} in all"] if len(columns) > len(shown) else [])])
 
 
 def _output_columns(left: _Table, right: _Table, selected: Sequence[str] | None) -> _OutputColumns:
     # A side without rows has no columns, but the rows of the other side still have keys.
     left_columns = list(left.columns) or list(dict.fromkeys(left.keys))
     right_columns = list(right.columns)
+    left_keys, right_keys = {*left.keys}, {*right.keys}
     right_selected = [
-        column for column in dict.fromkeys(selected or right_columns) if column not in right.keys
+        column for column in dict.fromkeys(selected or right_columns) if column not in right_keys
     ]
-    shared = {*left_columns}.intersection((*right_columns, *right_selected)).difference(right.keys)
+    shared = {*left_columns}.intersection((*right_columns, *right_selected)).difference(right_keys)
     left_names = {
-        column: f"{column}_left" if column in shared and column not in left.keys else column
+        column: f"{column}_left" if column in shared and column not in left_keys else column
         for column in left_columns
     }
     right_names = {column: f"{column}_right" if column in shared else column for column in right_selected}
@@ -183,10 +197,10 @@ def _output_columns(left: _Table, right: _Table, selected: Sequence[str] | None)
         right=right_names,
         right_key_of=dict(zip(left.keys, right.keys, strict=True)),
     )
-    duplicates = sorted({name for name in columns.names if columns.names.count(name) > 1})
+    duplicates = sorted(name for name, count in Counter(columns.names).items() if count > 1)
     if duplicates:
         raise PermanentStepError(
-            f"system/join-data: two output columns would be named {', '.join(map(repr, duplicates))}. "
+            f"system/join-data: two output columns would be named {_names(duplicates)}. "
             "Rename one of them before the join, or exclude it with right_select_columns."
         )
     return columns
@@ -196,7 +210,8 @@ def _join(left: _Table, right: _Table, columns: _OutputColumns, join_type: str) 
     by_key: dict[Key, list[Row]] = {}
     for row in right.rows:
         by_key.setdefault(right.key(row), []).append(row)
-    # Rows with equal keys multiply: 10,000 of them on each side are a hundred million.
+    # Rows with equal keys multiply: 10,000 of them on each side are a hundred million. And every row of the
+    # output has all columns of the first rows, even if its own row is empty.
     width = len(columns.names) + 1
     rows: list[dict[str, Any]] = []
     matched: set[Key] = set()
@@ -208,10 +223,12 @@ def _join(left: _Table, right: _Table, columns: _OutputColumns, join_type: str) 
             spend_values(len(partners) * width)
             rows.extend(columns.row(row, partner) for partner in partners)
         elif join_type in {"left", "outer"}:
+            spend_values(width)
             rows.append(columns.row(row, None))
     if join_type in {"right", "outer"}:
         # Rows with equal keys, such as those without one, are together, at the first of them.
-        rows.extend(
-            columns.row(None, row) for key, group in by_key.items() if key not in matched for row in group
-        )
+        for key, group in by_key.items():
+            if key not in matched:
+                spend_values(len(group) * width)
+                rows.extend(columns.row(None, row) for row in group)
     return rows
