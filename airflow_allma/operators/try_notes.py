@@ -60,7 +60,9 @@ class TryNotes:
         if not steps:
             return
         if self._tries_before:
-            lost = self._read().get("effects")
+            # Without a store it is unknown what an earlier try did.
+            before = int(self._ti.try_number) - 1
+            lost = before if self._store is None else self._read().get("effects")
             if lost is not None:
                 raise lost_step(step, steps, int(lost))
         self._write({"effects": int(self._ti.try_number)})

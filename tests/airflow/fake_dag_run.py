@@ -37,6 +37,7 @@ class FakeDagRun:
         run_after: when the run may start.
         run_id: the run's id.
         run_type: what created the run.
+        keeps_notes: whether Airflow has a task state store.
         logical_date: the logical date of the run.
     """
 
@@ -49,6 +50,7 @@ class FakeDagRun:
     run_id: str = "run-1"
     run_type: str = "manual"
     logical_date: datetime | None = None
+    keeps_notes: bool = True
 
     def __post_init__(self) -> None:
         self.dag = build_dag(Flow.model_validate(self.flow))
@@ -71,12 +73,14 @@ class FakeDagRun:
             run_type=self.run_type,
             logical_date=self.logical_date,
         )
-        return {
+        context = {
             "ti": self.instance(task_id, map_index, tries),
             "dag_run": dag_run,
             "outlet_events": OutletEventAccessors(),
-            "task_state_store": FakeStateStore(self.notes.setdefault((task_id, map_index), {})),
         }
+        if self.keeps_notes:
+            context["task_state_store"] = FakeStateStore(self.notes.setdefault((task_id, map_index), {}))
+        return context
 
     def run(self, task_id: str, map_index: int = NOT_MAPPED, chunk: Any = None, tries: Tries = FIRST) -> Any:
         """Execute a task and return its return value, or the exception with which it failed.

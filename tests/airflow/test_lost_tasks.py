@@ -226,6 +226,13 @@ def test_a_step_that_never_began_runs_in_the_next_try(shop):
     assert "may have had side effects before try 2" in str(dag_run.run("s", tries=(3, 0)))
 
 
+def test_without_a_store_for_notes_a_step_that_may_have_had_side_effects_does_not_run_again(shop):
+    dag_run = FakeDagRun(flow("lost", {"s": order(shop)}), keeps_notes=False)
+    assert dag_run.run("s")["status"] == 200
+    assert "may have had side effects before try 1" in str(dag_run.run("s", tries=SECOND_TRY))
+    assert dag_run.run("s", tries=(3, 2))["status"] == 200
+
+
 def test_clearing_a_task_runs_its_step_again(shop):
     dag_run, _ = run_twice(order(shop))
     assert dag_run.run("s", tries=(3, 2))["status"] == 200

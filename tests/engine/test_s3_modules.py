@@ -118,7 +118,12 @@ def test_a_missing_object_is_an_error_that_names_it_or_null(store):
         (b"[" * 1500 + b"]" * 1500, {"outputFormat": "JSON"}, "it is nested too deeply"),
         (b"[1e400]", {"outputFormat": "JSON"}, "the number 1e400 is out of range"),
         (gzip.compress(b"x" * 100)[:-4], {}, "is not valid gzip: it is cut off"),
-        (gzip.compress(b"x" * (65 << 20)), {}, "unpacks to more than 67108864 bytes"),
+        (gzip.compress(b"x" * (65 << 20)), {}, "is gzip that unpacks to more; the limit is 67108864 bytes"),
+        (
+            b"x" * ((64 << 20) + 1),
+            {"outputFormat": "RAW_BUFFER"},
+            "has 67108865 bytes; the limit is 67108864",
+        ),
     ],
 )
 def test_content_that_does_not_match_its_format_is_an_error_that_names_the_object(data, inputs, message):

@@ -61,14 +61,16 @@ def load_object(inputs: S3LoaderInput, context: ModuleContext) -> dict[str, Any]
 
     Raises:
         StepError: the object does not exist (unless ``onMissing`` is IGNORE), access is denied, the content
-            does not match ``outputFormat`` and ``encoding``, it is gzip that is not valid or unpacks to more
-            than 64 MiB, or the store did not respond.
+            does not match ``outputFormat`` and ``encoding``, the object has more than 64 MiB, it is gzip that
+            is not valid or unpacks to more than that, or the store did not respond.
     """
     store = context.require_store()
     source = Pointer.from_uri(inputs.source_s3_uri)
     pointer = Pointer(source.bucket, source.key, region=inputs.region or None)
     try:
         info = store.head(pointer)
+        if info.size > MAX_CONTENT_BYTES:
+            raise _too_large(pointer, f"has {info.size} bytes")
         data = store.read(pointer, if_match=info.etag)
     except ObjectNotFoundError as error:
         if inputs.on_missing != "IGNORE":
@@ -114,13 +116,17 @@ def _decompressed(pointer: Pointer, data: bytes) -> bytes:
         for block in decompress([data], str(pointer), max_ratio=0):
             plain += block
             if len(plain) > MAX_CONTENT_BYTES:
-                raise PermanentStepError(
-                    f"{pointer} is gzip that unpacks to more than {MAX_CONTENT_BYTES} bytes. To process a "
-                    "large object, use a fork whose `itemsPath` resolves to a pointer to it."
-                )
+                raise _too_large(pointer, "is gzip that unpacks to more")
     except StorageError as error:
         raise step_error_from(error) from error
     return bytes(plain)
+
+
+def _too_large(pointer: Pointer, reason: str) -> PermanentStepError:
+    return PermanentStepError(
+        f"{pointer} {reason}; the limit is {MAX_CONTENT_BYTES} bytes. To process a large object, use a fork "
+        "whose `itemsPath` resolves to a pointer to it."
+    )
 
 
 def _parse_json(pointer: Pointer, decoded: str, context: ModuleContext) -> Any:
