@@ -14,6 +14,7 @@ from airflow_allma.flow.lints import (
     loop_lints,
     no_effect,
     outputs,
+    unrendered,
     unset_names,
 )
 from airflow_allma.flow.lints.lint import FlowView, Lint
@@ -34,6 +35,12 @@ LINTS: Final[tuple[Lint, ...]] = (
     outputs.output_sources,
     foreign_names.connections_and_variables,
     foreign_names.names_of_airflow,
+    unrendered.static_headers_with_expressions,
+    unrendered.paths_inside_of_text,
+    unrendered.text_after_a_path,
+    unrendered.placeholders_of_urls,
+    unrendered.names_that_begin_with_a_path,
+    unrendered.unknown_data_variables,
     condition_lints.conditions_never_true,
     fork_lints.forks_without_branches,
     fork_lints.branches_that_never_run,
