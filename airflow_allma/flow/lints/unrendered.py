@@ -42,8 +42,8 @@ def static_headers_with_expressions(view: FlowView) -> Warnings:
                 kind = "a template" if "{{" in value else "a JSONPath"
                 yield warning(
                     path,
-                    f"this is sent as it is written, because static headers are not rendered; to send the value "
-                    f"of {kind}, write this header in `apiHeadersTemplate`",
+                    "this is sent as it is written, because static headers are not rendered; to send the value of "
+                    f"{kind}, write this header in `apiHeadersTemplate`",
                 )
 
 
@@ -76,9 +76,9 @@ def text_after_a_path(view: FlowView) -> Warnings:
             name = rest[2 : space.start()]
             yield warning(
                 expression.path,
-                "a value that begins with `$.` is a JSONPath to its end, so the text after the space is part of "
-                f"a key; write {quoted('{{' + name + '}}')} to put the value into text, or `['...']` around a "
-                "key with spaces",
+                "a value that begins with `$.` is a JSONPath to its end, so the text after the space is part "
+                f"of a key; write {quoted('{{' + name + '}}')} to put the value into text, or `['...']` around "
+                "a key with spaces",
             )
 
 
@@ -88,11 +88,8 @@ def placeholders_of_urls(view: FlowView) -> Warnings:
         scheme = _SCHEME.match(template)
         url = _MUSTACHE.sub("_", template[scheme.end() if scheme else 0 :])
         for match in _PLACEHOLDER.finditer(url):
-            name = match[1] or match[2] or match[3]
-            yield warning(
-                path,
-                f"{quoted(match[0])} is sent as it is written; write {quoted('{{' + name + '}}')} for a value",
-            )
+            value = quoted("{{" + (match[1] or match[2] or match[3]) + "}}")
+            yield warning(path, f"{quoted(match[0])} is sent as it is written; write {value} for a value")
             break
 
 
@@ -107,12 +104,15 @@ def _urls(view: FlowView) -> Iterator[tuple[Path, str]]:
 def names_that_begin_with_a_path(view: FlowView) -> Warnings:
     """Yield ``{{$.name}}``: names in templates have no ``$.``."""
     for read in view.reads:
-        if read.expression.kind is Kind.TEMPLATE and read.names[0] == "$" and not _may_exist(view, read):
-            name = ".".join(read.names[1:]) or "name"
+        if (
+            read.expression.kind is Kind.TEMPLATE
+            and read.names[0] == "$"
+            and read.names[1:]
+            and not _may_exist(view, read)
+        ):
+            written, name = (quoted("{{" + ".".join(names) + "}}") for names in (read.names, read.names[1:]))
             yield warning(
-                read.path,
-                f"{quoted('{{' + '.'.join(read.names) + '}}')} is empty, because names in templates have no `$.`; "
-                f"write {quoted('{{' + name + '}}')}",
+                read.path, f"{written} is empty, because names in templates have no `$.`; write {name}"
             )
 
 
