@@ -20,6 +20,7 @@ from airflow_allma.flow.fork_cycles import check_fork_cycles
 from airflow_allma.flow.formats import is_schedule
 from airflow_allma.flow.lints import check_lints
 from airflow_allma.flow.models import Flow
+from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import check_references
 from airflow_allma.flow.step_rules import check_steps
@@ -85,6 +86,8 @@ def check_flow(
         diagnostics += _check_single_schedule(flow)
     if checks.reader is not None:
         diagnostics += check_lints(inherited, all_scopes, checks.reader)
+    if checks.settings is not None:
+        diagnostics += check_module_settings(inherited, all_scopes, checks.settings)
     if checks.supported_type is not None:
         diagnostics = _instead_of_others(diagnostics, _check_types(all_scopes, checks.supported_type))
     diagnostics = _without_consequences(diagnostics)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from airflow_allma.flow.checks import ExpressionReader
 from airflow_allma.flow.diagnostics import Diagnostic
 from airflow_allma.flow.lints import (
+    call_settings,
     condition_lints,
     foreign_names,
     fork_lints,
@@ -35,6 +36,9 @@ LINTS: Final[tuple[Lint, ...]] = (
     outputs.output_sources,
     foreign_names.connections_and_variables,
     foreign_names.names_of_airflow,
+    call_settings.timeouts,
+    call_settings.urls,
+    call_settings.headers,
     unrendered.static_headers_with_expressions,
     unrendered.paths_inside_of_text,
     unrendered.text_after_a_path,

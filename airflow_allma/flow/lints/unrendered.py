@@ -42,8 +42,8 @@ def static_headers_with_expressions(view: FlowView) -> Warnings:
                 kind = "a template" if "{{" in value else "a JSONPath"
                 yield warning(
                     path,
-                    "this is sent as it is written, because static headers are not rendered; to send the value of "
-                    f"{kind}, write this header in `apiHeadersTemplate`",
+                    "this is sent as it is written, because static headers are not rendered; to send the "
+                    f"value of {kind}, write this header in `apiHeadersTemplate`",
                 )
 
 
@@ -76,9 +76,9 @@ def text_after_a_path(view: FlowView) -> Warnings:
             name = rest[2 : space.start()]
             yield warning(
                 expression.path,
-                "a value that begins with `$.` is a JSONPath to its end, so the text after the space is part "
-                f"of a key; write {quoted('{{' + name + '}}')} to put the value into text, or `['...']` around "
-                "a key with spaces",
+                "a value that begins with `$.` is a JSONPath to its end, so the text after the space is "
+                f"part of a key; write {quoted('{{' + name + '}}')} to put the value into text, or `['...']` "
+                "around a key with spaces",
             )
 
 
