@@ -22,7 +22,7 @@ from airflow_allma.flow.lints import check_lints
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.pydantic_errors import diagnostics_of
-from airflow_allma.flow.references import check_references
+from airflow_allma.flow.references import UNREACHED, check_references
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import STEP_MODELS, AnyStep, ParallelForkManagerStep, Step, StepType
 from airflow_allma.flow.target_conflicts import check_targets
@@ -34,6 +34,10 @@ __all__ = ["CheckedFlow", "check_flow", "parse_flow"]
 
 _NO_DEFINITIONS: Final = StepDefinitions()
 _NO_CHECKS: Final = FlowChecks()
+_LINKS: Final = frozenset(
+    {"defaultNextStepInstanceId", "fallbackStepInstanceId", "parallelBranches", "transitions"}
+)
+"""The fields that name steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,17 @@ def _check_single_schedule(flow: Flow | None) -> Iterator[Diagnostic]:
 
 
 def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
-    """Drop what follows from another error: a step whose definition is unknown inherits no type either."""
+    """Drop what follows from another error.
+
+    A step whose definition is unknown inherits no type either. Where a step fails to name the next one, that
+    step is not reached.
+    """
+    breaks_links = any(
+        diagnostic.severity is Severity.ERROR and not _LINKS.isdisjoint(diagnostic.path)
+        for diagnostic in diagnostics
+    )
+    if breaks_links:
+        diagnostics = [one for one in diagnostics if not one.message.startswith(UNREACHED)]
     unknown = {
         diagnostic.path[:-1] for diagnostic in diagnostics if diagnostic.path[-1:] == ("stepDefinitionId",)
     }

@@ -15,6 +15,7 @@ from airflow_allma.flow.lints import (
     loop_lints,
     no_effect,
     outputs,
+    path_lints,
     unrendered,
     unset_names,
 )
@@ -39,6 +40,10 @@ LINTS: Final[tuple[Lint, ...]] = (
     call_settings.timeouts,
     call_settings.urls,
     call_settings.headers,
+    path_lints.negative_indexes,
+    path_lints.several_targets,
+    path_lints.labels_of_the_context,
+    path_lints.schemas_without_properties,
     unrendered.static_headers_with_expressions,
     unrendered.paths_inside_of_text,
     unrendered.text_after_a_path,
