@@ -205,12 +205,16 @@ def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
     A step whose definition is unknown inherits no type either. Where a step fails to name the next one, that
     step is not reached.
     """
-    breaks_links = any(
-        diagnostic.severity is Severity.ERROR and not _LINKS.isdisjoint(diagnostic.path)
+    broken = {
+        _steps_around(diagnostic.path)
         for diagnostic in diagnostics
-    )
-    if breaks_links:
-        diagnostics = [one for one in diagnostics if not one.message.startswith(UNREACHED)]
+        if diagnostic.severity is Severity.ERROR
+        and not _LINKS.isdisjoint(diagnostic.path[len(_steps_around(diagnostic.path)) :])
+    }
+    if broken:
+        diagnostics = [
+            one for one in diagnostics if not (one.message.startswith(UNREACHED) and one.path[:-1] in broken)
+        ]
     unknown = {
         diagnostic.path[:-1] for diagnostic in diagnostics if diagnostic.path[-1:] == ("stepDefinitionId",)
     }
@@ -219,6 +223,12 @@ def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
         for diagnostic in diagnostics
         if not (diagnostic.path[-1:] == ("stepType",) and diagnostic.path[:-1] in unknown)
     ]
+
+
+def _steps_around(path: Path) -> Path:
+    """Return the path of the innermost map or list of steps around a value."""
+    last = max((index for index, key in enumerate(path) if key == "steps"), default=-1)
+    return path[: last + 1]
 
 
 def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Path, Step]]:

@@ -50,10 +50,11 @@ def connections_and_variables(view: FlowView) -> Warnings:
             is_reserved = first == "var" and len(read.names) >= 2
         if is_reserved and read.expression.kind is Kind.TEMPLATE and not _is_set(view, read):
             kind = "Airflow connections" if first == "conn" else "Airflow Variables"
+            written = quoted("{{" + ".".join(read.names) + "}}")
             yield warning(
                 read.path,
-                f"{quoted('{{' + '.'.join(read.names) + '}}')} is empty unless the payload has it: "
-                f"{kind} cannot be read here yet; pass the value in the payload or in `flowVariables`, but no secrets",
+                f"{written} is empty unless the payload has it: {kind} cannot be read here yet; pass the "
+                "value in the payload or in `flowVariables`, but no secrets",
             )
 
 

@@ -14,6 +14,10 @@ __all__ = ["labels_of_the_context", "negative_indexes", "schemas_without_propert
 
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NEGATIVE: Final = re.compile(r"\[\s*(-\d+)\s*\]")
+_KEYWORDS: Final = frozenset(
+    {"additionalProperties", "contains", "else", "if", "items", "not", "properties", "propertyNames", "then"}
+)
+"""Keywords of JSON Schema that are schemas themselves."""
 _SEVERAL: Final = re.compile(r"\.\.|\.\*|\[\*\]|\[\?|\[[^\]$]*[:,]")
 
 
@@ -49,10 +53,8 @@ def labels_of_the_context(view: FlowView) -> Warnings:
     for step in view.steps:
         label = step.step.get("itemLabelPath")
         if isinstance(label, str) and label.startswith("$.currentItem."):
-            yield warning(
-                (*step.path, "itemLabelPath"),
-                f"this path begins at the item itself; write {quoted('$' + label.removeprefix('$.currentItem'))}",
-            )
+            own = quoted("$" + label.removeprefix("$.currentItem"))
+            yield warning((*step.path, "itemLabelPath"), f"this path begins at the item itself; write {own}")
 
 
 def schemas_without_properties(view: FlowView) -> Warnings:
@@ -68,8 +70,3 @@ def schemas_without_properties(view: FlowView) -> Warnings:
                 "this describes nothing, because the names of the payload belong in `properties`; write "
                 '`{"type": "object", "properties": {...}}`',
             )
-
-
-_KEYWORDS: Final = frozenset(
-    {"additionalProperties", "contains", "else", "if", "items", "not", "properties", "propertyNames", "then"}
-)
