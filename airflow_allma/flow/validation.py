@@ -203,7 +203,7 @@ def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
     """Drop what follows from another error.
 
     A step whose definition is unknown inherits no type either. Where a step fails to name the next one, that
-    step is not reached.
+    step is not reached; the steps of a list have an order that needs a hint of its own.
     """
     broken = {
         _steps_around(diagnostic.path)
@@ -213,7 +213,13 @@ def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
     }
     if broken:
         diagnostics = [
-            one for one in diagnostics if not (one.message.startswith(UNREACHED) and one.path[:-1] in broken)
+            one
+            for one in diagnostics
+            if not (
+                one.message.startswith(UNREACHED)
+                and one.path[:-1] in broken
+                and isinstance(one.path[-1], str)
+            )
         ]
     unknown = {
         diagnostic.path[:-1] for diagnostic in diagnostics if diagnostic.path[-1:] == ("stepDefinitionId",)
