@@ -49,7 +49,7 @@ class JoinDataInput(ModuleInput):
     @model_validator(mode="after")
     def _validate_sources(self) -> Self:
         if self.join_keys is None and self.key_mappings is None:
-            raise ValueError("join_keys is missing; add it, or key_mappings if the columns have other names")
+            raise ValueError("set either join_keys or key_mappings; neither is set")
         if self.join_keys is not None and self.key_mappings is not None:
             raise ValueError("set either join_keys or key_mappings, not both")
         for side, source, source_format in (
