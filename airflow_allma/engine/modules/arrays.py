@@ -92,7 +92,7 @@ def _warn_of_omitted(module: str, wanted: str, array: list[Any], path: str | Non
     if used < len(array):
         where = "" if path is None else f" at the key {path[:_MAX_SHOWN]!r}"
         _log.warning(
-            "%s left out %d of %d elements, without %s%s; `path` is the name of one key, not a JSONPath",
+            "%s left out %d of %d elements without %s%s; `path` is the name of one key, not a JSONPath",
             module,
             len(array) - used,
             len(array),
