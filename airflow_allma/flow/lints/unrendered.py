@@ -117,7 +117,7 @@ def names_that_begin_with_a_path(view: FlowView) -> Warnings:
 
 
 def unknown_data_variables(view: FlowView) -> Warnings:
-    """Yield ``{{@indx}}``: only five names begin with ``@``."""
+    """Yield ``{{@number}}``: only five names begin with ``@``."""
     for read in view.reads:
         if read.expression.kind is Kind.TEMPLATE and read.in_block and read.names[0].startswith("@"):
             yield warning(
