@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from airflow_allma.engine.modules.fixed_settings import settings_problems
 from airflow_allma.engine.steps import unsupported_reason, unsupported_type
 from airflow_allma.expressions import (
     compile_condition,
@@ -64,7 +65,7 @@ class _Readers:
 
 
 FLOW_CHECKS: Final = FlowChecks(
-    _Compilers(), unsupported_reason, schedule_problem, unsupported_type, _Readers()
+    _Compilers(), unsupported_reason, schedule_problem, unsupported_type, _Readers(), settings_problems
 )
 """All checks of this package: each expression is compiled by the code that will run it."""
 

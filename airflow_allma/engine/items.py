@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from airflow_allma.storage import Pointer
 __all__ = ["ForkItems", "ItemError", "ItemFeed", "classify_items", "label_of", "resolve_items"]
 
 _LABEL_KEYS: Final = ("id", "name", "key")
+_URI_PREFIXES: Final = ("s3://", "file://")
+_LIKE_POINTER: Final = re.compile(r"_*(bucket(_?name)?|s3_?output_?pointer)", re.IGNORECASE)
 _MAX_LABEL_LENGTH: Final = 200
 """In characters. Airflow's ``task_instance.rendered_map_index`` has 250."""
 
@@ -57,9 +60,14 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
     except ExpressionEvaluationError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
     try:
-        return classify_items(items)
+        found = classify_items(items)
     except StorageError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
+    if found.pointer is None and (doubt := _doubt_about(items)):
+        services.log.warning(
+            "%s (itemsPath %s of step %s)", doubt, printable(fork.items_path.source), printable(fork.step_id)
+        )
+    return found
 
 
 def classify_items(matched: Any) -> ForkItems:
@@ -76,6 +84,22 @@ def classify_items(matched: Any) -> ForkItems:
     if pointer is not None:
         return ForkItems(pointer=pointer)
     return ForkItems(values=[matched])
+
+
+def _doubt_about(matched: Any) -> str | None:
+    """Return why what ``itemsPath`` matched is probably not meant; None for lists and other good values."""
+    if matched is NOTHING or matched is None:
+        found = "finds nothing" if matched is NOTHING else "finds null"
+        return f"No branch runs, because itemsPath {found}; check the path, and the payload's names"
+    if isinstance(matched, str):
+        if not matched.startswith(_URI_PREFIXES):
+            return None
+    elif not isinstance(matched, dict) or not any(_LIKE_POINTER.fullmatch(str(name)) for name in matched):
+        return None
+    return (
+        "The branches run once, for one value that looks like a pointer to items and is none; a pointer is "
+        '{"bucket": ..., "key": ...} without other fields, or that object in {"_s3_output_pointer": ...}'
+    )
 
 
 def label_of(fork: CompiledFork, item: Any, index: int) -> str:

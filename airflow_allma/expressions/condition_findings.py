@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -14,6 +15,18 @@ from airflow_allma.expressions.syntax_tree import Or
 __all__ = ["never_true"]
 
 _OPERATORS: Final = "`==`, `!=`, `===`, `!==`, `>`, `<`, `>=` and `<=`"
+_TYPOGRAPHIC: Final = frozenset(
+    map(
+        unicodedata.lookup,
+        (
+            "LEFT SINGLE QUOTATION MARK",
+            "RIGHT SINGLE QUOTATION MARK",
+            "LEFT DOUBLE QUOTATION MARK",
+            "RIGHT DOUBLE QUOTATION MARK",
+            "DOUBLE LOW-9 QUOTATION MARK",
+        ),
+    )
+)
 _CONNECTORS: Final = {"and": "&&", "or": "||"}
 _CONNECTED: Final = re.compile(r"\s(and|or)\s", re.IGNORECASE)
 _COMPARED: Final = re.compile(r"[<>=!]=?=?")
@@ -22,6 +35,22 @@ _AFTER_PATH: Final = re.compile(
 )
 _OPERATOR: Final = re.compile(r"[<>=!~&|*+/%^?-]+|\w+")
 _NAME: Final = re.compile(r"[A-Za-z_][\w.]*")
+_LENGTH: Final = re.compile(r"(?:len|length|size|count)\s*\(\s*(\$[^\s()]*)\s*\)", re.IGNORECASE)
+_OTHER_OPERATORS: Final = {
+    "&": "&&",
+    "|": "||",
+    "<>": "!=",
+    "=<": "<=",
+    "=>": ">=",
+    "eq": "==",
+    "equals": "==",
+    "ge": ">=",
+    "gt": ">",
+    "is": "==",
+    "le": "<=",
+    "lt": "<",
+    "ne": "!=",
+}
 _RIGHT_SIDE: Final = re.compile(r"(===?|!==?|>=?|<=?|=)(?![<>=!~])\s*(.*)", re.DOTALL)
 
 
@@ -73,6 +102,12 @@ def _no_path(atom: str) -> str | None:
         return None
     if atom.startswith("@"):
         return "`@` has a meaning only in filters; begin with `$.`"
+    if atom.lower() in {"default", "else", "otherwise"}:
+        return (
+            "it does not begin with a path; for a step that always follows, use `defaultNextStepInstanceId`"
+        )
+    if call := _LENGTH.match(atom):
+        return f"there are no functions; write `{call[1]}.length`"
     name = _NAME.match(atom)
     return "it does not begin with a path; " + (f"write `$.{name[0]}`" if name else "begin with `$.`")
 
@@ -87,9 +122,23 @@ def _operator(atom: str) -> str | None:
     word = operator[0]
     if connector := _CONNECTORS.get(word.lower()):
         return f"`{word}` is not an operator; write `{connector}`"
+    if other := _OTHER_OPERATORS.get(word.lower()):
+        return f"`{word}` is not an operator; write `{other}`"
     if word == "not":
         return "`not` is not an operator; write `!=`, or `== false`"
     return f"`{word}` is not an operator; the operators are {_OPERATORS}"
+
+
+def _quotes_or_connector(atom: str) -> str | None:
+    rest = _AFTER_PATH.match(atom)
+    comparison = _RIGHT_SIDE.fullmatch(rest[1]) if rest else None
+    if comparison is None or not comparison[2]:
+        return None
+    if comparison[2][0] in _TYPOGRAPHIC:
+        return "these are typographic quotes; write `'` or `\"`"
+    if single := re.search(r"\s([&|])\s", comparison[2]):
+        return f"`{single[1]}` is not an operator; write `{single[1] * 2}`"
+    return None
 
 
 def _right_side(atom: str) -> str | None:
@@ -121,5 +170,6 @@ _RULES: Final[tuple[Callable[[str], str | None], ...]] = (
     _literal_first,
     _no_path,
     _operator,
+    _quotes_or_connector,
     _right_side,
 )

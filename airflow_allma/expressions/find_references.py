@@ -38,6 +38,7 @@ from airflow_allma.expressions.templates.tree import (
 __all__ = ["condition_references", "path_references", "template_references"]
 
 _ROOT: Final = "root"
+_DATA: Final = frozenset({_ROOT, "first", "index", "key", "last"})
 # Their body sees the same value as what is around them.
 _TRANSPARENT: Final = frozenset({"if", "unless", "with_json_path"})
 
@@ -147,6 +148,9 @@ def _of_lookup(lookup: Lookup, levels: _Levels, bound: frozenset[str]) -> Iterat
     if lookup.is_data:
         if names[0] == _ROOT and names[1:]:
             yield Reference(names[1:])
+        elif names[0] not in _DATA:
+            # Not a name of the root, whatever block it is in.
+            yield Reference((f"@{names[0]}", *names[1:]), in_block=True)
         return
     if not names or lookup.up >= len(levels) or (not lookup.is_scoped and names[0] in bound):
         return

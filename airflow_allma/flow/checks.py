@@ -6,13 +6,22 @@ The flow language imports none of them. Whoever loads files passes one ``FlowChe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_allma.common.reference import Reference
 from airflow_allma.flow.steps import Step, StepType
 
-__all__ = ["ExpressionChecks", "ExpressionReader", "FlowChecks", "ScheduleCheck", "SupportCheck", "TypeCheck"]
+__all__ = [
+    "ExpressionChecks",
+    "ExpressionReader",
+    "FlowChecks",
+    "ScheduleCheck",
+    "SettingsCheck",
+    "SupportCheck",
+    "TypeCheck",
+]
 
 
 class ExpressionChecks(Protocol):
@@ -59,6 +68,15 @@ class ExpressionReader(Protocol):
 TypeCheck = Callable[[StepType, str], tuple[str, str] | None]
 """Like SupportCheck, for a step's type and module alone: its other fields may be invalid."""
 
+SettingsCheck = Callable[
+    [str, Mapping[str, Any], AbstractSet[str]], Iterable[tuple[tuple[str | int, ...], bool, str]]
+]
+"""Finds the settings with which a module always fails.
+
+It gets the module, the settings that are the same in every run, and the names of the others. It returns the
+keys of each wrong setting, whether its name is what is wrong, and the problem as a sentence.
+"""
+
 SupportCheck = Callable[[Step], tuple[str, str] | None]
 """Returns the field that keeps a step from running here, and the reason as a sentence; None if it runs."""
 
@@ -80,6 +98,7 @@ class FlowChecks:
         schedule: whether a schedule can be read; None: schedules are not checked.
         supported_type: whether a step's type and module can run at all; None: all can.
         reader: what expressions read; None: there are no lints.
+        settings: whether a module can run with its settings; None: they are not checked.
     """
 
     expressions: ExpressionChecks | None = None
@@ -87,3 +106,4 @@ class FlowChecks:
     schedule: ScheduleCheck | None = None
     supported_type: TypeCheck | None = None
     reader: ExpressionReader | None = None
+    settings: SettingsCheck | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
 
-from airflow_allma.flow.models import AirflowOptions, Flow
+from airflow_allma.flow.models import AirflowOptions, DefaultStepConfig, Flow
 from airflow_allma.flow.steps import (
     STEP_MODELS,
     AggregationConfig,
@@ -34,6 +34,8 @@ class Place(Enum):
     """At the top of the flow."""
     AIRFLOW = auto()
     """In the flow's ``airflow`` object, or that of a fork."""
+    DEFAULTS = auto()
+    """In the flow's ``defaultStepConfig``."""
     STEP = auto()
     """In a step."""
     IN_STEP = auto()
@@ -106,12 +108,26 @@ _HOMES: Final = (
     _Home(fields_of(OutputValidation), of_step="outputValidation.{field}"),
     _Home(fields_of(ApiUrlTemplate), of_step="apiUrlTemplate.{field}", kind="API_CALL"),
     _Home(frozenset({"requestBodyPath", "timeoutMs"}), of_step="customConfig.{field}", kind="API_CALL"),
+    _Home(fields_of(DefaultStepConfig), of_flow="defaultStepConfig.{field}"),
     _Home(fields_of(Flow), of_flow="{field}"),
 )
+_HANDLER: Final = "defaultStepConfig.defaultErrorHandler"
+_DEFAULTS: Final[Mapping[str, str]] = {
+    **{field: f"{_HANDLER}.{field}" for field in fields_of(OnError)},
+    **{field: f"{_HANDLER}.retries.{field}" for field in fields_of(Retries)},
+    **dict.fromkeys(("onError", "errorHandler"), _HANDLER),
+    **dict.fromkeys(("customConfig", "config"), "defaultStepConfig.defaultCustomConfig"),
+    **dict.fromkeys(("timeoutMs", "requestBodyPath"), "defaultStepConfig.defaultCustomConfig.{field}"),
+    "inferenceParameters": "defaultStepConfig.defaultInferenceParameters",
+}
+"""Field that is found in ``defaultStepConfig`` -> where it belongs, if there is such a default."""
+
+_OTHER_SCHEDULES: Final = ("cron", "scheduleInterval", "schedule_interval")
+_SCHEDULES: Final = frozenset({"schedule", *_OTHER_SCHEDULES})
 
 # What people write who know other systems -> what it is called here.
 _OTHER_NAMES: Final[Mapping[str, _Home]] = {
-    **dict.fromkeys(("cron", "scheduleInterval", "schedule_interval"), _Home(frozenset(), _SCHEDULE)),
+    **dict.fromkeys(_OTHER_SCHEDULES, _Home(frozenset(), _SCHEDULE)),
     **dict.fromkeys(("dagId", "dag_id", "flowId"), _Home(frozenset(), "id")),
     **dict.fromkeys(
         ("start", "startAt", "StartAt", "startStep", "startStepId"), _Home(frozenset(), "startStepInstanceId")
@@ -120,7 +136,6 @@ _OTHER_NAMES: Final[Mapping[str, _Home]] = {
     "body": _Home(frozenset(), of_step="requestBodyTemplate", kind="API_CALL"),
     "branches": _Home(frozenset(), of_step="parallelBranches", kind=_FORK),
     "concurrency": _Home(frozenset(), of_step="aggregationConfig.maxConcurrency", kind=_FORK),
-    "dependsOn": _Home(frozenset(), of_step="defaultNextStepInstanceId"),
     "headers": _Home(frozenset(), of_step="apiStaticHeaders", kind="API_CALL"),
     "httpMethod": _Home(frozenset(), of_step="apiHttpMethod", kind="API_CALL"),
     "items": _Home(frozenset(), of_step="itemsPath", kind=_FORK),
@@ -139,6 +154,8 @@ _OTHER_NAMES: Final[Mapping[str, _Home]] = {
     **dict.fromkeys(("config", "parameters"), _Home(frozenset(), of_step="customConfig")),
     "type": _Home(frozenset(), of_step="stepType"),
 }
+_OF_START_POINT: Final = _Home(frozenset(), of_step="scheduleExpression", kind="SCHEDULE_START_POINT")
+_STEPS_BEFORE: Final = frozenset({"after", "dependsOn", "depends_on", "previous", "runAfter", "upstream"})
 
 
 def home_of(field: str, place: Place, kind: str = "") -> str | None:
@@ -154,7 +171,13 @@ def home_of(field: str, place: Place, kind: str = "") -> str | None:
     """
     if field in _ANYWHERE:
         return None
+    if place is Place.DEFAULTS and field in _DEFAULTS:
+        return f"at `{_DEFAULTS[field].format(field=field)}`"
+    if place is Place.STEP and field in _STEPS_BEFORE:
+        return "the other way round: `defaultNextStepInstanceId` of the step before names this one"
     named = _OTHER_NAMES.get(field) if place in {Place.FLOW, Place.STEP} else None
+    if kind == _OF_START_POINT.kind and field in _SCHEDULES:
+        named = _OF_START_POINT
     if named is not None and named.kind in {"", kind}:
         return _written(named, field, place, kind)
     homes = [home for home in _HOMES if field in home.fields]
@@ -167,6 +190,8 @@ def home_of(field: str, place: Place, kind: str = "") -> str | None:
 def _written(home: _Home, field: str, place: Place, kind: str) -> str | None:
     if home.of_flow:
         written = home.of_flow.format(field=field)
+        if place is Place.DEFAULTS:
+            return f"at the top of the flow: `{written}`"
         if place is Place.FLOW:
             return f"at `{written}`" if written != field else None
         return f"at the top of the flow: `{written}`"

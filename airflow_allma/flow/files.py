@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from airflow_allma.flow.bundle import Agent, Export, McpConnection, PromptTemplate
 from airflow_allma.flow.checks import FlowChecks
 from airflow_allma.flow.definitions import StepDefinitions
-from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
 from airflow_allma.flow.documents import Document, UnreadableDocumentError, read_document
 from airflow_allma.flow.expression_fields import check_template
 from airflow_allma.flow.models import Flow
@@ -155,7 +155,7 @@ class _FileReader:
             Diagnostic(
                 (),
                 "neither a flow (an object with `steps` and `startStepInstanceId`) nor an export "
-                '(`"formatVersion": "1.0"` and `flows`); ignored',
+                f'(`"formatVersion": "1.0"` and `flows`); ignored{_why_no_flow(value)}',
                 Severity.WARNING,
             )
         )
@@ -290,6 +290,23 @@ def _is_flow(value: Any) -> bool:
         return True
     return isinstance(steps, dict) and any(
         isinstance(step, dict) and "stepType" in step for step in steps.values()
+    )
+
+
+def _why_no_flow(value: Any) -> str:
+    """Return what to do about a flow inside of something else; empty if there is none."""
+    if isinstance(value, list):
+        return "; a file contains one flow, not a list" if any(map(_is_flow, value)) else ""
+    if not isinstance(value, dict):
+        return ""
+    flows = value.get("flows")
+    if isinstance(flows, list) and "formatVersion" not in value and any(map(_is_flow, flows)):
+        return '; add `"formatVersion": "1.0"` next to `flows`'
+    key = next((key for key, member in value.items() if _is_flow(member)), None)
+    return (
+        ""
+        if key is None
+        else f"; the flow is inside {quoted(key)}, so move its fields to the top of the file"
     )
 
 

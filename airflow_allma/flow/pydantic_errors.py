@@ -20,8 +20,17 @@ from airflow_allma.flow.steps import ForkAirflowOptions, StepType
 __all__ = ["diagnostics_of"]
 
 _STEP_TYPES = frozenset(map(str, StepType))
-# The name of the completion action that does the same.
-_OTHER_TYPES = {"SNS_SEND": "SNS_PUBLISH"}
+# The name of the completion action that does the same, and words of other systems.
+_OTHER_TYPES = {
+    "SNS_SEND": "SNS_PUBLISH",
+    **dict.fromkeys(("API", "HTTP", "HTTP_CALL", "HTTP_REQUEST", "REST", "REST_CALL"), "API_CALL"),
+    **dict.fromkeys(("FOREACH", "FORK", "MAP", "PARALLEL", "PARALLEL_FORK"), "PARALLEL_FORK_MANAGER"),
+    **dict.fromkeys(("END", "FINISH", "STOP", "SUCCEED"), "END_FLOW"),
+    **dict.fromkeys(("TRANSFORM", "TRANSFORMATION"), "DATA_TRANSFORMATION"),
+    **dict.fromkeys(("LOAD", "S3_LOAD"), "DATA_LOAD"),
+    **dict.fromkeys(("SAVE", "S3_SAVE"), "DATA_SAVE"),
+    **dict.fromkeys(("CRON", "SCHEDULE"), "SCHEDULE_START_POINT"),
+}
 _WORDS = re.compile(r"\w+")
 _AIRFLOW_KEYS = fields_of(AirflowOptions)
 _FORK_AIRFLOW_KEYS = fields_of(ForkAirflowOptions)
@@ -84,7 +93,7 @@ def _diagnostic(error: ErrorDetails, path: Path) -> Diagnostic | None:
         return Diagnostic(path, _unknown_airflow_key(path), at_key=True)
     if value is None:
         return Diagnostic(path, f"{_expected(error)}, not null; or leave the field out")
-    return Diagnostic(path, f"{_expected(error)}{_actual(kind, value, error)}")
+    return Diagnostic(path, f"{_expected(error)}{_actual(kind, value, error)}{_example(kind, path)}")
 
 
 def _wrong_step_type(path: Path, step: Mapping[str, Any]) -> Diagnostic | None:
@@ -94,7 +103,7 @@ def _wrong_step_type(path: Path, step: Mapping[str, Any]) -> Diagnostic | None:
     type_path = (*path, "stepType")
     if not isinstance(kind, str):
         return Diagnostic(type_path, f"must be a string{_actual('string_type', kind, None)}")
-    guess = _OTHER_TYPES.get(kind) or nearest(kind, _STEP_TYPES | {MESSAGING})
+    guess = _OTHER_TYPES.get(kind.upper()) or nearest(kind, _STEP_TYPES | {MESSAGING})
     fix = f"did you mean {quoted(guess)}?" if guess else f"the types are {', '.join(sorted(_STEP_TYPES))}"
     return Diagnostic(type_path, f"{quoted(kind)} is not a step type; {fix}")
 
@@ -157,6 +166,40 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "tuple_type": lambda _: "must be a list, [ ... ]",
     "value_error": _own_message,
 }
+_EXAMPLES: Mapping[str, str] = {
+    "aggregationConfig": '{"strategy": "COLLECT_ARRAY"}',
+    "apiUrlTemplate": '{"template": "https://..."}',
+    "contextMappings": '{"name": {"sourceJsonPath": "$.name"}}',
+    "inputMappings": '{"name": "$.name"}',
+    "onError": '{"retries": {"count": 3}}',
+    "outputMappings": '{"$.name": "$"}',
+    "outputValidation": '{"requiredFields": ["$.name"]}',
+    "parallelBranches": '{"branchId": "one", "stepInstanceId": "..."}',
+    "requestBodyTemplate": '{"name": {"sourceJsonPath": "$.name"}}',
+    "retries": '{"count": 3}',
+    "retryOnContentError": '{"count": 3}',
+    "steps": '{"first": {"stepType": "NO_OP"}}',
+    "transitions": '{"condition": "$.ok", "nextStepInstanceId": "..."}',
+}
+"""Field -> an object as it can be written there, or as a member of it."""
+_OBJECTS = frozenset({"dict_type", "model_attributes_type", "model_type"})
+
+
+def _example(kind: str, path: Path) -> str:
+    """Return what to write where an object is expected."""
+    if kind not in _OBJECTS or not path:
+        return ""
+    field = str(path[-1])
+    if field in _EXAMPLES:
+        return f"; for example `{_EXAMPLES[field]}`"
+    around = str(path[-2]) if len(path) > 1 else ""
+    if around in {"parallelBranches", "transitions"}:
+        return f"; for example `{_EXAMPLES[around]}`"
+    if around in {"contextMappings", "requestBodyTemplate"}:
+        return '; for example `{"sourceJsonPath": "$.name"}`'
+    return ""
+
+
 # Errors about a value, not about its type: their messages show the value.
 _ABOUT_NUMBERS = frozenset(
     {"greater_than", "greater_than_equal", "less_than_equal", "int_type", "float_type"}

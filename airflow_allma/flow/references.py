@@ -9,7 +9,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, branches_of, select, start_fields
 
-__all__ = ["START_POINTS", "check_references", "next_step_ids", "next_steps", "start_references"]
+__all__ = ["START_POINTS", "UNREACHED", "check_references", "next_step_ids", "next_steps", "start_references"]
 
 # Where a step names the steps that may follow it.
 _NEXT: tuple[Pattern, ...] = (
@@ -19,6 +19,7 @@ _NEXT: tuple[Pattern, ...] = (
 )
 _DEFAULT_FALLBACK: Pattern = ("defaultStepConfig", "defaultErrorHandler", "fallbackStepInstanceId")
 START_POINTS = frozenset({"SCHEDULE_START_POINT", "EMAIL_START_POINT"})
+UNREACHED = "nothing leads to this step"
 _MAX_NAMES = 8
 
 
@@ -107,9 +108,7 @@ def _unreached(
         for located in scope.steps.values():
             if located.path not in reached:
                 fix = _way_to(located, before if isinstance(located.path[-1], int) else None)
-                yield Diagnostic(
-                    located.path, f"nothing leads to this step; {fix}", Severity.WARNING, at_key=True
-                )
+                yield Diagnostic(located.path, f"{UNREACHED}; {fix}", Severity.WARNING, at_key=True)
             before = located
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.field_homes import Place, fields_of, home_of
-from airflow_allma.flow.models import Flow
+from airflow_allma.flow.models import DefaultStepConfig, Flow
 from airflow_allma.flow.steps import (
     STEP_MODELS,
     AggregationConfig,
@@ -38,6 +38,18 @@ _PARTS: Final[tuple[tuple[Pattern, frozenset[str]], ...]] = (
     (("apiUrlTemplate",), fields_of(ApiUrlTemplate)),
     (("parallelBranches", ANY), fields_of(ParallelBranch) | {"icon"}),
 )
+_PARTS_OF_FLOW: Final[tuple[tuple[Pattern, frozenset[str]], ...]] = (
+    (("defaultStepConfig",), fields_of(DefaultStepConfig)),
+    (("defaultStepConfig", "defaultErrorHandler"), fields_of(OnError)),
+    (("defaultStepConfig", "defaultErrorHandler", "retries"), fields_of(Retries)),
+)
+_MEANT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("attempts", "limit", "maxAttempts", "maxRetries", "MaxAttempts"), "count"),
+    **dict.fromkeys(("interval", "IntervalSeconds", "delaySeconds"), "intervalSeconds"),
+    **dict.fromkeys(("backoff", "BackoffRate", "multiplier"), "backoffRate"),
+    **dict.fromkeys(("ErrorEquals", "errors"), "errorEquals"),
+}
+"""What retries have in other systems -> what it is called here."""
 _MIN_BEGINNING: Final = 4
 _COMPOSE: Final = "system/compose-object-from-input"
 # Fields of steps whose names no module's input has.
@@ -66,6 +78,10 @@ _NEVER_IN_CONFIG: Final = frozenset(
 def check_unknown_fields(flow: Mapping[str, Any], all_scopes: list[Scope]) -> Iterator[Diagnostic]:
     """Yield a warning for each unknown field that is misspelled or belongs somewhere else."""
     yield from _unknown(flow, (), _FLOW_FIELDS, Place.FLOW)
+    if "defaultStepConfig" in flow:
+        for pattern, fields in _PARTS_OF_FLOW:
+            for path, part in select(flow, pattern):
+                yield from _unknown(part, path, fields, Place.DEFAULTS)
     for scope in all_scopes:
         for located in scope.steps.values():
             known = _STEP_FIELDS.get(located.kind)
@@ -96,8 +112,10 @@ def _unknown(
         return
     for field in value.keys() - known:
         home = home_of(field, place, kind)
-        guess = nearest(field, known - value.keys()) or _beginning_with(field, known - value.keys())
-        if guess is not None and (home is None or guess.casefold() == field.casefold()):
+        free = known - value.keys()
+        meant = _MEANT.get(field)
+        guess = meant if meant in free else nearest(field, free) or _beginning_with(field, free)
+        if guess is not None and (home is None or guess == meant or guess.casefold() == field.casefold()):
             yield Diagnostic(
                 (*path, field),
                 f"{quoted(field)} is not a known field; did you mean {quoted(guess)}?",
@@ -109,8 +127,12 @@ def _unknown(
 
 
 def _beginning_with(field: str, known: frozenset[str]) -> str | None:
-    """Return the only known field that begins with a name, such as ``nextStepInstanceId`` with ``next``."""
-    longer = [name for name in known if name.casefold().startswith(field.casefold())]
+    """Return the only known field whose first words are a name, such as ``nextStepInstanceId`` for ``next``."""
+    longer = [
+        name
+        for name in known
+        if name.casefold().startswith(field.casefold()) and not name[len(field) :][:1].islower()
+    ]
     return longer[0] if len(longer) == 1 and len(field) >= _MIN_BEGINNING else None
 
 

@@ -20,8 +20,9 @@ from airflow_allma.flow.fork_cycles import check_fork_cycles
 from airflow_allma.flow.formats import is_schedule
 from airflow_allma.flow.lints import check_lints
 from airflow_allma.flow.models import Flow
+from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.pydantic_errors import diagnostics_of
-from airflow_allma.flow.references import check_references
+from airflow_allma.flow.references import UNREACHED, check_references
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import STEP_MODELS, AnyStep, ParallelForkManagerStep, Step, StepType
 from airflow_allma.flow.target_conflicts import check_targets
@@ -33,6 +34,10 @@ __all__ = ["CheckedFlow", "check_flow", "parse_flow"]
 
 _NO_DEFINITIONS: Final = StepDefinitions()
 _NO_CHECKS: Final = FlowChecks()
+_LINKS: Final = frozenset(
+    {"defaultNextStepInstanceId", "fallbackStepInstanceId", "parallelBranches", "transitions"}
+)
+"""The fields that name steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ def check_flow(
         diagnostics += _check_single_schedule(flow)
     if checks.reader is not None:
         diagnostics += check_lints(inherited, all_scopes, checks.reader)
+    if checks.settings is not None:
+        diagnostics += check_module_settings(inherited, all_scopes, checks.settings)
     if checks.supported_type is not None:
         diagnostics = _instead_of_others(diagnostics, _check_types(all_scopes, checks.supported_type))
     diagnostics = _without_consequences(diagnostics)
@@ -193,7 +200,27 @@ def _check_single_schedule(flow: Flow | None) -> Iterator[Diagnostic]:
 
 
 def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
-    """Drop what follows from another error: a step whose definition is unknown inherits no type either."""
+    """Drop what follows from another error.
+
+    A step whose definition is unknown inherits no type either. Where a step fails to name the next one, that
+    step is not reached; the steps of a list have an order that needs a hint of its own.
+    """
+    broken = {
+        _steps_around(diagnostic.path)
+        for diagnostic in diagnostics
+        if diagnostic.severity is Severity.ERROR
+        and not _LINKS.isdisjoint(diagnostic.path[len(_steps_around(diagnostic.path)) :])
+    }
+    if broken:
+        diagnostics = [
+            one
+            for one in diagnostics
+            if not (
+                one.message.startswith(UNREACHED)
+                and one.path[:-1] in broken
+                and isinstance(one.path[-1], str)
+            )
+        ]
     unknown = {
         diagnostic.path[:-1] for diagnostic in diagnostics if diagnostic.path[-1:] == ("stepDefinitionId",)
     }
@@ -202,6 +229,12 @@ def _without_consequences(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
         for diagnostic in diagnostics
         if not (diagnostic.path[-1:] == ("stepType",) and diagnostic.path[:-1] in unknown)
     ]
+
+
+def _steps_around(path: Path) -> Path:
+    """Return the path of the innermost map or list of steps around a value."""
+    last = max((index for index, key in enumerate(path) if key == "steps"), default=-1)
+    return path[: last + 1]
 
 
 def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Path, Step]]:

@@ -173,7 +173,8 @@ class LocalStore:
         with self._errors(pointer):
             if not path.resolve().is_relative_to(self._root.resolve()):
                 raise StorageConfigurationError(
-                    f"{pointer} is outside of {self.description}, the only local folder that can be used."
+                    f"{pointer} is outside of {self.description}, the only local folder that can be used. "
+                    "Move the object there, or use a folder around it as the store or offload location."
                 )
         return path
 

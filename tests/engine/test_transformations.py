@@ -138,3 +138,42 @@ def test_uuids_are_random_and_between_prefix_and_suffix():
     for text in found:
         assert uuid.UUID(re.fullmatch(r"p-(.*)-s", text)[1]).version == 4
     assert uuid.UUID(run("generate-uuid", prefix=None)["uuid"]).version == 4
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "words"),
+    [
+        (
+            "array-aggregator",
+            {"array": [1, "2", None, "x"], "operation": "sum"},
+            "left out 3 of 4 elements without a number",
+        ),
+        (
+            "array-aggregator",
+            {"array": [{"n": 1}], "operation": "sum", "path": "nn"},
+            "1 of 1 elements without a number at the key 'nn'",
+        ),
+        (
+            "flatten-array",
+            {"array": [{"n": 1}, {}], "path": "n"},
+            "left out 1 of 2 elements without a value at the key 'n'",
+        ),
+    ],
+)
+def test_what_a_list_module_leaves_out_is_a_warning(module, inputs, words, caplog):
+    run(module, **inputs)
+    (record,) = caplog.records
+    assert words in record.message
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs"),
+    [
+        ("array-aggregator", {"array": [1, 2.5, True], "operation": "sum"}),
+        ("array-aggregator", {"array": [], "operation": "sum"}),
+        ("flatten-array", {"array": [[1], 2]}),
+    ],
+)
+def test_a_list_module_that_uses_all_elements_warns_of_nothing(module, inputs, caplog):
+    run(module, **inputs)
+    assert caplog.records == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -25,6 +26,9 @@ MAX_GENERATED: Final = 1_000_000
 """The maximum length of a list from ``system/generate-array``."""
 
 Number = int | float
+
+_log: Final = logging.getLogger("airflow_allma.engine")
+_MAX_SHOWN: Final = 40
 
 
 class ArrayAggregatorInput(ModuleInput):
@@ -69,8 +73,12 @@ _OPERATIONS: Final[Mapping[str, Callable[[Sequence[Number]], Number]]] = {
 
 
 def aggregate_array(inputs: ArrayAggregatorInput) -> dict[str, Any]:
-    """Return ``{"result": number or null}``; only finite numbers and booleans count."""
+    """Return ``{"result": number or null}``; only finite numbers and booleans count.
+
+    A warning in the log says how many others were left out.
+    """
     numbers = list(_numbers(inputs.array, inputs.path))
+    _warn_of_omitted("system/array-aggregator", "a number", inputs.array, inputs.path, len(numbers))
     if not numbers:
         return {"result": 0 if inputs.operation == "sum" else None}
     try:
@@ -79,6 +87,19 @@ def aggregate_array(inputs: ArrayAggregatorInput) -> dict[str, Any]:
     except OverflowError:
         # The mean of integers is a float, and these are too large for one.
         return {"result": None}
+
+
+def _warn_of_omitted(module: str, wanted: str, array: list[Any], path: str | None, used: int) -> None:
+    if used < len(array):
+        where = "" if path is None else f" at the key {path[:_MAX_SHOWN]!r}"
+        _log.warning(
+            "%s left out %d of %d elements without %s%s; `path` is the name of one key, not a JSONPath",
+            module,
+            len(array) - used,
+            len(array),
+            wanted,
+            where,
+        )
 
 
 def _numbers(array: list[Any], path: str | None) -> Iterator[Number]:
@@ -102,17 +123,20 @@ def flatten_array(inputs: FlattenArrayInput) -> dict[str, Any]:
     """
     result: list[Any] = []
     path = inputs.path
+    omitted = 0
     for item in inputs.array:
         if path is None:
             value = item
         elif isinstance(item, dict) and item.get(path) is not None:
             value = item[path]
         else:
+            omitted += 1
             continue
         if isinstance(value, list):
             result.extend(value)
         else:
             result.append(value)
+    _warn_of_omitted("system/flatten-array", "a value", inputs.array, path, len(inputs.array) - omitted)
     return {"result": result}
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Module",
     "ModuleContext",
     "ModuleInput",
+    "describe_error",
     "validate_input",
 ]
 
@@ -126,7 +127,7 @@ def validate_input(module: Module, inputs: Mapping[str, Any]) -> Any:
         return module.input_model.model_validate(dict(inputs))
     except ValidationError as error:
         problems = [
-            {"path": json_path(detail["loc"]), "problem": _describe(detail)}
+            {"path": json_path(detail["loc"]), "problem": describe_error(detail)}
             for detail in error.errors(include_url=False, include_context=False)
         ][:_MAX_PROBLEMS]
     summary = "; ".join(f"{problem['path']}: {problem['problem']}" for problem in problems)
@@ -140,8 +141,12 @@ def validate_input(module: Module, inputs: Mapping[str, Any]) -> Any:
 _TYPE_ERRORS: Final = frozenset({"int_type", "float_type", "bool_type", "list_type", "dict_type"})
 
 
-def _describe(detail: Any) -> str:
-    """Return what is wrong with a field, without its value."""
+def describe_error(detail: Any) -> str:
+    """Return what is wrong with a field, without its value.
+
+    Args:
+        detail: one of pydantic's errors.
+    """
     kind, value = detail["type"], detail.get("input")
     if kind == "missing":
         return "is missing"

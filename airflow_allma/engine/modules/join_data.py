@@ -54,7 +54,9 @@ class JoinDataInput(ModuleInput):
 
     @model_validator(mode="after")
     def _validate_sources(self) -> Self:
-        if (self.join_keys is None) == (self.key_mappings is None):
+        if self.join_keys is None and self.key_mappings is None:
+            raise ValueError("set either join_keys or key_mappings; neither is set")
+        if self.join_keys is not None and self.key_mappings is not None:
             raise ValueError("set either join_keys or key_mappings, not both")
         for side, source, source_format in (
             ("left", self.left_source, self.left_format),

@@ -16,7 +16,8 @@ def _validate_object_uri(uri: str) -> str:
     try:
         Pointer.from_uri(uri)
     except StorageError as error:
-        raise ValueError(f"is not the URI of an object: {error}") from error
+        # The sentence goes on after it.
+        raise ValueError(f"is not the URI of an object: {str(error).removesuffix('.')}") from error
     return uri
 
 

@@ -8,12 +8,15 @@ from typing import Any, Final
 from airflow_allma.flow.checks import ExpressionReader
 from airflow_allma.flow.diagnostics import Diagnostic
 from airflow_allma.flow.lints import (
+    call_settings,
     condition_lints,
     foreign_names,
     fork_lints,
     loop_lints,
     no_effect,
     outputs,
+    path_lints,
+    unrendered,
     unset_names,
 )
 from airflow_allma.flow.lints.lint import FlowView, Lint
@@ -34,6 +37,19 @@ LINTS: Final[tuple[Lint, ...]] = (
     outputs.output_sources,
     foreign_names.connections_and_variables,
     foreign_names.names_of_airflow,
+    call_settings.timeouts,
+    call_settings.urls,
+    call_settings.headers,
+    path_lints.negative_indexes,
+    path_lints.several_targets,
+    path_lints.labels_of_the_context,
+    path_lints.schemas_without_properties,
+    unrendered.static_headers_with_expressions,
+    unrendered.paths_inside_of_text,
+    unrendered.text_after_a_path,
+    unrendered.placeholders_of_urls,
+    unrendered.names_that_begin_with_a_path,
+    unrendered.unknown_data_variables,
     condition_lints.conditions_never_true,
     fork_lints.forks_without_branches,
     fork_lints.branches_that_never_run,

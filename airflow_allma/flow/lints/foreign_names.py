@@ -15,19 +15,29 @@ _CONNECTION_FIELDS: Final = frozenset(
     {"extra", "extra_dejson", "get", "host", "login", "password", "port", "schema"}
 )
 _INSTEAD: Final[Mapping[str, str]] = {
+    "dag": "the id of the flow is `{{flowDefinitionId}}`",
     "dag_run": "the run's payload is at the root: `{{name}}`",
     "data_interval_end": "for the time of the run write `{{startTime}}`",
     "data_interval_start": "for the time of the run write `{{startTime}}`",
+    "ds": "for the time of the run write `{{startTime}}`",
     "ds_nodash": "for the time of the run write `{{startTime}}`",
     "execution_date": "for the time of the run write `{{startTime}}`",
     "logical_date": "for the time of the run write `{{startTime}}`",
     "macros": "calculate dates with the module `system/date-time-calculator`",
+    "params": "the run's payload is at the root: `{{name}}`",
+    "run_id": "the id of the run is `{{flowExecutionId}}`",
     "task_instance": "outputs of other steps are in `{{steps_output.<step>}}`",
     "ti": "outputs of other steps are in `{{steps_output.<step>}}`",
+    "ts": "for the time of the run write `{{startTime}}`",
     "ts_nodash": "for the time of the run write `{{startTime}}`",
 }
 """Name in Airflow's templates -> what to write here."""
-_WITH_MEMBERS: Final = {"ti": frozenset({"xcom_pull", "run_id", "dag_id", "task_id", "try_number"})}
+_WITH_MEMBERS: Final = {
+    "dag": frozenset({"dag_id"}),
+    "ti": frozenset({"xcom_pull", "run_id", "dag_id", "task_id", "try_number"}),
+}
+_COMMON: Final = frozenset({"params", "run_id", "ts"})
+"""Names that payloads have, too: they are only reported if the flow says what is in its payload."""
 
 
 def connections_and_variables(view: FlowView) -> Warnings:
@@ -40,10 +50,11 @@ def connections_and_variables(view: FlowView) -> Warnings:
             is_reserved = first == "var" and len(read.names) >= 2
         if is_reserved and read.expression.kind is Kind.TEMPLATE and not _is_set(view, read):
             kind = "Airflow connections" if first == "conn" else "Airflow Variables"
+            written = quoted("{{" + ".".join(read.names) + "}}")
             yield warning(
                 read.path,
-                f"{quoted('{{' + '.'.join(read.names) + '}}')} renders as empty: {kind} cannot be read here "
-                "yet; pass the value in the payload or in `flowVariables`, but no secrets",
+                f"{written} is empty unless the payload has it: {kind} cannot be read here yet; pass the "
+                "value in the payload or in `flowVariables`, but no secrets",
             )
 
 
@@ -52,6 +63,8 @@ def names_of_airflow(view: FlowView) -> Warnings:
     for read in view.reads:
         name = read.names[0]
         if read.expression.kind is not Kind.TEMPLATE or name not in _INSTEAD or _is_set(view, read):
+            continue
+        if name in _COMMON and not view.names.payload:
             continue
         if name in _WITH_MEMBERS and not _WITH_MEMBERS[name] & set(read.names[1:2]):
             continue

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
-from airflow_allma.flow.tree_walk import branches_of
+from airflow_allma.flow.tree_walk import LocatedStep, branches_of
 
 __all__ = ["branches_that_continue", "branches_that_never_run", "forks_without_branches"]
+
+_WHOLE_OUTPUT: Final = (None, "", "$", "$.", "$.output")
+"""What ``dataPath`` can be without selecting a part of a branch's result."""
 
 
 def forks_without_branches(view: FlowView) -> Warnings:
@@ -47,12 +52,28 @@ def branches_that_continue(view: FlowView) -> Warnings:
     for fork in order.steps:
         edges = order.edges[fork.path]
         after = [edge.target for edge in edges if edge.field in {"defaultNextStepInstanceId", "transitions"}]
-        joins = {step.path: step for step in after if step.kind not in {"END_FLOW", "NO_OP"}}
+        ends = {"END_FLOW"} if _keeps_last_outputs(view, fork) else {"END_FLOW", "NO_OP"}
+        joins = {step.path: step for step in after if step.kind not in ends}
         for _, path, start in (edge for edge in edges if edge.is_branch and edge.target.path not in joins):
             reached = order.reached_from([start], into_branches=False)
             for step in (joins[joined] for joined in joins.keys() & reached):
                 yield warning(
                     path,
                     f"this branch goes on to step {quoted(step.id)}, which then runs for each item, and once "
-                    "more after the fork; a branch ends at its last step, so leave out the next step there",
+                    f"more after the fork{_replaced(step)}; a branch ends at its last step, so leave out the "
+                    "next step there",
                 )
+
+
+def _keeps_last_outputs(view: FlowView, fork: LocatedStep) -> bool:
+    """Return whether the results of a fork are the outputs of the last steps of its branches."""
+    config = fork.step.get("aggregationConfig")
+    if isinstance(config, dict) and (
+        config.get("strategy") == "NONE" or config.get("dataPath") not in _WHOLE_OUTPUT
+    ):
+        return False
+    return "output" not in view.names.roots
+
+
+def _replaced(step: LocatedStep) -> str:
+    return ", and its message replaces the branch's result" if step.kind == "NO_OP" else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
@@ -125,12 +126,6 @@ _STEP_ROWS: Final = (
         )
     ),
     _Row(
-        "requestBodyPath",
-        "`requestBodyTemplate` is the body; remove one of the two",
-        _CALL,
-        ("customConfig",),
-    ),
-    _Row(
         "customModuleIdentifier",
         'it is called only with `"strategy": "CUSTOM_MODULE"`',
         _FORK,
@@ -169,6 +164,14 @@ _STEP_ROWS: Final = (
         for field in ("itemTemplate", "joinSeparator")
     ),
 )
+_CONTENT_RETRY: Final = (_Row("retryOnContentError", _ONE_CONTENT_ERROR, pattern=("onError",)),)
+_BODY_PATH: Final = (
+    _Row(
+        "requestBodyPath",
+        "`requestBodyTemplate` is the body; remove one of the two",
+        pattern=("customConfig",),
+    ),
+)
 _API_CONFIG: Final = frozenset({"requestBodyPath", "timeoutMs"})
 # What each kind of step cannot use as `moduleIdentifier`: the language has ids that only repeat the type.
 _WITHOUT_MODULE: Final = {
@@ -184,14 +187,14 @@ def fields_without_effect(view: FlowView) -> Warnings:
     """Yield every field that is read and has no effect."""
     for path, _ in select(view.flow, ("onCompletionActions", ANY)):
         yield warning(path, "this has no effect: completion actions are not run yet; add a last step instead")
-    yield from _rows(view.flow, (), "", _flow_rows(view))
+    yield from _rows(view.flow, (), _flow_rows(view))
     for step in view.steps:
-        rows = list(_STEP_ROWS)
-        if _requires_nothing(step.step) and step.kind != "LLM_INVOCATION":
-            rows.append(_Row("retryOnContentError", _ONE_CONTENT_ERROR, pattern=("onError",)))
-        if not step.step.get("requestBodyTemplate"):
-            rows = [row for row in rows if row.field != "requestBodyPath"]
-        yield from _rows(step.step, step.path, step.kind, rows)
+        table = _step_rows(step.kind)
+        yield from _rows(step.step, step.path, [row for field in step.step for row in table.get(field, ())])
+        if "onError" in step.step and _requires_nothing(step.step) and step.kind != "LLM_INVOCATION":
+            yield from _rows(step.step, step.path, _CONTENT_RETRY)
+        if step.kind == "API_CALL" and step.step.get("requestBodyTemplate"):
+            yield from _rows(step.step, step.path, _BODY_PATH)
         config = step.step.get("customConfig")
         if step.kind == "API_CALL" and isinstance(config, dict):
             for field in config.keys() - _API_CONFIG:
@@ -217,10 +220,19 @@ def _flow_rows(view: FlowView) -> Iterable[_Row]:
     return _FLOW_ROWS
 
 
-def _rows(value: Any, path: tuple[str | int, ...], kind: str, rows: Iterable[_Row]) -> Warnings:
+@lru_cache(maxsize=64)
+def _step_rows(kind: str) -> Mapping[str, tuple[_Row, ...]]:
+    """Return the rows of a type of step by the first field on the way to theirs."""
+    rows: dict[str, tuple[_Row, ...]] = {}
+    for row in _STEP_ROWS:
+        if row.kinds is None or kind in row.kinds:
+            first = row.pattern[0] if row.pattern else row.field
+            rows[first] = (*rows.get(first, ()), row)
+    return rows
+
+
+def _rows(value: Any, path: tuple[str | int, ...], rows: Iterable[_Row]) -> Warnings:
     for row in rows:
-        if row.kinds is not None and kind not in row.kinds:
-            continue
         if not row.pattern:
             if value.get(row.field) and row.when(value):
                 yield _no_effect((*path, row.field), row.why)

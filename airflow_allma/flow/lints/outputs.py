@@ -23,6 +23,11 @@ _OUTPUTS: Final[Mapping[str, frozenset[str]]] = {
     ),
 }
 """Step type -> the names in its output, for types whose output always has the same."""
+_SAME_IN_ANSWERS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("body", "content", "json", "payload", "response", "result"), "data"),
+    **dict.fromkeys(("code", "httpStatus", "statusCode", "status_code"), "status"),
+}
+"""What an answer has in other systems -> what it is called here."""
 _CONTEXT: Final = frozenset({"currentItem", "flow_variables", "initialContextData", "steps_output"})
 
 
@@ -143,6 +148,11 @@ def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
 def _no_member(read: Read, step: LocatedStep, known: set[str]) -> str:
     member = read.names[2]
     message = f"the output of step {quoted(step.id)} has no {quoted(member)}"
+    if step.kind == "API_CALL" and (meant := _SAME_IN_ANSWERS.get(member)):
+        return f"{message}; it is {quoted('.'.join((step.id, meant, *read.names[3:])))}"
+    if member == "error" and known & _ERROR:
+        name = quoted(f"{step.id}.errorName")
+        return f"{message}; the error of a step has `errorName` and `errorMessage`: {name}"
     if step.kind == "API_CALL":
         return f"{message}; the body of the response is in `data`: {quoted(f'{step.id}.data.{member}')}"
     if step.kind == "PARALLEL_FORK_MANAGER":

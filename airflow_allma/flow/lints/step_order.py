@@ -55,7 +55,10 @@ class StepOrder:
                     for path, step_id, target in next_steps(step, scope, self._own)
                     if step_id in target.steps
                 ]
-                if scope is main and "onError" not in step.step:
+                if step.kind == "END_FLOW":
+                    # Nothing follows it, whatever it names.
+                    edges = []
+                elif scope is main and "onError" not in step.step:
                     edges += fallbacks
                 self.edges[step.path] = edges
         first = [main.steps[step_id] for _, step_id in starts if step_id in main.steps]

@@ -29,6 +29,8 @@ _ROOTS: Final = ("currentItem", "flow_variables", "initialContextData", "steps_o
 # Shorter names of the run's state are also names that payloads have.
 _LONG_STATE: Final = tuple(name for name in STATE | LATER_STATE if len(name) >= 14)
 _FIXED: Final = (*_ROOTS, *_LONG_STATE)
+_MIN_SHORT: Final = 3
+_MAX_SHORT: Final = 6
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
 _OUTPUTS: Final = re.compile(r"(steps?|step_?)?(outputs?|results?)|steps?", re.IGNORECASE)
 _SHORT_FORMS: Final = {"flowvars": "flow_variables", "stepoutputs": "steps_output"}
@@ -80,12 +82,35 @@ def unset_variables(view: FlowView) -> Warnings:
     for read in _of_context(view):
         if read.names[0] != "flow_variables" or not read.names[1:] or read.names[1] in view.names.variables:
             continue
-        guess = by_letters.get(_letters(read.names[1])) or known.find(read.names[1])
+        guess = by_letters.get(_letters(read.names[1])) or known.find(read.names[1]) or _short(view, read)
         if guess is not None:
             yield warning(
                 read.path,
                 f"`flowVariables` has no {quoted(read.names[1])}; did you mean {quoted(guess)}?",
             )
+
+
+def _short(view: FlowView, read: Read) -> str | None:
+    """Return a variable with a short name that is nearly the one that is read, and that nothing reads."""
+    own = view.flow.get("flowVariables")
+    for name in own if isinstance(own, dict) else ():
+        if _MIN_SHORT <= len(name) <= _MAX_SHORT and _differs_in_one_letter(name, read.names[1]):
+            is_read = any(
+                one.names[:2] == ("flow_variables", name) or one.names == ("flow_variables",)
+                for one in view.reads
+            )
+            if not is_read:
+                return name
+    return None
+
+
+def _differs_in_one_letter(name: str, other: str) -> bool:
+    if len(other) == len(name):
+        return sum(a != b for a, b in zip(name, other, strict=True)) == 1
+    short, long = sorted((name, other), key=len)
+    return len(long) - len(short) == 1 and any(
+        long[:index] + long[index + 1 :] == short for index in range(len(long))
+    )
 
 
 def unset_payload(view: FlowView) -> Warnings:
@@ -116,11 +141,12 @@ def start_point_names(view: FlowView) -> Warnings:
 
 
 def current_item_outside_of_branches(view: FlowView) -> Warnings:
-    """Yield steps of a flow with forks that read ``currentItem`` although no branch leads to them."""
+    """Yield steps that read ``currentItem`` although no branch leads to them."""
     order = view.order
     forks = [step for step in order.steps if step.step.get("parallelBranches")]
-    if not forks or not order.has_start or "currentItem" in view.names.roots:
+    if not order.has_start or "currentItem" in view.names.roots:
         return
+    outside = "no branch leads to this step" if forks else "this flow has no fork"
     in_branches = order.reached_from(
         [edge.target for fork in forks for edge in order.edges[fork.path] if edge.is_branch]
     )
@@ -133,7 +159,7 @@ def current_item_outside_of_branches(view: FlowView) -> Warnings:
         if "currentItem" not in view.names.inputs.get(step.path, ()):
             yield warning(
                 read.path,
-                "`currentItem` exists only in the branches of a fork, and no branch leads to this step",
+                f"`currentItem` exists only in the branches of a fork, and {outside}",
             )
 
 

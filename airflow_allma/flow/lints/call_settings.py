@@ -1,0 +1,84 @@
+"""Settings of an API call with which it always fails: its timeout, its URL, its headers."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from airflow_allma.flow.diagnostics import quoted
+from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.tree_walk import ANY, select
+
+__all__ = ["headers", "timeouts", "urls"]
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NOT_IN_VALUES: Final = re.compile(r"[\r\n\0]")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{0,2}")
+_MAX_SHOWN: Final = 80
+
+
+def timeouts(view: FlowView) -> Warnings:
+    """Yield a ``timeoutMs`` that is not a number above 0; strings with templates are not known yet."""
+    for step in view.steps:
+        if step.kind != "API_CALL" or "customConfig" not in step.step:
+            continue
+        for path, value in select(step.step, ("customConfig", "timeoutMs"), step.path):
+            if isinstance(value, str) and ("{{" in value or value.startswith("$")):
+                continue
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value < math.inf):
+                yield warning(path, "must be a number of milliseconds above 0, such as 10000, without quotes")
+
+
+def urls(view: FlowView) -> Warnings:
+    """Yield URLs that do not begin with a scheme that can be called, or whose port does not exist."""
+    for step in view.steps:
+        if step.kind != "API_CALL" or "apiUrlTemplate" not in step.step:
+            continue
+        for path, value in select(step.step, ("apiUrlTemplate", "template"), step.path):
+            if isinstance(value, str) and (reason := _wrong_url(value.strip())):
+                yield warning(path, reason)
+
+
+def _wrong_url(url: str) -> str | None:
+    fixed, is_template, _ = url.partition("{{")
+    if not fixed:
+        return None
+    scheme = _SCHEME.match(fixed)
+    name = scheme[1].lower() if scheme else ""
+    if name not in {"http", "https"} and (fixed.count("/") or not is_template):
+        return f"{quoted(fixed[:_MAX_SHOWN])} is not the beginning of a URL; it begins with `https://` or `http://`"
+    if is_template or "@" in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        if parts.port != 0 and parts.hostname:
+            return None
+    except ValueError:
+        pass
+    return "this URL has no valid host or port; write `https://host/path` or `https://host:8443/path`"
+
+
+def headers(view: FlowView) -> Warnings:
+    """Yield names and values of headers that cannot be sent."""
+    for step in view.steps:
+        for field in ("apiStaticHeaders", "apiHeadersTemplate"):
+            if field not in step.step:
+                continue
+            for path, value in select(step.step, (field, ANY), step.path):
+                name = path[-1]
+                if not isinstance(name, str):
+                    continue
+                if not _HEADER.fullmatch(name):
+                    yield warning(
+                        path,
+                        f"{quoted(name[:_MAX_SHOWN])} cannot be the name of a header: it can have letters, "
+                        "digits and `-`, no spaces and no `:`",
+                        at_key=True,
+                    )
+                if isinstance(value, str) and _NOT_IN_VALUES.search(value.strip()):
+                    yield warning(
+                        path, "the value of a header cannot have a line break; write it in one line"
+                    )
