@@ -31,7 +31,7 @@ def check_module_settings(
                 continue
             fixed, paths, computed = _settings(step, defaults)
             for keys, at_key, message in check(module, fixed, computed):
-                path = paths.get(keys[0], (*step.path, "customConfig", keys[0]))
+                path = paths.get(str(keys[0]), (*step.path, "customConfig", keys[0]))
                 yield Diagnostic((*path, *keys[1:]), message, Severity.WARNING, at_key)
 
 

@@ -127,7 +127,7 @@ def _unknown(
 
 
 def _beginning_with(field: str, known: frozenset[str]) -> str | None:
-    """Return the only known field whose first words are a name, such as ``nextStepInstanceId`` for ``next``."""
+    """Return the only known field whose first words a name is: ``nextStepInstanceId`` for ``next``."""
     longer = [
         name
         for name in known

@@ -93,7 +93,8 @@ def unset_variables(view: FlowView) -> Warnings:
 def _short(view: FlowView, read: Read) -> str | None:
     """Return a variable with a short name that is nearly the one that is read, and that nothing reads."""
     own = view.flow.get("flowVariables")
-    for name in own if isinstance(own, dict) else ():
+    names: list[str] = list(own) if isinstance(own, dict) else []
+    for name in names:
         if _MIN_SHORT <= len(name) <= _MAX_SHORT and _differs_in_one_letter(name, read.names[1]):
             is_read = any(
                 one.names[:2] == ("flow_variables", name) or one.names == ("flow_variables",)
