@@ -91,6 +91,14 @@ def _has_digit_names(data: Any) -> bool:
     return isinstance(data, list) and any(map(_has_digit_names, data))
 
 
+def _without_text(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _without_text(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_without_text(member) for member in data]
+    return len(data) if isinstance(data, str) else data
+
+
 @given(JSON, st.lists(SELECTORS, min_size=1, max_size=4))
 @example({"a": [{"b": 1}, {"b": 2}]}, [".a", "[*]", ".b"])
 def test_operators_find_what_the_library_finds_where_both_agree_on_the_language(data, selectors):
@@ -99,6 +107,9 @@ def test_operators_find_what_the_library_finds_where_both_agree_on_the_language(
     assume(not path.is_definite)
     # An index finds the object's member of that name here, as in JavaScript; in the library it finds none.
     assume(not _has_digit_names(data))
+    if {"[0]", "[0,1]"}.intersection(selectors):
+        # An index finds the character of a string here; in the library it finds nothing.
+        data = _without_text(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = [match.value for match in jsonpath_ng.parse(text).find(data)]
