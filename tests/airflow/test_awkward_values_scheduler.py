@@ -8,7 +8,7 @@ import json
 import pytest
 from sqlalchemy import create_engine, text
 
-from airflow_allma.operators.transport import is_unchanged, shown
+from airflow_allma.operators.transport import is_unchanged, xcom_safe
 from demo.postgres import find_postgres
 from tests.airflow.finished_run import FinishedRun
 from tests.airflow.flows import branch, compose, failing, flow, fork
@@ -114,4 +114,4 @@ def test_what_is_shown_can_be_stored_and_what_is_unchanged_comes_back_as_it_was(
         if is_unchanged(value):
             assert repr(stored_in_postgres(value)) == repr(value), name
     for name, value in (REFUSED | CHANGED).items():
-        assert stored_in_postgres(shown(value)) == shown(value), name
+        assert stored_in_postgres(xcom_safe(value)) == xcom_safe(value), name
