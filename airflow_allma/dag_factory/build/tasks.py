@@ -11,7 +11,7 @@ from airflow_allma.configuration import integer_setting
 from airflow_allma.dag_factory.plan import DagPlan, GroupNode, TaskNode, TaskRole
 from airflow_allma.dag_factory.plan.dag_plan import priority_weight
 from airflow_allma.dag_factory.plan.doc_md import step_doc_md
-from airflow_allma.flow import AirflowOptions, ParallelForkManagerStep
+from airflow_allma.flow import ParallelForkManagerStep
 from airflow_allma.operators.assets import aggregate_alias, known_manifests
 from airflow_allma.operators.flow_branch import FlowBranchOperator
 from airflow_allma.operators.flow_operator import LABEL_TEMPLATE
@@ -63,6 +63,11 @@ class TaskBuilder:
         self.flow = FlowRef(plan.flow)
         self.tasks: dict[str, Node] = {}
         """Full task id -> the task."""
+        self.default_retries = int(conf.getint("core", "default_task_retries", fallback=0))
+        """How often Airflow retries tasks that do not say it themselves."""
+        lost = plan.flow.airflow.lost_task_retries
+        self.lost_retries = integer_setting("lost_task_retries") if lost is None else lost
+        """How often lost tries are retried."""
         self._forks = {group.fork: group for group in self.plan.groups if group.branch is None}
 
     def build(self) -> None:
@@ -122,7 +127,7 @@ class TaskBuilder:
             "task_display_name": node.label,
             "doc_md": step_doc_md(node.step, note),
             "trigger_rule": _trigger_rule(node),
-            **_retries(node, self.dag_plan.flow.airflow),
+            **self._retries(node),
         }
         if node.max_active is not None:
             arguments["max_active_tis_per_dagrun"] = node.max_active
@@ -130,6 +135,28 @@ class TaskBuilder:
             arguments["map_index_template"] = LABEL_TEMPLATE
             arguments |= _fork_arguments(self.fork_step(node))
         return arguments
+
+    def _retries(self, node: TaskNode) -> dict[str, Any]:
+        retries = node.step.on_error.retries if node.step.on_error else None
+        default, lost = self.default_retries, self.lost_retries
+        if node.role in _FORK_ROLES:
+            # These retries are for lost tasks: a task that fails with an error of its own is not retried.
+            if self.dag_plan.flow.airflow.lost_task_retries is None:
+                lost = max(lost, default)
+            return {"retries": max(retries.count if retries else 0, lost), **LOST_TASK_DELAYS}
+        if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
+            # The steps of loops and whole branches are retried by the task itself.
+            count = max(lost, default)
+            return {
+                "retries": count,
+                "retry_policy": FlowRetryPolicy(None, count - default),
+                **LOST_TASK_DELAYS,
+            }
+        return {
+            "retries": retries.count + lost,
+            "retry_policy": FlowRetryPolicy(retries, lost),
+            **LOST_TASK_DELAYS,
+        }
 
 
 def _fork_arguments(fork: ParallelForkManagerStep) -> dict[str, Any]:
@@ -141,32 +168,6 @@ def _fork_arguments(fork: ParallelForkManagerStep) -> dict[str, Any]:
 
 _FORK_ROLES: Final = frozenset({TaskRole.ITEMS, TaskRole.CHUNKS, TaskRole.CHUNK, TaskRole.AGGREGATE})
 """Roles without effects outside of Airflow, or that keep what they have done: safe to run again."""
-
-
-def _retries(node: TaskNode, options: AirflowOptions) -> dict[str, Any]:
-    retries = node.step.on_error.retries if node.step.on_error else None
-    default = int(conf.getint("core", "default_task_retries", fallback=0))
-    lost = options.lost_task_retries
-    if node.role in _FORK_ROLES:
-        # These retries are for lost tasks: a task that fails with an error of its own is not retried.
-        if lost is None:
-            lost = max(integer_setting("lost_task_retries"), default)
-        return {"retries": max(retries.count if retries else 0, lost), **LOST_TASK_DELAYS}
-    if lost is None:
-        lost = integer_setting("lost_task_retries")
-    if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
-        # The steps of loops and whole branches are retried by the task itself.
-        count = max(lost, default)
-        return {
-            "retries": count,
-            "retry_policy": FlowRetryPolicy(None, count - default),
-            **LOST_TASK_DELAYS,
-        }
-    return {
-        "retries": retries.count + lost,
-        "retry_policy": FlowRetryPolicy(retries, lost),
-        **LOST_TASK_DELAYS,
-    }
 
 
 def _trigger_rule(node: TaskNode) -> TriggerRule:

@@ -29,6 +29,7 @@ _ROOTS: Final = ("currentItem", "flow_variables", "initialContextData", "steps_o
 # Shorter names of the run's state are also names that payloads have.
 _LONG_STATE: Final = tuple(name for name in STATE | LATER_STATE if len(name) >= 14)
 _FIXED: Final = (*_ROOTS, *_LONG_STATE)
+_ALWAYS_SET: Final = frozenset({*_ROOTS, *STATE, *LATER_STATE})
 _MIN_SHORT: Final = 3
 _MAX_SHORT: Final = 6
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
@@ -41,10 +42,13 @@ def unset_roots(view: FlowView) -> Warnings:
     known = SpellingIndex(view.names.roots)
     fixed = _fixed()
     own: dict[object, SpellingIndex] = {}
+    all_roots, inputs_of = view.names.roots, view.names.inputs
     for read in _of_context(view):
         name = read.names[0]
-        inputs = view.names.inputs.get(read.step.path, frozenset()) if read.step else frozenset()
-        if name in view.names.roots or name in inputs or name in _ROOTS or name in STATE | LATER_STATE:
+        if name in _ALWAYS_SET or name in all_roots:
+            continue
+        inputs = inputs_of.get(read.step.path, frozenset()) if read.step else frozenset()
+        if name in inputs:
             continue
         guess = fixed.find(name) or known.find(name)
         if guess is None and inputs and read.step is not None:
