@@ -119,7 +119,7 @@ def begin_step(max_work: int, step: str) -> None:
 
 
 def note_data(points: int) -> None:
-    """Note that a step received data, which is no work of its own but can make the run's data large."""
+    """Note that a step received data: that costs no work, but can make the run's data large."""
     budget = _CURRENT.get()
     if budget is not None:
         budget.unmeasured += points
