@@ -127,6 +127,7 @@ class TaskBuilder:
             "task_display_name": node.label,
             "doc_md": step_doc_md(node.step, note),
             "trigger_rule": _trigger_rule(node),
+            **LOST_TASK_DELAYS,
             **self._retries(node),
         }
         if node.max_active is not None:
@@ -143,20 +144,12 @@ class TaskBuilder:
             # These retries are for lost tasks: a task that fails with an error of its own is not retried.
             if self.dag_plan.flow.airflow.lost_task_retries is None:
                 lost = max(lost, default)
-            return {"retries": max(retries.count if retries else 0, lost), **LOST_TASK_DELAYS}
+            return {"retries": max(retries.count if retries else 0, lost)}
         if node.role is not TaskRole.STEP or retries is None or retries.count == 0:
             # The steps of loops and whole branches are retried by the task itself.
             count = max(lost, default)
-            return {
-                "retries": count,
-                "retry_policy": FlowRetryPolicy(None, count - default),
-                **LOST_TASK_DELAYS,
-            }
-        return {
-            "retries": retries.count + lost,
-            "retry_policy": FlowRetryPolicy(retries, lost),
-            **LOST_TASK_DELAYS,
-        }
+            return {"retries": count, "retry_policy": FlowRetryPolicy(None, count - default)}
+        return {"retries": retries.count + lost, "retry_policy": FlowRetryPolicy(retries, lost)}
 
 
 def _fork_arguments(fork: ParallelForkManagerStep) -> dict[str, Any]:
