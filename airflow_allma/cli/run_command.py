@@ -218,6 +218,7 @@ def _trace(record: StepRecord) -> None:
         "next": record.next_step,
         "seconds": round(record.seconds, 6),
         "tries": record.tries,
+        **({"calls": record.calls.lines()} if record.calls.count else {}),
     }
     try:
         line = encode_value(mask_secrets(printed)).decode()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from airflow_allma.common.aws_calls import watch_client
 from airflow_allma.exceptions import StorageConfigurationError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class AwsClients(Protocol):
 class ClientCache:
     """One client for each set of arguments of ``AwsClients.client``. Safe to share between threads.
 
+    The clients report their calls to ``aws_calls.observed``.
+
     Args:
         make: makes a client of a service and region, with or without retries; never called by two threads at
             once, since one boto3 session cannot make clients in two threads.
@@ -61,7 +64,9 @@ class ClientCache:
             return client
         with self._lock:
             if arguments not in self._clients:
-                self._clients[arguments] = self._make(*arguments)
+                client = self._make(*arguments)
+                watch_client(client)
+                self._clients[arguments] = client
             return self._clients[arguments]
 
 

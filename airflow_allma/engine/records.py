@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_allma.engine.outside_calls import NO_CALLS, OutsideCalls
+
 __all__ = ["StepRecord"]
 
 
@@ -24,6 +26,7 @@ class StepRecord:
         tries: how often the handler was called.
         branch_id: the branch, inside one.
         item_index: the item's index, inside a branch.
+        calls: what the step did outside of the flow, in all tries.
     """
 
     step_id: str
@@ -37,3 +40,4 @@ class StepRecord:
     meta: dict[str, Any] = field(default_factory=dict)
     branch_id: str | None = None
     item_index: int | None = None
+    calls: OutsideCalls = NO_CALLS

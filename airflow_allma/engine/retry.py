@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import may_retry
+from airflow_allma.engine.outside_calls import OutsideCalls
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.pointer_loading import MAX_FETCHES, evaluate, fetch, too_many_pointers
 from airflow_allma.engine.program import CompiledStep
@@ -52,6 +53,7 @@ async def call_with_retries(execution: StepExecution, *, last_try: bool | None) 
     """
     counts = AttemptCounts()
     execution.tries = 0
+    execution.calls = OutsideCalls()
     while True:
         execution.tries += 1
         try:
@@ -112,7 +114,13 @@ async def _call_handler(execution: StepExecution) -> Any:
         try:
             # Each call gets an input of its own: one that failed halfway could have changed it.
             call = StepCall(
-                step.id, copy_value(execution.step_input), execution.state.context, info, services, load
+                step.id,
+                copy_value(execution.step_input),
+                execution.state.context,
+                info,
+                services,
+                load,
+                execution.calls,
             )
             output = step.handler(call)
             if inspect.isawaitable(output):

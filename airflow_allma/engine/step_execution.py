@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.engine.context_size import check_context_size
+from airflow_allma.engine.outside_calls import NO_CALLS, OutsideCalls
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.program import CompiledStep, CompiledTransition
 from airflow_allma.engine.records import StepRecord
@@ -30,6 +31,7 @@ class StepExecution(msgspec.Struct, gc=False):
         services: what the step can use.
         step_input: its input, once it is built.
         tries: how often its handler was called.
+        calls: what it did outside of the flow, in all tries.
         started: value of ``perf_counter`` at the start; only used when there is a recorder.
     """
 
@@ -40,6 +42,7 @@ class StepExecution(msgspec.Struct, gc=False):
     step_input: dict[str, Any] | None = None
     tries: int = 1
     started: float = 0.0
+    calls: OutsideCalls = NO_CALLS
 
     def record(self, error: dict[str, Any] | None = None) -> None:
         """Pass the finished execution to the recorder, if there is one."""
@@ -58,6 +61,7 @@ class StepExecution(msgspec.Struct, gc=False):
                 next_step=self.state.next_step if self.state.next_step != self.step.id or succeeded else None,
                 seconds=perf_counter() - self.started,
                 tries=self.tries,
+                calls=self.calls,
                 branch_id=self.info.branch_id,
                 item_index=self.info.item_index,
             )

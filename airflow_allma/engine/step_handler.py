@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from airflow_allma.engine.outside_calls import OutsideCalls
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, state_view
 from airflow_allma.expressions import LoadPointer
@@ -25,6 +26,8 @@ class StepCall(msgspec.Struct, gc=False):
         info: the run.
         services: what the handler can use.
         load: returns the content of a pointer.
+        calls: what the step did outside of the flow: ``call.calls.add(HttpCall(...))`` when a call has ended,
+            successful or not.
     """
 
     step_id: str
@@ -33,6 +36,7 @@ class StepCall(msgspec.Struct, gc=False):
     info: RunInfo
     services: Services
     load: LoadPointer
+    calls: OutsideCalls = msgspec.field(default_factory=OutsideCalls)
 
     @property
     def log(self) -> logging.Logger:

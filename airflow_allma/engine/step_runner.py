@@ -16,6 +16,7 @@ from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import Route, add_location, fallback_of, route_error
 from airflow_allma.engine.offload import needs_offload, offload_output
+from airflow_allma.engine.outside_calls import NO_CALLS
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate, fetch
 from airflow_allma.engine.program import CompiledStep, Program
@@ -81,7 +82,7 @@ def run_inline_step(
     try:
         step_input = step.input_plan.build(state.context, info, load, services.log)
         execution.step_input = step_input
-        output = step.handler(StepCall(step.id, step_input, state.context, info, services, load))
+        output = step.handler(StepCall(step.id, step_input, state.context, info, services, load, NO_CALLS))
         if step.required:
             validate_output(step, output, load)
         if services.settings.offload_location is not None and needs_offload(step, output, state, services):

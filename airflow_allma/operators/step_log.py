@@ -57,6 +57,7 @@ class StepLog:
                 for name, value in values.items()
                 if value is not None
             ),
+            *(f"called: {redact_connections(line)}" for line in record.calls.lines()),
             *([f"tries:  {record.tries}"] if record.tries > 1 else []),
             f"next:   {record.next_step or 'end of the path'}",
             "::endgroup::",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_allma.distributed.chunk_plan import ChunkSpec, range_label, split_list
 from airflow_allma.engine import StepRecord
+from airflow_allma.engine.outside_calls import HttpCall, OutsideCalls
 from airflow_allma.engine.spilling_list import SpillingList
 from airflow_allma.exceptions import StorageConfigurationError, StorageError
 from airflow_allma.operators import S3ManifestOperator, chunk_items
@@ -85,6 +86,9 @@ def test_clients_come_from_the_connection_and_are_made_once(airflow_db, moto_end
 
 def test_step_records_are_one_bounded_and_masked_block(caplog):
     log = logging.getLogger("airflow_allma.task")
+    calls = OutsideCalls()
+    calls.add(HttpCall("GET", "https://api.test/?token=sesame", 503, 9.0, 0, 0))
+    calls.add(HttpCall("GET", "https://api.test/?token=sesame", 200, 9.0, 0, 11))
     record = StepRecord(
         step_id="a",
         step_type="API_CALL",
@@ -94,6 +98,7 @@ def test_step_records_are_one_bounded_and_masked_block(caplog):
         next_step="b",
         seconds=0.25,
         tries=2,
+        calls=calls,
     )
     with caplog.at_level(logging.INFO, log.name):
         StepLog(log, 100)(record)
@@ -102,7 +107,13 @@ def test_step_records_are_one_bounded_and_masked_block(caplog):
     assert lines[-1] == "::endgroup::"
     assert "sesame" not in "".join(lines)
     assert lines[1].endswith("... (1029 bytes in total)")
-    assert lines[2:5] == ['output: {"ok": true}', "tries:  2", "next:   b"]
+    assert lines[2:7] == [
+        'output: {"ok": true}',
+        "called: 503 from GET https://api.test/?token=*** in 9 ms, 0 bytes sent, 0 received",
+        "called: 200 from GET https://api.test/?token=*** in 9 ms, 0 bytes sent, 11 received",
+        "tries:  2",
+        "next:   b",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,32 @@ def test_a_trace_is_one_line_per_step_without_secrets(tmp_path):
     )
     assert (fan["step"], fan["next"], "branch" in fan, end["step"]) == ("fan", "end", False, "end")
     assert "s3cr3t" not in result.err
+
+
+@pytest.fixture
+def empty_site():
+    """The URL of a server that answers 404 to everything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_trace_names_what_a_step_did_outside(tmp_path, empty_site):
+    steps = {
+        "call": {
+            "stepType": "API_CALL",
+            "apiHttpMethod": "GET",
+            "apiUrlTemplate": {"template": f"{empty_site}/none?token={{{{initialContextData.key}}}}"},
+            "onError": {"continueOnFailure": True},
+        }
+    }
+    file = write_file(tmp_path, "f.json", flow_document(steps))
+    result = run_cli("run", file, "--trace", "--payload", '{"key": "s3cr3t"}')
+    line = result.err.splitlines()[-1]
+    (call,) = json.loads(line)["calls"]
+    assert call.startswith(f"404 from GET {empty_site}/none?token=*** in ")
+    assert "s3cr3t" not in line
 
 
 SAVER = {

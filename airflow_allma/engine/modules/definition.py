@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from airflow_allma.common.aws_clients import AwsClients
+from airflow_allma.engine.outside_calls import OutsideCalls
 from airflow_allma.engine.services import EngineSettings
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType
@@ -55,12 +56,14 @@ class ModuleContext:
         aws: boto3 clients; None: not configured.
         settings: the engine's limits.
         log: receives the module's log messages.
+        calls: what the step does outside of the flow; calls by boto3 clients add themselves.
     """
 
     store: ObjectStore | None = None
     aws: AwsClients | None = None
     settings: EngineSettings = field(default_factory=EngineSettings)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_allma.engine"))
+    calls: OutsideCalls = field(default_factory=OutsideCalls)
 
     def require_store(self) -> ObjectStore:
         """Return the store.

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from airflow_allma.engine.http import classify_response
+from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
@@ -83,8 +84,14 @@ class ApiCall(AsyncHandler):
         url = prepared.url
         headers = self._render_headers(call, root)
         body = self._render_body(root, load, headers)
-        response = await call.services.http.request(
-            self._method, url, headers=dict(headers.values()), body=body, timeout=timeout
+        response = await recorded_request(
+            call.calls,
+            call.services.http,
+            self._method,
+            url,
+            headers=dict(headers.values()),
+            body=body,
+            timeout=timeout,
         )
         classify_response(self._method, url, response)
         document = response_data(response, f"{self._method} {mask_url(url)}")

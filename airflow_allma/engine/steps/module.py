@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from airflow_allma.common.aws_calls import observed
 from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
 from airflow_allma.engine.step_handler import AsyncHandler, Handler, InlineHandler, StepCall
 from airflow_allma.exceptions import WorkLimitError
@@ -68,10 +69,16 @@ class BlockingModule(_ModuleStep, AsyncHandler):
         """Return the module's output."""
         services = call.services
         context = ModuleContext(
-            store=services.store, aws=services.aws, settings=services.settings, log=services.log
+            store=services.store,
+            aws=services.aws,
+            settings=services.settings,
+            log=services.log,
+            calls=call.calls,
         )
         inputs = self.effective_input(call)
-        return await services.threads.run(run_module, self._identifier, inputs, context)
+        return await services.threads.run(
+            observed, call.calls.add, run_module, self._identifier, inputs, context
+        )
 
 
 def module_handler(step: Step) -> Handler:

@@ -1,0 +1,154 @@
+"""What a step did outside of the flow: HTTP requests, calls of AWS, e-mails."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from airflow_allma.common.aws_calls import AwsCall
+from airflow_allma.common.printable import printable, shortened
+from airflow_allma.engine.masking import mask_url
+
+__all__ = ["NO_CALLS", "AwsCall", "HttpCall", "MailCall", "OutsideCall", "OutsideCalls", "describe"]
+
+_MAX_KEPT: Final = 10
+_MAX_SHOWN_RECIPIENTS: Final = 5
+_MAX_SHOWN: Final = 500
+_LOCK: Final = threading.Lock()  # one for all: a lock for each step would cost more than they ever wait
+
+
+class HttpCall(msgspec.Struct, frozen=True, gc=False):
+    """One HTTP request, with the redirects that it followed.
+
+    Attributes:
+        method: in upper case.
+        url: as sent; ``describe`` masks it.
+        status: the last response's status; None without a response.
+        milliseconds: from sending the request to the last byte of the response.
+        bytes_sent: size of the request's body.
+        bytes_received: size of the response's body, decompressed.
+        error: the exception's name; None if there is a complete response, whatever its status.
+    """
+
+    method: str
+    url: str
+    status: int | None
+    milliseconds: float
+    bytes_sent: int
+    bytes_received: int
+    error: str | None = None
+
+
+class MailCall(msgspec.Struct, frozen=True, gc=False):
+    """One e-mail handed to a mail service.
+
+    Attributes:
+        message_id: the service's or the message's id; empty if it was refused.
+        recipients: all addresses, those of copies included.
+        milliseconds: duration.
+        error: the error's name; None for success.
+    """
+
+    message_id: str
+    recipients: tuple[str, ...]
+    milliseconds: float
+    error: str | None = None
+
+
+OutsideCall = HttpCall | AwsCall | MailCall
+
+
+class OutsideCalls:
+    """The calls of one execution of a step: the last ten, and how many there were.
+
+    Safe to share between threads.
+    """
+
+    __slots__ = ("_count", "_last")
+
+    def __init__(self) -> None:
+        self._last: deque[OutsideCall] | None = None
+        self._count = 0
+
+    def add(self, call: OutsideCall) -> None:
+        """Append a call that has ended, successful or not."""
+        with _LOCK:
+            if self._last is None:
+                self._last = deque(maxlen=_MAX_KEPT)
+            self._last.append(call)
+            self._count += 1
+
+    @property
+    def count(self) -> int:
+        """How many calls were added."""
+        return self._count
+
+    @property
+    def last(self) -> Sequence[OutsideCall]:
+        """The last ten calls, in the order in which they ended."""
+        with _LOCK:
+            return tuple(self._last or ())
+
+    def lines(self) -> list[str]:
+        """Return one line for each call that is kept, and one that counts those that are not."""
+        last = self.last
+        omitted = self._count - len(last)
+        beginning = [f"{omitted} earlier calls are not shown"] if omitted else []
+        return beginning + [describe(call) for call in last]
+
+
+class _NoCalls(OutsideCalls):
+    """The calls of a step that makes none; all such steps share it."""
+
+    __slots__ = ()
+
+    def add(self, call: OutsideCall) -> None:
+        """Do nothing: a step that never waits has no calls to report."""
+
+
+NO_CALLS: Final = _NoCalls()
+"""The calls of every step that never waits."""
+
+
+def describe(call: OutsideCall) -> str:
+    """Return one line about a call, for logs: secrets are masked, control characters escaped."""
+    if isinstance(call, HttpCall):
+        line = _describe_http(call)
+    elif isinstance(call, AwsCall):
+        line = _describe_aws(call)
+    else:
+        line = _describe_mail(call)
+    return printable(line)
+
+
+def _describe_http(call: HttpCall) -> str:
+    result = call.error if call.status is None else f"{call.status}"
+    if call.status is not None and call.error is not None:
+        result = f"{call.error} after {call.status}"
+    url = shortened(mask_url(call.url), _MAX_SHOWN)
+    return (
+        f"{result} from {call.method} {url} in {call.milliseconds:.0f} ms, "
+        f"{call.bytes_sent} bytes sent, {call.bytes_received} received"
+    )
+
+
+def _describe_aws(call: AwsCall) -> str:
+    resource = f" {shortened(mask_url(call.resource), _MAX_SHOWN)}" if call.resource else ""
+    request = f", request {call.request_id}" if call.request_id else ""
+    result = "done" if call.error is None else call.error
+    return f"{result}: {call.service} {call.operation}{resource} in {call.milliseconds:.0f} ms{request}"
+
+
+def _describe_mail(call: MailCall) -> str:
+    shown = ", ".join(call.recipients[:_MAX_SHOWN_RECIPIENTS])
+    more = len(call.recipients) - _MAX_SHOWN_RECIPIENTS
+    others = f" and {more} more" if more > 0 else ""
+    result = "sent" if call.error is None else call.error
+    message = f" {call.message_id}" if call.message_id else ""
+    return (
+        f"{result}: e-mail{message} to {shortened(shown, _MAX_SHOWN)}{others} in {call.milliseconds:.0f} ms"
+    )
