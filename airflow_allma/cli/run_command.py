@@ -164,7 +164,9 @@ async def _run(
     flow: Flow, payload: dict[str, Any], store: LocalStore | None, *, trace: bool, chunks: bool
 ) -> SegmentResult:
     program = compile_flow(flow)
-    info = RunInfo.now(flow.id, flow.version, str(uuid.uuid4()))
+    info = RunInfo.now(
+        flow.id, flow.version, str(uuid.uuid4()), enable_execution_logs=flow.enable_execution_logs
+    )
     location = OffloadLocation.from_setting(flow.airflow.offload_location)
     aws = EnvironmentAws()
     with Progress() as progress:

@@ -62,12 +62,14 @@ class InputPlan:
             self._literals = []
         self.is_empty = not mappings and not literals
 
-    def build(
+    def build(  # noqa: PLR0917 - called for every step, and keywords take longer
         self,
         context: Mapping[str, Any],
         info: RunInfo,
         load: LoadPointer,
         log: logging.Logger,
+        step_id: str | None = None,
+        state: RunState | None = None,
     ) -> dict[str, Any]:
         """Return the input.
 
@@ -77,7 +79,7 @@ class InputPlan:
         """
         built: dict[str, Any] = {}
         flat = self._flat
-        root = {**state_view(info, context), **context} if self._needs_state else context
+        root = {**state_view(info, context, step_id, state), **context} if self._needs_state else context
         for name, find, source, target in self._mappings:
             try:
                 value = find(root, load)
@@ -98,7 +100,8 @@ class InputPlan:
             if config.is_static:
                 value = config.render({}, load)
             else:
-                value = config.render({**context, **state_view(info, context), **built}, load)
+                view = state_view(info, context, step_id, state)
+                value = config.render({**context, **view, **built}, load)
             _set_literal(built, target, name, value, flat=flat)
         return built
 

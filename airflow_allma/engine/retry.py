@@ -108,7 +108,7 @@ async def _call_handler(execution: StepExecution) -> Any:
     if execution.step_input is None:
         build = step.input_plan.build
         execution.step_input = await evaluate(
-            services, build, execution.state.context, info, load, services.log
+            services, build, execution.state.context, info, load, services.log, step.id, execution.state
         )
     for _ in range(MAX_FETCHES):
         try:
@@ -121,6 +121,8 @@ async def _call_handler(execution: StepExecution) -> Any:
                 services,
                 load,
                 execution.calls,
+                execution.state,
+                execution.tries,
             )
             output = step.handler(call)
             if inspect.isawaitable(output):

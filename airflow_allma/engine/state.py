@@ -35,6 +35,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         start_time: when the run started, ISO 8601 in UTC with milliseconds and ``Z``.
         branch_id: the branch, inside one.
         item_index: the item's index, inside a branch; part of error details.
+        enable_execution_logs: the flow's ``enableExecutionLogs``.
         fork_depth: how many forks are around this, which is a branch run of the innermost one.
         stored_under: the identifiers that begin the keys of everything the run stores; None for the flow's id
             and the run's.
@@ -48,6 +49,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
     item_index: int | None = None
     stored_under: tuple[str, ...] | None = None
     fork_depth: int = 0
+    enable_execution_logs: bool = False
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -55,9 +57,17 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         return self.stored_under or (self.flow_id, self.flow_execution_id)
 
     @classmethod
-    def now(cls, flow_id: str, flow_version: int, flow_execution_id: str) -> Self:
+    def now(
+        cls, flow_id: str, flow_version: int, flow_execution_id: str, *, enable_execution_logs: bool = False
+    ) -> Self:
         """Return the info of a run that starts at this moment."""
-        return cls(flow_id, flow_version, flow_execution_id, iso_milliseconds(datetime.now(UTC)))
+        return cls(
+            flow_id,
+            flow_version,
+            flow_execution_id,
+            iso_milliseconds(datetime.now(UTC)),
+            enable_execution_logs=enable_execution_logs,
+        )
 
     def in_branch(self, branch_id: str, item_index: int) -> RunInfo:
         """Return the info of the same run inside a branch."""
@@ -70,27 +80,52 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
             item_index,
             self.stored_under,
             self.fork_depth + 1,
+            self.enable_execution_logs,
         )
 
 
 _RUNNING: Final = "RUNNING"
+_ROOT: Final = "ROOT"
 
 STATE_KEYS: Final = frozenset(
     {
+        "branchId",
+        "completedStepCount",
+        "currentContextData",
+        "currentStepInstanceId",
+        "depth",
+        "enableExecutionLogs",
+        "executionKind",
         "flowDefinitionId",
         "flowDefinitionVersion",
         "flowExecutionId",
+        "rootFlowExecutionId",
         "startTime",
         "status",
-        "branchId",
-        "currentContextData",
+        "stepRetryAttempts",
+        "transitionCounts",
     }
 )
 """Names under which expressions see the run itself."""
 
 
-def state_view(info: RunInfo, context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run as expressions see it, under ``STATE_KEYS``."""
+def state_view(
+    info: RunInfo,
+    context: Mapping[str, Any],
+    step_id: str | None = None,
+    state: RunState | None = None,
+    tries: int = 1,
+) -> dict[str, Any]:
+    """Return the run as expressions see it, under ``STATE_KEYS``.
+
+    Args:
+        info: the run.
+        context: its data.
+        step_id: the step that runs; None between steps.
+        state: the run's state, inside a branch the branch run's; None before a branch run begins.
+        tries: how often the step was called in this task, this time included.
+    """
+    counts = state.transition_counts if state is not None else {}
     view: dict[str, Any] = {
         "flowDefinitionId": info.flow_id,
         "flowDefinitionVersion": info.flow_version,
@@ -98,7 +133,17 @@ def state_view(info: RunInfo, context: Mapping[str, Any]) -> dict[str, Any]:
         "startTime": info.start_time,
         "status": _RUNNING,
         "currentContextData": context,
+        "enableExecutionLogs": info.enable_execution_logs,
+        "rootFlowExecutionId": info.flow_execution_id,
+        "depth": 0,
+        "executionKind": _ROOT,
+        # One transition is taken after each step.
+        "completedStepCount": sum(counts.values()) if counts else 0,
+        "transitionCounts": dict(counts),
+        "stepRetryAttempts": {step_id: tries - 1} if step_id is not None and tries > 1 else {},
     }
+    if step_id is not None:
+        view["currentStepInstanceId"] = step_id
     if info.branch_id is not None:
         view["branchId"] = info.branch_id
     return view

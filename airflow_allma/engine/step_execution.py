@@ -157,7 +157,8 @@ def _choose(execution: StepExecution) -> CompiledTransition | None:
             return transition
         root: Mapping[str, Any] = execution.state.context
         if transition.needs_state:
-            root = {**state_view(execution.info, root), **root}
+            view = state_view(execution.info, root, execution.step.id, execution.state, execution.tries)
+            root = {**view, **root}
         if transition.matches(root, execution.services.pointers.load):
             return transition
     return None

@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_allma.engine.outside_calls import OutsideCalls
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.state import RunInfo, state_view
+from airflow_allma.engine.state import RunInfo, RunState, state_view
 from airflow_allma.expressions import LoadPointer
 
 __all__ = ["AsyncHandler", "Handler", "InlineHandler", "StepCall"]
@@ -28,6 +28,8 @@ class StepCall(msgspec.Struct, gc=False):
         load: returns the content of a pointer.
         calls: what the step did outside of the flow: ``call.calls.add(HttpCall(...))`` when a call has ended,
             successful or not.
+        state: the run's state; None outside of a run.
+        tries: how often the handler was called, this call included.
     """
 
     step_id: str
@@ -37,6 +39,8 @@ class StepCall(msgspec.Struct, gc=False):
     services: Services
     load: LoadPointer
     calls: OutsideCalls = msgspec.field(default_factory=OutsideCalls)
+    state: RunState | None = None
+    tries: int = 1
 
     @property
     def log(self) -> logging.Logger:
@@ -45,7 +49,8 @@ class StepCall(msgspec.Struct, gc=False):
 
     def root(self) -> dict[str, Any]:
         """Return what templates of custom configs and calls see: context, run state, and the input on top."""
-        return {**self.context, **state_view(self.info, self.context), **self.input}
+        view = state_view(self.info, self.context, self.step_id, self.state, self.tries)
+        return {**self.context, **view, **self.input}
 
 
 class InlineHandler:

@@ -80,9 +80,11 @@ def run_inline_step(
         return None
     load = services.pointers.load
     try:
-        step_input = step.input_plan.build(state.context, info, load, services.log)
+        step_input = step.input_plan.build(state.context, info, load, services.log, step.id, state)
         execution.step_input = step_input
-        output = step.handler(StepCall(step.id, step_input, state.context, info, services, load, NO_CALLS))
+        output = step.handler(
+            StepCall(step.id, step_input, state.context, info, services, load, NO_CALLS, state)
+        )
         if step.required:
             validate_output(step, output, load)
         if services.settings.offload_location is not None and needs_offload(step, output, state, services):

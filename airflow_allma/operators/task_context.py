@@ -101,6 +101,7 @@ class TaskContext:
             flow_execution_id=flow_execution_id(self.ti.dag_id, self.ti.run_id),
             start_time=iso_milliseconds(started),
             stored_under=(self.ti.dag_id, self.ti.run_id),
+            enable_execution_logs=self.flow.enable_execution_logs,
         )
 
     @property

@@ -125,6 +125,52 @@ def test_mappings_prefer_the_context_and_literals_the_state_of_the_run():
     }
 
 
+STATE = {
+    "step": "{{currentStepInstanceId}}",
+    "logs": "{{enableExecutionLogs}}",
+    "depth": "{{depth}}",
+    "root": "{{rootFlowExecutionId}}",
+    "kind": "{{executionKind}}",
+    "done": "{{completedStepCount}}",
+    "counts": "$.transitionCounts",
+    "attempts": "$.stepRetryAttempts",
+}
+
+
+def test_templates_and_paths_can_name_the_state_of_the_run():
+    steps = {
+        "first": compose(**then("second")),
+        "second": compose(
+            inputMappings={"mapped": "$.currentStepInstanceId", "parent": "$.parentFlowExecutionId"},
+            literals=STATE,
+            transitions=[{"condition": "$.currentStepInstanceId == 'second'", "nextStepInstanceId": "third"}],
+        ),
+        "third": {"stepType": "NO_OP"},
+    }
+    ran = run(steps)
+    assert ran.outputs["second"] == {
+        "mapped": "second",
+        "step": "second",
+        "logs": "false",
+        "depth": "0",
+        "root": "run-1",
+        "kind": "ROOT",
+        "done": "1",
+        "counts": {"first:default": 1},
+        "attempts": {},
+    }
+    assert "third" in ran.outputs
+
+
+def test_a_call_sees_how_often_its_step_was_tried_before():
+    fakes = Fakes()
+    fakes.http.route("GET", "https://api.test/?0", json_response({}, status=503))
+    fakes.http.route("GET", "https://api.test/?1", json_response({"ok": True}))
+    template = "https://api.test/?{{#if stepRetryAttempts.ask}}{{stepRetryAttempts.ask}}{{else}}0{{/if}}"
+    ran = run({"ask": call(apiUrlTemplate={"template": template})}, fakes=fakes)
+    assert ran.outputs["ask"]["data"] == {"ok": True}
+
+
 @pytest.mark.parametrize("value", [0, "", False, []])
 def test_a_required_field_may_be_falsy(value):
     steps = {

@@ -18,29 +18,25 @@ __all__ = ["LATER_STATE", "STATE", "FlowNames", "first_name", "names_of_flow"]
 STATE: Final = frozenset(
     {
         "branchId",
-        "currentContextData",
-        "flowDefinitionId",
-        "flowDefinitionVersion",
-        "flowExecutionId",
-        "startTime",
-        "status",
-    }
-)
-"""The names of the run itself that expressions can read."""
-
-LATER_STATE: Final = frozenset(
-    {
         "completedStepCount",
+        "currentContextData",
         "currentStepInstanceId",
         "depth",
         "enableExecutionLogs",
         "executionKind",
-        "parentFlowExecutionId",
+        "flowDefinitionId",
+        "flowDefinitionVersion",
+        "flowExecutionId",
         "rootFlowExecutionId",
+        "startTime",
+        "status",
         "stepRetryAttempts",
         "transitionCounts",
     }
 )
+"""The names of the run itself that expressions can read."""
+
+LATER_STATE: Final = frozenset({"parentFlowExecutionId"})
 """Further names of the language that have no value here yet."""
 
 _FIRST_NAME: Final = re.compile(r"\[?['\"]?([^.\[\]'\"]+)")

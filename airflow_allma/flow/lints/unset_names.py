@@ -184,8 +184,7 @@ def later_state(view: FlowView) -> Warnings:
     """Yield names of the run's state that have no value here yet."""
     for read in _of_context(view):
         name = read.names[0]
-        # A payload can well have a `depth` of its own.
-        if name not in LATER_STATE - {"depth"} or name in view.names.roots or len(read.names) > 2:
+        if name not in LATER_STATE or name in view.names.roots or len(read.names) > 2:
             continue
         if read.step is None or name not in view.names.inputs.get(read.step.path, ()):
             yield warning(read.path, f"{quoted(name)} has no value yet: {_nothing_in(read)}")
