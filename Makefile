@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n 3
 FAST_TESTS := tests/common tests/expressions tests/flow tests/storage tests/engine tests/distributed \
   tests/timetables tests/cli tests/conformance/test_vectors.py tests/test_layers.py
 
-.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit coverage bench fuzz constraints clean
+.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit coverage bench fuzz schemas constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +74,9 @@ bench: setup ## one benchmark: make bench NAME=engine
 
 fuzz: setup ## damaged flow files, expressions, manifests, random flows: minutes; FUZZ_ARGS="--seed 1"
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+schemas: setup ## write the JSON Schemas of the package after a change of the flow language's models
+	$(BIN)/python -c 'from airflow_allma.flow.schema_files import write_schemas; write_schemas()'
 
 constraints: setup ## compile constraints.txt from pyproject.toml; UPGRADE=--upgrade allows newer versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev \

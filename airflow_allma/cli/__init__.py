@@ -105,13 +105,15 @@ def graph(flow: FlowFile, flow_id: FlowId = None) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse unknown fields, and strings that cannot be a path.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of flow files, for editors."""
-    import json
+    from airflow_allma.flow.schema_files import read_schema
 
-    from airflow_allma.flow import json_schema
-
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    typer.echo(read_schema(strict=strict), nl=False)
 
 
 def main() -> None:

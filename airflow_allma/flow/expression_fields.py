@@ -15,7 +15,15 @@ from airflow_allma.flow.checks import ExpressionChecks
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, select
 
-__all__ = ["Expression", "Kind", "Root", "check_expressions", "check_template", "expressions_of"]
+__all__ = [
+    "Expression",
+    "Kind",
+    "Root",
+    "check_expressions",
+    "check_template",
+    "expressions_of",
+    "fields_with_expressions",
+]
 
 
 class Kind(Enum):
@@ -208,6 +216,17 @@ _FLOW_BY_FIELD = _by_first_field(_FLOW)
 
 # Modules that are not the system's own get the customConfig of these types unrendered.
 _SYSTEM_RENDERS = frozenset({"DATA_LOAD", "DATA_SAVE", "DATA_TRANSFORMATION"})
+
+
+def fields_with_expressions(step_type: str | None) -> Iterator[tuple[Kind, Pattern]]:
+    """Yield the fields of a step of a type that contain expressions, or those of a flow.
+
+    Args:
+        step_type: the type; None for the flow's own fields.
+    """
+    rows = _FLOW if step_type is None else (*_EVERY_STEP, *_BY_TYPE.get(step_type, ()))
+    for row in rows:
+        yield row.kind, row.pattern
 
 
 def check_expressions(

@@ -8,7 +8,10 @@ from airflow_allma.flow.models import Flow
 from airflow_allma.flow.normalize import MESSAGING
 from airflow_allma.flow.steps import STEP_MODELS
 
-__all__ = ["json_schema"]
+__all__ = ["SCHEMA_ID", "STRICT_SCHEMA_ID", "json_schema"]
+
+SCHEMA_ID = "urn:airflow-allma:schema:flow"
+STRICT_SCHEMA_ID = "urn:airflow-allma:schema:flow-strict"
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _STEP = {"$ref": "#/$defs/Step"}
@@ -35,7 +38,7 @@ def json_schema() -> dict[str, Any]:
         "type": "string",
         "description": "Location of this schema, for the editor.",
     }
-    return {"$schema": _DIALECT, "title": "Allma flow", **schema}
+    return {"$schema": _DIALECT, "$id": SCHEMA_ID, "title": "Allma flow", **schema}
 
 
 def _any_step() -> dict[str, Any]:

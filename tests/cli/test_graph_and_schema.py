@@ -44,8 +44,9 @@ def test_for_a_broken_flow_graph_prints_its_problems(tmp_path):
     assert f"{file}:1:" in result.err
 
 
-def test_the_schema_accepts_the_bundled_flows_and_refuses_others(repository):
-    result = run_cli("schema")
+@pytest.mark.parametrize("options", [[], ["--strict"]])
+def test_the_schema_accepts_the_bundled_flows_and_refuses_others(repository, options):
+    result = run_cli("schema", *options)
     assert (result.code, result.err) == (0, "")
     schema = result.json
     validator = jsonschema.validators.validator_for(schema)
@@ -55,6 +56,7 @@ def test_the_schema_accepts_the_bundled_flows_and_refuses_others(repository):
         assert list(validator(schema).iter_errors(document)) == []
         assert not validator(schema).is_valid({**document, "startStepInstanceId": 5})
         assert not validator(schema).is_valid({**document, "steps": {"a": {"stepType": "NO_SUCH"}}})
+        assert validator(schema).is_valid({**document, "comment": "x"}) is not bool(options)
 
 
 def test_without_a_command_the_commands_are_shown():
@@ -65,7 +67,7 @@ def test_without_a_command_the_commands_are_shown():
     assert [name for name in commands if not re.search(rf"^\W*{name}\s", shown, re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize("command", [["validate", "dags"], ["schema"], ["--help"]])
+@pytest.mark.parametrize("command", [["validate", "dags"], ["schema"], ["schema", "--strict"], ["--help"]])
 def test_a_command_that_needs_no_airflow_does_not_import_it(repository, command):
     program = (
         "import sys\nfrom airflow_allma.cli import app\n"
