@@ -57,8 +57,18 @@ def validate(
 def run(  # noqa: PLR0917 - typer passes options by name
     flow: FlowFile,
     payload: Annotated[
-        str, typer.Option("--payload", help="The run's payload: a JSON file or a JSON object.")
-    ] = "{}",
+        str | None, typer.Option("--payload", help="The run's payload: a JSON file or a JSON object.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", help="Run this step alone, and print its output as well.")
+    ] = None,
+    first: Annotated[str | None, typer.Option("--from", help="Start the run at this step.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context", help="The data at that step: a JSON file, such as the output of a run, or an object."
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option("--store", help="file:///folder, in which bucket B is the folder B. Default: AWS."),
@@ -67,13 +77,23 @@ def run(  # noqa: PLR0917 - typer passes options by name
     chunks: Annotated[
         bool, typer.Option("--chunks", help="Run forks in chunks where Airflow would, with stored results.")
     ] = False,
+    pretty: Annotated[bool, typer.Option("--pretty", help="Indent the result.")] = False,
     flow_id: FlowId = None,
 ) -> None:
     """Run a flow here, without Airflow, and print {"status", "error", "path", "context"}."""
     from airflow_allma.cli.run_command import run_flow_file
+    from airflow_allma.cli.start_option import StartOption
 
     raise typer.Exit(
-        run_flow_file(flow, payload=payload, store=store, trace=trace, chunks=chunks, flow_id=flow_id)
+        run_flow_file(
+            flow,
+            start=lambda: StartOption.read(payload=payload, context=context, step=step, first=first),
+            store=store,
+            trace=trace,
+            chunks=chunks,
+            pretty=pretty,
+            flow_id=flow_id,
+        )
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import typer
 
 from airflow_allma.cli.fork_plans import ForkPlans
-from airflow_allma.cli.run_command import open_store_option, read_payload
+from airflow_allma.cli.json_options import read_object
+from airflow_allma.cli.run_command import open_store_option
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.configuration import load_settings
@@ -45,7 +46,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
         The exit code: 0, or 2 when the flow or the call is not valid, or a manifest cannot be read.
     """
     try:
-        run_payload = read_payload(payload)
+        run_payload = read_object(payload, "--payload")
         objects = open_store_option(store, create=False)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)

@@ -7,15 +7,18 @@ import logging
 import os
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import typer
 
+from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.select_flow import select_flow
+from airflow_allma.cli.start_option import StartOption
 from airflow_allma.common.aws_clients import EnvironmentAws
-from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
 from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.engine import (
     EngineSettings,
@@ -25,35 +28,39 @@ from airflow_allma.engine import (
     Services,
     StepRecord,
     compile_flow,
-    run_segment,
 )
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
+from airflow_allma.expressions import NOTHING
 from airflow_allma.flow import Flow
 from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
 from airflow_allma.storage import LocalStore, encode_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.opening import open_folder, open_store
 
-__all__ = ["UsageError", "open_store_option", "read_payload", "run_flow_file"]
-
-
-class UsageError(AllmaError):
-    """The command was called with an invalid option."""
+__all__ = ["open_store_option", "run_flow_file"]
 
 
 def run_flow_file(
-    path: Path, *, payload: str, store: str | None, trace: bool, chunks: bool, flow_id: str | None
+    path: Path,
+    *,
+    start: Callable[[], StartOption],
+    store: str | None,
+    trace: bool,
+    chunks: bool,
+    pretty: bool,
+    flow_id: str | None,
 ) -> int:
     """Run a flow and print its result, one JSON object, to standard output; the rest goes to standard error.
 
     Args:
         path: the flow's file.
-        payload: the option ``--payload``.
+        start: reads the options that say where the run starts and with which data.
         store: the option ``--store``.
         trace: whether every step is written to standard error.
         chunks: whether forks run in chunks where Airflow would.
+        pretty: whether the result is indented.
         flow_id: which flow of an export with several.
 
     Returns:
@@ -61,7 +68,7 @@ def run_flow_file(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        run_payload = read_payload(payload)
+        started_at = start()
         objects = open_store_option(store)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
@@ -70,26 +77,30 @@ def run_flow_file(
     if source is None:
         return 2
     try:
-        result = asyncio.run(_run(source.flow, run_payload, objects, trace=trace, chunks=chunks))
+        result = asyncio.run(_run(source.flow, started_at, objects, trace=trace, chunks=chunks))
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
     except (MemoryError, RecursionError) as error:
         # Outside of any step: the steps' own are errors of their step.
         failed = step_error_from(error, doing="The run").as_dict()
-        return _print({"status": "FAILED", "error": failed, "path": [], "context": {}})
-    completed = result.status is SegmentStatus.COMPLETED
-    return _print(
-        {
-            "status": "COMPLETED" if completed else "FAILED",
-            "error": result.error,
-            "path": result.state.path,
-            "context": result.state.context,
-        }
-    )
+        return _print({"status": "FAILED", "error": failed, "path": [], "context": {}}, pretty=pretty)
+    state = result.state
+    # A step that runs alone leaves the run at the next one.
+    completed = result.status in {SegmentStatus.COMPLETED, SegmentStatus.LEFT}
+    answer = {
+        "status": "COMPLETED" if completed else "FAILED",
+        "error": result.error,
+        "path": state.path,
+        "context": state.context,
+    }
+    if started_at.step is not None:
+        answer["output"] = None if state.last_output is NOTHING else state.last_output
+        answer["next"] = state.next_step if completed else None
+    return _print(answer, pretty=pretty)
 
 
-def _print(answer: dict[str, Any]) -> int:
+def _print(answer: dict[str, Any], *, pretty: bool) -> int:
     """Print the result of a run, without its data if that cannot be printed; return the exit code."""
     try:
         line = encode_value(answer)
@@ -97,40 +108,13 @@ def _print(answer: dict[str, Any]) -> int:
         unprintable = PermanentStepError(
             f"The run's data cannot be printed. {error or type(error).__name__}"
         ).as_dict()
-        answer |= {"status": "FAILED", "error": unprintable, "context": {}}
+        answer = {"status": "FAILED", "error": unprintable, "path": answer["path"], "context": {}}
         line = encode_value(answer)
+    if pretty:
+        line = msgspec.json.format(line, indent=2)
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.flush()
     return 0 if answer["status"] == "COMPLETED" else 1
-
-
-def read_payload(option: str) -> dict[str, Any]:
-    """Return the payload: a JSON object, or the content of a file with one.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    source, subject = option, "--payload"
-    if not option.lstrip().startswith(("{", "[")):
-        subject = f"--payload {option}"
-        try:
-            # Editors on Windows begin a file with a byte order mark.
-            source = Path(option).read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{subject} is neither a JSON object nor a file that can be read: {error}"
-            ) from error
-    try:
-        payload = decode_json(source.encode())
-    except (NotJsonError, UnreadableJsonError) as error:
-        raise UsageError(f"{subject} is not JSON: {error.reason}") from error
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{subject} is not JSON: it contains broken Unicode") from error
-    if not isinstance(payload, dict):
-        raise UsageError(
-            f'{subject} must be a JSON object such as {{"key": 1}}; it is {type(payload).__name__}'
-        )
-    return payload
 
 
 def open_store_option(option: str | None, *, create: bool = True) -> LocalStore | None:
@@ -161,7 +145,7 @@ def open_store_option(option: str | None, *, create: bool = True) -> LocalStore 
 
 
 async def _run(
-    flow: Flow, payload: dict[str, Any], store: LocalStore | None, *, trace: bool, chunks: bool
+    flow: Flow, start: StartOption, store: LocalStore | None, *, trace: bool, chunks: bool
 ) -> SegmentResult:
     program = compile_flow(flow)
     info = RunInfo.now(
@@ -183,9 +167,7 @@ async def _run(
             fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,
         )
         try:
-            return await run_segment(
-                program, program.start_state(payload, info.flow_execution_id), info, services
-            )
+            return await start.run(program, info, services)
         finally:
             await services.close()
 

@@ -33,6 +33,7 @@ __all__ = [
     "fail_step",
     "repeat_step",
     "run_inline_step",
+    "run_one_step",
     "run_step",
     "skip_step",
     "start_step",
@@ -128,6 +129,20 @@ async def run_step(
     except Exception as error:  # noqa: BLE001 - the flow's onError handles whatever a handler raises
         return await _fail(execution, error, last_try=last_try)
     return None
+
+
+async def run_one_step(program: Program, state: RunState, info: RunInfo, services: Services) -> SegmentResult:
+    """Run the state's next step alone.
+
+    Returns:
+        LEFT with the step at which the run would continue, COMPLETED, or FAILED.
+    """
+    step = program.steps[state.next_step or ""]
+    if step.ends_path:
+        result = run_inline_step(step, state, info, services)
+    else:
+        result = await run_step(step, state, info, services, None)
+    return result or _left(state)
 
 
 async def start_step(program: Program, step_id: str, services: Services) -> None:

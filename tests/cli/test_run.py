@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_allma.cli.json_options import UsageError, read_object
 from airflow_allma.cli.progress import Progress
-from airflow_allma.cli.run_command import UsageError, read_payload
 from airflow_allma.engine import BranchResult, BranchStatus
 from tests.support.cli import flow_document, run_cli, write_file
 from tests.support.engine import call, compose, fork, noop, then
@@ -70,7 +70,7 @@ def test_a_payload_file_must_contain_an_object(echo, tmp_path):
         assert run_cli("run", echo, "--payload", write_file(tmp_path, "p.json", text)).code == 2
     (tmp_path / "p.json").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match=r"p\.json"):
-        read_payload(str(tmp_path / "p.json"))
+        read_object(str(tmp_path / "p.json"), "--payload")
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, 10**30, -(10**30), 0.1])
