@@ -14,6 +14,9 @@ AllmaError
 │   ├── ObjectDecodeError             the bytes are not valid JSON, UTF-8 or gzip, as the reader expects
 │   ├── StorageUnavailableError       throttling, 5xx or a lost connection; the same call may succeed later
 │   └── StorageConfigurationError     a connection or the offload location is missing, or a key is not allowed
+├── SecretError                       a connection or a Variable cannot be used
+│   ├── SecretNotFoundError           it does not exist
+│   └── SecretUnavailableError        what stores it does not answer; the same lookup may succeed later
 └── StepError                         a step of a running flow failed; has the four fields that a flow can see
     ├── PermanentStepError            retries do not help
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
@@ -45,6 +48,9 @@ __all__ = [
     "ObjectNotFoundError",
     "ParallelBranchExecutionError",
     "PermanentStepError",
+    "SecretError",
+    "SecretNotFoundError",
+    "SecretUnavailableError",
     "StepError",
     "StepLostError",
     "StepTimeoutError",
@@ -167,6 +173,18 @@ class StorageUnavailableError(StorageError):
 
 class StorageConfigurationError(StorageError):
     """A setting, a connection or a key is missing or not allowed."""
+
+
+class SecretError(AllmaError):
+    """A connection or a Variable cannot be used. The message contains no secrets."""
+
+
+class SecretNotFoundError(SecretError):
+    """The connection or the Variable does not exist; the message says where to create it."""
+
+
+class SecretUnavailableError(SecretError):
+    """What stores connections and Variables does not answer."""
 
 
 class StepError(AllmaError):

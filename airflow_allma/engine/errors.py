@@ -9,6 +9,7 @@ from airflow_allma.common.aws_errors import is_transient
 from airflow_allma.exceptions import (
     AllmaError,
     PermanentStepError,
+    SecretUnavailableError,
     StepError,
     StorageUnavailableError,
     TransientStepError,
@@ -28,6 +29,7 @@ _ADVICE: Final[Mapping[str, str]] = {
 }
 
 
+_TRANSIENT: Final = (SecretUnavailableError, StorageUnavailableError)
 _EXHAUSTED: Final[Mapping[type[BaseException], str]] = {
     MemoryError: "The process has no memory left for this step (MemoryError). Use less data in one step, or "
     "give the process more memory.",
@@ -46,8 +48,8 @@ def step_error_from(
     """Return another error as a step error; raise it ``from`` that error.
 
     Args:
-        error: a step error is returned unchanged; an unavailable store, throttling, lost connections and 5xx
-            become a TransientStepError; everything else becomes a PermanentStepError.
+        error: a step error is returned unchanged; an unavailable store or source of secrets, throttling, lost
+            connections and 5xx become a TransientStepError; everything else becomes a PermanentStepError.
         doing: the operation, which begins the message: ``DynamoDB query of table 'users'``. Storage errors
             name their object themselves.
         connection: the name of the AWS credentials, which ends the message. Storage errors contain it.
@@ -56,7 +58,7 @@ def step_error_from(
     if isinstance(error, StepError):
         return error
     if isinstance(error, AllmaError):
-        kind = TransientStepError if isinstance(error, StorageUnavailableError) else PermanentStepError
+        kind = TransientStepError if isinstance(error, _TRANSIENT) else PermanentStepError
         return kind(_sentence(doing, str(error), None), details=details)
     for kind_of_error, message in _EXHAUSTED.items():
         if isinstance(error, kind_of_error):

@@ -1,4 +1,4 @@
-"""What the engine needs from outside: a store, AWS clients, an HTTP client, settings, a clock.
+"""What the engine needs from outside: a store, AWS clients, an HTTP client, secrets, settings, a clock.
 
 The engine never asks Airflow or the environment for any of it. Operators, the command line and tests each
 pass in their own.
@@ -22,6 +22,7 @@ from airflow_allma.engine.http import AiohttpClient, HttpClient
 from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult
+from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.threads import CallThreads
 from airflow_allma.storage import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
@@ -92,6 +93,7 @@ class Services:
         store: where pointers are read from; None if no pointer can be followed.
         aws: boto3 clients; None if no AWS module can run.
         http: the HTTP client of API calls.
+        secrets: connections and Variables, and the masks of their values.
         settings: the limits.
         pointers: the content of pointers that this process has loaded, bounded.
         recorder: called once for each finished step execution, on the event loop; None for no records.
@@ -109,6 +111,7 @@ class Services:
     store: ObjectStore | None = None
     aws: AwsClients | None = None
     http: HttpClient = field(default_factory=AiohttpClient)
+    secrets: Secrets = field(default_factory=Secrets)
     settings: EngineSettings = field(default_factory=EngineSettings)
     pointers: PointerCache = field(default_factory=PointerCache)
     recorder: Callable[[StepRecord], None] | None = None

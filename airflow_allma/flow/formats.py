@@ -1,4 +1,4 @@
-"""Whether a string is a time zone, a date, a schedule or an address."""
+"""Whether a string is a time zone, a date, a schedule, an address or the name of a header."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import re
 import zoneinfo
 from datetime import datetime
 
-__all__ = ["is_date", "is_email_address", "is_schedule", "is_templated", "is_time_zone"]
+__all__ = [
+    "is_date",
+    "is_email_address",
+    "is_header_name",
+    "is_schedule",
+    "is_templated",
+    "is_time_zone",
+]
 
 _SCHEDULE = re.compile(r"\s*(?:cron|rate)\(.+\)\s*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -26,6 +34,11 @@ def is_schedule(value: str) -> bool:
 def is_email_address(value: str) -> bool:
     """Return whether a string is one e-mail address, or is a template."""
     return is_templated(value) or _EMAIL.fullmatch(value) is not None
+
+
+def is_header_name(value: str) -> bool:
+    """Return whether a string can be the name of an HTTP header."""
+    return _HEADER_NAME.fullmatch(value) is not None
 
 
 def is_date(value: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -14,6 +13,7 @@ from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
+from airflow_allma.engine.steps.request_headers import Headers, RequestHeaders
 from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
@@ -23,7 +23,6 @@ from airflow_allma.expressions import (
     compile_context_mappings,
     compile_path,
     compile_slotted_template,
-    compile_template,
 )
 from airflow_allma.expressions.js_values import to_string
 from airflow_allma.flow import ApiCallStep
@@ -32,15 +31,9 @@ from airflow_allma.flow.steps.step_base import ContextMapping
 __all__ = ["ApiCall"]
 
 _DEFAULT_TIMEOUT_MS: Final = 10_000
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# The client sets these itself.
-_CLIENT_HEADERS: Final = frozenset({"content-length", "transfer-encoding"})
 # RFC 9110, 9.2.1; PUT and DELETE are idempotent by 9.2.2, but not with every API.
 _READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM: Final = "application/x-www-form-urlencoded"
-
-_FindHeader = Callable[[Mapping[str, Any], LoadPointer], Any]
 
 
 class ApiCall(AsyncHandler):
@@ -56,11 +49,7 @@ class ApiCall(AsyncHandler):
         self._url_mappings = compile_context_mappings(_as_json(url.context_mappings))
         self._method = step.api_http_method.value
         self.has_side_effects = self._method not in _READING_METHODS
-        self._headers: list[tuple[str, _FindHeader]] = [
-            *((name, _constant(value)) for name, value in step.api_static_headers.items()),
-            *((name, _computed(source)) for name, source in step.api_headers_template.items()),
-        ]
-        self._header_templates = frozenset(step.api_headers_template)
+        self._headers = RequestHeaders(step.api_static_headers, step.api_headers_template)
         body = step.request_body_template
         self._body = compile_context_mappings(_as_json(body)) if body else None
         path = step.custom_config.get("requestBodyPath")
@@ -82,7 +71,7 @@ class ApiCall(AsyncHandler):
         for warning in prepared.warnings:
             call.log.warning("%s (step %s)", warning, call.step_id)
         url = prepared.url
-        headers = self._render_headers(call, root)
+        headers = self._headers.render(call, root)
         body = self._render_body(root, load, headers)
         response = await recorded_request(
             call.calls,
@@ -119,39 +108,7 @@ class ApiCall(AsyncHandler):
         variables = self._url_mappings.resolve(root, load)
         return self._url.spans({**root, **variables}, load)
 
-    def _render_headers(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-        """Return lower-case name -> name and value; the last header of a name wins."""
-        headers: dict[str, tuple[str, str]] = {}
-        for name, find in self._headers:
-            value = find(root, call.load)
-            if value is None or value is NOTHING:
-                continue
-            if not isinstance(value, str | int | float):
-                call.log.warning(
-                    "Header %r is not sent: its JSONPath finds a list or an object (step %s)",
-                    name,
-                    call.step_id,
-                )
-                continue
-            header = to_string(value).strip(" \t")
-            if not _HEADER_NAME.fullmatch(name):
-                raise PermanentStepError(f"{name!r} is not a valid header name. Use letters, digits and '-'.")
-            if _HEADER_CONTROL.search(header):
-                raise PermanentStepError(
-                    f"The value of header {name!r} contains line breaks or control characters. Remove them "
-                    "from the data that it uses."
-                )
-            if not header and name in self._header_templates:
-                call.log.warning(
-                    "Header %r is sent empty: a value of it is missing or empty (step %s)", name, call.step_id
-                )
-            if name.lower() not in _CLIENT_HEADERS:
-                headers[name.lower()] = (name, header)
-        return headers
-
-    def _render_body(
-        self, root: Mapping[str, Any], load: LoadPointer, headers: dict[str, tuple[str, str]]
-    ) -> bytes | None:
+    def _render_body(self, root: Mapping[str, Any], load: LoadPointer, headers: Headers) -> bytes | None:
         value: Any = None
         if self._body is not None:
             value = self._body.resolve(root, load)
@@ -172,17 +129,6 @@ class ApiCall(AsyncHandler):
 
 def _as_json(mappings: Mapping[str, ContextMapping]) -> dict[str, dict[str, Any]]:
     return {name: mapping.model_dump(by_alias=True) for name, mapping in mappings.items()}
-
-
-def _constant(value: str) -> _FindHeader:
-    def find(_root: Mapping[str, Any], _load: LoadPointer) -> Any:
-        return value
-
-    return find
-
-
-def _computed(source: str) -> _FindHeader:
-    return compile_path(source).find if source.startswith("$") else compile_template(source).render
 
 
 def _encode_form(value: dict[str, Any]) -> bytes:

@@ -1,0 +1,112 @@
+"""Masking of known secrets, in each form in which texts can contain them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+from airflow_allma.engine.masking import MASK, MAX_SHOWN_DEPTH
+
+__all__ = ["MIN_SECRET_LENGTH", "SecretMasks", "forms_of"]
+
+MIN_SECRET_LENGTH: Final = 4
+"""Shorter values are not searched for: they would mask a part of every text."""
+
+_MAX_FORMS: Final = 5_000
+_CUT: Final = "..."
+# Values of settings, which any text contains.
+_ORDINARY: Final = frozenset({"true", "false", "null", "none"})
+_ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
+_AFTER_SCHEME: Final = re.compile(r"(?:apikey|basic|bearer|digest|token)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+
+
+def forms_of(value: str) -> Iterator[str]:
+    """Yield a secret as it is, and as URLs, JSON, HTML, Python and Base64 write it.
+
+    The value of an ``Authorization`` header also counts without its scheme.
+    """
+    secrets = [value]
+    if match := _AFTER_SCHEME.fullmatch(value):
+        secrets.append(match[1])
+    if (stripped := value.strip()) != value:
+        secrets.append(stripped)
+    for secret in secrets:
+        yield secret
+        data = secret.encode(errors="replace")
+        for quoted in (quote(data, safe=""), quote(data), quote_plus(data)):
+            yield quoted
+            yield _ESCAPE.sub(lambda match: match[0].lower(), quoted)
+        for escaped in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
+            yield escaped[1:-1]
+            # JSON within JSON, such as an error's body in a log.
+            yield json.dumps(escaped[1:-1])[1:-1]
+        yield html.escape(secret)
+        yield html.escape(secret, quote=False)
+        for encoded in (base64.b64encode(data), base64.urlsafe_b64encode(data)):
+            yield encoded.decode()
+            yield encoded.decode().rstrip("=")
+
+
+class SecretMasks:
+    """The secrets that a process knows. Safe to share between threads.
+
+    Attributes:
+        longest: the length of the longest form of a secret; 0 without secrets.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0
+        self._lock = threading.Lock()
+        self._forms: dict[str, None] = {}
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, values: Iterable[str]) -> list[str]:
+        """Add secrets; return those of their forms that were not known yet."""
+        forms = [
+            form
+            for value in values
+            if value.strip().lower() not in _ORDINARY
+            for form in forms_of(value)
+            if len(form) >= MIN_SECRET_LENGTH
+        ]
+        with self._lock:
+            new = list(dict.fromkeys(form for form in forms if form not in self._forms))
+            if new:
+                self._forms.update(dict.fromkeys(new))
+                while len(self._forms) > _MAX_FORMS:
+                    del self._forms[next(iter(self._forms))]
+                self.longest = max(map(len, self._forms))
+                # The longest first: a secret can be a part of another one.
+                ordered = sorted(self._forms, key=len, reverse=True)
+                self._pattern = re.compile("|".join(map(re.escape, ordered)))
+        return new
+
+    def text(self, text: str) -> str:
+        """Return a text with ``***`` in place of each secret."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+    def json(self, value: Any, max_depth: int = MAX_SHOWN_DEPTH) -> Any:
+        """Return a copy of a JSON value with all secrets masked, also in keys; the value itself without any.
+
+        Objects and lists below ``max_depth`` levels become ``"..."``.
+        """
+        if self._pattern is None:
+            return value
+        if isinstance(value, str):
+            return self._pattern.sub(MASK, value)
+        if isinstance(value, Mapping):
+            if not max_depth:
+                return _CUT
+            return {
+                self.text(key) if isinstance(key, str) else key: self.json(item, max_depth - 1)
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self.json(item, max_depth - 1) for item in value] if max_depth else _CUT
+        return value
