@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from airflow_allma.compat import database_is_sqlite, is_local_task
 from airflow_allma.flow import AirflowOptions
+from airflow_allma.flow.secret_names import AllowedSecrets
 from airflow_allma.settings import (
     OPTIONS,
     SECTION,
@@ -20,7 +21,14 @@ from airflow_allma.settings import (
     AllmaSettings,
 )
 
-__all__ = ["boolean_setting", "dag_limit", "integer_setting", "load_settings", "warn_about_sqlite"]
+__all__ = [
+    "allowed_secrets",
+    "boolean_setting",
+    "dag_limit",
+    "integer_setting",
+    "load_settings",
+    "warn_about_sqlite",
+]
 
 _LOG: Final = logging.getLogger("airflow_allma.task")
 
@@ -75,6 +83,13 @@ def boolean_setting(name: str) -> bool:
     from airflow.sdk import conf
 
     return bool(conf.getboolean(SECTION, name, fallback=bool(OPTIONS[name].default_value)))
+
+
+def allowed_secrets() -> AllowedSecrets:
+    """Return the connections and Variables that flows may name."""
+    return AllowedSecrets.from_settings(
+        _string_setting("allowed_connections"), _string_setting("allowed_variables")
+    )
 
 
 def _string_setting(name: str) -> str:

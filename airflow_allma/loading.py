@@ -7,6 +7,7 @@ files with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -36,9 +37,10 @@ from airflow_allma.flow import (
     load_file,
     load_found_files,
 )
+from airflow_allma.flow.secret_names import AllowedSecrets
 from airflow_allma.timetables import schedule_problem
 
-__all__ = ["FLOW_CHECKS", "load_flow_file", "load_flow_files"]
+__all__ = ["FLOW_CHECKS", "flow_checks", "load_flow_file", "load_flow_files"]
 
 
 class _Compilers:
@@ -70,21 +72,29 @@ FLOW_CHECKS: Final = FlowChecks(
 """All checks of this package: each expression is compiled by the code that will run it."""
 
 
+def flow_checks(allowed: AllowedSecrets) -> FlowChecks:
+    """Return all checks, with the connections and Variables that flows may name."""
+    return replace(FLOW_CHECKS, allowed=allowed)
+
+
 def load_flow_file(path: Path | str) -> LoadedFile:
     """Read one file and check everything in it; the result has its problems."""
     return load_file(path, FLOW_CHECKS)
 
 
-def load_flow_files(paths: Iterable[Path | str]) -> LoadedFolder:
+def load_flow_files(
+    paths: Iterable[Path | str], allowed: AllowedSecrets = FLOW_CHECKS.allowed
+) -> LoadedFolder:
     """Read flow files, also those below folders; of several versions of a flow, select the one that runs.
 
     Args:
         paths: files and folders; a file in this list is read whatever its name.
+        allowed: the connections and Variables that flows may name.
     """
     return load_found_files(
         (
             find_files(path) if path.is_dir() else FoundFiles((found_file(path),), ())
             for path in map(Path, paths)
         ),
-        FileCache(FLOW_CHECKS),
+        FileCache(flow_checks(allowed)),
     )

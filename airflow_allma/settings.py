@@ -121,6 +121,19 @@ OPTIONS: Final[dict[str, Option]] = {
         "aws_default",
         "string",
     ),
+    "allowed_connections": Option(
+        "Ids of the Airflow connections that flows may name, as patterns with ``*`` and ``?``, separated by "
+        "commas. Empty: none. The connection of ``aws_conn_id`` itself is always allowed.",
+        "*",
+        "string",
+        "shop_*,billing_api",
+    ),
+    "allowed_variables": Option(
+        "Names of the Airflow Variables that flows may name, as ``allowed_connections``.",
+        "*",
+        "string",
+        "flows_*",
+    ),
     "custom_module_prefixes": Option(
         "Python modules whose functions flows may use as CUSTOM_MODULE, including all modules below them, "
         "separated by commas. Empty: all modules except those of Python, of Airflow and of what Airflow "
@@ -187,6 +200,8 @@ class AllmaSettings:
     log_bytes: int
     offload_location: str
     aws_conn_id: str
+    allowed_connections: str
+    allowed_variables: str
     custom_module_prefixes: str
     max_step_work: int
     max_context_bytes: int

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import typer
 
+from airflow_allma.cli.cli_secrets import open_secrets
 from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.select_flow import select_flow
@@ -157,6 +158,7 @@ async def _run(
         services = Services(
             store=store or open_store(aws, location),
             aws=aws,
+            secrets=open_secrets(),
             settings=EngineSettings(
                 offload_location=location,
                 branch_concurrency=flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from airflow_allma.cli.cli_secrets import allowed_secrets
 from airflow_allma.flow import FlowSource
 from airflow_allma.loading import load_flow_files
 
@@ -19,7 +20,7 @@ def select_flow(path: Path, flow_id: str | None) -> FlowSource | None:
         path: the file.
         flow_id: which flow; None for the only one.
     """
-    loaded = load_flow_files([path])
+    loaded = load_flow_files([path], allowed_secrets())
     for problem in loaded.problems:
         typer.echo(str(problem), err=True)
     if flow_id is None and any(problem.is_error for problem in loaded.problems):

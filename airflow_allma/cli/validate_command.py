@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from airflow_allma.cli.cli_secrets import allowed_secrets
 from airflow_allma.loading import load_flow_files
 
 __all__ = ["validate_paths"]
@@ -18,7 +19,7 @@ def validate_paths(paths: Sequence[Path]) -> int:
     Returns:
         The exit code: 1 when there is an error, 0 when there are at most warnings.
     """
-    loaded = load_flow_files(paths)
+    loaded = load_flow_files(paths, allowed_secrets())
     if not loaded.files:
         folders = ", ".join(map(str, paths))
         typer.echo(f"no flow files found in {folders}; flow files are JSON files, *.json", err=True)

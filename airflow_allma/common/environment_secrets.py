@@ -73,7 +73,8 @@ class EnvironmentSecrets:
         value = self._environment.get(variable)
         if value is None:
             raise SecretNotFoundError(
-                f"Variable {name!r} does not exist. Set {variable}; in Airflow create it in Admin > Variables."
+                f"Variable {name!r} does not exist. Set {variable}; in Airflow create it in Admin > "
+                "Variables."
             )
         return value
 
@@ -111,9 +112,9 @@ def _from_uri(conn_id: str, uri: str) -> ConnectionSecret:
 
     A second scheme (``http://https://host``) belongs to the host, as in Airflow.
     """
-    kind, _, rest = uri.partition("://")
+    kind, separator, rest = uri.partition("://")
     scheme, has_scheme, after = rest.partition("://")
-    if not rest or (has_scheme and ("@" in scheme or ":" in scheme)):
+    if not kind or not separator or (has_scheme and ("@" in scheme or ":" in scheme)):
         raise ValueError
     parts = urlsplit(f"{scheme}://{after}" if has_scheme else f"//{rest}")
     host = _host(parts.netloc, unquote(parts.hostname or ""))

@@ -19,16 +19,19 @@ from airflow_allma.compat.task_process import (
     is_local_task,
     is_task_process,
     is_unanswered,
+    mask_values,
     note_database,
     redact_connections,
     wrap_supervisor,
 )
+from airflow_allma.compat.unanswered import UnansweredRequests, unanswered_requests
 
 __all__ = [
     "NOT_MAPPED",
     "IgnoreRule",
     "Send",
     "StoredDag",
+    "UnansweredRequests",
     "check_policies",
     "count_xcoms",
     "database_is_sqlite",
@@ -37,9 +40,11 @@ __all__ = [
     "is_local_task",
     "is_task_process",
     "is_unanswered",
+    "mask_values",
     "note_database",
     "redact_connections",
     "stored_dag",
     "task_states",
+    "unanswered_requests",
     "wrap_supervisor",
 ]

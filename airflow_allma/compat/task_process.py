@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from airflow_allma.compat.missing_names import IS_MISSING, warn_once
+from airflow_allma.compat.unanswered import note_unanswered
 
 __all__ = [
     "TASK_RUNNER",
@@ -16,6 +18,7 @@ __all__ = [
     "is_local_task",
     "is_task_process",
     "is_unanswered",
+    "mask_values",
     "note_database",
     "redact_connections",
     "wrap_supervisor",
@@ -95,7 +98,20 @@ def wrap_supervisor(wrap: Callable[[Send], Send]) -> None:
     if not callable(getattr(channel, "send", None)):
         warn_once(f"{TASK_RUNNER}.SUPERVISOR_COMMS.send", "Requests to the API server are not repeated")
         return
-    vars(runner)["SUPERVISOR_COMMS"] = _Channel(channel, wrap(channel.send))
+    vars(runner)["SUPERVISOR_COMMS"] = _Channel(channel, _noting(wrap(channel.send)))
+
+
+def _noting(send: Send) -> Send:
+    @functools.wraps(send)
+    def send_and_note(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return send(*args, **kwargs)
+        except Exception as error:
+            if is_unanswered(error):
+                note_unanswered()
+            raise
+
+    return send_and_note
 
 
 class _Channel:
@@ -140,6 +156,22 @@ def is_local_task() -> bool:
     and on systems that do not fork (macOS), the answer is False: results of chunks stay in XComs.
     """
     return "airflow.executors.local_executor" in sys.modules and is_task_process()
+
+
+def mask_values(values: Iterable[str]) -> None:
+    """Mask values in the logs of this task, also in those that its supervisor writes.
+
+    Uses ``mask_secret`` of ``airflow.sdk.log`` (Airflow 3.0), which is documented in Airflow's guide to
+    masking. Without it the engine's own masks cover errors and records, but not other lines of the log.
+    """
+    try:
+        from airflow.sdk.log import mask_secret
+    except IS_MISSING:
+        warn_once("airflow.sdk.log.mask_secret", "Task logs mask only secrets in step records and errors")
+        return
+    listed: list[Any] = list(values)
+    if listed:
+        mask_secret(listed)
 
 
 def redact_connections(value: Any) -> Any:

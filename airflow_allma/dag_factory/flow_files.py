@@ -8,10 +8,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Self
 
+from airflow_allma.configuration import allowed_secrets
 from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
 from airflow_allma.dag_factory.file_index import files_that_name, recently_named
 from airflow_allma.flow import FileCache, FoundFiles, LoadedFolder, find_files, load_found_files, safe_dag_id
-from airflow_allma.loading import FLOW_CHECKS
+from airflow_allma.loading import flow_checks
 
 __all__ = ["FlowFolders", "Places"]
 
@@ -66,4 +67,4 @@ class FlowFolders:
 
 @cache
 def _process_cache() -> FileCache:
-    return FileCache(FLOW_CHECKS)
+    return FileCache(flow_checks(allowed_secrets()))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_allma.common.reference import Reference
+from airflow_allma.flow.secret_names import AllowedSecrets
 from airflow_allma.flow.steps import Step, StepType
 
 __all__ = [
@@ -99,6 +100,7 @@ class FlowChecks:
         supported_type: whether a step's type and module can run at all; None: all can.
         reader: what expressions read; None: there are no lints.
         settings: whether a module can run with its settings; None: they are not checked.
+        allowed: the connections and Variables that flows may name; checked with a ``reader``.
     """
 
     expressions: ExpressionChecks | None = None
@@ -107,3 +109,4 @@ class FlowChecks:
     supported_type: TypeCheck | None = None
     reader: ExpressionReader | None = None
     settings: SettingsCheck | None = None
+    allowed: AllowedSecrets = field(default_factory=AllowedSecrets)

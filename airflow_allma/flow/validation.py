@@ -23,6 +23,7 @@ from airflow_allma.flow.models import Flow
 from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import UNREACHED, check_references
+from airflow_allma.flow.secret_rules import check_secrets
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import STEP_MODELS, AnyStep, ParallelForkManagerStep, Step, StepType
 from airflow_allma.flow.target_conflicts import check_targets
@@ -89,6 +90,7 @@ def check_flow(
         diagnostics += _check_schedules(inherited, all_scopes, checks.schedule)
         diagnostics += _check_single_schedule(flow)
     if checks.reader is not None:
+        diagnostics += check_secrets(inherited, all_scopes, checks.reader, checks.allowed)
         diagnostics += check_lints(inherited, all_scopes, checks.reader)
     if checks.settings is not None:
         diagnostics += check_module_settings(inherited, all_scopes, checks.settings)

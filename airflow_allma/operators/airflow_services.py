@@ -90,12 +90,15 @@ def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
     """Return what the steps of this task can use."""
     from airflow_allma.engine import EngineSettings, Services
+    from airflow_allma.engine.secrets import Secrets
+    from airflow_allma.operators.airflow_secrets import AirflowSecrets
     from airflow_allma.storage.keys import OffloadLocation
 
     aws = AirflowAws(settings.aws_conn_id)
     return Services(
         store=open_store(settings, aws),
         aws=aws,
+        secrets=Secrets(AirflowSecrets()),
         settings=EngineSettings(
             offload_location=OffloadLocation.from_setting(settings.offload_location),
             output_offload_bytes=settings.output_offload_bytes,

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, warning
+from airflow_allma.flow.secret_names import CONNECTION_FIELDS, secret_name
 
 __all__ = ["connections_and_variables", "names_of_airflow"]
 
-_CONNECTION_FIELDS: Final = frozenset(
-    {"extra", "extra_dejson", "get", "host", "login", "password", "port", "schema"}
-)
 _INSTEAD: Final[Mapping[str, str]] = {
     "dag": "the id of the flow is `{{flowDefinitionId}}`",
     "dag_run": "the run's payload is at the root: `{{name}}`",
@@ -41,20 +40,26 @@ _COMMON: Final = frozenset({"params", "run_id", "ts"})
 
 
 def connections_and_variables(view: FlowView) -> Warnings:
-    """Yield ``{{conn...}}`` and ``{{var...}}``, which have no meaning yet."""
+    """Yield names that are nearly those of a connection's field or of a Variable."""
     for read in view.reads:
-        first = read.names[0]
-        if first == "conn":
-            is_reserved = len(read.names) >= 3 and read.names[2] in _CONNECTION_FIELDS
+        first, *rest = read.names
+        if first not in {"conn", "var"} or len(rest) < 2 or read.expression.kind is not Kind.TEMPLATE:
+            continue
+        if secret_name(read.names) is not None or _is_set(view, read):
+            continue
+        written = quoted("{{" + ".".join(read.names) + "}}")
+        if first == "var":
+            name = ".".join(rest[1:] if rest[0] in {"json", "value"} else rest)
+            instead = f"[{name}]" if "." in name else name
+            meant = quoted("{{var." + instead + "}}")
+            yield warning(read.path, f"{written} is empty unless the payload has it; the Variable is {meant}")
         else:
-            is_reserved = first == "var" and len(read.names) >= 2
-        if is_reserved and read.expression.kind is Kind.TEMPLATE and not _is_set(view, read):
-            kind = "Airflow connections" if first == "conn" else "Airflow Variables"
-            written = quoted("{{" + ".".join(read.names) + "}}")
+            field = nearest(rest[1], CONNECTION_FIELDS) or "password"
+            meant = quoted("{{conn." + rest[0] + "." + field + (".<key>" if field == "extra" else "") + "}}")
             yield warning(
                 read.path,
-                f"{written} is empty unless the payload has it: {kind} cannot be read here yet; pass the "
-                "value in the payload or in `flowVariables`, but no secrets",
+                f"{written} is empty unless the payload has it: the fields of a connection are `login`, "
+                f"`password`, `host`, `port`, `schema` and `extra.<key>`; write {meant}",
             )
 
 

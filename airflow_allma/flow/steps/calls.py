@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from airflow_allma.flow.model_base import HttpMethod, Int, JsonObject, Model, NonEmptyStr, shape
-from airflow_allma.flow.steps.step_base import ContextMapping, Step, StepType
+from airflow_allma.flow.steps.step_base import ContextMapping, HasConnection, Step, StepType
 
 __all__ = [
     "ApiCallDefinition",
@@ -31,7 +31,7 @@ class ApiUrlTemplate(Model):
     ]
 
 
-class ApiCallDefinition(Model):
+class ApiCallDefinition(HasConnection):
     """One HTTP call."""
 
     api_url_template: Annotated[ApiUrlTemplate, Field(description="The URL.")]

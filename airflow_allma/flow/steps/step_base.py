@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from airflow_allma.flow.model_base import AnyJson, Bool, Int, JsonObject, Model, NonEmptyStr, Number
+from airflow_allma.flow.model_base import AnyJson, Bool, Int, JsonObject, Model, NonEmptyStr, Number, shape
+from airflow_allma.flow.secret_names import CONNECTION_ID
 
 __all__ = [
     "Checkpoint",
@@ -16,6 +17,7 @@ __all__ = [
     "Delay",
     "DelayPosition",
     "FormatAs",
+    "HasConnection",
     "OnError",
     "OutputValidation",
     "Retries",
@@ -147,6 +149,19 @@ class ContextMapping(Model):
         Field(description="With CUSTOM_STRING: the template that renders every item of a list."),
     ] = None
     join_separator: Annotated[str, Field(description="Separator of the items.")] = "\n"
+
+
+class HasConnection(Model):
+    """A step that can use an Airflow connection. The loader checks whether flows may name it."""
+
+    connection: Annotated[
+        str | None,
+        shape(
+            "the id of an Airflow connection, written out, such as `shop_api`; it cannot be a template",
+            lambda value: value is None or (isinstance(value, str) and CONNECTION_ID.fullmatch(value)),
+        ),
+        Field(description="The id of the Airflow connection that the call uses; no template."),
+    ] = None
 
 
 class Transition(Model):

@@ -1,0 +1,48 @@
+"""Connections, Variables and their limits for commands: all from the environment, in Airflow's forms."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from airflow_allma.common.environment_secrets import EnvironmentSecrets
+from airflow_allma.engine.secret_masks import SecretMasks
+from airflow_allma.engine.secrets import Secrets
+from airflow_allma.flow.secret_names import AllowedSecrets
+from airflow_allma.settings import OPTIONS, SECTION
+
+__all__ = ["allowed_secrets", "open_secrets"]
+
+
+def allowed_secrets() -> AllowedSecrets:
+    """Return what flows may name: ``AIRFLOW__ALLMA__ALLOWED_CONNECTIONS`` and ``..._ALLOWED_VARIABLES``."""
+    return AllowedSecrets.from_settings(_setting("allowed_connections"), _setting("allowed_variables"))
+
+
+def _setting(name: str) -> str:
+    return os.environ.get(f"AIRFLOW__{SECTION}__{name}".upper(), OPTIONS[name].default)
+
+
+def open_secrets() -> Secrets:
+    """Return the connections and Variables of the environment; their values are masked in all logs."""
+    secrets = Secrets(EnvironmentSecrets())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_MaskingFilter(secrets.masks))
+    return secrets
+
+
+class _MaskingFilter(logging.Filter):
+    """Masks secrets in records; one with a traceback gets it as masked text."""
+
+    def __init__(self, masks: SecretMasks) -> None:
+        super().__init__()
+        self._masks = masks
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self._masks.longest:
+            record.msg, record.args = self._masks.text(record.getMessage()), ()
+            if record.exc_info and not record.exc_text:
+                record.exc_text = logging.Formatter().formatException(record.exc_info)
+            if record.exc_text:
+                record.exc_text = self._masks.text(record.exc_text)
+        return True

@@ -1,0 +1,174 @@
+"""Rules for connections and Variables: where a flow can name them, and which ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from airflow_allma.exceptions import ExpressionSyntaxError
+from airflow_allma.flow.checks import ExpressionReader
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
+from airflow_allma.flow.expression_fields import Expression, Kind, Root
+from airflow_allma.flow.lints.lint import FlowView, Read
+from airflow_allma.flow.secret_names import AllowedSecrets, secret_name
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope
+
+__all__ = ["SECRET_FIELDS", "check_secrets"]
+
+SECRET_FIELDS: Final[Mapping[str, tuple[Pattern, ...]]] = {
+    "API_CALL": (("apiUrlTemplate", "template"), ("apiHeadersTemplate", ANY)),
+    "FILE_DOWNLOAD": (("sourceUrlTemplate",), ("headersTemplate", ANY)),
+    "POLL_EXTERNAL_API": (
+        ("apiCallDefinition", "apiUrlTemplate", "template"),
+        ("apiCallDefinition", "apiHeadersTemplate", ANY),
+    ),
+}
+"""Step type -> the templates that can name connections and Variables."""
+
+_WHERE: Final = "the URL and header templates of " + ", ".join(SECRET_FIELDS)
+_NAME: Final = re.compile(r"(?<![A-Za-z0-9_])(?:conn|var)(?![A-Za-z0-9_])")
+_PARTS_OF_JSON: Final = tuple(
+    name + end for name in (b"conn", b"var") for end in (b".", b"[", b"]", b"/", b"'", b"\\")
+)
+_FOR_PEOPLE: Final = frozenset({"description", "displayName", "name", "tags"})
+
+
+def check_secrets(
+    flow: Mapping[str, Any], all_scopes: list[Scope], reader: ExpressionReader, allowed: AllowedSecrets
+) -> Iterator[Diagnostic]:
+    """Yield an error for each connection and Variable that is named where it cannot be, or is not allowed.
+
+    Args:
+        flow: the flow with the inherited fields of its steps, a JSON object.
+        all_scopes: its steps.
+        reader: finds what expressions read.
+        allowed: what flows may name.
+    """
+    yield from _connections_of_fields(flow, all_scopes, allowed)
+    if not _may_name_secrets(flow):
+        return
+    suspects = [(path, text) for path, text in _strings(flow, ()) if _NAME.search(text)]
+    view = FlowView(flow, all_scopes, reader)
+    for read in view.reads:
+        yield from _check_read(view, read, allowed)
+    rendered = {expression.path for expression in view.expressions}
+    for path, text in suspects:
+        if "{{" in text and path not in rendered:
+            yield from _check_unrendered(path, text, reader)
+
+
+def _may_name_secrets(flow: Mapping[str, Any]) -> bool:
+    """Return whether a flow contains the names at all: nearly none does, and reading expressions is slow."""
+    try:
+        text = msgspec.json.encode(flow)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return True
+    return any(part in text for part in _PARTS_OF_JSON)
+
+
+def _connections_of_fields(
+    flow: Mapping[str, Any], all_scopes: Sequence[Scope], allowed: AllowedSecrets
+) -> Iterator[Diagnostic]:
+    options = flow.get("airflow")
+    named: list[tuple[Path, Any]] = []
+    if isinstance(options, Mapping) and "awsConnId" in options:
+        named.append((("airflow", "awsConnId"), options["awsConnId"]))
+    for scope in all_scopes:
+        for located in scope.steps.values():
+            for pattern in (("connection",), ("apiCallDefinition", "connection")):
+                value: Any = located.step
+                for key in pattern:
+                    value = value.get(key) if isinstance(value, Mapping) else None
+                named.append(((*located.path, *pattern), value))
+    for path, conn_id in named:
+        if isinstance(conn_id, str) and (reason := allowed.refusal(conn_id)):
+            yield Diagnostic(path, reason)
+
+
+def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the strings of a flow that are not only for people."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            if not (key in _FOR_PEOPLE and isinstance(member, str | list) and len(path) in {0, 2}):
+                yield from _strings(member, (*path, key))
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _strings(member, (*path, index))
+
+
+def _check_read(view: FlowView, read: Read, allowed: AllowedSecrets) -> Iterator[Diagnostic]:
+    expression = read.expression
+    secret = secret_name(read.names)
+    if secret is None:
+        return
+    if read.in_block:
+        # The names begin at the block's own value.
+        if _can_name_secrets(expression):
+            yield Diagnostic(
+                read.path,
+                f"{_form(read.names)} is a field of the block's own value here; for the connection or "
+                f"Variable write {_form(('@root', *read.names))}",
+                Severity.WARNING,
+            )
+    elif expression.kind is Kind.TEMPLATE and _can_name_secrets(expression):
+        if reason := allowed.refusal(secret.name, is_variable=secret.is_variable):
+            yield Diagnostic(read.path, reason)
+    elif expression.kind is Kind.TEMPLATE:
+        yield _misplaced(read.path, read.names)
+    elif expression.root in {Root.CONTEXT, Root.VARIABLES} and not _is_set(view, read):
+        yield _misplaced(read.path, read.names, is_path=True, can_be_template=_can_name_secrets(expression))
+
+
+def _check_unrendered(path: Path, text: str, reader: ExpressionReader) -> Iterator[Diagnostic]:
+    try:
+        references = tuple(reader.template(text))
+    except ExpressionSyntaxError:
+        return
+    for names, in_block in references:
+        if secret_name(names) is not None and not in_block:
+            yield _misplaced(path, names)
+
+
+def _misplaced(
+    path: Path, names: Sequence[str], *, is_path: bool = False, can_be_template: bool = False
+) -> Diagnostic:
+    written = quoted("$." + ".".join(names)) if is_path else _form(names)
+    if can_be_template:
+        return Diagnostic(path, f"{written} is not a path in the run's data; write {_form(names)}")
+    payload = ("initialContextData", *names)
+    instead = quoted("$." + ".".join(payload)) if is_path else _form(payload)
+    return Diagnostic(
+        path,
+        f"{written} cannot be used here: connections and Variables can be named only in {_WHERE}, so that "
+        f"their values stay out of the run's data; a payload key {quoted(names[0])} is {instead}",
+    )
+
+
+def _form(names: Sequence[str]) -> str:
+    return quoted("{{" + ".".join(names) + "}}")
+
+
+def _can_name_secrets(expression: Expression) -> bool:
+    step = expression.step
+    if step is None:
+        return False
+    return any(_matches(expression, step, pattern) for pattern in SECRET_FIELDS.get(step.kind, ()))
+
+
+def _matches(expression: Expression, step: LocatedStep, pattern: Pattern) -> bool:
+    own = expression.path[len(step.path) :]
+    return len(own) == len(pattern) and all(
+        expected in {ANY, key} for key, expected in zip(own, pattern, strict=True)
+    )
+
+
+def _is_set(view: FlowView, read: Read) -> bool:
+    """Return whether the flow itself writes data of that name."""
+    if read.names[0] in view.names.roots:
+        return True
+    return read.step is not None and read.names[0] in view.names.inputs.get(read.step.path, ())
