@@ -150,6 +150,10 @@ OPTIONS: Final[dict[str, Option]] = {
     "max_context_bytes": Option(
         "Maximum size of a run's data, in bytes of JSON. 0 means no limit.", "268435456"
     ),
+    "max_download_bytes": Option(
+        "Maximum size of a file that a FILE_DOWNLOAD step stores, in bytes. 0 means no limit.",
+        "5368709120",
+    ),
     "max_fork_depth": Option("How deeply forks can be nested while a run executes. 0 means no limit.", "10"),
     "max_nested_branch_runs": Option(
         "Maximum number of branch runs of forks inside of forks in one process, over lists in the run's "
@@ -159,7 +163,13 @@ OPTIONS: Final[dict[str, Option]] = {
 }
 
 
-ENGINE_LIMITS: Final = ("max_step_work", "max_context_bytes", "max_fork_depth", "max_nested_branch_runs")
+ENGINE_LIMITS: Final = (
+    "max_step_work",
+    "max_context_bytes",
+    "max_download_bytes",
+    "max_fork_depth",
+    "max_nested_branch_runs",
+)
 """The options that bound what a flow can do; a flow cannot override them."""
 
 
@@ -205,6 +215,7 @@ class AllmaSettings:
     custom_module_prefixes: str
     max_step_work: int
     max_context_bytes: int
+    max_download_bytes: int
     max_fork_depth: int
     max_nested_branch_runs: int
     local_location: str = ""

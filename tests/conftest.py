@@ -25,7 +25,12 @@ AIRFLOW_TESTS = Path(__file__).with_name("airflow")
 # Functions with one of these arguments. Files that start an Airflow of their own run beside theirs.
 _TAKES_IT = re.compile(r"def \w+\([^)]*\b(?:airflow_client|airflow_instance|deploy|deploy_source)\b")
 
-pytest_plugins = ["tests.support.airflow", "tests.support.moto"]
+pytest_plugins = [
+    "tests.support.airflow",
+    "tests.support.download_server",
+    "tests.support.moto",
+    "tests.support.smtp_server",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

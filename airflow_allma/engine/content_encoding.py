@@ -8,15 +8,23 @@ from typing import Final
 
 from airflow_allma.exceptions import AllmaError
 
-__all__ = ["ACCEPT_ENCODING", "BodyEncodingError", "BodyTooLargeError", "decode_body"]
+__all__ = [
+    "ACCEPT_ENCODING",
+    "GZIP_MAGIC",
+    "GZIP_WINDOW",
+    "BodyEncodingError",
+    "BodyTooLargeError",
+    "decode_body",
+    "encodings_of",
+]
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
 """What the client accepts: nothing that it cannot decode."""
 
 _MAX_ENCODINGS: Final = 5
 _PIECE_BYTES: Final = 4096
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+GZIP_MAGIC: Final = b"\x1f\x8b"
+GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _RAW_WINDOW: Final = -zlib.MAX_WBITS
 
 
@@ -51,21 +59,39 @@ def decode_body(data: bytes, encodings: str, *, max_bytes: int) -> bytes:
         BodyEncodingError: an encoding is unknown, or the body is not in it (not transient), or the body is
             cut short or damaged (transient).
     """
-    names = [name for part in encodings.split(",") if (name := part.strip().lower())]
+    names = _names(encodings)
     if len(names) > _MAX_ENCODINGS:
         raise BodyEncodingError(
             f"{len(names)} content encodings are more than the {_MAX_ENCODINGS} that are decoded"
         )
     for name in reversed(names):
-        decode = _DECODERS.get(name)
-        if decode is None:
-            raise BodyEncodingError(
-                f"The content encoding {name[:40]!r} cannot be decoded. Send the header 'Accept-Encoding: "
-                f"{ACCEPT_ENCODING}', or remove that header from the step"
-            )
+        decode = _decoder(name)
         if data:
             data = decode(data, max_bytes)
     return data
+
+
+def encodings_of(encodings: str) -> list[str]:
+    """Return the encodings of a body in the order in which they were applied: ``gzip`` and ``deflate``.
+
+    Raises:
+        BodyEncodingError: one of them is unknown.
+    """
+    return [name.removeprefix("x-") for name in _names(encodings) if _decoder(name) is not _identity]
+
+
+def _names(encodings: str) -> list[str]:
+    return [name for part in encodings.split(",") if (name := part.strip().lower())]
+
+
+def _decoder(name: str) -> Callable[[bytes, int], bytes]:
+    decode = _DECODERS.get(name)
+    if decode is None:
+        raise BodyEncodingError(
+            f"The content encoding {name[:40]!r} cannot be decoded. Send the header 'Accept-Encoding: "
+            f"{ACCEPT_ENCODING}', or remove that header from the step"
+        )
+    return decode
 
 
 def _identity(data: bytes, max_bytes: int) -> bytes:  # noqa: ARG001
@@ -73,14 +99,14 @@ def _identity(data: bytes, max_bytes: int) -> bytes:  # noqa: ARG001
 
 
 def _gzip(data: bytes, max_bytes: int) -> bytes:
-    if not data.startswith(_GZIP_MAGIC[: len(data)]):
+    if not data.startswith(GZIP_MAGIC[: len(data)]):
         raise BodyEncodingError("The body is not gzip, although its content encoding says so")
     plain = bytearray()
     position = 0
     while True:
-        position = _inflate(data, _GZIP_WINDOW, plain, max_bytes, "gzip", position=position)
+        position = _inflate(data, GZIP_WINDOW, plain, max_bytes, "gzip", position=position)
         # Anything after a complete member is padding, unless it begins another one.
-        if not data.startswith(_GZIP_MAGIC, position):
+        if not data.startswith(GZIP_MAGIC, position):
             return bytes(plain)
 
 

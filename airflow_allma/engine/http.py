@@ -9,7 +9,8 @@ import asyncio
 import functools
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +23,7 @@ from airflow_allma.engine.content_encoding import (
     BodyTooLargeError,
     decode_body,
 )
+from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.redirects import MAX_REDIRECTS, REDIRECTS, SentRequest, redirected
 from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
@@ -79,6 +81,23 @@ class HttpClient(Protocol):
                 large.
         """
 
+    def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True
+    ) -> AbstractAsyncContextManager[HttpStream]:
+        """Send one request without a body and open its response, whatever its status; redirects are followed.
+
+        Args:
+            method: in upper case.
+            url: absolute, ``http`` or ``https``, percent-encoded; it is sent unchanged.
+            headers: sent unchanged.
+            timeout: seconds until the response begins, and of each pause in its body.
+            verify: whether the server's certificate must be trusted.
+
+        Raises:
+            TransientStepError: the response did not begin in time, or the connection failed.
+            PermanentStepError: a retry cannot help, as the certificate is not trusted.
+        """
+
     async def close(self) -> None:
         """Close the connections of the running event loop. The client can be used again afterwards."""
 
@@ -113,32 +132,61 @@ class AiohttpClient:
         async with session.slots:
             try:
                 async with asyncio.timeout(timeout):
-                    return await self._follow(
+                    return await self._exchange(
                         session, SentRequest(method, URL(url, encoded=True), headers, body), (method, url)
                     )
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise _network_error(error, method, url, timeout) from error
 
-    async def _follow(self, session: _Session, request: SentRequest, call: tuple[str, str]) -> HttpResponse:
-        """Send a request and those that its redirects lead to; return the last response."""
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True
+    ) -> AsyncIterator[HttpStream]:
+        """Open the response to one request; see ``HttpClient``."""
+        import aiohttp
+        from yarl import URL
+
+        session = self._session()
+        async with session.slots:
+            try:
+                async with asyncio.timeout(timeout):
+                    request = SentRequest(method, URL(url, encoded=True), headers, None)
+                    response = await self._open(session, request, (method, url), verify=verify)
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                raise _network_error(error, method, url, timeout) from error
+            # A body that is not read to its end closes the connection.
+            async with response:
+                plain_headers = _plain_headers(response.headers)
+                yield HttpStream((method, url), response.status, plain_headers, response.content, timeout)
+
+    async def _exchange(self, session: _Session, request: SentRequest, call: tuple[str, str]) -> HttpResponse:
+        async with await self._open(session, request, call) as response:
+            content = await self._read(response, *call)
+            plain_headers = _plain_headers(response.headers)
+            return HttpResponse(
+                response.status,
+                plain_headers,
+                await self._decode(response.status, plain_headers, content, *call),
+            )
+
+    async def _open(
+        self, session: _Session, request: SentRequest, call: tuple[str, str], *, verify: bool = True
+    ) -> ClientResponse:
+        """Send a request and those that its redirects lead to; return the last response, to be closed."""
         for _ in range(MAX_REDIRECTS + 1):
-            async with session.http.request(
+            response = await session.http.request(
                 request.method,
                 # It is already encoded: encoding it again would change the flow's URL.
                 request.url,
                 headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
-            ) as response:
-                location = response.headers.get("Location")
-                if response.status not in REDIRECTS or location is None:
-                    content = await self._read(response, *call)
-                    plain_headers = _plain_headers(response.headers)
-                    return HttpResponse(
-                        response.status,
-                        plain_headers,
-                        await self._decode(response.status, plain_headers, content, *call),
-                    )
+                ssl=verify,
+            )
+            location = response.headers.get("Location")
+            if response.status not in REDIRECTS or location is None:
+                return response
+            response.release()
             request = redirected(request, response.status, location)
         raise PermanentStepError(
             f"More than {MAX_REDIRECTS} redirects from {call[0]} {mask_url(call[1])}.",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from airflow_allma.engine.http import HttpResponse
+from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.exceptions import PermanentStepError
 
@@ -39,6 +41,20 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
     return HttpResponse(
         status, {"content-type": "application/json", **(headers or {})}, msgspec.json.encode(value)
     )
+
+
+class _Body:
+    """A body as ``HttpStream`` reads it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self, size: int) -> bytes:
+        data, self._body = self._body[:size], self._body[size:]
+        return data
+
+    async def readany(self) -> bytes:
+        return await self.read(len(self._body))
 
 
 class FakeHttpClient:
@@ -78,6 +94,19 @@ class FakeHttpClient:
         if isinstance(reply, BaseException):
             raise reply
         return reply if isinstance(reply, HttpResponse) else reply(request)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True
+    ) -> AsyncIterator[HttpStream]:
+        """Record the request and open the reply of its route.
+
+        Raises:
+            PermanentStepError: no route matches; the message lists the routes.
+        """
+        del verify
+        response = await self.request(method, url, headers=headers, body=None, timeout=timeout)
+        yield HttpStream((method, url), response.status, response.headers, _Body(response.body), timeout)
 
     def _find_replies(self, method: str, url: str) -> list[Reply]:
         exact = self._replies.get((method, url))

@@ -59,6 +59,7 @@ class EngineSettings:
             that is not part of Python, Airflow or what they require.
         max_step_work: units of work that one step can do, see ``common.work_budget``; 0 means no limit.
         max_context_bytes: maximum size of a run's data, in bytes of JSON; 0 means no limit.
+        max_download_bytes: maximum size of a downloaded file; 0 means no limit.
         max_fork_depth: how deeply forks can be nested while a run executes; 0 means no limit.
         max_nested_branch_runs: branch runs of forks inside of forks in one process, over lists in the run's
             data; 0 means no limit.
@@ -75,6 +76,7 @@ class EngineSettings:
     custom_module_prefixes: tuple[str, ...] = ()
     max_step_work: int = DEFAULT_MAX_STEP_WORK
     max_context_bytes: int = 256 * KIB * KIB
+    max_download_bytes: int = 5 * KIB**3
     max_fork_depth: int = 10
     max_nested_branch_runs: int = 1_000_000
     local_location: OffloadLocation | None = None

@@ -5,7 +5,7 @@ The flow language imports none of them. Whoever loads files passes one ``FlowChe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,25 +26,22 @@ __all__ = [
 
 
 class ExpressionChecks(Protocol):
-    """Compiles expressions. Each method raises ExpressionSyntaxError.
-
-    What the first five return is only for ``ExpressionReader``.
-    """
+    """Parses expressions. Each method raises ExpressionSyntaxError; what it returns is ignored."""
 
     def path(self, source: str, /) -> object:
-        """Compile a JSONPath."""
+        """Parse a JSONPath."""
 
     def condition(self, source: str, /) -> object:
-        """Compile a condition of a transition or a branch."""
+        """Parse a condition of a transition or a branch."""
 
     def template(self, source: str, /) -> object:
-        """Compile a string with ``{{ }}``."""
+        """Parse a string with ``{{ }}``."""
 
     def rendered(self, source: str, /) -> object:
-        """Compile a string of literals or custom configs: a template, or a path that can have templates."""
+        """Parse a string of literals or custom configs: a template, or a JSONPath that can have templates."""
 
     def target(self, source: str, /) -> object:
-        """Compile a dotted path in a step's input, ``a.b[0].c``."""
+        """Parse a dotted path in a step's input, ``a.b[0].c``."""
 
     def target_keys(self, source: str, /) -> tuple[str, ...]:
         """Return the keys of a valid dotted path in a step's input, from the outermost on."""
@@ -53,20 +50,20 @@ class ExpressionChecks(Protocol):
         """Return the keys of a valid JSONPath; None if it has more than names and indexes."""
 
 
-class ExpressionReader(ExpressionChecks, Protocol):
-    """Finds what expressions read."""
+class ExpressionReader(Protocol):
+    """Finds what expressions read. Each method raises ExpressionSyntaxError."""
 
-    def reads(self, compiled: Any, /) -> Sequence[Reference]:
-        """Return what a JSONPath, a condition or a template reads; they are compiled."""
+    def path(self, source: str, /) -> Iterable[Reference]:
+        """Return what a JSONPath reads."""
 
-    def template_reads(self, source: str, /) -> Sequence[Reference]:
-        """Return what a template that cannot be compiled reads, as far as it has the form of one.
+    def condition(self, source: str, /) -> Iterable[Reference]:
+        """Return what a condition reads."""
 
-        Raises ExpressionSyntaxError if it has not.
-        """
+    def template(self, source: str, /) -> Iterable[Reference]:
+        """Return what a template reads."""
 
     def never_true(self, source: str, /) -> Iterable[tuple[str, str]]:
-        """Return the parts of a valid condition that are false for all data, each with reason and fix."""
+        """Return the parts of a condition that are false for all data, each with the reason and the fix."""
 
 
 TypeCheck = Callable[[StepType, str], tuple[str, str] | None]

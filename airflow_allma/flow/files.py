@@ -15,7 +15,7 @@ from airflow_allma.flow.checks import FlowChecks
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
 from airflow_allma.flow.documents import Document, UnreadableDocumentError, read_document
-from airflow_allma.flow.located_expressions import check_template
+from airflow_allma.flow.expression_fields import check_template
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.validation import check_flow

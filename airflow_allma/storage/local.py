@@ -115,9 +115,15 @@ class LocalStore:
             writer.write(data)
         return writer.info
 
-    def open_writer(self, pointer: Pointer, *, content_type: str = "application/octet-stream") -> LocalWriter:
-        """Write a file block by block; the type is not kept."""
-        del content_type
+    def open_writer(
+        self,
+        pointer: Pointer,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+    ) -> LocalWriter:
+        """Write a file block by block; type and metadata are not kept."""
+        del content_type, metadata
         check_writable(pointer)
         return LocalWriter(pointer, self._path(pointer), partial(self._errors, pointer))
 

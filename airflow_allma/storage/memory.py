@@ -80,11 +80,15 @@ class MemoryStore:
         return info
 
     def open_writer(
-        self, pointer: Pointer, *, content_type: str = "application/octet-stream"
+        self,
+        pointer: Pointer,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
     ) -> MemoryWriter:
         """Write block by block."""
         check_writable(pointer)
-        return MemoryWriter(self, pointer, content_type)
+        return MemoryWriter(self, pointer, content_type, metadata)
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         """List a bucket."""
@@ -111,10 +115,13 @@ class MemoryStore:
 class MemoryWriter(WriterBase):
     """Collects the bytes and puts them at the end."""
 
-    def __init__(self, store: MemoryStore, pointer: Pointer, content_type: str) -> None:
+    def __init__(
+        self, store: MemoryStore, pointer: Pointer, content_type: str, metadata: Mapping[str, str] | None
+    ) -> None:
         super().__init__(pointer)
         self._store = store
         self._content_type = content_type
+        self._metadata = metadata
         self._buffer: bytearray | None = None
 
     def write(self, data: bytes) -> None:
@@ -133,4 +140,6 @@ class MemoryWriter(WriterBase):
     ) -> None:
         data, self._buffer = self._buffer, None
         if kind is None and data is not None:
-            self._info = self._store.write(self._pointer, bytes(data), content_type=self._content_type)
+            self._info = self._store.write(
+                self._pointer, bytes(data), content_type=self._content_type, metadata=self._metadata
+            )

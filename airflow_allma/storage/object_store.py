@@ -140,7 +140,11 @@ class ObjectStore(Protocol):
         """Write a whole object, replacing an existing one; readers never see half of it."""
 
     def open_writer(
-        self, pointer: Pointer, *, content_type: str = "application/octet-stream"
+        self,
+        pointer: Pointer,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
     ) -> ObjectWriter:
         """Write an object of unknown length."""
 

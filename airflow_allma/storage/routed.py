@@ -66,10 +66,15 @@ class RoutedStore:
         return self._store(pointer.bucket).write(pointer, data, content_type=content_type, metadata=metadata)
 
     def open_writer(
-        self, pointer: Pointer, *, content_type: str = "application/octet-stream"
+        self,
+        pointer: Pointer,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
     ) -> ObjectWriter:
         """Write to the pointer's store."""
-        return self._store(pointer.bucket).open_writer(pointer, content_type=content_type)
+        store = self._store(pointer.bucket)
+        return store.open_writer(pointer, content_type=content_type, metadata=metadata)
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         """List the bucket's store."""

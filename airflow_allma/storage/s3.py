@@ -81,10 +81,16 @@ class S3Store:
         check_writable(pointer)
         return self._calls.put(pointer, data, content_type=content_type, metadata=metadata or {})
 
-    def open_writer(self, pointer: Pointer, *, content_type: str = "application/octet-stream") -> S3Writer:
+    def open_writer(
+        self,
+        pointer: Pointer,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+    ) -> S3Writer:
         """Write by multipart upload, or by one PUT if the object stays small."""
         check_writable(pointer)
-        return S3Writer(self._calls, pointer, content_type)
+        return S3Writer(self._calls, pointer, content_type, metadata)
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         """List by pages of 1,000."""

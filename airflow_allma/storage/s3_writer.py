@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,10 +23,13 @@ _PARTS_PER_SIZE: Final = 1000
 class S3Writer(WriterBase):
     """A multipart upload that begins when the first part is full; a smaller object is one PUT."""
 
-    def __init__(self, calls: S3Calls, pointer: Pointer, content_type: str) -> None:
+    def __init__(
+        self, calls: S3Calls, pointer: Pointer, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(pointer)
         self._calls = calls
         self._content_type = content_type
+        self._metadata = dict(metadata or {})
         self._buffer = bytearray()
         self._upload: str | None = None
         self._parts: list[dict[str, Any]] = []
@@ -67,7 +71,9 @@ class S3Writer(WriterBase):
     def _finish(self) -> None:
         if self._upload is None:
             data, self._buffer = bytes(self._buffer), bytearray()
-            self._info = self._calls.put(self._pointer, data, content_type=self._content_type, metadata={})
+            self._info = self._calls.put(
+                self._pointer, data, content_type=self._content_type, metadata=self._metadata
+            )
             self._sent = len(data)
             return
         self._flush()
@@ -101,7 +107,11 @@ class S3Writer(WriterBase):
         if self._upload is None:
             name = {"Bucket": self._pointer.bucket, "Key": self._pointer.key}
             response = self._calls.call(
-                self._pointer, "create_multipart_upload", ContentType=self._content_type, **name
+                self._pointer,
+                "create_multipart_upload",
+                ContentType=self._content_type,
+                Metadata=self._metadata,
+                **name,
             )
             self._upload = str(response["UploadId"])
         number = len(self._parts) + 1

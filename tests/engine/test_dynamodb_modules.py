@@ -237,7 +237,7 @@ def test_a_manifest_does_not_appear_if_the_query_fails_half_way(error, kind):
 
 
 class _RefusingStore(MemoryStore):
-    def open_writer(self, pointer, *, content_type=""):
+    def open_writer(self, pointer, **_options):
         raise ObjectAccessDeniedError(f"{pointer}: access is denied")
 
 

@@ -156,6 +156,10 @@ def run(
 
     async def main() -> SegmentResult:
         state = program.start_state(payload or {}, INFO.flow_execution_id)
-        return await run_segment(program, state, INFO, used_fakes.services(**services), last_try=last_try)
+        used = used_fakes.services(**services)
+        try:
+            return await run_segment(program, state, INFO, used, last_try=last_try)
+        finally:
+            await used.close()
 
     return FlowResult(asyncio.run(main()), used_fakes)

@@ -75,11 +75,9 @@ class FaultyStore:
         self._before("write", pointer)
         return self._store.write(pointer, data, **options)
 
-    def open_writer(
-        self, pointer: Pointer, *, content_type: str = "application/octet-stream"
-    ) -> ObjectWriter:
+    def open_writer(self, pointer: Pointer, **options: Any) -> ObjectWriter:
         self._before("open_writer", pointer)
-        return self._store.open_writer(pointer, content_type=content_type)
+        return self._store.open_writer(pointer, **options)
 
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         self._before("list", Pointer(bucket, prefix or "*"))

@@ -66,8 +66,6 @@ UNSUPPORTED_MODULES: Final = frozenset(
     {
         "system/dynamodb-query-and-update",
         "system/dynamodb-update-item",
-        "system/email-send",
-        "system/file-download",
         "system/sns-publish",
         "system/sqs-get-queue-attributes",
         "system/sqs-receive-messages",
@@ -83,7 +81,9 @@ _STEP_TYPE_IDS: Final[Mapping[str, StepType]] = MappingProxyType(
     {
         "system/api-call": StepType.API_CALL,
         "system/custom-lambda-invoke": StepType.CUSTOM_LAMBDA_INVOKE,
+        "system/email-send": StepType.EMAIL,
         "system/email-start-point": StepType.EMAIL_START_POINT,
+        "system/file-download": StepType.FILE_DOWNLOAD,
         "system/llm-invocation": StepType.LLM_INVOCATION,
         "system/mcp-call": StepType.MCP_CALL,
         "system/noop": StepType.NO_OP,

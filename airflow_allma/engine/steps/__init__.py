@@ -10,8 +10,10 @@ from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES, module_pr
 from airflow_allma.engine.program import HandlerFactory, Program
 from airflow_allma.engine.step_handler import Handler
 from airflow_allma.engine.steps.api_call import ApiCall
+from airflow_allma.engine.steps.file_download import FileDownload
 from airflow_allma.engine.steps.fork_handler import ForkHandler
 from airflow_allma.engine.steps.module import module_handler
+from airflow_allma.engine.steps.send_email import SendEmail
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.flow import Step, StepType
 
@@ -35,6 +37,8 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.SCHEDULE_START_POINT: _of_step(NoOp),
         StepType.EMAIL_START_POINT: _of_step(NoOp),
         StepType.API_CALL: _of_step(ApiCall),
+        StepType.EMAIL: _of_step(SendEmail),
+        StepType.FILE_DOWNLOAD: _of_step(FileDownload),
         StepType.DATA_LOAD: _of_step(module_handler),
         StepType.DATA_SAVE: _of_step(module_handler),
         StepType.DATA_TRANSFORMATION: _of_step(module_handler),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from airflow_allma.flow.checks import ExpressionReader
 from airflow_allma.flow.diagnostics import Diagnostic
 from airflow_allma.flow.lints import (
     call_settings,
@@ -19,8 +20,9 @@ from airflow_allma.flow.lints import (
     unset_names,
 )
 from airflow_allma.flow.lints.lint import FlowView, Lint
+from airflow_allma.flow.tree_walk import Scope
 
-__all__ = ["LINTS", "FlowView", "check_lints"]
+__all__ = ["LINTS", "check_lints"]
 
 LINTS: Final[tuple[Lint, ...]] = (
     unset_names.unset_roots,
@@ -59,8 +61,16 @@ LINTS: Final[tuple[Lint, ...]] = (
 """Every lint, in the order in which they run."""
 
 
-def check_lints(view: FlowView) -> Iterator[Diagnostic]:
-    """Yield the findings of all lints."""
+def check_lints(
+    flow: Mapping[str, Any], all_scopes: list[Scope], reader: ExpressionReader
+) -> Iterator[Diagnostic]:
+    """Yield the findings of all lints.
+
+    Args:
+        flow: the flow with the inherited fields of its steps, a JSON object.
+        all_scopes: its steps.
+        reader: finds what expressions read.
+    """
+    view = FlowView(flow, all_scopes, reader)
     for lint in LINTS:
-        if lint.concerns(view):
-            yield from lint.find(view)
+        yield from lint(view)

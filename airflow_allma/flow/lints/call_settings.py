@@ -8,8 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from airflow_allma.flow.diagnostics import quoted
-from airflow_allma.flow.expression_fields import is_computed
-from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
 from airflow_allma.flow.tree_walk import ANY, select
 
 __all__ = ["headers", "timeouts", "urls"]
@@ -20,21 +19,19 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{0,2}")
 _MAX_SHOWN: Final = 80
 
 
-@lint(kinds=("API_CALL",))
 def timeouts(view: FlowView) -> Warnings:
     """Yield a ``timeoutMs`` that is not a number above 0; strings with templates are not known yet."""
     for step in view.steps:
         if step.kind != "API_CALL" or "customConfig" not in step.step:
             continue
         for path, value in select(step.step, ("customConfig", "timeoutMs"), step.path):
-            if isinstance(value, str) and is_computed(value):
+            if isinstance(value, str) and ("{{" in value or value.startswith("$")):
                 continue
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (is_number and 0 < value < math.inf):
                 yield warning(path, "must be a number of milliseconds above 0, such as 10000, without quotes")
 
 
-@lint(kinds=("API_CALL",))
 def urls(view: FlowView) -> Warnings:
     """Yield URLs that do not begin with a scheme that can be called, or whose port does not exist."""
     for step in view.steps:
@@ -64,7 +61,6 @@ def _wrong_url(url: str) -> str | None:
     return "this URL has no valid host or port; write `https://host/path` or `https://host:8443/path`"
 
 
-@lint(fields=("apiStaticHeaders", "apiHeadersTemplate"))
 def headers(view: FlowView) -> Warnings:
     """Yield names and values of headers that cannot be sent."""
     for step in view.steps:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from airflow_allma.flow.model_base import AnyJson, JsonObject, Model, NonEmptyStr, StringOrStrings, shape
-from airflow_allma.flow.steps.step_base import Step, StepType
+from airflow_allma.flow.steps.step_base import HasConnection, Step, StepType
 
 __all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "SqsSendStep"]
 
@@ -40,7 +40,11 @@ class EmailAttachment(Model):
     """A file to attach, from S3."""
 
     filename: Annotated[NonEmptyStr, Field(description="File name that the recipient sees.")]
-    s3_pointer: Annotated[JsonObject, Field(alias="s3Pointer", description="{bucket, key}")]
+    s3_pointer: Annotated[
+        JsonObject | str,
+        shape("an object {bucket, key}, or a JSONPath to one", lambda value: isinstance(value, dict | str)),
+        Field(alias="s3Pointer", description="{bucket, key}, or a JSONPath to one."),
+    ]
 
 
 class EmailHeader(Model):
@@ -54,7 +58,7 @@ def _is_headers(value: Any) -> bool:
     return value is None or isinstance(value, str | list | tuple)
 
 
-class EmailStep(Step):
+class EmailStep(HasConnection, Step):
     """Sends an e-mail. Every string can be a template or a JSONPath."""
 
     step_type: Literal[StepType.EMAIL]

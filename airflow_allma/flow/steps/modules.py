@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from airflow_allma.flow.model_base import HttpMethod, NonEmptyStr
-from airflow_allma.flow.steps.step_base import Step, StepType
+from airflow_allma.flow.steps.step_base import HasConnection, Step, StepType
 
 __all__ = [
     "CustomLambdaInvokeStep",
@@ -75,7 +75,7 @@ class DataTransformationStep(Step):
     ]
 
 
-class FileDownloadStep(Step):
+class FileDownloadStep(HasConnection, Step):
     """Streams a URL into an S3 object."""
 
     step_type: Literal[StepType.FILE_DOWNLOAD]

@@ -1,0 +1,1 @@
+"""E-mails: addresses, messages, and the two ways to send them."""
