@@ -29,7 +29,6 @@ pytest_plugins = [
     "tests.support.airflow",
     "tests.support.download_server",
     "tests.support.moto",
-    "tests.support.smtp_server",
 ]
 
 

@@ -24,6 +24,13 @@ from tests.support.smtp_server import LOGIN, PASSWORD, running_smtp
 DESK = "desk@corp.example"
 
 
+@pytest.fixture
+def smtp():
+    """A running SMTP server without TLS."""
+    with running_smtp() as server:
+        yield server
+
+
 class Connections:
     """A source with connections alone."""
 

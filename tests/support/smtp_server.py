@@ -10,7 +10,6 @@ from email.message import EmailMessage
 from email.parser import BytesParser
 from typing import Any
 
-import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 
@@ -94,10 +93,3 @@ def running_smtp(*, tls: ssl.SSLContext | None = None, max_bytes: int = 33_554_4
         yield fake
     finally:
         controller.stop(no_assert=True)
-
-
-@pytest.fixture
-def smtp() -> Iterator[SmtpFake]:
-    """A running SMTP server without TLS."""
-    with running_smtp() as fake:
-        yield fake
