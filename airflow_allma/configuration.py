@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_allma.compat import database_is_sqlite, is_local_task
-from airflow_allma.flow import AirflowOptions
+from airflow_allma.flow import AirflowOptions, DeployVariables
 from airflow_allma.flow.secret_names import AllowedSecrets
 from airflow_allma.settings import (
     OPTIONS,
@@ -25,6 +25,7 @@ __all__ = [
     "allowed_secrets",
     "boolean_setting",
     "dag_limit",
+    "deploy_variables",
     "integer_setting",
     "load_settings",
     "warn_about_sqlite",
@@ -96,6 +97,11 @@ def _string_setting(name: str) -> str:
     from airflow.sdk import conf
 
     return conf.get(SECTION, name, fallback=OPTIONS[name].default) or ""
+
+
+def deploy_variables() -> DeployVariables:
+    """Read ``deploy_variables``; never fails, see ``DeployVariables.from_setting``."""
+    return DeployVariables.from_setting(_string_setting("deploy_variables"))
 
 
 _READERS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(

@@ -27,8 +27,11 @@ from airflow_allma.expressions.find_references import (
     template_references,
 )
 from airflow_allma.flow import (
+    NO_DEPLOY_VARIABLES,
+    DeployVariables,
     FileCache,
     FlowChecks,
+    FoundFile,
     FoundFiles,
     LoadedFile,
     LoadedFolder,
@@ -83,18 +86,33 @@ def load_flow_file(path: Path | str) -> LoadedFile:
 
 
 def load_flow_files(
-    paths: Iterable[Path | str], allowed: AllowedSecrets = FLOW_CHECKS.allowed
+    paths: Iterable[Path | str],
+    allowed: AllowedSecrets = FLOW_CHECKS.allowed,
+    *,
+    deploy: DeployVariables = NO_DEPLOY_VARIABLES,
 ) -> LoadedFolder:
     """Read flow files, also those below folders; of several versions of a flow, select the one that runs.
+
+    What the flows of a file use can be in any of these files, and in the folder of a file that is named.
 
     Args:
         paths: files and folders; a file in this list is read whatever its name.
         allowed: the connections and Variables that flows may name.
+        deploy: the values of placeholders in flow variables.
     """
-    return load_found_files(
-        (
-            find_files(path) if path.is_dir() else FoundFiles((found_file(path),), ())
-            for path in map(Path, paths)
-        ),
-        FileCache(flow_checks(allowed)),
-    )
+    listed = [Path(path) for path in paths]
+    found = [find_files(path) if path.is_dir() else FoundFiles((found_file(path),), ()) for path in listed]
+    cache = FileCache(flow_checks(allowed))
+    return load_found_files(found, cache, around=_siblings(listed, found), deploy=deploy)
+
+
+def _siblings(paths: Iterable[Path], found: Iterable[FoundFiles]) -> list[FoundFile]:
+    """Return the other files in the folders of the files, not those in deeper folders."""
+    known = {Path(file.path).absolute() for one in found for file in one.files}
+    folders = dict.fromkeys(path.parent for path in paths if not path.is_dir())
+    return [
+        found_file(path)
+        for folder in folders
+        for path in sorted(folder.glob("*.json"))
+        if not path.name.startswith(".") and path.absolute() not in known
+    ]

@@ -142,6 +142,13 @@ OPTIONS: Final[dict[str, Option]] = {
         "string",
         "shop.aggregators,common.flows",
     ),
+    "deploy_variables": Option(
+        "A JSON object of values for the placeholders in flow variables: with stage = prod, ``{{stage}}`` "
+        "becomes ``prod`` when a flow is loaded. Set the same value in the Dag processor and in all workers.",
+        "",
+        "string",
+        '{"stage": "prod", "region": "eu-central-1"}',
+    ),
     "max_step_work": Option(
         "Maximum work of one step: values that its paths visit or that it makes, turns of loops in "
         "templates, and a tenth of the characters that it writes. 0 means no limit.",
@@ -213,6 +220,7 @@ class AllmaSettings:
     allowed_connections: str
     allowed_variables: str
     custom_module_prefixes: str
+    deploy_variables: str
     max_step_work: int
     max_context_bytes: int
     max_download_bytes: int

@@ -1,11 +1,12 @@
-"""An index of the files that name a flow, kept between processes, so that a task's process reads only those.
+"""An index of the files that a flow needs, kept between processes, so that a task's process reads only those.
 
 A task runs in a process of its own, which needs one flow and knows its id, not its file. Only the files
-themselves show which of them defines it, and whether another one defines a newer version. So all are listed,
-but read only where their size or times differ from those at which the index read them. When many tasks start
-one after the other, one in five seconds lists the files; the Dag processor does so every thirty.
+themselves show which of them defines it, which agents name it, which files define what it uses, and whether
+another one defines a newer version. So all are listed, but read only where their size or times differ from
+those at which the index read them. When many tasks start one after the other, one in five seconds lists the
+files; the Dag processor does so every thirty.
 
-The index only says where to look: the flow's file itself is always read and checked. The index
+The index only says where to look: the flow's files themselves are always read and checked. The index
 is in a folder below the system's temporary one that only this user can enter; without it, nothing is indexed.
 """
 
@@ -14,18 +15,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import stat
 import tempfile
 import time
 from codecs import BOM_UTF8
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from airflow_allma.flow import FoundFile, FoundFiles, Stamp, found_file, safe_dag_id
+from airflow_allma.flow.artifacts import ArtifactKind
 from airflow_allma.flow.documents import MAX_FILE_BYTES
+from airflow_allma.flow.file_contents import PROMPT_SUFFIX
 
 __all__ = ["LOOK_AGAIN_NANOSECONDS", "files_that_name", "recently_named"]
 
@@ -34,32 +39,49 @@ _LOG: Final = logging.getLogger("airflow_allma.loader")
 LOOK_AGAIN_NANOSECONDS: Final = 5_000_000_000
 """How long the index is used without listing the files; a flow that moved is found after that."""
 
-_VERSION: Final = "2"
+_VERSION: Final = "3"
 """To be increased when the format of the index or of its ids changes."""
 
 
+_NEEDS: Final = {
+    b"stepDefinitionId": ArtifactKind.STEP_DEFINITION,
+    b"promptTemplateId": ArtifactKind.PROMPT,
+    b"mcpConnectionId": ArtifactKind.CONNECTION,
+}
+# What it overlooks, such as keys with escapes, only costs time: all files are read when something is missing.
+_NEED: Final = re.compile(rb'"(%s)"\s*+:\s*+("(?:[^"\\]|\\.)*+")' % b"|".join(_NEEDS), re.DOTALL)
+
+
 class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """What a file says: the Dag ids that it names, and what it defines and needs, as ``kind:id``."""
+
     stamp: tuple[int, int, int, int]
     dag_ids: list[str]
+    defines: list[str] = []
+    needs: list[str] = []
 
 
 class _Index(msgspec.Struct):
     version: str
     naming: dict[str, list[str]]
-    """Dag id -> the files that named it when the files were last listed."""
+    """Dag id -> the files that it needed when the files were last listed."""
     files: msgspec.Raw
     """Path -> entry, for files whose times can be trusted; decoded only when the files are listed again."""
 
 
-class _Named(msgspec.Struct):
-    """The part of a file that names flows; everything else is skipped."""
+class _Named(msgspec.Struct, rename="camel"):
+    """The part of a file that names something; everything else is skipped."""
 
     id: Any = None
     flows: Any = None
+    agents: Any = None
+    step_definitions: Any = None
+    prompt_templates: Any = None
+    mcp_connections: Any = None
 
 
 def recently_named(dag_id: str, folder: Path) -> tuple[FoundFile, ...] | None:
-    """Return the files that named a flow with this Dag id when the folder was listed a moment ago.
+    """Return the files that a flow with this Dag id needed when the folder was listed a moment ago.
 
     Returns:
         The files with their present state; None if the folder was not listed recently.
@@ -74,7 +96,7 @@ def recently_named(dag_id: str, folder: Path) -> tuple[FoundFile, ...] | None:
 
 
 def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -> tuple[FoundFile, ...]:
-    """Return the files that name a flow with this Dag id.
+    """Return the files that name a flow with this Dag id, and those that define what it uses.
 
     Args:
         dag_id: the id of the flow's Dag.
@@ -92,33 +114,95 @@ def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -
             continue
         entry = known.get(_stored(path))
         if entry is None or entry.stamp != stamp:
-            entry = changed[path] = _Entry(stamp, _dag_ids(path))
+            entry = changed[path] = _Entry(stamp, *_names_in(path))
         entries[path] = entry
     if file and (changed or len(entries) < len(known)):
         _write(file, entries, now)
     elif file:
         _mark_listed(file, now)
-    return tuple(
-        flow_file
-        for flow_file in files
-        if flow_file.path in entries and dag_id in entries[flow_file.path].dag_ids
-    )
+    needed = _Needed(entries).files_of(dag_id)
+    return tuple(flow_file for flow_file in files if flow_file.path in needed)
 
 
-def _dag_ids(path: str) -> list[str]:
-    """Return the Dag ids of all flows that a file names, valid or not."""
+class _Needed:
+    """Finds the files of a flow.
+
+    Args:
+        entries: path -> what the file says.
+    """
+
+    def __init__(self, entries: Mapping[str, _Entry]) -> None:
+        self._entries = entries
+
+    @cached_property
+    def _defining(self) -> Mapping[str, list[str]]:
+        defining: dict[str, list[str]] = {}
+        for path, entry in self._entries.items():
+            for defined in entry.defines:
+                defining.setdefault(defined, []).append(path)
+        return defining
+
+    def files_of(self, dag_id: str) -> set[str]:
+        """Return the files that name a Dag id, and those that define what is in one of them, and so on."""
+        return self.with_needs(path for path, entry in self._entries.items() if dag_id in entry.dag_ids)
+
+    def with_needs(self, paths: Iterable[str]) -> set[str]:
+        """Return files and those that define what is in one of them, and so on."""
+        found: set[str] = set()
+        waiting = list(paths)
+        while waiting:
+            path = waiting.pop()
+            if path not in found:
+                found.add(path)
+                for need in self._entries[path].needs:
+                    waiting += self._defining.get(need, ())
+        return found
+
+
+def _names_in(path: str) -> tuple[list[str], list[str], list[str]]:
+    """Return what a file says, valid or not: the Dag ids that it names, what it defines and needs."""
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            return []
+            return [], [], []
         named = msgspec.json.decode(data.removeprefix(BOM_UTF8), type=_Named)
     except (OSError, ValueError, RecursionError):
         # Reported when all files are loaded; a file that cannot be read defines no Dag.
-        return []
-    flows = named.flows if isinstance(named.flows, list) else []
-    ids = [named.id, *(flow.get("id") for flow in flows if isinstance(flow, dict))]
-    return sorted({safe_dag_id(flow_id) for flow_id in ids if isinstance(flow_id, str)})
+        return [], [], []
+    flow_ids = [named.id, *_members(named.flows, "id")]
+    for listed in _members(named.agents, "flowIds"):
+        flow_ids += listed if isinstance(listed, list) else []
+    defined = {
+        f"{kind.value}:{own_id}"
+        for kind, artifacts in (
+            (ArtifactKind.STEP_DEFINITION, named.step_definitions),
+            (ArtifactKind.PROMPT, named.prompt_templates),
+            (ArtifactKind.CONNECTION, named.mcp_connections),
+        )
+        for own_id in _members(artifacts, "id")
+        if isinstance(own_id, str)
+    }
+    if path.endswith(PROMPT_SUFFIX) and isinstance(named.id, str):
+        defined.add(f"{ArtifactKind.PROMPT.value}:{named.id}")
+    dag_ids = {safe_dag_id(flow_id) for flow_id in flow_ids if isinstance(flow_id, str)}
+    return sorted(dag_ids), sorted(defined), sorted(set(_needs(data)))
+
+
+def _members(listed: Any, name: str) -> Iterator[Any]:
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, dict):
+            yield one.get(name)
+
+
+def _needs(data: bytes) -> Iterator[str]:
+    if not any(field in data for field in _NEEDS):
+        return
+    for match in _NEED.finditer(data):
+        try:
+            yield f"{_NEEDS[match[1]].value}:{msgspec.json.decode(match[2], type=str)}"
+        except ValueError:
+            continue
 
 
 def _index_file(folder: Path) -> Path | None:
@@ -153,10 +237,12 @@ def _entries(index: _Index | None) -> dict[str, _Entry]:
 
 
 def _write(file: Path, entries: dict[str, _Entry], now: int) -> None:
-    naming: dict[str, list[str]] = {}
+    named: dict[str, list[str]] = {}
     for path, entry in entries.items():
         for dag_id in entry.dag_ids:
-            naming.setdefault(dag_id, []).append(_stored(path))
+            named.setdefault(dag_id, []).append(path)
+    needed = _Needed(entries)
+    naming = {dag_id: sorted(map(_stored, needed.with_needs(paths))) for dag_id, paths in named.items()}
     settled = {_stored(path): entry for path, entry in entries.items() if Stamp(*entry.stamp).is_settled(now)}
     index = _Index(_VERSION, naming, msgspec.Raw(msgspec.json.encode(settled)))
     handle, name = tempfile.mkstemp(dir=file.parent)

@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Self
 
-from airflow_allma.configuration import allowed_secrets
+from airflow_allma.configuration import allowed_secrets, deploy_variables
 from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
 from airflow_allma.dag_factory.file_index import files_that_name, recently_named
 from airflow_allma.flow import FileCache, FoundFiles, LoadedFolder, find_files, load_found_files, safe_dag_id
@@ -46,16 +46,26 @@ class FlowFolders:
 
     def load_all(self) -> LoadedFolder:
         """Read all flow files."""
-        return load_found_files(map(self._find, self.folders), _process_cache())
+        found = map(self._find, self.folders)
+        return load_found_files(found, _process_cache(), deploy=deploy_variables())
 
     def load_one(self, dag_id: str) -> LoadedFolder:
-        """Read only the files that name a flow with this Dag id; all files if none of those defines it."""
+        """Read only the files that a flow with this Dag id needs; all files if it is in none of those.
+
+        They are the files that name the flow, among them those of its agents, and those that define what the
+        flow uses.
+        """
         recent = [recently_named(dag_id, folder) for folder in self.folders]
         if any(recent) and None not in recent:
             named = [files or () for files in recent]
         else:
             named = [files_that_name(dag_id, folder, partial(self._find, folder)) for folder in self.folders]
-        loaded = load_found_files((FoundFiles(files, ()) for files in named), _process_cache())
+        loaded = load_found_files(
+            (FoundFiles(files, ()) for files in named),
+            _process_cache(),
+            deploy=deploy_variables(),
+            is_complete=False,
+        )
         if any(safe_dag_id(source.flow.id) == dag_id for source in loaded.flows):
             return loaded
         return self.load_all()

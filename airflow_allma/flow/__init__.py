@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_allma.flow.bundle import (
     Agent,
+    Bundle,
     McpAuthentication,
     McpAuthenticationType,
     McpConnection,
@@ -14,6 +15,10 @@ from airflow_allma.flow.checks import (
     FlowChecks,
     ScheduleCheck,
     SupportCheck,
+)
+from airflow_allma.flow.deploy_variables import (
+    NO_DEPLOY_VARIABLES,
+    DeployVariables,
 )
 from airflow_allma.flow.diagnostics import (
     Problem,
@@ -30,9 +35,10 @@ from airflow_allma.flow.discovery import (
 from airflow_allma.flow.file_cache import (
     FileCache,
 )
-from airflow_allma.flow.files import (
-    Bundle,
+from airflow_allma.flow.file_contents import (
     FileKind,
+)
+from airflow_allma.flow.files import (
     FlowSource,
     LoadedFile,
     load_file,
@@ -119,6 +125,7 @@ from airflow_allma.flow.validation import (
 )
 
 __all__ = [
+    "NO_DEPLOY_VARIABLES",
     "STEP_MODELS",
     "Agent",
     "AggregationConfig",
@@ -144,6 +151,7 @@ __all__ = [
     "DefaultStepConfig",
     "Delay",
     "DelayPosition",
+    "DeployVariables",
     "EmailAttachment",
     "EmailStartPointStep",
     "EmailStep",

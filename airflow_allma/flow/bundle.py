@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from airflow_allma.flow.model_base import URL_PATTERN, Bool, Int, JsonObject, Mo
 
 __all__ = [
     "Agent",
+    "Bundle",
     "Export",
     "McpAuthentication",
     "McpAuthenticationType",
@@ -40,6 +42,8 @@ class StepDefinition(Model):
 
     id: Annotated[NonEmptyStr, Field(description="The id that a step's stepDefinitionId refers to.")]
     name: Annotated[str | None, Field(description="Display name.")] = None
+    version: Annotated[Int, Field(gt=0, description="The highest published version is used.")] = 1
+    is_published: Annotated[Bool, Field(description="Only published versions are used.")] = True
     step_type: Annotated[str | None, Field(description="What the step does.")] = None
 
 
@@ -78,20 +82,40 @@ class Agent(Model):
 
     id: Annotated[NonEmptyStr, Field(description="Identifies the agent.")]
     name: Annotated[str | None, Field(description="Display name.")] = None
+    description: Annotated[str | None, Field(description="Its purpose.")] = None
+    enabled: Annotated[
+        Bool, Field(description="Whether it applies; flows whose agents are all disabled do not run.")
+    ] = True
+    flow_ids: Annotated[tuple[str, ...], Field(description="Ids of its flows.")] = ()
     flow_variables: Annotated[
         JsonObject, Field(default_factory=dict, description="Default variables of its flows.")
     ]
 
 
 class Export(Model):
-    """An export of the admin panel: flows and what they use. Each flow is checked on its own."""
+    """An export of the admin panel: flows and what they use. What it contains is checked on its own."""
 
     format_version: Annotated[Literal["1.0"], Field(description="Always 1.0.")]
     exported_at: Annotated[str | None, Field(description="ISO 8601.")] = None
     flows: Annotated[tuple[Any, ...], Field(description="Flow definitions.")] = ()
     step_definitions: Annotated[
-        tuple[StepDefinition, ...], Field(description="Definitions that steps inherit from.")
+        tuple[Any, ...], Field(description="Definitions that steps inherit from.")
     ] = ()
-    prompt_templates: Annotated[tuple[PromptTemplate, ...], Field(description="Prompts.")] = ()
-    mcp_connections: Annotated[tuple[McpConnection, ...], Field(description="MCP servers.")] = ()
-    agents: Annotated[tuple[Agent, ...], Field(description="Groups of flows.")] = ()
+    prompt_templates: Annotated[tuple[Any, ...], Field(description="Prompts.")] = ()
+    mcp_connections: Annotated[tuple[Any, ...], Field(description="MCP servers.")] = ()
+    agents: Annotated[tuple[Any, ...], Field(description="Groups of flows.")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a file defines for flows, or what a flow uses.
+
+    Attributes:
+        prompts: prompt templates; of a file all versions, of a flow the ones that it uses.
+        connections: MCP servers.
+        agents: groups of flows that share variables, by id.
+    """
+
+    prompts: tuple[PromptTemplate, ...] = ()
+    connections: tuple[McpConnection, ...] = ()
+    agents: tuple[Agent, ...] = ()

@@ -1,48 +1,72 @@
-"""Steps that inherit fields from a step definition."""
+"""Steps that inherit fields from a step definition, wherever in the folder it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from airflow_allma.common.merging import merge_deep
-from airflow_allma.common.nearest import nearest
+from airflow_allma.flow.artifacts import Artifact, ArtifactKind, Need
+from airflow_allma.flow.catalog import ArtifactProblem, Catalog
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
 from airflow_allma.flow.normalize import builtin_definition
 
-__all__ = ["StepDefinitions"]
+__all__ = ["Origin", "StepDefinitions"]
 
 # Fields that describe the definition and not the steps that inherit from it.
-_ABOUT_ITSELF = frozenset(
+_ABOUT_ITSELF: Final = frozenset(
     {"id", "version", "isPublished", "description", "tags", "createdAt", "updatedAt", "publishedAt"}
 )
+_MAX_CHAIN: Final = 20
+"""How many definitions can inherit from each other; what they contain nests as deeply."""
+_TOO_LONG: Final = f"more than {_MAX_CHAIN} step definitions inherit from each other; use fewer"
 
 
 @dataclass(frozen=True, slots=True)
-class StepDefinitions:
-    """The step definitions that the flows of one file can inherit from.
+class Origin:
+    """Where a step has an inherited field from.
 
     Attributes:
-        by_id: definition id -> the definition, a JSON object.
-        indexes: definition id -> its index in the export.
+        artifact: the definition.
+        path: where in the definition the field is.
+        step: the path of the step in the flow that inherits.
     """
 
-    by_id: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    indexes: Mapping[str, int] = field(default_factory=dict)
+    artifact: Artifact
+    path: Path
+    step: Path
 
-    @classmethod
-    def of(cls, definitions: Any) -> StepDefinitions:
-        """Return the ``stepDefinitions`` of an export; those with the wrong shape are omitted."""
-        by_id, indexes = {}, {}
-        for index, definition in enumerate(definitions if isinstance(definitions, list) else ()):
-            if definition_id := _string(definition, "id"):
-                by_id[definition_id] = definition
-                indexes[definition_id] = index
-        return cls(by_id, indexes)
 
-    def origin(self, flow: Any, path: Path) -> Path | None:
-        """Return where an export defines what a flow's step inherits; None if the flow itself defines it.
+class StepDefinitions:
+    """What steps can inherit.
+
+    Args:
+        catalog: knows the definitions.
+
+    Attributes:
+        problems: definitions that inherit what they cannot.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.problems: list[ArtifactProblem] = []
+        self._catalog = catalog
+        self._expanded: dict[str, dict[str, Any] | str] = {}
+        self._depths: dict[str, int] = {}
+        self._chain: list[str] = []
+        for definition_id in self._inheriting():
+            self._expand(definition_id)
+
+    def inherit(self, flow: Mapping[str, Any], diagnostics: list[Diagnostic]) -> dict[str, Any]:
+        """Return the flow with the inherited fields of its steps; report definitions that cannot be used."""
+        return (
+            {**flow, "steps": self._steps(flow.get("steps"), ("steps",), diagnostics)}
+            if "steps" in flow
+            else {**flow}
+        )
+
+    def origin(self, flow: Any, path: Path) -> Origin | None:
+        """Return which definition a value is from; None if the flow itself has it.
 
         Args:
             flow: the flow as its file has it.
@@ -50,20 +74,21 @@ class StepDefinitions:
         """
         at = flow
         for index, segment in enumerate(path):
-            base = self.by_id.get(_string(at, "stepDefinitionId"))
-            rest = path[index:]
-            if base is not None and _depth_of(base, rest) > _depth_of(at, rest):
-                return ("stepDefinitions", self.indexes[at["stepDefinitionId"]], *rest)
+            base, rest = self._base(at), path[index:]
+            if base is not None and self._is_deeper(base, at, rest):
+                while (inner := self.origin(base.value, rest)) is not None:
+                    base, rest = inner.artifact, inner.path
+                return Origin(base, rest, path[:index])
             at = _member(at, segment)
         return None
 
-    def inherit(self, flow: Mapping[str, Any], diagnostics: list[Diagnostic]) -> dict[str, Any]:
-        """Return the flow with the inherited fields of its steps; report unknown definitions."""
-        return (
-            {**flow, "steps": self._steps(flow.get("steps"), ("steps",), diagnostics)}
-            if "steps" in flow
-            else {**flow}
-        )
+    def _base(self, step: Any) -> Artifact | None:
+        definition_id = _string(step, "stepDefinitionId")
+        return self._catalog.find((ArtifactKind.STEP_DEFINITION, definition_id)) if definition_id else None
+
+    def _is_deeper(self, base: Artifact, own: Any, path: Path) -> bool:
+        expanded = self._expand(base.id)
+        return isinstance(expanded, dict) and _depth_of(expanded, path) > _depth_of(own, path)
 
     def _steps(self, steps: Any, path: Path, diagnostics: list[Diagnostic]) -> Any:
         if isinstance(steps, dict):
@@ -75,22 +100,84 @@ class StepDefinitions:
     def _step(self, step: Any, path: Path, diagnostics: list[Diagnostic]) -> Any:
         if not isinstance(step, dict):
             return step
-        merged = step
+        own = self._with_branches(step, path, diagnostics)
         definition_id = step.get("stepDefinitionId")
-        if isinstance(definition_id, str):
-            base = self.by_id.get(definition_id) or builtin_definition(definition_id)
-            if base is None:
-                diagnostics.append(self._unknown(definition_id, (*path, "stepDefinitionId")))
-            else:
-                inherited = {key: value for key, value in base.items() if key not in _ABOUT_ITSELF}
-                merged = merge_deep(inherited, step)
-        branches = merged.get("parallelBranches")
+        if not isinstance(definition_id, str):
+            return own
+        base = self._expand(definition_id)
+        if isinstance(base, str):
+            diagnostics.append(Diagnostic((*path, "stepDefinitionId"), base))
+            return own
+        return merge_deep({key: value for key, value in base.items() if key not in _ABOUT_ITSELF}, own)
+
+    def _inheriting(self) -> list[str]:
+        """Return the definitions that inherit, each after those that it inherits from, circles aside."""
+        ordered: list[str] = []
+        seen: set[str] = set()
+        for root in self._catalog.inheriting:
+            waiting = [(root, iter(sorted(root.needs)))] if root.id not in seen else []
+            seen.add(root.id)
+            while waiting:
+                artifact, needs = waiting[-1]
+                found = next((one for need in needs if (one := self._unseen(need, seen))), None)
+                if found is None:
+                    ordered.append(artifact.id)
+                    waiting.pop()
+                else:
+                    seen.add(found.id)
+                    waiting.append((found, iter(sorted(found.needs))))
+        return ordered
+
+    def _unseen(self, need: Need, seen: set[str]) -> Artifact | None:
+        is_new = need[0] is ArtifactKind.STEP_DEFINITION and need[1] not in seen
+        return self._catalog.find(need) if is_new else None
+
+    def _expand(self, definition_id: str) -> dict[str, Any] | str:
+        """Return a definition with what it inherits itself, or why it cannot be used."""
+        known = self._expanded.get(definition_id)
+        if known is not None:
+            return known
+        need = (ArtifactKind.STEP_DEFINITION, definition_id)
+        artifact = self._catalog.find(need)
+        if artifact is None and (builtin := builtin_definition(definition_id)) is not None:
+            return builtin
+        if reason := self._catalog.missing(need):
+            return reason
+        assert artifact is not None  # noqa: S101 - else it is missing
+        if definition_id in self._chain:
+            circle = " -> ".join(
+                map(quoted, (*self._chain[self._chain.index(definition_id) :], definition_id))
+            )
+            return f"step definitions cannot inherit from themselves: {circle}; remove one `stepDefinitionId`"
+        if len(self._chain) > _MAX_CHAIN:
+            # Only in circles: elsewhere a definition is expanded after those that it inherits from.
+            return _TOO_LONG
+        self._chain.append(definition_id)
+        problems: list[Diagnostic] = []
+        expanded = self._step(artifact.value, (), problems)
+        self._chain.pop()
+        inherited = [self._depths.get(own_id, 1) for kind, own_id in artifact.needs if kind is need[0]]
+        self._depths[definition_id] = 1 + max(inherited, default=0)
+        if not problems and self._depths[definition_id] > _MAX_CHAIN:
+            problems.append(Diagnostic((), _TOO_LONG))
+        if not problems:
+            self._expanded[definition_id] = expanded
+            return dict(expanded)
+        self.problems += (ArtifactProblem(artifact, problem) for problem in problems)
+        place = self._catalog.place(artifact, problems[0].path)
+        self._expanded[definition_id] = reason = (
+            f"step definition {quoted(definition_id)} has errors, in {place}; fix it there"
+        )
+        return reason
+
+    def _with_branches(
+        self, step: dict[str, Any], path: Path, diagnostics: list[Diagnostic]
+    ) -> dict[str, Any]:
+        branches = step.get("parallelBranches")
         if not isinstance(branches, list):
-            return merged
-        return {
-            **merged,
-            "parallelBranches": list(self._branches(branches, (*path, "parallelBranches"), diagnostics)),
-        }
+            return step
+        inherited = list(self._branches(branches, (*path, "parallelBranches"), diagnostics))
+        return {**step, "parallelBranches": inherited}
 
     def _branches(self, branches: list[Any], path: Path, diagnostics: list[Diagnostic]) -> Iterator[Any]:
         for index, branch in enumerate(branches):
@@ -99,15 +186,6 @@ class StepDefinitions:
                 yield {**branch, "steps": own}
             else:
                 yield branch
-
-    def _unknown(self, definition_id: str, path: Path) -> Diagnostic:
-        if guess := nearest(definition_id, self.by_id):
-            fix = f"did you mean {quoted(guess)}?"
-        elif self.by_id:
-            fix = f"this export has {', '.join(quoted(known_id) for known_id in sorted(self.by_id)[:8])}"
-        else:
-            fix = "an export has its own in `stepDefinitions`; elsewhere write the fields in the step itself"
-        return Diagnostic(path, f"{quoted(definition_id)} is not a known step definition; {fix}")
 
 
 def _member(value: Any, segment: str | int) -> Any:

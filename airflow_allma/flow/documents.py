@@ -56,6 +56,7 @@ class Document:
 
     Attributes:
         file: the file's path as problems show it.
+        source: the file's text.
         value: the decoded value.
     """
 
@@ -66,7 +67,7 @@ class Document:
             UnreadableDocumentError: it is not JSON, repeats a key, or is nested too deeply.
         """
         self.file = file
-        self._source = source
+        self.source = source
         self._scan: JsonScan | None = None
         # Positions are mostly requested in the order of the file: lines are counted from the last one.
         self._counted = (0, 1)
@@ -78,7 +79,7 @@ class Document:
 
     def beginning(self) -> tuple[int, int]:
         """Return line and column of the outermost value, without a scan."""
-        return line_and_column(self._source, len(self._source) - len(self._source.lstrip(" \t\n\r")))
+        return line_and_column(self.source, len(self.source) - len(self.source.lstrip(" \t\n\r")))
 
     def locate(self, diagnostics: Iterable[Diagnostic]) -> tuple[Problem, ...]:
         """Return diagnostics as problems of this file, in the order of their positions, each once."""
@@ -118,30 +119,30 @@ class Document:
 
     def _offset(self, path: Path, *, at_key: bool = False) -> int:
         if self._scan is None:
-            self._scan = scan(self._source)
+            self._scan = scan(self.source)
         return self._scan.offset(path, at_key=at_key)
 
     def _line_and_column(self, offset: int) -> tuple[int, int]:
         counted, line = self._counted if self._counted[0] <= offset else (0, 1)
-        line += self._source.count("\n", counted, offset)
+        line += self.source.count("\n", counted, offset)
         self._counted = (offset, line)
-        return line, offset - self._source.rfind("\n", 0, offset)
+        return line, offset - self.source.rfind("\n", 0, offset)
 
     def _decode(self) -> Any:
         try:
-            value = msgspec.json.decode(self._source)
+            value = msgspec.json.decode(self.source)
             depth = _depth(value)
-            repeats = _repeats_a_key(self._source) if depth <= MAX_DEPTH else False
+            repeats = _repeats_a_key(self.source) if depth <= MAX_DEPTH else False
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._explain(error)
             raise self._unreadable("this JSON cannot be decoded", 0) from error
-        if repeats or depth > MAX_DEPTH or _LONG_NUMBER.search(self._source):
+        if repeats or depth > MAX_DEPTH or _LONG_NUMBER.search(self.source):
             self._explain(None)
         return value
 
     def _explain(self, error: Exception | None) -> None:
         try:
-            self._scan = scan(self._source)
+            self._scan = scan(self.source)
         except JsonSyntaxError as located:
             raise self._unreadable(located.reason, located.offset) from error
         if self._scan.repeated:
@@ -149,22 +150,22 @@ class Document:
                 tuple(
                     Problem(
                         self.file,
-                        *line_and_column(self._source, again),
+                        *line_and_column(self.source, again),
                         json_path(path),
                         "this key is already in the same object (line "
-                        f"{line_and_column(self._source, first)[0]}); remove one of the two",
+                        f"{line_and_column(self.source, first)[0]}); remove one of the two",
                     )
                     for path, again, first in self._scan.repeated[:MAX_PROBLEMS]
                 )
             )
         if error is not None:
             match = _BYTE_POSITION.search(str(error))
-            before = self._source.encode()[: int(match[1])].decode(errors="ignore") if match else ""
+            before = self.source.encode()[: int(match[1])].decode(errors="ignore") if match else ""
             raise self._unreadable(f"this JSON cannot be decoded: {error}", len(before)) from error
 
     def _unreadable(self, reason: str, offset: int) -> UnreadableDocumentError:
         return UnreadableDocumentError(
-            (Problem(self.file, *line_and_column(self._source, offset), "$", f"not JSON: {reason}"),)
+            (Problem(self.file, *line_and_column(self.source, offset), "$", f"not JSON: {reason}"),)
         )
 
 

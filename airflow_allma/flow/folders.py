@@ -1,13 +1,20 @@
-"""All flows of some folders: the one version of each that runs, and what is wrong between files."""
+"""All flows of some folders: the one version of each that runs, and what is wrong between files.
+
+The files of one load are one configuration: all are read first, then the flows of each are checked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from airflow_allma.flow.diagnostics import Problem, Severity, quoted
-from airflow_allma.flow.discovery import FoundFiles
+from airflow_allma.flow.artifacts import Artifact
+from airflow_allma.flow.catalog import Catalog
+from airflow_allma.flow.definitions import StepDefinitions
+from airflow_allma.flow.deploy_variables import NO_DEPLOY_VARIABLES, DeployVariables
+from airflow_allma.flow.diagnostics import Diagnostic, Problem, Severity, json_path, quoted
+from airflow_allma.flow.discovery import FoundFile, FoundFiles
 from airflow_allma.flow.file_cache import FileCache
 from airflow_allma.flow.files import FlowSource, LoadedFile
 
@@ -42,30 +49,90 @@ class LoadedFolder:
     problems: tuple[Problem, ...]
 
 
-def load_found_files(found: Iterable[FoundFiles], cache: FileCache) -> LoadedFolder:
-    """Read all files that were found. A broken file does not affect other files.
+def load_found_files(
+    found: Iterable[FoundFiles],
+    cache: FileCache,
+    *,
+    around: Iterable[FoundFile] = (),
+    deploy: DeployVariables = NO_DEPLOY_VARIABLES,
+    is_complete: bool = True,
+) -> LoadedFolder:
+    """Read all files that were found. A broken file affects only the flows that use what it defines.
 
     Args:
         found: the files of each folder.
-        cache: reads them.
+        cache: reads and checks them.
+        around: further files that can define what these use; their own flows are not checked.
+        deploy: the values of placeholders in flow variables.
+        is_complete: whether these are all files, so that an id that none of them defines is an error.
     """
     folders = tuple(found)
-    files = tuple(cache.load(file) for folder in folders for file in folder.files)
+    contents = tuple(cache.read(file) for folder in folders for file in folder.files)
+    catalog = Catalog(contents, map(cache.read, around), deploy=deploy, is_complete=is_complete)
+    definitions = StepDefinitions(catalog)
+    files = tuple(cache.check(one, catalog, definitions) for one in contents)
     selection = select_flows(source for loaded in files for source in loaded.flows)
     running = {source.flow.id: source for source in selection.flows}
+    of_artifacts = _problems_of_artifacts(catalog, definitions, files)
+    names = {loaded.file for loaded in files}
     problems = (
         *(problem for folder in folders for problem in folder.problems),
-        *(problem for loaded in files for problem in (*loaded.problems, *_replaced(loaded, running))),
+        *(
+            problem
+            for loaded in files
+            for problem in (
+                *_ordered(loaded.problems, of_artifacts.get(loaded.file, ())),
+                *_replaced(loaded, running),
+            )
+        ),
+        *(problem for file, others in of_artifacts.items() if file not in names for problem in others),
         *selection.problems,
     )
     return LoadedFolder(files, selection.flows, problems)
+
+
+def _problems_of_artifacts(
+    catalog: Catalog, definitions: StepDefinitions, files: Iterable[LoadedFile]
+) -> dict[str, list[Problem]]:
+    """Return what is wrong in artifacts, by file: between them, and what flows of the files inherit."""
+    names = set()
+    users: dict[tuple[Artifact, Diagnostic], list[str]] = {}
+    for loaded in files:
+        names.add(loaded.file)
+        for inherited in loaded.inherited:
+            users.setdefault((inherited.artifact, inherited.diagnostic), []).append(inherited.user)
+    found = [
+        (problem.artifact, problem.diagnostic)
+        for problem in (*catalog.problems, *definitions.problems)
+        if problem.artifact.file in names
+    ]
+    problems: dict[str, list[Problem]] = {}
+    for artifact, diagnostic in (*found, *users):
+        path = (*artifact.path, *diagnostic.path)
+        line, column = catalog.positions.find(artifact.file, path, at_key=diagnostic.at_key)
+        message = diagnostic.message + _used_at(users.get((artifact, diagnostic), ()))
+        problem = Problem(artifact.file, line, column, json_path(path), message, diagnostic.severity)
+        problems.setdefault(artifact.file, []).append(problem)
+    return problems
+
+
+def _used_at(users: Sequence[str]) -> str:
+    if not users:
+        return ""
+    more = f" and {len(users) - 1} more" if len(users) > 1 else ""
+    return f" (inherited at {users[0]}{more})"
+
+
+def _ordered(problems: tuple[Problem, ...], others: Iterable[Problem]) -> Iterable[Problem]:
+    merged = (*problems, *others)
+    return sorted(merged, key=lambda problem: (problem.line, problem.column)) if others else problems
 
 
 def select_flows(sources: Iterable[FlowSource]) -> Selection:
     """Select the published version with the highest number of each flow.
 
     When the same version of a flow is defined in two places, the first in the order of the files' paths is
-    kept.
+    kept. A flow whose agents are all disabled is treated as if it were not published.
 
     Args:
         sources: all valid flows of all files.
@@ -86,8 +153,18 @@ def select_flows(sources: Iterable[FlowSource]) -> Selection:
                     )
                 )
         published = [version for version, source in versions.items() if source.flow.is_published]
-        if published:
+        if published and not versions[max(published)].disabled_by:
             selected.append(versions[max(published)])
+        elif published:
+            newest = versions[max(published)]
+            problems.append(
+                newest.problem(
+                    f"flow {quoted(flow_id)} does not run, as all of its agents are disabled: "
+                    f"{', '.join(newest.disabled_by)}; set `enabled` to true, or remove the flow from "
+                    "`flowIds`",
+                    Severity.WARNING,
+                )
+            )
         else:
             last = versions[max(versions)]
             problems.append(

@@ -11,7 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow.airflow_limits import check_airflow_limits
+from airflow_allma.flow.catalog import EMPTY_CATALOG, Catalog
 from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck, TypeCheck
+from airflow_allma.flow.cross_references import check_cross_references
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
 from airflow_allma.flow.expression_fields import check_expressions
@@ -31,9 +33,11 @@ from airflow_allma.flow.task_count import check_task_count
 from airflow_allma.flow.tree_walk import Scope, branches_of, scopes
 from airflow_allma.flow.unknown_fields import check_unknown_fields
 
-__all__ = ["CheckedFlow", "check_flow", "parse_flow"]
+__all__ = ["MAX_STEPS", "CheckedFlow", "check_flow", "parse_flow"]
 
-_NO_DEFINITIONS: Final = StepDefinitions()
+MAX_STEPS: Final = 2_000
+"""Steps refer to each other, so checking takes longer than in proportion; Airflow is slow with far fewer."""
+_MAX_COUNTED: Final = 100_000
 _NO_CHECKS: Final = FlowChecks()
 _LINKS: Final = frozenset(
     {"defaultNextStepInstanceId", "fallbackStepInstanceId", "parallelBranches", "transitions"}
@@ -56,18 +60,28 @@ class CheckedFlow:
 
 def check_flow(
     raw: Mapping[str, Any],
-    definitions: StepDefinitions = _NO_DEFINITIONS,
+    definitions: StepDefinitions | None = None,
     checks: FlowChecks = _NO_CHECKS,
+    *,
+    catalog: Catalog = EMPTY_CATALOG,
 ) -> CheckedFlow:
     """Check one flow.
 
     Args:
         raw: the flow as its file has it, a JSON object; not changed.
-        definitions: what its steps may inherit from.
+        definitions: what its steps may inherit from; None: only what is built in.
         checks: what is checked beyond the flow language.
+        catalog: what else it can refer to.
     """
     diagnostics: list[Diagnostic] = []
-    inherited = definitions.inherit(raw, diagnostics)
+    inherited = (definitions or StepDefinitions(EMPTY_CATALOG)).inherit(raw, diagnostics)
+    if (count := _count_steps(inherited)) > MAX_STEPS:
+        too_many = f"{count}" if count < _MAX_COUNTED else f"more than {_MAX_COUNTED}"
+        message = (
+            f"a flow can have at most {MAX_STEPS} steps, and this one has {too_many}; "
+            "split it into several flows"
+        )
+        return CheckedFlow(None, (Diagnostic(("steps",), message),))
     all_scopes = scopes(inherited)
     flow: Flow | None = None
     try:
@@ -96,6 +110,7 @@ def check_flow(
         diagnostics += check_module_settings(inherited, all_scopes, checks.settings)
     if checks.supported_type is not None:
         diagnostics = _instead_of_others(diagnostics, _check_types(all_scopes, checks.supported_type))
+    diagnostics += check_cross_references(all_scopes, catalog)
     diagnostics = _without_consequences(diagnostics)
     is_broken = any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
     return CheckedFlow(None if is_broken else flow, tuple(diagnostics))
@@ -123,6 +138,22 @@ def parse_flow(raw: Mapping[str, Any], checks: FlowChecks = _NO_CHECKS, *, sourc
             )
         )
     return checked.flow
+
+
+def _count_steps(flow: Mapping[str, Any]) -> int:
+    """Return the number of steps, including those in branches, or ``_MAX_COUNTED`` if there are more."""
+    count = 0
+    waiting = [flow.get("steps")]
+    # Definitions that inherit from each other can multiply: what is shared in memory is counted each time.
+    while waiting and count < _MAX_COUNTED:
+        steps = waiting.pop()
+        inside = steps.values() if isinstance(steps, dict) else steps if isinstance(steps, list) else ()
+        count += len(inside)
+        for step in inside:
+            branches = step.get("parallelBranches") if isinstance(step, dict) else None
+            if isinstance(branches, list):
+                waiting.extend(branch.get("steps") for branch in branches if isinstance(branch, dict))
+    return min(count, _MAX_COUNTED)
 
 
 def _check_support(

@@ -39,7 +39,7 @@ def counted(monkeypatch, module, name):
 def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, monkeypatch, all_settled):
     write_flows(tmp_path, "a", "b")
     broken = write(tmp_path, "broken.json", "{")
-    parsed = counted(monkeypatch, file_cache, "load_file")
+    parsed = counted(monkeypatch, file_cache, "read_file")
     problems = []
     first = load_flows(tmp_path)
     assert sorted(parsed) == ["a.json", "b.json", "broken.json"]
@@ -54,7 +54,7 @@ def test_files_that_did_not_change_are_not_parsed_again_in_a_process(tmp_path, m
 
 def test_a_file_that_changed_a_moment_ago_is_parsed_again(tmp_path, monkeypatch):
     write_flows(tmp_path, "a")
-    parsed = counted(monkeypatch, file_cache, "load_file")
+    parsed = counted(monkeypatch, file_cache, "read_file")
     load_flows(tmp_path)
     load_flows(tmp_path)
     assert parsed == ["a.json", "a.json"]
@@ -72,7 +72,7 @@ def known(tmp_path, monkeypatch, all_settled, always_looking):
     write_flows(tmp_path, *(f"f{number}" for number in range(5)))
     load_flows(tmp_path, only="f3")
     flow_files._process_cache.cache_clear()
-    return counted(monkeypatch, file_index, "_dag_ids"), counted(monkeypatch, file_cache, "load_file")
+    return counted(monkeypatch, file_index, "_names_in"), counted(monkeypatch, file_cache, "read_file")
 
 
 def test_a_task_process_reads_only_the_file_of_its_flow(tmp_path, known):

@@ -9,8 +9,8 @@ import pytest
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow import load_file
 from airflow_allma.flow.documents import MAX_FILE_BYTES, MAX_PROBLEMS, MAX_TAGS
-from airflow_allma.flow.files import MAX_STEPS
 from airflow_allma.flow.json_scan import scan
+from airflow_allma.flow.validation import MAX_STEPS
 from tests.support.flow_files import flow, write
 
 

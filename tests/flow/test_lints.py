@@ -65,11 +65,11 @@ def test_lints_are_warnings(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "agent", [{"id": "shop", "flowVariables": {"x": 1}}, {"id": "off", "enabled": False}, {"id": "a"}]
+    "agent", [{"id": "shop", "flowVariables": {"x": 1}}, {"id": "off", "enabled": False, "flowIds": []}]
 )
-def test_an_agent_has_no_effect_yet(tmp_path, agent):
+def test_an_agent_that_names_no_flow_has_no_effect(tmp_path, agent):
     file = tmp_path / "export.json"
     file.write_text(json.dumps({"formatVersion": "1.0", "agents": [agent]}))
     (problem,) = load_flow_file(file).problems
     assert (problem.severity, problem.path, problem.line) == (Severity.WARNING, "$.agents[0]", 1)
-    assert "agents are not applied to flows yet" in problem.message
+    assert f"this has no effect: agent `{agent['id']}` names no flow" in problem.message

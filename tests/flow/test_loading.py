@@ -14,7 +14,7 @@ from airflow_allma.flow import (
     load_file,
 )
 from airflow_allma.flow import documents as documents_module
-from airflow_allma.flow.files import Bundle
+from airflow_allma.flow.bundle import Bundle
 from tests.support.flow_checks import BracketChecks
 from tests.support.flow_files import NO_OP, flow, write
 
@@ -148,7 +148,7 @@ EXPORT = {
             "authentication": {"type": "API_KEY", "secretArn": "arn"},
         }
     ],
-    "agents": [{"id": "shopper", "name": "Shopper", "flowVariables": {"x": 1}, "enabled": True}],
+    "agents": [{"id": "shopper", "name": "Shopper", "flowVariables": {"x": 1}, "flowIds": ["two"]}],
 }
 
 
@@ -159,12 +159,13 @@ def test_an_export_contains_its_valid_flows_and_what_they_use(tmp_path):
     assert [source.path for source in loaded.flows] == [("flows", 0), ("flows", 2)]
     assert loaded.flows[1].line > loaded.flows[0].line > 1
     assert loaded.broken_flow_ids == ("broken",)
-    assert [problem.path for problem in loaded.problems] == ["$.flows[1].steps.a.stepType", "$.agents[0]"]
-    bundle = loaded.flows[0].bundle
-    assert bundle is loaded.bundle
+    assert [problem.path for problem in loaded.problems] == ["$.flows[1].steps.a.stepType"]
+    bundle = loaded.bundle
     assert [prompt.id for prompt in bundle.prompts] == ["p"]
     assert bundle.connections[0].authentication.type == "API_KEY"
     assert bundle.agents[0].flow_variables == {"x": 1}
+    assert [source.bundle for source in loaded.flows] == [Bundle(), Bundle(agents=bundle.agents)]
+    assert [source.flow.flow_variables for source in loaded.flows] == [{}, {"x": 1}]
 
 
 def test_a_step_inherits_from_its_definition_and_its_own_fields_win(tmp_path):

@@ -86,7 +86,6 @@ _NOT_YET_OF_STEP: Final = (
 )
 NOT_YET: Final = frozenset(row.field for row in (*_NOT_YET_OF_FLOW, *_NOT_YET_OF_STEP)) | {
     "onCompletionActions",
-    "agents",
 }
 """The fields of the language that have no effect yet, wherever they are."""
 
