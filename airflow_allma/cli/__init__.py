@@ -25,6 +25,12 @@ app = typer.Typer(
 
 FlowFile = Annotated[Path, typer.Argument(help="A flow file, or an export of several flows.", exists=True)]
 FlowId = Annotated[str | None, typer.Option("--flow", help="Which flow of an export with several.")]
+Deploy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--deploy", metavar="NAME=VALUE", help="The value of {{NAME}} in flow variables; can be repeated."
+    ),
+]
 
 
 @app.command()
@@ -46,11 +52,13 @@ def init(
 @app.command()
 def validate(
     paths: Annotated[list[Path], typer.Argument(help="Flow files, or folders of them.", exists=True)],
+    deploy: Deploy = None,
 ) -> None:
     """Print every problem of flow files, each with its location and how to fix it."""
+    from airflow_allma.cli.deploy_option import read_deploy_options
     from airflow_allma.cli.validate_command import validate_paths
 
-    raise typer.Exit(validate_paths(paths))
+    raise typer.Exit(validate_paths(paths, read_deploy_options(deploy or ())))
 
 
 @app.command()
@@ -79,8 +87,10 @@ def run(  # noqa: PLR0917 - typer passes options by name
     ] = False,
     pretty: Annotated[bool, typer.Option("--pretty", help="Indent the result.")] = False,
     flow_id: FlowId = None,
+    deploy: Deploy = None,
 ) -> None:
     """Run a flow here, without Airflow, and print {"status", "error", "path", "context"}."""
+    from airflow_allma.cli.deploy_option import read_deploy_options
     from airflow_allma.cli.run_command import run_flow_file
     from airflow_allma.cli.start_option import StartOption
 
@@ -93,12 +103,13 @@ def run(  # noqa: PLR0917 - typer passes options by name
             chunks=chunks,
             pretty=pretty,
             flow_id=flow_id,
+            deploy=read_deploy_options(deploy or ()),
         )
     )
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0917 - typer passes options by name
     flow: FlowFile,
     payload: Annotated[
         str, typer.Option("--payload", help="The run's payload: a JSON file or a JSON object.")
@@ -109,11 +120,22 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     flow_id: FlowId = None,
+    deploy: Deploy = None,
 ) -> None:
     """Show what Airflow would do: tasks, and each fork's mode, map indexes and chunks. Runs nothing."""
+    from airflow_allma.cli.deploy_option import read_deploy_options
     from airflow_allma.cli.plan_command import plan_flow_file
 
-    raise typer.Exit(plan_flow_file(flow, payload=payload, store=store, as_json=as_json, flow_id=flow_id))
+    raise typer.Exit(
+        plan_flow_file(
+            flow,
+            payload=payload,
+            store=store,
+            as_json=as_json,
+            flow_id=flow_id,
+            deploy=read_deploy_options(deploy or ()),
+        )
+    )
 
 
 @app.command()

@@ -19,7 +19,7 @@ from airflow_allma.configuration import load_settings
 from airflow_allma.dag_factory.plan import plan_tasks
 from airflow_allma.dag_factory.plan.drawing import draw_text
 from airflow_allma.exceptions import AllmaError
-from airflow_allma.flow import Flow
+from airflow_allma.flow import DeployVariables, Flow
 from airflow_allma.settings import OPTIONS, AllmaSettings
 from airflow_allma.storage import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
@@ -39,7 +39,15 @@ _MAX_LISTED: Final = 10
 """Maximum number of chunks in the list; ``--json`` lists all."""
 
 
-def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool, flow_id: str | None) -> int:
+def plan_flow_file(
+    path: Path,
+    *,
+    payload: str,
+    store: str | None,
+    as_json: bool,
+    flow_id: str | None,
+    deploy: DeployVariables,
+) -> int:
     """Print the plan to standard output.
 
     Returns:
@@ -51,7 +59,7 @@ def plan_flow_file(path: Path, *, payload: str, store: str | None, as_json: bool
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
-    source = select_flow(path, flow_id)
+    source = select_flow(path, flow_id, deploy)
     if source is None:
         return 2
     plan = plan_tasks(source.flow)

@@ -34,7 +34,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
 from airflow_allma.expressions import NOTHING
-from airflow_allma.flow import Flow
+from airflow_allma.flow import DeployVariables, Flow
 from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
 from airflow_allma.storage import LocalStore, encode_value
 from airflow_allma.storage.keys import OffloadLocation
@@ -52,6 +52,7 @@ def run_flow_file(
     chunks: bool,
     pretty: bool,
     flow_id: str | None,
+    deploy: DeployVariables,
 ) -> int:
     """Run a flow and print its result, one JSON object, to standard output; the rest goes to standard error.
 
@@ -63,6 +64,7 @@ def run_flow_file(
         chunks: whether forks run in chunks where Airflow would.
         pretty: whether the result is indented.
         flow_id: which flow of an export with several.
+        deploy: the values of placeholders in flow variables.
 
     Returns:
         The exit code: 0 COMPLETED, 1 FAILED, 2 the flow or the call is not valid.
@@ -74,7 +76,7 @@ def run_flow_file(
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
-    source = select_flow(path, flow_id)
+    source = select_flow(path, flow_id, deploy)
     if source is None:
         return 2
     try:

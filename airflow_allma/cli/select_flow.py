@@ -7,20 +7,23 @@ from pathlib import Path
 import typer
 
 from airflow_allma.cli.cli_secrets import allowed_secrets
-from airflow_allma.flow import FlowSource
+from airflow_allma.flow import NO_DEPLOY_VARIABLES, DeployVariables, FlowSource
 from airflow_allma.loading import load_flow_files
 
 __all__ = ["select_flow"]
 
 
-def select_flow(path: Path, flow_id: str | None) -> FlowSource | None:
+def select_flow(
+    path: Path, flow_id: str | None, deploy: DeployVariables = NO_DEPLOY_VARIABLES
+) -> FlowSource | None:
     """Return the flow, or None after printing the reason to standard error.
 
     Args:
         path: the file.
         flow_id: which flow; None for the only one.
+        deploy: the values of placeholders in flow variables.
     """
-    loaded = load_flow_files([path], allowed_secrets())
+    loaded = load_flow_files([path], allowed_secrets(), deploy=deploy)
     for problem in loaded.problems:
         typer.echo(str(problem), err=True)
     if flow_id is None and any(problem.is_error for problem in loaded.problems):

@@ -8,18 +8,23 @@ from pathlib import Path
 import typer
 
 from airflow_allma.cli.cli_secrets import allowed_secrets
+from airflow_allma.flow import NO_DEPLOY_VARIABLES, DeployVariables
 from airflow_allma.loading import load_flow_files
 
 __all__ = ["validate_paths"]
 
 
-def validate_paths(paths: Sequence[Path]) -> int:
+def validate_paths(paths: Sequence[Path], deploy: DeployVariables = NO_DEPLOY_VARIABLES) -> int:
     """Print all problems to standard output and a summary to standard error.
+
+    Args:
+        paths: files and folders.
+        deploy: the values of placeholders in flow variables.
 
     Returns:
         The exit code: 1 when there is an error, 0 when there are at most warnings.
     """
-    loaded = load_flow_files(paths, allowed_secrets())
+    loaded = load_flow_files(paths, allowed_secrets(), deploy=deploy)
     if not loaded.files:
         folders = ", ".join(map(str, paths))
         typer.echo(f"no flow files found in {folders}; flow files are JSON files, *.json", err=True)
