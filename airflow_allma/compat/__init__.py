@@ -12,7 +12,13 @@ from __future__ import annotations
 
 from airflow_allma.compat.dag_checks import StoredDag, check_policies, stored_dag
 from airflow_allma.compat.ignore_rules import IgnoreRule, ignore_rule
-from airflow_allma.compat.task_instances import NOT_MAPPED, count_xcoms, instance_key, task_states
+from airflow_allma.compat.task_instances import (
+    NOT_MAPPED,
+    count_xcoms,
+    instance_key,
+    note_label,
+    task_states,
+)
 from airflow_allma.compat.task_process import (
     Send,
     database_is_sqlite,
@@ -42,6 +48,7 @@ __all__ = [
     "is_unanswered",
     "mask_values",
     "note_database",
+    "note_label",
     "redact_connections",
     "stored_dag",
     "task_states",

@@ -10,7 +10,14 @@ from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_targe
 from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.compile import compile_flow
 from airflow_allma.engine.forking import ForkRun, branch_state, run_fork, run_items
-from airflow_allma.engine.items import ForkItems, ItemError, classify_items, label_of, resolve_items
+from airflow_allma.engine.items import (
+    ForkItems,
+    ItemError,
+    classify_items,
+    label_of,
+    list_in_context,
+    resolve_items,
+)
 from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledBranch, CompiledFork, CompiledStep, FlowProgram, Program
@@ -53,6 +60,7 @@ __all__ = [
     "fail_step",
     "join_results",
     "label_of",
+    "list_in_context",
     "repeat_step",
     "resolve_items",
     "run_fork",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_allma.common.printable import printable
+from airflow_allma.engine.pointer_cache import PointerCache, PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.services import Services
@@ -17,7 +18,15 @@ from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepErr
 from airflow_allma.expressions import NOTHING
 from airflow_allma.storage import Pointer
 
-__all__ = ["ForkItems", "ItemError", "ItemFeed", "classify_items", "label_of", "resolve_items"]
+__all__ = [
+    "ForkItems",
+    "ItemError",
+    "ItemFeed",
+    "classify_items",
+    "label_of",
+    "list_in_context",
+    "resolve_items",
+]
 
 _LABEL_KEYS: Final = ("id", "name", "key")
 _URI_PREFIXES: Final = ("s3://", "file://")
@@ -68,6 +77,21 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
             "%s (itemsPath %s of step %s)", doubt, printable(fork.items_path.source), printable(fork.step_id)
         )
     return found
+
+
+def list_in_context(fork: CompiledFork, context: Mapping[str, Any]) -> list[Any] | None:
+    """Return a fork's items if ``itemsPath`` finds them without loading an object, else None.
+
+    Args:
+        fork: a fork whose ``itemsPath`` has been evaluated before, on the same context.
+        context: the run's data.
+    """
+    if fork.items_path is None:
+        return []
+    try:
+        return classify_items(fork.items_path.find(context, PointerCache().load)).values
+    except PointerNotLoaded:
+        return None
 
 
 def classify_items(matched: Any) -> ForkItems:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from airflow_allma.compat import note_label
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.branch_path import BranchPath
 from airflow_allma.operators.flow_step import FlowStepOperator
 from airflow_allma.operators.fork_results import push_result
-from airflow_allma.operators.mapped_item import MappedItem, decode_mapped_item
 from airflow_allma.operators.run_states import load_state
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.transport import is_unchanged
+from airflow_allma.operators.transport import is_unchanged, json_bytes
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_allma.engine import CompiledBranch, CompiledFork, Program, RunInfo, RunState, SegmentResult
 
 __all__ = ["FlowBranchOperator"]
@@ -25,11 +28,21 @@ __all__ = ["FlowBranchOperator"]
 _HEAD: Final = re.compile(r"[.\[]")
 
 
+@dataclass(frozen=True, slots=True)
+class _BranchItem:
+    """The item that a task runs for, the context in which its branch begins, and its name in the UI."""
+
+    index: int
+    item: Any
+    context: dict[str, Any]
+    label: str
+
+
 class FlowBranchOperator(FlowStepOperator):
     """Runs a segment of a branch for one item.
 
-    The item comes from the fork's list. The context in which the branch began is read from the fork's
-    ``items`` task, and what the branch itself has set from the tasks upstream: their return values or, if
+    The item and the context in which the branch began are read from the state that the fork's ``items`` task
+    has pushed, and what the branch itself has set from the tasks upstream: their return values or, if
     they are not sufficient, what they pushed under ``allma_state``. The result of the branch is what the
     task in which it ends has returned or, if that is not the same, pushed under ``allma_result``.
 
@@ -37,31 +50,62 @@ class FlowBranchOperator(FlowStepOperator):
         fork: the fork's step id.
         branch: the branch's index in the fork.
         items: full id of the fork's ``items`` task.
-        mapped_item: the mapped argument, one entry of what ``items`` returned.
         kwargs: as for ``FlowStepOperator``; an empty ``after`` means that the branch begins here.
     """
 
-    template_fields = ("mapped_item",)
+    template_fields = ("item",)
 
-    def __init__(self, *, fork: str, branch: int, items: str, mapped_item: Any, **kwargs: Any) -> None:
+    def __init__(self, *, fork: str, branch: int, items: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fork = fork
         self.branch = branch
         self.items = items
-        self.mapped_item = mapped_item
+        self.item: str | None = None
+        """The item as JSON, for the UI; set in the task's process."""
+        self.item_label = ""
+        """The item's name, for the task's label; empty until it is to be shown."""
+        self._found: _BranchItem | None = None
         self._path: BranchPath
         self._before: RunState
 
-    @property
-    def item_label(self) -> str:
-        """The item's name, for the task's label."""
-        from airflow_allma.engine import label_of
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:  # noqa: ARG002
+        """Find the item of this map index.
 
-        return label_of(self.flow.fork(self.fork), self._entry.item, self._entry.index)
+        Raises:
+            AirflowFailException: the ``items`` task of this run has pushed no state with such an item.
+        """
+        current = TaskContext(self.flow, context)
+        found = self._found = self._find_item(current)
+        self.item = json_bytes(found.item).decode()
+        steps = self._branch(current).program.steps
+        if not all(steps[step].is_inline for step in self.steps):
+            self.item_label = found.label
+
+    def execute(self, context: Mapping[str, Any]) -> Any:
+        """Run the segment for the item, in the task's own process."""
+        current = self.begin(context)
+        self._found = self._found or self._find_item(current)
+        self.item_label = self._found.label
+        # Airflow sends it with the task's end. A request of its own is for tasks that take a while.
+        note_label(current.ti, self.item_label)
+        return self.run_segment(current)
+
+    def _find_item(self, current: TaskContext) -> _BranchItem:
+        from airflow_allma.engine import label_of, list_in_context
+
+        fork, index = current.fork(self.fork), current.map_index
+        saved = load_state(current, self.items)
+        items = saved and (saved.get("items") or list_in_context(fork, saved["context"]))
+        if not saved or not items or not 0 <= index < len(items):
+            raise AirflowFailException(self.no_item(f"task {self.items} has found no such item in this run"))
+        item, label = items[index], label_of(fork, items[index], index)
+        return _BranchItem(index, item, {**saved["context"], "currentItem": item}, label)
 
     @property
-    def _entry(self) -> MappedItem:
-        return decode_mapped_item(self.mapped_item)
+    def _item(self) -> _BranchItem:
+        if self._found is None:
+            raise RuntimeError("Called before the item was found.")
+        return self._found
 
     def _branch(self, current: TaskContext) -> CompiledBranch:
         return current.fork(self.fork).branches[self.branch]
@@ -81,15 +125,10 @@ class FlowBranchOperator(FlowStepOperator):
         return tuple(dict.fromkeys([*config, *(_HEAD.split(target, 1)[0] for target in targets)]))
 
     def prepare(self, current: TaskContext) -> Callable[[], Awaitable[RunState]]:
-        """Find the item, the fork's context and, except in the first task, what the branch has set so far."""
+        """Find what the branch has set so far, except in its first task."""
         from airflow_allma.engine import branch_state, evaluate
 
-        base = load_state(current, self.items)
-        if base is None:
-            raise PermanentStepError(
-                f"Fork {self.fork}: task {self.items} pushed no state. Clear it and its downstream tasks."
-            )
-        item_context = {**base["context"], "currentItem": self._entry.item}
+        item_context = self._item.context
 
         async def begin() -> RunState:
             services, info, branch = current.services, self.info_of(current), self._branch(current)
@@ -97,11 +136,11 @@ class FlowBranchOperator(FlowStepOperator):
             if not self.after:
                 fork = current.fork(self.fork)
                 if not await evaluate(services, _applies, fork, branch, item_context, info, load):
-                    push_result(current.ti, fork.not_applicable(branch, self._entry.index))
+                    push_result(current.ti, fork.not_applicable(branch, self._item.index))
                     raise AirflowSkipException("The branch's condition does not match this item.")
             start = await evaluate(services, branch_state, branch, item_context, info, services)
             start.journal = []
-            path = BranchPath(current, self.dag, branch.program, info, self._entry.index, start)
+            path = BranchPath(current, self.dag, branch.program, info, self._item.index, start)
             state = await path.state_before(self)
             if state is None:
                 raise AirflowSkipException("The branch takes another path for this item.")
@@ -116,7 +155,7 @@ class FlowBranchOperator(FlowStepOperator):
 
     def info_of(self, current: TaskContext) -> RunInfo:
         """Return the run as seen inside the branch."""
-        return current.info.in_branch(self._branch(current).branch_id, self._entry.index)
+        return current.info.in_branch(self._branch(current).branch_id, self._item.index)
 
     def on_success(self, current: TaskContext, result: SegmentResult, returned: Any) -> None:
         """Push what the return value does not say: the branch's state or, if it ends here, its result."""
@@ -135,7 +174,7 @@ class FlowBranchOperator(FlowStepOperator):
             if not is_exact or not current.run(lambda: path.repeats(self, before, returned, result.state)):
                 super().on_success(current, result, returned)
             return
-        fork, branch, index = current.fork(self.fork), self._branch(current), self._entry.index
+        fork, branch, index = current.fork(self.fork), self._branch(current), self._item.index
         load = current.services.pointers.load
         try:
             branch_result = current.run(
@@ -165,7 +204,7 @@ class FlowBranchOperator(FlowStepOperator):
 
         branch = self.flow.fork(self.fork).branches[self.branch]
         result = BranchResult(
-            self._entry.index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error
+            self._item.index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error
         )
         push_result(ti, result)
 

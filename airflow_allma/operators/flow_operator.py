@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -9,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.retry_policy import StepRetryError
+from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, push
 
 if TYPE_CHECKING:
@@ -45,14 +47,31 @@ class FlowOperator(BaseOperator):
         try:
             super().render_template_fields(context, jinja_env)
         except KeyError as error:
-            # Airflow 3.3: `airflow tasks test DAG TASK DATE --map-index 0` ends with KeyError: 'mapped_item'.
+            # Airflow 3.3: `airflow tasks test DAG TASK DATE --map-index 0` ends with KeyError: 'chunk'.
             if error.args[:1] not in {(field,) for field in self.template_fields}:
                 raise
             raise AirflowFailException(
-                f"Step {self.step}: this mapped task has no item, because the task before it has returned no "
-                "list in this run. `airflow tasks test` needs a run in which that task has succeeded: pass "
-                f"its run id, as in `airflow tasks test {self.dag_id} {self.task_id} RUN_ID --map-index 0`."
+                self.no_item("the task before it has returned no list in this run")
             ) from error
+
+    def no_item(self, reason: str) -> str:
+        """Return the message for a mapped task for which this run has no item."""
+        return (
+            f"Step {self.step}: this mapped task has no item, because {reason}. Clear that task and its "
+            "downstream tasks. `airflow tasks test` needs a run in which it has succeeded: pass its run id, "
+            f"as in `airflow tasks test {self.dag_id} {self.task_id} RUN_ID --map-index 0`."
+        )
+
+    def begin(self, context: Mapping[str, Any], *, many: bool = False) -> TaskContext:
+        """Return the context of this try, and log which flow it runs; ``many`` is as for ``TaskContext``."""
+        current = TaskContext(self.flow, context, many=many)
+        LOG.info(
+            "Flow %s, version %d. flowExecutionId: %s",
+            self.flow.flow.id,
+            self.flow.flow.version,
+            current.flow_execution_id,
+        )
+        return current
 
     def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False, failures: int = 0) -> NoReturn:
         """Push the error, for the tasks downstream, and fail this try.

@@ -58,14 +58,17 @@ class FlowStepOperator(FlowOperator):
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Run the segment, in the task's own process."""
-        current = TaskContext(self.flow, context)
+        return self.run_segment(self.begin(context))
+
+    def run_segment(self, current: TaskContext) -> Any:
+        """Run the segment and return the task's return value."""
         try:
-            return self._execute(current, TryNotes(context, self.retries or 0))
+            return self._run_segment(current, TryNotes(current.context, self.retries or 0))
         except AirflowTaskTimeout as error:
             self.on_timeout(current)
             raise error from None
 
-    def _execute(self, current: TaskContext, notes: TryNotes) -> Any:
+    def _run_segment(self, current: TaskContext, notes: TryNotes) -> Any:
         from airflow_allma.engine import SegmentStatus
         from airflow_allma.engine.errors import step_error_from
 
@@ -73,7 +76,7 @@ class FlowStepOperator(FlowOperator):
             begin = self.prepare(current)
             notes.begin_side_effects(self.step, self._unrepeatable(current))
             last_try = self._is_last_try(current, notes)
-            result = current.run(lambda: self._run_segment(current, begin, last_try))
+            result = current.run(lambda: self._run_steps(current, begin, last_try))
         except AllmaError as error:
             self.on_failure(current, step_error_from(error).as_dict())
         if result.status is SegmentStatus.RETRY:
@@ -91,7 +94,7 @@ class FlowStepOperator(FlowOperator):
             self.on_failure(current, error.as_dict())
         return returned
 
-    async def _run_segment(
+    async def _run_steps(
         self, current: TaskContext, begin: Callable[[], Awaitable[RunState]], last_try: bool | None
     ) -> SegmentResult:
         from airflow_allma.engine import run_segment

@@ -59,7 +59,7 @@ class ForkAggregateOperator(FlowOperator):
         from airflow_allma.engine import RunState, SegmentStatus, complete_step, fail_step
         from airflow_allma.engine.errors import step_error_from
 
-        current = TaskContext(self.flow, context)
+        current = self.begin(context)
         branch_tasks = [task for branch in self.branches for task in branch.tasks]
         states = task_states(current.ti, [self.items, self.chunks, self.chunk, *branch_tasks])
         self._require_reached(current, states)

@@ -66,7 +66,7 @@ class ForkChunkOperator(FlowOperator):
         from airflow_allma.distributed.chunk_plan import ChunkSpec, range_label
         from airflow_allma.engine.errors import step_error_from
 
-        self._current = current = TaskContext(self.flow, context, many=True)
+        self._current = current = self.begin(context, many=True)
         try:
             chunk = ChunkSpec.from_dict(self.chunk)
             progress = self._run(current, chunk, load_chunk_plan(current, self.chunks))

@@ -42,7 +42,7 @@ class ForkChunksOperator(FlowOperator):
         from airflow_allma.distributed.fork_decision import ForkDecision, ForkMode
         from airflow_allma.engine.errors import step_error_from
 
-        current = TaskContext(self.flow, context)
+        current = self.begin(context)
         saved = pull(current.ti, self.items, Key.PLAN)
         if saved is None:
             raise AirflowSkipException(f"{self.items} decided nothing.")

@@ -9,7 +9,6 @@ from airflow_allma.configuration import warn_about_sqlite
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.assets import report_manifest
 from airflow_allma.operators.flow_step import FlowStepOperator
-from airflow_allma.operators.mapped_item import encode_mapped_item
 from airflow_allma.operators.run_states import load_state, save_state
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, push
@@ -23,39 +22,41 @@ __all__ = ["ForkItemsOperator", "load_fork_context", "load_fork_values"]
 class ForkItemsOperator(FlowStepOperator):
     """Evaluates ``itemsPath`` and decides where the items run.
 
-    A list that is short and small enough is returned, one entry per item, for the branches' groups to map
-    over. For all others it returns ``[]``, and the fork's ``chunks`` task plans chunks. The
-    ``ForkDecision`` is pushed under ``allma_plan``.
+    For a list that is short and small enough it returns the items' indexes, for the branches' groups to map
+    over; the items themselves are in the pushed state. For all others it returns ``[]``, and the fork's
+    ``chunks`` task plans chunks. The ``ForkDecision`` is pushed under ``allma_plan``.
     """
 
-    def execute(self, context: Mapping[str, Any]) -> list[str]:
+    def execute(self, context: Mapping[str, Any]) -> list[int]:
         """Find the items, in the task's own process."""
-        from airflow_allma.engine import resolve_items, start_step
+        from airflow_allma.engine import list_in_context, resolve_items, start_step
         from airflow_allma.engine.errors import step_error_from
 
-        current = TaskContext(self.flow, context)
+        current = self.begin(context)
         try:
             begin = self.prepare(current)
         except AllmaError as error:
             self.fail(current.ti, step_error_from(error).as_dict())
         state = current.run(begin)
         current.run(lambda: start_step(current.program, self.step, current.services))
-        # Needed by the branches, which begin here, and by the aggregate, which handles a failure.
-        save_state(current, state)
+        fork = current.fork(self.step)
         try:
-            items = current.run(
-                lambda: resolve_items(current.fork(self.step), state.context, current.services)
-            )
+            items = current.run(lambda: resolve_items(fork, state.context, current.services))
         except AllmaError as error:
+            # For the aggregate, which handles the failure.
+            save_state(current, state)
             self.fail(current.ti, step_error_from(error).as_dict())
-        return self._decide(current, items)
+        indexes = self._decide(current, items)
+        # The branches begin here. They need not load the objects through which itemsPath goes.
+        is_derived = not indexes or list_in_context(fork, state.context) is not None
+        save_state(current, state, items=None if is_derived else items.values)
+        return indexes
 
-    def _decide(self, current: TaskContext, items: ForkItems) -> list[str]:
+    def _decide(self, current: TaskContext, items: ForkItems) -> list[int]:
         from airflow_allma.distributed.fork_decision import ForkMode, decide_fork
 
-        fork = current.fork(self.step)
         warn_about_sqlite(current.settings)
-        decision = decide_fork(fork, items, current.settings)
+        decision = decide_fork(current.fork(self.step), items, current.settings)
         push(current.ti, Key.PLAN, decision.to_dict())
         if items.pointer is not None:
             LOG.info("The items run in chunks: they are in %s", items.pointer)
@@ -72,8 +73,7 @@ class ForkItemsOperator(FlowStepOperator):
         LOG.info(
             "Each item has a map index of its own (%d items, %d bytes of JSON)", decision.count, decision.size
         )
-        values = items.values or []
-        return [encode_mapped_item(index, item) for index, item in enumerate(values)]
+        return list(range(len(items.values or ())))
 
 
 def load_fork_context(current: TaskContext, items_task: str, fork: str) -> dict[str, Any]:

@@ -24,9 +24,17 @@ _PAYLOAD_KEYS: Final = "payloadKeys"
 """Key of a saved state with the keys of the payload, which is not repeated under ``initialContextData``."""
 
 
-def save_state(current: TaskContext, state: RunState) -> None:
-    """Push the run's state; a large one is stored, and a pointer is pushed instead."""
+def save_state(current: TaskContext, state: RunState, *, items: list[Any] | None = None) -> None:
+    """Push the run's state; a large one is stored, and a pointer is pushed instead.
+
+    Args:
+        current: this try.
+        state: the state.
+        items: a fork's list, if it is not part of the state; ``load_state`` returns it under ``items``.
+    """
     saved = state.to_dict()
+    if items is not None:
+        saved["items"] = items
     if state.journal is None:
         # On the main path nothing reads the last output again.
         saved.pop("lastOutput", None)

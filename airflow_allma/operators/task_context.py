@@ -45,6 +45,7 @@ class TaskContext:
     Attributes:
         flow_ref: the flow, with its program.
         flow: the flow as written.
+        context: Airflow's context of the task.
         ti: Airflow's task instance.
         dag_run: Airflow's Dag run.
     """
@@ -52,17 +53,17 @@ class TaskContext:
     def __init__(self, flow_ref: FlowRef, context: Mapping[str, Any], *, many: bool = False) -> None:
         self.flow_ref = flow_ref
         self.flow = flow_ref.flow
+        self.context = context
         self.ti = context["ti"]
         self.dag_run = context["dag_run"]
         self._many = many
         self._loop = InterruptibleLoop(self._close)
         retry_unanswered_requests()
-        LOG.info(
-            "Flow %s, version %d. flowExecutionId: %s",
-            self.flow.id,
-            self.flow.version,
-            flow_execution_id(self.ti.dag_id, self.ti.run_id),
-        )
+
+    @property
+    def flow_execution_id(self) -> str:
+        """See the function of this name."""
+        return flow_execution_id(self.ti.dag_id, self.ti.run_id)
 
     @property
     def program(self) -> FlowProgram:
@@ -98,7 +99,7 @@ class TaskContext:
         return RunInfo(
             flow_id=self.flow.id,
             flow_version=self.flow.version,
-            flow_execution_id=flow_execution_id(self.ti.dag_id, self.ti.run_id),
+            flow_execution_id=self.flow_execution_id,
             start_time=iso_milliseconds(started),
             stored_under=(self.ti.dag_id, self.ti.run_id),
             enable_execution_logs=self.flow.enable_execution_logs,

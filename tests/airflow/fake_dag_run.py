@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -99,6 +100,8 @@ class FakeDagRun:
         for key in [one for one in self.xcoms if one[:2] == (task_id, map_index)]:
             del self.xcoms[key]
         name = task_id if map_index == NOT_MAPPED else f"{task_id}_{map_index}"
+        # What an operator keeps while it runs belongs to one try.
+        task = copy.copy(task)
         try:
             returned = task.execute(context)
         except (AirflowException, StepRetryError) as error:

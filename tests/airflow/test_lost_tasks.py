@@ -13,7 +13,6 @@ from airflow_allma.compat.missing_names import warn_once
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.flow import Flow, Retries
 from airflow_allma.operators.api_retries import RETRY_SECONDS, retry_unanswered_requests, with_retries
-from airflow_allma.operators.mapped_item import encode_mapped_item
 from airflow_allma.operators.retry_policy import FlowRetryPolicy, StepRetryError
 from airflow_allma.operators.xcoms import Key, pull
 from tests.airflow.fake_dag_run import FakeDagRun
@@ -246,9 +245,7 @@ def test_a_lost_item_of_a_fork_fails_with_its_reason_and_alone(shop):
         {"items": [1, 2]},
     )
     dag_run.run("f.items")
-    task = dag_run.dag.get_task("f.b.w")
     for index, tries in ((0, (1, 0)), (1, (1, 0)), (1, (2, 0))):
-        task.mapped_item = encode_mapped_item(index, index + 1)
         dag_run.run("f.b.w", index, tries=tries)
     dag_run.run("f.chunks")
     first, second = dag_run.run("f.aggregate")["aggregatedData"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 
@@ -17,10 +18,11 @@ from airflow_allma.engine.spilling_list import SpillingList
 from airflow_allma.exceptions import StorageConfigurationError, StorageError
 from airflow_allma.operators import S3ManifestOperator, chunk_items
 from airflow_allma.operators.airflow_services import AirflowAws
-from airflow_allma.operators.mapped_item import decode_mapped_item, encode_mapped_item
 from airflow_allma.operators.step_log import StepLog, short_json
 from airflow_allma.operators.task_context import flow_execution_id
 from airflow_allma.storage import LocalStore, Pointer
+from tests.airflow.fake_dag_run import FakeDagRun
+from tests.airflow.flows import branch, flow, fork
 from tests.support.airflow import aws_connection
 from tests.support.moto import EndpointClients
 
@@ -183,8 +185,13 @@ json_values = st.recursive(
 def test_an_item_reaches_its_task_unchanged_through_airflows_serializer(item):
     from airflow.sdk.serde import deserialize, serialize
 
-    entry = deserialize(serialize(encode_mapped_item(3, item)))
-    assert decode_mapped_item(entry).item == item
+    steps = {"f": fork(branch("w")), "w": {"stepType": "NO_OP"}}
+    dag_run = FakeDagRun(flow("items", steps), {"items": [0, item]})
+    assert dag_run.run("f.items") == [0, 1]
+    dag_run.xcoms = {key: deserialize(serialize(value)) for key, value in dag_run.xcoms.items()}
+    task = copy.copy(dag_run.dag.get_task("f.b.w"))
+    task.render_template_fields(dag_run.context("f.b.w", 1))
+    assert json.loads(task.item) == item
 
 
 def test_small_collected_results_stay_a_list(tmp_path):

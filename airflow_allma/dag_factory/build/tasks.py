@@ -100,15 +100,17 @@ class TaskBuilder:
     def _add_branch(self, group: GroupNode, nodes: list[TaskNode]) -> None:
         items = self.tasks[f"{group.path[0]}.{TaskRole.ITEMS}"]
 
-        def body(mapped_item: Any) -> None:
+        # Each task finds its item by its map index.
+        def body(index: Any) -> None:
+            del index
             for node in nodes:
-                self._add(node, mapped_item)
+                self._add(node)
 
         mapped = task_group(group_id=group.path[-1], group_display_name=group.label)(body)
-        mapped.expand(mapped_item=items.output)
+        mapped.expand(index=items.output)
 
-    def _add(self, node: TaskNode, mapped_item: Any = None) -> None:
-        task = _BUILDERS[node.role](self, node, mapped_item)
+    def _add(self, node: TaskNode) -> None:
+        task = _BUILDERS[node.role](self, node)
         self.tasks[node.task_id] = task
         # Mapping over a task's output has already added that edge.
         for upstream in node.upstream:
@@ -172,7 +174,7 @@ def _trigger_rule(node: TaskNode) -> TriggerRule:
     return TriggerRule.NONE_FAILED if decides else TriggerRule.ALL_SUCCESS
 
 
-def _segment(builder: TaskBuilder, node: TaskNode, mapped_item: Any) -> Node:
+def _segment(builder: TaskBuilder, node: TaskNode) -> Node:
     arguments: dict[str, Any] = {
         **builder.common(node),
         "flow": builder.flow,
@@ -187,12 +189,11 @@ def _segment(builder: TaskBuilder, node: TaskNode, mapped_item: Any) -> Node:
         fork=node.fork or "",
         branch=node.branch,
         items=items,
-        mapped_item=mapped_item,
         **arguments,
     )
 
 
-def _items(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
+def _items(builder: TaskBuilder, node: TaskNode) -> Node:
     return ForkItemsOperator(
         flow=builder.flow,
         steps=node.steps,
@@ -203,7 +204,7 @@ def _items(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     )
 
 
-def _chunks(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
+def _chunks(builder: TaskBuilder, node: TaskNode) -> Node:
     (chunk,) = (task for task in builder.plan.of_fork(node.steps[0]) if task.role is TaskRole.CHUNK)
     return ForkChunksOperator(
         flow=builder.flow,
@@ -214,7 +215,7 @@ def _chunks(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     )
 
 
-def _chunk(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
+def _chunk(builder: TaskBuilder, node: TaskNode) -> Node:
     group = node.groups[0]
     (chunks,) = node.upstream
     return ForkChunkOperator.partial(
@@ -226,7 +227,7 @@ def _chunk(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     ).expand(chunk=builder.tasks[chunks].output)
 
 
-def _aggregate(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
+def _aggregate(builder: TaskBuilder, node: TaskNode) -> Node:
     group = node.groups[0]
     inside = builder.plan.of_fork(node.steps[0])
     branches = []
@@ -245,7 +246,7 @@ def _aggregate(builder: TaskBuilder, node: TaskNode, _: Any) -> Node:
     )
 
 
-_BUILDERS: Final[Mapping[TaskRole, Callable[[TaskBuilder, TaskNode, Any], Node]]] = {
+_BUILDERS: Final[Mapping[TaskRole, Callable[[TaskBuilder, TaskNode], Node]]] = {
     TaskRole.STEP: _segment,
     TaskRole.LOOP: _segment,
     TaskRole.BRANCH: _segment,
