@@ -75,9 +75,15 @@ FLOW_CHECKS: Final = FlowChecks(
 """All checks of this package: each expression is compiled by the code that will run it."""
 
 
-def flow_checks(allowed: AllowedSecrets) -> FlowChecks:
-    """Return all checks, with the connections and Variables that flows may name."""
-    return replace(FLOW_CHECKS, allowed=allowed)
+def flow_checks(allowed: AllowedSecrets, *, lints: bool = True) -> FlowChecks:
+    """Return all checks.
+
+    Args:
+        allowed: the connections and Variables that flows may name.
+        lints: whether to look for likely mistakes too; a task's own process need not, as nobody sees warnings
+            there.
+    """
+    return replace(FLOW_CHECKS, allowed=allowed, reader=FLOW_CHECKS.reader if lints else None)
 
 
 def load_flow_file(path: Path | str) -> LoadedFile:

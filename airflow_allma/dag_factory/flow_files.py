@@ -47,7 +47,7 @@ class FlowFolders:
     def load_all(self) -> LoadedFolder:
         """Read all flow files."""
         found = map(self._find, self.folders)
-        return load_found_files(found, _process_cache(), deploy=deploy_variables())
+        return load_found_files(found, _process_cache(lints=True), deploy=deploy_variables())
 
     def load_one(self, dag_id: str) -> LoadedFolder:
         """Read only the files that a flow with this Dag id needs; all files if it is in none of those.
@@ -62,7 +62,7 @@ class FlowFolders:
             named = [files_that_name(dag_id, folder, partial(self._find, folder)) for folder in self.folders]
         loaded = load_found_files(
             (FoundFiles(files, ()) for files in named),
-            _process_cache(),
+            _process_cache(lints=False),
             deploy=deploy_variables(),
             is_complete=False,
         )
@@ -76,5 +76,5 @@ class FlowFolders:
 
 
 @cache
-def _process_cache() -> FileCache:
-    return FileCache(flow_checks(allowed_secrets()))
+def _process_cache(*, lints: bool) -> FileCache:
+    return FileCache(flow_checks(allowed_secrets(), lints=lints))

@@ -46,9 +46,11 @@ def prewarm() -> None:
     from airflow_allma.engine import ForkRun, RunInfo, Services, compile_flow
     from airflow_allma.flow import parse_flow
     from airflow_allma.loading import FLOW_CHECKS
+    from airflow_allma.operators.flow_operator import LABEL_TEMPLATE
 
     flow = parse_flow(_FLOW, FLOW_CHECKS)
-    build_dag(flow).get_template_env()
+    # Jinja makes its lexer when it compiles its first template.
+    build_dag(flow).get_template_env().from_string(LABEL_TEMPLATE)
     program = compile_flow(flow)
     fork = program.steps["fork"].fork
     if fork is not None:

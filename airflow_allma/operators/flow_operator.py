@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LABEL_TEMPLATE", "FlowOperator"]
 
-LABEL_TEMPLATE: Final = "{{ allma_label | default(task.item_label) }}"
-"""``map_index_template`` of mapped tasks: the task's label, set at its end, or that of its item."""
+LABEL_TEMPLATE: Final = "{{ task.item_label }}"
+"""``map_index_template`` of mapped tasks, which Airflow renders before and after they run."""
 
 
 class FlowOperator(BaseOperator):

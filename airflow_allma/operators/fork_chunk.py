@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -47,11 +47,12 @@ class ForkChunkOperator(FlowOperator):
         self.chunks = chunks
         self.chunk = chunk
         self._current: TaskContext | None = None
+        self._final_label: str | None = None
 
     @property
     def item_label(self) -> str:
-        """The chunk's name before it ran, for the task's label."""
-        return str(self.chunk["label"])
+        """The chunk's name, for the task's label."""
+        return self._final_label or str(self.chunk["label"])
 
     def on_kill(self) -> None:
         """Stop early, so that finished results are written; Airflow calls this when the task is to stop.
@@ -82,8 +83,7 @@ class ForkChunkOperator(FlowOperator):
             self.fail(current.ti, step_error_from(error).as_dict())
         label = range_label(chunk.first, progress.items)
         failed = progress.failures.items
-        # Airflow renders the label again when the task has ended, from what its context then contains.
-        cast("dict[str, Any]", context)["allma_label"] = f"{label}, {failed} failed" if failed else label
+        self._final_label = f"{label}, {failed} failed" if failed else label
         LOG.info("%d of %d items failed (%s)", failed, progress.items, label)
         if failed:
             self._report_failures(current, chunk, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import DAG, Param
+from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_allma.configuration import dag_limit
 from airflow_allma.dag_factory.build.tasks import TaskBuilder
@@ -40,7 +41,6 @@ def dag_from_plan(plan: DagPlan) -> DAG:
         start_date=plan.schedule.start,
         catchup=plan.catchup,
         tags=set(plan.tags),
-        params={param.name: _param(param) for param in plan.params},
         default_args=dict(plan.task_defaults),
         max_active_runs=plan.max_active_runs or dag_limit("max_active_runs_per_dag"),
         max_active_tasks=dag_limit("max_active_tasks_per_dag"),
@@ -49,6 +49,8 @@ def dag_from_plan(plan: DagPlan) -> DAG:
         auto_register=False,
     ) as dag:
         TaskBuilder(plan).build()
+    # Not before: each task would get a copy, at every level of its class, and read the Dag's all the same.
+    dag.params = ParamsDict({param.name: _param(param) for param in plan.params})
     return dag
 
 
