@@ -1,19 +1,16 @@
 """The HTTP protocol of the engine, and its client.
 
-The client raises network failures as step errors. ``classify_response`` decides what a status means.
+The client raises network failures as step errors; ``http_failures.classify_response`` says what a status
+means.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import ssl
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -23,10 +20,13 @@ from airflow_allma.engine.content_encoding import (
     BodyTooLargeError,
     decode_body,
 )
+from airflow_allma.engine.http_failures import network_error, request_details
+from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
+from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.redirects import MAX_REDIRECTS, REDIRECTS, SentRequest, redirected
-from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
+from airflow_allma.exceptions import PermanentStepError, TransientStepError
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -35,36 +35,25 @@ __all__ = [
     "AiohttpClient",
     "HttpClient",
     "HttpResponse",
-    "classify_response",
-    "parse_retry_after",
 ]
 
 MEBIBYTE: Final = 1 << 20
-_MAX_SHOWN: Final = 500
 _DECODE_IN_THREAD_BYTES: Final = 1 << 20
 """A larger encoded body is decoded outside of the event loop, which it would hold up."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """A complete response.
-
-    Attributes:
-        status: HTTP status.
-        headers: lower-case names; the values of a repeated header are joined by ``", "``.
-        body: decompressed bytes.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
 
 
 class HttpClient(Protocol):
     """Sends requests; safe to use from many tasks at once."""
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,
+        options: HttpOptions = DEFAULT_OPTIONS,
     ) -> HttpResponse:
         """Send one request and read the whole response, whatever its status.
 
@@ -74,6 +63,7 @@ class HttpClient(Protocol):
             headers: sent unchanged.
             body: None: no body.
             timeout: seconds from sending the request to the last byte of the response.
+            options: TLS, the time to connect, and secret headers.
 
         Raises:
             TransientStepError: the response did not arrive in time, or the connection failed.
@@ -82,7 +72,13 @@ class HttpClient(Protocol):
         """
 
     def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float,
+        options: HttpOptions = DEFAULT_OPTIONS,
     ) -> AbstractAsyncContextManager[HttpStream]:
         """Send one request without a body and open its response, whatever its status; redirects are followed.
 
@@ -91,7 +87,7 @@ class HttpClient(Protocol):
             url: absolute, ``http`` or ``https``, percent-encoded; it is sent unchanged.
             headers: sent unchanged.
             timeout: seconds until the response begins, and of each pause in its body.
-            verify: whether the server's certificate must be trusted.
+            options: TLS, the time to connect, and secret headers.
 
         Raises:
             TransientStepError: the response did not begin in time, or the connection failed.
@@ -122,7 +118,14 @@ class AiohttpClient:
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,
+        options: HttpOptions = DEFAULT_OPTIONS,
     ) -> HttpResponse:
         """Send one request; see ``HttpClient``."""
         import aiohttp
@@ -133,14 +136,22 @@ class AiohttpClient:
             try:
                 async with asyncio.timeout(timeout):
                     return await self._exchange(
-                        session, SentRequest(method, URL(url, encoded=True), headers, body), (method, url)
+                        session,
+                        SentRequest(method, URL(url, encoded=True), headers, body, options),
+                        (method, url),
                     )
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                raise _network_error(error, method, url, timeout) from error
+                raise network_error(error, method, url, timeout) from error
 
     @asynccontextmanager
     async def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float,
+        options: HttpOptions = DEFAULT_OPTIONS,
     ) -> AsyncIterator[HttpStream]:
         """Open the response to one request; see ``HttpClient``."""
         import aiohttp
@@ -150,10 +161,10 @@ class AiohttpClient:
         async with session.slots:
             try:
                 async with asyncio.timeout(timeout):
-                    request = SentRequest(method, URL(url, encoded=True), headers, None)
-                    response = await self._open(session, request, (method, url), verify=verify)
+                    request = SentRequest(method, URL(url, encoded=True), headers, None, options)
+                    response = await self._open(session, request, (method, url))
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                raise _network_error(error, method, url, timeout) from error
+                raise network_error(error, method, url, timeout) from error
             # A body that is not read to its end closes the connection.
             async with response:
                 plain_headers = _plain_headers(response.headers)
@@ -169,9 +180,7 @@ class AiohttpClient:
                 await self._decode(response.status, plain_headers, content, *call),
             )
 
-    async def _open(
-        self, session: _Session, request: SentRequest, call: tuple[str, str], *, verify: bool = True
-    ) -> ClientResponse:
+    async def _open(self, session: _Session, request: SentRequest, call: tuple[str, str]) -> ClientResponse:
         """Send a request and those that its redirects lead to; return the last response, to be closed."""
         for _ in range(MAX_REDIRECTS + 1):
             response = await session.http.request(
@@ -181,7 +190,8 @@ class AiohttpClient:
                 headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
-                ssl=verify,
+                ssl=request.options.tls(),
+                **_connect_limit(request.options),
             )
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
@@ -190,7 +200,7 @@ class AiohttpClient:
             request = redirected(request, response.status, location)
         raise PermanentStepError(
             f"More than {MAX_REDIRECTS} redirects from {call[0]} {mask_url(call[1])}.",
-            details=_details(*call),
+            details=request_details(*call),
         )
 
     async def _read(self, response: ClientResponse, method: str, url: str) -> bytes:
@@ -222,14 +232,14 @@ class AiohttpClient:
                 return b""
             kind = TransientStepError if error.is_transient else PermanentStepError
             raise kind(
-                f"{error.reason} ({method} {mask_url(url)}).", details=_details(method, url, status)
+                f"{error.reason} ({method} {mask_url(url)}).", details=request_details(method, url, status)
             ) from error
 
     def _too_large(self, status: int, method: str, url: str) -> PermanentStepError:
         return PermanentStepError(
             f"More than {self._max_bytes} bytes from {method} {mask_url(url)}. Request less data, "
             "or fetch it in pages.",
-            details=_details(method, url, status),
+            details=request_details(method, url, status),
         )
 
     def _session(self) -> _Session:
@@ -276,115 +286,17 @@ class _Session:
     slots: asyncio.Semaphore
 
 
+def _connect_limit(options: HttpOptions) -> dict[str, Any]:
+    if options.connect_seconds is None:
+        return {}
+    import aiohttp
+
+    return {"timeout": aiohttp.ClientTimeout(total=None, connect=options.connect_seconds)}
+
+
 def _plain_headers(headers: Mapping[str, str]) -> dict[str, str]:
     plain: dict[str, str] = {}
     for name, value in headers.items():
         key = name.lower()
         plain[key] = f"{plain[key]}, {value}" if key in plain else value
     return plain
-
-
-def _details(method: str, url: str, status: int | None = None) -> dict[str, Any]:
-    details: dict[str, Any] = {"method": method, "url": mask_url(url)}
-    if status is not None:
-        details["status"] = status
-    return details
-
-
-@dataclass(frozen=True, slots=True)
-class _NetworkFailure:
-    """What a failed request means.
-
-    Attributes:
-        raised: exceptions of the client library.
-        error: the step error that they become.
-        message: format of its message; can contain ``{call}``, ``{reason}`` and ``{timeout}``.
-    """
-
-    raised: tuple[type[Exception], ...]
-    error: type[StepError]
-    message: str
-
-
-@functools.cache
-def _network_failures() -> tuple[_NetworkFailure, ...]:
-    """Return the table of network failures; the first row that matches counts."""
-    import aiohttp
-
-    return (
-        _NetworkFailure(
-            (TimeoutError,),
-            TransientStepError,
-            "No response within {timeout:g} seconds from {call}. Increase customConfig.timeoutMs if it needs "
-            "more time.",
-        ),
-        _NetworkFailure(
-            (ssl.CertificateError, aiohttp.ClientConnectorCertificateError),
-            PermanentStepError,
-            "Server certificate is not trusted ({call}): {reason}. Check the host of the URL, or install the "
-            "certificate's issuer on the machine.",
-        ),
-        _NetworkFailure(
-            (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError),
-            PermanentStepError,
-            "Request cannot be sent ({call}): {reason}.",
-        ),
-        _NetworkFailure((Exception,), TransientStepError, "{reason} ({call})."),
-    )
-
-
-def _network_error(error: Exception, method: str, url: str, timeout: float) -> StepError:
-    failure = next(row for row in _network_failures() if isinstance(error, row.raised))
-    message = failure.message.format(
-        call=f"{method} {mask_url(url)}", reason=_reason(error, url), timeout=timeout
-    )
-    return failure.error(message, details=_details(method, url))
-
-
-def _reason(error: Exception, url: str) -> str:
-    message = mask_url(str(error).replace(url, mask_url(url))).rstrip(".")
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-def classify_response(method: str, url: str, response: HttpResponse) -> None:
-    """Return if the status is 2xx.
-
-    Raises:
-        TransientStepError: the status is 429 or 5xx; with ``retry_after`` if the server sent it.
-        PermanentStepError: any other status.
-    """
-    if 200 <= response.status < 300:
-        return
-    body = " ".join(response.body[: 4 * _MAX_SHOWN].decode(errors="replace").split())
-    body = "".join(character for character in body if character.isprintable())[:_MAX_SHOWN]
-    message = f"{response.status} from {method} {mask_url(url)}"
-    message += f": {body}" if body else " with an empty body."
-    details = {**_details(method, url, response.status), "body": body}
-    if response.status == 429 or response.status >= 500:
-        raise TransientStepError(message, details=details, retry_after=parse_retry_after(response))
-    if 300 <= response.status < 400 and "location" in response.headers:
-        message += f" (location: {mask_url(response.headers['location'])})"
-    raise PermanentStepError(message, details=details)
-
-
-def parse_retry_after(response: HttpResponse) -> float | None:
-    """Return the seconds that a response asks to wait, at least 0; None without a valid ``Retry-After``.
-
-    A date is compared with the server's clock (the ``Date`` header) if it is sent, as clocks differ.
-    """
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    until = _parse_http_date(value)
-    if until is None:
-        return None
-    now = _parse_http_date(response.headers.get("date", "")) or datetime.now(UTC)
-    return max(0.0, (until - now).total_seconds())
-
-
-def _parse_http_date(value: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

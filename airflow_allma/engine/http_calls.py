@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from time import perf_counter
 
 from airflow_allma.engine.http import HttpClient, HttpResponse
+from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
 from airflow_allma.engine.outside_calls import HttpCall, OutsideCalls
 from airflow_allma.exceptions import StepError
 
@@ -21,6 +22,8 @@ async def recorded_request(
     headers: Mapping[str, str],
     body: bytes | None,
     timeout: float,
+    options: HttpOptions = DEFAULT_OPTIONS,
+    shown_url: str | None = None,
 ) -> HttpResponse:
     """Send a request as ``HttpClient.request`` does, and add it to the step's calls, successful or not.
 
@@ -32,6 +35,8 @@ async def recorded_request(
         headers: sent unchanged.
         body: None: no body.
         timeout: in seconds.
+        options: TLS and such.
+        shown_url: the URL without secrets, for the record; None: the URL.
 
     Raises:
         StepError: what the client raises.
@@ -39,7 +44,9 @@ async def recorded_request(
     started = perf_counter()
     response, failure = None, None
     try:
-        response = await client.request(method, url, headers=headers, body=body, timeout=timeout)
+        response = await client.request(
+            method, url, headers=headers, body=body, timeout=timeout, options=options
+        )
     except BaseException as error:
         failure = error
         raise
@@ -47,7 +54,7 @@ async def recorded_request(
         calls.add(
             HttpCall(
                 method,
-                url,
+                shown_url or url,
                 _status_of(failure) if response is None else response.status,
                 (perf_counter() - started) * 1000,
                 len(body or b""),

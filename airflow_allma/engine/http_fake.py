@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_allma.engine.http import HttpResponse
+from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
+from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.exceptions import PermanentStepError
@@ -27,6 +28,7 @@ class RecordedRequest:
     headers: Mapping[str, str]
     body: bytes | None
     timeout: float
+    options: HttpOptions = DEFAULT_OPTIONS
 
     def json(self) -> Any:
         """Return the JSON value of the body."""
@@ -79,7 +81,14 @@ class FakeHttpClient:
         return self
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,
+        options: HttpOptions = DEFAULT_OPTIONS,
     ) -> HttpResponse:
         """Record the request and return the reply of its route.
 
@@ -87,7 +96,7 @@ class FakeHttpClient:
             PermanentStepError: no route matches; the message lists the routes.
         """
         self.closed = False
-        request = RecordedRequest(method, url, dict(headers), body, timeout)
+        request = RecordedRequest(method, url, dict(headers), body, timeout, options)
         self.requests.append(request)
         replies = self._find_replies(method, url)
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
@@ -97,15 +106,22 @@ class FakeHttpClient:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float,
+        options: HttpOptions = DEFAULT_OPTIONS,
     ) -> AsyncIterator[HttpStream]:
         """Record the request and open the reply of its route.
 
         Raises:
             PermanentStepError: no route matches; the message lists the routes.
         """
-        del verify
-        response = await self.request(method, url, headers=headers, body=None, timeout=timeout)
+        response = await self.request(
+            method, url, headers=headers, body=None, timeout=timeout, options=options
+        )
         yield HttpStream((method, url), response.status, response.headers, _Body(response.body), timeout)
 
     def _find_replies(self, method: str, url: str) -> list[Reply]:

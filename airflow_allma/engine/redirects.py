@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
 from airflow_allma.engine.masking import looks_secret_in_request, mask_url
 from airflow_allma.exceptions import PermanentStepError
 
@@ -38,20 +39,22 @@ class SentRequest:
         url: absolute.
         headers: all that the step sets.
         body: None: no body.
+        options: TLS and such, and the headers that only the first host gets.
     """
 
     method: str
     url: URL
     headers: Mapping[str, str]
     body: bytes | None
+    options: HttpOptions = DEFAULT_OPTIONS
 
 
 def redirected(request: SentRequest, status: int, location: str) -> SentRequest:
     """Return the request that follows a redirect.
 
     Method and body change as in browsers: 303 becomes GET, and so does a POST after 301 and 302. To another
-    host, to another port or from https to http, ``Host`` and headers that look secret are not sent; and a
-    body is not sent at all, as the step's author chose its receiver.
+    host, to another port or from https to http, ``Host``, headers that are or look secret and a client's
+    certificate are not sent; and a body is not sent at all, as the step's author chose its receiver.
 
     Args:
         request: what was sent.
@@ -72,7 +75,7 @@ def redirected(request: SentRequest, status: int, location: str) -> SentRequest:
     if _is_same_origin(request.url, url):
         if request.url.raw_user is not None and url.raw_user is None:
             url = url.with_user(request.url.user).with_password(request.url.password)
-        return SentRequest(method, url, headers, body)
+        return SentRequest(method, url, headers, body, request.options)
     if body is not None:
         where = mask_url(str(url))
         raise PermanentStepError(
@@ -90,9 +93,14 @@ def redirected(request: SentRequest, status: int, location: str) -> SentRequest:
         name: value
         for name, value in headers.items()
         # A Host header names the host that the step's author chose, not this one.
-        if not (looks_secret_in_request(name) or _CREDENTIALS.match(value) or name.lower() == "host")
+        if not (
+            looks_secret_in_request(name)
+            or _CREDENTIALS.match(value)
+            or name.lower() == "host"
+            or name.lower() in request.options.secret_headers
+        )
     }
-    return SentRequest(method, url, kept, None)
+    return SentRequest(method, url, kept, None, request.options.for_other_host())
 
 
 def _is_same_origin(sent: URL, target: URL) -> bool:

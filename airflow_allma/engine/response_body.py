@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_allma.common.charsets import charset_of
 from airflow_allma.common.json_reader import JsonDocument, NotJsonError, UnreadableJsonError, read_json
-from airflow_allma.engine.http import HttpResponse
+from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.exceptions import PermanentStepError
 
 __all__ = ["response_data"]

@@ -59,7 +59,7 @@ async def call_with_retries(execution: StepExecution, *, last_try: bool | None) 
         try:
             return await _try_once(execution)
         except Exception as raised:
-            error = step_error_from(raised)
+            error = execution.services.secrets.mask_error(step_error_from(raised))
             delay = next_delay(execution, error, counts, last_try=last_try)
             if delay is None:
                 if error is raised:

@@ -71,7 +71,7 @@ class SecretMasks:
         forms = [
             form
             for value in values
-            if value.strip().lower() not in _ORDINARY
+            if value not in self._forms and value.strip().lower() not in _ORDINARY
             for form in forms_of(value)
             if len(form) >= MIN_SECRET_LENGTH
         ]
@@ -86,6 +86,20 @@ class SecretMasks:
                 ordered = sorted(self._forms, key=len, reverse=True)
                 self._pattern = re.compile("|".join(map(re.escape, ordered)))
         return new
+
+    def beginning(self, data: bytes, max_characters: int) -> str:
+        """Return the beginning of a text with secrets masked, also one that is cut there.
+
+        Args:
+            data: the text, of any encoding.
+            max_characters: how much to return of it, at most.
+        """
+        taken = data[: 4 * (max_characters + self.longest)]
+        text = self.text(taken.decode(errors="replace"))
+        if len(taken) < len(data) and self.longest:
+            # Its end can be the beginning of a secret.
+            text = text[: -self.longest]
+        return text[:max_characters]
 
     def text(self, text: str) -> str:
         """Return a text with ``***`` in place of each secret."""

@@ -45,18 +45,19 @@ class StepExecution(msgspec.Struct, gc=False):
     calls: OutsideCalls = NO_CALLS
 
     def record(self, error: dict[str, Any] | None = None) -> None:
-        """Pass the finished execution to the recorder, if there is one."""
+        """Pass the finished execution to the recorder, if there is one, with secrets masked."""
         recorder = self.services.recorder
         if recorder is None or (error is None and self.services.records_failures_only):
             return
         succeeded = error is None and not self.step.ends_path
+        masks = self.services.secrets.masks
         recorder(
             StepRecord(
                 step_id=self.step.id,
                 step_type=self.step.model.step_type.value,
-                input=self.step_input,
-                output=self.state.last_output if succeeded else None,
-                meta=(self.state.last_meta or {}) if succeeded else {},
+                input=masks.json(self.step_input),
+                output=masks.json(self.state.last_output) if succeeded else None,
+                meta=masks.json(self.state.last_meta or {}) if succeeded else {},
                 error=error,
                 next_step=self.state.next_step if self.state.next_step != self.step.id or succeeded else None,
                 seconds=perf_counter() - self.started,

@@ -287,7 +287,7 @@ def _handle_error(
     unexpected = raised.__cause__ if isinstance(raised, StepError) else raised
     if unexpected is not None:
         services.log.debug("Step %s raised", step.id, exc_info=unexpected)
-    error = add_location(step_error_from(raised), step.id, execution.info)
+    error = services.secrets.mask_error(add_location(step_error_from(raised), step.id, execution.info))
     has_input = may_continue and execution.step_input is not None
     route = route_error(step, error, has_input=has_input, last_try=last_try)
     shown = error.as_dict()

@@ -19,7 +19,7 @@ from airflow_allma.engine.url_parts import Char, RenderedUrl, part_boundaries
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import Span
 
-__all__ = ["PreparedUrl", "prepare_url"]
+__all__ = ["InvalidUrlError", "PreparedUrl", "prepare_url", "show_url"]
 
 _PARTS: Final = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
@@ -40,6 +40,19 @@ _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~-._"
 _MAX_PORT: Final = 65535
 _PART_NAMES: Final = ("scheme", "user info", "host", "port", "path", "query", "fragment")
+
+
+class InvalidUrlError(PermanentStepError):
+    """A rendered URL cannot be sent.
+
+    Attributes:
+        reason: why, without the URL and its values.
+    """
+
+    def __init__(self, shown: str, reason: str) -> None:
+        details: dict[str, Any] = {"url": shown}
+        super().__init__(f"The URL {shown!r} {reason}.", details=details)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ def prepare_url(spans: Sequence[Span]) -> PreparedUrl:
         spans: the rendered template, the author's characters apart from values.
 
     Raises:
-        PermanentStepError: it is not an ``http`` or ``https`` URL with a host, it contains control
+        InvalidUrlError: it is not an ``http`` or ``https`` URL with a host, it contains control
             characters, or a value in it changes what the template names: scheme, user info, host, port, path
             or query; or it adds a ``.`` or ``..`` segment.
     """
@@ -199,7 +212,7 @@ def _empty_segments(rendered: RenderedUrl) -> list[str]:
     if not numbers:
         return []
     which = ", ".join(map(str, numbers[:5]))
-    warning = f"the URL {_masked(rendered.url)!r} has an empty segment (number {which}): a value is missing"
+    warning = f"the URL {show_url(rendered.url)!r} has an empty segment (number {which}): a value is missing"
     return [warning]
 
 
@@ -217,11 +230,10 @@ def _encode_authority(authority: re.Match[str]) -> str:
     return f"{encoded}:{port}" if port else encoded
 
 
-def _masked(url: str) -> str:
+def show_url(url: str) -> str:
+    """Return a URL as messages show it: on one line, secrets masked by the names of parameters."""
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], mask_url(url))
 
 
-def _error(url: str, reason: str) -> PermanentStepError:
-    masked = _masked(url)
-    details: dict[str, Any] = {"url": masked}
-    return PermanentStepError(f"The URL {masked!r} {reason}.", details=details)
+def _error(url: str, reason: str) -> InvalidUrlError:
+    return InvalidUrlError(show_url(url), reason)

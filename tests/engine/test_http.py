@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from airflow_allma.engine.http import AiohttpClient, HttpResponse, classify_response, parse_retry_after
+from airflow_allma.engine.http import AiohttpClient, HttpResponse
+from airflow_allma.engine.http_failures import classify_response, parse_retry_after
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from tests.support.http_server import get, with_server

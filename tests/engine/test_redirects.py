@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from yarl import URL
 
+from airflow_allma.engine.http_options import HttpOptions
 from airflow_allma.engine.redirects import SentRequest, redirected
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from tests.support.http_server import get, with_server
@@ -142,3 +143,17 @@ def test_the_timeout_is_that_of_all_redirects_together():
             await get(client, server.url + "/redirect", timeout=0.2)
 
     with_server(scenario)
+
+
+def test_secret_headers_and_client_certificates_do_not_reach_another_host():
+    options = HttpOptions(verify=False, cert=("c.pem", None), secret_headers=frozenset({"x-tenant"}))
+    headers = {"X-Tenant": "planted", "X-Other": "kept"}
+    sent = SentRequest("GET", URL("https://a.test/x"), headers, None, options)
+    other = redirected(sent, 302, "https://b.test/y")
+    assert other.headers == {"X-Other": "kept"}
+    assert (other.options.verify, other.options.cert) == (True, None)
+    same = redirected(sent, 302, "/y")
+    assert (same.headers, same.options) == (headers, options)
+    # Back on the first host, it gets nothing again: the other host chose what is asked there.
+    back = redirected(other, 302, "https://a.test/z")
+    assert back.headers == {"X-Other": "kept"}

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from airflow_allma.engine.http import classify_response
 from airflow_allma.engine.http_calls import recorded_request
-from airflow_allma.engine.masking import mask_url
+from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
-from airflow_allma.engine.steps.request_headers import Headers, RequestHeaders
-from airflow_allma.engine.urls import prepare_url
+from airflow_allma.engine.steps.request_headers import Headers
+from airflow_allma.engine.steps.request_plan import RequestPlan
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
     NOTHING,
     LoadPointer,
-    Span,
     compile_context_mappings,
     compile_path,
-    compile_slotted_template,
 )
 from airflow_allma.expressions.js_values import to_string
 from airflow_allma.flow import ApiCallStep
@@ -30,7 +27,7 @@ from airflow_allma.flow.steps.step_base import ContextMapping
 
 __all__ = ["ApiCall"]
 
-_DEFAULT_TIMEOUT_MS: Final = 10_000
+_DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 # RFC 9110, 9.2.1; PUT and DELETE are idempotent by 9.2.2, but not with every API.
 _READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -45,11 +42,15 @@ class ApiCall(AsyncHandler):
 
     def __init__(self, step: ApiCallStep) -> None:
         url = step.api_url_template
-        self._url = compile_slotted_template(url.template, block_slots=True)
-        self._url_mappings = compile_context_mappings(_as_json(url.context_mappings))
+        self._request = RequestPlan(
+            url.template,
+            url_mappings=url.context_mappings,
+            constants=step.api_static_headers,
+            templates=step.api_headers_template,
+            connection=step.connection,
+        )
         self._method = step.api_http_method.value
         self.has_side_effects = self._method not in _READING_METHODS
-        self._headers = RequestHeaders(step.api_static_headers, step.api_headers_template)
         body = step.request_body_template
         self._body = compile_context_mappings(_as_json(body)) if body else None
         path = step.custom_config.get("requestBodyPath")
@@ -65,48 +66,43 @@ class ApiCall(AsyncHandler):
             PermanentStepError: the URL, a header or the body cannot be sent, any other status but 2xx, or
                 a body that cannot be read.
         """
-        root, load = call.root(), call.load
+        root = call.root()
         timeout = self._timeout()
-        prepared = prepare_url(self._render_url(root, load))
-        for warning in prepared.warnings:
-            call.log.warning("%s (step %s)", warning, call.step_id)
-        url = prepared.url
-        headers = self._headers.render(call, root)
-        body = self._render_body(root, load, headers)
+        request = await self._request.prepare(call, root)
+        body = self._render_body(root, call.load, request.headers)
         response = await recorded_request(
             call.calls,
             call.services.http,
             self._method,
-            url,
-            headers=dict(headers.values()),
+            request.url,
+            headers=dict(request.headers.values()),
             body=body,
-            timeout=timeout,
+            timeout=timeout or request.timeout or _DEFAULT_TIMEOUT_SECONDS,
+            options=request.options,
+            shown_url=request.shown_url,
         )
-        classify_response(self._method, url, response)
-        document = response_data(response, f"{self._method} {mask_url(url)}")
+        classify_response(self._method, request.shown_url, response, call.services.secrets.masks)
+        document = response_data(response, f"{self._method} {request.shown_url}")
         for warning in document.warnings:
             call.log.warning("Body of the response: %s (step %s)", warning, call.step_id)
         return {
             "status": response.status,
             "headers": dict(response.headers),
             "data": document.value,
-            "_meta": {"method": self._method, "url": mask_url(url)},
+            "_meta": {"method": self._method, "url": request.shown_url},
         }
 
-    def _timeout(self) -> float:
+    def _timeout(self) -> float | None:
+        """Return the step's own limit in seconds, if it has one."""
         milliseconds = self._timeout_ms
         if milliseconds is None:
-            return _DEFAULT_TIMEOUT_MS / 1000
+            return None
         is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
         if not is_number or not 0 < milliseconds < float("inf"):
             raise PermanentStepError(
                 "customConfig.timeoutMs must be a number of milliseconds above 0, such as 10000."
             )
         return float(milliseconds / 1000)
-
-    def _render_url(self, root: Mapping[str, Any], load: LoadPointer) -> Sequence[Span]:
-        variables = self._url_mappings.resolve(root, load)
-        return self._url.spans({**root, **variables}, load)
 
     def _render_body(self, root: Mapping[str, Any], load: LoadPointer, headers: Headers) -> bytes | None:
         value: Any = None

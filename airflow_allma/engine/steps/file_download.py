@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.http import HttpResponse, classify_response
+from airflow_allma.engine.http_failures import classify_response
+from airflow_allma.engine.http_options import HttpOptions
+from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.outside_calls import HttpCall
@@ -115,7 +117,11 @@ class FileDownload(AsyncHandler):
         started, response, failure = perf_counter(), None, None
         try:
             async with client.stream(
-                self._method, url, headers=headers, timeout=timeout, verify=self._verify is True
+                self._method,
+                url,
+                headers=headers,
+                timeout=timeout,
+                options=HttpOptions(verify=self._verify is True),
             ) as response:
                 if not 200 <= response.status < 300:
                     body = await response.start(_MAX_ERROR_BYTES)

@@ -1,0 +1,220 @@
+"""URL, headers and connection of a step's HTTP request, prepared from the flow's data and from secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from airflow_allma.engine.http_connection import HttpConnection
+from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
+from airflow_allma.engine.masking import MASK, mask_url
+from airflow_allma.engine.secret_values import SecretValues, names_in_template, resolve_secrets
+from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.engine.steps.request_headers import Headers, RequestHeaders
+from airflow_allma.engine.urls import InvalidUrlError, PreparedUrl, prepare_url, show_url
+from airflow_allma.expressions import Span, compile_context_mappings, compile_slotted_template
+from airflow_allma.flow.steps.step_base import ContextMapping
+
+__all__ = ["PreparedRequest", "RequestPlan"]
+
+_OWN_ORIGIN: Final = re.compile(r"https?://[^/?#{}\\@\s]+(?:[/?#]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """What is sent, apart from the body.
+
+    Attributes:
+        url: absolute and encoded.
+        shown_url: the URL for records, errors and outputs: without secrets.
+        headers: lower-case name -> name and value; the caller can add others.
+        options: TLS and such.
+        timeout: seconds that the connection sets for the request; None: the step's own.
+    """
+
+    url: str = field(repr=False)
+    shown_url: str
+    headers: Headers = field(repr=False)
+    options: HttpOptions = DEFAULT_OPTIONS
+    timeout: float | None = None
+
+
+class RequestPlan:
+    """The request of a step, compiled once per step.
+
+    Args:
+        url: the template of the URL.
+        url_mappings: further variables of that template.
+        constants: headers that are sent unchanged.
+        templates: headers, name -> JSONPath or template.
+        connection: the id of an Airflow connection, or None.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        url_mappings: Mapping[str, ContextMapping] | None = None,
+        constants: Mapping[str, str] | None = None,
+        templates: Mapping[str, str] | None = None,
+        connection: str | None = None,
+    ) -> None:
+        self._url = compile_slotted_template(url, block_slots=True)
+        mappings = url_mappings or {}
+        self._mappings = compile_context_mappings(
+            {name: mapping.model_dump(by_alias=True) for name, mapping in mappings.items()}
+        )
+        self._headers = RequestHeaders(constants or {}, templates or {})
+        self._connection = connection
+        self._has_own_origin = _OWN_ORIGIN.match(url.lstrip(" ")) is not None
+        by_header = {
+            name.lower(): names_in_template(source)
+            for name, source in (templates or {}).items()
+            if not source.startswith("$")
+        }
+        url_names = names_in_template(url)
+        self._names = sorted(url_names.union(*by_header.values()), key=lambda name: (name.name, name.keys))
+        self._names_host = any(name.field == "host" for name in url_names)
+        self._url_has_secrets = bool(url_names)
+        self._secret_headers = frozenset(name for name, names in by_header.items() if names)
+        self._warned = False
+
+    async def prepare(
+        self, call: StepCall, root: Mapping[str, Any], defaults: Mapping[str, str] | None = None
+    ) -> PreparedRequest:
+        """Return the request.
+
+        Args:
+            call: the step's call.
+            root: what paths and templates see.
+            defaults: headers that those of the connection and of the step override.
+
+        Raises:
+            PermanentStepError: the URL, a header or the connection cannot be used.
+            SecretError: the connection or a Variable cannot be read.
+        """
+        if not self._names and self._connection is None:
+            url = _prepared(self._url.spans(self._data(call, root), call.load), call)
+            return PreparedRequest(url, mask_url(url), self._headers.render(call, root, defaults))
+        secrets = call.services.secrets
+        values = await resolve_secrets(secrets, self._names)
+        connection = None
+        if self._connection is not None:
+            connection = HttpConnection.of(await secrets.connection(self._connection))
+            self._warn_about_extra(connection, call)
+        url, shown_url = self._prepare_url(call, root, values, connection)
+        given = {**(defaults or {}), **(connection.headers if connection else {})}
+        headers = self._headers.render(call, values.over(root), given)
+        await self._hide_made_values(call, headers)
+        options = connection.options if connection else DEFAULT_OPTIONS
+        return PreparedRequest(
+            url,
+            shown_url,
+            headers,
+            replace(options, secret_headers=options.secret_headers | self._secret_headers),
+            connection.timeout if connection else None,
+        )
+
+    def _data(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the template of the URL sees, apart from secrets."""
+        return {**root, **self._mappings.resolve(root, call.load)}
+
+    def _prepare_url(
+        self,
+        call: StepCall,
+        root: Mapping[str, Any],
+        values: SecretValues,
+        connection: HttpConnection | None,
+    ) -> tuple[str, str]:
+        """Return the URL, and the one to show."""
+        data = self._data(call, root)
+        spans = self._url.spans(values.over(data), call.load)
+        shown_spans = self._url.spans(values.masked_over(data), call.load) if self._url_has_secrets else spans
+        if connection is not None and connection.base_url:
+            spans, shown_spans = (_with_base(each, connection.base_url) for each in (spans, shown_spans))
+        shown = show_url("".join(span.text for span in shown_spans).strip(" "))
+        if connection is not None and not (connection.base_url or self._has_own_origin):
+            raise InvalidUrlError(
+                shown,
+                f"needs the host of connection {connection.id!r}, which has none; set its host, or write "
+                "scheme and host into the template",
+            )
+        try:
+            url = _prepared(spans, call)
+        except InvalidUrlError as error:
+            # The original error shows a URL with secrets in it.
+            raise InvalidUrlError(shown, error.reason) from None
+        self._check_host(url, shown, values, connection)
+        return url, shown if self._url_has_secrets else mask_url(url)
+
+    def _check_host(
+        self, url: str, shown: str, values: SecretValues, connection: HttpConnection | None
+    ) -> None:
+        """Check that the flow's data does not decide which host gets the secrets of a connection."""
+        if connection is not None and connection.base_url:
+            if _origin(url) != _origin(connection.base_url):
+                raise InvalidUrlError(
+                    shown,
+                    f"is not on the host of connection {connection.id!r} ({connection.origin}); write a path "
+                    "that begins with '/'",
+                )
+            return
+        if self._has_own_origin:
+            return
+        if self._names_host and urlsplit(url).hostname not in values.hosts:
+            raise InvalidUrlError(
+                shown,
+                "does not have the host of the connection that its template names; in the template, ':' or "
+                "'/' must follow the host, and a scheme be before it only if the connection's host has none",
+            )
+
+    async def _hide_made_values(self, call: StepCall, headers: Headers) -> None:
+        """Mask what helpers made of secrets: a value in which the secret itself cannot be found."""
+        secrets = call.services.secrets
+        made = [
+            value
+            for key, (_, value) in headers.items()
+            if key in self._secret_headers and MASK not in secrets.masks.text(value)
+        ]
+        if made:
+            await secrets.hide(made)
+
+    def _warn_about_extra(self, connection: HttpConnection, call: StepCall) -> None:
+        named = {name.keys[0] for name in self._names if name.keys and name.name == connection.id}
+        unused = [key for key in connection.unused if key not in named]
+        if unused and not self._warned:
+            self._warned = True
+            call.log.warning(
+                "extra of connection %r: %s without effect (step %s). Headers belong into extra.headers",
+                connection.id,
+                ", ".join(unused),
+                call.step_id,
+            )
+
+
+def _prepared(spans: Sequence[Span], call: StepCall) -> str:
+    prepared: PreparedUrl = prepare_url(spans)
+    for warning in prepared.warnings:
+        call.log.warning("%s (step %s)", call.services.secrets.masks.text(warning), call.step_id)
+    return prepared.url
+
+
+def _with_base(spans: Sequence[Span], base: str) -> Sequence[Span]:
+    """Return a rendered path with a base URL before it, as if the author had written that."""
+    if not "".join(span.text for span in spans).lstrip(" ").startswith("/"):
+        return spans
+    first, *rest = spans
+    if first.text:
+        value = Span(first.text.lstrip(" "), is_authored=False)
+        return [Span("", is_authored=False), Span(base, is_authored=True), value, *rest]
+    written, *rest = rest
+    return [first, Span(base + written.text.lstrip(" "), is_authored=True), *rest]
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname, parts.port or default
