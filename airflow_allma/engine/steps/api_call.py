@@ -12,6 +12,7 @@ from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
+from airflow_allma.engine.steps.call_timeout import timeout_seconds
 from airflow_allma.engine.steps.request_headers import Headers
 from airflow_allma.engine.steps.request_plan import RequestPlan
 from airflow_allma.exceptions import PermanentStepError
@@ -67,7 +68,7 @@ class ApiCall(AsyncHandler):
                 a body that cannot be read.
         """
         root = call.root()
-        timeout = self._timeout()
+        timeout = timeout_seconds(self._timeout_ms)
         request = await self._request.prepare(call, root)
         body = self._render_body(root, call.load, request.headers)
         response = await recorded_request(
@@ -91,18 +92,6 @@ class ApiCall(AsyncHandler):
             "data": document.value,
             "_meta": {"method": self._method, "url": request.shown_url},
         }
-
-    def _timeout(self) -> float | None:
-        """Return the step's own limit in seconds, if it has one."""
-        milliseconds = self._timeout_ms
-        if milliseconds is None:
-            return None
-        is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
-        if not is_number or not 0 < milliseconds < float("inf"):
-            raise PermanentStepError(
-                "customConfig.timeoutMs must be a number of milliseconds above 0, such as 10000."
-            )
-        return float(milliseconds / 1000)
 
     def _render_body(self, root: Mapping[str, Any], load: LoadPointer, headers: Headers) -> bytes | None:
         value: Any = None

@@ -9,18 +9,17 @@ from airflow_allma.exceptions import PermanentStepError
 __all__ = ["timeout_seconds"]
 
 
-def timeout_seconds(milliseconds: Any, default_ms: int) -> float:
-    """Return the timeout in seconds.
+def timeout_seconds(milliseconds: Any) -> float | None:
+    """Return the timeout in seconds, or None.
 
     Args:
         milliseconds: the setting; None if it is not set.
-        default_ms: its default.
 
     Raises:
         PermanentStepError: it is not a number above 0.
     """
     if milliseconds is None:
-        return default_ms / 1000
+        return None
     is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
     if not is_number or not 0 < milliseconds < float("inf"):
         raise PermanentStepError(

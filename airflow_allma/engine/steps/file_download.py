@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.http_failures import classify_response
-from airflow_allma.engine.http_options import HttpOptions
 from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
-from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.outside_calls import HttpCall
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.engine.steps.call_timeout import timeout_seconds
-from airflow_allma.engine.steps.request_headers import RequestHeaders
+from airflow_allma.engine.steps.request_plan import PreparedRequest, RequestPlan
 from airflow_allma.engine.upload import Upload
-from airflow_allma.engine.urls import prepare_url
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.expressions import compile_slotted_template, compile_template
+from airflow_allma.expressions import compile_template
 from airflow_allma.flow import FileDownloadStep
 from airflow_allma.storage import ObjectStore, Pointer
 from airflow_allma.storage.pointer import FILE_BUCKET, check_local_segments
 
 __all__ = ["FileDownload"]
 
-_DEFAULT_TIMEOUT_MS: Final = 30_000
+_DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 _DEFAULT_TYPE: Final = "application/octet-stream"
 _FOLDER: Final = "downloads"
 # RFC 9110, 9.2.1
 _READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_MAX_ERROR_BYTES: Final = 2000
+# Enough to find a secret that the page of an error echoes.
+_MAX_ERROR_BYTES: Final = 1 << 16
 # S3 keeps 2 KiB of metadata with an object.
 _MAX_URL_CHARACTERS: Final = 1200
 _MAX_NAME_CHARACTERS: Final = 500
@@ -53,10 +52,11 @@ class FileDownload(AsyncHandler):
 
     def __init__(self, step: FileDownloadStep) -> None:
         self._step_id = step.step_instance_id
-        self._url = compile_slotted_template(step.source_url_template, block_slots=True)
+        self._request = RequestPlan(
+            step.source_url_template, templates=step.headers_template, connection=step.connection
+        )
         self._method = step.method.value
         self.has_side_effects = self._method not in _READING_METHODS
-        self._headers = RequestHeaders({}, step.headers_template)
         self._bucket = step.destination_bucket or None
         key = step.destination_key_template
         self._key = compile_template(key) if key else None
@@ -72,17 +72,18 @@ class FileDownload(AsyncHandler):
             PermanentStepError: the URL, a header or the key is not valid, any other status but 2xx, a file
                 that is too large, or a store that refuses it.
         """
-        timeout = timeout_seconds(self._timeout_ms, _DEFAULT_TIMEOUT_MS)
+        timeout = timeout_seconds(self._timeout_ms)
         if not isinstance(self._verify, bool):
             raise PermanentStepError("customConfig.verifySsl must be true or false.")
         root = call.root()
-        prepared = prepare_url(self._url.spans(root, call.load))
-        for warning in prepared.warnings:
-            call.log.warning("%s (step %s)", warning, call.step_id)
-        headers = dict(self._headers.render(call, root, _HEADERS).values())
+        request = await self._request.prepare(call, root, _HEADERS)
+        if not self._verify:
+            request = replace(request, options=replace(request.options, verify=False))
         try:
-            pointer = self._destination(call, root, prepared.url)
-            return await self._transfer(call, prepared.url, headers, pointer, timeout)
+            pointer = self._destination(call, root, request.identity)
+            return await self._transfer(
+                call, request, pointer, timeout or request.timeout or _DEFAULT_TIMEOUT_SECONDS
+            )
         except StorageError as error:
             raise step_error_from(error) from error
 
@@ -110,23 +111,27 @@ class FileDownload(AsyncHandler):
         return location.pointer(_FOLDER, info.flow_execution_id, self._step_id, name)
 
     async def _transfer(
-        self, call: StepCall, url: str, headers: Mapping[str, str], pointer: Pointer, timeout: float
+        self, call: StepCall, request: PreparedRequest, pointer: Pointer, timeout: float
     ) -> dict[str, Any]:
+        url = request.shown_url
         store = _require_store(call)
         client = call.services.http
         started, response, failure = perf_counter(), None, None
         try:
             async with client.stream(
                 self._method,
-                url,
-                headers=headers,
+                request.url,
+                headers=dict(request.headers.values()),
                 timeout=timeout,
-                options=HttpOptions(verify=self._verify is True),
+                options=request.options,
             ) as response:
                 if not 200 <= response.status < 300:
                     body = await response.start(_MAX_ERROR_BYTES)
                     classify_response(
-                        self._method, url, HttpResponse(response.status, response.headers, body)
+                        self._method,
+                        url,
+                        HttpResponse(response.status, response.headers, body),
+                        call.services.secrets.masks,
                     )
                 size = await self._store(call, response, url, store, pointer)
         except BaseException as error:
@@ -149,7 +154,7 @@ class FileDownload(AsyncHandler):
             "content": pointer.wrap(),
             "contentType": response.headers.get("content-type") or _DEFAULT_TYPE,
             "contentLength": size,
-            "_meta": {"status": response.status, "sourceUrl": mask_url(url)},
+            "_meta": {"status": response.status, "sourceUrl": url},
         }
 
     async def _store(
@@ -189,9 +194,8 @@ def _file_name(call: StepCall, request: str) -> str:
 
 
 def _metadata(url: str) -> dict[str, str]:
-    masked = mask_url(url)
-    name = unquote(urlsplit(masked).path.rpartition("/")[2])
-    metadata = {"sourceUrl": masked[:_MAX_URL_CHARACTERS]}
+    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    metadata = {"sourceUrl": url[:_MAX_URL_CHARACTERS]}
     if name:
         metadata["originalName"] = quote(name, safe=" !#$&'()+,;=@[]~")[:_MAX_NAME_CHARACTERS].strip()
     return metadata

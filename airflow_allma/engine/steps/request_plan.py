@@ -30,6 +30,7 @@ class PreparedRequest:
     Attributes:
         url: absolute and encoded.
         shown_url: the URL for records, errors and outputs: without secrets.
+        identity: the URL with ``***`` for connections and Variables alone: equal only for equal data.
         headers: lower-case name -> name and value; the caller can add others.
         options: TLS and such.
         timeout: seconds that the connection sets for the request; None: the step's own.
@@ -37,6 +38,7 @@ class PreparedRequest:
 
     url: str = field(repr=False)
     shown_url: str
+    identity: str = field(repr=False)
     headers: Headers = field(repr=False)
     options: HttpOptions = DEFAULT_OPTIONS
     timeout: float | None = None
@@ -98,14 +100,14 @@ class RequestPlan:
         """
         if not self._names and self._connection is None:
             url = _prepared(self._url.spans(self._data(call, root), call.load), call)
-            return PreparedRequest(url, mask_url(url), self._headers.render(call, root, defaults))
+            return PreparedRequest(url, mask_url(url), url, self._headers.render(call, root, defaults))
         secrets = call.services.secrets
         values = await resolve_secrets(secrets, self._names)
         connection = None
         if self._connection is not None:
             connection = HttpConnection.of(await secrets.connection(self._connection))
             self._warn_about_extra(connection, call)
-        url, shown_url = self._prepare_url(call, root, values, connection)
+        url, shown_url, identity = self._prepare_url(call, root, values, connection)
         given = {**(defaults or {}), **(connection.headers if connection else {})}
         headers = self._headers.render(call, values.over(root), given)
         await self._hide_made_values(call, headers)
@@ -113,6 +115,7 @@ class RequestPlan:
         return PreparedRequest(
             url,
             shown_url,
+            identity,
             headers,
             replace(options, secret_headers=options.secret_headers | self._secret_headers),
             connection.timeout if connection else None,
@@ -128,14 +131,15 @@ class RequestPlan:
         root: Mapping[str, Any],
         values: SecretValues,
         connection: HttpConnection | None,
-    ) -> tuple[str, str]:
-        """Return the URL, and the one to show."""
+    ) -> tuple[str, str, str]:
+        """Return the URL, the one to show, and the request's identity."""
         data = self._data(call, root)
         spans = self._url.spans(values.over(data), call.load)
         shown_spans = self._url.spans(values.masked_over(data), call.load) if self._url_has_secrets else spans
         if connection is not None and connection.base_url:
             spans, shown_spans = (_with_base(each, connection.base_url) for each in (spans, shown_spans))
-        shown = show_url("".join(span.text for span in shown_spans).strip(" "))
+        identity = "".join(span.text for span in shown_spans).strip(" ")
+        shown = show_url(identity)
         if connection is not None and not (connection.base_url or self._has_own_origin):
             raise InvalidUrlError(
                 shown,
@@ -148,7 +152,7 @@ class RequestPlan:
             # The original error shows a URL with secrets in it.
             raise InvalidUrlError(shown, error.reason) from None
         self._check_host(url, shown, values, connection)
-        return url, shown if self._url_has_secrets else mask_url(url)
+        return (url, shown, identity) if self._url_has_secrets else (url, mask_url(url), url)
 
     def _check_host(
         self, url: str, shown: str, values: SecretValues, connection: HttpConnection | None
