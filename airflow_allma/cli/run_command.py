@@ -32,6 +32,7 @@ from airflow_allma.engine import (
 )
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import mask_secrets
+from airflow_allma.engine.threads import CallThreads
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
 from airflow_allma.expressions import NOTHING
 from airflow_allma.flow import DeployVariables, Flow
@@ -155,7 +156,8 @@ async def _run(
         flow.id, flow.version, str(uuid.uuid4()), enable_execution_logs=flow.enable_execution_logs
     )
     location = OffloadLocation.from_setting(flow.airflow.offload_location)
-    aws = EnvironmentAws()
+    concurrency = flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency
+    aws = EnvironmentAws(concurrency)
     with Progress() as progress:
         services = Services(
             store=store or open_store(aws, location),
@@ -163,9 +165,10 @@ async def _run(
             secrets=open_secrets(),
             settings=EngineSettings(
                 offload_location=location,
-                branch_concurrency=flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency,
+                branch_concurrency=concurrency,
                 **_limits(),
             ),
+            threads=CallThreads(concurrency),
             recorder=_trace if trace else None,
             on_branch_result=progress.branch_ended,
             fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,

@@ -12,10 +12,13 @@ from airflow_allma.exceptions import StorageConfigurationError
 if TYPE_CHECKING:
     from botocore.config import Config
 
-__all__ = ["AwsClients", "ClientCache", "EnvironmentAws", "without_retries"]
+__all__ = ["MAX_CONNECTIONS", "AwsClients", "ClientCache", "EnvironmentAws", "client_config"]
 
-# All threads of the process share a client: as many calls at once as a default thread pool runs.
-_MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 64
+"""Connections that a client keeps open, if nothing else is configured: all threads of a process share it."""
+
+# The longest run of a function, 15 minutes, and a little more: by default boto3 waits one minute for a reply.
+_LAMBDA_SECONDS: Final = 910
 
 
 @runtime_checkable
@@ -70,14 +73,28 @@ class ClientCache:
             return self._clients[arguments]
 
 
-def without_retries(config: Config) -> Config:
-    """Return a client configuration with which each call makes one request; other options are unchanged."""
+def client_config(base: Config, service: str, *, retries: bool, connections: int) -> Config:
+    """Return the configuration of a client; what ``base`` sets itself is unchanged.
+
+    Args:
+        base: the configuration of the connection or the environment.
+        service: boto3's name of the service.
+        retries: whether the client retries; if not, each call makes one request.
+        connections: how many calls can be in flight at once.
+    """
     from botocore.config import Config
 
-    # The retry mode stays: "adaptive" also limits the rate of requests.
-    options: Any = config  # types-boto3 does not know the options of a Config
-    retries: Any = {**(options.retries or {}), "total_max_attempts": 1}
-    return config.merge(Config(retries=retries))
+    default: Any = Config()  # types-boto3 does not know the options of a Config
+    given: Any = base
+    options: dict[str, Any] = {}
+    if given.max_pool_connections == default.max_pool_connections:
+        options["max_pool_connections"] = max(connections, default.max_pool_connections)
+    if not retries:
+        # The retry mode stays: "adaptive" also limits the rate of requests.
+        options["retries"] = {**(given.retries or {}), "total_max_attempts": 1}
+    if service == "lambda" and given.read_timeout == default.read_timeout:
+        options |= {"read_timeout": _LAMBDA_SECONDS, "tcp_keepalive": True}
+    return base.merge(Config(**options))
 
 
 class EnvironmentAws:
@@ -85,11 +102,15 @@ class EnvironmentAws:
 
     That is: environment variables, the AWS configuration files, the machine's role. Nothing is looked up
     before the first client is requested. Safe to share between threads.
+
+    Args:
+        connections: how many calls of one client can be in flight at once.
     """
 
     connection: Final = "the AWS credentials of the environment"
 
-    def __init__(self) -> None:
+    def __init__(self, connections: int = MAX_CONNECTIONS) -> None:
+        self._connections = connections
         self._session: Any = None
         self._clients = ClientCache(self._make)
 
@@ -107,12 +128,10 @@ class EnvironmentAws:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        config = Config(max_pool_connections=_MAX_CONNECTIONS)
+        config = client_config(Config(), service, retries=retries, connections=self._connections)
         try:
             self._session = self._session or boto3.Session()
-            return self._session.client(
-                service, region_name=region, config=config if retries else without_retries(config)
-            )
+            return self._session.client(service, region_name=region, config=config)
         except BotoCoreError as error:
             raise StorageConfigurationError(
                 f"No {service} client can be made with {self.connection}: {error} "

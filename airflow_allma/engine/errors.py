@@ -44,6 +44,7 @@ def step_error_from(
     doing: str | None = None,
     connection: str | None = None,
     details: Mapping[str, Any] | None = None,
+    advice: Mapping[str, str] | None = None,
 ) -> StepError:
     """Return another error as a step error; raise it ``from`` that error.
 
@@ -54,6 +55,9 @@ def step_error_from(
             name their object themselves.
         connection: the name of the AWS credentials, which ends the message. Storage errors contain it.
         details: JSON object for ``errorDetails``; must not contain secrets.
+        advice: name of an AWS error -> what to do about it, in place of the general advice.
+
+    A PermanentStepError of AWS has the name of AWS's error (``ConditionalCheckFailedException``).
     """
     if isinstance(error, StepError):
         return error
@@ -63,46 +67,55 @@ def step_error_from(
     for kind_of_error, message in _EXHAUSTED.items():
         if isinstance(error, kind_of_error):
             return PermanentStepError(_sentence(doing, message, None), details=details)
-    return _of_aws(error, doing, connection, details) or PermanentStepError(
+    return _of_aws(error, doing, connection, details, advice) or PermanentStepError(
         _sentence(doing, f"{type(error).__name__}: {error}", None), details=details
     )
 
 
 def _of_aws(
-    error: BaseException, doing: str | None, connection: str | None, details: Mapping[str, Any] | None
+    error: BaseException,
+    doing: str | None,
+    connection: str | None,
+    details: Mapping[str, Any] | None,
+    advice: Mapping[str, str] | None,
 ) -> StepError | None:
     # Importing botocore takes a tenth of a second, so it is imported only after a failure.
     import botocore.exceptions as boto
 
     if isinstance(error, boto.ClientError):
-        return _of_response(error.response, doing, connection, details)
+        # boto3 makes a class of each error that the service declares; an undeclared one has only a code.
+        declared = type(error).__name__ if type(error) is not boto.ClientError else None
+        return _of_response(error.response, declared, doing, connection, details, advice)
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
         return TransientStepError(
             _sentence(doing, f"{error}. If this persists, check endpoint and region.", connection),
             details=details,
         )
     if isinstance(error, boto.BotoCoreError):
-        advice = "Check the step's values, and the credentials and region."
-        return PermanentStepError(_sentence(doing, f"{error}. {advice}", connection), details=details)
+        message = f"{error}. Check the step's values, and the credentials and region."
+        return PermanentStepError(_sentence(doing, message, connection), details=details)
     return None
 
 
 def _of_response(
     response: Mapping[str, Any],
+    declared: str | None,
     doing: str | None,
     connection: str | None,
     details: Mapping[str, Any] | None,
+    advice: Mapping[str, str] | None,
 ) -> StepError:
     error = response.get("Error", {})
     code = str(error.get("Code", ""))
+    name = declared or code
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"{code or status}: {error.get('Message', '')}".rstrip(": .") + "."
-    advice = _ADVICE.get(code)
-    kind = TransientStepError if is_transient(code, status) else PermanentStepError
-    return kind(
-        _sentence(doing, f"{message} {advice}" if advice else message, connection),
-        details={**(details or {}), "awsErrorCode": code, "awsStatus": status},
-    )
+    own_advice = (advice or {}).get(name) or _ADVICE.get(code)
+    sentence = _sentence(doing, f"{message} {own_advice}" if own_advice else message, connection)
+    all_details = {**(details or {}), "awsErrorCode": code, "awsStatus": status}
+    if is_transient(code, status):
+        return TransientStepError(sentence, details=all_details)
+    return PermanentStepError(sentence, details=all_details, error_name=name or None)
 
 
 def _sentence(doing: str | None, message: str, connection: str | None) -> str:

@@ -25,14 +25,17 @@ class Route(Enum):
 
 
 def may_retry(step: CompiledStep, error: StepError) -> bool:
-    """Return whether ``onError.retries`` covers this error; a PermanentStepError is never retried."""
+    """Return whether ``onError.retries`` covers this error.
+
+    A PermanentStepError is covered only if ``errorEquals`` has its name: its author knows better then.
+    """
     on_error = step.model.on_error
     if on_error is None or on_error.retries is None or on_error.retries.count == 0:
         return False
-    if isinstance(error, PermanentStepError):
-        return False
     names = on_error.retries.error_equals
-    return names is None or error.error_name in names
+    if names is None:
+        return not isinstance(error, PermanentStepError)
+    return error.error_name in names
 
 
 def route_error(step: CompiledStep, error: StepError, *, has_input: bool, last_try: bool | None) -> Route:

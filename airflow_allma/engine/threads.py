@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 __all__ = ["CallThreads"]
 
 _T = TypeVar("_T")
 
-_MAX_CALLS: Final = min(32, (os.cpu_count() or 1) + 4)
+_MAX_CALLS: Final = 64
+_IDLE_SECONDS: Final = 10.0
+"""A thread without calls ends after this time."""
 
 
 class CallThreads:
-    """Runs each blocking call in a thread of its own.
+    """Runs blocking calls in threads that are used again.
 
     Python cannot stop a thread. A thread whose caller no longer waits keeps running, but does not take a slot
-    from other calls, and does not keep an event loop or the process from ending.
+    from other calls, and does not keep an event loop or the process from ending. Safe to share between event
+    loops.
 
     Args:
-        max_calls: slots of one event loop.
+        max_calls: slots of one event loop: as many calls as can be in flight at once.
     """
 
     def __init__(self, max_calls: int = _MAX_CALLS) -> None:
         self._max_calls = max_calls
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._idle: deque[_Worker] = deque()
 
     @property
     def slots(self) -> asyncio.Semaphore:
@@ -45,17 +51,65 @@ class CallThreads:
 
     async def run(self, function: Callable[..., _T], *args: Any) -> _T:
         """Return the function's result, or raise its exception."""
-        future: Future[_T] = Future()
-        # From here on the future itself cannot be cancelled, so the thread can always set its result.
-        future.set_running_or_notify_cancel()
-        threading.Thread(target=_call, args=(future, function, args), name="allma-call", daemon=True).start()
-        return await asyncio.wrap_future(future)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        try:
+            # The last one that became idle: the others end if there is less to do.
+            worker = self._idle.pop()
+        except IndexError:
+            worker = _Worker(self._idle)
+        worker.calls.put(_Call(loop, future, function, args))
+        return cast("_T", await future)
 
 
-def _call(future: Future[_T], function: Callable[..., _T], args: tuple[Any, ...]) -> None:
-    try:
-        result = function(*args)
-    except BaseException as error:  # noqa: BLE001 - raised where the call was made
-        future.set_exception(error)
-    else:
+@dataclass(frozen=True, slots=True)
+class _Call:
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+class _Worker:
+    """A thread that makes one call after the other; between two of them it is one of the idle ones."""
+
+    def __init__(self, idle: deque[_Worker]) -> None:
+        self.calls: SimpleQueue[_Call] = SimpleQueue()
+        self._idle = idle
+        threading.Thread(target=self._work, name="allma-call", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                call = self.calls.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                try:
+                    self._idle.remove(self)
+                except ValueError:
+                    # Somebody took it a moment ago, and its call is on the way.
+                    continue
+                return
+            result, error = None, None
+            try:
+                result = call.function(*call.args)
+            except BaseException as raised:  # noqa: BLE001 - raised where the call was made
+                error = raised
+            self._idle.append(self)
+            # A closed event loop raises this: nobody waits any more.
+            with suppress(RuntimeError):
+                call.loop.call_soon_threadsafe(_finish, call.future, result, error)
+            # An idle thread must not keep what the last call was about.
+            del call, result, error
+
+
+def _finish(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        # Cancelled: its caller no longer waits.
+        return
+    if error is None:
         future.set_result(result)
+    elif isinstance(error, StopIteration):
+        # A future cannot raise it, as it would end the coroutine that waits.
+        future.set_exception(RuntimeError(f"StopIteration: {error}"))
+    else:
+        future.set_exception(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_allma.common.aws_clients import ClientCache, without_retries
+from airflow_allma.common.aws_clients import MAX_CONNECTIONS, ClientCache, client_config
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
 
@@ -24,10 +24,12 @@ class AirflowAws:
 
     Args:
         conn_id: the connection; "" for the credentials of the process's environment.
+        connections: how many calls of one client can be in flight at once, if the connection does not say.
     """
 
-    def __init__(self, conn_id: str) -> None:
+    def __init__(self, conn_id: str, connections: int = MAX_CONNECTIONS) -> None:
         self._conn_id = conn_id
+        self._connections = connections
         self._clients = ClientCache(self._make)
 
     @property
@@ -51,7 +53,7 @@ class AirflowAws:
         self._require_connection()
         hook = AwsBaseHook(aws_conn_id=self._conn_id or None, client_type=service, region_name=region)
         try:
-            config = None if retries else without_retries(hook.config)
+            config = client_config(hook.config, service, retries=retries, connections=self._connections)
             return hook.get_client_type(region_name=hook.region_name, config=config)
         except Exception as error:
             raise StorageConfigurationError(
@@ -91,10 +93,11 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
     """Return what the steps of this task can use."""
     from airflow_allma.engine import EngineSettings, Services
     from airflow_allma.engine.secrets import Secrets
+    from airflow_allma.engine.threads import CallThreads
     from airflow_allma.operators.airflow_secrets import AirflowSecrets
     from airflow_allma.storage.keys import OffloadLocation
 
-    aws = AirflowAws(settings.aws_conn_id)
+    aws = AirflowAws(settings.aws_conn_id, settings.chunk_concurrency)
     return Services(
         store=open_store(settings, aws),
         aws=aws,
@@ -109,6 +112,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
             **{name: getattr(settings, name) for name in ENGINE_LIMITS},
             local_location=OffloadLocation.from_setting(settings.local_location),
         ),
+        threads=CallThreads(settings.chunk_concurrency),
         recorder=recorder,
         records_failures_only=recorder is not None and recorder.only_failures,
         log=log,
