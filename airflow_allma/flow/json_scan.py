@@ -90,9 +90,19 @@ class JsonScan:
     repeated: list[tuple[Path, int, int]]
 
     def offset(self, path: Path, *, at_key: bool = False) -> int:
-        """Return where the value at a path begins, or the deepest value on the way that exists."""
+        """Return where the value at a path begins, or the deepest value on the way that exists.
+
+        A key ``a.b`` that does not exist is ``b`` in the object ``a``: see ``normalize.dotted_mappings``.
+        """
         node, offset = self.root, self.root.start
-        for segment in path:
+        remaining = list(reversed(path))
+        while remaining:
+            segment = remaining.pop()
+            if isinstance(segment, str) and segment not in node.members:
+                outer = next((key for key in node.members if segment.startswith(f"{key}.")), None)
+                if outer is not None:
+                    remaining.append(segment[len(outer) + 1 :])
+                    segment = outer
             if isinstance(segment, str) and segment in node.members:
                 key_offset, node = node.members[segment]
                 offset = key_offset if at_key else node.start

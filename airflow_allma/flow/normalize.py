@@ -6,14 +6,16 @@ reject. Arguments are never changed; what differs is copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 __all__ = [
+    "ALIASES",
     "MESSAGING",
     "START_FIELDS",
     "builtin_definition",
+    "dotted_mappings",
     "implied_order",
     "normalize_flow",
     "own_steps",
@@ -25,6 +27,10 @@ Json = Any
 # One documented step type means two; its module decides.
 MESSAGING = "MESSAGING"
 _MESSAGING_TYPES = {"system/sqs-send": "SQS_SEND", "system/sns-publish": "SNS_PUBLISH"}
+# The documentation of step types also uses the name of the completion action.
+_OTHER_NAMES = {"SNS_SEND": "SNS_PUBLISH"}
+ALIASES = (MESSAGING, *_OTHER_NAMES)
+"""The step types that are other names of one."""
 
 # Module -> the step type of the built-in step definition with that name.
 _MODULE_TYPES = {
@@ -99,10 +105,10 @@ def builtin_definition(definition_id: str) -> dict[str, Json] | None:
 
 
 def type_of(step: Mapping[str, Json]) -> Json:
-    """Return a step's type, with the documented alias resolved as far as its module allows."""
+    """Return a step's type, with the documented aliases resolved as far as its module allows."""
     kind = step.get("stepType")
     if kind != MESSAGING:
-        return kind
+        return _OTHER_NAMES.get(kind, kind) if isinstance(kind, str) else kind
     module = step.get("moduleIdentifier")
     return _MESSAGING_TYPES.get(module, kind) if isinstance(module, str) else kind
 
@@ -156,10 +162,67 @@ def _starts_outside(branch: Json) -> bool:
     )
 
 
+def dotted_mappings(flow: dict[str, Json]) -> dict[str, Json]:
+    """Return the flow with objects of paths in input mappings in their dotted form.
+
+    ``{"a.b": {":x": "$.y"}}`` is ``{"a.b.:x": "$.y"}``, in steps and in branches.
+    """
+    steps = _with_dotted(flow.get("steps"), _dotted_step)
+    return flow if steps is flow.get("steps") else {**flow, "steps": steps}
+
+
+_MAPPING_FIELDS = ("inputMappings", "inputMappingsToSubFlow")
+
+
+def _with_dotted(owners: Json, convert: Callable[[dict[str, Json]], dict[str, Json]]) -> Json:
+    """Return a map or a list of steps or branches, the same one if nothing has to be converted."""
+    if isinstance(owners, dict):
+        converted = {
+            key: convert(owner) if isinstance(owner, dict) else owner for key, owner in owners.items()
+        }
+        return converted if any(converted[key] is not owners[key] for key in owners) else owners
+    if isinstance(owners, list | tuple):
+        members = [convert(owner) if isinstance(owner, dict) else owner for owner in owners]
+        return members if any(new is not old for new, old in zip(members, owners, strict=True)) else owners
+    return owners
+
+
+def _dotted_step(step: dict[str, Json]) -> dict[str, Json]:
+    dotted = _dotted_fields(step)
+    branches = step.get("parallelBranches")
+    if isinstance(branches, list | tuple):
+        converted = _with_dotted(branches, _dotted_branch)
+        return dotted if converted is branches else {**dotted, "parallelBranches": converted}
+    return dotted
+
+
+def _dotted_branch(branch: dict[str, Json]) -> dict[str, Json]:
+    dotted = _dotted_fields(branch)
+    steps = _with_dotted(branch.get("steps"), _dotted_step)
+    return dotted if steps is branch.get("steps") else {**dotted, "steps": steps}
+
+
+def _dotted_fields(owner: dict[str, Json]) -> dict[str, Json]:
+    for field in _MAPPING_FIELDS:
+        mappings = owner.get(field)
+        if isinstance(mappings, dict) and any(isinstance(source, dict) for source in mappings.values()):
+            owner = {**owner, field: dict(_leaves(mappings))}
+    return owner
+
+
+def _leaves(mappings: dict[str, Json], prefix: str = "") -> Iterator[tuple[str, Json]]:
+    for target, source in mappings.items():
+        if isinstance(source, dict):
+            yield from _leaves(source, f"{prefix}{target}.")
+        else:
+            yield f"{prefix}{target}", source
+
+
 def normalize_flow(flow: dict[str, Json]) -> dict[str, Json]:
     """Return the flow with ids filled in, aliases resolved, lists of steps as maps and defaults applied."""
     if not isinstance(flow.get("steps"), dict):
         return flow
+    flow = dotted_mappings(flow)
     defaults = flow.get("defaultStepConfig")
     return {**flow, "steps": _steps(flow["steps"], defaults if isinstance(defaults, dict) else {})}
 

@@ -23,6 +23,7 @@ from airflow_allma.flow.formats import is_schedule
 from airflow_allma.flow.lints import check_lints
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.module_settings import check_module_settings
+from airflow_allma.flow.normalize import dotted_mappings
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import UNREACHED, check_references
 from airflow_allma.flow.secret_rules import check_secrets
@@ -82,6 +83,7 @@ def check_flow(
             "split it into several flows"
         )
         return CheckedFlow(None, (Diagnostic(("steps",), message),))
+    inherited = dotted_mappings(inherited)
     all_scopes = scopes(inherited)
     flow: Flow | None = None
     try:
