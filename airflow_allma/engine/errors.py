@@ -85,8 +85,8 @@ def _of_aws(
     if isinstance(error, boto.ClientError):
         # boto3 makes a class of each error that the service declares; an undeclared one has only a code.
         declared = type(error).__name__ if type(error) is not boto.ClientError else None
-        return _of_response(error.response, declared, doing, connection, details, advice)
-    if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
+        return _of_response(error.response, declared, doing, connection, details=details, advice=advice)
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return TransientStepError(
             _sentence(doing, f"{error}. If this persists, check endpoint and region.", connection),
             details=details,
@@ -102,6 +102,7 @@ def _of_response(
     declared: str | None,
     doing: str | None,
     connection: str | None,
+    *,
     details: Mapping[str, Any] | None,
     advice: Mapping[str, str] | None,
 ) -> StepError:

@@ -128,6 +128,7 @@ _BY_TYPE: dict[str, tuple[_Row, ...]] = {
     "CUSTOM_LAMBDA_INVOKE": (
         *_rows(Kind.TEMPLATE, "lambdaFunctionArnTemplate"),
         *_rows(Kind.SOURCE, "payloadTemplate.*"),
+        *_RENDERED_CONFIG,
     ),
     "DATA_LOAD": _RENDERED_CONFIG,
     "DATA_SAVE": _RENDERED_CONFIG,

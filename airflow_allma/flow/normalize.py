@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = [
     "ALIASES",
+    "MAPPING_FIELDS",
     "MESSAGING",
     "START_FIELDS",
     "builtin_definition",
@@ -171,7 +172,8 @@ def dotted_mappings(flow: dict[str, Json]) -> dict[str, Json]:
     return flow if steps is flow.get("steps") else {**flow, "steps": steps}
 
 
-_MAPPING_FIELDS = ("inputMappings", "inputMappingsToSubFlow")
+MAPPING_FIELDS = frozenset({"inputMappings", "inputMappingsToSubFlow"})
+"""The fields with dotted targets and the paths to their values."""
 
 
 def _with_dotted(owners: Json, convert: Callable[[dict[str, Json]], dict[str, Json]]) -> Json:
@@ -203,7 +205,7 @@ def _dotted_branch(branch: dict[str, Json]) -> dict[str, Json]:
 
 
 def _dotted_fields(owner: dict[str, Json]) -> dict[str, Json]:
-    for field in _MAPPING_FIELDS:
+    for field in sorted(MAPPING_FIELDS):
         mappings = owner.get(field)
         if isinstance(mappings, dict) and any(isinstance(source, dict) for source in mappings.values()):
             owner = {**owner, field: dict(_leaves(mappings))}

@@ -20,9 +20,8 @@ from airflow_allma.flow.steps import ForkAirflowOptions, StepType
 __all__ = ["diagnostics_of"]
 
 _STEP_TYPES = frozenset(map(str, StepType))
-# The name of the completion action that does the same, and words of other systems.
+# Words of other systems.
 _OTHER_TYPES = {
-    "SNS_SEND": "SNS_PUBLISH",
     **dict.fromkeys(("API", "HTTP", "HTTP_CALL", "HTTP_REQUEST", "REST", "REST_CALL"), "API_CALL"),
     **dict.fromkeys(("FOREACH", "FORK", "MAP", "PARALLEL", "PARALLEL_FORK"), "PARALLEL_FORK_MANAGER"),
     **dict.fromkeys(("END", "FINISH", "STOP", "SUCCEED"), "END_FLOW"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_allma.flow.models import Flow
-from airflow_allma.flow.normalize import MESSAGING
+from airflow_allma.flow.normalize import ALIASES, MAPPING_FIELDS
 from airflow_allma.flow.steps import STEP_MODELS
 
 __all__ = ["SCHEMA_ID", "STRICT_SCHEMA_ID", "json_schema"]
@@ -30,6 +30,13 @@ def json_schema() -> dict[str, Any]:
         step = definitions[model.__name__]
         # The key in `steps` fills it.
         step["required"] = [field for field in step["required"] if field != "stepInstanceId"]
+    for definition in definitions.values():
+        for field in MAPPING_FIELDS & definition.get("properties", {}).keys():
+            # An object of paths is another way to write dotted targets.
+            mappings = definition["properties"][field]
+            mappings["additionalProperties"] = {
+                "anyOf": [mappings["additionalProperties"], {"type": "object"}]
+            }
     definitions["Step"] = _any_step()
     branch = definitions["ParallelBranch"]
     branch["anyOf"] = [{"required": [field]} for field in _BRANCH_BEGINNINGS]
@@ -51,7 +58,7 @@ def _any_step() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "stepType": {
-                "enum": [*map(str, STEP_MODELS), MESSAGING],
+                "enum": [*map(str, STEP_MODELS), *ALIASES],
                 "description": "What the step does.",
             }
         },

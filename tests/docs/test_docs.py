@@ -27,7 +27,7 @@ from airflow_allma.flow import AirflowOptions, StepType
 from airflow_allma.loading import load_flow_file
 from airflow_allma.provider import get_provider_info
 from airflow_allma.storage import LocalStore
-from tests.support.moto import EndpointClients
+from tests.support.aws_setup import set_up_aws
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -83,7 +83,7 @@ async def no_sleep(_seconds: float) -> None:
 
 
 @pytest.mark.parametrize("example", RUNNABLE, ids=named)
-def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint):
+def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint, fake_lambda):
     flow_file = tmp_path / "flow.json"
     flow_file.write_text(example.text)
     for name, content in example.run.get("objects", {}).items():
@@ -97,11 +97,15 @@ def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint)
     (source,) = load_flow_file(flow_file).flows
     program = compile_flow(source.flow)
     info = RunInfo.now(source.flow.id, source.flow.version, "run-1")
-    aws = EndpointClients(moto_endpoint)
+    aws = set_up_aws(example.run.get("aws", {}), moto_endpoint, fake_lambda)
     for sender in example.run.get("ses", []):
         aws.client("ses").verify_email_identity(EmailAddress=sender)
     services = Services(
-        store=LocalStore(tmp_path / "store"), aws=aws, http=http, settings=EngineSettings(), sleep=no_sleep
+        store=LocalStore(tmp_path / "store"),
+        aws=aws,
+        http=http,
+        settings=EngineSettings(),
+        sleep=no_sleep,
     )
 
     async def run() -> Any:

@@ -7,12 +7,15 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType
 
 LOAD, SAVE, TRANSFORM = StepType.DATA_LOAD, StepType.DATA_SAVE, StepType.DATA_TRANSFORMATION
+SQS, SNS = StepType.SQS_SEND, StepType.SNS_PUBLISH
 STEP_TYPES = {
     "system/array-aggregator": {LOAD, TRANSFORM},
     "system/compose-object-from-input": {LOAD, TRANSFORM},
     "system/date-time-calculator": {LOAD, TRANSFORM},
     "system/ddb-query-to-s3-manifest": {LOAD},
     "system/dynamodb-data-loader": {LOAD},
+    "system/dynamodb-query-and-update": {LOAD, SAVE},
+    "system/dynamodb-update-item": {LOAD, SAVE},
     "system/flatten-array": {LOAD, TRANSFORM},
     "system/generate-array": {LOAD, TRANSFORM},
     "system/generate-uuid": {TRANSFORM},
@@ -20,6 +23,10 @@ STEP_TYPES = {
     "system/s3-data-loader": {LOAD},
     "system/s3-data-saver": {LOAD, SAVE},
     "system/s3-list-files": {LOAD},
+    "system/sns-publish": {SNS},
+    "system/sqs-get-queue-attributes": {LOAD},
+    "system/sqs-receive-messages": {LOAD},
+    "system/sqs-send": {SQS},
 }
 
 
@@ -27,7 +34,7 @@ def test_every_module_runs_in_its_documented_step_types_only():
     assert MODULES.keys() == STEP_TYPES.keys()
     for identifier, expected in STEP_TYPES.items():
         assert MODULES[identifier].identifier == identifier
-        for step_type in (LOAD, SAVE, TRANSFORM):
+        for step_type in (LOAD, SAVE, TRANSFORM, SQS, SNS):
             assert (module_problem(step_type, identifier) is None) == (step_type in expected), identifier
 
 
@@ -41,9 +48,15 @@ def test_modules_that_do_io_are_marked_as_blocking():
     assert {m.identifier for m in MODULES.values() if m.blocking} == {
         "system/ddb-query-to-s3-manifest",
         "system/dynamodb-data-loader",
+        "system/dynamodb-query-and-update",
+        "system/dynamodb-update-item",
         "system/s3-data-loader",
         "system/s3-list-files",
         "system/s3-data-saver",
+        "system/sns-publish",
+        "system/sqs-get-queue-attributes",
+        "system/sqs-receive-messages",
+        "system/sqs-send",
     }
 
 
@@ -54,8 +67,9 @@ def test_modules_that_do_io_are_marked_as_blocking():
         ("DATA_LOAD", "system/join-data", "set stepType to DATA_TRANSFORMATION"),
         ("DATA_TRANSFORMATION", "system/s3-data-saver", "set stepType to DATA_SAVE"),
         ("DATA_SAVE", "system/s3-list-files", "set stepType to DATA_LOAD"),
-        ("DATA_LOAD", "system/sqs-receive-messages", "not supported yet"),
-        ("DATA_SAVE", "system/dynamodb-update-item", "not supported yet"),
+        ("DATA_SAVE", "system/sqs-receive-messages", "set stepType to DATA_LOAD"),
+        ("DATA_SAVE", "system/sqs-send", "set stepType to SQS_SEND"),
+        ("DATA_LOAD", "system/start-flow-execution", "not supported yet"),
         ("DATA_LOAD", "system/api-call", "set stepType to API_CALL"),
         ("DATA_TRANSFORMATION", "system/flaten-array", "did you mean 'system/flatten-array'?"),
         ("DATA_TRANSFORMATION", "acme/risk-score", "not supported yet"),

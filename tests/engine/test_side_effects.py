@@ -42,6 +42,13 @@ def found(steps, *names):
         (module("DATA_LOAD", "system/ddb-query-to-s3-manifest"), False),
         (module("DATA_SAVE", "system/s3-data-saver"), True),
         (module("DATA_LOAD", "system/s3-data-saver"), True),
+        (module("DATA_LOAD", "system/sqs-get-queue-attributes"), False),
+        (module("DATA_LOAD", "system/sqs-receive-messages"), True),
+        (module("DATA_SAVE", "system/dynamodb-update-item"), True),
+        (module("DATA_SAVE", "system/dynamodb-query-and-update"), True),
+        ({"stepType": "SQS_SEND"}, True),
+        ({"stepType": "SNS_PUBLISH"}, True),
+        ({"stepType": "CUSTOM_LAMBDA_INVOKE", "lambdaFunctionArnTemplate": "f"}, True),
     ],
     ids=lambda value: str(value.get("apiHttpMethod") or value) if isinstance(value, dict) else "",
 )
@@ -50,7 +57,14 @@ def test_a_step_has_side_effects_if_it_can_change_something_outside_of_the_flow(
 
 
 def test_every_module_that_acts_is_in_the_table():
-    assert {name for name, one in MODULES.items() if one.has_side_effects} == {"system/s3-data-saver"}
+    assert {name for name, one in MODULES.items() if one.has_side_effects} == {
+        "system/dynamodb-query-and-update",
+        "system/dynamodb-update-item",
+        "system/s3-data-saver",
+        "system/sns-publish",
+        "system/sqs-receive-messages",
+        "system/sqs-send",
+    }
 
 
 @pytest.mark.parametrize(("count", "names"), [(0, ("s",)), (1, ())])

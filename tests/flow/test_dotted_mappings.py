@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from airflow_allma.flow import Flow
 from airflow_allma.flow.normalize import dotted_mappings
+from airflow_allma.flow.schema import json_schema
+from airflow_allma.flow.strict_schema import strict_json_schema
 from airflow_allma.loading import load_flow_file
 from tests.support.engine import compose, fork, run
 
@@ -85,3 +88,12 @@ def test_an_unknown_name_in_an_object_is_reported_as_in_the_dotted_form(tmp_path
     file.write_text(json.dumps({"id": "f", "startStepInstanceId": "a", "steps": {"a": step}}))
     (problem,) = load_flow_file(file).problems
     assert "is not a step" in problem.message
+
+
+@pytest.mark.parametrize("schema", [json_schema, strict_json_schema])
+def test_the_schemas_accept_objects_of_paths(schema):
+    steps = {"a": compose(inputMappings={"a": {"b": "$.x"}, "c": "$.y"})}
+    document = {"id": "f", "startStepInstanceId": "a", "steps": steps}
+    assert list(Draft202012Validator(schema()).iter_errors(document)) == []
+    steps["a"]["inputMappings"]["c"] = 5
+    assert list(Draft202012Validator(schema()).iter_errors(document)) != []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3
@@ -31,12 +31,19 @@ def moto_endpoint() -> Iterator[str]:
 
 
 class EndpointClients:
-    """A client provider for a server that does not check credentials; ``made`` has all created clients."""
+    """A client provider for a server that does not check credentials; ``made`` has all created clients.
+
+    Args:
+        endpoint: the URL of the server.
+        services: URLs of other servers, by service.
+        config: options of all clients.
+    """
 
     connection = "test connection 'moto'"
 
-    def __init__(self, endpoint: str, **config: Any) -> None:
+    def __init__(self, endpoint: str, services: Mapping[str, str] | None = None, **config: Any) -> None:
         self.endpoint = endpoint
+        self._services = services or {}
         self.made: list[tuple[str, str | None]] = []
         self._clients = ClientCache(self._make)
         self._config = Config(
@@ -52,7 +59,7 @@ class EndpointClients:
             return _session.client(
                 service,
                 region_name=region or REGION,
-                endpoint_url=self.endpoint,
+                endpoint_url=self._services.get(service, self.endpoint),
                 aws_access_key_id="testing",
                 aws_secret_access_key="testing",
                 config=self._config,

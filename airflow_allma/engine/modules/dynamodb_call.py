@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic.alias_generators import to_pascal
 
+from airflow_allma.common.aws_names import region_of_arn
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import MASK, looks_secret, mask_secrets
 from airflow_allma.engine.modules.definition import ModuleContext, ModuleInput
@@ -16,6 +17,18 @@ from airflow_allma.exceptions import StepError
 __all__ = ["DynamoDbCall"]
 
 _TYPED_PARAMETERS: Final = frozenset({"Key", "ExpressionAttributeValues"})
+_EXPRESSIONS: Final = (
+    "KeyConditionExpression",
+    "FilterExpression",
+    "UpdateExpression",
+    "ConditionExpression",
+)
+_ADVICE: Final = {
+    "ConditionalCheckFailedException": "The item does not fulfil `conditionExpression`. To go on, use "
+    "`onError.continueOnFailure` or a fallback.",
+    "ResourceNotFoundException": "Check `tableName` of the step (and `indexName`), and whether the "
+    "connection is of the right account and region ([allma] aws_conn_id, or airflow.awsConnId of the flow).",
+}
 
 
 class DynamoDbCall:
@@ -27,15 +40,23 @@ class DynamoDbCall:
         inputs: the module input with the parameters. Its fields have DynamoDB's names in snake case, and JSON
             values where DynamoDB expects typed ones.
         fields: the fields that are parameters of this operation; None and empty objects are omitted.
+        retries: whether boto3 retries; False if the engine repeats the call after a TransientStepError.
 
     Raises:
         PermanentStepError: no AWS clients are configured, or a value cannot be stored in DynamoDB.
     """
 
     def __init__(
-        self, context: ModuleContext, operation: str, inputs: ModuleInput, fields: Iterable[str]
+        self,
+        context: ModuleContext,
+        operation: str,
+        inputs: ModuleInput,
+        fields: Iterable[str],
+        *,
+        retries: bool = True,
     ) -> None:
         self._clients = context.require_aws()
+        self._retries = retries
         self._operation = operation
         values = {to_pascal(field): getattr(inputs, field) for field in fields}
         self._json_parameters = {
@@ -61,7 +82,7 @@ class DynamoDbCall:
         # `apiToken = :t` compares a secret, whatever the name of its placeholder.
         names: Mapping[str, str] = self._json_parameters.get("ExpressionAttributeNames", {})
         secret = set()
-        for field in ("KeyConditionExpression", "FilterExpression"):
+        for field in _EXPRESSIONS:
             words = _words(self._json_parameters.get(field, ""))
             for index, word in enumerate(words):
                 preceding = words[max(0, index - 2) : index]
@@ -76,7 +97,9 @@ class DynamoDbCall:
             StepError: DynamoDB rejected the call or did not respond; its details have ``dynamodb_params``.
         """
         try:
-            client = self._clients.client("dynamodb")
+            # A table can be named by its ARN, also one of another region.
+            region = region_of_arn(self._json_parameters["TableName"])
+            client = self._clients.client("dynamodb", region, retries=self._retries)
             response: Mapping[str, Any] = getattr(client, self._operation)(**self._parameters, **extra)
         except Exception as error:
             raise self._step_error(error) from error
@@ -107,6 +130,7 @@ class DynamoDbCall:
             doing=f"DynamoDB {self._operation} of table {self._json_parameters.get('TableName')!r}",
             connection=self._clients.connection,
             details={"dynamodb_params": self.masked_parameters()},
+            advice=_ADVICE,
         )
 
 

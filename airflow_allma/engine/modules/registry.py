@@ -18,13 +18,19 @@ from airflow_allma.engine.modules.arrays import (
 from airflow_allma.engine.modules.compose_object import compose_object
 from airflow_allma.engine.modules.date_time import DateTimeCalculatorInput, calculate_date_time
 from airflow_allma.engine.modules.definition import Module, ModuleContext, validate_input
+from airflow_allma.engine.modules.dynamodb_claim import QueryAndUpdateInput, query_and_update
 from airflow_allma.engine.modules.dynamodb_export import ExportInput, export_query
 from airflow_allma.engine.modules.dynamodb_load import DynamoDbLoaderInput, load_from_dynamodb
+from airflow_allma.engine.modules.dynamodb_update import UpdateItemInput, update_item
 from airflow_allma.engine.modules.generate_uuid import GenerateUuidInput, generate_uuid
 from airflow_allma.engine.modules.join_data import JoinDataInput, join_data
 from airflow_allma.engine.modules.s3_list import S3ListFilesInput, list_files
 from airflow_allma.engine.modules.s3_load import S3LoaderInput, load_object
 from airflow_allma.engine.modules.s3_save import S3SaverInput, save_object
+from airflow_allma.engine.modules.sns_publish import SnsPublishInput, publish_to_topic
+from airflow_allma.engine.modules.sqs_attributes import SqsAttributesInput, get_queue_attributes
+from airflow_allma.engine.modules.sqs_receive import SqsReceiveInput, receive_messages
+from airflow_allma.engine.modules.sqs_send import SqsSendInput, send_to_queue
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType
 
@@ -50,6 +56,48 @@ _ALL: Final = (
         has_side_effects=True,
         templated_keys=frozenset({"metadataTemplate"}),
     ),
+    Module(
+        "system/dynamodb-query-and-update",
+        _SAVE,
+        QueryAndUpdateInput,
+        query_and_update,
+        blocking=True,
+        has_side_effects=True,
+    ),
+    Module(
+        "system/dynamodb-update-item",
+        _SAVE,
+        UpdateItemInput,
+        update_item,
+        blocking=True,
+        has_side_effects=True,
+    ),
+    Module("system/sqs-get-queue-attributes", _LOAD, SqsAttributesInput, get_queue_attributes, blocking=True),
+    # Received messages are hidden from others for a while, also if they are not deleted.
+    Module(
+        "system/sqs-receive-messages",
+        _LOAD,
+        SqsReceiveInput,
+        receive_messages,
+        blocking=True,
+        has_side_effects=True,
+    ),
+    Module(
+        "system/sqs-send",
+        frozenset({StepType.SQS_SEND}),
+        SqsSendInput,
+        send_to_queue,
+        blocking=True,
+        has_side_effects=True,
+    ),
+    Module(
+        "system/sns-publish",
+        frozenset({StepType.SNS_PUBLISH}),
+        SnsPublishInput,
+        publish_to_topic,
+        blocking=True,
+        has_side_effects=True,
+    ),
     Module("system/array-aggregator", _TRANSFORM_OR_LOAD, ArrayAggregatorInput, aggregate_array),
     Module("system/compose-object-from-input", _TRANSFORM_OR_LOAD, None, compose_object),
     Module("system/date-time-calculator", _TRANSFORM_OR_LOAD, DateTimeCalculatorInput, calculate_date_time),
@@ -64,12 +112,6 @@ MODULES: Final[Mapping[str, Module]] = MappingProxyType({module.identifier: modu
 
 UNSUPPORTED_MODULES: Final = frozenset(
     {
-        "system/dynamodb-query-and-update",
-        "system/dynamodb-update-item",
-        "system/sns-publish",
-        "system/sqs-get-queue-attributes",
-        "system/sqs-receive-messages",
-        "system/sqs-send",
         "system/start-flow-execution",
     }
 )
@@ -95,7 +137,13 @@ _STEP_TYPE_IDS: Final[Mapping[str, StepType]] = MappingProxyType(
     }
 )
 
-_PREFERRED_TYPES: Final = (StepType.DATA_TRANSFORMATION, StepType.DATA_SAVE, StepType.DATA_LOAD)
+_PREFERRED_TYPES: Final = (
+    StepType.DATA_TRANSFORMATION,
+    StepType.DATA_SAVE,
+    StepType.DATA_LOAD,
+    StepType.SQS_SEND,
+    StepType.SNS_PUBLISH,
+)
 
 
 def run_module(identifier: str, inputs: Mapping[str, Any], context: ModuleContext | None = None) -> Any:

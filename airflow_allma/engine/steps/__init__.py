@@ -12,8 +12,10 @@ from airflow_allma.engine.step_handler import Handler
 from airflow_allma.engine.steps.api_call import ApiCall
 from airflow_allma.engine.steps.file_download import FileDownload
 from airflow_allma.engine.steps.fork_handler import ForkHandler
+from airflow_allma.engine.steps.lambda_invoke import LambdaInvoke
 from airflow_allma.engine.steps.module import module_handler
 from airflow_allma.engine.steps.send_email import SendEmail
+from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.flow import Step, StepType
 
@@ -37,12 +39,15 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.SCHEDULE_START_POINT: _of_step(NoOp),
         StepType.EMAIL_START_POINT: _of_step(NoOp),
         StepType.API_CALL: _of_step(ApiCall),
+        StepType.CUSTOM_LAMBDA_INVOKE: _of_step(LambdaInvoke),
         StepType.EMAIL: _of_step(SendEmail),
         StepType.FILE_DOWNLOAD: _of_step(FileDownload),
         StepType.DATA_LOAD: _of_step(module_handler),
         StepType.DATA_SAVE: _of_step(module_handler),
         StepType.DATA_TRANSFORMATION: _of_step(module_handler),
         StepType.PARALLEL_FORK_MANAGER: ForkHandler,
+        StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),
+        StepType.SQS_SEND: _of_step(send_message("system/sqs-send")),
     }
 )
 """Step type -> factory of its handler, called with the step's model and the program that it belongs to."""

@@ -1,4 +1,4 @@
-"""Handlers of steps that run a system module: DATA_LOAD, DATA_SAVE, DATA_TRANSFORMATION."""
+"""Handlers of steps that run a system module: DATA_LOAD, DATA_SAVE, DATA_TRANSFORMATION, messages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["BlockingModule", "InlineModule", "module_handler"]
 class _ModuleStep:
     """Base of both handlers: renders the custom config below the step's input."""
 
-    def __init__(self, step: Step) -> None:
-        self._identifier = step.module_identifier or ""
+    def __init__(self, step: Step, identifier: str | None = None) -> None:
+        self._identifier = identifier or step.module_identifier or ""
         self._config = compile_config(step.custom_config) if step.custom_config else None
         self._keys = {
             name: {key: compile_template(key) for key in step.custom_config[name]}
@@ -28,14 +28,18 @@ class _ModuleStep:
 
     def effective_input(self, call: StepCall) -> dict[str, Any]:
         """Return ``{...rendered custom config, ...input}``, a shallow merge."""
+        return call.input if self._config is None else {**self.rendered_config(call), **call.input}
+
+    def rendered_config(self, call: StepCall) -> dict[str, Any]:
+        """Return the rendered custom config; an empty object if the step has none."""
         if self._config is None:
-            return call.input
+            return {}
         root = call.root()
-        config = self._config.render(root, call.load)
+        config: dict[str, Any] = self._config.render(root, call.load)
         for name, templates in self._keys.items():
             rendered = config.get(name, {})
             config[name] = {templates[key].render(root, call.load): value for key, value in rendered.items()}
-        return {**config, **call.input}
+        return config
 
 
 class InlineModule(_ModuleStep, InlineHandler):
@@ -61,8 +65,8 @@ class BlockingModule(_ModuleStep, AsyncHandler):
 
     blocks_thread: ClassVar[bool] = True
 
-    def __init__(self, step: Step) -> None:
-        super().__init__(step)
+    def __init__(self, step: Step, identifier: str | None = None) -> None:
+        super().__init__(step, identifier)
         self.has_side_effects = MODULES[self._identifier].has_side_effects
 
     async def __call__(self, call: StepCall) -> Any:

@@ -12,28 +12,48 @@ from airflow_allma.flow.steps.step_base import HasConnection, Step, StepType
 __all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "SqsSendStep"]
 
 
-class SqsSendStep(Step):
-    """Sends one message to a queue. Each value can also come from customConfig or the input."""
+class MessageFields(Model):
+    """The fields of any message. Each value can also come from customConfig or the input."""
 
-    step_type: Literal[StepType.SQS_SEND]
-    queue_url: Annotated[str | None, Field(description="URL of the queue.")] = None
-    payload: Annotated[JsonObject | None, Field(description="The message; sent as JSON.")] = None
-    message_group_id: Annotated[str | None, Field(description="Message group of a FIFO queue.")] = None
-    message_deduplication_id: Annotated[
-        str | None,
-        Field(description="Deduplication id for a FIFO queue; absent: derived from the message."),
-    ] = None
-
-
-class SnsPublishStep(Step):
-    """Publishes one message to a topic. Each value can also come from customConfig or the input."""
-
-    step_type: Literal[StepType.SNS_PUBLISH]
-    topic_arn: Annotated[str | None, Field(description="ARN of the topic.")] = None
     payload: Annotated[JsonObject | None, Field(description="The message; sent as JSON.")] = None
     message_attributes: Annotated[
         dict[str, AnyJson] | None, Field(description="Name <- {DataType, StringValue or BinaryValue}.")
     ] = None
+    message_group_id: Annotated[str | None, Field(description="Message group of a FIFO queue or topic.")] = (
+        None
+    )
+    message_deduplication_id: Annotated[
+        str | None,
+        Field(description="Deduplication id of a FIFO queue or topic; absent: the SHA-256 of the message."),
+    ] = None
+
+
+class SqsSendStep(MessageFields, Step):
+    """Sends one message to a queue."""
+
+    step_type: Literal[StepType.SQS_SEND]
+    queue_url: Annotated[str | None, Field(description="URL of the queue.")] = None
+
+    @property
+    def message_fields(self) -> dict[str, Any]:
+        """Name -> value of the fields that can also be in customConfig or the input."""
+        return {"queueUrl": self.queue_url, **_message_fields(self)}
+
+
+class SnsPublishStep(MessageFields, Step):
+    """Publishes one message to a topic."""
+
+    step_type: Literal[StepType.SNS_PUBLISH]
+    topic_arn: Annotated[str | None, Field(description="ARN of the topic.")] = None
+
+    @property
+    def message_fields(self) -> dict[str, Any]:
+        """Name -> value of the fields that can also be in customConfig or the input."""
+        return {"topicArn": self.topic_arn, **_message_fields(self)}
+
+
+def _message_fields(step: MessageFields) -> dict[str, Any]:
+    return {field.alias or name: getattr(step, name) for name, field in MessageFields.model_fields.items()}
 
 
 class EmailAttachment(Model):
