@@ -15,17 +15,13 @@ from airflow_allma.engine.modules.fixed_settings import settings_problems
 from airflow_allma.engine.steps import unsupported_reason, unsupported_type
 from airflow_allma.expressions import (
     compile_condition,
-    compile_config,
+    compile_config_string,
     compile_path,
     compile_target,
     compile_template,
 )
 from airflow_allma.expressions.condition_findings import never_true
-from airflow_allma.expressions.find_references import (
-    condition_references,
-    path_references,
-    template_references,
-)
+from airflow_allma.expressions.find_references import references, template_references
 from airflow_allma.flow import (
     NO_DEPLOY_VARIABLES,
     DeployVariables,
@@ -50,7 +46,7 @@ class _Compilers:
     path = staticmethod(compile_path)
     condition = staticmethod(compile_condition)
     template = staticmethod(compile_template)
-    rendered = staticmethod(compile_config)
+    rendered = staticmethod(compile_config_string)
     target = staticmethod(compile_target)
 
     @staticmethod
@@ -62,15 +58,16 @@ class _Compilers:
         return compile_path(source).plain_keys
 
 
-class _Readers:
-    path = staticmethod(path_references)
-    condition = staticmethod(condition_references)
-    template = staticmethod(template_references)
+class _Readers(_Compilers):
+    reads = staticmethod(references)
+    template_reads = staticmethod(template_references)
     never_true = staticmethod(never_true)
 
 
+_EXPRESSIONS: Final = _Readers()
+
 FLOW_CHECKS: Final = FlowChecks(
-    _Compilers(), unsupported_reason, schedule_problem, unsupported_type, _Readers(), settings_problems
+    _EXPRESSIONS, unsupported_reason, schedule_problem, unsupported_type, _EXPRESSIONS, settings_problems
 )
 """All checks of this package: each expression is compiled by the code that will run it."""
 

@@ -7,7 +7,7 @@ raises ExpressionSyntaxError, evaluating raises ExpressionEvaluationError or wha
 from __future__ import annotations
 
 from airflow_allma.expressions.conditions import Condition, compile_condition
-from airflow_allma.expressions.configs import Config, compile_config
+from airflow_allma.expressions.configs import Config, compile_config, compile_config_string
 from airflow_allma.expressions.context_mappings import ContextMappings, compile_context_mappings
 from airflow_allma.expressions.json_copy import copy_value
 from airflow_allma.expressions.paths import Path, compile_path
@@ -36,6 +36,7 @@ __all__ = [
     "Template",
     "compile_condition",
     "compile_config",
+    "compile_config_string",
     "compile_context_mappings",
     "compile_path",
     "compile_slotted_template",

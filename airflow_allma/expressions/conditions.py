@@ -31,10 +31,12 @@ class Condition:
         source: the condition as written in the flow.
         matches: ``matches(context, load=None)`` returns True or False. It raises ExpressionEvaluationError if
             a path in the condition does; exceptions of ``load`` pass through.
+        predicate: its syntax tree.
     """
 
     source: str
     matches: Matches = field(repr=False)
+    predicate: Predicate = field(repr=False)
 
 
 @lru_cache(maxsize=CACHE_SIZE)
@@ -48,7 +50,8 @@ def compile_condition(source: str) -> Condition:
         ExpressionSyntaxError: a path, quotes or a bracket is malformed, a comparison lacks its right side,
             or parentheses or ``!`` are used, which conditions do not support.
     """
-    return Condition(source, compile_predicate(parse_condition(source), source))
+    predicate = parse_condition(source)
+    return Condition(source, compile_predicate(predicate, source), predicate)
 
 
 def parse_condition(source: str) -> Predicate:

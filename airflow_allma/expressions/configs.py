@@ -13,10 +13,22 @@ from airflow_allma.expressions.json_copy import copy_value
 from airflow_allma.expressions.path_slots import bind_path, check_pattern, fill_slots
 from airflow_allma.expressions.paths import Path, compile_path
 from airflow_allma.expressions.pointer_access import LoadPointer, is_pointer, refuse_to_load, resolve_pointer
-from airflow_allma.expressions.templates import compile_slotted_template, compile_template
+from airflow_allma.expressions.templates import (
+    SlottedTemplate,
+    Template,
+    compile_slotted_template,
+    compile_template,
+)
 from airflow_allma.expressions.undefined import NOTHING
 
-__all__ = ["MAX_NESTING", "Config", "compile_config", "find_or_default", "resolve_final_pointer"]
+__all__ = [
+    "MAX_NESTING",
+    "Config",
+    "compile_config",
+    "compile_config_string",
+    "find_or_default",
+    "resolve_final_pointer",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +77,22 @@ def compile_config(value: Any) -> Config:
     if render is None:
         return Config(_static(value), is_static=True)
     return Config(render, is_static=False)
+
+
+def compile_config_string(source: str) -> Path | Template | SlottedTemplate | None:
+    """Compile a string of a config; None if it is used as it is.
+
+    Raises:
+        ExpressionSyntaxError: it looks like a template or a JSONPath, but is not valid.
+    """
+    if "{{" not in source:
+        return compile_path(source) if _is_path(source) else None
+    if not _is_path(source):
+        return compile_template(source)
+    template = compile_slotted_template(source)
+    if template.pattern is not None:
+        _check_pattern(template.pattern, source)
+    return template
 
 
 def find_or_default(path: Path, context: Any, load: LoadPointer | None, default: Any) -> Any:
@@ -119,9 +147,15 @@ def _compile(value: Any, depth: int) -> Render | None:
 
 
 def _compile_string(string: str) -> Render | None:
-    if "{{" in string:
-        return _render_slotted_path(string) if _is_path(string) else _render_template(string)
-    return _render_path(compile_path(string)) if _is_path(string) else None
+    match compiled := compile_config_string(string):
+        case Path():
+            return _render_path(compiled)
+        case Template():
+            return _render_template(compiled)
+        case SlottedTemplate():
+            return _render_slotted_path(compiled)
+        case None:
+            return None
 
 
 def _is_path(string: str) -> bool:
@@ -135,8 +169,8 @@ def _render_path(path: Path) -> Render:
     return render
 
 
-def _render_template(source: str) -> Render:
-    write = compile_template(source).render
+def _render_template(template: Template) -> Render:
+    write, source = template.render, template.source
     # Only names: what follows can be a secret.
     shown = source[: source.find("}}") + 2]
     is_logged = False
@@ -159,10 +193,7 @@ def _render_template(source: str) -> Render:
 _NOT_EVALUATED: Final = object()
 
 
-def _render_slotted_path(source: str) -> Render:
-    template = compile_slotted_template(source)
-    if template.pattern is not None:
-        _check_pattern(template.pattern, source)
+def _render_slotted_path(template: SlottedTemplate) -> Render:
     write = template.render
 
     def render(context: Any, load: LoadPointer | None = None) -> Any:

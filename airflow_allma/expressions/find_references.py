@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Final
 
 from airflow_allma.common.reference import Reference
-from airflow_allma.expressions.conditions import parse_condition
-from airflow_allma.expressions.paths import CACHE_SIZE, compile_path
+from airflow_allma.expressions.conditions import Condition
+from airflow_allma.expressions.paths import CACHE_SIZE, Path, compile_path
 from airflow_allma.expressions.syntax_tree import (
     And,
     Comparison,
@@ -25,6 +25,7 @@ from airflow_allma.expressions.syntax_tree import (
 from airflow_allma.expressions.templates.blocks import BLOCKS
 from airflow_allma.expressions.templates.helpers import HELPERS
 from airflow_allma.expressions.templates.parser import parse
+from airflow_allma.expressions.templates.template import SlottedTemplate, Template
 from airflow_allma.expressions.templates.tree import (
     Block,
     Call,
@@ -35,7 +36,7 @@ from airflow_allma.expressions.templates.tree import (
     Program,
 )
 
-__all__ = ["condition_references", "path_references", "template_references"]
+__all__ = ["references", "template_references"]
 
 _ROOT: Final = "root"
 _DATA: Final = frozenset({_ROOT, "first", "index", "key", "last"})
@@ -43,32 +44,34 @@ _DATA: Final = frozenset({_ROOT, "first", "index", "key", "last"})
 _TRANSPARENT: Final = frozenset({"if", "unless", "with_json_path"})
 
 
-def path_references(source: str) -> Iterator[Reference]:
-    """Yield what a JSONPath reads from the root, also inside its brackets and filters.
+def references(
+    compiled: Path | Condition | Template | SlottedTemplate | None,
+) -> tuple[Reference, ...]:
+    """Return what a compiled expression reads, a JSONPath also inside its brackets and filters.
+
+    Returns:
+        One entry for each place; none for a string that is no expression (None).
+    """
+    if isinstance(compiled, Path | Condition):
+        return _cached(compiled)
+    return () if compiled is None else tuple(_of_program(compiled.program, (False,), frozenset()))
+
+
+def template_references(source: str) -> tuple[Reference, ...]:
+    """Return what a template reads, one that cannot be compiled (an unknown helper) as well.
 
     Raises:
-        ExpressionSyntaxError: this is not a JSONPath.
+        ExpressionSyntaxError: it does not even have the form of a template.
     """
-    return _of_segments(compile_path(source).segments)
-
-
-def condition_references(source: str) -> Iterator[Reference]:
-    """Yield what a condition reads.
-
-    Raises:
-        ExpressionSyntaxError: this is not a condition.
-    """
-    return _of_predicate(parse_condition(source))
+    return tuple(_of_program(parse(source), (False,), frozenset()))
 
 
 @lru_cache(maxsize=CACHE_SIZE)
-def template_references(source: str) -> tuple[Reference, ...]:
-    """Return what a template reads.
-
-    Raises:
-        ExpressionSyntaxError: this is not a template.
-    """
-    return tuple(_of_program(parse(source), (False,), frozenset()))
+def _cached(compiled: Path | Condition) -> tuple[Reference, ...]:
+    # The same object for the same source, as long as it is cached. The trees of templates can be large.
+    if isinstance(compiled, Path):
+        return tuple(_of_segments(compiled.segments))
+    return tuple(_of_predicate(compiled.predicate))
 
 
 def _of_segments(segments: Iterable[Segment]) -> Iterator[Reference]:
@@ -123,7 +126,7 @@ def _of_block(block: Block, levels: _Levels, bound: frozenset[str]) -> Iterator[
     name = call.callee.source if call.callee.is_plain_name and call.callee.source not in bound else ""
     for argument in call.arguments:
         if name == "with_json_path" and isinstance(argument, Literal) and isinstance(argument.value, str):
-            yield from path_references(argument.value)
+            yield from references(compile_path(argument.value))
         yield from _of_expression(argument, levels, bound)
     if name not in BLOCKS:
         yield from _of_lookup(call.callee, levels, bound)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from airflow_allma.flow.bundle import Agent, Bundle, McpConnection, PromptTemplate, StepDefinition
 from airflow_allma.flow.checks import FlowChecks
 from airflow_allma.flow.diagnostics import Diagnostic, Path
-from airflow_allma.flow.expression_fields import check_template
+from airflow_allma.flow.located_expressions import check_template
 from airflow_allma.flow.model_base import Model
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 

@@ -5,7 +5,7 @@ The flow language imports none of them. Whoever loads files passes one ``FlowChe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,22 +26,25 @@ __all__ = [
 
 
 class ExpressionChecks(Protocol):
-    """Parses expressions. Each method raises ExpressionSyntaxError; what it returns is ignored."""
+    """Compiles expressions. Each method raises ExpressionSyntaxError.
+
+    What the first five return is only for ``ExpressionReader``.
+    """
 
     def path(self, source: str, /) -> object:
-        """Parse a JSONPath."""
+        """Compile a JSONPath."""
 
     def condition(self, source: str, /) -> object:
-        """Parse a condition of a transition or a branch."""
+        """Compile a condition of a transition or a branch."""
 
     def template(self, source: str, /) -> object:
-        """Parse a string with ``{{ }}``."""
+        """Compile a string with ``{{ }}``."""
 
     def rendered(self, source: str, /) -> object:
-        """Parse a string of literals or custom configs: a template, or a JSONPath that can have templates."""
+        """Compile a string of literals or custom configs: a template, or a path that can have templates."""
 
     def target(self, source: str, /) -> object:
-        """Parse a dotted path in a step's input, ``a.b[0].c``."""
+        """Compile a dotted path in a step's input, ``a.b[0].c``."""
 
     def target_keys(self, source: str, /) -> tuple[str, ...]:
         """Return the keys of a valid dotted path in a step's input, from the outermost on."""
@@ -50,20 +53,20 @@ class ExpressionChecks(Protocol):
         """Return the keys of a valid JSONPath; None if it has more than names and indexes."""
 
 
-class ExpressionReader(Protocol):
-    """Finds what expressions read. Each method raises ExpressionSyntaxError."""
+class ExpressionReader(ExpressionChecks, Protocol):
+    """Finds what expressions read."""
 
-    def path(self, source: str, /) -> Iterable[Reference]:
-        """Return what a JSONPath reads."""
+    def reads(self, compiled: Any, /) -> Sequence[Reference]:
+        """Return what a JSONPath, a condition or a template reads; they are compiled."""
 
-    def condition(self, source: str, /) -> Iterable[Reference]:
-        """Return what a condition reads."""
+    def template_reads(self, source: str, /) -> Sequence[Reference]:
+        """Return what a template that cannot be compiled reads, as far as it has the form of one.
 
-    def template(self, source: str, /) -> Iterable[Reference]:
-        """Return what a template reads."""
+        Raises ExpressionSyntaxError if it has not.
+        """
 
     def never_true(self, source: str, /) -> Iterable[tuple[str, str]]:
-        """Return the parts of a condition that are false for all data, each with the reason and the fix."""
+        """Return the parts of a valid condition that are false for all data, each with reason and fix."""
 
 
 TypeCheck = Callable[[StepType, str], tuple[str, str] | None]

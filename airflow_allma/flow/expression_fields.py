@@ -1,33 +1,19 @@
-"""The fields of a flow that contain expressions: the kind of each, what it reads, whether it can be parsed.
-
-Another package parses the expressions: the caller passes it as ``ExpressionChecks``.
-"""
+"""The fields of a flow that contain expressions: the kind of each, and what its names begin at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Any
+from enum import Enum, IntEnum, auto
+from typing import Final
 
-from airflow_allma.exceptions import ExpressionSyntaxError
-from airflow_allma.flow.checks import ExpressionChecks
-from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
-from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, select
+from airflow_allma.flow.tree_walk import LocatedStep, Pattern
 
-__all__ = [
-    "Expression",
-    "Kind",
-    "Root",
-    "check_expressions",
-    "check_template",
-    "expressions_of",
-    "fields_with_expressions",
-]
+__all__ = ["FLOW_FIELDS", "FieldRow", "Kind", "Root", "RowsByField", "fields_with_expressions", "step_fields"]
 
 
-class Kind(Enum):
-    """What a field contains."""
+class Kind(IntEnum):
+    """What a field contains. Its members are keys of tables, and integers have a fast hash."""
 
     PATH = auto()
     """A JSONPath."""
@@ -59,39 +45,26 @@ class Root(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
-    """One expression of a flow.
+class FieldRow:
+    """Where expressions are.
 
     Attributes:
-        kind: PATH, CONDITION or TEMPLATE; TARGETS for one key that is a dotted path, PATH_KEYS for one key
-            that is a JSONPath.
-        source: the expression.
-        path: where it is.
-        root: where its names begin.
-        field: the field of the step, or of the flow, that contains it.
-        step: the step that contains it; None for a field of the flow.
+        kind: what the values contain.
+        pattern: where the values are: in the tables below from the step or the flow, in ``RowsByField`` from
+            its field.
+        root: where the names begin.
     """
 
-    kind: Kind
-    source: str
-    path: Path
-    root: Root
-    field: str
-    step: LocatedStep | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
     kind: Kind
     pattern: Pattern
     root: Root = Root.CONTEXT
 
 
-def _rows(kind: Kind, *patterns: str, root: Root = Root.CONTEXT) -> tuple[_Row, ...]:
-    return tuple(_Row(kind, tuple(pattern.split(".")), root) for pattern in patterns)
+def _rows(kind: Kind, *patterns: str, root: Root = Root.CONTEXT) -> tuple[FieldRow, ...]:
+    return tuple(FieldRow(kind, tuple(pattern.split(".")), root) for pattern in patterns)
 
 
-def _variables(*fields: str) -> tuple[_Row, ...]:
+def _variables(*fields: str) -> tuple[FieldRow, ...]:
     """Return the rows of maps of variable -> {sourceJsonPath, itemTemplate, ...}."""
     return (
         *_rows(Kind.SOURCE, *(f"{field}.*.sourceJsonPath" for field in fields)),
@@ -99,12 +72,12 @@ def _variables(*fields: str) -> tuple[_Row, ...]:
     )
 
 
-def _mappings(*fields: str) -> tuple[_Row, ...]:
+def _mappings(*fields: str) -> tuple[FieldRow, ...]:
     """Return the rows of maps of dotted path <- JSONPath."""
     return (*_rows(Kind.TARGETS, *fields), *_rows(Kind.SOURCE, *(f"{field}.*" for field in fields)))
 
 
-def _api_call(prefix: str = "") -> tuple[_Row, ...]:
+def _api_call(prefix: str = "") -> tuple[FieldRow, ...]:
     return (
         *_rows(Kind.TEMPLATE, f"{prefix}apiUrlTemplate.template"),
         *_variables(f"{prefix}apiUrlTemplate.contextMappings", f"{prefix}requestBodyTemplate"),
@@ -123,7 +96,7 @@ _EVERY_STEP = (
 )
 _RENDERED_CONFIG = _rows(Kind.RENDERED, "customConfig")
 
-_BY_TYPE: dict[str, tuple[_Row, ...]] = {
+_BY_TYPE: dict[str, tuple[FieldRow, ...]] = {
     "API_CALL": (*_api_call(), *_RENDERED_CONFIG, *_rows(Kind.PATH, "customConfig.requestBodyPath")),
     "CUSTOM_LAMBDA_INVOKE": (
         *_rows(Kind.TEMPLATE, "lambdaFunctionArnTemplate"),
@@ -197,23 +170,27 @@ _FLOW = (
     *_rows(Kind.RENDERED, "onCompletionActions.*.customConfig", "defaultStepConfig.defaultCustomConfig"),
 )
 
-_ByField = Mapping[str, tuple[_Row, ...]]
-_HEADER_PATH = (Kind.PATH_OR_TEMPLATE, True)
+RowsByField = Mapping[str, tuple[FieldRow, ...]]
+"""First field on the way -> the rows below it."""
 
 
-def _by_first_field(rows: Sequence[_Row]) -> _ByField:
-    grouped: dict[str, tuple[_Row, ...]] = {}
+def _by_first_field(rows: Sequence[FieldRow]) -> RowsByField:
+    grouped: dict[str, tuple[FieldRow, ...]] = {}
     for row in rows:
-        grouped[row.pattern[0]] = (
-            *grouped.get(row.pattern[0], ()),
-            _Row(row.kind, row.pattern[1:], row.root),
-        )
+        first, rest = row.pattern[0], FieldRow(row.kind, row.pattern[1:], row.root)
+        grouped[first] = (*grouped.get(first, ()), rest)
     return grouped
 
 
+FLOW_FIELDS: Final = _by_first_field(_FLOW)
+"""The fields of the flow itself."""
+
 _EVERY_STEP_BY_FIELD = _by_first_field(_EVERY_STEP)
 _BY_TYPE_AND_FIELD = {kind: _by_first_field((*_EVERY_STEP, *rows)) for kind, rows in _BY_TYPE.items()}
-_FLOW_BY_FIELD = _by_first_field(_FLOW)
+_WITHOUT_CONFIG = {
+    kind: {field: rows for field, rows in table.items() if field != "customConfig"}
+    for kind, table in _BY_TYPE_AND_FIELD.items()
+}
 
 # Modules that are not the system's own get the customConfig of these types unrendered.
 _SYSTEM_RENDERS = frozenset({"DATA_LOAD", "DATA_SAVE", "DATA_TRANSFORMATION"})
@@ -230,150 +207,10 @@ def fields_with_expressions(step_type: str | None) -> Iterator[tuple[Kind, Patte
         yield row.kind, row.pattern
 
 
-def check_expressions(
-    flow: Mapping[str, Any], all_scopes: Sequence[Scope], checks: ExpressionChecks
-) -> Iterator[Diagnostic]:
-    """Yield an error for each expression of a flow that cannot be parsed."""
-    for row, value, path, _, _ in _fields(flow, all_scopes):
-        yield from _CHECKS[row.kind](value, path, checks)
-
-
-def expressions_of(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> Iterator[Expression]:
-    """Yield every expression of a flow, whether it can be parsed or not."""
-    for row, value, path, field, step in _fields(flow, all_scopes):
-        for kind, source, own_path in _parts(row.kind, value, path):
-            yield Expression(kind, source, own_path, row.root, field, step)
-
-
-def _parts(kind: Kind, value: Any, path: Path) -> Iterator[tuple[Kind, str, Path]]:
-    """Yield the expressions in the value of one field."""
-    if kind in {Kind.TARGETS, Kind.PATH_KEYS}:
-        for key in value if isinstance(value, dict) else ():
-            yield kind, key, (*path, key)
-    elif isinstance(value, str):
-        is_path = value.startswith("$")
-        if kind is Kind.CONDITION:
-            yield kind, value, path
-        elif "{{" in value and not (kind in {Kind.PATH, Kind.SOURCE} or (kind, is_path) == _HEADER_PATH):
-            yield Kind.TEMPLATE, value, path
-        elif is_path and kind is not Kind.TEMPLATE and (kind is not Kind.RENDERED or value[1:2] == "."):
-            yield Kind.PATH, value, path
-    elif kind is Kind.RENDERED and isinstance(value, dict | list):
-        for member_path, member in select(value, (ANY,), path):
-            yield from _parts(kind, member, member_path)
-
-
-def check_template(source: str, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    """Yield an error if a template cannot be parsed."""
-    return _CHECKS[Kind.TEMPLATE](source, path, checks)
-
-
-def _renders_config(located: LocatedStep) -> bool:
-    module = located.step.get("moduleIdentifier")
-    return located.kind not in _SYSTEM_RENDERS or not isinstance(module, str) or module.startswith("system/")
-
-
-_Field = tuple[_Row, Any, Path, str, LocatedStep | None]
-
-
-def _fields(flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> Iterator[_Field]:
-    """Yield every value that the tables name: (row, value, path, first field, step)."""
-    yield from _fields_of(flow, (), _FLOW_BY_FIELD, None)
-    for scope in all_scopes:
-        for located in scope.steps.values():
-            table = _BY_TYPE_AND_FIELD.get(located.kind, _EVERY_STEP_BY_FIELD)
-            step = located.step if _renders_config(located) else {**located.step, "customConfig": None}
-            yield from _fields_of(step, located.path, table, located)
-
-
-def _fields_of(
-    value: Mapping[str, Any], path: Path, table: _ByField, step: LocatedStep | None
-) -> Iterator[_Field]:
-    for field, member in value.items():
-        for row in table.get(field, ()):
-            for match_path, match in select(member, row.pattern, (*path, field)):
-                yield row, match, match_path, field, step
-
-
-def _attempt(
-    check: Callable[[str], object], source: str, kind: str, path: Path, *, show: bool
-) -> Iterator[Diagnostic]:
-    try:
-        check(source)
-    except ExpressionSyntaxError as error:
-        position = f" (character {error.position + 1})" if error.position else ""
-        subject = f"{quoted(source)} is not" if show else "not"
-        yield Diagnostic(path, f"{subject} a valid {kind}{position}: {error.reason}")
-
-
-def _path(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    if not isinstance(value, str):
-        return
-    if not value.startswith("$"):
-        yield Diagnostic(
-            path, f"{quoted(value)} is not a JSONPath; a JSONPath starts with `$.`, for example `$.order.id`"
-        )
-        return
-    yield from _attempt(checks.path, value, "JSONPath", path, show=True)
-
-
-def _source(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    if isinstance(value, str) and not value.startswith("$"):
-        yield Diagnostic(
-            path,
-            f"{quoted(value)} is not a JSONPath; start it with `$.`, or use `literals` for a fixed value",
-        )
-        return
-    yield from _path(value, path, checks)
-
-
-def _condition(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    if isinstance(value, str):
-        yield from _attempt(checks.condition, value, "condition", path, show=True)
-
-
-def _template(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    # Messages do not show templates, which may contain secrets (a token in a header).
-    if isinstance(value, str) and "{{" in value:
-        yield from _attempt(checks.template, value, "template", path, show=False)
-
-
-def _path_or_template(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    check = _path if isinstance(value, str) and value.startswith("$") else _template
-    yield from check(value, path, checks)
-
-
-def _rendered(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    if isinstance(value, str):
-        if "{{" in value:
-            kind = "JSONPath with templates" if value.startswith("$.") else "template"
-            yield from _attempt(checks.rendered, value, kind, path, show=False)
-        elif value.startswith("$."):
-            yield from _path(value, path, checks)
-    elif isinstance(value, dict | list):
-        for member_path, member in select(value, (ANY,), path):
-            yield from _rendered(member, member_path, checks)
-
-
-def _targets(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    for key in value if isinstance(value, dict) else ():
-        for diagnostic in _attempt(checks.target, key, "path in the step's input", (*path, key), show=True):
-            yield Diagnostic(diagnostic.path, diagnostic.message, at_key=True)
-
-
-def _path_keys(value: Any, path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:
-    for key in value if isinstance(value, dict) else ():
-        for diagnostic in _path(key, (*path, key), checks):
-            yield Diagnostic(diagnostic.path, diagnostic.message, at_key=True)
-
-
-_CHECKS: dict[Kind, Callable[[Any, Path, ExpressionChecks], Iterator[Diagnostic]]] = {
-    Kind.PATH: _path,
-    Kind.SOURCE: _source,
-    Kind.CONDITION: _condition,
-    Kind.TEMPLATE: _template,
-    Kind.PATH_OR_TEMPLATE: _path_or_template,
-    Kind.RENDERED: _rendered,
-    Kind.TARGETS: _targets,
-    Kind.PATH_KEYS: _path_keys,
-}
+def step_fields(located: LocatedStep) -> RowsByField:
+    """Return the fields of a step that contain expressions."""
+    if located.kind in _SYSTEM_RENDERS:
+        module = located.step.get("moduleIdentifier")
+        if isinstance(module, str) and not module.startswith("system/"):
+            return _WITHOUT_CONFIG[located.kind]
+    return _BY_TYPE_AND_FIELD.get(located.kind, _EVERY_STEP_BY_FIELD)

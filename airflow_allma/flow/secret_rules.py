@@ -11,10 +11,11 @@ import msgspec
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.flow.checks import ExpressionReader
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
-from airflow_allma.flow.expression_fields import Expression, Kind, Root
+from airflow_allma.flow.expression_fields import Kind, Root
 from airflow_allma.flow.lints.lint import FlowView, Read
+from airflow_allma.flow.located_expressions import Expression
 from airflow_allma.flow.secret_names import AllowedSecrets, secret_name
-from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, select
 
 __all__ = ["SECRET_FIELDS", "check_secrets"]
 
@@ -36,28 +37,23 @@ _PARTS_OF_JSON: Final = tuple(
 _FOR_PEOPLE: Final = frozenset({"description", "displayName", "name", "tags"})
 
 
-def check_secrets(
-    flow: Mapping[str, Any], all_scopes: list[Scope], reader: ExpressionReader, allowed: AllowedSecrets
-) -> Iterator[Diagnostic]:
+def check_secrets(view: FlowView, allowed: AllowedSecrets) -> Iterator[Diagnostic]:
     """Yield an error for each connection and Variable that is named where it cannot be, or is not allowed.
 
     Args:
-        flow: the flow with the inherited fields of its steps, a JSON object.
-        all_scopes: its steps.
-        reader: finds what expressions read.
+        view: the flow.
         allowed: what flows may name.
     """
-    yield from _connections_of_fields(flow, all_scopes, allowed)
-    if not _may_name_secrets(flow):
+    yield from _connections_of_fields(view, allowed)
+    if not _may_name_secrets(view.flow):
         return
-    suspects = [(path, text) for path, text in _strings(flow, ()) if _NAME.search(text)]
-    view = FlowView(flow, all_scopes, reader)
+    suspects = [(path, text) for path, text in _strings(view.flow, ()) if _NAME.search(text)]
     for read in view.reads:
         yield from _check_read(view, read, allowed)
     rendered = {expression.path for expression in view.expressions}
     for path, text in suspects:
         if "{{" in text and path not in rendered:
-            yield from _check_unrendered(path, text, reader)
+            yield from _check_unrendered(path, text, view.reader)
 
 
 def _may_name_secrets(flow: Mapping[str, Any]) -> bool:
@@ -69,20 +65,15 @@ def _may_name_secrets(flow: Mapping[str, Any]) -> bool:
     return any(part in text for part in _PARTS_OF_JSON)
 
 
-def _connections_of_fields(
-    flow: Mapping[str, Any], all_scopes: Sequence[Scope], allowed: AllowedSecrets
-) -> Iterator[Diagnostic]:
-    options = flow.get("airflow")
+def _connections_of_fields(view: FlowView, allowed: AllowedSecrets) -> Iterator[Diagnostic]:
+    options = view.flow.get("airflow")
     named: list[tuple[Path, Any]] = []
     if isinstance(options, Mapping) and "awsConnId" in options:
         named.append((("airflow", "awsConnId"), options["awsConnId"]))
-    for scope in all_scopes:
-        for located in scope.steps.values():
-            for pattern in (("connection",), ("apiCallDefinition", "connection")):
-                value: Any = located.step
-                for key in pattern:
-                    value = value.get(key) if isinstance(value, Mapping) else None
-                named.append(((*located.path, *pattern), value))
+    for located in view.steps:
+        for field, pattern in (("connection", ()), ("apiCallDefinition", ("connection",))):
+            if field in located.step:
+                named += select(located.step[field], pattern, (*located.path, field))
     for path, conn_id in named:
         if isinstance(conn_id, str) and (reason := allowed.refusal(conn_id)):
             yield Diagnostic(path, reason)
@@ -126,7 +117,7 @@ def _check_read(view: FlowView, read: Read, allowed: AllowedSecrets) -> Iterator
 
 def _check_unrendered(path: Path, text: str, reader: ExpressionReader) -> Iterator[Diagnostic]:
     try:
-        references = tuple(reader.template(text))
+        references = reader.template_reads(text)
     except ExpressionSyntaxError:
         return
     for names, in_block in references:
@@ -169,6 +160,4 @@ def _matches(expression: Expression, step: LocatedStep, pattern: Pattern) -> boo
 
 def _is_set(view: FlowView, read: Read) -> bool:
     """Return whether the flow itself writes data of that name."""
-    if read.names[0] in view.names.roots:
-        return True
-    return read.step is not None and read.names[0] in view.names.inputs.get(read.step.path, ())
+    return read.names[0] in view.names.roots or read.names[0] in view.names.inputs_of(read.step)

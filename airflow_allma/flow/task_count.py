@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_allma.flow.diagnostics import Diagnostic, Path
-from airflow_allma.flow.references import next_step_ids
+from airflow_allma.flow.step_links import next_step_ids
 from airflow_allma.flow.tree_walk import LocatedStep, Scope, branches_of, start_fields
 
 __all__ = ["MAX_TASKS", "check_task_count"]

@@ -16,17 +16,18 @@ from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck, T
 from airflow_allma.flow.cross_references import check_cross_references
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
-from airflow_allma.flow.expression_fields import check_expressions
 from airflow_allma.flow.flow_rules import check_flow_fields
 from airflow_allma.flow.fork_cycles import check_fork_cycles
 from airflow_allma.flow.formats import is_schedule
-from airflow_allma.flow.lints import check_lints
+from airflow_allma.flow.lints import FlowView, check_lints
+from airflow_allma.flow.located_expressions import Expression, read_expressions
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.normalize import dotted_mappings
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import UNREACHED, check_references
 from airflow_allma.flow.secret_rules import check_secrets
+from airflow_allma.flow.step_links import StepLinks
 from airflow_allma.flow.step_rules import check_steps
 from airflow_allma.flow.steps import STEP_MODELS, AnyStep, ParallelForkManagerStep, Step, StepType
 from airflow_allma.flow.target_conflicts import check_targets
@@ -93,12 +94,15 @@ def check_flow(
     diagnostics += check_flow_fields(inherited)
     diagnostics += check_airflow_limits(inherited, all_scopes)
     diagnostics += check_steps(all_scopes)
-    diagnostics += check_references(inherited, all_scopes)
+    links = StepLinks(inherited, all_scopes)
+    diagnostics += check_references(links)
     diagnostics += check_fork_cycles(all_scopes)
     diagnostics += check_task_count(inherited, all_scopes)
     diagnostics += check_unknown_fields(inherited, all_scopes)
+    expressions: list[Expression] | None = None
     if checks.expressions is not None:
-        diagnostics += check_expressions(inherited, all_scopes, checks.expressions)
+        expressions, invalid = read_expressions(inherited, all_scopes, checks.expressions)
+        diagnostics += invalid
         diagnostics += check_targets(all_scopes, checks.expressions)
     if checks.supported is not None:
         diagnostics += _check_support(flow, all_scopes, checks.supported)
@@ -106,8 +110,9 @@ def check_flow(
         diagnostics += _check_schedules(inherited, all_scopes, checks.schedule)
         diagnostics += _check_single_schedule(flow)
     if checks.reader is not None:
-        diagnostics += check_secrets(inherited, all_scopes, checks.reader, checks.allowed)
-        diagnostics += check_lints(inherited, all_scopes, checks.reader)
+        view = FlowView(inherited, all_scopes, checks.reader, expressions, links)
+        diagnostics += check_secrets(view, checks.allowed)
+        diagnostics += check_lints(view)
     if checks.settings is not None:
         diagnostics += check_module_settings(inherited, all_scopes, checks.settings)
     if checks.supported_type is not None:

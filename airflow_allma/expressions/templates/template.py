@@ -17,7 +17,7 @@ from airflow_allma.expressions.templates.concat import to_writer
 from airflow_allma.expressions.templates.fast_path import Render, fast_render
 from airflow_allma.expressions.templates.parser import parse
 from airflow_allma.expressions.templates.runtime import Frame, Rendering, Write
-from airflow_allma.expressions.templates.tree import Block, Content, Mustache
+from airflow_allma.expressions.templates.tree import Block, Content, Mustache, Program
 from airflow_allma.expressions.templates.whitespace import strip_white_space
 
 __all__ = [
@@ -48,11 +48,13 @@ class Template:
             ``load`` is None, or if a value cannot be written, and WorkLimitError if it does more work than
             a step may do; exceptions of ``load`` pass through.
         is_static: whether the rendered text is the same for all data.
+        program: its syntax tree.
     """
 
     source: str
     render: Render = field(repr=False)
     is_static: bool
+    program: Program = field(repr=False)
 
 
 def compile_template(source: str) -> Template:
@@ -90,10 +92,12 @@ class SlottedTemplate:
         render: ``render(context, load=None)`` returns the text with ``SLOT`` in place of each value, and the
             values in their order. It raises as ``Template.render`` does.
         pattern: the text with its slots, if it is the same for all data; otherwise None.
+        program: its syntax tree.
     """
 
     render: Callable[..., tuple[str, list[str]]] = field(repr=False)
     pattern: str | None
+    program: Program = field(repr=False)
 
     def spans(self, context: Any, load: LoadPointer | None = None) -> Sequence[Span]:
         """Return the rendered text as parts that are values and own text in turn, the first one a value.
@@ -144,20 +148,20 @@ def compile_slotted_template(source: str, *, block_slots: bool = False) -> Slott
             for statement in program.body
             if isinstance(statement, Content | Mustache)
         )
-    return SlottedTemplate(render, pattern)
+    return SlottedTemplate(render, pattern, program)
 
 
 def _compile(source: str) -> Template:
     check_no_slot(source)
     if "{{" not in source:
-        return Template(source, _constant(source), is_static=True)
+        return Template(source, _constant(source), is_static=True, program=Program())
     program = parse(source)
     strip_white_space(program)
     fragment = compile_program(program, source)
     if isinstance(fragment, str):
-        return Template(source, _constant(fragment), is_static=True)
+        return Template(source, _constant(fragment), is_static=True, program=program)
     full = _full_render(fragment, source)
-    return Template(source, fast_render(program, full, source) or full, is_static=False)
+    return Template(source, fast_render(program, full, source) or full, is_static=False, program=program)
 
 
 _cached = lru_cache(maxsize=CACHE_SIZE)(_compile)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
-from airflow_allma.flow.checks import ExpressionReader
 from airflow_allma.flow.diagnostics import Diagnostic
 from airflow_allma.flow.lints import (
     call_settings,
@@ -20,9 +19,8 @@ from airflow_allma.flow.lints import (
     unset_names,
 )
 from airflow_allma.flow.lints.lint import FlowView, Lint
-from airflow_allma.flow.tree_walk import Scope
 
-__all__ = ["LINTS", "check_lints"]
+__all__ = ["LINTS", "FlowView", "check_lints"]
 
 LINTS: Final[tuple[Lint, ...]] = (
     unset_names.unset_roots,
@@ -61,16 +59,8 @@ LINTS: Final[tuple[Lint, ...]] = (
 """Every lint, in the order in which they run."""
 
 
-def check_lints(
-    flow: Mapping[str, Any], all_scopes: list[Scope], reader: ExpressionReader
-) -> Iterator[Diagnostic]:
-    """Yield the findings of all lints.
-
-    Args:
-        flow: the flow with the inherited fields of its steps, a JSON object.
-        all_scopes: its steps.
-        reader: finds what expressions read.
-    """
-    view = FlowView(flow, all_scopes, reader)
+def check_lints(view: FlowView) -> Iterator[Diagnostic]:
+    """Yield the findings of all lints."""
     for lint in LINTS:
-        yield from lint(view)
+        if lint.concerns(view):
+            yield from lint.find(view)

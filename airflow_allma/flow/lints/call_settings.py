@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from airflow_allma.flow.diagnostics import quoted
-from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import ANY, select
 
 __all__ = ["headers", "timeouts", "urls"]
@@ -19,6 +19,7 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{0,2}")
 _MAX_SHOWN: Final = 80
 
 
+@lint(kinds=("API_CALL",))
 def timeouts(view: FlowView) -> Warnings:
     """Yield a ``timeoutMs`` that is not a number above 0; strings with templates are not known yet."""
     for step in view.steps:
@@ -32,6 +33,7 @@ def timeouts(view: FlowView) -> Warnings:
                 yield warning(path, "must be a number of milliseconds above 0, such as 10000, without quotes")
 
 
+@lint(kinds=("API_CALL",))
 def urls(view: FlowView) -> Warnings:
     """Yield URLs that do not begin with a scheme that can be called, or whose port does not exist."""
     for step in view.steps:
@@ -61,6 +63,7 @@ def _wrong_url(url: str) -> str | None:
     return "this URL has no valid host or port; write `https://host/path` or `https://host:8443/path`"
 
 
+@lint(fields=("apiStaticHeaders", "apiHeadersTemplate"))
 def headers(view: FlowView) -> Warnings:
     """Yield names and values of headers that cannot be sent."""
     for step in view.steps:

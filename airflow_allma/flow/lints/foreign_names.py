@@ -8,7 +8,7 @@ from typing import Final
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind
-from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 from airflow_allma.flow.secret_names import CONNECTION_FIELDS, secret_name
 
 __all__ = ["connections_and_variables", "names_of_airflow"]
@@ -39,6 +39,7 @@ _COMMON: Final = frozenset({"params", "run_id", "ts"})
 """Names that payloads have, too: they are only reported if the flow says what is in its payload."""
 
 
+@lint(names=("conn", "var"))
 def connections_and_variables(view: FlowView) -> Warnings:
     """Yield names that are nearly those of a connection's field or of a Variable."""
     for read in view.reads:
@@ -63,6 +64,7 @@ def connections_and_variables(view: FlowView) -> Warnings:
             )
 
 
+@lint(names=_INSTEAD)
 def names_of_airflow(view: FlowView) -> Warnings:
     """Yield names that only Airflow's own (Jinja) templates have."""
     for read in view.reads:
@@ -81,4 +83,4 @@ def names_of_airflow(view: FlowView) -> Warnings:
 def _is_set(view: FlowView, read: Read) -> bool:
     if read.in_block or read.names[0] in view.names.roots:
         return True
-    return read.step is not None and read.names[0] in view.names.inputs.get(read.step.path, ())
+    return read.names[0] in view.names.inputs_of(read.step)

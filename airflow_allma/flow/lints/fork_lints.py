@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from airflow_allma.flow.diagnostics import quoted
-from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import LocatedStep, branches_of
 
 __all__ = ["branches_that_continue", "branches_that_never_run", "forks_without_branches"]
@@ -14,6 +14,7 @@ _WHOLE_OUTPUT: Final = (None, "", "$", "$.", "$.output")
 """What ``dataPath`` can be without selecting a part of a branch's result."""
 
 
+@lint(kinds=("PARALLEL_FORK_MANAGER",))
 def forks_without_branches(view: FlowView) -> Warnings:
     """Yield forks that have no branches, so that nothing runs for their items."""
     for step in view.steps:
@@ -26,6 +27,7 @@ def forks_without_branches(view: FlowView) -> Warnings:
             )
 
 
+@lint(fields=("branchSelection",))
 def branches_that_never_run(view: FlowView) -> Warnings:
     """Yield branches after an unconditional one in a fork that runs only the first branch that applies."""
     for step in view.steps:
@@ -46,6 +48,7 @@ def branches_that_never_run(view: FlowView) -> Warnings:
                 break
 
 
+@lint(fields=("parallelBranches",))
 def branches_that_continue(view: FlowView) -> Warnings:
     """Yield branches that go on to the step after their fork, so that it runs for each item as well."""
     order = view.order

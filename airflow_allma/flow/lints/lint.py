@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from airflow_allma.common.reference import Reference
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.flow.checks import ExpressionReader
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity
-from airflow_allma.flow.expression_fields import Expression, Kind, expressions_of
-from airflow_allma.flow.lints.flow_names import FlowNames, names_of_flow
+from airflow_allma.flow.expression_fields import Kind
+from airflow_allma.flow.lints.flow_names import FlowNames
 from airflow_allma.flow.lints.step_order import StepOrder
+from airflow_allma.flow.located_expressions import Expression, read_expressions
+from airflow_allma.flow.step_links import StepLinks
 from airflow_allma.flow.tree_walk import LocatedStep, Scope
 
-__all__ = ["FlowView", "Lint", "Read", "Warnings", "warning"]
+__all__ = ["FlowView", "Lint", "Read", "Warnings", "lint", "warning"]
 
 Warnings = Iterator[Diagnostic]
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """A value that an expression reads.
 
     Attributes:
@@ -46,67 +48,146 @@ class Read:
         return self.expression.step
 
 
-@dataclass(frozen=True)
 class FlowView:
-    """A flow as lints see it: it may be invalid.
+    """A flow as lints see it: it may be invalid. All but the arguments is made when a lint needs it.
 
-    Attributes:
+    Args:
         flow: the flow with the inherited fields of its steps, a JSON object.
         scopes: its steps; the flow's own scope is the first.
         reader: finds what expressions read.
+        expressions: its expressions; None: they are not read yet.
+        links: which steps name which others; None: they are not known yet.
     """
 
-    flow: Mapping[str, Any]
-    scopes: list[Scope]
-    reader: ExpressionReader
-
-    @property
-    def steps(self) -> Iterator[LocatedStep]:
-        """All steps, also those of branches."""
-        for scope in self.scopes:
-            yield from scope.steps.values()
-
-    @cached_property
-    def expressions(self) -> tuple[Expression, ...]:
-        """All expressions of the flow."""
-        return tuple(expressions_of(self.flow, self.scopes))
+    def __init__(
+        self,
+        flow: Mapping[str, Any],
+        scopes: Sequence[Scope],
+        reader: ExpressionReader,
+        expressions: Sequence[Expression] | None = None,
+        links: StepLinks | None = None,
+    ) -> None:
+        self.flow = flow
+        self.scopes = scopes
+        self.reader = reader
+        self.steps = [step for scope in scopes for step in scope.steps.values()]
+        self.expressions = (
+            read_expressions(flow, scopes, reader).found if expressions is None else expressions
+        )
+        self.links = links or StepLinks(flow, scopes)
 
     @cached_property
     def reads(self) -> tuple[Read, ...]:
-        """What all expressions read; those that cannot be parsed read nothing."""
-        return tuple(read for expression in self.expressions for read in self._reads_of(expression))
+        """What all expressions read; those that do not have the form of one read nothing."""
+        return tuple(self._reads())
 
     @cached_property
     def names(self) -> FlowNames:
         """The names that the flow itself sets."""
-        return names_of_flow(self.flow, self.scopes, self.expressions, self.reader)
+        return FlowNames(self.flow, self.scopes, self.expressions, self.reader)
 
     @cached_property
     def order(self) -> StepOrder:
         """Which steps can run before others."""
-        return StepOrder(self.flow, self.scopes)
+        return StepOrder(self.links)
 
-    def _reads_of(self, expression: Expression) -> Iterator[Read]:
-        find: Callable[[str], Iterable[Reference]] | None = {
-            Kind.PATH: self.reader.path,
-            Kind.CONDITION: self.reader.condition,
-            Kind.TEMPLATE: self.reader.template,
-        }.get(expression.kind)
-        if find is None:
-            return
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The types of its steps."""
+        return frozenset([step.kind for step in self.steps])
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The fields that its steps have, and its own."""
+        return frozenset(self.flow).union(*[step.step for step in self.steps])
+
+    @cached_property
+    def first_names(self) -> frozenset[str]:
+        """The first names of all that expressions read."""
+        return frozenset([read.names[0] for read in self.reads])
+
+    @cached_property
+    def expression_kinds(self) -> frozenset[Kind]:
+        """The kinds of its expressions."""
+        return frozenset([expression.kind for expression in self.expressions])
+
+    def _reads(self) -> Iterator[Read]:
+        for expression in self.expressions:
+            if expression.kind in _READING:
+                for names, in_block in self._references(expression):
+                    if names[0] == "currentContextData" and names[1:] and not in_block:
+                        yield Read(expression, names[1:], in_block)
+                    else:
+                        yield Read(expression, names, in_block)
+
+    def _references(self, expression: Expression) -> Sequence[Reference]:
         try:
-            for names, in_block in find(expression.source):
-                if names[0] == "currentContextData" and names[1:] and not in_block:
-                    yield Read(expression, names[1:], in_block)
-                else:
-                    yield Read(expression, names, in_block)
+            if expression.compiled is not None:
+                return self.reader.reads(expression.compiled)
+            if expression.kind is Kind.TEMPLATE:
+                return self.reader.template_reads(expression.source)
         except ExpressionSyntaxError:
             # Reported as an error already.
-            return
+            pass
+        return ()
 
 
-Lint = Callable[[FlowView], Warnings]
-"""Yields what it finds in a flow."""
+_READING = frozenset({Kind.PATH, Kind.CONDITION, Kind.TEMPLATE})
+_Find = Callable[[FlowView], Warnings]
+
+
+class Lint:
+    """A check of a flow, and what it looks at: flows without any of that need no check.
+
+    Args:
+        find: yields what it finds in a flow.
+        kinds: types of steps.
+        fields: fields of steps, or of the flow.
+        names: first names of what expressions read.
+        expressions: kinds of expressions.
+    """
+
+    def __init__(
+        self,
+        find: _Find,
+        kinds: Iterable[str] = (),
+        fields: Iterable[str] = (),
+        names: Iterable[str] = (),
+        expressions: Iterable[Kind] = (),
+    ) -> None:
+        self.find = find
+        self.__name__ = find.__name__
+        self.__doc__ = find.__doc__
+        self._kinds = frozenset(kinds)
+        self._fields = frozenset(fields)
+        self._names = frozenset(names)
+        self._expressions = frozenset(expressions)
+        self._is_general = not (self._kinds or self._fields or self._names or self._expressions)
+
+    def __call__(self, view: FlowView) -> Warnings:
+        """Yield what it finds in a flow."""
+        return self.find(view) if self.concerns(view) else iter(())
+
+    def concerns(self, view: FlowView) -> bool:
+        """Return whether the flow has something that the lint looks at."""
+        return (
+            self._is_general
+            or not self._fields.isdisjoint(view.fields)
+            or not self._kinds.isdisjoint(view.kinds)
+            or not self._names.isdisjoint(view.first_names)
+            or not self._expressions.isdisjoint(view.expression_kinds)
+        )
+
+
+def lint(
+    *,
+    kinds: Iterable[str] = (),
+    fields: Iterable[str] = (),
+    names: Iterable[str] = (),
+    expressions: Iterable[Kind] = (),
+) -> Callable[[_Find], Lint]:
+    """Make a lint of a function; see ``Lint`` for what it can look at. Without any it looks at every flow."""
+    return lambda find: Lint(find, kinds, fields, names, expressions)
 
 
 def warning(path: Path, message: str, *, at_key: bool = False) -> Diagnostic:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from airflow_allma.flow.diagnostics import Path, quoted
-from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 
 __all__ = ["loops_with_default_limit"]
 
 _MAX_NAMES: Final = 4
 
 
+@lint()
 def loops_with_default_limit(view: FlowView) -> Warnings:
     """Yield loops in which a transition has no limit of its own, one warning for each loop."""
-    for loop in view.order.loops:
+    for loop in view.order.loops if view.links.may_loop else ():
         inside = {step.path for step in loop}
         unlimited: list[tuple[Path, str]] = []
         for step in loop:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import ANY, Pattern, select
 
 __all__ = ["NOT_YET", "fields_without_effect", "start_points_in_branches"]
@@ -182,6 +182,7 @@ _WITHOUT_MODULE: Final = {
 }
 
 
+@lint()
 def fields_without_effect(view: FlowView) -> Warnings:
     """Yield every field that is read and has no effect."""
     for path, _ in select(view.flow, ("onCompletionActions", ANY)):
@@ -189,7 +190,9 @@ def fields_without_effect(view: FlowView) -> Warnings:
     yield from _rows(view.flow, (), _flow_rows(view))
     for step in view.steps:
         table = _step_rows(step.kind)
-        yield from _rows(step.step, step.path, [row for field in step.step for row in table.get(field, ())])
+        if not table.keys().isdisjoint(step.step):
+            rows = [row for field in step.step for row in table.get(field, ())]
+            yield from _rows(step.step, step.path, rows)
         if "onError" in step.step and _requires_nothing(step.step) and step.kind != "LLM_INVOCATION":
             yield from _rows(step.step, step.path, _CONTENT_RETRY)
         if step.kind == "API_CALL" and step.step.get("requestBodyTemplate"):
@@ -214,7 +217,7 @@ def fields_without_effect(view: FlowView) -> Warnings:
 def _flow_rows(view: FlowView) -> Iterable[_Row]:
     options = view.flow.get("airflow")
     is_scheduled = isinstance(options, dict) and options.get("schedule") is not None
-    if is_scheduled or any(step.kind == "SCHEDULE_START_POINT" for step in view.steps):
+    if is_scheduled or "SCHEDULE_START_POINT" in view.kinds:
         return _NOT_YET_OF_FLOW
     return _FLOW_ROWS
 
@@ -247,6 +250,7 @@ def _no_effect(path: tuple[str | int, ...], why: str) -> Any:
     return warning(path, f"this has no effect: {why}", at_key=True)
 
 
+@lint(kinds=("SCHEDULE_START_POINT", "EMAIL_START_POINT"))
 def start_points_in_branches(view: FlowView) -> Warnings:
     """Yield start points in the own steps of a branch, which never start a run."""
     for scope in view.scopes[1:]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind, Root
-from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import LocatedStep
 
 __all__ = ["output_sources", "outputs_of_steps"]
@@ -31,6 +31,7 @@ _SAME_IN_ANSWERS: Final[Mapping[str, str]] = {
 _CONTEXT: Final = frozenset({"currentItem", "flow_variables", "initialContextData", "steps_output"})
 
 
+@lint(names=("steps_output",))
 def outputs_of_steps(view: FlowView) -> Warnings:
     """Yield what is read from ``steps_output`` although no step can have put it there."""
     by_id: dict[str, list[LocatedStep]] = {}
@@ -115,7 +116,7 @@ def _in_branch(view: FlowView, fork: LocatedStep, step: LocatedStep) -> bool:
 
 def _wrong_member(view: FlowView, read: Read, step: LocatedStep) -> str | None:
     """Return what is wrong with a name that the output of a step never has, such as a response's body."""
-    mapped = view.names.outputs.get(step.id, frozenset())
+    mapped: set[str | None] = view.names.outputs.get(step.id, set())
     known = _output_of(view, step)
     if known is None or None in mapped or step.step.get("outputMappings") is not None:
         return None
@@ -134,7 +135,7 @@ def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
         errors = _ERROR
     if step.kind in _OUTPUTS:
         return {*_OUTPUTS[step.kind], *errors}
-    inputs = view.names.inputs.get(step.path, frozenset())
+    inputs = view.names.inputs_of(step)
     if step.kind == "NO_OP":
         return {*inputs, "message", *errors}
     if step.step.get("moduleIdentifier") == _COMPOSE and step.kind in {"DATA_TRANSFORMATION", "DATA_LOAD"}:
@@ -175,13 +176,14 @@ def _one_object(read: Read, step: LocatedStep) -> str | None:
     )
 
 
+@lint(fields=("outputMappings", "outputValidation"))
 def output_sources(view: FlowView) -> Warnings:
     """Yield sources of output mappings, and required fields, that the step's output cannot have."""
     for read in view.reads:
         if read.expression.root is not Root.OUTPUT or read.step is None:
             continue
         name, step = read.names[0], read.step
-        inputs = view.names.inputs.get(step.path, frozenset())
+        inputs = view.names.inputs_of(step)
         if name in inputs or read.expression.kind is not Kind.PATH:
             continue
         known: Any = _OUTPUTS.get(step.kind)

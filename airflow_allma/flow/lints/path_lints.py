@@ -7,12 +7,13 @@ from typing import Final
 
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind
-from airflow_allma.flow.lints.lint import FlowView, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import select
 
 __all__ = ["labels_of_the_context", "negative_indexes", "schemas_without_properties", "several_targets"]
 
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
+_READ: Final = frozenset({Kind.PATH, Kind.CONDITION})
 _NEGATIVE: Final = re.compile(r"\[\s*(-\d+)\s*\]")
 _KEYWORDS: Final = frozenset(
     {"additionalProperties", "contains", "else", "if", "items", "not", "properties", "propertyNames", "then"}
@@ -21,10 +22,11 @@ _KEYWORDS: Final = frozenset(
 _SEVERAL: Final = re.compile(r"\.\.|\.\*|\[\*\]|\[\?|\[[^\]$]*[:,]")
 
 
+@lint()
 def negative_indexes(view: FlowView) -> Warnings:
     """Yield ``$.rows[-1]``, which finds nothing: only slices count from the end."""
     for expression in view.expressions:
-        if expression.kind not in {Kind.PATH, Kind.CONDITION} or "[-" not in expression.source:
+        if "[-" not in expression.source or expression.kind not in _READ:
             continue
         if match := _NEGATIVE.search(_QUOTED.sub("''", expression.source)):
             yield warning(
@@ -34,6 +36,7 @@ def negative_indexes(view: FlowView) -> Warnings:
             )
 
 
+@lint(expressions=(Kind.PATH_KEYS,))
 def several_targets(view: FlowView) -> Warnings:
     """Yield output mappings to ``$.rows[*]``: a value can only be set in one place."""
     for expression in view.expressions:
@@ -48,6 +51,7 @@ def several_targets(view: FlowView) -> Warnings:
             )
 
 
+@lint(fields=("itemLabelPath",))
 def labels_of_the_context(view: FlowView) -> Warnings:
     """Yield an ``itemLabelPath`` that begins at the context; it begins at the item."""
     for step in view.steps:
@@ -57,6 +61,7 @@ def labels_of_the_context(view: FlowView) -> Warnings:
             yield warning((*step.path, "itemLabelPath"), f"this path begins at the item itself; write {own}")
 
 
+@lint(fields=("airflow",))
 def schemas_without_properties(view: FlowView) -> Warnings:
     """Yield an ``inputSchema`` whose keys are those of the payload, in place of keywords of JSON Schema."""
     for path, schema in select(view.flow, ("airflow", "inputSchema")):

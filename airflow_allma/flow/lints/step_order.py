@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from airflow_allma.flow.diagnostics import Path
-from airflow_allma.flow.references import START_POINTS, next_steps, start_references
-from airflow_allma.flow.tree_walk import LocatedStep, Scope
+from airflow_allma.flow.step_links import StepLinks
+from airflow_allma.flow.tree_walk import LocatedStep
 
 __all__ = ["Edge", "StepOrder"]
 
@@ -33,26 +33,22 @@ class StepOrder:
     """The graph of a flow's steps: transitions, defaults, fallbacks, and from forks to their branches.
 
     Args:
-        flow: the flow, a JSON object.
-        all_scopes: its steps.
+        links: which steps name which others.
     """
 
-    def __init__(self, flow: Mapping[str, Any], all_scopes: Sequence[Scope]) -> None:
-        self._own = {scope.path: scope for scope in all_scopes}
-        self.steps = [step for scope in all_scopes for step in scope.steps.values()]
+    def __init__(self, links: StepLinks) -> None:
+        main = links.main
+        self.steps = [step for scope in links.all_scopes for step in scope.steps.values()]
         self._numbers = {step.path: number for number, step in enumerate(self.steps)}
         self.edges: dict[Path, list[Edge]] = {}
-        fallbacks = []
-        main = all_scopes[0]
-        starts = list(start_references(flow, main))
-        for path, step_id in starts:
-            if path[0] == "defaultStepConfig" and step_id in main.steps:
-                fallbacks.append(Edge("", path, main.steps[step_id]))
-        for scope in all_scopes:
+        fallbacks = [
+            Edge("", path, main.steps[step_id]) for path, step_id in links.fallbacks if step_id in main.steps
+        ]
+        for scope in links.all_scopes:
             for step in scope.steps.values():
                 edges = [
                     Edge(_field(path, step), path, target.steps[step_id])
-                    for path, step_id, target in next_steps(step, scope, self._own)
+                    for path, step_id, target in links.by_step[step.path]
                     if step_id in target.steps
                 ]
                 if step.kind == "END_FLOW":
@@ -61,10 +57,8 @@ class StepOrder:
                 elif scope is main and "onError" not in step.step:
                     edges += fallbacks
                 self.edges[step.path] = edges
-        first = [main.steps[step_id] for _, step_id in starts if step_id in main.steps]
-        first += [step for step in main.steps.values() if step.kind in START_POINTS]
-        self.has_start = any(path == ("startStepInstanceId",) and name in main.steps for path, name in starts)
-        self._first = first
+        self._first = links.first_steps
+        self.has_start = any(step_id in main.steps for _, step_id in main.starts)
 
     @cached_property
     def reachable(self) -> frozenset[Path]:

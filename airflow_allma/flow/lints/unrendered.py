@@ -8,7 +8,7 @@ from typing import Final
 
 from airflow_allma.flow.diagnostics import Path, quoted
 from airflow_allma.flow.expression_fields import Kind
-from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import ANY, select
 
 __all__ = [
@@ -32,6 +32,7 @@ _BRACKETS: Final = re.compile(r"\[[^\]]*\]")
 _LONG_TEXT: Final = re.compile(r"\s(?:.*\s.*\S|.*[,;:!?]|\s*\{\{)", re.DOTALL)
 
 
+@lint(fields=("apiStaticHeaders",))
 def static_headers_with_expressions(view: FlowView) -> Warnings:
     """Yield static headers that contain a template or a JSONPath, which is sent unchanged."""
     for step in view.steps:
@@ -47,6 +48,7 @@ def static_headers_with_expressions(view: FlowView) -> Warnings:
                 )
 
 
+@lint(fields=("apiHeadersTemplate", "literals"))
 def paths_inside_of_text(view: FlowView) -> Warnings:
     """Yield headers and literals with a JSONPath after other text: only a whole value can be a path."""
     for step in view.steps:
@@ -64,6 +66,7 @@ def paths_inside_of_text(view: FlowView) -> Warnings:
                     )
 
 
+@lint(fields=("literals", "customConfig"))
 def text_after_a_path(view: FlowView) -> Warnings:
     """Yield literals that begin with a JSONPath and go on with text, which becomes a part of a key."""
     for expression in view.expressions:
@@ -82,6 +85,7 @@ def text_after_a_path(view: FlowView) -> Warnings:
             )
 
 
+@lint(kinds=("API_CALL",))
 def placeholders_of_urls(view: FlowView) -> Warnings:
     """Yield placeholders of other systems in URLs, ``:id``, ``{id}`` and ``$.id``, which are sent as is."""
     for path, template in _urls(view):
@@ -101,6 +105,7 @@ def _urls(view: FlowView) -> Iterator[tuple[Path, str]]:
                     yield path, value
 
 
+@lint(names=("$",))
 def names_that_begin_with_a_path(view: FlowView) -> Warnings:
     """Yield ``{{$.name}}``: names in templates have no ``$.``."""
     for read in view.reads:
@@ -116,6 +121,7 @@ def names_that_begin_with_a_path(view: FlowView) -> Warnings:
             )
 
 
+@lint(expressions=(Kind.TEMPLATE,))
 def unknown_data_variables(view: FlowView) -> Warnings:
     """Yield ``{{@number}}``: only five names begin with ``@``."""
     for read in view.reads:
@@ -128,9 +134,7 @@ def unknown_data_variables(view: FlowView) -> Warnings:
 
 
 def _may_exist(view: FlowView, read: Read) -> bool:
-    return "$" in view.names.roots or (
-        read.step is not None and "$" in view.names.inputs.get(read.step.path, ())
-    )
+    return "$" in view.names.roots or "$" in view.names.inputs_of(read.step)
 
 
 def _is_path(value: str) -> bool:

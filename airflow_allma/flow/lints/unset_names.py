@@ -12,7 +12,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind, Root
 from airflow_allma.flow.lints.flow_names import LATER_STATE, STATE, first_name
-from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, warning
+from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 
 __all__ = [
     "current_item_outside_of_branches",
@@ -37,20 +37,20 @@ _OUTPUTS: Final = re.compile(r"(steps?|step_?)?(outputs?|results?)|steps?", re.I
 _SHORT_FORMS: Final = {"flowvars": "flow_variables", "stepoutputs": "steps_output"}
 
 
+@lint()
 def unset_roots(view: FlowView) -> Warnings:
     """Yield names at the root that nothing sets and that look like a misspelled one that is set."""
+    unset = view.first_names - _ALWAYS_SET
+    if not unset or not (unset := unset - view.names.roots):
+        return
     known = SpellingIndex(view.names.roots)
-    fixed = _fixed()
+    guesses = {name: _fixed().find(name) or known.find(name) for name in unset}
     own: dict[object, SpellingIndex] = {}
-    all_roots, inputs_of = view.names.roots, view.names.inputs
     for read in _of_context(view):
         name = read.names[0]
-        if name in _ALWAYS_SET or name in all_roots:
+        if name not in unset or name in (inputs := view.names.inputs_of(read.step)):
             continue
-        inputs = inputs_of.get(read.step.path, frozenset()) if read.step else frozenset()
-        if name in inputs:
-            continue
-        guess = fixed.find(name) or known.find(name)
+        guess = guesses[name]
         if guess is None and inputs and read.step is not None:
             if read.step.path not in own:
                 own[read.step.path] = SpellingIndex(inputs)
@@ -65,6 +65,7 @@ def unset_roots(view: FlowView) -> Warnings:
             )
 
 
+@lint(expressions=(Kind.PATH_KEYS,))
 def unset_targets(view: FlowView) -> Warnings:
     """Yield targets of output mappings that look like a misspelled name of the context."""
     fixed = _fixed()
@@ -79,6 +80,7 @@ def unset_targets(view: FlowView) -> Warnings:
                 )
 
 
+@lint(names=("flow_variables",))
 def unset_variables(view: FlowView) -> Warnings:
     """Yield flow variables that nothing sets and that look like a misspelled one that is set."""
     known = SpellingIndex(view.names.variables)
@@ -118,6 +120,7 @@ def _differs_in_one_letter(name: str, other: str) -> bool:
     )
 
 
+@lint(names=("initialContextData",))
 def unset_payload(view: FlowView) -> Warnings:
     """Yield names in ``initialContextData`` that look like a misspelled one of the payload's schema."""
     known = SpellingIndex(view.names.payload)
@@ -129,6 +132,7 @@ def unset_payload(view: FlowView) -> Warnings:
             )
 
 
+@lint(kinds=("SCHEDULE_START_POINT",))
 def start_point_names(view: FlowView) -> Warnings:
     """Yield what start points read besides the flow's own variables: there is no payload yet."""
     for read in view.reads:
@@ -145,6 +149,7 @@ def start_point_names(view: FlowView) -> Warnings:
             yield warning(read.path, f"`flowVariables` has no {quoted(read.names[1])}; {fix}")
 
 
+@lint(names=("currentItem",))
 def current_item_outside_of_branches(view: FlowView) -> Warnings:
     """Yield steps that read ``currentItem`` although no branch leads to them."""
     order = view.order
@@ -161,13 +166,14 @@ def current_item_outside_of_branches(view: FlowView) -> Warnings:
             continue
         if "parallelBranches" in read.path[len(step.path) :] or step.path not in order.reachable:
             continue
-        if "currentItem" not in view.names.inputs.get(step.path, ()):
+        if "currentItem" not in view.names.inputs_of(step):
             yield warning(
                 read.path,
                 f"`currentItem` exists only in the branches of a fork, and {outside}",
             )
 
 
+@lint(names=_ROOTS)
 def names_inside_blocks(view: FlowView) -> Warnings:
     """Yield names of the root that a template reads inside a block, where names begin at the item."""
     for read in view.reads:
@@ -180,13 +186,14 @@ def names_inside_blocks(view: FlowView) -> Warnings:
             )
 
 
+@lint(names=LATER_STATE)
 def later_state(view: FlowView) -> Warnings:
     """Yield names of the run's state that have no value here yet."""
     for read in _of_context(view):
         name = read.names[0]
         if name not in LATER_STATE or name in view.names.roots or len(read.names) > 2:
             continue
-        if read.step is None or name not in view.names.inputs.get(read.step.path, ()):
+        if name not in view.names.inputs_of(read.step):
             yield warning(read.path, f"{quoted(name)} has no value yet: {_nothing_in(read)}")
 
 
