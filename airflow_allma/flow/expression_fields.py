@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
-from typing import Final
+from typing import Any, Final
 
 from airflow_allma.flow.tree_walk import LocatedStep, Pattern
 
-__all__ = ["FLOW_FIELDS", "FieldRow", "Kind", "Root", "RowsByField", "fields_with_expressions", "step_fields"]
+__all__ = [
+    "FLOW_FIELDS",
+    "FieldRow",
+    "Kind",
+    "Root",
+    "RowsByField",
+    "fields_with_expressions",
+    "is_computed",
+    "step_fields",
+]
 
 
 class Kind(IntEnum):
@@ -214,3 +223,12 @@ def step_fields(located: LocatedStep) -> RowsByField:
         if isinstance(module, str) and not module.startswith("system/"):
             return _WITHOUT_CONFIG[located.kind]
     return _BY_TYPE_AND_FIELD.get(located.kind, _EVERY_STEP_BY_FIELD)
+
+
+def is_computed(value: Any) -> bool:
+    """Return whether a value that is rendered has a template or a JSONPath in it, also in its keys."""
+    if isinstance(value, str):
+        return "{{" in value or value.startswith("$")
+    if isinstance(value, dict):
+        return any(is_computed(key) or is_computed(member) for key, member in value.items())
+    return isinstance(value, list) and any(map(is_computed, value))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from airflow_allma.flow.checks import SettingsCheck
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity
+from airflow_allma.flow.expression_fields import is_computed
 from airflow_allma.flow.lints.flow_names import first_name
 from airflow_allma.flow.tree_walk import LocatedStep, Scope, select
 
@@ -37,30 +38,22 @@ def check_module_settings(
 
 def _settings(step: LocatedStep, defaults: Any) -> tuple[dict[str, Any], dict[str, Path], frozenset[str]]:
     """Return the fixed settings of a step, the path of each, and the names of those that data decides."""
-    fixed: dict[str, Any] = {}
-    paths: dict[str, Path] = {}
-    computed: set[str] = set()
-    if isinstance(defaults, dict):
-        fixed.update(defaults)
-        paths.update({name: ("defaultStepConfig", "defaultCustomConfig", name) for name in defaults})
-    for field in ("customConfig", "literals"):
-        settings = step.step.get(field)
-        if isinstance(settings, dict):
-            fixed.update(settings)
-            paths.update({name: (*step.path, field, name) for name in settings})
-    mapped = step.step.get("inputMappings")
-    computed.update(first_name(target) for target in (mapped if isinstance(mapped, dict) else ()))
-    literals = step.step.get("literals")
-    for target in literals if isinstance(literals, dict) else ():
-        if (name := first_name(target)) != target:
-            computed.add(name)
-    computed.update(name for name, value in fixed.items() if _is_computed(value))
-    return {name: value for name, value in fixed.items() if name not in computed}, paths, frozenset(computed)
-
-
-def _is_computed(value: Any) -> bool:
-    if isinstance(value, str):
-        return "{{" in value or value.startswith("$")
-    if isinstance(value, dict):
-        return any(_is_computed(key) or _is_computed(member) for key, member in value.items())
-    return isinstance(value, list) and any(map(_is_computed, value))
+    config, literals, mapped = (
+        value if isinstance(value := step.step.get(field), dict) else {}
+        for field in ("customConfig", "literals", "inputMappings")
+    )
+    # Later ones replace earlier ones.
+    sources = (
+        (("defaultStepConfig", "defaultCustomConfig"), defaults if isinstance(defaults, dict) else {}),
+        ((*step.path, "customConfig"), config),
+        ((*step.path, "literals"), literals),
+    )
+    settings = {name: value for _, source in sources for name, value in source.items()}
+    paths = {name: (*path, name) for path, source in sources for name in source}
+    computed = {
+        *map(first_name, mapped),
+        *(first for target in literals if (first := first_name(target)) != target),
+        *(name for name, value in settings.items() if is_computed(value)),
+    }
+    fixed = {name: value for name, value in settings.items() if name not in computed}
+    return fixed, paths, frozenset(computed)

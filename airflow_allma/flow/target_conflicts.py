@@ -6,13 +6,15 @@ one of the two can be lost, which depends on data. Objects can be combined on pu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.flow.checks import ExpressionChecks
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
+from airflow_allma.flow.expression_fields import Kind
+from airflow_allma.flow.located_expressions import Expression
 from airflow_allma.flow.tree_walk import Scope, branches_of
 
 __all__ = ["check_targets"]
@@ -35,14 +37,30 @@ class _Target:
     combines: bool
 
 
-def check_targets(all_scopes: Sequence[Scope], checks: ExpressionChecks) -> Iterator[Diagnostic]:
+def check_targets(
+    all_scopes: Sequence[Scope], expressions: Iterable[Expression], checks: ExpressionChecks
+) -> Iterator[Diagnostic]:
     """Yield a warning for each target that can be lost because of another target of the same step."""
+    owners = {expression.path[:-2] for expression in expressions if _is_deep(expression)}
+    if not owners:
+        return
     for scope in all_scopes:
         for located in scope.steps.values():
-            yield from _input_conflicts(located.step, located.path, checks)
-            yield from _conflicts(_output_targets(located.step, located.path, checks))
+            if located.path in owners:
+                yield from _input_conflicts(located.step, located.path, checks)
+                yield from _conflicts(_output_targets(located.step, located.path, checks))
             for path, branch in branches_of(located):
-                yield from _input_conflicts(branch, path, checks)
+                if path in owners:
+                    yield from _input_conflicts(branch, path, checks)
+
+
+def _is_deep(expression: Expression) -> bool:
+    """Return whether a target can be below another one: whether it has several keys."""
+    if expression.kind is Kind.TARGETS:
+        return "." in expression.source or "[" in expression.source
+    return expression.kind is Kind.PATH_KEYS and (
+        "." in expression.source[2:] or "[" in expression.source[2:]
+    )
 
 
 def _input_conflicts(owner: Mapping[str, Any], path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:

@@ -103,7 +103,7 @@ def check_flow(
     if checks.expressions is not None:
         expressions, invalid = read_expressions(inherited, all_scopes, checks.expressions)
         diagnostics += invalid
-        diagnostics += check_targets(all_scopes, checks.expressions)
+        diagnostics += check_targets(all_scopes, expressions, checks.expressions)
     if checks.supported is not None:
         diagnostics += _check_support(flow, all_scopes, checks.supported)
     if checks.schedule is not None:

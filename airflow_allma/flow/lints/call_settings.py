@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from airflow_allma.flow.diagnostics import quoted
+from airflow_allma.flow.expression_fields import is_computed
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import ANY, select
 
@@ -26,7 +27,7 @@ def timeouts(view: FlowView) -> Warnings:
         if step.kind != "API_CALL" or "customConfig" not in step.step:
             continue
         for path, value in select(step.step, ("customConfig", "timeoutMs"), step.path):
-            if isinstance(value, str) and ("{{" in value or value.startswith("$")):
+            if isinstance(value, str) and is_computed(value):
                 continue
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (is_number and 0 < value < math.inf):
