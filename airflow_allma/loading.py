@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from airflow_allma.engine.modules.fixed_settings import settings_problems
+from airflow_allma.engine.modules.fixed_settings import settings_check
 from airflow_allma.engine.steps import unsupported_reason, unsupported_type
 from airflow_allma.expressions import (
     compile_condition,
@@ -67,7 +67,7 @@ class _Readers(_Compilers):
 _EXPRESSIONS: Final = _Readers()
 
 FLOW_CHECKS: Final = FlowChecks(
-    _EXPRESSIONS, unsupported_reason, schedule_problem, unsupported_type, _EXPRESSIONS, settings_problems
+    _EXPRESSIONS, unsupported_reason, schedule_problem, unsupported_type, _EXPRESSIONS, settings_check
 )
 """All checks of this package: each expression is compiled by the code that will run it."""
 

@@ -20,6 +20,7 @@ __all__ = [
     "FlowChecks",
     "ScheduleCheck",
     "SettingsCheck",
+    "SettingsProblems",
     "SupportCheck",
     "TypeCheck",
 ]
@@ -72,14 +73,17 @@ class ExpressionReader(ExpressionChecks, Protocol):
 TypeCheck = Callable[[StepType, str], tuple[str, str] | None]
 """Like SupportCheck, for a step's type and module alone: its other fields may be invalid."""
 
-SettingsCheck = Callable[
-    [str, Mapping[str, Any], AbstractSet[str]], Iterable[tuple[tuple[str | int, ...], bool, str]]
+SettingsProblems = Callable[
+    [Mapping[str, Any], AbstractSet[str]], Iterable[tuple[tuple[str | int, ...], bool, str]]
 ]
 """Finds the settings with which a module always fails.
 
-It gets the module, the settings that are the same in every run, and the names of the others. It returns the
-keys of each wrong setting, whether its name is what is wrong, and the problem as a sentence.
+It gets the settings that are the same in every run, and the names of the others. It returns the keys of each
+wrong setting, whether its name is what is wrong, and the problem as a sentence.
 """
+
+SettingsCheck = Callable[[str], SettingsProblems | None]
+"""Returns what checks the settings of a module; None if all settings are right, or the module is unknown."""
 
 SupportCheck = Callable[[Step], tuple[str, str] | None]
 """Returns the field that keeps a step from running here, and the reason as a sentence; None if it runs."""

@@ -28,10 +28,10 @@ def check_module_settings(
     for scope in all_scopes:
         for step in scope.steps.values():
             module = step.step.get("moduleIdentifier")
-            if step.kind not in _KINDS or not isinstance(module, str):
+            if step.kind not in _KINDS or not isinstance(module, str) or (problems := check(module)) is None:
                 continue
             fixed, paths, computed = _settings(step, defaults)
-            for keys, at_key, message in check(module, fixed, computed):
+            for keys, at_key, message in problems(fixed, computed):
                 path = paths.get(str(keys[0]), (*step.path, "customConfig", keys[0]))
                 yield Diagnostic((*path, *keys[1:]), message, Severity.WARNING, at_key)
 

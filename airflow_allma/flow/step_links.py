@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -55,7 +55,7 @@ class StepLinks:
         self.starts = (*self.main.starts, *self.fallbacks)
         own = {scope.path: scope for scope in all_scopes}
         self.by_step = {
-            located.path: list(_links(located, scope, own))
+            located.path: _links(located, scope, own)
             for scope in all_scopes
             for located in scope.steps.values()
         }
@@ -89,20 +89,22 @@ def next_step_ids(located: LocatedStep, flow: Mapping[str, Any]) -> list[str]:
     return named
 
 
-def _named(located: LocatedStep) -> Iterator[tuple[Path, str]]:
+def _named(located: LocatedStep) -> list[tuple[Path, str]]:
+    named = []
     for field, pattern in _NEXT:
         if field in located.step:
             for path, step_id in select(located.step[field], pattern, (*located.path, field)):
                 if isinstance(step_id, str):
-                    yield path, step_id
+                    named.append((path, step_id))
+    return named
 
 
-def _links(located: LocatedStep, scope: Scope, own: Mapping[Path, Scope]) -> Iterator[Link]:
-    for path, step_id in _named(located):
-        yield Link(path, step_id, scope)
+def _links(located: LocatedStep, scope: Scope, own: Mapping[Path, Scope]) -> list[Link]:
+    links = [Link(path, step_id, scope) for path, step_id in _named(located)]
     if (following := scope.implied.get(located.id)) is not None:
-        yield Link(located.path, following, scope)
+        links.append(Link(located.path, following, scope))
     for branch_path, branch in branches_of(located):
         inner = own.get((*branch_path, "steps"))
         for path, step_id in start_fields(branch_path, branch):
-            yield Link(path, step_id, inner or scope.home_of(step_id))
+            links.append(Link(path, step_id, inner or scope.home_of(step_id)))
+    return links

@@ -41,7 +41,14 @@ def check_targets(
     all_scopes: Sequence[Scope], expressions: Iterable[Expression], checks: ExpressionChecks
 ) -> Iterator[Diagnostic]:
     """Yield a warning for each target that can be lost because of another target of the same step."""
-    owners = {expression.path[:-2] for expression in expressions if _is_deep(expression)}
+    targets, outputs = Kind.TARGETS, Kind.PATH_KEYS
+    # Only a target of several keys can be below another one; an output's path begins with `$.` or `$[`.
+    owners = {
+        expression.path[:-2]
+        for expression in expressions
+        if (expression.kind is targets and _has_separator(expression.source))
+        or (expression.kind is outputs and _has_separator(expression.source[2:]))
+    }
     if not owners:
         return
     for scope in all_scopes:
@@ -54,13 +61,8 @@ def check_targets(
                     yield from _input_conflicts(branch, path, checks)
 
 
-def _is_deep(expression: Expression) -> bool:
-    """Return whether a target can be below another one: whether it has several keys."""
-    if expression.kind is Kind.TARGETS:
-        return "." in expression.source or "[" in expression.source
-    return expression.kind is Kind.PATH_KEYS and (
-        "." in expression.source[2:] or "[" in expression.source[2:]
-    )
+def _has_separator(target: str) -> bool:
+    return "." in target or "[" in target
 
 
 def _input_conflicts(owner: Mapping[str, Any], path: Path, checks: ExpressionChecks) -> Iterator[Diagnostic]:

@@ -197,6 +197,8 @@ def _check_types(all_scopes: list[Scope], supported: TypeCheck) -> Iterator[Diag
 def _instead_of_others(diagnostics: list[Diagnostic], unsupported: Iterator[Diagnostic]) -> list[Diagnostic]:
     """Return the diagnostics of steps that cannot run in place of all others about the same steps."""
     by_step = {diagnostic.path[:-1]: diagnostic for diagnostic in unsupported}
+    if not by_step:
+        return diagnostics
     lengths = {len(path) for path in by_step}
     others = [
         diagnostic

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from airflow_allma.common.nearest import nearest
 from airflow_allma.engine.modules.definition import Module, describe_error
 from airflow_allma.engine.modules.registry import MODULES
+from airflow_allma.flow.checks import SettingsProblems
 from airflow_allma.flow.diagnostics import quoted
 
-__all__ = ["settings_problems"]
+__all__ = ["settings_check"]
 
 _Problem = tuple[tuple[str | int, ...], bool, str]
 
 
-def settings_problems(
-    identifier: str, fixed: Mapping[str, Any], computed: AbstractSet[str]
-) -> Iterator[_Problem]:
-    """Yield (keys of a setting, whether its name is wrong, problem) for settings that always fail.
-
-    Args:
-        identifier: the module's.
-        fixed: the settings that are the same in every run.
-        computed: the names of the others.
-    """
+def settings_check(identifier: str) -> SettingsProblems | None:
+    """Return what checks the settings of a module; None if it has no rules for them, or is unknown."""
     module = MODULES.get(identifier)
     if module is None or module.input_model is None:
-        return
+        return None
+    return partial(_settings_problems, module, module.input_model)
+
+
+def _settings_problems(
+    module: Module, model: type[BaseModel], fixed: Mapping[str, Any], computed: AbstractSet[str]
+) -> Iterator[_Problem]:
+    """Yield (keys of a setting, whether its name is wrong, problem) for settings that always fail."""
     try:
-        module.input_model.model_validate(dict(fixed))
+        model.model_validate(dict(fixed))
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False):
             yield from _problem(module, detail, fixed, computed)

@@ -92,24 +92,15 @@ class FlowView:
         return StepOrder(self.links)
 
     @cached_property
-    def kinds(self) -> frozenset[str]:
-        """The types of its steps."""
-        return frozenset([step.kind for step in self.steps])
-
-    @cached_property
-    def fields(self) -> frozenset[str]:
-        """The fields that its steps have, and its own."""
-        return frozenset(self.flow).union(*[step.step for step in self.steps])
-
-    @cached_property
-    def first_names(self) -> frozenset[str]:
-        """The first names of all that expressions read."""
-        return frozenset([read.names[0] for read in self.reads])
-
-    @cached_property
-    def expression_kinds(self) -> frozenset[Kind]:
-        """The kinds of its expressions."""
-        return frozenset([expression.kind for expression in self.expressions])
+    def features(self) -> frozenset[object]:
+        """What lints can look at: types and fields of steps, fields of the flow, first names, kinds."""
+        return frozenset().union(
+            self.flow,
+            *[step.step for step in self.steps],
+            [step.kind for step in self.steps],
+            [read.names[0] for read in self.reads],
+            [expression.kind for expression in self.expressions],
+        )
 
     def _reads(self) -> Iterator[Read]:
         for expression in self.expressions:
@@ -158,25 +149,16 @@ class Lint:
         self.find = find
         self.__name__ = find.__name__
         self.__doc__ = find.__doc__
-        self._kinds = frozenset(kinds)
-        self._fields = frozenset(fields)
-        self._names = frozenset(names)
-        self._expressions = frozenset(expressions)
-        self._is_general = not (self._kinds or self._fields or self._names or self._expressions)
+        # One set, although a name can be that of a field: the lint then only finds nothing.
+        self._looks_at: frozenset[object] = frozenset().union(kinds, fields, names, expressions)
 
     def __call__(self, view: FlowView) -> Warnings:
         """Yield what it finds in a flow."""
         return self.find(view) if self.concerns(view) else iter(())
 
     def concerns(self, view: FlowView) -> bool:
-        """Return whether the flow has something that the lint looks at."""
-        return (
-            self._is_general
-            or not self._fields.isdisjoint(view.fields)
-            or not self._kinds.isdisjoint(view.kinds)
-            or not self._names.isdisjoint(view.first_names)
-            or not self._expressions.isdisjoint(view.expression_kinds)
-        )
+        """Return whether the flow can have something that the lint looks at."""
+        return not self._looks_at or not self._looks_at.isdisjoint(view.features)
 
 
 def lint(

@@ -217,7 +217,7 @@ def fields_without_effect(view: FlowView) -> Warnings:
 def _flow_rows(view: FlowView) -> Iterable[_Row]:
     options = view.flow.get("airflow")
     is_scheduled = isinstance(options, dict) and options.get("schedule") is not None
-    if is_scheduled or "SCHEDULE_START_POINT" in view.kinds:
+    if is_scheduled or any(step.kind == "SCHEDULE_START_POINT" for step in view.steps):
         return _NOT_YET_OF_FLOW
     return _FLOW_ROWS
 

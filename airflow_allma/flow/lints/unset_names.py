@@ -40,8 +40,8 @@ _SHORT_FORMS: Final = {"flowvars": "flow_variables", "stepoutputs": "steps_outpu
 @lint()
 def unset_roots(view: FlowView) -> Warnings:
     """Yield names at the root that nothing sets and that look like a misspelled one that is set."""
-    unset = view.first_names - _ALWAYS_SET
-    if not unset or not (unset := unset - view.names.roots):
+    unset = {read.names[0] for read in _of_context(view)} - _ALWAYS_SET - view.names.roots
+    if not unset:
         return
     known = SpellingIndex(view.names.roots)
     guesses = {name: _fixed().find(name) or known.find(name) for name in unset}
