@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+
 import pytest
+from airflow.sdk.exceptions import AirflowException
 
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, failing, flow, fork, route
@@ -223,3 +227,30 @@ def test_an_output_that_is_nested_too_deeply_for_other_tasks_fails_its_item_with
     first, second, third = collected(ended)
     assert (first, third) == ({"v": 1}, {"v": 3})
     assert "nested too deeply to be passed on to other tasks" in second["error"]["errorMessage"]
+
+
+def test_a_list_inside_of_an_object_is_loaded_once_for_all_items(tmp_path):
+    stored = tmp_path / "lists.json"
+    stored.write_text('{"people": [{"v": "a"}, {"v": "b"}]}', encoding="utf-8")
+    loaded = fork(branch("w"), items="$.initialContextData.lists.people")
+    options = {"offloadLocation": f"file://{tmp_path}"}
+    dag_run = FakeDagRun(
+        flow("loaded", {"f": loaded, "w": compose(VALUE)}, airflow=options),
+        {"lists": {"_s3_output_pointer": {"bucket": "file://", "key": str(stored).lstrip("/")}}},
+    )
+    assert dag_run.run("f.items") == [0, 1]
+    stored.unlink()
+    assert [dag_run.run("f.b.w", index) for index in (0, 1)] == [{"v": "a"}, {"v": "b"}]
+
+
+@pytest.mark.parametrize(("step", "early"), [(compose(VALUE), ""), (failing(), "p2")])
+def test_a_label_is_sent_before_the_task_only_if_its_step_can_take_a_while(step, early):
+    dag_run = FakeDagRun(flow("labels", {"f": fork(branch("w")), "w": step}), {"items": ITEMS})
+    dag_run.run("f.items")
+    task = copy.copy(dag_run.dag.get_task("f.b.w"))
+    context = dag_run.context("f.b.w", 1)
+    task.render_template_fields(context)
+    assert task.item_label == early
+    with contextlib.suppress(AirflowException):
+        task.execute(context)
+    assert (task.item_label, context["ti"].rendered_map_index) == ("p2", "p2")

@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from airflow_allma import compat
-from airflow_allma.compat import ignore_rule, instance_key, is_task_process, redact_connections, task_states
+from airflow_allma.compat import (
+    ignore_rule,
+    instance_key,
+    is_task_process,
+    note_label,
+    redact_connections,
+    task_states,
+)
 from airflow_allma.compat.missing_names import warn_once
 from airflow_allma.dag_factory import load_flows
 from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
@@ -232,3 +239,14 @@ def test_secrets_of_connections_are_masked_where_airflow_can(monkeypatch):
     assert redact_connections({"say": "a-secret-of-this-test"}) == {"say": "***"}
     delete(monkeypatch, SECRETS_MASKER, "redact")
     assert redact_connections({"say": "a-secret-of-this-test"}) == {"say": "a-secret-of-this-test"}
+
+
+# Labels
+
+
+def test_without_rendered_map_index_labels_are_sent_in_requests_of_their_own(warnings):
+    class Instance:
+        __slots__ = ()
+
+    note_label(Instance(), "item 7")
+    assert ["rendered_map_index" in one for one in warnings()] == [True]
