@@ -19,9 +19,11 @@ from airflow_allma.settings import (
     SQLITE_DAG_DEFAULTS,
     SQLITE_DEFAULTS,
     AllmaSettings,
+    names_in,
 )
 
 __all__ = [
+    "allowed_notifiers",
     "allowed_secrets",
     "boolean_setting",
     "dag_limit",
@@ -91,6 +93,11 @@ def allowed_secrets() -> AllowedSecrets:
     return AllowedSecrets.from_settings(
         _string_setting("allowed_connections"), _string_setting("allowed_variables")
     )
+
+
+def allowed_notifiers() -> tuple[str, ...]:
+    """Return the patterns of the notifiers that flows may name."""
+    return names_in(_string_setting("notifiers"))
 
 
 def _string_setting(name: str) -> str:

@@ -7,6 +7,7 @@ AllmaError
 │   ├── ExpressionSyntaxError         it cannot be parsed; reported when the flow is loaded
 │   └── ExpressionEvaluationError     it cannot be evaluated with this data
 ├── WorkLimitError                    a step does more work than [allma] max_step_work allows
+├── NotifierError                     a notifier is not allowed or not installed, or refuses its arguments
 ├── StorageError                      an object in S3 or in a local store cannot be read or written
 │   ├── ObjectNotFoundError           the bucket, the object or the version does not exist
 │   ├── ObjectAccessDeniedError       the credentials lack a permission
@@ -42,6 +43,7 @@ __all__ = [
     "ExpressionEvaluationError",
     "ExpressionSyntaxError",
     "FlowError",
+    "NotifierError",
     "ObjectAccessDeniedError",
     "ObjectChangedError",
     "ObjectDecodeError",
@@ -145,6 +147,10 @@ class WorkLimitError(AllmaError):
             "value that it visits or makes, each turn of a loop and each ten characters of text count as "
             "one. Use a smaller part of the data, or run a fork over it, or raise the setting."
         )
+
+
+class NotifierError(AllmaError):
+    """A notifier that a flow names is not allowed or not installed, or refuses its arguments."""
 
 
 class StorageError(AllmaError):

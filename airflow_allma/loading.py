@@ -67,20 +67,30 @@ class _Readers(_Compilers):
 _EXPRESSIONS: Final = _Readers()
 
 FLOW_CHECKS: Final = FlowChecks(
-    _EXPRESSIONS, unsupported_reason, schedule_problem, unsupported_type, _EXPRESSIONS, settings_check
+    _EXPRESSIONS,
+    unsupported_reason,
+    schedule_problem,
+    unsupported_type,
+    _EXPRESSIONS,
+    settings_check,
+    notifiers=(),
 )
 """All checks of this package: each expression is compiled by the code that will run it."""
 
 
-def flow_checks(allowed: AllowedSecrets, *, lints: bool = True) -> FlowChecks:
+def flow_checks(
+    allowed: AllowedSecrets, notifiers: tuple[str, ...] | None = (), *, lints: bool = True
+) -> FlowChecks:
     """Return all checks.
 
     Args:
         allowed: the connections and Variables that flows may name.
+        notifiers: patterns of the notifiers that flows may name; None: they are not checked.
         lints: whether to look for likely mistakes too; a task's own process need not, as nobody sees warnings
             there.
     """
-    return replace(FLOW_CHECKS, allowed=allowed, reader=FLOW_CHECKS.reader if lints else None)
+    reader = FLOW_CHECKS.reader if lints else None
+    return replace(FLOW_CHECKS, allowed=allowed, notifiers=notifiers, reader=reader)
 
 
 def load_flow_file(path: Path | str) -> LoadedFile:
@@ -91,6 +101,7 @@ def load_flow_file(path: Path | str) -> LoadedFile:
 def load_flow_files(
     paths: Iterable[Path | str],
     allowed: AllowedSecrets = FLOW_CHECKS.allowed,
+    notifiers: tuple[str, ...] = (),
     *,
     deploy: DeployVariables = NO_DEPLOY_VARIABLES,
 ) -> LoadedFolder:
@@ -101,11 +112,12 @@ def load_flow_files(
     Args:
         paths: files and folders; a file in this list is read whatever its name.
         allowed: the connections and Variables that flows may name.
+        notifiers: patterns of the notifiers that flows may name.
         deploy: the values of placeholders in flow variables.
     """
     listed = [Path(path) for path in paths]
     found = [find_files(path) if path.is_dir() else FoundFiles((found_file(path),), ()) for path in listed]
-    cache = FileCache(flow_checks(allowed))
+    cache = FileCache(flow_checks(allowed, notifiers))
     return load_found_files(found, cache, around=_siblings(listed, found), deploy=deploy)
 
 

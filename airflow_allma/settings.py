@@ -21,6 +21,7 @@ __all__ = [
     "SQLITE_DEFAULTS",
     "AllmaSettings",
     "Option",
+    "names_in",
 ]
 
 SECTION: Final = "allma"
@@ -48,6 +49,11 @@ class Option:
         if self.kind == "integer":
             return int(self.default)
         return self.default == "True" if self.kind == "boolean" else self.default
+
+
+def names_in(setting: str) -> tuple[str, ...]:
+    """Return the names or patterns in a setting, which are separated by commas."""
+    return tuple(name.strip() for name in setting.split(",") if name.strip())
 
 
 OPTIONS: Final[dict[str, Option]] = {
@@ -149,6 +155,13 @@ OPTIONS: Final[dict[str, Option]] = {
         "string",
         '{"stage": "prod", "region": "eu-central-1"}',
     ),
+    "notifiers": Option(
+        "Import paths of the notifier classes that flows may call, as patterns with ``*`` and ``?``, "
+        "separated by commas. Empty: none.",
+        "",
+        "string",
+        "airflow.providers.amazon.aws.notifications.*,shop.notifiers.ShopNotifier",
+    ),
     "max_step_work": Option(
         "Maximum work of one step: values that its paths visit or that it makes, turns of loops in "
         "templates, and a tenth of the characters that it writes. 0 means no limit.",
@@ -221,6 +234,7 @@ class AllmaSettings:
     allowed_variables: str
     custom_module_prefixes: str
     deploy_variables: str
+    notifiers: str
     max_step_work: int
     max_context_bytes: int
     max_download_bytes: int
@@ -267,7 +281,7 @@ class AllmaSettings:
     @property
     def module_prefixes(self) -> tuple[str, ...]:
         """``custom_module_prefixes`` as a tuple."""
-        return tuple(prefix.strip() for prefix in self.custom_module_prefixes.split(",") if prefix.strip())
+        return names_in(self.custom_module_prefixes)
 
     def changed(self, **values: Any) -> AllmaSettings:
         """Return a copy with the values that are not None."""

@@ -9,14 +9,19 @@ from airflow_allma.common.environment_secrets import EnvironmentSecrets
 from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.flow.secret_names import AllowedSecrets
-from airflow_allma.settings import OPTIONS, SECTION
+from airflow_allma.settings import OPTIONS, SECTION, names_in
 
-__all__ = ["allowed_secrets", "open_secrets"]
+__all__ = ["allowed_notifiers", "allowed_secrets", "open_secrets"]
 
 
 def allowed_secrets() -> AllowedSecrets:
     """Return what flows may name: ``AIRFLOW__ALLMA__ALLOWED_CONNECTIONS`` and ``..._ALLOWED_VARIABLES``."""
     return AllowedSecrets.from_settings(_setting("allowed_connections"), _setting("allowed_variables"))
+
+
+def allowed_notifiers() -> tuple[str, ...]:
+    """Return the patterns of notifiers that flows may name: ``AIRFLOW__ALLMA__NOTIFIERS``."""
+    return names_in(_setting("notifiers"))
 
 
 def _setting(name: str) -> str:

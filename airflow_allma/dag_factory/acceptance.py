@@ -69,7 +69,9 @@ _NUMBERS: Final[tuple[tuple[str, _Values], ...]] = (
 def is_plain(flow: Flow) -> bool:
     """Return whether the table of limits covers everything that a checked flow writes into its Dag."""
     options = flow.airflow
-    return options.input_schema is None and len(options.schedule or "") <= _PLAIN_SCHEDULE_LENGTH
+    if options.input_schema is not None or options.deadline is not None:
+        return False
+    return len(options.schedule or "") <= _PLAIN_SCHEDULE_LENGTH
 
 
 def check_acceptance(dag: DAG, *, serialize: bool) -> None:

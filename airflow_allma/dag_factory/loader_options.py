@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_allma.configuration import allowed_notifiers, allowed_secrets
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.flow.airflow_limits import check_airflow_limits
 from airflow_allma.flow.diagnostics import Severity, json_path
 from airflow_allma.flow.flow_rules import check_flow_fields
+from airflow_allma.flow.notification_rules import check_notifications
 from airflow_allma.flow.pydantic_errors import diagnostics_of
+from airflow_allma.loading import flow_checks
 from airflow_allma.timetables import schedule_problem
 
 if TYPE_CHECKING:
@@ -59,7 +62,12 @@ class LoaderOptions:
         if options.schedule is not None and (problem := schedule_problem(options.schedule)):
             raise FlowError(f"The loader's defaults: $.schedule: {problem}.")
         as_flow = {"airflow": dict(self.defaults or {})}
-        for diagnostic in (*check_flow_fields(as_flow), *check_airflow_limits(as_flow)):
+        found = (
+            *check_flow_fields(as_flow),
+            *check_airflow_limits(as_flow),
+            *check_notifications(as_flow, flow_checks(allowed_secrets(), allowed_notifiers())),
+        )
+        for diagnostic in found:
             if diagnostic.severity is Severity.ERROR:
                 path = json_path(diagnostic.path[1:])
                 raise FlowError(f"The loader's defaults: {path}: {diagnostic.message}.")

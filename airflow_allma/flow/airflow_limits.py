@@ -163,6 +163,7 @@ FLOW_LIMITS: Final = (
     ),
     # As long as AWS allows.
     Limit("airflow.schedule", Kind.TEXT, 256, Effect.ERROR, ("dag.timetable_summary",), allowed=_LINES),
+    _shown("airflow.dagDisplayName", NAME.maximum, *NAME.columns),
     _shown("airflow.tags.*", TAG.maximum, *TAG.columns),
     _key("airflow.owner", 500, "dag.owners", "log.owner"),
     *_POOL_AND_QUEUE,
@@ -170,6 +171,9 @@ FLOW_LIMITS: Final = (
     # ``timedelta`` in the Dag, and the scheduler's arithmetic with it.
     _number("airflow.executionTimeoutSeconds", _CENTURY),
     _number("airflow.runTimeoutSeconds", _CENTURY),
+    # Airflow adds it to a date when it creates a run.
+    _number("airflow.deadline.seconds", _CENTURY),
+    Limit("airflow.deadline.args", Kind.JSON, 65_536, Effect.ERROR, ("deadline_alert.callback_def",)),
     # The schema is a part of each serialized task.
     Limit("airflow.inputSchema", Kind.JSON, 65_536, Effect.ERROR, ("serialized_dag.data", "dag_run.conf")),
     _number("airflow.maxInMemoryItems", INT_MAX, "task_map.length"),

@@ -107,6 +107,7 @@ class FlowChecks:
         supported_type: whether a step's type and module can run at all; None: all can.
         reader: what expressions read; None: there are no lints.
         settings: whether a module can run with its settings; None: they are not checked.
+        notifiers: patterns of the notifiers that flows may name; None: notifiers are not checked.
         allowed: the connections and Variables that flows may name; checked with a ``reader``.
     """
 
@@ -116,4 +117,5 @@ class FlowChecks:
     supported_type: TypeCheck | None = None
     reader: ExpressionReader | None = None
     settings: SettingsCheck | None = None
+    notifiers: tuple[str, ...] | None = None
     allowed: AllowedSecrets = field(default_factory=AllowedSecrets)

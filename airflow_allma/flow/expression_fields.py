@@ -176,6 +176,7 @@ _FLOW = (
         Kind.SOURCE,
         *("onCompletionActions.*.payloadTemplate.*", "onCompletionActions.*.messageAttributesTemplate.*"),
     ),
+    *_rows(Kind.RENDERED, "airflow.notify.*.args", "airflow.deadline.args", root=Root.OTHER),
     *_rows(Kind.RENDERED, "onCompletionActions.*.customConfig", "defaultStepConfig.defaultCustomConfig"),
 )
 

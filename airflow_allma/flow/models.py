@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from airflow_allma.flow.model_base import Bool, HttpMethod, Int, JsonObject, Model, NonEmptyStr, Number
 from airflow_allma.flow.normalize import normalize_flow
+from airflow_allma.flow.notify_options import Deadline, Notification
 from airflow_allma.flow.steps import (
     AnyStep,
     InferenceParameters,
@@ -98,6 +99,9 @@ class AirflowOptions(Model):
 
     model_config = ConfigDict(extra="forbid")
 
+    dag_display_name: Annotated[
+        NonEmptyStr | None, Field(description="Name of the Dag in the UI; default: the flow's name.")
+    ] = None
     schedule: Annotated[
         str | None, Field(description="A cron expression, a preset such as @daily, or an AWS expression.")
     ] = None
@@ -125,6 +129,12 @@ class AirflowOptions(Model):
     branch_granularity: Annotated[
         BranchGranularity | None,
         Field(description="One task for each step of a branch, or one for the branch."),
+    ] = None
+    notify: Annotated[
+        tuple[Notification, ...], Field(description="Notifiers that are called after a run or a failed try.")
+    ] = ()
+    deadline: Annotated[
+        Deadline | None, Field(description="A notifier that is called if a run has not ended in time.")
     ] = None
     input_schema: Annotated[JsonObject | None, Field(description="JSON Schema of the run's payload.")] = None
     max_in_memory_items: Annotated[

@@ -24,6 +24,7 @@ from airflow_allma.flow.located_expressions import Expression, read_expressions
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.normalize import dotted_mappings
+from airflow_allma.flow.notification_rules import check_notifications
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import UNREACHED, check_references
 from airflow_allma.flow.secret_rules import check_secrets
@@ -92,6 +93,7 @@ def check_flow(
     except ValidationError as error:
         diagnostics += diagnostics_of(error, inherited)
     diagnostics += check_flow_fields(inherited)
+    diagnostics += check_notifications(inherited, checks)
     diagnostics += check_airflow_limits(inherited, all_scopes)
     diagnostics += check_steps(all_scopes)
     links = StepLinks(inherited, all_scopes)

@@ -181,7 +181,10 @@ def airflow_instance(
             },
             # Parsing the flows of all tests every 2 s takes half a core; `deploy` has them parsed at once.
             "dag_processor": {"min_file_process_interval": "8"},
+            "allma": {"notifiers": "airflow.providers.amazon.aws.notifications.*"},
         },
+        # runs the callbacks of deadlines
+        triggerer=True,
     )
     with instance:
         yield instance

@@ -8,6 +8,7 @@ from airflow.sdk import DAG, Param
 from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_allma.configuration import dag_limit
+from airflow_allma.dag_factory.build.callbacks import dag_callbacks
 from airflow_allma.dag_factory.build.tasks import TaskBuilder
 from airflow_allma.dag_factory.plan import DagPlan, ParamPlan, ScheduleKind, SchedulePlan, plan_dag
 from airflow_allma.flow import Flow
@@ -47,6 +48,7 @@ def dag_from_plan(plan: DagPlan) -> DAG:
         dagrun_timeout=plan.run_timeout,
         # Otherwise Airflow would register every Dag that is built, even if its caller drops it.
         auto_register=False,
+        **dag_callbacks(plan.flow),
     ) as dag:
         TaskBuilder(plan).build()
     # Not before: each task would get a copy, at every level of its class, and read the Dag's all the same.

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from airflow.sdk import TaskGroup, TriggerRule, conf, task_group
 
 from airflow_allma.configuration import integer_setting
+from airflow_allma.dag_factory.build.callbacks import task_callbacks
 from airflow_allma.dag_factory.plan import DagPlan, GroupNode, TaskNode, TaskRole
 from airflow_allma.dag_factory.plan.dag_plan import priority_weight
 from airflow_allma.dag_factory.plan.doc_md import step_doc_md
@@ -68,6 +69,7 @@ class TaskBuilder:
         lost = plan.flow.airflow.lost_task_retries
         self.lost_retries = integer_setting("lost_task_retries") if lost is None else lost
         """How often lost tries are retried."""
+        self._callbacks = task_callbacks(plan.flow)
         self._forks = {group.fork: group for group in self.plan.groups if group.branch is None}
 
     def build(self) -> None:
@@ -130,6 +132,7 @@ class TaskBuilder:
             "doc_md": step_doc_md(node.step, note),
             "trigger_rule": _trigger_rule(node),
             **LOST_TASK_DELAYS,
+            **self._callbacks,
             **self._retries(node),
         }
         if node.max_active is not None:

@@ -69,7 +69,7 @@ def plan_dag(flow: Flow) -> DagPlan:
         tasks=plan_tasks(flow),
         schedule=schedule,
         params=plan_params(flow, is_scheduled=schedule.is_scheduled),
-        display_name=NAME.fit(flow.name or flow.id),
+        display_name=NAME.fit(options.dag_display_name or flow.name or flow.id),
         description=None if flow.description is None else DESCRIPTION.fit(flow.description),
         doc_md=dag_doc_md(flow),
         tags=frozenset(TAG.fit(tag) for tag in (_TAG, *flow.tags, *options.tags) if tag),

@@ -1,0 +1,43 @@
+"""Notifiers for tests: they append what they are told to a list, or a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseNotifier
+
+
+class Told(BaseNotifier):
+    """Appends its message to ``told``."""
+
+    template_fields = ("message", "data")
+    template_ext = (".txt",)
+    told: list[tuple[str, Any]] = []  # noqa: RUF012 - of the class, so that tests can read it
+
+    def __init__(self, *, message: str, data: Any = None, **kwargs: Any) -> None:
+        self.message, self.data = message, data
+        super().__init__(**kwargs)
+
+    def notify(self, context: Any) -> None:
+        self.told.append((self.message, self.data))
+
+
+class ToldLater(BaseNotifier):
+    """Can only be awaited."""
+
+    def __init__(self, message: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.message = message
+
+    async def async_notify(self, context: Any) -> None:
+        Told.told.append((self.message, None))
+
+
+class Failing(BaseNotifier):
+    """Refuses to be made."""
+
+    def __init__(self) -> None:
+        raise ValueError("not today")
+
+
+NOT_A_CLASS = 1
