@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -31,17 +31,28 @@ _MAX_OPTIONAL: Final = 20
 """Each optional part can double the time, even without a loop."""
 
 
-def pattern_problem(pattern: str) -> str | None:
-    """Return why a pattern of a flow is refused and how to fix it; None if it is fine."""
+def pattern_problem(pattern: str, translate: Callable[[str], str] = str) -> str | None:
+    """Return why a pattern of a flow is refused and how to fix it; None if it is fine.
+
+    Args:
+        pattern: the pattern as the flow has it.
+        translate: returns the pattern in Python's dialect.
+
+    Raises:
+        Exception: what ``translate`` raises.
+    """
     if len(pattern) > MAX_PATTERN_LENGTH:
         return (
             f"a pattern can have at most {MAX_PATTERN_LENGTH} characters, and this one has {len(pattern)}; "
             "use an `enum`, or several properties"
         )
+    translated = translate(pattern)
     try:
-        degree = pattern_degree(pattern)
+        degree = pattern_degree(translated)
     except (re.error, RecursionError, OverflowError) as error:
-        return f"not a regular expression that Python can read: {error}"
+        # A position in the translated pattern would be a wrong one.
+        reason = error.msg if isinstance(error, re.error) and translated != pattern else error
+        return f"not a regular expression that Python can read: {reason}"
     except TooComplexError as error:
         return f"this pattern can take too long: {error}"
     if degree is None:

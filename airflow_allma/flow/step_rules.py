@@ -9,6 +9,7 @@ from typing import Any
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.formats import is_email_address, is_schedule, is_time_zone
 from airflow_allma.flow.ids import problem_with_id
+from airflow_allma.flow.js_regex import JsRegexError, UntranslatableError, to_python
 from airflow_allma.flow.normalize import MESSAGING
 from airflow_allma.flow.regex_cost import pattern_problem
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Scope, branches_of, select, start_fields
@@ -274,8 +275,26 @@ def _mail_start(located: LocatedStep) -> _Diagnostics:
             (*located.path, "emailAddress"), "not an e-mail address; write `name@domain`, or a template"
         )
     pattern = located.step.get("triggerMessagePattern")
-    if isinstance(pattern, str) and (problem := pattern_problem(pattern)):
-        yield Diagnostic((*located.path, "triggerMessagePattern"), problem)
+    if not isinstance(pattern, str):
+        return
+    path = (*located.path, "triggerMessagePattern")
+    try:
+        if problem := pattern_problem(pattern, to_python):
+            yield Diagnostic(path, problem)
+    except UntranslatableError as error:
+        where = f"character {error.position + 1} of the pattern"
+        yield Diagnostic(
+            path,
+            f"JavaScript reads this pattern, Python cannot: {error.reason} ({where}); no e-mail will match "
+            "it, so write it in another way",
+            Severity.WARNING,
+        )
+    except JsRegexError as error:
+        yield Diagnostic(
+            path,
+            f"not a regular expression of JavaScript: {error.reason} (character {error.position + 1} of the "
+            "pattern)",
+        )
 
 
 def _end(located: LocatedStep) -> _Diagnostics:
