@@ -57,7 +57,7 @@ def test_mistakes_in_three_files_are_shown_and_the_other_flow_is_a_dag(tmp_path)
     write_artifacts(
         tmp_path,
         pick=definition("pick", moduleIdentifier="system/compose-object"),
-        shop=agent("shop", "orders", "reprot", "report", team="shop"),
+        shop=agent("shop", "orders", "report2", "report", team="shop"),
         title=prompt("title", "{{#if text}}{{text}}"),
     )
     assert list(load_flows(tmp_path)) == ["report"]
