@@ -48,12 +48,13 @@ def check_secrets(view: FlowView, allowed: AllowedSecrets) -> Iterator[Diagnosti
     if not _may_name_secrets(view.flow):
         return
     suspects = [(path, text) for path, text in _strings(view.flow, ()) if _NAME.search(text)]
-    for read in view.reads:
-        yield from _check_read(view, read, allowed)
+    found = [one for read in view.reads for one in _check_read(view, read, allowed)]
     rendered = {expression.path for expression in view.expressions}
     for path, text in suspects:
         if "{{" in text and path not in rendered:
-            yield from _check_unrendered(path, text, view.reader)
+            found += _check_unrendered(path, text, view.reader)
+    # A template can name a secret twice, and some fields have two expressions.
+    yield from dict.fromkeys(found)
 
 
 def _may_name_secrets(flow: Mapping[str, Any]) -> bool:

@@ -41,7 +41,9 @@ def urls(view: FlowView) -> Warnings:
         if step.kind != "API_CALL" or "apiUrlTemplate" not in step.step:
             continue
         for path, value in select(step.step, ("apiUrlTemplate", "template"), step.path):
-            if isinstance(value, str) and (reason := _wrong_url(value.strip())):
+            if not isinstance(value, str) or (value.lstrip().startswith("/") and step.step.get("connection")):
+                continue
+            if reason := _wrong_url(value.strip()):
                 yield warning(path, reason)
 
 
@@ -52,7 +54,10 @@ def _wrong_url(url: str) -> str | None:
     scheme = _SCHEME.match(fixed)
     name = scheme[1].lower() if scheme else ""
     if name not in {"http", "https"} and (fixed.count("/") or not is_template):
-        return f"{quoted(fixed[:_MAX_SHOWN])} is not the beginning of a URL; it begins with `https://` or `http://`"
+        begun = quoted(fixed[:_MAX_SHOWN])
+        if fixed.startswith("/"):
+            return f"{begun} is only a path; set `connection`, whose host it is on, or begin with `https://`"
+        return f"{begun} is not the beginning of a URL; it begins with `https://` or `http://`"
     if is_template or "@" in url:
         return None
     try:
