@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from airflow_allma.engine.masking import MASK, MAX_SHOWN_DEPTH
 
@@ -23,6 +23,8 @@ _CUT: Final = "..."
 # Values of settings, which any text contains.
 _ORDINARY: Final = frozenset({"true", "false", "null", "none"})
 _ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
+_LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SENT_IN_PATH: Final = "!$%&'()*+,/:;=@[]~-._"
 _AFTER_SCHEME: Final = re.compile(r"(?:apikey|basic|bearer|digest|token)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -31,26 +33,44 @@ def forms_of(value: str) -> Iterator[str]:
 
     The value of an ``Authorization`` header also counts without its scheme.
     """
-    secrets = [value]
+    secrets = {value, value.strip()}
     if match := _AFTER_SCHEME.fullmatch(value):
-        secrets.append(match[1])
-    if (stripped := value.strip()) != value:
-        secrets.append(stripped)
+        secrets.add(match[1])
     for secret in secrets:
-        yield secret
         data = secret.encode(errors="replace")
-        for quoted in (quote(data, safe=""), quote(data), quote_plus(data)):
-            yield quoted
-            yield _ESCAPE.sub(lambda match: match[0].lower(), quoted)
-        for escaped in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
-            yield escaped[1:-1]
-            # JSON within JSON, such as an error's body in a log.
-            yield json.dumps(escaped[1:-1])[1:-1]
-        yield html.escape(secret)
-        yield html.escape(secret, quote=False)
+        yield from dict.fromkeys(
+            form for written in _written(secret, data) for form in (written, *_escaped(written))
+        )
         for encoded in (base64.b64encode(data), base64.urlsafe_b64encode(data)):
             yield encoded.decode()
             yield encoded.decode().rstrip("=")
+
+
+def _written(secret: str, data: bytes) -> Iterator[str]:
+    """Yield a secret, and what URLs have in its place; a server that decodes those may get another text."""
+    yield secret
+    sent = _LONE_PERCENT.sub("%25", secret).encode(errors="replace")
+    for quoted in (
+        quote(data, safe=""),
+        quote(data),
+        quote_plus(data),
+        # As the engine itself sends it, see ``urls``: in a path, and in a query.
+        quote(sent, safe=_SENT_IN_PATH),
+        quote(sent, safe=_SENT_IN_PATH + "?"),
+    ):
+        yield quoted
+        yield _ESCAPE.sub(lambda match: match[0].lower(), quoted)
+        yield unquote(quoted)
+        yield unquote_plus(quoted)
+
+
+def _escaped(text: str) -> Iterator[str]:
+    for escaped in (json.dumps(text), json.dumps(text, ensure_ascii=False), repr(text)):
+        yield escaped[1:-1]
+        # JSON within JSON, such as an error's body in a log.
+        yield json.dumps(escaped[1:-1])[1:-1]
+    yield html.escape(text)
+    yield html.escape(text, quote=False)
 
 
 class SecretMasks:
@@ -86,6 +106,14 @@ class SecretMasks:
                 ordered = sorted(self._forms, key=len, reverse=True)
                 self._pattern = re.compile("|".join(map(re.escape, ordered)))
         return new
+
+    def with_more(self, values: Iterable[str]) -> SecretMasks:
+        """Return masks of these secrets too; for values of one request, which are not worth keeping."""
+        more = SecretMasks()
+        more._forms = dict(self._forms)
+        more.longest, more._pattern = self.longest, self._pattern
+        more.add(values)
+        return more
 
     def beginning(self, data: bytes, max_characters: int) -> str:
         """Return the beginning of a text with secrets masked, also one that is cut there.

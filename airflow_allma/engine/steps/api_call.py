@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 import msgspec
 
 from airflow_allma.engine.http_calls import recorded_request
-from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.engine.steps.call_timeout import timeout_seconds
@@ -82,7 +81,7 @@ class ApiCall(AsyncHandler):
             options=request.options,
             shown_url=request.shown_url,
         )
-        classify_response(self._method, request.shown_url, response, call.services.secrets.masks)
+        request.check(self._method, response, call.services.secrets.masks)
         document = response_data(response, f"{self._method} {request.shown_url}")
         for warning in document.warnings:
             call.log.warning("Body of the response: %s (step %s)", warning, call.step_id)

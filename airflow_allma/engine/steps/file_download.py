@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.outside_calls import HttpCall
@@ -127,12 +126,8 @@ class FileDownload(AsyncHandler):
             ) as response:
                 if not 200 <= response.status < 300:
                     body = await response.start(_MAX_ERROR_BYTES)
-                    classify_response(
-                        self._method,
-                        url,
-                        HttpResponse(response.status, response.headers, body),
-                        call.services.secrets.masks,
-                    )
+                    page = HttpResponse(response.status, response.headers, body)
+                    request.check(self._method, page, call.services.secrets.masks)
                 size = await self._store(call, response, url, store, pointer)
         except BaseException as error:
             failure = type(error.__cause__ or error).__name__

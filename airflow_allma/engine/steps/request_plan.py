@@ -9,8 +9,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from airflow_allma.engine.http_connection import HttpConnection
+from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
+from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.masking import MASK, mask_url
+from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.engine.secret_values import SecretValues, names_in_template, resolve_secrets
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.steps.request_headers import Headers, RequestHeaders
@@ -34,6 +37,7 @@ class PreparedRequest:
         headers: lower-case name -> name and value; the caller can add others.
         options: TLS and such.
         timeout: seconds that the connection sets for the request; None: the step's own.
+        secret_texts: the values of headers, and the URL, that contain secrets.
     """
 
     url: str = field(repr=False)
@@ -42,6 +46,18 @@ class PreparedRequest:
     headers: Headers = field(repr=False)
     options: HttpOptions = DEFAULT_OPTIONS
     timeout: float | None = None
+    secret_texts: tuple[str, ...] = field(default=(), repr=False)
+
+    def check(self, method: str, response: HttpResponse, masks: SecretMasks) -> None:
+        """Return if the status is 2xx; raise as ``classify_response`` otherwise.
+
+        Args:
+            method: of the request.
+            response: its response; a page of an error may echo all of the request.
+            masks: the secrets that the process knows.
+        """
+        if not 200 <= response.status < 300:
+            classify_response(method, self.shown_url, response, masks.with_more(self.secret_texts))
 
 
 class RequestPlan:
@@ -112,13 +128,16 @@ class RequestPlan:
         headers = self._headers.render(call, values.over(root), given)
         await self._hide_made_values(call, headers)
         options = connection.options if connection else DEFAULT_OPTIONS
+        secret_headers = options.secret_headers | self._secret_headers
+        texts = [value for key, (_, value) in headers.items() if key in secret_headers]
         return PreparedRequest(
             url,
             shown_url,
             identity,
             headers,
-            replace(options, secret_headers=options.secret_headers | self._secret_headers),
+            replace(options, secret_headers=secret_headers),
             connection.timeout if connection else None,
+            (*texts, url) if self._url_has_secrets else tuple(texts),
         )
 
     def _data(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, Any]:
