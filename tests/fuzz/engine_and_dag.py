@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_allma.cli.run_command import _run
+from airflow_allma.cli.start_option import StartOption
 from airflow_allma.engine import SegmentStatus
 from airflow_allma.loading import load_flow_files
 from airflow_allma.storage import Pointer, open_folder
@@ -61,7 +62,9 @@ def check(run: FlowRun, folder: Path) -> str:
 
 
 def _engine(flow: Any, payload: Mapping[str, Any], location: str, *, chunks: bool) -> tuple[str, Any]:
-    result = asyncio.run(_run(flow, dict(payload), open_folder(location), trace=False, chunks=chunks))
+    result = asyncio.run(
+        _run(flow, StartOption(dict(payload)), open_folder(location), trace=False, chunks=chunks)
+    )
     if result.status is SegmentStatus.COMPLETED:
         return "COMPLETED", result.state.context
     return f"FAILED {(result.error or {}).get('errorName')}", None
