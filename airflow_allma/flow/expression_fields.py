@@ -38,6 +38,8 @@ class Kind(IntEnum):
     """An object whose KEYS are dotted paths."""
     PATH_KEYS = auto()
     """An object whose KEYS are JSONPaths."""
+    TEXT = auto()
+    """Not a kind of field: a string with a brace where a template can be, which is used as it is."""
 
 
 class Root(Enum):

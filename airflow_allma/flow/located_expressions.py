@@ -23,8 +23,8 @@ class Expression(msgspec.Struct, frozen=True, gc=False):
     """One expression of a flow.
 
     Attributes:
-        kind: PATH, CONDITION or TEMPLATE; TARGETS for one key that is a dotted path, PATH_KEYS for one key
-            that is a JSONPath.
+        kind: PATH, CONDITION, TEMPLATE or TEXT; TARGETS for one key that is a dotted path, PATH_KEYS for one
+            key that is a JSONPath.
         source: the expression.
         path: where it is.
         root: where its names begin.
@@ -151,8 +151,12 @@ def _condition(walk: _Walk, value: Any, path: Path, origin: _Origin) -> None:
 
 
 def _template(walk: _Walk, value: Any, path: Path, origin: _Origin) -> None:
-    # Messages do not show templates, which may contain secrets (a token in a header).
-    if isinstance(value, str) and "{{" in value:
+    if not isinstance(value, str) or "{" not in value:
+        return
+    if "{{" not in value:
+        walk.result.found.append(Expression(Kind.TEXT, value, path, *origin, None))
+    else:
+        # Messages do not show templates, which may contain secrets (a token in a header).
         walk.add(
             Kind.TEMPLATE, value, path, origin, compiler=walk.checks.template, noun="template", show=False
         )
@@ -170,6 +174,8 @@ def _rendered(walk: _Walk, value: Any, path: Path, origin: _Origin) -> None:
             walk.add(Kind.TEMPLATE, value, path, origin, compiler=walk.checks.rendered, noun=noun, show=False)
         elif value.startswith("$."):
             _path(walk, value, path, origin)
+        elif "{" in value:
+            walk.result.found.append(Expression(Kind.TEXT, value, path, *origin, None))
     elif isinstance(value, dict | list):
         for member_path, member in select(value, (ANY,), path):
             _rendered(walk, member, member_path, origin)

@@ -58,6 +58,25 @@ def test_every_lint_finds_something_in_the_cases(tmp_path):
     assert silent == set()
 
 
+def test_the_lint_knows_every_error_of_this_package():
+    from airflow_allma.exceptions import StepError
+    from airflow_allma.flow.lints.error_lints import ERROR_NAMES
+
+    own = {
+        kind.default_name
+        for kind in StepError.__subclasses__()
+        if kind.__module__.startswith("airflow_allma")
+    }
+    assert own - set(ERROR_NAMES) == set()
+
+
+def test_the_modules_whose_outputs_are_known_exist():
+    from airflow_allma.engine.modules.registry import MODULES
+    from airflow_allma.flow.lints.outputs import OUTPUTS_OF_MODULES
+
+    assert OUTPUTS_OF_MODULES.keys() - MODULES.keys() == set()
+
+
 def test_lints_are_warnings(tmp_path):
     case = next(case for case in CASES if case["case"] == "two completion actions")
     problems, _ = problems_of(case, tmp_path)

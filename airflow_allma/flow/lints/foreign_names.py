@@ -11,7 +11,7 @@ from airflow_allma.flow.expression_fields import Kind
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 from airflow_allma.flow.secret_names import CONNECTION_FIELDS, secret_name
 
-__all__ = ["connections_and_variables", "names_of_airflow"]
+__all__ = ["connections_and_variables", "names_of_airflow", "names_of_helpers"]
 
 _INSTEAD: Final[Mapping[str, str]] = {
     "dag": "the id of the flow is `{{flowDefinitionId}}`",
@@ -31,11 +31,20 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "ts_nodash": "for the time of the run write `{{startTime}}`",
 }
 """Name in Airflow's templates -> what to write here."""
+_TIME: Final = (
+    "for the time of the run write `{{startTime}}`, or use the module `system/date-time-calculator`"
+)
+_UUID: Final = "use the module `system/generate-uuid`"
+_HELPERS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("currentDate", "currentTime", "now", "timestamp", "today", "utcnow"), _TIME),
+    **dict.fromkeys(("guid", "newGuid", "randomUUID", "uuid", "uuidv4"), _UUID),
+}
+"""Helpers without arguments in other template languages -> what to use here."""
 _WITH_MEMBERS: Final = {
     "dag": frozenset({"dag_id"}),
     "ti": frozenset({"xcom_pull", "run_id", "dag_id", "task_id", "try_number"}),
 }
-_COMMON: Final = frozenset({"params", "run_id", "ts"})
+_COMMON: Final = frozenset({"guid", "params", "run_id", "timestamp", "ts", "uuid"})
 """Names that payloads have, too: they are only reported if the flow says what is in its payload."""
 
 
@@ -77,6 +86,22 @@ def names_of_airflow(view: FlowView) -> Warnings:
             continue
         yield warning(
             read.path, f"{quoted(name)} is a name of Airflow's templates and is empty here; {_INSTEAD[name]}"
+        )
+
+
+@lint(names=_HELPERS)
+def names_of_helpers(view: FlowView) -> Warnings:
+    """Yield ``{{now}}`` and ``{{uuid}}``: helpers of other template languages."""
+    for read in view.reads:
+        name = read.names[0]
+        if read.expression.kind is not Kind.TEMPLATE or name not in _HELPERS or read.names[1:]:
+            continue
+        if _is_set(view, read) or (name in _COMMON and not view.names.payload):
+            continue
+        yield warning(
+            read.path,
+            f"{quoted('{{' + name + '}}')} is not a helper but a value, and nothing sets it; "
+            f"{_HELPERS[name]}",
         )
 
 

@@ -6,12 +6,22 @@ from typing import Final
 
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
-from airflow_allma.flow.tree_walk import LocatedStep, branches_of
+from airflow_allma.flow.tree_walk import LocatedStep, branches_of, select
 
-__all__ = ["branches_that_continue", "branches_that_never_run", "forks_without_branches"]
+__all__ = [
+    "branches_that_continue",
+    "branches_that_never_run",
+    "flows_as_branches",
+    "forks_without_branches",
+    "retries_of_forks",
+    "sums_of_objects",
+]
 
 _WHOLE_OUTPUT: Final = (None, "", "$", "$.", "$.output")
 """What ``dataPath`` can be without selecting a part of a branch's result."""
+_FREE_OUTPUTS: Final = frozenset({"CUSTOM_LAMBDA_INVOKE", "CUSTOM_LOGIC", "LLM_INVOCATION", "MCP_CALL"})
+"""The types of steps whose output can be a number."""
+_FLOW_FIELDS: Final = frozenset({"flowDefinitionId", "flowId", "subFlowId"})
 
 
 @lint(kinds=("PARALLEL_FORK_MANAGER",))
@@ -65,6 +75,60 @@ def branches_that_continue(view: FlowView) -> Warnings:
                     f"this branch goes on to step {quoted(step.id)}, which then runs for each item, and once "
                     f"more after the fork{_replaced(step)}; a branch ends at its last step, so leave out the "
                     "next step there",
+                )
+
+
+@lint(fields=("aggregationConfig",))
+def sums_of_objects(view: FlowView) -> Warnings:
+    """Yield forks that add up the results of their branches although these are objects."""
+    if not _FREE_OUTPUTS.isdisjoint(view.features) or "output" in view.names.roots:
+        return
+    for step in view.steps:
+        config = step.step.get("aggregationConfig")
+        if step.kind != "PARALLEL_FORK_MANAGER" or not isinstance(config, dict):
+            continue
+        if config.get("strategy") == "SUM" and config.get("dataPath") in _WHOLE_OUTPUT:
+            yield warning(
+                (*step.path, "aggregationConfig", "strategy"),
+                "SUM adds numbers, and leaves out results that are not; the result of a branch is the output "
+                "of its last step, an object: set `dataPath` to the number in it, such as `$.amount`",
+            )
+
+
+@lint(fields=("parallelBranches",))
+def flows_as_branches(view: FlowView) -> Warnings:
+    """Yield branches that name a flow, which they cannot run yet."""
+    for step in view.steps:
+        for path, branch in branches_of(step):
+            for field in _FLOW_FIELDS & branch.keys():
+                yield warning(
+                    (*path, field),
+                    f"{quoted(field)} has no effect here, and a branch that is a flow of its own is not "
+                    "supported yet; write its steps in `steps` of the branch",
+                    at_key=True,
+                )
+
+
+@lint(kinds=("PARALLEL_FORK_MANAGER",))
+def retries_of_forks(view: FlowView) -> Warnings:
+    """Yield ``retries`` of forks whose branches are tasks of their own, which nothing reruns together."""
+    order = view.order
+    if not order.has_start:
+        return
+    in_branches = order.reached_from(
+        [edge.target for edges in order.edges.values() for edge in edges if edge.is_branch]
+    )
+    in_loops = {step.path for loop in order.loops for step in loop} if view.links.may_loop else ()
+    for fork in view.scopes[0].steps.values():
+        if fork.kind != "PARALLEL_FORK_MANAGER" or fork.path in in_branches or fork.path in in_loops:
+            continue
+        for path, count in select(fork.step, ("onError", "retries", "count"), fork.path):
+            if count:
+                yield warning(
+                    path[:-1],
+                    "this does not rerun the branches, which are tasks of their own; set `retries` in "
+                    "`onError` of the steps in the branches",
+                    at_key=True,
                 )
 
 

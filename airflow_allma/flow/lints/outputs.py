@@ -11,7 +11,7 @@ from airflow_allma.flow.expression_fields import Kind, Root
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import LocatedStep
 
-__all__ = ["output_sources", "outputs_of_steps"]
+__all__ = ["OUTPUTS_OF_MODULES", "output_sources", "outputs_of_steps"]
 
 _MAX_NAMES: Final = 8
 _ERROR: Final = frozenset({"errorName", "errorMessage", "errorDetails", "isRetryable", "errorCause"})
@@ -23,6 +23,22 @@ _OUTPUTS: Final[Mapping[str, frozenset[str]]] = {
     ),
 }
 """Step type -> the names in its output, for types whose output always has the same."""
+OUTPUTS_OF_MODULES: Final[Mapping[str, frozenset[str]]] = {
+    "system/array-aggregator": frozenset({"result"}),
+    "system/date-time-calculator": frozenset({"result"}),
+    "system/ddb-query-to-s3-manifest": frozenset({"manifest", "itemCount", "itemsOffloaded"}),
+    "system/dynamodb-data-loader": frozenset({"content"}),
+    "system/flatten-array": frozenset({"result"}),
+    "system/generate-array": frozenset({"array"}),
+    "system/generate-uuid": frozenset({"uuid"}),
+    "system/join-data": frozenset({"result", "rowCount"}),
+    "system/s3-data-loader": frozenset({"content"}),
+    "system/s3-data-saver": frozenset({"s3Uri", "bucket", "key", "eTag", "versionId"}),
+    "system/s3-list-files": frozenset({"files", "fileCount"}),
+    "system/sqs-receive-messages": frozenset({"messages", "messageCount"}),
+}
+"""Module -> the names in its output, for modules whose output always has the same."""
+_MODULE_KINDS: Final = frozenset({"DATA_LOAD", "DATA_SAVE", "DATA_TRANSFORMATION"})
 _SAME_IN_ANSWERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("body", "content", "json", "payload", "response", "result"), "data"),
     **dict.fromkeys(("code", "httpStatus", "statusCode", "status_code"), "status"),
@@ -135,6 +151,9 @@ def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
         errors = _ERROR
     if step.kind in _OUTPUTS:
         return {*_OUTPUTS[step.kind], *errors}
+    module = step.step.get("moduleIdentifier")
+    if step.kind in _MODULE_KINDS and isinstance(module, str) and module in OUTPUTS_OF_MODULES:
+        return {*OUTPUTS_OF_MODULES[module], *errors}
     inputs = view.names.inputs_of(step)
     if step.kind == "NO_OP":
         return {*inputs, "message", *errors}

@@ -10,11 +10,18 @@ from airflow_allma.flow.expression_fields import Kind
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import select
 
-__all__ = ["labels_of_the_context", "negative_indexes", "schemas_without_properties", "several_targets"]
+__all__ = [
+    "indexes_by_word",
+    "labels_of_the_context",
+    "negative_indexes",
+    "schemas_without_properties",
+    "several_targets",
+]
 
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
 _READ: Final = frozenset({Kind.PATH, Kind.CONDITION})
 _NEGATIVE: Final = re.compile(r"\[\s*(-\d+)\s*\]")
+_WORD: Final = re.compile(r"\[\s*(first|last)\s*\]")
 _KEYWORDS: Final = frozenset(
     {"additionalProperties", "contains", "else", "if", "items", "not", "properties", "propertyNames", "then"}
 )
@@ -33,6 +40,23 @@ def negative_indexes(view: FlowView) -> Warnings:
                 expression.path,
                 f"{quoted(match[0])} finds nothing, because indexes begin at 0; a slice counts from the end: "
                 f"{quoted(f'[{match[1]}:]')} is a list of the last elements",
+            )
+
+
+@lint()
+def indexes_by_word(view: FlowView) -> Warnings:
+    """Yield ``$.rows[first]``, which is the member with that name."""
+    for expression in view.expressions:
+        if not expression.source.endswith("]") and "st]" not in expression.source:
+            continue
+        if expression.kind in _READ and (match := _WORD.search(_QUOTED.sub("''", expression.source))):
+            cure = (
+                "the first element is `[0]`"
+                if match[1] == "first"
+                else "a slice counts from the end: `[-1:]` is a list of the last element"
+            )
+            yield warning(
+                expression.path, f"{quoted(match[0])} is the key {quoted(match[1])} of an object; {cure}"
             )
 
 

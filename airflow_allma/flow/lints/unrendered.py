@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from airflow_allma.flow.diagnostics import Path, quoted
-from airflow_allma.flow.expression_fields import Kind
+from airflow_allma.flow.expression_fields import Kind, Root
+from airflow_allma.flow.lints.flow_names import ROOTS
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
-from airflow_allma.flow.tree_walk import ANY, select
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, select
 
 __all__ = [
     "names_that_begin_with_a_path",
     "paths_inside_of_text",
     "placeholders_of_urls",
+    "single_braces",
     "static_headers_with_expressions",
     "text_after_a_path",
     "unknown_data_variables",
@@ -29,6 +31,7 @@ _PLACEHOLDER: Final = re.compile(
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MUSTACHE: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _BRACKETS: Final = re.compile(r"\[[^\]]*\]")
+_SINGLE_BRACES: Final = re.compile(r"(?<!\{)\$?\{[ ]?([A-Za-z_]\w*)((?:\.\w+)*)[ ]?\}(?!\})")
 _LONG_TEXT: Final = re.compile(r"\s(?:.*\s.*\S|.*[,;:!?]|\s*\{\{)", re.DOTALL)
 
 
@@ -95,6 +98,33 @@ def placeholders_of_urls(view: FlowView) -> Warnings:
             value = quoted("{{" + (match[1] or match[2] or match[3]) + "}}")
             yield warning(path, f"{quoted(match[0])} is sent as it is written; write {value} for a value")
             break
+
+
+@lint(expressions=(Kind.TEMPLATE, Kind.TEXT))
+def single_braces(view: FlowView) -> Warnings:
+    """Yield ``{name}`` and ``${name}`` in templates, for names that the flow knows."""
+    for expression in view.expressions:
+        if expression.kind not in {Kind.TEMPLATE, Kind.TEXT} or "}" not in expression.source:
+            continue
+        if expression.path[-2:] == ("apiUrlTemplate", "template") or expression.root is Root.OTHER:
+            continue
+        for match in _SINGLE_BRACES.finditer(_MUSTACHE.sub("_", expression.source)):
+            if (meant := _known(view, expression.step, match[1])) is not None:
+                written = quoted("{{" + meant + match[2] + "}}")
+                yield warning(
+                    expression.path,
+                    f"{quoted(match[0])} stays text, because templates have two braces; write {written} for "
+                    "the value",
+                )
+                break
+
+
+def _known(view: FlowView, step: LocatedStep | None, name: str) -> str | None:
+    """Return how a template names a value that the flow itself sets; None if it sets none of that name."""
+    if name in ROOTS or name in view.names.roots or name in view.names.inputs_of(step):
+        return name
+    variables = view.flow.get("flowVariables")
+    return f"flow_variables.{name}" if isinstance(variables, dict) and name in variables else None
 
 
 def _urls(view: FlowView) -> Iterator[tuple[Path, str]]:

@@ -11,7 +11,7 @@ from airflow_allma.common.misspelling import SpellingIndex
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind, Root
-from airflow_allma.flow.lints.flow_names import LATER_STATE, STATE, first_name
+from airflow_allma.flow.lints.flow_names import LATER_STATE, ROOTS, STATE, first_name
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 
 __all__ = [
@@ -25,11 +25,10 @@ __all__ = [
     "unset_variables",
 ]
 
-_ROOTS: Final = ("currentItem", "flow_variables", "initialContextData", "steps_output")
 # Shorter names of the run's state are also names that payloads have.
 _LONG_STATE: Final = tuple(name for name in STATE | LATER_STATE if len(name) >= 14)
-_FIXED: Final = (*_ROOTS, *_LONG_STATE)
-_ALWAYS_SET: Final = frozenset({*_ROOTS, *STATE, *LATER_STATE})
+_FIXED: Final = (*ROOTS, *_LONG_STATE)
+_ALWAYS_SET: Final = frozenset({*ROOTS, *STATE, *LATER_STATE})
 _MIN_SHORT: Final = 3
 _MAX_SHORT: Final = 6
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
@@ -72,7 +71,7 @@ def unset_targets(view: FlowView) -> Warnings:
     for step in view.steps:
         for target in view.names.targets.get(step.path, ()):
             name = first_name(target.removeprefix("$").removeprefix("."))
-            if name not in _ROOTS and (guess := fixed.find(name)):
+            if name not in ROOTS and (guess := fixed.find(name)):
                 yield warning(
                     (*step.path, "outputMappings", target),
                     f"this sets a new name, {quoted(name)}; did you mean {quoted(guess)}?",
@@ -173,11 +172,11 @@ def current_item_outside_of_branches(view: FlowView) -> Warnings:
             )
 
 
-@lint(names=_ROOTS)
+@lint(names=ROOTS)
 def names_inside_blocks(view: FlowView) -> Warnings:
     """Yield names of the root that a template reads inside a block, where names begin at the item."""
     for read in view.reads:
-        if read.in_block and read.names[0] in _ROOTS and read.expression.root is Root.CONTEXT:
+        if read.in_block and read.names[0] in ROOTS and read.expression.root is Root.CONTEXT:
             name = ".".join(read.names)
             yield warning(
                 read.path,
@@ -227,9 +226,9 @@ class _Fixed:
 
     def _near(self, name: str) -> str | None:
         # Two letters may differ in a name as long as these.
-        if not any(root[:2].casefold() == name[:2].casefold() for root in _ROOTS):
+        if not any(root[:2].casefold() == name[:2].casefold() for root in ROOTS):
             return None
-        guess = nearest(name, _ROOTS)
+        guess = nearest(name, ROOTS)
         return (
             guess
             if guess is not None and abs(len(guess) - len(name)) <= 2 and _is_close(name, guess)
