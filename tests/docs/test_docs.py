@@ -18,9 +18,11 @@ from airflow.providers.celery.get_provider_info import get_provider_info as cele
 from typer.testing import CliRunner
 
 from airflow_allma.cli import app
+from airflow_allma.common.environment_secrets import EnvironmentSecrets
 from airflow_allma.engine import EngineSettings, RunInfo, Services, compile_flow, run_segment
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES
+from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.steps import HANDLERS
 from airflow_allma.expressions import compile_path
 from airflow_allma.flow import AirflowOptions, StepType
@@ -104,6 +106,7 @@ def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint,
         store=LocalStore(tmp_path / "store"),
         aws=aws,
         http=http,
+        secrets=Secrets(EnvironmentSecrets(example.run.get("environment", {}))),
         settings=EngineSettings(),
         sleep=no_sleep,
     )
@@ -118,6 +121,8 @@ def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint,
     seen = {**ended.state.context, "path": ended.state.path, "error": ended.error}
     results = {path: compile_path(path).find(seen) for path in example.run["expect"]}
     assert results == example.run["expect"]
+    if sent := example.run.get("sent"):
+        assert [request.headers for request in http.requests] == sent
 
 
 def test_most_examples_run():
