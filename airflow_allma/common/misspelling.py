@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
-__all__ = ["SpellingIndex"]
+__all__ = ["SpellingIndex", "differ_in_one_letter"]
 
 _MIN_LENGTH: Final = 5
 _MIN_LENGTH_OF_OTHER_LETTER: Final = 7
@@ -57,6 +57,14 @@ class SpellingIndex:
             if _is_misspelling(folded, candidate)
         }
         return self._known[min(near)] if near else None
+
+
+def differ_in_one_letter(name: str, other: str) -> bool:
+    """Return whether a letter is another one, or is missing in one of the two names."""
+    if len(name) == len(other):
+        return sum(a != b for a, b in zip(name, other, strict=True)) == 1
+    short, long = sorted((name, other), key=len)
+    return len(long) - len(short) == 1 and short in _without_one_letter(long)
 
 
 def _without_one_letter(name: str) -> Iterator[str]:

@@ -31,21 +31,29 @@ __all__ = [
 _LABEL_KEYS: Final = ("id", "name", "key")
 _URI_PREFIXES: Final = ("s3://", "file://")
 _LIKE_POINTER: Final = re.compile(r"_*(bucket(_?name)?|s3_?output_?pointer)", re.IGNORECASE)
+_NOTHING: Final = "No branch runs, because itemsPath finds nothing; check the path, and the payload's names"
+_NULL: Final = "No branch runs, because itemsPath finds null; check the path, and the payload's names"
+_NO_POINTER: Final = (
+    "The branches run once, for one value that looks like a pointer to items and is none; a pointer is "
+    '{"bucket": ..., "key": ...} without other fields, or that object in {"_s3_output_pointer": ...}'
+)
 _MAX_LABEL_LENGTH: Final = 200
 """In characters. Airflow's ``task_instance.rendered_map_index`` has 250."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForkItems:
-    """The items of a fork; exactly one of the two is set.
+    """The items of a fork; exactly one of ``values`` and ``pointer`` is set.
 
     Attributes:
         values: a list in the context, one branch run (or more) per member.
         pointer: an object that holds the items.
+        doubt: why these are probably not the items that were meant; empty if they probably are.
     """
 
     values: list[Any] | None = None
     pointer: Pointer | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,9 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
         found = classify_items(items)
     except StorageError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
-    if found.pointer is None and (doubt := _doubt_about(items)):
-        services.log.warning(
-            "%s (itemsPath %s of step %s)", doubt, printable(fork.items_path.source), printable(fork.step_id)
-        )
+    if found.doubt:
+        path, step_id = printable(fork.items_path.source), printable(fork.step_id)
+        services.log.warning("%s (itemsPath %s of step %s)", found.doubt, path, step_id)
     return found
 
 
@@ -101,29 +108,19 @@ def classify_items(matched: Any) -> ForkItems:
         StorageConfigurationError: it is a pointer, but a part of it is missing or not allowed.
     """
     if matched is NOTHING or matched is None:
-        return ForkItems(values=[])
+        return ForkItems(values=[], doubt=_NULL if matched is None else _NOTHING)
     if isinstance(matched, list):
         return ForkItems(values=matched)
     pointer = Pointer.parse(matched)
     if pointer is not None:
         return ForkItems(pointer=pointer)
-    return ForkItems(values=[matched])
+    return ForkItems(values=[matched], doubt=_NO_POINTER if _is_like_pointer(matched) else "")
 
 
-def _doubt_about(matched: Any) -> str | None:
-    """Return why what ``itemsPath`` matched is probably not meant; None for lists and other good values."""
-    if matched is NOTHING or matched is None:
-        found = "finds nothing" if matched is NOTHING else "finds null"
-        return f"No branch runs, because itemsPath {found}; check the path, and the payload's names"
+def _is_like_pointer(matched: Any) -> bool:
     if isinstance(matched, str):
-        if not matched.startswith(_URI_PREFIXES):
-            return None
-    elif not isinstance(matched, dict) or not any(_LIKE_POINTER.fullmatch(str(name)) for name in matched):
-        return None
-    return (
-        "The branches run once, for one value that looks like a pointer to items and is none; a pointer is "
-        '{"bucket": ..., "key": ...} without other fields, or that object in {"_s3_output_pointer": ...}'
-    )
+        return matched.startswith(_URI_PREFIXES)
+    return isinstance(matched, dict) and any(_LIKE_POINTER.fullmatch(str(name)) for name in matched)
 
 
 def label_of(fork: CompiledFork, item: Any, index: int) -> str:

@@ -124,7 +124,8 @@ async def run_step(
     try:
         await _delay(execution, "before")
         output = await call_with_retries(execution, last_try=last_try)
-        note_data(json_size_up_to(output, MEASURE_AFTER))
+        if services.settings.max_context_bytes:
+            note_data(json_size_up_to(output, MEASURE_AFTER))
         await _finish(execution, output)
     except Exception as error:  # noqa: BLE001 - the flow's onError handles whatever a handler raises
         return await _fail(execution, error, last_try=last_try)

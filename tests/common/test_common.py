@@ -17,6 +17,7 @@ from airflow_allma.common.aws_errors import is_transient
 from airflow_allma.common.base64_text import from_base64, to_base64, to_base64url
 from airflow_allma.common.batching import batched
 from airflow_allma.common.merging import merge_deep
+from airflow_allma.common.misspelling import differ_in_one_letter
 from airflow_allma.common.nearest import nearest
 from airflow_allma.common.timestamps import iso_milliseconds
 
@@ -156,3 +157,19 @@ def test_a_client_that_could_not_be_made_is_made_at_the_next_call():
 )
 def test_a_timestamp_is_in_utc_with_milliseconds(moment, timestamp):
     assert iso_milliseconds(moment) == timestamp
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "differ"),
+    [
+        ("url", "uri", True),
+        ("key", "keys", True),
+        ("keys", "key", True),
+        ("kye", "key", False),
+        ("key", "key", False),
+        ("k", "key", False),
+        ("", "a", True),
+    ],
+)
+def test_names_differ_in_one_letter_if_one_is_another_or_missing(name, other, differ):
+    assert differ_in_one_letter(name, other) is differ

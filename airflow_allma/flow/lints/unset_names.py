@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-from airflow_allma.common.misspelling import SpellingIndex
+from airflow_allma.common.misspelling import SpellingIndex, differ_in_one_letter
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind, Root
@@ -100,7 +100,7 @@ def _short(view: FlowView, read: Read) -> str | None:
     own = view.flow.get("flowVariables")
     names: list[str] = list(own) if isinstance(own, dict) else []
     for name in names:
-        if _MIN_SHORT <= len(name) <= _MAX_SHORT and _differs_in_one_letter(name, read.names[1]):
+        if _MIN_SHORT <= len(name) <= _MAX_SHORT and differ_in_one_letter(name, read.names[1]):
             is_read = any(
                 one.names[:2] == ("flow_variables", name) or one.names == ("flow_variables",)
                 for one in view.reads
@@ -108,15 +108,6 @@ def _short(view: FlowView, read: Read) -> str | None:
             if not is_read:
                 return name
     return None
-
-
-def _differs_in_one_letter(name: str, other: str) -> bool:
-    if len(other) == len(name):
-        return sum(a != b for a, b in zip(name, other, strict=True)) == 1
-    short, long = sorted((name, other), key=len)
-    return len(long) - len(short) == 1 and any(
-        long[:index] + long[index + 1 :] == short for index in range(len(long))
-    )
 
 
 @lint(names=("initialContextData",))
