@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_allma.dag_factory import load_flows, report_problems
+    from airflow_allma.engine.module_call import ModuleCall
     from airflow_allma.exceptions import (
         AllmaError,
         ContentBasedRetryableError,
@@ -48,6 +49,7 @@ __all__ = [
     "ExpressionEvaluationError",
     "ExpressionSyntaxError",
     "FlowError",
+    "ModuleCall",
     "NotifierError",
     "ObjectAccessDeniedError",
     "ObjectChangedError",
@@ -73,6 +75,7 @@ __all__ = [
 
 _MODULES = {
     "ChunkWriter": "operators",
+    "ModuleCall": "engine.module_call",
     "S3ManifestOperator": "operators",
     "chunk_items": "operators",
     "join_chunks": "operators",

@@ -28,6 +28,7 @@ __all__ = [
     "boolean_setting",
     "dag_limit",
     "deploy_variables",
+    "external_modules",
     "integer_setting",
     "load_settings",
     "warn_about_sqlite",
@@ -104,6 +105,11 @@ def _string_setting(name: str) -> str:
     from airflow.sdk import conf
 
     return conf.get(SECTION, name, fallback=OPTIONS[name].default) or ""
+
+
+def external_modules() -> str:
+    """Return ``external_modules``, the text of a JSON object; see ``engine.own_modules.OwnModules``."""
+    return _string_setting("external_modules")
 
 
 def deploy_variables() -> DeployVariables:

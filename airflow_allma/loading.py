@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from airflow_allma.engine.modules.fixed_settings import settings_check
+from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.steps import unsupported_reason, unsupported_type
 from airflow_allma.expressions import (
     compile_condition,
@@ -79,18 +81,24 @@ FLOW_CHECKS: Final = FlowChecks(
 
 
 def flow_checks(
-    allowed: AllowedSecrets, notifiers: tuple[str, ...] | None = (), *, lints: bool = True
+    allowed: AllowedSecrets,
+    notifiers: tuple[str, ...] | None = (),
+    external_modules: str = "",
+    *,
+    lints: bool = True,
 ) -> FlowChecks:
     """Return all checks.
 
     Args:
         allowed: the connections and Variables that flows may name.
         notifiers: patterns of the notifiers that flows may name; None: they are not checked.
+        external_modules: the setting of this name.
         lints: whether to look for likely mistakes too; a task's own process need not, as nobody sees warnings
             there.
     """
     reader = FLOW_CHECKS.reader if lints else None
-    return replace(FLOW_CHECKS, allowed=allowed, notifiers=notifiers, reader=reader)
+    supported = partial(unsupported_reason, own_modules=OwnModules(external_modules))
+    return replace(FLOW_CHECKS, allowed=allowed, notifiers=notifiers, reader=reader, supported=supported)
 
 
 def load_flow_file(path: Path | str) -> LoadedFile:
@@ -104,6 +112,7 @@ def load_flow_files(
     notifiers: tuple[str, ...] = (),
     *,
     deploy: DeployVariables = NO_DEPLOY_VARIABLES,
+    external_modules: str = "",
 ) -> LoadedFolder:
     """Read flow files, also those below folders; of several versions of a flow, select the one that runs.
 
@@ -114,10 +123,11 @@ def load_flow_files(
         allowed: the connections and Variables that flows may name.
         notifiers: patterns of the notifiers that flows may name.
         deploy: the values of placeholders in flow variables.
+        external_modules: the setting of this name.
     """
     listed = [Path(path) for path in paths]
     found = [find_files(path) if path.is_dir() else FoundFiles((found_file(path),), ()) for path in listed]
-    cache = FileCache(flow_checks(allowed, notifiers))
+    cache = FileCache(flow_checks(allowed, notifiers, external_modules))
     return load_found_files(found, cache, around=_siblings(listed, found), deploy=deploy)
 
 

@@ -140,6 +140,14 @@ OPTIONS: Final[dict[str, Option]] = {
         "string",
         "flows_*",
     ),
+    "external_modules": Option(
+        "Modules of your own that are not Python packages, a JSON object of module ids. Each is a Lambda "
+        "function or an HTTP service. Python modules are entry points of installed packages instead.",
+        "",
+        "string",
+        '{"acme/score": {"lambdaArn": "arn:aws:lambda:eu-central-1:111122223333:function:score"}, '
+        '"acme/rate": {"connection": "acme_api", "path": "/rate"}}',
+    ),
     "custom_module_prefixes": Option(
         "Python modules whose functions flows may use as CUSTOM_MODULE, including all modules below them, "
         "separated by commas. Empty: all modules except those of Python, of Airflow and of what Airflow "
@@ -232,6 +240,7 @@ class AllmaSettings:
     aws_conn_id: str
     allowed_connections: str
     allowed_variables: str
+    external_modules: str
     custom_module_prefixes: str
     deploy_variables: str
     notifiers: str

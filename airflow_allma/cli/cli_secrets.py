@@ -11,7 +11,7 @@ from airflow_allma.engine.secrets import Secrets
 from airflow_allma.flow.secret_names import AllowedSecrets
 from airflow_allma.settings import OPTIONS, SECTION, names_in
 
-__all__ = ["allowed_notifiers", "allowed_secrets", "open_secrets"]
+__all__ = ["allowed_notifiers", "allowed_secrets", "external_modules", "open_secrets"]
 
 
 def allowed_secrets() -> AllowedSecrets:
@@ -22,6 +22,11 @@ def allowed_secrets() -> AllowedSecrets:
 def allowed_notifiers() -> tuple[str, ...]:
     """Return the patterns of notifiers that flows may name: ``AIRFLOW__ALLMA__NOTIFIERS``."""
     return names_in(_setting("notifiers"))
+
+
+def external_modules() -> str:
+    """Return the modules of one's own that ``AIRFLOW__ALLMA__EXTERNAL_MODULES`` names."""
+    return _setting("external_modules")
 
 
 def _setting(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import typer
 
-from airflow_allma.cli.cli_secrets import open_secrets
+from airflow_allma.cli.cli_secrets import external_modules, open_secrets
 from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.select_flow import select_flow
@@ -32,6 +32,7 @@ from airflow_allma.engine import (
 )
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import mask_secrets
+from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.threads import CallThreads
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
 from airflow_allma.expressions import NOTHING
@@ -162,6 +163,7 @@ async def _run(
         services = Services(
             store=store or open_store(aws, location),
             aws=aws,
+            own_modules=OwnModules(external_modules()),
             secrets=open_secrets(),
             settings=EngineSettings(
                 offload_location=location,

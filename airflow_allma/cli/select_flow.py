@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from airflow_allma.cli.cli_secrets import allowed_notifiers, allowed_secrets
+from airflow_allma.cli.cli_secrets import allowed_notifiers, allowed_secrets, external_modules
 from airflow_allma.flow import NO_DEPLOY_VARIABLES, DeployVariables, FlowSource
 from airflow_allma.loading import load_flow_files
 
@@ -23,7 +23,9 @@ def select_flow(
         flow_id: which flow; None for the only one.
         deploy: the values of placeholders in flow variables.
     """
-    loaded = load_flow_files([path], allowed_secrets(), allowed_notifiers(), deploy=deploy)
+    loaded = load_flow_files(
+        [path], allowed_secrets(), allowed_notifiers(), deploy=deploy, external_modules=external_modules()
+    )
     for problem in loaded.problems:
         typer.echo(str(problem), err=True)
     if flow_id is None and any(problem.is_error for problem in loaded.problems):

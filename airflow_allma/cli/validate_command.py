@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from airflow_allma.cli.cli_secrets import allowed_notifiers, allowed_secrets
+from airflow_allma.cli.cli_secrets import allowed_notifiers, allowed_secrets, external_modules
 from airflow_allma.flow import NO_DEPLOY_VARIABLES, DeployVariables
 from airflow_allma.loading import load_flow_files
 
@@ -24,7 +24,9 @@ def validate_paths(paths: Sequence[Path], deploy: DeployVariables = NO_DEPLOY_VA
     Returns:
         The exit code: 1 when there is an error, 0 when there are at most warnings.
     """
-    loaded = load_flow_files(paths, allowed_secrets(), allowed_notifiers(), deploy=deploy)
+    loaded = load_flow_files(
+        paths, allowed_secrets(), allowed_notifiers(), deploy=deploy, external_modules=external_modules()
+    )
     if not loaded.files:
         folders = ", ".join(map(str, paths))
         typer.echo(f"no flow files found in {folders}; flow files are JSON files, *.json", err=True)

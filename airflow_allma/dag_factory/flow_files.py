@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Self
 
-from airflow_allma.configuration import allowed_notifiers, allowed_secrets, deploy_variables
+from airflow_allma.configuration import allowed_notifiers, allowed_secrets, deploy_variables, external_modules
 from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
 from airflow_allma.dag_factory.file_index import files_that_name, recently_named
 from airflow_allma.flow import FileCache, FoundFiles, LoadedFolder, find_files, load_found_files, safe_dag_id
@@ -79,4 +79,4 @@ class FlowFolders:
 def _process_cache(*, lints: bool) -> FileCache:
     # A notifier is checked again when it is called.
     notifiers = allowed_notifiers() if lints else None
-    return FileCache(flow_checks(allowed_secrets(), notifiers, lints=lints))
+    return FileCache(flow_checks(allowed_secrets(), notifiers, external_modules(), lints=lints))

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final
 
+from airflow_allma.engine.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.engine.foreign_packages import is_platform_module
 from airflow_allma.exceptions import PermanentStepError
 
-__all__ = ["FOREIGN_ERRORS", "load_custom_aggregator"]
-
-FOREIGN_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt)
-"""What code of others can raise. Cancellation and Airflow's own time limit of a task are not among them."""
+__all__ = ["load_custom_aggregator"]
 
 _NOT_THE_PLATFORM: Final = (
     "any but those of Python, of Airflow and of what Airflow requires; [allma] custom_module_prefixes allows "

@@ -19,6 +19,7 @@ from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.common.work_budget import DEFAULT_MAX_STEP_WORK
 from airflow_allma.engine.fork_load import ForkLoad
 from airflow_allma.engine.http import AiohttpClient, HttpClient
+from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult
@@ -95,6 +96,8 @@ class Services:
         store: where pointers are read from; None if no pointer can be followed.
         aws: boto3 clients; None if no AWS module can run.
         http: the HTTP client of API calls.
+        own_modules: the modules that the installation adds.
+    own_modules: the modules that the installation adds.
         secrets: connections and Variables, and the masks of their values.
         settings: the limits.
         pointers: the content of pointers that this process has loaded, bounded.
@@ -113,6 +116,7 @@ class Services:
     store: ObjectStore | None = None
     aws: AwsClients | None = None
     http: HttpClient = field(default_factory=AiohttpClient)
+    own_modules: OwnModules = field(default_factory=OwnModules)
     secrets: Secrets = field(default_factory=Secrets)
     settings: EngineSettings = field(default_factory=EngineSettings)
     pointers: PointerCache = field(default_factory=PointerCache)

@@ -114,6 +114,7 @@ _BY_TYPE: dict[str, tuple[FieldRow, ...]] = {
         *_rows(Kind.SOURCE, "payloadTemplate.*"),
         *_RENDERED_CONFIG,
     ),
+    "CUSTOM_LOGIC": _RENDERED_CONFIG,
     "DATA_LOAD": _RENDERED_CONFIG,
     "DATA_SAVE": _RENDERED_CONFIG,
     "DATA_TRANSFORMATION": _RENDERED_CONFIG,
@@ -199,13 +200,6 @@ FLOW_FIELDS: Final = _by_first_field(_FLOW)
 
 _EVERY_STEP_BY_FIELD = _by_first_field(_EVERY_STEP)
 _BY_TYPE_AND_FIELD = {kind: _by_first_field((*_EVERY_STEP, *rows)) for kind, rows in _BY_TYPE.items()}
-_WITHOUT_CONFIG = {
-    kind: {field: rows for field, rows in table.items() if field != "customConfig"}
-    for kind, table in _BY_TYPE_AND_FIELD.items()
-}
-
-# Modules that are not the system's own get the customConfig of these types unrendered.
-_SYSTEM_RENDERS = frozenset({"DATA_LOAD", "DATA_SAVE", "DATA_TRANSFORMATION"})
 
 
 def fields_with_expressions(step_type: str | None) -> Iterator[tuple[Kind, Pattern]]:
@@ -221,10 +215,6 @@ def fields_with_expressions(step_type: str | None) -> Iterator[tuple[Kind, Patte
 
 def step_fields(located: LocatedStep) -> RowsByField:
     """Return the fields of a step that contain expressions."""
-    if located.kind in _SYSTEM_RENDERS:
-        module = located.step.get("moduleIdentifier")
-        if isinstance(module, str) and not module.startswith("system/"):
-            return _WITHOUT_CONFIG[located.kind]
     return _BY_TYPE_AND_FIELD.get(located.kind, _EVERY_STEP_BY_FIELD)
 
 

@@ -92,6 +92,7 @@ def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
     """Return what the steps of this task can use."""
     from airflow_allma.engine import EngineSettings, Services
+    from airflow_allma.engine.own_modules import OwnModules
     from airflow_allma.engine.secrets import Secrets
     from airflow_allma.engine.threads import CallThreads
     from airflow_allma.operators.airflow_secrets import AirflowSecrets
@@ -101,6 +102,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
     return Services(
         store=open_store(settings, aws),
         aws=aws,
+        own_modules=OwnModules(settings.external_modules),
         secrets=Secrets(AirflowSecrets()),
         settings=EngineSettings(
             offload_location=OffloadLocation.from_setting(settings.offload_location),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from configparser import RawConfigParser
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from airflow_allma.loading import load_flow_file
 from airflow_allma.provider import get_provider_info
 from airflow_allma.storage import LocalStore
 from tests.support.aws_setup import set_up_aws
+from tests.support.own_modules import GROUP, register
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -52,6 +54,17 @@ class Example:
     name: str
     text: str
     run: dict[str, Any] | None
+
+
+@pytest.fixture(autouse=True)
+def template_modules(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the template package of modules of one's own look installed."""
+    template = ROOT / "docs" / "own-module-template"
+    project = tomllib.loads((template / "pyproject.toml").read_text())["project"]
+    site = tmp_path_factory.getbasetemp() / "template-site"
+    register(site, project["name"], project["entry-points"][GROUP])
+    for folder in (template, site):
+        monkeypatch.syspath_prepend(str(folder))
 
 
 def examples() -> Iterator[Example]:

@@ -72,7 +72,6 @@ def test_modules_that_do_io_are_marked_as_blocking():
         ("DATA_LOAD", "system/start-flow-execution", "not supported yet"),
         ("DATA_LOAD", "system/api-call", "set stepType to API_CALL"),
         ("DATA_TRANSFORMATION", "system/flaten-array", "did you mean 'system/flatten-array'?"),
-        ("DATA_TRANSFORMATION", "acme/risk-score", "not supported yet"),
         ("DATA_TRANSFORMATION", "system/zzz", "known modules: system/array-aggregator"),
         ("DATA_LOAD", "", "moduleIdentifier is missing"),
     ],

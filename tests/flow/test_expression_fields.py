@@ -146,9 +146,10 @@ def test_an_invalid_expression_of_the_flow_itself_is_found_in_its_field(fields, 
     assert found({}, "NO_OP", **fields) == [path]
 
 
-def test_what_other_modules_get_unrendered_is_not_parsed():
-    assert found({"moduleIdentifier": "acme/x", "customConfig": {"a": BAD_TEMPLATE}}, "DATA_LOAD") == []
-    assert found({"moduleIdentifier": "acme/x", "customConfig": {"a": BAD_TEMPLATE}}, "CUSTOM_LOGIC") == []
+@pytest.mark.parametrize("kind", ["CUSTOM_LOGIC", "DATA_LOAD"])
+def test_what_modules_of_ones_own_get_is_rendered_too(kind):
+    step = {"moduleIdentifier": "acme/x", "customConfig": {"a": BAD_TEMPLATE}}
+    assert found(step, kind) == ["steps.a.customConfig.a"]
 
 
 def test_static_headers_and_flow_variables_are_data():

@@ -117,8 +117,6 @@ UNSUPPORTED_MODULES: Final = frozenset(
 )
 """Identifiers of modules of the language that this package does not support yet."""
 
-_PREFIX: Final = "system/"
-
 _STEP_TYPE_IDS: Final[Mapping[str, StepType]] = MappingProxyType(
     {
         "system/api-call": StepType.API_CALL,
@@ -194,6 +192,4 @@ def _unknown_module(identifier: str) -> str:
     similar = nearest(identifier, MODULES)
     if similar is not None:
         return f"module {identifier!r} does not exist; did you mean {similar!r}?"
-    if not identifier.startswith(_PREFIX):
-        return f"module {identifier!r} is not a system/ module; custom modules are not supported yet"
     return f"module {identifier!r} does not exist; known modules: {', '.join(sorted(MODULES))}"

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES, module_problem
+from airflow_allma.engine.own_modules import OwnModules, is_own_module
 from airflow_allma.engine.program import HandlerFactory, Program
 from airflow_allma.engine.step_handler import Handler
 from airflow_allma.engine.steps.api_call import ApiCall
@@ -14,12 +15,18 @@ from airflow_allma.engine.steps.file_download import FileDownload
 from airflow_allma.engine.steps.fork_handler import ForkHandler
 from airflow_allma.engine.steps.lambda_invoke import LambdaInvoke
 from airflow_allma.engine.steps.module import module_handler
+from airflow_allma.engine.steps.own_module import OwnModuleStep
 from airflow_allma.engine.steps.send_email import SendEmail
 from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.flow import Step, StepType
 
 __all__ = ["HANDLERS", "MODULES", "unsupported_reason", "unsupported_type"]
+
+
+def _of_module(make: Callable[[Any], Handler]) -> HandlerFactory:
+    """Return a factory for a step whose module can be one of the installation's."""
+    return _of_step(lambda step: OwnModuleStep(step) if is_own_module(step.module_identifier) else make(step))
 
 
 def _of_step(make: Callable[[Any], Handler]) -> HandlerFactory:
@@ -38,13 +45,14 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.END_FLOW: _of_step(EndFlow),
         StepType.SCHEDULE_START_POINT: _of_step(NoOp),
         StepType.EMAIL_START_POINT: _of_step(NoOp),
-        StepType.API_CALL: _of_step(ApiCall),
         StepType.CUSTOM_LAMBDA_INVOKE: _of_step(LambdaInvoke),
+        StepType.API_CALL: _of_module(ApiCall),
         StepType.EMAIL: _of_step(SendEmail),
         StepType.FILE_DOWNLOAD: _of_step(FileDownload),
-        StepType.DATA_LOAD: _of_step(module_handler),
-        StepType.DATA_SAVE: _of_step(module_handler),
-        StepType.DATA_TRANSFORMATION: _of_step(module_handler),
+        StepType.CUSTOM_LOGIC: _of_step(OwnModuleStep),
+        StepType.DATA_LOAD: _of_module(module_handler),
+        StepType.DATA_SAVE: _of_module(module_handler),
+        StepType.DATA_TRANSFORMATION: _of_module(module_handler),
         StepType.PARALLEL_FORK_MANAGER: ForkHandler,
         StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),
         StepType.SQS_SEND: _of_step(send_message("system/sqs-send")),
@@ -52,7 +60,10 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
 )
 """Step type -> factory of its handler, called with the step's model and the program that it belongs to."""
 
+_ENTRY_POINTS: Final = OwnModules()
 _MODULE_TYPES: Final = frozenset({StepType.DATA_LOAD, StepType.DATA_SAVE, StepType.DATA_TRANSFORMATION})
+_NEED_MODULE: Final = _MODULE_TYPES | {StepType.CUSTOM_LOGIC}
+_OWN_MODULE_TYPES: Final = _NEED_MODULE | {StepType.API_CALL}
 
 
 def unsupported_type(kind: StepType, module: str) -> tuple[str, str] | None:
@@ -71,11 +82,19 @@ def unsupported_type(kind: StepType, module: str) -> tuple[str, str] | None:
     return None
 
 
-def unsupported_reason(step: Step) -> tuple[str, str] | None:
-    """Return the field and the reason why a step cannot run here, for load-time errors; None if it can."""
+def unsupported_reason(step: Step, own_modules: OwnModules = _ENTRY_POINTS) -> tuple[str, str] | None:
+    """Return the field and the reason why a step cannot run here, for load-time errors; None if it can.
+
+    Args:
+        step: the step.
+        own_modules: the modules that the installation adds.
+    """
     if unsupported := unsupported_type(step.step_type, step.module_identifier or ""):
         return unsupported
-    if step.step_type in _MODULE_TYPES:
+    if step.step_type in _OWN_MODULE_TYPES and is_own_module(step.module_identifier):
+        problem = own_modules.problem(step.module_identifier or "", MODULES)
+        return ("moduleIdentifier", problem) if problem else None
+    if step.step_type in _NEED_MODULE:
         problem = module_problem(step.step_type, step.module_identifier or "")
         return ("moduleIdentifier", problem) if problem else None
     return None

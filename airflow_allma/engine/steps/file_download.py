@@ -91,8 +91,7 @@ class FileDownload(AsyncHandler):
         if self._bucket is None and location is None:
             raise PermanentStepError(
                 f"Step {call.step_id} has no destination. Set destinationBucket in the step, or "
-                "offload_location in "
-                "[allma]."
+                "offload_location in [allma]."
             )
         if self._key is not None:
             key = self._key.render(root, call.load)

@@ -1,0 +1,1 @@
+"""Modules for flows, registered in pyproject.toml."""
