@@ -1,6 +1,7 @@
 """Run one benchmark and print its report, a JSON object, as the last line.
 
-Every parameter of a benchmark's ``run`` is a command line option, such as ``--items 100000``.
+Every parameter of a benchmark's ``run`` is a command line option, such as ``--items 100000`` or, if it is a
+boolean, ``--references``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def main(arguments: list[str]) -> int:
     run = importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}")
     for option, parameter in inspect.signature(run).parameters.items():
-        parser.add_argument(f"--{option}", type=int, default=parameter.default, metavar="N")
+        if parameter.default is False:
+            parser.add_argument(f"--{option}", action="store_true")
+        else:
+            parser.add_argument(f"--{option}", type=int, default=parameter.default, metavar="N")
     measures: dict[str, Measure] = run(**vars(parser.parse_args(arguments[1:])))
     report = {
         "name": name,

@@ -10,6 +10,9 @@ everything, and parses the loader's file for the task's Dag. ``task_process`` is
 process, as in a worker that does not fork. ``task_load`` is the loader's part of both, in a process that has
 loaded the flow before. The reference of these three is the same with one flow. ``task_first`` is the loader's
 part when no task has run before.
+
+With ``--references`` the folder is one configuration: the steps of each flow inherit from one of a hundred
+step definitions, each in a file of its own, and each flow has an agent, one of ten, and a deploy variable.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from benchmarks.measure import Measure
 
 STEPS = 10
 DAG_ID = "flow-0"
+DEFINITIONS = 100
+AGENTS = 10
 LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 REQUIREMENTS = Path(__file__).with_name("dag-factory.txt")
 
@@ -58,10 +63,11 @@ def parse_for_task(folder: str, temporary: str) -> None:
     assert list(bag.dags) == [DAG_ID], bag.import_errors
 
 
-def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
+def run(flows: int = 1000, rounds: int = 5, *, references: bool = False) -> dict[str, Measure]:
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     os.environ["AIRFLOW__DAG_FACTORY__ENABLE_TELEMETRY"] = "False"
     os.environ["DO_NOT_TRACK"] = "True"
+    os.environ["AIRFLOW__ALLMA__DEPLOY_VARIABLES"] = '{"stage": "prod"}'
     # The imports of the LocalExecutor process from which task processes are forked.
     import airflow.executors.local_executor
     import airflow.jobs.scheduler_job_runner
@@ -77,8 +83,8 @@ def run(flows: int = 1000, rounds: int = 5) -> dict[str, Measure]:
         # The loader's index of flow files is in the temporary folder too.
         tempfile.tempdir = temporary
         one, all_flows, yaml = (_folder(Path(temporary, name)) for name in ("one", "all", "yaml"))
-        _write_flows(one, 1)
-        _write_flows(all_flows, flows)
+        _write_flows(one, 1, references=references)
+        _write_flows(all_flows, flows, references=references)
         _write_yaml(yaml, flows)
 
         for folder in (one, all_flows):
@@ -134,10 +140,45 @@ def _flow(number: int) -> dict[str, object]:
     return {"id": f"flow-{number}", "startStepInstanceId": "step_0", "steps": steps}
 
 
-def _write_flows(folder: Path, count: int) -> None:
+def _flow_with_references(number: int) -> dict[str, object]:
+    inherited = {"stepDefinitionId": f"compose-{number % DEFINITIONS}"}
+    steps = {
+        f"step_{index}": inherited
+        | ({"defaultNextStepInstanceId": f"step_{index + 1}"} if index + 1 < STEPS else {})
+        for index in range(STEPS)
+    }
+    variables = {"bucket": f"flow-{number}-{{{{stage}}}}"}
+    flow_id = f"flow-{number}"
+    return {"id": flow_id, "startStepInstanceId": "step_0", "flowVariables": variables, "steps": steps}
+
+
+def _definition(number: int) -> dict[str, object]:
+    return {
+        "id": f"compose-{number}",
+        "stepType": "DATA_TRANSFORMATION",
+        "moduleIdentifier": "system/compose-object-from-input",
+        "inputMappings": {"n": "$.n", "before": "$.steps_output"},
+    }
+
+
+def _write_flows(folder: Path, count: int, *, references: bool) -> None:
     (folder / "flows.py").write_text(LOADER, encoding="utf-8")
     for number in range(count):
-        (folder / f"flow_{number}.json").write_text(json.dumps(_flow(number), indent=1), encoding="utf-8")
+        flow = _flow_with_references(number) if references else _flow(number)
+        (folder / f"flow_{number}.json").write_text(json.dumps(flow, indent=1), encoding="utf-8")
+    if not references:
+        return
+    for number in range(min(count, DEFINITIONS)):
+        _write_artifact(folder / f"definition_{number}.json", "stepDefinitions", _definition(number))
+    for number in range(min(count, AGENTS)):
+        flow_ids = [f"flow-{other}" for other in range(number, count, AGENTS)]
+        variables = {"team": f"team-{number}"}
+        agent: dict[str, object] = {"id": f"team-{number}", "flowIds": flow_ids, "flowVariables": variables}
+        _write_artifact(folder / f"agent_{number}.json", "agents", agent)
+
+
+def _write_artifact(file: Path, kind: str, artifact: dict[str, object]) -> None:
+    file.write_text(json.dumps({"formatVersion": "1.0", kind: [artifact]}, indent=1), encoding="utf-8")
 
 
 def _write_yaml(folder: Path, count: int) -> None:

@@ -28,11 +28,11 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.flow import FoundFile, FoundFiles, Stamp, found_file, safe_dag_id
-from airflow_allma.flow.artifacts import ArtifactKind
+from airflow_allma.flow.artifacts import ArtifactKind, needs_of
 from airflow_allma.flow.documents import MAX_FILE_BYTES
 from airflow_allma.flow.file_contents import PROMPT_SUFFIX
 
-__all__ = ["LOOK_AGAIN_NANOSECONDS", "files_that_name", "recently_named"]
+__all__ = ["LOOK_AGAIN_NANOSECONDS", "files_that_name", "needs_of_file", "recently_named"]
 
 _LOG: Final = logging.getLogger("airflow_allma.loader")
 
@@ -48,7 +48,6 @@ _NEEDS: Final = {
     b"promptTemplateId": ArtifactKind.PROMPT,
     b"mcpConnectionId": ArtifactKind.CONNECTION,
 }
-# What it overlooks, such as keys with escapes, only costs time: all files are read when something is missing.
 _NEED: Final = re.compile(rb'"(%s)"\s*+:\s*+("(?:[^"\\]|\\.)*+")' % b"|".join(_NEEDS), re.DOTALL)
 
 
@@ -64,7 +63,7 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
 class _Index(msgspec.Struct):
     version: str
     naming: dict[str, list[str]]
-    """Dag id -> the files that it needed when the files were last listed."""
+    """Dag id, or ``kind:id`` -> the files that it needed when the files were last listed."""
     files: msgspec.Raw
     """Path -> entry, for files whose times can be trusted; decoded only when the files are listed again."""
 
@@ -80,8 +79,12 @@ class _Named(msgspec.Struct, rename="camel"):
     mcp_connections: Any = None
 
 
-def recently_named(dag_id: str, folder: Path) -> tuple[FoundFile, ...] | None:
+def recently_named(key: str, folder: Path) -> tuple[FoundFile, ...] | None:
     """Return the files that a flow with this Dag id needed when the folder was listed a moment ago.
+
+    Args:
+        key: the Dag id, or something that ``needs_of_file`` returned.
+        folder: the folder.
 
     Returns:
         The files with their present state; None if the folder was not listed recently.
@@ -90,16 +93,14 @@ def recently_named(dag_id: str, folder: Path) -> tuple[FoundFile, ...] | None:
     if file is None or not 0 <= time.time_ns() - _listed_at(file) < LOOK_AGAIN_NANOSECONDS:
         return None
     index = _read(file)
-    return (
-        None if index is None else tuple(found_file(_path(stored)) for stored in index.naming.get(dag_id, ()))
-    )
+    return None if index is None else tuple(found_file(_path(stored)) for stored in index.naming.get(key, ()))
 
 
-def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -> tuple[FoundFile, ...]:
+def files_that_name(key: str, folder: Path, find: Callable[[], FoundFiles]) -> tuple[FoundFile, ...]:
     """Return the files that name a flow with this Dag id, and those that define what it uses.
 
     Args:
-        dag_id: the id of the flow's Dag.
+        key: the id of the flow's Dag, or something that ``needs_of_file`` returned.
         folder: the folder; each has its own index.
         find: finds all files that are in it now.
     """
@@ -120,8 +121,13 @@ def files_that_name(dag_id: str, folder: Path, find: Callable[[], FoundFiles]) -
         _write(file, entries, now)
     elif file:
         _mark_listed(file, now)
-    needed = _Needed(entries).files_of(dag_id)
+    needed = _Needed(entries).files_of(key)
     return tuple(flow_file for flow_file in files if flow_file.path in needed)
+
+
+def needs_of_file(path: str) -> list[str]:
+    """Return what the flows of a file use, as ``kind:id``; other folders can define it, too."""
+    return _names_in(path)[2]
 
 
 class _Needed:
@@ -142,12 +148,14 @@ class _Needed:
                 defining.setdefault(defined, []).append(path)
         return defining
 
-    def files_of(self, dag_id: str) -> set[str]:
-        """Return the files that name a Dag id, and those that define what is in one of them, and so on."""
-        return self.with_needs(path for path, entry in self._entries.items() if dag_id in entry.dag_ids)
+    def files_of(self, key: str) -> set[str]:
+        """Return the files that name a Dag id or define ``kind:id``, with those that they need."""
+        return self.with_needs(
+            path for path, entry in self._entries.items() if key in entry.dag_ids or key in entry.defines
+        )
 
     def with_needs(self, paths: Iterable[str]) -> set[str]:
-        """Return files and those that define what is in one of them, and so on."""
+        """Return files, those that define what they use, and so on."""
         found: set[str] = set()
         waiting = list(paths)
         while waiting:
@@ -163,10 +171,11 @@ def _names_in(path: str) -> tuple[list[str], list[str], list[str]]:
     """Return what a file says, valid or not: the Dag ids that it names, what it defines and needs."""
     try:
         with Path(path).open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+            data = stream.read(MAX_FILE_BYTES + 1).removeprefix(BOM_UTF8)
         if len(data) > MAX_FILE_BYTES:
             return [], [], []
-        named = msgspec.json.decode(data.removeprefix(BOM_UTF8), type=_Named)
+        named = msgspec.json.decode(data, type=_Named)
+        needs = sorted(set(_needs(data)))
     except (OSError, ValueError, RecursionError):
         # Reported when all files are loaded; a file that cannot be read defines no Dag.
         return [], [], []
@@ -186,7 +195,7 @@ def _names_in(path: str) -> tuple[list[str], list[str], list[str]]:
     if path.endswith(PROMPT_SUFFIX) and isinstance(named.id, str):
         defined.add(f"{ArtifactKind.PROMPT.value}:{named.id}")
     dag_ids = {safe_dag_id(flow_id) for flow_id in flow_ids if isinstance(flow_id, str)}
-    return sorted(dag_ids), sorted(defined), sorted(set(_needs(data)))
+    return sorted(dag_ids), sorted(defined), needs
 
 
 def _members(listed: Any, name: str) -> Iterator[Any]:
@@ -196,6 +205,10 @@ def _members(listed: Any, name: str) -> Iterator[Any]:
 
 
 def _needs(data: bytes) -> Iterator[str]:
+    if b"\\u" in data:
+        # A key can be written with escapes.
+        yield from (f"{kind.value}:{own_id}" for kind, own_id in needs_of(msgspec.json.decode(data)))
+        return
     if not any(field in data for field in _NEEDS):
         return
     for match in _NEED.finditer(data):
@@ -239,10 +252,10 @@ def _entries(index: _Index | None) -> dict[str, _Entry]:
 def _write(file: Path, entries: dict[str, _Entry], now: int) -> None:
     named: dict[str, list[str]] = {}
     for path, entry in entries.items():
-        for dag_id in entry.dag_ids:
-            named.setdefault(dag_id, []).append(path)
+        for key in (*entry.dag_ids, *entry.defines):
+            named.setdefault(key, []).append(path)
     needed = _Needed(entries)
-    naming = {dag_id: sorted(map(_stored, needed.with_needs(paths))) for dag_id, paths in named.items()}
+    naming = {key: sorted(map(_stored, needed.with_needs(paths))) for key, paths in named.items()}
     settled = {_stored(path): entry for path, entry in entries.items() if Stamp(*entry.stamp).is_settled(now)}
     index = _Index(_VERSION, naming, msgspec.Raw(msgspec.json.encode(settled)))
     handle, name = tempfile.mkstemp(dir=file.parent)

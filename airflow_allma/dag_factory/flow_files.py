@@ -10,8 +10,16 @@ from typing import Self
 
 from airflow_allma.configuration import allowed_notifiers, allowed_secrets, deploy_variables, external_modules
 from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
-from airflow_allma.dag_factory.file_index import files_that_name, recently_named
-from airflow_allma.flow import FileCache, FoundFiles, LoadedFolder, find_files, load_found_files, safe_dag_id
+from airflow_allma.dag_factory.file_index import files_that_name, needs_of_file, recently_named
+from airflow_allma.flow import (
+    FileCache,
+    FoundFile,
+    FoundFiles,
+    LoadedFolder,
+    find_files,
+    load_found_files,
+    safe_dag_id,
+)
 from airflow_allma.loading import flow_checks
 
 __all__ = ["FlowFolders", "Places"]
@@ -55,13 +63,11 @@ class FlowFolders:
         They are the files that name the flow, among them those of its agents, and those that define what the
         flow uses.
         """
-        recent = [recently_named(dag_id, folder) for folder in self.folders]
-        if any(recent) and None not in recent:
-            named = [files or () for files in recent]
-        else:
-            named = [files_that_name(dag_id, folder, partial(self._find, folder)) for folder in self.folders]
+        named = self._files_of(dag_id)
+        if len(self.folders) > 1:
+            named = self._with_needs(named)
         loaded = load_found_files(
-            (FoundFiles(files, ()) for files in named),
+            (FoundFiles(tuple(files), ()) for files in named),
             _process_cache(lints=False),
             deploy=deploy_variables(),
             is_complete=False,
@@ -69,6 +75,28 @@ class FlowFolders:
         if any(safe_dag_id(source.flow.id) == dag_id for source in loaded.flows):
             return loaded
         return self.load_all()
+
+    def _files_of(self, key: str) -> list[tuple[FoundFile, ...]]:
+        """Return each folder's files that name or define something, and those that they need of it."""
+        recent = [recently_named(key, folder) for folder in self.folders]
+        if any(recent) and None not in recent:
+            return [files or () for files in recent]
+        return [files_that_name(key, folder, partial(self._find, folder)) for folder in self.folders]
+
+    def _with_needs(self, named: list[tuple[FoundFile, ...]]) -> list[tuple[FoundFile, ...]]:
+        """Return files with those of the other folders that define what they use, and so on."""
+        found = [dict.fromkeys(files) for files in named]
+        waiting = [file for files in named for file in files]
+        seen: set[str] = set()
+        while waiting:
+            for need in needs_of_file(waiting.pop().path):
+                if need in seen:
+                    continue
+                seen.add(need)
+                for files, more in zip(found, self._files_of(need), strict=True):
+                    waiting += (file for file in more if file not in files)
+                    files.update(dict.fromkeys(more))
+        return [tuple(files) for files in found]
 
     def _find(self, folder: Path) -> FoundFiles:
         base = self.dags_folder if folder.is_relative_to(self.dags_folder) else folder

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+import msgspec
+
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.artifacts import Artifact, ArtifactKind, Need
 from airflow_allma.flow.bundle import Agent
@@ -84,6 +86,7 @@ class Catalog:
         for need, group in groupby(artifacts, key=lambda one: (one.kind, one.id)):
             self._select(need, list(group))
         self._variables: dict[Artifact, Mapping[str, Any]] = {}
+        self._sizes: dict[Artifact, int] = {}
         self._agents: dict[str, list[Artifact]] = {}
         for (kind, _), agent in self._selected.items():
             if kind is ArtifactKind.AGENT:
@@ -154,6 +157,15 @@ class Catalog:
     def variables_of(self, agent: Artifact) -> Mapping[str, Any] | None:
         """Return the variables of an agent; None if it has errors."""
         return self._variables.get(agent)
+
+    def agents_bytes(self, flow_id: str) -> int:
+        """Return the bytes of JSON of the variables of a flow's agents."""
+        total = 0
+        for agent in self._agents.get(flow_id, ()):
+            if agent not in self._sizes:
+                self._sizes[agent] = len(msgspec.json.encode(self._variables.get(agent, {})))
+            total += self._sizes[agent]
+        return total
 
     def place(self, artifact: Artifact, path: Path = ()) -> str:
         """Return where an artifact is, or a part of it: ``file:line:column``."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from airflow_allma.common.merging import merge_deep
 from airflow_allma.flow.artifacts import Artifact, ArtifactKind, Need
 from airflow_allma.flow.catalog import ArtifactProblem, Catalog
@@ -53,6 +55,7 @@ class StepDefinitions:
         self._catalog = catalog
         self._expanded: dict[str, dict[str, Any] | str] = {}
         self._depths: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         self._chain: list[str] = []
         for definition_id in self._inheriting():
             self._expand(definition_id)
@@ -64,6 +67,22 @@ class StepDefinitions:
             if "steps" in flow
             else {**flow}
         )
+
+    def inherited_bytes(self, flow: Any) -> int:
+        """Return the bytes of JSON that the steps of a flow inherit, each time that they do.
+
+        Definitions that use each other can multiply to more than can be checked.
+        """
+        return sum(self._size(definition_id) for definition_id in _definition_ids(flow))
+
+    def _size(self, definition_id: str) -> int:
+        need = (ArtifactKind.STEP_DEFINITION, definition_id)
+        if isinstance(self._expand(definition_id), str) or (artifact := self._catalog.find(need)) is None:
+            return 0
+        if definition_id not in self._sizes:
+            own = len(msgspec.json.encode(artifact.value))
+            self._sizes[definition_id] = own + self.inherited_bytes(artifact.value)
+        return self._sizes[definition_id]
 
     def origin(self, flow: Any, path: Path) -> Origin | None:
         """Return which definition a value is from; None if the flow itself has it.
@@ -186,6 +205,19 @@ class StepDefinitions:
                 yield {**branch, "steps": own}
             else:
                 yield branch
+
+
+def _definition_ids(value: Any) -> Iterator[str]:
+    """Yield each ``stepDefinitionId`` in a JSON value."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if definition_id := _string(value, "stepDefinitionId"):
+                yield definition_id
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
 
 
 def _member(value: Any, segment: str | int) -> Any:

@@ -17,10 +17,17 @@ from airflow_allma.flow.file_contents import FileContents, FileKind, read_file
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.validation import check_flow
 
-__all__ = ["FlowSource", "InheritedProblem", "LoadedFile", "check_file", "load_file"]
+__all__ = ["MAX_INHERITED_BYTES", "FlowSource", "InheritedProblem", "LoadedFile", "check_file", "load_file"]
+
+MAX_INHERITED_BYTES: Final = 16 * 1024 * 1024
+"""What the flows of one file inherit from definitions and agents, in bytes of JSON: all of it is checked."""
 
 _NO_CHECKS: Final = FlowChecks()
 _EMPTY_BUNDLE: Final = Bundle()
+_INHERITS_TOO_MUCH: Final = (
+    f"the flows of this file inherit more than {MAX_INHERITED_BYTES >> 20} MiB from step definitions and "
+    "agents; make those smaller, use them in fewer steps, or split the file"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,7 @@ class _FileCheck:
         self.diagnostics: list[Diagnostic] = list(contents.diagnostics)
         self.broken: list[str] = []
         self.inherited: list[InheritedProblem] = []
+        self.inherited_bytes = 0
 
     def run(self) -> LoadedFile:
         contents, document = self.contents, self.contents.document
@@ -170,6 +178,11 @@ class _FileCheck:
             return None
         found: list[Diagnostic] = []
         try:
+            if self.inherits_too_much(flow):
+                found.append(Diagnostic((), _INHERITS_TOO_MUCH))
+                self.locate(path, flow, found)
+                self.mark_broken(flow)
+                return None
             whole = with_variables(flow, self.catalog, found)
             checked = check_flow(whole, self.definitions, self.checks, catalog=self.catalog)
             found += checked.diagnostics
@@ -182,6 +195,14 @@ class _FileCheck:
             self.mark_broken(flow)
             return None
         return self.source(path, flow, checked.flow)
+
+    def inherits_too_much(self, flow: dict[str, Any]) -> bool:
+        """Add what a flow inherits to the sum of the file; return whether it is too much."""
+        if self.contents.needs:
+            self.inherited_bytes += self.definitions.inherited_bytes(flow)
+        if isinstance(flow.get("id"), str):
+            self.inherited_bytes += self.catalog.agents_bytes(flow["id"])
+        return self.inherited_bytes > MAX_INHERITED_BYTES
 
     def source(self, path: Path, definition: dict[str, Any], flow: Flow) -> FlowSource:
         document, catalog = self.contents.document, self.catalog

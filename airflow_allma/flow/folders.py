@@ -15,6 +15,7 @@ from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.deploy_variables import NO_DEPLOY_VARIABLES, DeployVariables
 from airflow_allma.flow.diagnostics import Diagnostic, Problem, Severity, json_path, quoted
 from airflow_allma.flow.discovery import FoundFile, FoundFiles
+from airflow_allma.flow.documents import MAX_PROBLEMS
 from airflow_allma.flow.file_cache import FileCache
 from airflow_allma.flow.files import FlowSource, LoadedFile
 
@@ -101,18 +102,22 @@ def _problems_of_artifacts(
         names.add(loaded.file)
         for inherited in loaded.inherited:
             users.setdefault((inherited.artifact, inherited.diagnostic), []).append(inherited.user)
-    found = [
+    found: list[tuple[Artifact, Diagnostic]] = [
         (problem.artifact, problem.diagnostic)
         for problem in (*catalog.problems, *definitions.problems)
         if problem.artifact.file in names
     ]
     problems: dict[str, list[Problem]] = {}
-    for artifact, diagnostic in (*found, *users):
+    ordered = sorted((*found, *users), key=lambda one: one[1].severity is not Severity.ERROR)
+    for artifact, diagnostic in ordered:
+        if len(problems.setdefault(artifact.file, [])) >= MAX_PROBLEMS:
+            # As for the problems of a file itself: fix these first.
+            continue
         path = (*artifact.path, *diagnostic.path)
         line, column = catalog.positions.find(artifact.file, path, at_key=diagnostic.at_key)
         message = diagnostic.message + _used_at(users.get((artifact, diagnostic), ()))
         problem = Problem(artifact.file, line, column, json_path(path), message, diagnostic.severity)
-        problems.setdefault(artifact.file, []).append(problem)
+        problems[artifact.file].append(problem)
     return problems
 
 

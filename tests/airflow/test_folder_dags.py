@@ -176,6 +176,27 @@ def test_a_new_agent_or_a_newer_definition_is_found_by_the_next_scan(tmp_path, s
     assert step_of(dags, "report", "note").literals["two"] == "2"
 
 
+@pytest.mark.parametrize("listed_recently", [True, False])
+def test_what_a_flow_needs_can_be_in_another_folder_of_the_loader(
+    tmp_path, read, monkeypatch, listed_recently
+):
+    monkeypatch.setattr(file_index, "LOOK_AGAIN_NANOSECONDS", 3600 * 10**9 if listed_recently else 0)
+    folders = [tmp_path / "flows", tmp_path / "shared"]
+    for folder in folders:
+        folder.mkdir()
+    write_artifacts(folders[0])
+    for name in ("base-note.step.json", "note-it.step.json", "shop.agent.json"):
+        (folders[0] / name).rename(folders[1] / name)
+    newer = definition("pick", version=2, literals={"newer": "yes"})
+    put(folders[1], "pick.step.json", stepDefinitions=[newer])
+    in_task(folders, "orders")
+    read.clear()
+    dags = in_task(folders, "orders")
+    assert sorted(name.partition(".")[0] for name in read) == sorted([*NEEDED["orders"], "pick"])
+    assert step_of(dags, "orders", "read").literals == {"newer": "yes"}
+    assert variables_of(dags, "orders")["team"] == "shop"
+
+
 def test_a_flow_whose_agents_are_all_disabled_has_no_dag(tmp_path, settled):
     write_artifacts(tmp_path, shop=agent("shop", "report", enabled=False))
     assert list(load_flows(tmp_path)) == ["orders"]

@@ -81,3 +81,45 @@ def test_the_bundled_flows_are_valid(repository):
         0,
         "",
     )
+
+
+DEPLOYED = flow_document({"a": {"stepType": "NO_OP"}}, flowVariables={"x": "{{stage}}-{{region}}"})
+
+
+def test_deploy_options_fill_in_placeholders_over_those_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ALLMA__DEPLOY_VARIABLES", '{"region": "here", "stage": "test"}')
+    file = write_file(tmp_path, "f.json", DEPLOYED)
+    assert run_cli("validate", file).out == ""
+    ran = run_cli("run", file, "--deploy", "stage=a=b")
+    assert ran.json["context"]["flow_variables"]["x"] == "a=b-here"
+    assert run_cli("plan", file, "--deploy", "stage=prod").code == 0
+
+
+def test_a_placeholder_without_a_value_is_a_located_warning(tmp_path, monkeypatch):
+    monkeypatch.delenv("AIRFLOW__ALLMA__DEPLOY_VARIABLES", raising=False)
+    file = write_file(tmp_path, "f.json", DEPLOYED)
+    result = run_cli("validate", file, "--deploy", "stage=prod")
+    assert (result.code, result.out.count("warning: $.flowVariables.x: `{{region}}` has no value")) == (0, 1)
+    assert "`{{stage}}`" not in result.out
+    for command in ("run", "plan"):
+        assert "`{{region}}` has no value" in run_cli(command, file, "--deploy", "stage=prod").err
+
+
+@pytest.mark.parametrize("option", ["stage", "=prod", " =x"])
+@pytest.mark.parametrize("command", ["validate", "run", "plan"])
+def test_a_deploy_option_that_is_no_assignment_exits_with_2(tmp_path, command, option):
+    result = run_cli(command, write_file(tmp_path, "f.json", DEPLOYED), "--deploy", option)
+    assert (result.code, result.out) == (2, "")
+    assert "is not NAME=VALUE" in result.err
+
+
+def test_a_file_is_validated_with_what_other_files_of_its_folder_define(tmp_path):
+    document = flow_document({"a": {"stepDefinitionId": "mine"}})
+    file = write_file(tmp_path, "f.json", document)
+    assert run_cli("validate", file).code == 1
+    definition = {"id": "mine", "stepType": "NO_OP"}
+    write_file(tmp_path, "d.json", {"formatVersion": "1.0", "stepDefinitions": [definition]})
+    result = run_cli("validate", file)
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "1 files, 1 flows that run, 0 errors, 0 warnings\n"
+    assert run_cli("run", file).json["status"] == "COMPLETED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from configparser import RawConfigParser
@@ -294,3 +295,19 @@ def test_the_run_on_the_page_is_that_of_the_first_flow(tmp_path, monkeypatch):
     for one in (ran, documented):
         del one["context"]["flow_variables"]["flowExecutionId"]
     assert (code, ran) == (0, documented)
+
+
+def test_the_folder_on_its_page_runs_as_the_page_says(tmp_path, monkeypatch):
+    page = (ROOT / "docs/folder.md").read_text()
+    for name, content in re.findall(r"^`(\S+\.json)`:\n\n```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    command, result = re.findall(r"^\$ airflow-allma (.*)\n(.*)$", page, re.MULTILINE)[0]
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(app, shlex.split(command))
+    assert without_run_id(json.loads(ran.stdout)) == without_run_id(json.loads(result))
+
+
+def without_run_id(answer):
+    answer["context"]["flow_variables"].pop("flowExecutionId")
+    return answer

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_allma.flow import DeployVariables, FileCache, discovery, file_cache, find_files, load_found_files
 from airflow_allma.flow.bundle import Bundle
+from airflow_allma.flow.files import MAX_INHERITED_BYTES
 from airflow_allma.loading import FLOW_CHECKS, load_flow_files
 from tests.support.artifact_files import (
     agent,
@@ -188,15 +189,37 @@ def test_a_branch_of_a_definition_can_inherit_too_but_not_from_the_definition_it
     assert any("`d` -> `d`" in message for *_, message in shown(load(tmp_path)))
 
 
-def test_definitions_that_multiply_are_refused_in_bounded_time(tmp_path):
+@pytest.mark.parametrize(
+    ("depth", "message"), [(13, "a flow can have at most 2000 steps"), (18, "inherit more than 16 MiB")]
+)
+def test_definitions_that_multiply_are_refused_in_bounded_time(tmp_path, depth, message):
     def doubled(number):
         steps = {name: using(f"d{number + 1}") for name in ("x", "y")}
         own = {"branchId": "b", "stepInstanceId": "x", "steps": steps}
         return {"id": f"d{number}", "stepType": "PARALLEL_FORK_MANAGER", "parallelBranches": [own]}
 
-    put(tmp_path, "d.step.json", stepDefinitions=[*map(doubled, range(18)), definition("d18")])
+    put(tmp_path, "d.step.json", stepDefinitions=[*map(doubled, range(depth)), definition(f"d{depth}")])
     put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": using("d0")})])
-    assert any("a flow can have at most 2000 steps" in message for *_, message in shown(load(tmp_path)))
+    assert any(message in found for *_, found in shown(load(tmp_path)))
+
+
+@pytest.mark.parametrize("of_agent", [True, False])
+def test_what_the_flows_of_a_file_inherit_has_a_limit(tmp_path, of_agent):
+    large = {"x": "x" * 1_000_000}
+    count = 2 + MAX_INHERITED_BYTES // 1_000_000
+    names = [f"f{number:03}" for number in range(count)]
+    used = {"stepType": "NO_OP"} if of_agent else using("d")
+    put(tmp_path, "f.flow.json", flows=[flow_of(name, {"a": used}) for name in names])
+    put(tmp_path, "g.flow.json", flows=[flow_of("g", {"a": using("d")})])
+    put(tmp_path, "d.step.json", stepDefinitions=[definition("d", literals=large)])
+    if of_agent:
+        put(tmp_path, "a.agent.json", agents=[agent("a", *names, **large)])
+    loaded = load(tmp_path)
+    errors = [one for one in shown(loaded) if one[1] == "error"]
+    assert {name for name, *_ in errors} == {"f.flow.json"}
+    assert all("inherit more than 16 MiB" in message for *_, message in errors)
+    assert 0 < len(errors) < 5
+    assert "g" in flows(loaded)
 
 
 def test_a_chain_of_definitions_has_a_limit(tmp_path):
