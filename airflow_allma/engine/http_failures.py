@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -84,7 +85,11 @@ def _reason(error: Exception, url: str) -> str:
 
 
 def classify_response(
-    method: str, url: str, response: HttpResponse, masks: SecretMasks | None = None
+    method: str,
+    url: str,
+    response: HttpResponse,
+    masks: SecretMasks | None = None,
+    more_secrets: Sequence[str] = (),
 ) -> None:
     """Return if the status is 2xx.
 
@@ -94,6 +99,7 @@ def classify_response(
         response: the response.
         masks: mask secrets that the body echoes: before it is cut, as a cut secret cannot be found; None:
             there are none.
+        more_secrets: further values that the body must not show.
 
     Raises:
         TransientStepError: the status is 429 or 5xx; with ``retry_after`` if the server sent it.
@@ -102,7 +108,7 @@ def classify_response(
     if 200 <= response.status < 300:
         return
     masks = masks or SecretMasks()
-    body = " ".join(masks.beginning(response.body, 4 * _MAX_SHOWN).split())
+    body = " ".join(masks.beginning(response.body, 4 * _MAX_SHOWN, more_secrets).split())
     body = "".join(character for character in body if character.isprintable())[:_MAX_SHOWN]
     message = f"{response.status} from {method} {mask_url(url)}"
     message += f": {body}" if body else " with an empty body."

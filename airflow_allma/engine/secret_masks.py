@@ -73,6 +73,11 @@ def _escaped(text: str) -> Iterator[str]:
     yield html.escape(text, quote=False)
 
 
+def _searched_forms(value: str) -> Iterator[str]:
+    if value.strip().lower() not in _ORDINARY:
+        yield from (form for form in forms_of(value) if len(form) >= MIN_SECRET_LENGTH)
+
+
 class SecretMasks:
     """The secrets that a process knows. Safe to share between threads.
 
@@ -88,13 +93,7 @@ class SecretMasks:
 
     def add(self, values: Iterable[str]) -> list[str]:
         """Add secrets; return those of their forms that were not known yet."""
-        forms = [
-            form
-            for value in values
-            if value not in self._forms and value.strip().lower() not in _ORDINARY
-            for form in forms_of(value)
-            if len(form) >= MIN_SECRET_LENGTH
-        ]
+        forms = [form for value in values if value not in self._forms for form in _searched_forms(value)]
         with self._lock:
             new = list(dict.fromkeys(form for form in forms if form not in self._forms))
             if new:
@@ -107,26 +106,24 @@ class SecretMasks:
                 self._pattern = re.compile("|".join(map(re.escape, ordered)))
         return new
 
-    def with_more(self, values: Iterable[str]) -> SecretMasks:
-        """Return masks of these secrets too; for values of one request, which are not worth keeping."""
-        more = SecretMasks()
-        more._forms = dict(self._forms)
-        more.longest, more._pattern = self.longest, self._pattern
-        more.add(values)
-        return more
-
-    def beginning(self, data: bytes, max_characters: int) -> str:
+    def beginning(self, data: bytes, max_characters: int, more: Iterable[str] = ()) -> str:
         """Return the beginning of a text with secrets masked, also one that is cut there.
 
         Args:
             data: the text, of any encoding.
             max_characters: how much to return of it, at most.
+            more: further secrets, such as those of one request, which are not worth keeping.
         """
-        taken = data[: 4 * (max_characters + self.longest)]
-        text = self.text(taken.decode(errors="replace"))
-        if len(taken) < len(data) and self.longest:
+        others = sorted({form for value in more for form in _searched_forms(value)}, key=len, reverse=True)
+        longest = max(self.longest, len(others[0]) if others else 0)
+        taken = data[: 4 * (max_characters + longest)]
+        text = taken.decode(errors="replace")
+        for form in others:
+            text = text.replace(form, MASK)
+        text = self.text(text)
+        if len(taken) < len(data) and longest:
             # Its end can be the beginning of a secret.
-            text = text[: -self.longest]
+            text = text[:-longest]
         return text[:max_characters]
 
     def text(self, text: str) -> str:

@@ -46,7 +46,7 @@ class Secrets:
         self._source = source
         self._clock = clock
         self._known: dict[tuple[str, str], _Known[Any]] = {}
-        self._pending: dict[tuple[str, str, int], asyncio.Task[Any]] = {}
+        self._pending: dict[tuple[str, str], asyncio.Task[Any]] = {}
 
     async def connection(self, conn_id: str) -> ConnectionSecret:
         """Return a connection; its login, its password and the secrets in its extra are masked from now on.
@@ -96,9 +96,9 @@ class Secrets:
             value: _T = known.value
             return value
         # One lookup at a time, however many branch runs need it; a task belongs to its event loop.
-        key = (kind, name, id(asyncio.get_running_loop()))
+        key = (kind, name)
         task = self._pending.get(key)
-        if task is None:
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = asyncio.create_task(self._look_up(kind, name, look_up))
             self._pending[key] = task
             task.add_done_callback(lambda ended: self._ended(key, ended))
@@ -106,8 +106,9 @@ class Secrets:
         found: _T = await asyncio.shield(task)
         return found
 
-    def _ended(self, key: tuple[str, str, int], task: asyncio.Task[Any]) -> None:
-        self._pending.pop(key, None)
+    def _ended(self, key: tuple[str, str], task: asyncio.Task[Any]) -> None:
+        if self._pending.get(key) is task:
+            del self._pending[key]
         if not task.cancelled():
             # Those who wait get it too; without them asyncio would log it.
             task.exception()

@@ -67,7 +67,7 @@ class AllowedSecrets:
 
     @classmethod
     def from_settings(cls, connections: str, variables: str) -> Self:
-        """Read both settings: patterns that are separated by commas; none: nothing is allowed."""
+        """Read both settings: patterns, separated by commas or white space; none: nothing is allowed."""
         return cls(*(tuple(_patterns(setting)) for setting in (connections, variables)))
 
     def refusal(self, name: str, *, is_variable: bool = False) -> str | None:
@@ -85,4 +85,4 @@ class AllowedSecrets:
 
 
 def _patterns(setting: str) -> Iterable[str]:
-    return filter(None, (pattern.strip() for pattern in setting.split(",")))
+    return filter(None, re.split(r"[,\s]+", setting))

@@ -6,10 +6,12 @@ import asyncio
 import base64
 import json
 import logging
+from urllib.parse import unquote
 
 import pytest
 
 from airflow_allma.engine import RunInfo, SegmentStatus, Services, compile_flow, run_segment
+from airflow_allma.engine.http import AiohttpClient
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.outside_calls import describe
@@ -61,7 +63,9 @@ def api_call(url, *, headers=None, **fields):
 class Ran:
     """What a flow of one step did."""
 
-    def __init__(self, step, *answers, payload=None, connections=CONNECTIONS, variables=VARIABLES, tries=1):
+    def __init__(
+        self, step, *answers, payload=None, connections=CONNECTIONS, variables=VARIABLES, client=None
+    ):
         self.http = FakeHttpClient()
         for method in ("GET", "POST"):
             self.http.route(method, "http*", *(answers or (json_response({"ok": True}),)))
@@ -75,10 +79,16 @@ class Ran:
 
         async def main():
             services = Services(
-                http=self.http, secrets=Secrets(self.source), recorder=self.records.append, sleep=sleep
+                http=client or self.http,
+                secrets=Secrets(self.source),
+                recorder=self.records.append,
+                sleep=sleep,
             )
             info = RunInfo("f", 1, "run", "2026-03-01T00:00:00.000Z")
-            return await run_segment(program, program.start_state(payload or {}, "run"), info, services)
+            try:
+                return await run_segment(program, program.start_state(payload or {}, "run"), info, services)
+            finally:
+                await services.close()
 
         self.result = asyncio.run(main())
         self.context = self.result.state.context
@@ -343,3 +353,47 @@ def test_a_secret_is_not_visible_to_the_body_and_to_paths():
 
 def test_steps_without_secrets_look_nothing_up():
     assert Ran(api_call("https://api.test/{{x}}")).source.lookups == []
+
+
+NASTY = 'planted "a"&b=%2F é</p>'
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
+def test_a_server_that_cannot_be_reached_does_not_get_secrets_into_errors(base):
+    step = api_call(
+        "/x/{{var.token}}?t={{var.token}}",
+        headers={"X-Token": "{{{conn.c.password}}}"},
+        connection="c",
+        customConfig={"timeoutMs": 5000},
+    )
+    connection = {"id": "c", "host": base, "login": "planted-login", "password": "planted-password"}
+    ran = Ran(step, client=AiohttpClient(), connections=[connection], variables={"token": NASTY})
+    assert ran.error["errorName"] == "TransientStepError"
+    assert f"{base}/x/***?t=***" in ran.error["errorMessage"]
+    assert "planted" not in ran.shown()
+
+
+def test_an_error_page_that_echoes_the_whole_request_shows_nothing_of_its_secrets():
+    def echo(request):
+        values = [request.url, unquote(request.url), *request.headers.values()]
+        values += [base64.b64encode(value.encode()).decode() for value in values]
+        return HttpResponse(422, {}, json.dumps(values).encode())
+
+    headers = {
+        "X-Made": "{{base64 conn.shop.password}}:{{id}}",
+        "X-Both": "{{conn.shop.login}} {{var.token}}",
+    }
+    step = api_call("/x?t={{var.token}}", connection="shop", headers=headers)
+    ran = Ran(step, echo, payload={"id": 7}, variables={"token": NASTY})
+    assert ran.error["errorDetails"]["status"] == 422
+    encoded = base64.b64encode(b"planted").decode()[:9]
+    again = base64.b64encode(encoded.encode()).decode()[:9]
+    assert not [part for part in ("planted", encoded, again) if part in ran.shown()]
+
+
+def test_the_host_of_a_connection_can_have_other_letters_than_ascii():
+    connection = {"id": "c", "host": "https://bücher.test"}
+    assert (
+        Ran(api_call("/x", connection="c"), connections=[connection]).request.url
+        == "https://xn--bcher-kva.test/x"
+    )

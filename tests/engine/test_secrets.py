@@ -165,6 +165,19 @@ def test_a_step_that_is_cancelled_does_not_end_the_lookup_of_another():
     assert run(main()) == "planted"
 
 
+def test_a_lookup_that_a_closed_event_loop_left_behind_is_made_again():
+    source = SecretsInMemory(variables={"token": "planted"})
+    secrets = Secrets(source)
+
+    async def begin():
+        asyncio.create_task(secrets.variable("token"))  # noqa: RUF006 - left behind on purpose
+        await asyncio.sleep(0)
+
+    run(begin())
+    secrets._known.clear()
+    assert run(secrets.variable("token")) == "planted"
+
+
 def test_without_a_source_there_are_no_secrets():
     with pytest.raises(SecretNotFoundError, match="nothing provides connections"):
         run(Secrets().connection("shop"))

@@ -10,7 +10,7 @@ from airflow_allma.flow.validation import check_flow
 from airflow_allma.loading import flow_checks
 
 ALL = AllowedSecrets()
-SHOP = AllowedSecrets.from_settings("shop_*, billing", "flows_?")
+SHOP = AllowedSecrets.from_settings("shop_*,\n  billing", "flows_?")
 PASSWORD = "{{conn.shop.password}}"
 COMPOSE = {"stepType": "DATA_TRANSFORMATION", "moduleIdentifier": "system/compose-object-from-input"}
 CALL = {

@@ -84,7 +84,8 @@ class ApiCall(AsyncHandler):
         request.check(self._method, response, call.services.secrets.masks)
         document = response_data(response, f"{self._method} {request.shown_url}")
         for warning in document.warnings:
-            call.log.warning("Body of the response: %s (step %s)", warning, call.step_id)
+            shown = call.services.secrets.masks.text(warning)
+            call.log.warning("Body of the response: %s (step %s)", shown, call.step_id)
         return {
             "status": response.status,
             "headers": dict(response.headers),

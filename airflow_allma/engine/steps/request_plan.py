@@ -56,8 +56,7 @@ class PreparedRequest:
             response: its response; a page of an error may echo all of the request.
             masks: the secrets that the process knows.
         """
-        if not 200 <= response.status < 300:
-            classify_response(method, self.shown_url, response, masks.with_more(self.secret_texts))
+        classify_response(method, self.shown_url, response, masks, self.secret_texts)
 
 
 class RequestPlan:
@@ -178,7 +177,7 @@ class RequestPlan:
     ) -> None:
         """Check that the flow's data does not decide which host gets the secrets of a connection."""
         if connection is not None and connection.base_url:
-            if _origin(url) != _origin(connection.base_url):
+            if _origin(url) != _origin(_encoded(connection.base_url)):
                 raise InvalidUrlError(
                     shown,
                     f"is not on the host of connection {connection.id!r} ({connection.origin}); write a path "
@@ -235,6 +234,11 @@ def _with_base(spans: Sequence[Span], base: str) -> Sequence[Span]:
         return [Span("", is_authored=False), Span(base, is_authored=True), value, *rest]
     written, *rest = rest
     return [first, Span(base + written.text.lstrip(" "), is_authored=True), *rest]
+
+
+def _encoded(url: str) -> str:
+    """Return a URL without values as it is sent; names of hosts can have other letters than ASCII."""
+    return prepare_url([Span("", is_authored=False), Span(url, is_authored=True)]).url
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
