@@ -19,6 +19,7 @@ NAMES = (
     "in-memory",
     "map-airflow",
     "map-api",
+    "map-aws",
     "map-compose",
     "map-memory",
     "parse",

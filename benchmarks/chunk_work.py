@@ -82,11 +82,21 @@ def folder_of(number: int) -> OffloadLocation:
 
 
 class ChunkWorker:
-    """A runner of chunks of one flow; each runs as in a chunk task."""
+    """A runner of chunks of one flow; each runs as in a chunk task.
+
+    ``services`` are further ones of its steps.
+    """
 
     def __init__(
-        self, store: LocalStore, flow: dict[str, Any], *, concurrency: int = 64, context: Any = None
+        self,
+        store: LocalStore,
+        flow: dict[str, Any],
+        *,
+        concurrency: int = 64,
+        context: Any = None,
+        **services: Any,
     ) -> None:
+        self._services = services
         program = compile_flow(parse_flow(flow))
         fork = program.steps["fork"].fork
         assert fork is not None
@@ -102,7 +112,7 @@ class ChunkWorker:
 
     async def _run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:
         settings = EngineSettings(offload_location=OffloadLocation(BUCKET))
-        services = Services(store=self._store, settings=settings)
+        services = Services(store=self._store, settings=settings, **self._services)
         with StoredSink(self._store, folder) as sink:
             fork_run = ForkRun(self.fork, self._context, self.info, services)
             work = ChunkRun(fork_run, ChunkSpec(chunk.number, "", manifest=chunk), sink, LOG)
