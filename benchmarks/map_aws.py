@@ -3,7 +3,7 @@
 ``sqs`` and ``dynamodb`` are items per second of one process, from the first byte of the manifest to the last
 result on disk; the reference is a bare loop of as many threads that make the same calls with boto3, with a
 client of the same settings, and parse each line and render its body. Both run in turns against the same
-server, a fake in a process of its own that answers at once. The measures ending in ``_cpu`` are processor time
+server, a fake in a process of its own that answers at once. Measures ending in ``_cpu`` are processor time
 of this process per item.
 """
 
@@ -60,7 +60,7 @@ class _Clients:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._session = boto3.Session()
+        self._session: Any = boto3.Session()
         self._clients = ClientCache(self.make)
 
     def client(self, service: str, region: str | None = None, *, retries: bool = True) -> Any:

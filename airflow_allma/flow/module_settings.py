@@ -9,11 +9,14 @@ from airflow_allma.flow.checks import SettingsCheck
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity
 from airflow_allma.flow.expression_fields import is_computed
 from airflow_allma.flow.lints.flow_names import first_name
+from airflow_allma.flow.steps.messages import MESSAGE_FIELDS
 from airflow_allma.flow.tree_walk import LocatedStep, Scope, select
 
 __all__ = ["check_module_settings"]
 
 _KINDS: Final = frozenset({"DATA_LOAD", "DATA_SAVE", "DATA_TRANSFORMATION"})
+# The types that run one module, whose settings can also be fields of the step.
+_MESSAGES: Final = {"SNS_PUBLISH": "system/sns-publish", "SQS_SEND": "system/sqs-send"}
 
 
 def check_module_settings(
@@ -27,11 +30,14 @@ def check_module_settings(
     defaults = next((value for _, value in select(flow, ("defaultStepConfig", "defaultCustomConfig"))), None)
     for scope in all_scopes:
         for step in scope.steps.values():
-            module = step.step.get("moduleIdentifier")
-            if step.kind not in _KINDS or not isinstance(module, str) or (problems := check(module)) is None:
+            is_message = step.kind in _MESSAGES
+            module = step.step.get("moduleIdentifier") if step.kind in _KINDS else _MESSAGES.get(step.kind)
+            if not isinstance(module, str) or (problems := check(module)) is None:
                 continue
             fixed, paths, computed = _settings(step, defaults)
             for keys, at_key, message in problems(fixed, computed):
+                if is_message and keys[0] not in fixed:
+                    continue  # the rules of steps report what is missing, as errors
                 path = paths.get(str(keys[0]), (*step.path, "customConfig", keys[0]))
                 yield Diagnostic((*path, *keys[1:]), message, Severity.WARNING, at_key)
 
@@ -42,8 +48,12 @@ def _settings(step: LocatedStep, defaults: Any) -> tuple[dict[str, Any], dict[st
         value if isinstance(value := step.step.get(field), dict) else {}
         for field in ("customConfig", "literals", "inputMappings")
     )
+    own = {}
+    if step.kind in _MESSAGES:
+        own = {field: step.step[field] for field in MESSAGE_FIELDS if field in step.step}
     # Later ones replace earlier ones.
     sources = (
+        (step.path, own),
         (("defaultStepConfig", "defaultCustomConfig"), defaults if isinstance(defaults, dict) else {}),
         ((*step.path, "customConfig"), config),
         ((*step.path, "literals"), literals),

@@ -47,6 +47,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     path_lints.labels_of_the_context,
     path_lints.schemas_without_properties,
     unrendered.static_headers_with_expressions,
+    unrendered.message_fields_with_expressions,
     unrendered.paths_inside_of_text,
     unrendered.text_after_a_path,
     unrendered.placeholders_of_urls,

@@ -171,7 +171,23 @@ _BODY_PATH: Final = (
         pattern=("customConfig",),
     ),
 )
-_API_CONFIG: Final = frozenset({"requestBodyPath", "timeoutMs"})
+# The types whose customConfig has fixed fields -> those, and where other settings are.
+_CONFIG_FIELDS: Final = {
+    "API_CALL": (
+        frozenset({"requestBodyPath", "timeoutMs"}),
+        (
+            "API_CALL has only `timeoutMs` and `requestBodyPath` here; headers, URL and body have fields of "
+            "their own in the step"
+        ),
+    ),
+    "CUSTOM_LAMBDA_INVOKE": (
+        frozenset({"hydrateInputFromS3", "invocationType", "logType", "qualifier"}),
+        (
+            "CUSTOM_LAMBDA_INVOKE has only `hydrateInputFromS3`, `invocationType`, `logType` and `qualifier` "
+            "here; the payload is `payloadTemplate` or the step's input"
+        ),
+    ),
+}
 # What each kind of step cannot use as `moduleIdentifier`: the language has ids that only repeat the type.
 _WITHOUT_MODULE: Final = {
     "API_CALL": "system/api-call",
@@ -198,13 +214,10 @@ def fields_without_effect(view: FlowView) -> Warnings:
         if step.kind == "API_CALL" and step.step.get("requestBodyTemplate"):
             yield from _rows(step.step, step.path, _BODY_PATH)
         config = step.step.get("customConfig")
-        if step.kind == "API_CALL" and isinstance(config, dict):
-            for field in config.keys() - _API_CONFIG:
-                yield _no_effect(
-                    (*step.path, "customConfig", field),
-                    "API_CALL has only `timeoutMs` and `requestBodyPath` here; headers, URL and body have "
-                    "fields of their own in the step",
-                )
+        if step.kind in _CONFIG_FIELDS and isinstance(config, dict):
+            known, why = _CONFIG_FIELDS[step.kind]
+            for field in config.keys() - known:
+                yield _no_effect((*step.path, "customConfig", field), why)
         module = step.step.get("moduleIdentifier")
         if step.kind in _WITHOUT_MODULE and module not in {None, _WITHOUT_MODULE[step.kind]}:
             yield _no_effect(

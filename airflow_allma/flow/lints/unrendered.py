@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from airflow_allma.flow.diagnostics import Path, quoted
-from airflow_allma.flow.expression_fields import Kind, Root
+from airflow_allma.flow.expression_fields import Kind, Root, is_computed
 from airflow_allma.flow.lints.flow_names import ROOTS
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
+from airflow_allma.flow.steps.messages import MESSAGE_FIELDS
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, select
 
 __all__ = [
+    "message_fields_with_expressions",
     "names_that_begin_with_a_path",
     "paths_inside_of_text",
     "placeholders_of_urls",
@@ -48,6 +50,21 @@ def static_headers_with_expressions(view: FlowView) -> Warnings:
                     path,
                     "this is sent as it is written, because static headers are not rendered; to send the "
                     f"value of {kind}, write this header in `apiHeadersTemplate`",
+                )
+
+
+@lint(fields=MESSAGE_FIELDS)
+def message_fields_with_expressions(view: FlowView) -> Warnings:
+    """Yield fields of a message step that contain a template or a JSONPath, which is sent unchanged."""
+    for step in view.steps:
+        if step.kind not in {"SNS_PUBLISH", "SQS_SEND"}:
+            continue
+        for field in MESSAGE_FIELDS:
+            if field in step.step and is_computed(step.step[field]):
+                yield warning(
+                    (*step.path, field),
+                    "this is used as it is written, because only `customConfig` and `literals` of this step "
+                    "are rendered; write it there",
                 )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from airflow_allma.flow.model_base import AnyJson, JsonObject, Model, NonEmptyStr, StringOrStrings, shape
 from airflow_allma.flow.steps.step_base import HasConnection, Step, StepType
 
-__all__ = ["EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "SqsSendStep"]
+__all__ = ["MESSAGE_FIELDS", "EmailAttachment", "EmailHeader", "EmailStep", "SnsPublishStep", "SqsSendStep"]
 
 
 class MessageFields(Model):
@@ -54,6 +54,14 @@ class SnsPublishStep(MessageFields, Step):
 
 def _message_fields(step: MessageFields) -> dict[str, Any]:
     return {field.alias or name: getattr(step, name) for name, field in MessageFields.model_fields.items()}
+
+
+MESSAGE_FIELDS: Final = (
+    "queueUrl",
+    "topicArn",
+    *(field.alias or name for name, field in MessageFields.model_fields.items()),
+)
+"""The fields of messages that can also be in customConfig or the input, by their names in JSON."""
 
 
 class EmailAttachment(Model):
