@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from airflow_allma.cli.deploy_option import read_deploy_options
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.dag_factory.plan import plan_tasks
 from airflow_allma.dag_factory.plan.drawing import draw_mermaid, draw_text
@@ -19,7 +20,7 @@ def draw_flow_file(path: Path, flow_id: str | None) -> int:
     Returns:
         The exit code: 0, or 2 when the flow is not valid.
     """
-    source = select_flow(path, flow_id)
+    source = select_flow(path, flow_id, read_deploy_options(()))
     if source is None:
         return 2
     plan = plan_tasks(source.flow)
