@@ -19,6 +19,7 @@ TRANSIENT_AWS_CODES: Final = frozenset(
         "KmsThrottled",
         "LimitExceededException",
         "OperationAborted",
+        "OverLimit",
         "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
@@ -34,6 +35,7 @@ TRANSIENT_AWS_CODES: Final = frozenset(
         "ThrottlingException",
         "ThrottledException",
         "TooManyRequestsException",
+        "TransactionConflictException",
         "TransactionInProgressException",
     }
 )

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_allma.common.aws_clients import EnvironmentAws, client_config
 from airflow_allma.engine import EngineSettings
+from airflow_allma.engine.steps.lambda_invoke import MAX_EVENT_BYTES, MAX_PAYLOAD_BYTES
 from airflow_allma.storage import MemoryStore, Pointer
 from airflow_allma.storage.keys import OffloadLocation
 from tests.support.engine import Json, run
@@ -16,7 +17,6 @@ from tests.support.moto import EndpointClients
 
 ARN = "arn:aws:lambda:eu-west-3:000011112222:function:quote-{{flow_variables.stage}}"
 VARIABLES = {"flowVariables": {"stage": "test"}}
-MIB = 1024 * 1024
 
 
 def invoke(
@@ -219,10 +219,10 @@ def test_bad_settings_are_permanent_errors_before_the_call(fake_lambda, step, me
 @pytest.mark.parametrize(
     ("config", "size", "fits"),
     [
-        ({}, 6 * MIB, True),
-        ({}, 6 * MIB + 1, False),
-        ({"invocationType": "Event"}, MIB, True),
-        ({"invocationType": "Event"}, MIB + 1, False),
+        ({}, MAX_PAYLOAD_BYTES, True),
+        ({}, MAX_PAYLOAD_BYTES + 1, False),
+        ({"invocationType": "Event"}, MAX_EVENT_BYTES, True),
+        ({"invocationType": "Event"}, MAX_EVENT_BYTES + 1, False),
     ],
 )
 def test_a_payload_may_be_as_large_as_lambda_accepts(fake_lambda, config, size, fits):

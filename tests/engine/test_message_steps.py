@@ -9,6 +9,8 @@ import json
 import pytest
 
 from airflow_allma.engine.modules import ModuleContext, run_module
+from airflow_allma.engine.modules.sns_publish import MAX_SNS_BYTES
+from airflow_allma.engine.modules.sqs_send import MAX_SQS_BYTES
 from airflow_allma.exceptions import PermanentStepError, StepError
 from airflow_allma.flow import Flow
 from tests.support.engine import flow_of, run
@@ -213,7 +215,7 @@ def test_sqs_takes_ten_attributes_and_sns_more(clients):
     assert Target(clients, "SNS_PUBLISH").run(payload={}, messageAttributes=many).status == "COMPLETED"
 
 
-LIMITS = {"SQS_SEND": 1024 * 1024, "SNS_PUBLISH": 256 * 1024}
+LIMITS = {"SQS_SEND": MAX_SQS_BYTES, "SNS_PUBLISH": MAX_SNS_BYTES}
 
 
 class Sent:

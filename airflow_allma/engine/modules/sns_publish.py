@@ -20,7 +20,7 @@ from airflow_allma.engine.modules.message_input import (
 
 __all__ = ["SnsPublishInput", "publish_to_topic"]
 
-_MAX_BYTES: Final = 256 * KIB
+MAX_SNS_BYTES: Final = 256 * KIB
 _TOPIC_ARN: Final = re.compile(r"arn:aws[a-z0-9-]*:sns:[a-z0-9-]+:\d+:[A-Za-z0-9_-]{1,256}(?:\.fifo)?")
 
 
@@ -45,7 +45,7 @@ def publish_to_topic(inputs: SnsPublishInput, context: ModuleContext) -> dict[st
     arn = inputs.topic_arn
     topic = AwsResource("sns", "SNS topic", "topicArn", arn, region_of_arn(arn))
     body, attributes = encode_body(inputs.payload), inputs.attributes
-    check_size("SNS", body, attributes, _MAX_BYTES)
+    check_size("SNS", body, attributes, MAX_SNS_BYTES)
     name = arn.rpartition(":")[2]
     fields = fifo_fields(inputs, body, is_fifo=name.endswith(".fifo"), resource=f"SNS topic {name!r}")
     if attributes:

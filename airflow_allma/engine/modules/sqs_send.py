@@ -17,8 +17,8 @@ from airflow_allma.exceptions import PermanentStepError
 
 __all__ = ["SqsSendInput", "send_to_queue"]
 
-_MAX_BYTES: Final = 1024 * KIB
-_MAX_ATTRIBUTES: Final = 10
+MAX_SQS_BYTES: Final = 1024 * KIB
+MAX_SQS_ATTRIBUTES: Final = 10
 
 
 class SqsSendInput(MessageInput):
@@ -35,12 +35,12 @@ def send_to_queue(inputs: SqsSendInput, context: ModuleContext) -> dict[str, Any
     """
     queue, url = queue_of(inputs.queue_url, context)
     body, attributes = encode_body(inputs.payload), inputs.attributes
-    if len(attributes) > _MAX_ATTRIBUTES:
+    if len(attributes) > MAX_SQS_ATTRIBUTES:
         raise PermanentStepError(
-            f"$.messageAttributes has {len(attributes)} attributes, and SQS accepts {_MAX_ATTRIBUTES}. Put "
-            "the others into the payload."
+            f"$.messageAttributes has {len(attributes)} attributes, and SQS accepts {MAX_SQS_ATTRIBUTES}. "
+            "Put the others into the payload."
         )
-    check_size("SQS", body, attributes, _MAX_BYTES)
+    check_size("SQS", body, attributes, MAX_SQS_BYTES)
     fields = fifo_fields(inputs, body, is_fifo=url.is_fifo, resource=f"SQS queue {url.name!r}")
     if attributes:
         fields["MessageAttributes"] = attributes

@@ -49,9 +49,15 @@ class InvocationType(StrEnum):
     ASYNCHRONOUS = "Event"
 
 
+MAX_PAYLOAD_BYTES: Final = 6 * MIB
+"""Largest payload that Lambda accepts from a caller who waits."""
+
+MAX_EVENT_BYTES: Final = MIB
+"""Largest payload of an asynchronous call."""
+
 _MAX_BYTES: Final[Mapping[InvocationType, int]] = {
-    InvocationType.SYNCHRONOUS: 6 * MIB,
-    InvocationType.ASYNCHRONOUS: MIB,
+    InvocationType.SYNCHRONOUS: MAX_PAYLOAD_BYTES,
+    InvocationType.ASYNCHRONOUS: MAX_EVENT_BYTES,
 }
 
 
@@ -182,9 +188,9 @@ class LambdaInvoke(AsyncHandler):
     """Handler of CUSTOM_LAMBDA_INVOKE; the output is what the function returns."""
 
     blocks_thread = True
+    has_side_effects = True
 
     def __init__(self, step: CustomLambdaInvokeStep) -> None:
-        self.has_side_effects = True
         self._function = compile_template(step.lambda_function_arn_template)
         self._module = step.module_identifier
         template = step.payload_template
