@@ -40,10 +40,18 @@ JsonInt = Annotated[int, BeforeValidator(_whole_number)]
 
 
 class ModuleInput(BaseModel):
-    """The input of a module. Unknown keys are ignored, and values are not converted."""
+    """The input of a module. Unknown keys are ignored, and values are not converted.
+
+    Its validation is built for the flows that use the module, not when the package is imported.
+    """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, strict=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        strict=True,
+        defer_build=True,
     )
 
 

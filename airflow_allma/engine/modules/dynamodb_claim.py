@@ -131,7 +131,9 @@ def _with_names_of_update(query: _Query, update: _Update) -> _Query:
 
 
 def _key_attributes(table: str, context: ModuleContext) -> Sequence[str]:
-    described = DynamoDbCall(context, "describe_table", _Described(table_name=table), ("table_name",)).send()
+    described = DynamoDbCall(
+        context, "describe_table", _Described.model_construct(table_name=table), ("table_name",)
+    ).send()
     return [one["AttributeName"] for one in described["Table"]["KeySchema"]]
 
 
@@ -157,7 +159,7 @@ class _Result:
 
 
 def _update_one(update: _Update, table: str, context: ModuleContext, key: dict[str, Any]) -> _Result:
-    one = _OneUpdate(**update.model_dump(), table_name=table, key=key)
+    one = _OneUpdate.model_construct(**update.model_dump(), table_name=table, key=key)
     # boto3 retries throttled updates one by one; the engine could only repeat all of them.
     call = DynamoDbCall(context, "update_item", one, _OneUpdate.model_fields)
     try:

@@ -19,6 +19,9 @@ class _ModuleStep:
 
     def __init__(self, step: Step, identifier: str | None = None) -> None:
         self._identifier = identifier or step.module_identifier or ""
+        if (model := MODULES[self._identifier].input_model) is not None:
+            # Built here, once: threads that use it first must not build it at the same time.
+            model.model_rebuild()
         self._config = compile_config(step.custom_config) if step.custom_config else None
         self._keys = {
             name: {key: compile_template(key) for key in step.custom_config[name]}
