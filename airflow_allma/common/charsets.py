@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["DecodedString", "charset_of", "codec_of", "decode_string", "mark_of"]
@@ -67,6 +68,7 @@ class DecodedString:
     has_invalid_bytes: bool = False
 
 
+@lru_cache(maxsize=128)
 def charset_of(content_type: str | None) -> str | None:
     """Return the charset that a media type declares, in lower case; None if it declares none."""
     for part in (content_type or "").split(";")[1:]:

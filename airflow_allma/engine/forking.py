@@ -154,7 +154,7 @@ def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSi
 async def _worker(run: ForkRun, feed: ItemFeed, sink: ResultSink) -> None:
     # The steps of this worker must not share the budget of the fork's own step.
     with own_budget(run.services.settings.max_step_work):
-        while (entry := await feed.next()) is not None:
+        while (entry := feed.next_ready() or await feed.next()) is not None:
             index, item, branches = entry
             for branch in branches:
                 result = await run.branch(branch, index, item)
@@ -257,12 +257,20 @@ class ForkRun:
             services.fork_load.outer_runs += 1
         try:
             if state is None:
-                if not await evaluate(services, branch.applies, context, info, load):
+                if branch.is_conditional and not await evaluate(
+                    services, branch.applies, context, info, load
+                ):
                     return fork.not_applicable(branch, index)
-                state = await evaluate(services, branch_state, branch, context, info, services)
+                if branch.input_plan.is_empty:
+                    state = RunState(branch.start, context)
+                else:
+                    state = await evaluate(services, branch_state, branch, context, info, services)
                 state.context_is_read = fork.reads_context
             segment = await run_segment(branch.program, state, info, services)
-            return await evaluate(services, fork.result, branch, index, segment, load)
+            try:
+                return fork.result(branch, index, segment, load)
+            except PointerNotLoaded:
+                return await evaluate(services, fork.result, branch, index, segment, load)
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
             return self._not_started(branch, info, error)
 

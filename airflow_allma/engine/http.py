@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -20,6 +20,7 @@ from airflow_allma.engine.content_encoding import (
     BodyTooLargeError,
     decode_body,
 )
+from airflow_allma.engine.deadlines import Deadlines
 from airflow_allma.engine.http_failures import network_error, request_details
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
 from airflow_allma.engine.http_response import HttpResponse
@@ -35,6 +36,7 @@ __all__ = [
     "AiohttpClient",
     "HttpClient",
     "HttpResponse",
+    "session_settings",
 ]
 
 MEBIBYTE: Final = 1 << 20
@@ -128,19 +130,19 @@ class AiohttpClient:
         options: HttpOptions = DEFAULT_OPTIONS,
     ) -> HttpResponse:
         """Send one request; see ``HttpClient``."""
-        import aiohttp
-        from yarl import URL
-
         session = self._session()
         async with session.slots:
             try:
-                async with asyncio.timeout(timeout):
-                    return await self._exchange(
-                        session,
-                        SentRequest(method, URL(url, encoded=True), headers, body, options),
-                        (method, url),
-                    )
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                with session.deadlines.limit(timeout):
+                    request = SentRequest(method, session.url(url, encoded=True), headers, body, options)
+                    response = await self._open(session, request, (method, url))
+                    content = await self._read(response, method, url)
+                    response.release()
+                    plain_headers = _plain_headers(response.headers)
+                    if content and "content-encoding" in plain_headers:
+                        content = await self._decode(response.status, plain_headers, content, method, url)
+                    return HttpResponse(response.status, plain_headers, content)
+            except session.failures as error:
                 raise network_error(error, method, url, timeout) from error
 
     @asynccontextmanager
@@ -154,31 +156,18 @@ class AiohttpClient:
         options: HttpOptions = DEFAULT_OPTIONS,
     ) -> AsyncIterator[HttpStream]:
         """Open the response to one request; see ``HttpClient``."""
-        import aiohttp
-        from yarl import URL
-
         session = self._session()
         async with session.slots:
             try:
                 async with asyncio.timeout(timeout):
-                    request = SentRequest(method, URL(url, encoded=True), headers, None, options)
+                    request = SentRequest(method, session.url(url, encoded=True), headers, None, options)
                     response = await self._open(session, request, (method, url))
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            except session.failures as error:
                 raise network_error(error, method, url, timeout) from error
             # A body that is not read to its end closes the connection.
             async with response:
                 plain_headers = _plain_headers(response.headers)
                 yield HttpStream((method, url), response.status, plain_headers, response.content, timeout)
-
-    async def _exchange(self, session: _Session, request: SentRequest, call: tuple[str, str]) -> HttpResponse:
-        async with await self._open(session, request, call) as response:
-            content = await self._read(response, *call)
-            plain_headers = _plain_headers(response.headers)
-            return HttpResponse(
-                response.status,
-                plain_headers,
-                await self._decode(response.status, plain_headers, content, *call),
-            )
 
     async def _open(self, session: _Session, request: SentRequest, call: tuple[str, str]) -> ClientResponse:
         """Send a request and those that its redirects lead to; return the last response, to be closed."""
@@ -190,8 +179,7 @@ class AiohttpClient:
                 headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
-                ssl=request.options.tls(),
-                **_connect_limit(request.options),
+                **({} if request.options is DEFAULT_OPTIONS else _library_options(request.options)),
             )
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
@@ -204,22 +192,33 @@ class AiohttpClient:
         )
 
     async def _read(self, response: ClientResponse, method: str, url: str) -> bytes:
+        """Return the body as it was sent; an error closes the connection."""
+        content = response.content
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._max_bytes:
-                response.close()
-                raise self._too_large(response.status, method, url)
-            chunks.append(chunk)
-        return b"".join(chunks)
+        try:
+            # Most bodies have arrived with the headers.
+            if content.is_eof():
+                chunks.append(content.read_nowait())
+                size = len(chunks[0])
+            else:
+                async for chunk in content.iter_any():
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > self._max_bytes:
+                        break
+        except BaseException:
+            response.close()
+            raise
+        if size > self._max_bytes:
+            response.close()
+            raise self._too_large(response.status, method, url)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _decode(
         self, status: int, headers: Mapping[str, str], content: bytes, method: str, url: str
     ) -> bytes:
-        encodings = headers.get("content-encoding", "")
-        if not encodings or not content:
-            return content
+        encodings = headers["content-encoding"]
         try:
             if len(content) > _DECODE_IN_THREAD_BYTES:
                 return await asyncio.to_thread(decode_body, content, encodings, max_bytes=self._max_bytes)
@@ -247,24 +246,14 @@ class AiohttpClient:
         session = self._sessions.get(loop)
         if session is None or session.http.closed:
             import aiohttp
+            from yarl import URL
 
             session = _Session(
-                aiohttp.ClientSession(
-                    # The semaphore limits requests in flight, outside of their timeouts.
-                    connector=aiohttp.TCPConnector(limit=0),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    headers={
-                        "User-Agent": "airflow-allma",
-                        "Accept": "application/json, text/plain, */*",
-                        "Accept-Encoding": ACCEPT_ENCODING,
-                    },
-                    # The library notices neither a gzip body that is cut short nor unknown encodings.
-                    auto_decompress=False,
-                    # The limit of the whole chain of redirects is ours.
-                    timeout=aiohttp.ClientTimeout(total=None),
-                    trust_env=False,
-                ),
+                aiohttp.ClientSession(**session_settings()),
                 asyncio.Semaphore(self._limit),
+                Deadlines(loop),
+                URL,
+                (aiohttp.ClientError, TimeoutError, OSError, ValueError),
             )
             with self._lock:
                 self._sessions[loop] = session
@@ -278,20 +267,53 @@ class AiohttpClient:
             await session.http.close()
 
 
+def session_settings() -> dict[str, Any]:
+    """Return the arguments of the client library's session; benchmarks compare with a session like it."""
+    import aiohttp
+
+    return {
+        # The semaphore limits requests in flight, outside of their timeouts.
+        "connector": aiohttp.TCPConnector(limit=0),
+        "cookie_jar": aiohttp.DummyCookieJar(),
+        "headers": {
+            "User-Agent": "airflow-allma",
+            "Accept": "application/json, text/plain, */*",
+            "Accept-Encoding": ACCEPT_ENCODING,
+        },
+        # The library notices neither a gzip body that is cut short nor unknown encodings.
+        "auto_decompress": False,
+        # The limit of the whole chain of redirects is ours.
+        "timeout": aiohttp.ClientTimeout(total=None),
+        "trust_env": False,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """The session of one event loop, and the semaphore that limits its requests."""
+    """The session of one event loop, and what its requests need of the library.
+
+    Attributes:
+        http: the session.
+        slots: limits the requests.
+        deadlines: the time limits of requests.
+        url: makes a URL of the library.
+        failures: the errors of requests that cannot be sent or get no response.
+    """
 
     http: ClientSession
     slots: asyncio.Semaphore
+    deadlines: Deadlines
+    url: Callable[..., Any]
+    failures: tuple[type[Exception], ...]
 
 
-def _connect_limit(options: HttpOptions) -> dict[str, Any]:
+def _library_options(options: HttpOptions) -> dict[str, Any]:
     if options.connect_seconds is None:
-        return {}
+        return {"ssl": options.tls()}
     import aiohttp
 
-    return {"timeout": aiohttp.ClientTimeout(total=None, connect=options.connect_seconds)}
+    limit = aiohttp.ClientTimeout(total=None, connect=options.connect_seconds)
+    return {"ssl": options.tls(), "timeout": limit}
 
 
 def _plain_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -171,6 +171,10 @@ class ItemFeed:
         self._ended = False
         self._lock = asyncio.Lock()
 
+    def next_ready(self) -> Any:
+        """Return the next entry if it has been read already; otherwise None."""
+        return self._ready.popleft() if self._ready else None
+
     async def next(self) -> Any:
         """Return the next entry, or None at the end."""
         while not self._ready:

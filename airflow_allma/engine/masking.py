@@ -92,6 +92,8 @@ def mask_url(url: str) -> str:
 
     Any string is accepted, also an invalid URL or a sentence that contains one.
     """
+    if "@" not in url and "=" not in url:
+        return url
     masked = _USER_INFO.sub(f"{MASK}@", url)
     return _PARAMETER.sub(_mask_parameter, masked)
 

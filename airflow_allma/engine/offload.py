@@ -32,15 +32,13 @@ def needs_offload(step: CompiledStep, output: Any, state: RunState, services: Se
 
 
 async def offload_output(execution: StepExecution, output: Any) -> Any:
-    """Return the output itself or, once it is stored, the pointer that replaces it.
+    """Store an output that ``needs_offload``, and return the pointer that replaces it.
 
     Raises:
         PermanentStepError: the step forces the offload and no location is configured.
         StepError: the store refused.
     """
     step, info, services = execution.step, execution.info, execution.services
-    if not needs_offload(step, output, execution.state, services):
-        return output
     location, store = services.settings.results_location, services.store
     if location is None or store is None:
         raise PermanentStepError(

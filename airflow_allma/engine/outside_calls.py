@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -68,35 +67,38 @@ class OutsideCalls:
     Safe to share between threads.
     """
 
-    __slots__ = ("_count", "_last")
+    __slots__ = ("_dropped", "_kept")
 
     def __init__(self) -> None:
-        self._last: deque[OutsideCall] | None = None
-        self._count = 0
+        self._kept: list[OutsideCall] = []
+        self._dropped = 0
 
     def add(self, call: OutsideCall) -> None:
         """Append a call that has ended, successful or not."""
-        with _LOCK:
-            if self._last is None:
-                self._last = deque(maxlen=_MAX_KEPT)
-            self._last.append(call)
-            self._count += 1
+        # Appending needs no lock: nearly all steps make one call.
+        self._kept.append(call)
+        if len(self._kept) > 2 * _MAX_KEPT:
+            with _LOCK:
+                excess = len(self._kept) - _MAX_KEPT
+                if excess > 0:
+                    del self._kept[:excess]
+                    self._dropped += excess
 
     @property
     def count(self) -> int:
         """How many calls were added."""
-        return self._count
+        with _LOCK:
+            return self._dropped + len(self._kept)
 
     @property
     def last(self) -> Sequence[OutsideCall]:
         """The last ten calls, in the order in which they ended."""
-        with _LOCK:
-            return tuple(self._last or ())
+        return tuple(self._kept[-_MAX_KEPT:])
 
     def lines(self) -> list[str]:
         """Return one line for each call that is kept, and one that counts those that are not."""
         last = self.last
-        omitted = self._count - len(last)
+        omitted = self.count - len(last)
         beginning = [f"{omitted} earlier calls are not shown"] if omitted else []
         return beginning + [describe(call) for call in last]
 

@@ -93,6 +93,8 @@ class CompiledStep:
         is_inline: whether it runs without waiting for anything.
         is_plain_end: whether the path ends here and the output goes to its default target.
         is_bounded: whether the setting ``step_timeout_seconds`` limits its attempts.
+        max_seconds: how long an attempt waits at most, if that is known.
+        notes_data: whether an attempt reports how much data it received.
         blocks_thread: whether an attempt occupies a thread.
         stores_output: whether its handler decides where a large output is stored.
     """
@@ -106,6 +108,8 @@ class CompiledStep:
         waiting = handler if isinstance(handler, AsyncHandler) else None
         reads_mappings = waiting is None or waiting.reads_mappings
         self.is_bounded = waiting is not None and not waiting.bounds_itself
+        self.max_seconds = waiting.max_seconds if waiting is not None else None
+        self.notes_data = waiting is not None and waiting.notes_data
         self.blocks_thread = waiting is not None and waiting.blocks_thread
         self.stores_output = waiting is not None and waiting.stores_output
         self.input_plan = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
 from airflow_allma.engine.masking import looks_secret_in_request, mask_url
@@ -30,8 +31,7 @@ _CREDENTIALS: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SentRequest:
+class SentRequest(msgspec.Struct, frozen=True):
     """A request of a chain of redirects.
 
     Attributes:

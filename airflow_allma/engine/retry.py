@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +54,11 @@ async def call_with_retries(execution: StepExecution, *, last_try: bool | None) 
     counts = AttemptCounts()
     execution.tries = 0
     execution.calls = OutsideCalls()
+    attempt = _attempt_of(execution)
     while True:
         execution.tries += 1
         try:
-            return await _try_once(execution)
+            return await attempt(execution)
         except Exception as raised:
             error = execution.services.secrets.mask_error(step_error_from(raised))
             delay = next_delay(execution, error, counts, last_try=last_try)
@@ -71,9 +72,17 @@ async def call_with_retries(execution: StepExecution, *, last_try: bool | None) 
             await execution.services.sleep(delay)
 
 
-async def _try_once(execution: StepExecution) -> Any:
-    if not execution.step.blocks_thread:
-        return await _try_within_time_limit(execution)
+def _attempt_of(execution: StepExecution) -> Callable[[StepExecution], Awaitable[Any]]:
+    """Return what makes one attempt of a step: no more layers than the step needs, for the fork's sake."""
+    step, seconds = execution.step, execution.services.settings.step_timeout_seconds
+    if step.blocks_thread:
+        return _try_in_slot
+    if not step.is_bounded or seconds <= 0 or (step.max_seconds is not None and step.max_seconds < seconds):
+        return _call_handler
+    return _try_within_time_limit
+
+
+async def _try_in_slot(execution: StepExecution) -> Any:
     # The time limit begins here: steps that hang keep their slots, and waiting for a slot is not hanging.
     async with execution.services.threads.slots:
         return await _try_within_time_limit(execution)
@@ -106,16 +115,13 @@ async def _call_handler(execution: StepExecution) -> Any:
     step, services, info = execution.step, execution.services, execution.info
     load = services.pointers.load
     if execution.step_input is None:
-        build = step.input_plan.build
-        execution.step_input = await evaluate(
-            services, build, execution.state.context, info, load, services.log, step.id, execution.state
-        )
+        execution.step_input = {} if step.input_plan.is_empty else await _build_input(execution)
     for _ in range(MAX_FETCHES):
         try:
             # Each call gets an input of its own: one that failed halfway could have changed it.
             call = StepCall(
                 step.id,
-                copy_value(execution.step_input),
+                copy_value(execution.step_input) if execution.step_input else {},
                 execution.state.context,
                 info,
                 services,
@@ -125,7 +131,7 @@ async def _call_handler(execution: StepExecution) -> Any:
                 execution.tries,
             )
             output = step.handler(call)
-            if inspect.isawaitable(output):
+            if not step.handler.inline:
                 output = await output
             break
         except PointerNotLoaded as missing:
@@ -136,6 +142,19 @@ async def _call_handler(execution: StepExecution) -> Any:
     if step.required:
         await evaluate(services, validate_output, step, output, load)
     return output
+
+
+async def _build_input(execution: StepExecution) -> dict[str, Any]:
+    services, state = execution.services, execution.state
+    arguments = (
+        state.context,
+        execution.info,
+        services.pointers.load,
+        services.log,
+        execution.step.id,
+        state,
+    )
+    return await evaluate(services, execution.step.input_plan.build, *arguments)
 
 
 @dataclass(slots=True)

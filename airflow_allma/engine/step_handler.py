@@ -83,6 +83,10 @@ class AsyncHandler:
         bounds_itself: whether the step's own configuration limits how long a call waits, so that the setting
             ``step_timeout_seconds`` does not apply.
         blocks_thread: whether a call occupies a thread.
+        max_seconds: how long a call waits at most, if that is known; a longer ``step_timeout_seconds`` then
+            does not apply either.
+        notes_data: whether the handler itself reports how much data it received (``work_budget.note_data``);
+            if not, the engine measures the output.
         has_side_effects: whether a call can change something outside of the flow: it is then not repeated
             by itself if it is unknown whether it happened.
     """
@@ -93,6 +97,8 @@ class AsyncHandler:
     stores_output: ClassVar[bool] = False
     blocks_thread: ClassVar[bool] = False
     bounds_itself: bool = False
+    max_seconds: float | None = None
+    notes_data: ClassVar[bool] = False
     has_side_effects: bool = False
 
     async def __call__(self, call: StepCall) -> Any:

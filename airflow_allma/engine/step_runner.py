@@ -122,9 +122,10 @@ async def run_step(
     """
     execution = _begin(step, state, info, services)
     try:
-        await _delay(execution, "before")
+        if step.model.delay is not None:
+            await _delay(execution, "before")
         output = await call_with_retries(execution, last_try=last_try)
-        if services.settings.max_context_bytes:
+        if services.settings.max_context_bytes and not step.notes_data:
             note_data(json_size_up_to(output, MEASURE_AFTER))
         await _finish(execution, output)
     except Exception as error:  # noqa: BLE001 - the flow's onError handles whatever a handler raises
@@ -251,14 +252,21 @@ async def _delay_step(step: CompiledStep, position: str, services: Services) -> 
 
 
 async def _finish(execution: StepExecution, output: Any) -> None:
-    await _delay(execution, "after")
+    if execution.step.model.delay is not None:
+        await _delay(execution, "after")
     await _commit(execution, output)
     execution.record()
 
 
 async def _commit(execution: StepExecution, output: Any) -> None:
-    whole = await offload_output(execution, output)
-    await evaluate(execution.services, commit_output, execution, output, whole)
+    whole = output
+    if needs_offload(execution.step, output, execution.state, execution.services):
+        whole = await offload_output(execution, output)
+    try:
+        commit_output(execution, output, whole)
+    except PointerNotLoaded as missing:
+        await fetch(missing.pointer, execution.services)
+        await evaluate(execution.services, commit_output, execution, output, whole)
 
 
 async def _fail(

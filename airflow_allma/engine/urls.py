@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote
+
+import msgspec
 
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.url_parts import Char, RenderedUrl, part_boundaries
@@ -39,6 +41,7 @@ _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Not encoded: unreserved and reserved characters, and existing escapes.
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~-._"
 _MAX_PORT: Final = 65535
+_MAX_TEXTS: Final = 2000
 _PART_NAMES: Final = ("scheme", "user info", "host", "port", "path", "query", "fragment")
 
 
@@ -55,8 +58,7 @@ class InvalidUrlError(PermanentStepError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedUrl:
+class PreparedUrl(msgspec.Struct, frozen=True):
     """A URL to send.
 
     Attributes:
@@ -85,6 +87,11 @@ def prepare_url(spans: Sequence[Span]) -> PreparedUrl:
             characters, or a value in it changes what the template names: scheme, user info, host, port, path
             or query; or it adds a ``.`` or ``..`` segment.
     """
+    plain = _prepare_plain(spans)
+    return _prepare(spans) if plain is None else PreparedUrl(plain)
+
+
+def _prepare(spans: Sequence[Span]) -> PreparedUrl:
     written = "".join(span.text for span in spans).strip(" ")
     if _CONTROL.search(written):
         raise _error(written, "contains line breaks or control characters; remove them from the values in it")
@@ -127,6 +134,46 @@ def prepare_url(spans: Sequence[Span]) -> PreparedUrl:
         )
     except ValueError as error:
         raise _error(url, f"cannot be encoded: {error}") from error
+
+
+def _prepare_plain(spans: Sequence[Span]) -> str | None:
+    """Return a URL whose values are plain words, which nearly all are; None if it needs a closer look.
+
+    Such values need no encoding and change nothing, so that the text around them is prepared only once.
+    """
+    values = [span[0] for span in spans[2::2]]
+    for value in values:
+        if not _HARMLESS_VALUE.fullmatch(value):
+            return None
+    texts = _prepared_texts(spans[0][0], tuple([span[0] for span in spans[1::2]]))
+    if texts is None:
+        return None
+    parts: list[str] = [""] * (len(texts) + len(values))
+    parts[::2], parts[1::2] = texts, values
+    return "".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _prepared_texts(base: str, texts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the encoded texts in front of the values of a URL; None if they need care.
+
+    Args:
+        base: the value with which the URL begins.
+        texts: the author's texts, each but the last with a value after it.
+    """
+    if not texts or len(base) + sum(map(len, texts)) > _MAX_TEXTS:
+        return None
+    if any("#" in text or text != text.strip(" ") or _CONTROL.search(text) for text in (base, *texts)):
+        return None
+    spans = [Span(base, is_authored=False)]
+    for text in texts:
+        spans += [Span(text, is_authored=True), Span("v", is_authored=False)]
+    if not _is_harmless(spans[:-1]):
+        return None
+    try:
+        return (_prepare(spans[:2]).url, *map(_encode, texts[1:]))
+    except InvalidUrlError:
+        return None
 
 
 def _is_harmless(spans: Sequence[Span]) -> bool:

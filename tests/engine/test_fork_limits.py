@@ -22,7 +22,7 @@ class CountingClient:
         self.max_in_flight = 0
         self.order: list[str] = []
 
-    async def request(self, method, url, *, headers, body, timeout) -> HttpResponse:
+    async def request(self, method, url, *, headers, body, timeout, options=None) -> HttpResponse:
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         turns, index = map(int, url.rsplit("/", 2)[-2:])

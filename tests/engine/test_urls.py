@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.engine.urls import prepare_url
+from airflow_allma.engine import urls
+from airflow_allma.engine.urls import PreparedUrl, prepare_url
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.expressions import compile_slotted_template
+from airflow_allma.expressions import Span, compile_slotted_template
 
 
 def prepare(template, **values):
@@ -210,3 +211,28 @@ def test_no_value_moves_a_request_to_another_host_or_out_of_its_folder(first, se
         assert url.startswith(("https://api.test/files/", "https://api.test:8443/files/"))
         path = url.partition("?")[0]
         assert "/../" not in path.lower().replace("%2e", ".") + "/"
+
+
+PARTS = st.text(st.sampled_from("ab0-._~ %2f?#&=:/@\\é\n"), max_size=5)
+
+
+@given(
+    base=st.one_of(st.sampled_from(["", "http://h", "https://h:80/a", "http://h:99999"]), PARTS),
+    data=st.data(),
+)
+def test_the_fast_path_makes_the_same_urls(base, data):
+    first = data.draw(st.sampled_from(["http://h/", "/", "/a b/", "/é?q=", "https://h:99999/", "", "#", "x"]))
+    spans = [Span(base, is_authored=False), Span(first, is_authored=True)]
+    for _ in range(data.draw(st.integers(0, 3))):
+        spans += [Span(data.draw(PARTS), is_authored=False), Span(data.draw(PARTS), is_authored=True)]
+    fast = urls._prepare_plain(spans)
+    if fast is None:
+        return
+    assert PreparedUrl(fast) == urls._prepare(spans)
+
+
+def test_plain_values_take_the_fast_path():
+    spans = [
+        Span(text, is_authored=bool(n % 2)) for n, text in enumerate(["http://h", "/a é/", "v1", "?q=", "w"])
+    ]
+    assert urls._prepare_plain(spans) == "http://h/a%20%C3%A9/v1?q=w"

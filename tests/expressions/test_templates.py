@@ -1,6 +1,7 @@
 """The output of templates: the recorded results, and a table of small cases by subject."""
 
 import json
+from dataclasses import replace
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any
@@ -186,6 +187,26 @@ def test_values_and_own_text_of_a_slotted_template_alternate(source: str, parts:
 def test_a_block_that_renders_to_nothing_can_count_as_an_empty_value(block_slots: bool, parts: list[str]):
     template = compile_slotted_template("x/{{#if none}}z{{none}}{{/if}}y", block_slots=block_slots)
     assert [span.text for span in template.spans({})] == parts
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "a",
+        "{{a}}",
+        "{{a}}{{b}}",
+        "x{{a}}y{{b}}",
+        "{{a}}x{{b}}y",
+        "x{{a}}",
+        "{{b}}x",
+        "x{{#if a}}y{{/if}}z",
+    ],
+)
+def test_the_parts_are_the_same_whether_or_not_they_are_known_in_advance(source):
+    template = compile_slotted_template(source, block_slots=True)
+    values = {"a": "1", "b": ""}
+    assert template.spans(values) == replace(template, texts=None).spans(values)
 
 
 def test_the_value_of_a_slot_can_contain_the_character_of_slots():

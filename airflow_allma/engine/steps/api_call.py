@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 import msgspec
 
+from airflow_allma.common.work_budget import note_data
 from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
@@ -40,6 +41,8 @@ class ApiCall(AsyncHandler):
     cause a second request.
     """
 
+    notes_data: ClassVar[bool] = True
+
     def __init__(self, step: ApiCallStep) -> None:
         url = step.api_url_template
         self._request = RequestPlan(
@@ -57,6 +60,8 @@ class ApiCall(AsyncHandler):
         self._body_path = compile_path(path) if isinstance(path, str) and path else None
         self._timeout_ms = step.custom_config.get("timeoutMs")
         self.bounds_itself = self._timeout_ms is not None
+        # With a connection or Variables, a call also waits for those.
+        self.max_seconds = None if self._request.needs_secrets else _DEFAULT_TIMEOUT_SECONDS
 
     async def __call__(self, call: StepCall) -> Any:
         """Send the request and return the response.
@@ -82,6 +87,8 @@ class ApiCall(AsyncHandler):
             shown_url=request.shown_url,
         )
         request.check(self._method, response, call.services.secrets.masks)
+        # As JSON, a value needs hardly more bytes than the body that it was read from.
+        note_data(2 * len(response.body))
         document = response_data(response, f"{self._method} {request.shown_url}")
         for warning in document.warnings:
             shown = call.services.secrets.masks.text(warning)

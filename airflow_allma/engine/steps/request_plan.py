@@ -62,6 +62,9 @@ class PreparedRequest:
 class RequestPlan:
     """The request of a step, compiled once per step.
 
+    Attributes:
+        needs_secrets: whether it names a connection or a Variable.
+
     Args:
         url: the template of the URL.
         url_mappings: further variables of that template.
@@ -98,6 +101,7 @@ class RequestPlan:
         self._url_has_secrets = bool(url_names)
         self._secret_headers = frozenset(name for name, names in by_header.items() if names)
         self._warned = False
+        self.needs_secrets = bool(self._names) or connection is not None
 
     async def prepare(
         self, call: StepCall, root: Mapping[str, Any], defaults: Mapping[str, str] | None = None
@@ -113,7 +117,7 @@ class RequestPlan:
             PermanentStepError: the URL, a header or the connection cannot be used.
             SecretError: the connection or a Variable cannot be read.
         """
-        if not self._names and self._connection is None:
+        if not self.needs_secrets:
             url = _prepared(self._url.spans(self._data(call, root), call.load), call)
             return PreparedRequest(url, mask_url(url), url, self._headers.render(call, root, defaults))
         secrets = call.services.secrets
@@ -139,9 +143,10 @@ class RequestPlan:
             (*texts, url) if self._url_has_secrets else tuple(texts),
         )
 
-    def _data(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, Any]:
+    def _data(self, call: StepCall, root: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what the template of the URL sees, apart from secrets."""
-        return {**root, **self._mappings.resolve(root, call.load)}
+        variables = self._mappings.resolve(root, call.load)
+        return {**root, **variables} if variables else root
 
     def _prepare_url(
         self,

@@ -84,6 +84,9 @@ class Span(NamedTuple):
     is_authored: bool
 
 
+_NO_VALUE: Final = Span("", is_authored=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlottedTemplate:
     """A compiled template whose own text and values are rendered separately; text in blocks is its own too.
@@ -93,11 +96,13 @@ class SlottedTemplate:
             values in their order. It raises as ``Template.render`` does.
         pattern: the text with its slots, if it is the same for all data; otherwise None.
         program: its syntax tree.
+        texts: its own texts, if they and the values alternate in all data; otherwise None.
     """
 
     render: Callable[..., tuple[str, list[str]]] = field(repr=False)
     pattern: str | None
     program: Program = field(repr=False)
+    texts: tuple[Span, ...] | None = field(default=None, repr=False)
 
     def spans(self, context: Any, load: LoadPointer | None = None) -> Sequence[Span]:
         """Return the rendered text as parts that are values and own text in turn, the first one a value.
@@ -105,8 +110,15 @@ class SlottedTemplate:
         It is empty if the template begins with text. Raises the same errors as ``Template.render``.
         """
         pattern, values = self.render(context, load)
+        if self.texts is not None:
+            made = [Span(value, is_authored=False) for value in values]
+            if len(made) < len(self.texts) or not pattern.startswith(SLOT):
+                made.insert(0, _NO_VALUE)
+            alternating = [_NO_VALUE] * (len(made) + len(self.texts))
+            alternating[::2], alternating[1::2] = made, self.texts
+            return alternating
         first, *texts = pattern.split(SLOT)
-        spans = [Span("", is_authored=False)]
+        spans = [_NO_VALUE]
         if first:
             spans.append(Span(first, is_authored=True))
         for value, text in zip(values, texts, strict=True):
@@ -148,7 +160,17 @@ def compile_slotted_template(source: str, *, block_slots: bool = False) -> Slott
             for statement in program.body
             if isinstance(statement, Content | Mustache)
         )
-    return SlottedTemplate(render, pattern, program)
+    return SlottedTemplate(render, pattern, program, _alternating_texts(pattern))
+
+
+def _alternating_texts(pattern: str | None) -> tuple[Span, ...] | None:
+    """Return the texts around the slots of a pattern; None if two slots have no text between them."""
+    if pattern is None:
+        return None
+    first, *rest = pattern.split(SLOT)
+    if not all(rest[:-1]):
+        return None
+    return tuple(Span(text, is_authored=True) for text in (first, *rest) if text)
 
 
 def _compile(source: str) -> Template:
