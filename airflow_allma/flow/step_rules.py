@@ -67,14 +67,18 @@ _EXCLUSIVE = {
 }
 
 
-def check_steps(all_scopes: Sequence[Scope]) -> _Diagnostics:
+def check_steps(flow: _Object, all_scopes: Sequence[Scope]) -> _Diagnostics:
     """Yield the errors in single steps, apart from the types of their fields."""
+    found = select(flow, ("defaultStepConfig", "defaultCustomConfig"))
+    defaults = next((value for _, value in found if isinstance(value, dict)), {})
     for scope in all_scopes:
         for located in scope.steps.values():
             for rule in _EVERY_STEP:
                 yield from rule(located)
             for rule in _BY_TYPE.get(located.kind, ()):
                 yield from rule(located)
+            if located.kind in _NEEDED_SOMEWHERE:
+                yield from _needed_somewhere(located, defaults)
 
 
 def _has(value: _Object, field: str) -> bool:
@@ -137,9 +141,10 @@ def _exclusive(located: LocatedStep) -> _Diagnostics:
             )
 
 
-def _needed_somewhere(located: LocatedStep) -> _Diagnostics:
+def _needed_somewhere(located: LocatedStep, defaults: _Object) -> _Diagnostics:
     sources = [
         located.step,
+        defaults,
         *(located.step.get(field) for field in ("customConfig", "literals", "inputMappings")),
     ]
     for needed in _NEEDED_SOMEWHERE.get(located.kind, ()):
@@ -318,7 +323,4 @@ _BY_TYPE: dict[str, tuple[_Rule, ...]] = {
     "PARALLEL_FORK_MANAGER": (_fork,),
     "POLL_EXTERNAL_API": (_custom_strings,),
     "SCHEDULE_START_POINT": (_schedule,),
-    "SNS_PUBLISH": (_needed_somewhere,),
-    "SQS_SEND": (_needed_somewhere,),
-    "START_FLOW_EXECUTION": (_needed_somewhere,),
 }

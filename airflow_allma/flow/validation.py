@@ -95,7 +95,7 @@ def check_flow(
     diagnostics += check_flow_fields(inherited)
     diagnostics += check_notifications(inherited, checks)
     diagnostics += check_airflow_limits(inherited, all_scopes)
-    diagnostics += check_steps(all_scopes)
+    diagnostics += check_steps(inherited, all_scopes)
     links = StepLinks(inherited, all_scopes)
     diagnostics += check_references(links)
     diagnostics += check_fork_cycles(all_scopes)
