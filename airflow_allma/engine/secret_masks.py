@@ -52,6 +52,8 @@ def _written(secret: str, data: bytes) -> Iterator[str]:
     sent = _LONE_PERCENT.sub("%25", secret).encode(errors="replace")
     for quoted in (
         quote(data, safe=""),
+        # A URL in a URL, such as that of a page to return to.
+        quote(quote(data, safe="")),
         quote(data),
         quote_plus(data),
         # As the engine itself sends it, see ``urls``: in a path, and in a query.

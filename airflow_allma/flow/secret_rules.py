@@ -29,11 +29,12 @@ SECRET_FIELDS: Final[Mapping[str, tuple[Pattern, ...]]] = {
 }
 """Step type -> the templates that can name connections and Variables."""
 
-_WHERE: Final = "the URL and header templates of " + ", ".join(SECRET_FIELDS)
+_WHERE: Final = "the URL and header templates of API_CALL, FILE_DOWNLOAD and POLL_EXTERNAL_API"
 _NAME: Final = re.compile(r"(?<![A-Za-z0-9_])(?:conn|var)(?![A-Za-z0-9_])")
 _PARTS_OF_JSON: Final = tuple(
     name + end for name in (b"conn", b"var") for end in (b".", b"[", b"]", b"/", b"'", b"\\")
 )
+_CONTEXT: Final = "currentContextData"
 _FOR_PEOPLE: Final = frozenset({"description", "displayName", "name", "tags"})
 
 
@@ -96,7 +97,7 @@ def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 def _check_read(view: FlowView, read: Read, allowed: AllowedSecrets) -> Iterator[Diagnostic]:
     expression = read.expression
     secret = secret_name(read.names)
-    if secret is None:
+    if secret is None or _names_the_context(view, read):
         return
     if read.in_block:
         # The names begin at the block's own value.
@@ -114,6 +115,14 @@ def _check_read(view: FlowView, read: Read, allowed: AllowedSecrets) -> Iterator
         yield _misplaced(read.path, read.names)
     elif expression.root in {Root.CONTEXT, Root.VARIABLES} and not _is_set(view, read):
         yield _misplaced(read.path, read.names, is_path=True, can_be_template=_can_name_secrets(expression))
+
+
+def _names_the_context(view: FlowView, read: Read) -> bool:
+    """Return whether an expression names the run's data itself, ``currentContextData.conn.shop.password``."""
+    source = read.expression.source
+    if _CONTEXT not in source or read.expression.kind is not Kind.TEMPLATE:
+        return False
+    return all(names != read.names for names, _ in view.reader.template_reads(source))
 
 
 def _check_unrendered(path: Path, text: str, reader: ExpressionReader) -> Iterator[Diagnostic]:

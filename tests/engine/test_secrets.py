@@ -23,6 +23,7 @@ FORMS = {
     "itself": SECRET,
     "percent-encoded": quote(SECRET, safe=""),
     "percent-encoded in lower case": re.sub("%..", lambda match: match[0].lower(), quote(SECRET, safe="")),
+    "percent-encoded twice": quote(quote(SECRET, safe=""), safe=""),
     "a segment of a path": quote(SECRET),
     "a parameter of a form": quote_plus(SECRET),
     "JSON": json.dumps(SECRET)[1:-1],

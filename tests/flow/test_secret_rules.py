@@ -161,6 +161,7 @@ def test_fields_of_the_flow_cannot_name_them(flow, path):
         {**COMPOSE, "inputMappings": {"x": "$.initialContextData.var.token", "y": "$.conn.name"}},
         {**COMPOSE, "inputMappings": {"conn": "$.c"}, "outputMappings": {"$.x": "$.conn.shop.password"}},
         {**COMPOSE, "literals": {"x": "{{#each list}}{{var.name}}{{/each}}"}},
+        {**COMPOSE, "literals": {"x": "{{currentContextData.conn.shop.password}}"}},
         {**COMPOSE, "description": "does what {{conn.shop.password}} would"},
     ],
 )

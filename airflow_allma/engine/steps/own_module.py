@@ -12,7 +12,6 @@ from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.engine.http_calls import recorded_request
-from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.module_call import ModuleCall
 from airflow_allma.engine.modules import ModuleContext
 from airflow_allma.engine.own_modules import HttpModule, LambdaModule, PythonModule
@@ -120,7 +119,7 @@ class OwnModuleStep(AsyncHandler):
             options=request.options,
             shown_url=request.shown_url,
         )
-        classify_response("POST", request.shown_url, response, call.services.secrets.masks)
+        request.check("POST", response, call.services.secrets.masks)
         return response_data(response, f"POST {request.shown_url}").value
 
 
