@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -56,6 +57,9 @@ _SECRET_WORDS: Final = (
 _SECRET_NAMES: Final = frozenset({"auth", "pass", "pwd", "sas", "sig", "xauth"})
 # Secrets as one word of a name: `userPin`, but not `shipping`.
 _SECRET_SINGLE_WORDS: Final = frozenset({"cvc", "cvv", "otp", "otps", "pin", "pins", "totp"})
+_MAX_REMEMBERED: Final = 64
+"""Characters of a name whose result is remembered."""
+
 # Names of secrets in a URL or a header, but of ordinary fields elsewhere.
 _SECRET_URL_NAMES: Final = frozenset({"code", "key"})
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
@@ -69,10 +73,18 @@ def looks_secret(name: str) -> bool:
 
     Case and separators are ignored: ``X-Api-Key``, ``apiKey`` and ``api_key`` are the same.
     """
+    # The items of a fork have the same names again and again. Names from data can be of any length.
+    return _known(name) if len(name) <= _MAX_REMEMBERED else _looks_secret(name)
+
+
+def _looks_secret(name: str) -> bool:
     plain = _SEPARATORS.sub("", name.lower())
     if plain in _SECRET_NAMES or any(word in plain for word in _SECRET_WORDS):
         return True
     return any(word.lower() in _SECRET_SINGLE_WORDS for word in _WORD.findall(name))
+
+
+_known = lru_cache(maxsize=1024)(_looks_secret)
 
 
 def looks_secret_in_request(name: str) -> bool:

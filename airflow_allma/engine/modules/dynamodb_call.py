@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from pydantic.alias_generators import to_pascal
@@ -29,6 +30,9 @@ _ADVICE: Final = {
     "ResourceNotFoundException": "Check `tableName` of the step (and `indexName`), and whether the "
     "connection is of the right account and region ([allma] aws_conn_id, or airflow.awsConnId of the flow).",
 }
+
+
+_parameter = cache(to_pascal)  # the fields of models are few
 
 
 class DynamoDbCall:
@@ -58,7 +62,7 @@ class DynamoDbCall:
         self._clients = context.require_aws()
         self._retries = retries
         self._operation = operation
-        values = {to_pascal(field): getattr(inputs, field) for field in fields}
+        values = {_parameter(field): getattr(inputs, field) for field in fields}
         self._json_parameters = {
             name: value for name, value in values.items() if value is not None and value != {}
         }

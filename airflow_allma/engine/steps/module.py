@@ -37,7 +37,7 @@ class _ModuleStep:
         """Return the rendered custom config; an empty object if the step has none."""
         if self._config is None:
             return {}
-        root = call.root()
+        root = {} if self._config.is_static and not self._keys else call.root()
         config: dict[str, Any] = self._config.render(root, call.load)
         for name, templates in self._keys.items():
             rendered = config.get(name, {})
