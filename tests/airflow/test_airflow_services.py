@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 
@@ -65,3 +66,18 @@ def test_a_task_reads_a_chunk_in_the_folder_of_a_percent_encoded_offload_locatio
     plan = plan_manifest(store, manifest, range_bytes=1 << 20, max_ranges=1)
     (chunk,) = manifest_chunks(plan, store)
     assert list(chunk_items(chunk.to_dict(), offload_location=location)) == [{"n": 1}, {"n": 2}]
+
+
+def test_as_many_calls_of_aws_can_be_in_flight_as_a_chunk_runs_items(airflow_db, moto_endpoint, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(aws_connection(moto_endpoint)))
+    services = build_services(load_settings().changed(chunk_concurrency=100), logging.getLogger())
+    client = services.aws.client("sqs", "eu-west-3", retries=False)
+    assert client.meta.config.max_pool_connections == 100
+    assert client.meta.config.retries["total_max_attempts"] == 1
+    assert services.aws.client("sqs", "eu-west-3", retries=False) is client
+    assert services.aws.client("lambda").meta.config.read_timeout > 15 * 60
+
+    async def free_slots():
+        return services.threads.slots._value
+
+    assert asyncio.run(free_slots()) == 100
