@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from airflow_allma.expressions.assignment import InvalidTargetError, assign_keys
 from airflow_allma.expressions.paths import CACHE_SIZE
@@ -15,9 +15,12 @@ from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
 from airflow_allma.expressions.syntax_tree import Key, make_key
 from airflow_allma.expressions.undefined import NOTHING
 
-__all__ = ["Target", "compile_target"]
+__all__ = ["MAX_KEYS", "Target", "compile_target"]
 
 _log = logging.getLogger(__name__)
+
+MAX_KEYS: Final = 100
+"""Names and indexes of a target. JSON in flow files is not nested deeper either."""
 
 _NAME_STOPS = frozenset(".[")
 _BRACKET_STOPS = frozenset("]")
@@ -66,6 +69,8 @@ def compile_target(source: str) -> Target:
             if not name:
                 scanner.fail("a name is missing here; a target looks like user.tags[0].name")
             keys.append(make_key(name))
+        if len(keys) > MAX_KEYS:
+            scanner.fail(f"a target has at most {MAX_KEYS} names and indexes; nest less")
     names = tuple(key.name for key in keys)
     return Target(source, names, _assigner(tuple(keys), source), _finder(tuple(keys)))
 

@@ -13,6 +13,7 @@ from airflow_allma.flow.catalog import Catalog
 from airflow_allma.flow.checks import FlowChecks
 from airflow_allma.flow.definitions import Origin, StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
+from airflow_allma.flow.expression_budget import BoundedExpressions
 from airflow_allma.flow.file_contents import FileContents, FileKind, read_file
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.validation import check_flow
@@ -152,6 +153,8 @@ class _FileCheck:
         self.catalog = catalog
         self.definitions = definitions
         self.checks = checks
+        if checks.expressions is not None:
+            self.checks = replace(checks, expressions=BoundedExpressions(checks.expressions))
         self.diagnostics: list[Diagnostic] = list(contents.diagnostics)
         self.broken: list[str] = []
         self.inherited: list[InheritedProblem] = []
