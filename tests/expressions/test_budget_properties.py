@@ -95,3 +95,13 @@ def test_every_config_ends_within_the_budget(values, value):
         with contextlib.suppress(WorkLimitError, ExpressionError):
             compiled.render(value)
         assert budget.spent <= LIMIT + LARGEST_STEP
+
+
+def test_each_lookup_counts():
+    data = {"rows": list(range(100)), "names": {}}
+    spent = []
+    for body in ("", "{{lookup ../names this}}"):
+        with own_budget(LIMIT) as budget:
+            compile_template("{{#each rows}}" + body + "{{/each}}").render(data)
+            spent.append(budget.spent)
+    assert spent[1] - spent[0] == 100

@@ -86,6 +86,8 @@ def _base64(value: Any) -> str:
 def _lookup(load: LoadPointer, container: Any, key: Any) -> Any:
     if not truthy(container):
         return container
+    # Writing a number as a key takes longer than a plain lookup.
+    spend_values(1)
     return member(container, make_key(to_string(key)), load)
 
 
