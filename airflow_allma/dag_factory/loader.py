@@ -7,9 +7,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.compat import check_policies
+from airflow_allma.configuration import dag_limit
 from airflow_allma.dag_factory.acceptance import check_acceptance, is_plain
 from airflow_allma.dag_factory.build import dag_from_plan
 from airflow_allma.dag_factory.flow_files import FlowFolders, Places
@@ -142,12 +144,13 @@ def _build_dags(
 ) -> dict[str, DAG]:
     """Return the Dags of all flows, or the wanted one; add what cannot be built to the problems."""
     dags: dict[str, DAG] = {}
+    limit = cache(dag_limit)
     for source in loaded.flows:
         dag_id = safe_dag_id(source.flow.id)
         if wanted not in {None, dag_id}:
             continue
         try:
-            dag = _build(source.flow, options, is_validated=wanted is None)
+            dag = _build(source.flow, options, limit, is_validated=wanted is None)
         except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks can raise anything
             # The other flows must load, and nothing is lost: the problem is logged and shown.
             reason = error or type(error).__name__
@@ -158,19 +161,22 @@ def _build_dags(
     return dags
 
 
-def _build(flow: Flow, options: LoaderOptions, *, is_validated: bool) -> DAG | None:
+def _build(
+    flow: Flow, options: LoaderOptions, limit: Callable[[str], int], *, is_validated: bool
+) -> DAG | None:
     """Return the Dag of a flow; None if the flow is not kept.
 
     Args:
         flow: the flow.
         options: the loader's.
+        limit: returns a limit of ``[core]``.
         is_validated: detect now what Airflow would reject later, when that would affect all Dags of
             the loader's file.
     """
     applied = options.apply(flow)
     if applied is None:
         return None
-    dag = dag_from_plan(plan_dag(applied))
+    dag = dag_from_plan(plan_dag(applied), limit)
     if options.on_dag is not None:
         options.on_dag(dag, flow)
     if is_validated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from airflow.sdk import DAG, Param
@@ -31,8 +32,13 @@ def build_dag(flow: Flow) -> DAG:
     return dag_from_plan(plan_dag(flow))
 
 
-def dag_from_plan(plan: DagPlan) -> DAG:
-    """Build a planned Dag. Equal plans have equal Dags."""
+def dag_from_plan(plan: DagPlan, limit: Callable[[str], int] = dag_limit) -> DAG:
+    """Build a planned Dag. Equal plans have equal Dags.
+
+    Args:
+        plan: the plan.
+        limit: returns a limit of ``[core]``; ``dag_limit`` reads Airflow's configuration at each call.
+    """
     with DAG(
         dag_id=plan.tasks.dag_id,
         dag_display_name=plan.display_name,
@@ -43,8 +49,8 @@ def dag_from_plan(plan: DagPlan) -> DAG:
         catchup=plan.catchup,
         tags=set(plan.tags),
         default_args=dict(plan.task_defaults),
-        max_active_runs=plan.max_active_runs or dag_limit("max_active_runs_per_dag"),
-        max_active_tasks=dag_limit("max_active_tasks_per_dag"),
+        max_active_runs=plan.max_active_runs or limit("max_active_runs_per_dag"),
+        max_active_tasks=limit("max_active_tasks_per_dag"),
         dagrun_timeout=plan.run_timeout,
         # Otherwise Airflow would register every Dag that is built, even if its caller drops it.
         auto_register=False,
