@@ -313,6 +313,20 @@ def test_pages_are_read_up_to_the_limit(count, query, updated, queries):
     assert ("Limit" in table.queries[0]) == ("filterExpression" not in query)
 
 
+@pytest.mark.parametrize(
+    "key", [{"B": b"\xff\x00"}, {"N": "12345678901234567890123456789012345678"}, {"N": "0.1"}]
+)
+def test_a_key_is_sent_as_the_query_found_it(key):
+    class Table(Pages):
+        def update_item(self, **parameters):
+            self.updated.append(parameters["Key"])
+            return {"Attributes": {"done": {"BOOL": True}}}
+
+    table = Table(1, item=lambda n: {"id": key})
+    assert claim(table, "t", query=KEYS)["updatedItemCount"] == 1
+    assert table.updated == [{"id": key}]
+
+
 def test_items_whose_condition_fails_are_left_out():
     def answer(number):
         if number % 2:

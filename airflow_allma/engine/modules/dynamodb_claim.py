@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -61,11 +61,9 @@ class QueryAndUpdateInput(ModuleInput):
 
 
 class _OneUpdate(_Update):
-    """The parameters of the update of one item."""
+    """The parameters of all updates."""
 
     table_name: str
-    key: dict[str, Any]
-    return_values: Literal["ALL_NEW"] = "ALL_NEW"
 
 
 class _Described(ModuleInput):
@@ -100,7 +98,7 @@ def query_and_update(inputs: QueryAndUpdateInput, context: ModuleContext) -> dic
     call = DynamoDbCall(context, "query", query, _QUERY_FIELDS)
     page_size = query.limit if query.filter_expression is None else None
     found = (item for page in call.pages(page_size) for item in page.get("Items", ()))
-    keys = [_key(item_from_dynamodb(item), names, query) for item in islice(found, query.limit)]
+    keys = [_key(item, names, query) for item in islice(found, query.limit)]
     results = _Results(len(keys))
     update = partial(_update_one, inputs.update, query.table_name, context)
     with ThreadPoolExecutor(_THREADS, "allma-update") as threads:
@@ -138,6 +136,7 @@ def _key_attributes(table: str, context: ModuleContext) -> Sequence[str]:
 
 
 def _key(item: Mapping[str, Any], names: Sequence[str], query: _Query) -> dict[str, Any]:
+    """Return the key of an item with DynamoDB's types: JSON has no binary values, and fewer digits."""
     missing = [name for name in names if name not in item]
     if missing:
         raise PermanentStepError(
@@ -159,13 +158,15 @@ class _Result:
 
 
 def _update_one(update: _Update, table: str, context: ModuleContext, key: dict[str, Any]) -> _Result:
-    one = _OneUpdate.model_construct(**update.model_dump(), table_name=table, key=key)
+    one = _OneUpdate.model_construct(**update.model_dump(), table_name=table)
     # boto3 retries throttled updates one by one; the engine could only repeat all of them.
     call = DynamoDbCall(context, "update_item", one, _OneUpdate.model_fields)
+    shown = item_from_dynamodb(key)
     try:
-        return _Result(key, item_from_dynamodb(call.send().get("Attributes", {})), None)
+        updated = call.send(Key=key, ReturnValues="ALL_NEW").get("Attributes", {})
     except StepError as error:
-        return _Result(key, None, error)
+        return _Result(shown, None, error)
+    return _Result(shown, item_from_dynamodb(updated), None)
 
 
 class _Results:
