@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
+
+logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 LOGIN, PASSWORD = "mailer", "pass-w0rd"
 
@@ -81,6 +84,8 @@ def running_smtp(*, tls: ssl.SSLContext | None = None, max_bytes: int = 33_554_4
         fake,
         hostname="127.0.0.1",
         port=0,
+        # Without it, each connection asks the name server.
+        server_hostname="localhost",
         ready_timeout=10,
         data_size_limit=max_bytes,
         auth_require_tls=False,

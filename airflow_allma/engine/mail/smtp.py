@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.common.secret_sources import ConnectionSecret
@@ -145,22 +146,28 @@ def send_by_smtp(server: SmtpServer, sender: str, recipients: Sequence[str], mes
 def _connect(server: SmtpServer) -> smtplib.SMTP:
     import smtplib
 
-    context = ssl.create_default_context()
-    if not server.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
     # Without a name of its own, the library asks the name server for one, which can take long.
     options: dict[str, Any] = {"timeout": server.timeout, "local_hostname": "localhost"}
     if server.use_ssl:
-        return smtplib.SMTP_SSL(server.host, server.port, context=context, **options)
+        return smtplib.SMTP_SSL(server.host, server.port, context=_context(server.verify), **options)
     smtp = smtplib.SMTP(server.host, server.port, **options)
     try:
         if server.use_starttls:
-            smtp.starttls(context=context)
+            smtp.starttls(context=_context(server.verify))
     except BaseException:
         smtp.close()
         raise
     return smtp
+
+
+@lru_cache(maxsize=2)
+def _context(verify: bool) -> ssl.SSLContext:
+    # Reading the certificates of the machine takes longer than sending an e-mail.
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _send(
