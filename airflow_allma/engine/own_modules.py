@@ -19,23 +19,19 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.flow.module_ids import SYSTEM_PREFIX
 
 __all__ = [
     "GROUP",
-    "SYSTEM_PREFIX",
     "HttpModule",
     "LambdaModule",
     "OwnModule",
     "OwnModules",
     "PythonModule",
-    "is_own_module",
 ]
 
 GROUP: Final = "airflow_allma.modules"
 """The group of entry points: name = id of the module, value = ``package.module:callable``."""
-
-SYSTEM_PREFIX: Final = "system/"
-"""The beginning of the ids of the language's own modules, which nothing else can use."""
 
 _SETTING: Final = "[allma] external_modules"
 _MAX_SHOWN: Final = 500
@@ -43,11 +39,6 @@ _MAX_NAMES: Final = 8
 _DEFAULT_TIMEOUT: Final = 60.0
 _FORMS: Final = '{"lambdaArn": "..."}, {"connection": "...", "path": "/..."} or {"url": "https://..."}'
 _FIELDS: Final = frozenset({"connection", "lambdaArn", "path", "timeoutSeconds", "url"})
-
-
-def is_own_module(identifier: str | None) -> bool:
-    """Return whether an id can only be that of a module of the installation, not of the language."""
-    return bool(identifier) and not str(identifier).startswith(SYSTEM_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.flow.diagnostics import Path
+from airflow_allma.flow.module_ids import OWN_MODULE_TYPES, is_own_module
 from airflow_allma.flow.normalize import START_FIELDS, implied_order, own_steps, type_of
 
 __all__ = ["ANY", "LocatedStep", "Pattern", "Scope", "branches_of", "scopes", "select", "start_fields"]
@@ -35,6 +36,12 @@ class LocatedStep:
     path: Path
     step: dict[str, Any]
     kind: str
+
+    @property
+    def runs_own_module(self) -> bool:
+        """Whether a module of the installation does the work of the step, whatever its type."""
+        module = self.step.get("moduleIdentifier")
+        return self.kind in OWN_MODULE_TYPES and isinstance(module, str) and is_own_module(module)
 
 
 @dataclass(frozen=True, slots=True)

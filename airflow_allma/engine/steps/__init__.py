@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES, module_problem
-from airflow_allma.engine.own_modules import OwnModules, is_own_module
+from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.program import HandlerFactory, Program
 from airflow_allma.engine.step_handler import Handler
 from airflow_allma.engine.steps.api_call import ApiCall
@@ -20,6 +20,7 @@ from airflow_allma.engine.steps.send_email import SendEmail
 from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.flow import Step, StepType
+from airflow_allma.flow.module_ids import OWN_MODULE_TYPES, is_own_module
 
 __all__ = ["HANDLERS", "MODULES", "unsupported_reason", "unsupported_type"]
 
@@ -63,7 +64,6 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
 _ENTRY_POINTS: Final = OwnModules()
 _MODULE_TYPES: Final = frozenset({StepType.DATA_LOAD, StepType.DATA_SAVE, StepType.DATA_TRANSFORMATION})
 _NEED_MODULE: Final = _MODULE_TYPES | {StepType.CUSTOM_LOGIC}
-_OWN_MODULE_TYPES: Final = _NEED_MODULE | {StepType.API_CALL}
 
 
 def unsupported_type(kind: StepType, module: str) -> tuple[str, str] | None:
@@ -91,7 +91,7 @@ def unsupported_reason(step: Step, own_modules: OwnModules = _ENTRY_POINTS) -> t
     """
     if unsupported := unsupported_type(step.step_type, step.module_identifier or ""):
         return unsupported
-    if step.step_type in _OWN_MODULE_TYPES and is_own_module(step.module_identifier):
+    if step.step_type in OWN_MODULE_TYPES and is_own_module(step.module_identifier):
         problem = own_modules.problem(step.module_identifier or "", MODULES)
         return ("moduleIdentifier", problem) if problem else None
     if step.step_type in _NEED_MODULE:

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import is_computed
+from airflow_allma.flow.formats import is_header_name
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import ANY, select
 
 __all__ = ["headers", "timeouts", "urls"]
 
-_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _NOT_IN_VALUES: Final = re.compile(r"[\r\n\0]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{0,2}")
 _MAX_SHOWN: Final = 80
@@ -24,7 +24,7 @@ _MAX_SHOWN: Final = 80
 def timeouts(view: FlowView) -> Warnings:
     """Yield a ``timeoutMs`` that is not a number above 0; strings with templates are not known yet."""
     for step in view.steps:
-        if step.kind != "API_CALL" or "customConfig" not in step.step:
+        if step.kind != "API_CALL" or step.runs_own_module or "customConfig" not in step.step:
             continue
         for path, value in select(step.step, ("customConfig", "timeoutMs"), step.path):
             if isinstance(value, str) and is_computed(value):
@@ -80,7 +80,7 @@ def headers(view: FlowView) -> Warnings:
                 name = path[-1]
                 if not isinstance(name, str):
                     continue
-                if not _HEADER.fullmatch(name):
+                if not is_header_name(name):
                     yield warning(
                         path,
                         f"{quoted(name[:_MAX_SHOWN])} cannot be the name of a header: it can have letters, "

@@ -49,7 +49,8 @@ def unknown_errors(view: FlowView) -> Warnings:
     for step in view.steps:
         if "onError" in step.step:
             found = select(step.step["onError"], _NAMES, (*step.path, "onError"))
-            named += [(path, name, step.kind) for path, name in found]
+            kind = "" if step.runs_own_module else step.kind
+            named += [(path, name, kind) for path, name in found]
     for path, name, kind in named:
         if isinstance(name, str) and (cure := _cure(name, kind)):
             yield warning(path, f"no error is called {quoted(name)}; {cure}")

@@ -213,6 +213,8 @@ def fields_without_effect(view: FlowView) -> Warnings:
             yield from _rows(step.step, step.path, _CONTENT_RETRY)
         if step.kind == "API_CALL" and step.step.get("requestBodyTemplate"):
             yield from _rows(step.step, step.path, _BODY_PATH)
+        if step.runs_own_module:
+            continue
         config = step.step.get("customConfig")
         if step.kind in _CONFIG_FIELDS and isinstance(config, dict):
             known, why = _CONFIG_FIELDS[step.kind]

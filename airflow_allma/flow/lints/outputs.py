@@ -144,6 +144,8 @@ def _wrong_member(view: FlowView, read: Read, step: LocatedStep) -> str | None:
 
 def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
     """Return the names in a step's output; None if they cannot be known."""
+    if step.runs_own_module:
+        return None
     handler = step.step.get("onError")
     errors = _ERROR if isinstance(handler, dict) and handler.get("continueOnFailure") else frozenset()
     default = view.flow.get("defaultStepConfig")
@@ -205,7 +207,7 @@ def output_sources(view: FlowView) -> Warnings:
         inputs = view.names.inputs_of(step)
         if name in inputs or read.expression.kind is not Kind.PATH:
             continue
-        known: Any = _OUTPUTS.get(step.kind)
+        known: Any = None if step.runs_own_module else _OUTPUTS.get(step.kind)
         if known is not None and name not in known | _ERROR | {"_meta"}:
             inside = "data" if step.kind == "API_CALL" else "aggregatedData"
             yield warning(
