@@ -28,6 +28,8 @@ OUTPUTS_OF_MODULES: Final[Mapping[str, frozenset[str]]] = {
     "system/date-time-calculator": frozenset({"result"}),
     "system/ddb-query-to-s3-manifest": frozenset({"manifest", "itemCount", "itemsOffloaded"}),
     "system/dynamodb-data-loader": frozenset({"content"}),
+    "system/dynamodb-query-and-update": frozenset({"updatedItemCount", "items"}),
+    "system/dynamodb-update-item": frozenset({"updatedAttributes"}),
     "system/flatten-array": frozenset({"result"}),
     "system/generate-array": frozenset({"array"}),
     "system/generate-uuid": frozenset({"uuid"}),
@@ -35,6 +37,7 @@ OUTPUTS_OF_MODULES: Final[Mapping[str, frozenset[str]]] = {
     "system/s3-data-loader": frozenset({"content"}),
     "system/s3-data-saver": frozenset({"s3Uri", "bucket", "key", "eTag", "versionId"}),
     "system/s3-list-files": frozenset({"files", "fileCount"}),
+    "system/sqs-get-queue-attributes": frozenset({"attributes"}),
     "system/sqs-receive-messages": frozenset({"messages", "messageCount"}),
 }
 """Module -> the names in its output, for modules whose output always has the same."""
