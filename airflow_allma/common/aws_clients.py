@@ -85,14 +85,14 @@ def client_config(base: Config, service: str, *, retries: bool, connections: int
     from botocore.config import Config
 
     default: Any = Config()  # types-boto3 does not know the options of a Config
-    given: Any = base
+    configured: Any = base
     options: dict[str, Any] = {}
-    if given.max_pool_connections == default.max_pool_connections:
+    if configured.max_pool_connections == default.max_pool_connections:
         options["max_pool_connections"] = max(connections, default.max_pool_connections)
     if not retries:
         # The retry mode stays: "adaptive" also limits the rate of requests.
-        options["retries"] = {**(given.retries or {}), "total_max_attempts": 1}
-    if service == "lambda" and given.read_timeout == default.read_timeout:
+        options["retries"] = {**(configured.retries or {}), "total_max_attempts": 1}
+    if service == "lambda" and configured.read_timeout == default.read_timeout:
         options |= {"read_timeout": _LAMBDA_SECONDS, "tcp_keepalive": True}
     return base.merge(Config(**options))
 

@@ -64,8 +64,7 @@ class ModuleCall:
             if self._store is None:
                 raise PermanentStepError(
                     f"The module reads {pointer.uri}, but no store is configured. Set an AWS connection, or "
-                    "pass "
-                    "--store."
+                    "pass --store."
                 )
             return load_sized(self._store, pointer)[0]
         except StorageError as error:

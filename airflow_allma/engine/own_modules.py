@@ -226,8 +226,7 @@ def _python_module(identifier: str, points: Iterable[Any]) -> PythonModule:
         reason = shortened(printable(str(error)), _MAX_SHOWN)
         raise PermanentStepError(
             f"module {identifier!r} cannot be imported: {where}: {type(error).__name__}: {reason}. Correct "
-            "the "
-            "package; its import must not end the process."
+            "the package; its import must not end the process."
         ) from error
     if problem:
         raise PermanentStepError(f"module {identifier!r} cannot be used: {where} {problem}.")

@@ -66,7 +66,7 @@ def _look_up(subject: str, get: Callable[[], _T], advice: str) -> _T:
     from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowRuntimeError
 
     reason: str
-    begun = f"{subject[0].upper()}{subject[1:]}"
+    capitalized = f"{subject[0].upper()}{subject[1:]}"
     with unanswered_requests() as unanswered:
         try:
             return get()
@@ -77,16 +77,14 @@ def _look_up(subject: str, get: Callable[[], _T], advice: str) -> _T:
                     "the server, and [core] execution_api_server_url of the worker."
                 ) from None
             if isinstance(error, AirflowNotFoundException) or _is_not_found(error):
-                raise SecretNotFoundError(
-                    f"{subject[0].upper()}{subject[1:]} does not exist. {advice}"
-                ) from None
+                raise SecretNotFoundError(f"{capitalized} does not exist. {advice}") from None
             reason = type(error).__name__
         except PermissionError:
             reason = "Airflow denies this task access to it"
         except (AirflowException, ValueError) as error:
             # Its message can show a part of a connection's URI.
             reason = f"its definition is not valid ({type(error).__name__})"
-    raise SecretError(f"{begun} cannot be read: {reason}.")
+    raise SecretError(f"{capitalized} cannot be read: {reason}.")
 
 
 def _is_not_found(error: Any) -> bool:

@@ -92,8 +92,7 @@ def read_attachments(files: Sequence[AttachedFile], store: ObjectStore | None) -
         if total > MAX_ATTACHMENT_BYTES:
             raise PermanentStepError(
                 f"The attachments have {total} bytes together; at most {MAX_ATTACHMENT_BYTES} can be sent. "
-                "Send a link "
-                "to the files instead.",
+                "Send a link to the files instead.",
                 details={"bytes": total},
             )
         read = []

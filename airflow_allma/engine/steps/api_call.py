@@ -14,7 +14,7 @@ from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.engine.steps.call_timeout import timeout_seconds
 from airflow_allma.engine.steps.request_headers import Headers
-from airflow_allma.engine.steps.request_plan import RequestPlan
+from airflow_allma.engine.steps.request_plan import READING_METHODS, RequestPlan
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
     NOTHING,
@@ -29,8 +29,6 @@ from airflow_allma.flow.steps.step_base import ContextMapping
 __all__ = ["ApiCall"]
 
 _DEFAULT_TIMEOUT_SECONDS: Final = 10.0
-# RFC 9110, 9.2.1; PUT and DELETE are idempotent by 9.2.2, but not with every API.
-_READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -53,7 +51,7 @@ class ApiCall(AsyncHandler):
             connection=step.connection,
         )
         self._method = step.api_http_method.value
-        self.has_side_effects = self._method not in _READING_METHODS
+        self.has_side_effects = self._method not in READING_METHODS
         body = step.request_body_template
         self._body = compile_context_mappings(_as_json(body)) if body else None
         path = step.custom_config.get("requestBodyPath")

@@ -15,7 +15,7 @@ from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.outside_calls import HttpCall
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.engine.steps.call_timeout import timeout_seconds
-from airflow_allma.engine.steps.request_plan import PreparedRequest, RequestPlan
+from airflow_allma.engine.steps.request_plan import READING_METHODS, PreparedRequest, RequestPlan
 from airflow_allma.engine.upload import Upload
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.expressions import compile_template
@@ -28,8 +28,6 @@ __all__ = ["FileDownload"]
 _DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 _DEFAULT_TYPE: Final = "application/octet-stream"
 _FOLDER: Final = "downloads"
-# RFC 9110, 9.2.1
-_READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Enough to find a secret that the page of an error echoes.
 _MAX_ERROR_BYTES: Final = 1 << 16
 # S3 keeps 2 KiB of metadata with an object.
@@ -55,7 +53,7 @@ class FileDownload(AsyncHandler):
             step.source_url_template, templates=step.headers_template, connection=step.connection
         )
         self._method = step.method.value
-        self.has_side_effects = self._method not in _READING_METHODS
+        self.has_side_effects = self._method not in READING_METHODS
         self._bucket = step.destination_bucket or None
         key = step.destination_key_template
         self._key = compile_template(key) if key else None
@@ -165,8 +163,7 @@ class FileDownload(AsyncHandler):
         if upload.info.size != size:
             raise PermanentStepError(
                 f"{pointer} has {upload.info.size} bytes, although {size} were written: something else "
-                "writes to it "
-                "too. Give it a key of its own."
+                "writes to it too. Give it a key of its own."
             )
         return size
 

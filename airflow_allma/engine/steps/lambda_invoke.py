@@ -125,13 +125,13 @@ def _encode(call: LambdaCall) -> bytes:
             "The payload contains broken Unicode (half of a surrogate pair), which cannot be sent. Remove it "
             "from the data."
         ) from error
-    most = _MAX_BYTES[call.invocation_type]
-    if len(payload) > most:
+    max_bytes = _MAX_BYTES[call.invocation_type]
+    if len(payload) > max_bytes:
         raise PermanentStepError(
-            f"The payload has {len(payload)} bytes, and Lambda accepts {most // MIB} MiB in this kind of "
-            "call. Send a pointer: without customConfig.hydrateInputFromS3, pointers in the input are sent "
-            "as they are.",
-            details={"payloadBytes": len(payload), "maxPayloadBytes": most},
+            f"The payload has {len(payload)} bytes, and Lambda accepts {max_bytes // MIB} MiB in this kind "
+            "of call. Send a pointer: without customConfig.hydrateInputFromS3, pointers in the input are "
+            "sent as they are.",
+            details={"payloadBytes": len(payload), "maxPayloadBytes": max_bytes},
         )
     return payload
 

@@ -148,8 +148,8 @@ def _as_json(output: Any, identifier: str) -> Any:
     except (StorageError, msgspec.DecodeError) as error:
         raise PermanentStepError(
             f"The output of module {identifier!r} is not JSON: "
-            f"{shortened(printable(str(error)), _MAX_SHOWN)} Return "
-            "strings, numbers, booleans, None, lists and dictionaries.",
+            f"{shortened(printable(str(error)), _MAX_SHOWN)} "
+            "Return strings, numbers, booleans, None, lists and dictionaries.",
             details={"moduleIdentifier": identifier},
         ) from error
 

@@ -21,7 +21,13 @@ from airflow_allma.engine.urls import InvalidUrlError, PreparedUrl, prepare_url,
 from airflow_allma.expressions import Span, compile_context_mappings, compile_slotted_template
 from airflow_allma.flow.steps.step_base import ContextMapping
 
-__all__ = ["PreparedRequest", "RequestPlan"]
+__all__ = ["READING_METHODS", "PreparedRequest", "RequestPlan"]
+
+READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""The methods without side effects (RFC 9110, 9.2.1).
+
+PUT and DELETE are idempotent by 9.2.2, but not with every API.
+"""
 
 _OWN_ORIGIN: Final = re.compile(r"https?://[^/?#{}\\@\s]+(?:[/?#]|$)", re.IGNORECASE)
 
@@ -127,8 +133,8 @@ class RequestPlan:
             connection = HttpConnection.of(await secrets.connection(self._connection))
             self._warn_about_extra(connection, call)
         url, shown_url, identity = self._prepare_url(call, root, values, connection)
-        given = {**(defaults or {}), **(connection.headers if connection else {})}
-        headers = self._headers.render(call, values.over(root), given)
+        overridable = {**(defaults or {}), **(connection.headers if connection else {})}
+        headers = self._headers.render(call, values.over(root), overridable)
         await self._hide_made_values(call, headers)
         options = connection.options if connection else DEFAULT_OPTIONS
         secret_headers = options.secret_headers | self._secret_headers

@@ -50,7 +50,7 @@ class SendEmail(AsyncHandler):
     has_side_effects = True
 
     def __init__(self, step: EmailStep) -> None:
-        fields = step.model_dump(mode="json", by_alias=True, include=_FIELDS, exclude_none=True)
+        fields = step.model_dump(mode="json", by_alias=True, exclude_none=True)
         self._fields = compile_config({name: fields[name] for name in _RENDERED if name in fields})
         self._attachments_path = compile_path(step.attachments_path) if step.attachments_path else None
         self._connection = step.connection
@@ -78,20 +78,6 @@ class SendEmail(AsyncHandler):
         _check_recipients(mail, MAX_SMTP_RECIPIENTS if server else MAX_SES_RECIPIENTS)
         message_id = await call.services.threads.run(_send, call, mail, files, server)
         return {"sesMessageId": message_id, "renderedEmail": shown, "_meta": {"status": "SUCCESS"}}
-
-
-_FIELDS: Final = {
-    "from_",
-    "from_name",
-    "subject",
-    "body",
-    "to",
-    "cc",
-    "bcc",
-    "reply_to",
-    "custom_headers",
-    "attachments",
-}
 
 
 def _send(call: StepCall, mail: Mail, files: list[AttachedFile], server: SmtpServer | None) -> str:
@@ -150,8 +136,7 @@ def _check_recipients(mail: Mail, limit: int) -> None:
     if len(mail.recipients) > limit:
         raise PermanentStepError(
             f"The e-mail has {len(mail.recipients)} recipients; at most {limit} can be sent at once. Send "
-            "to each in a "
-            "fork, or to a list's own address."
+            "to each in a fork, or to a list's own address."
         )
 
 
