@@ -14,14 +14,13 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
+from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.exceptions import NotifierError
 
 __all__ = ["load_notifier", "make_notifier", "notifier_problems"]
 
 _IMPORT_PATH: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _MAX_PATH: Final = 500
-_FOREIGN_ERRORS: Final = (Exception, SystemExit)
-"""What the import of a module of others can raise."""
 
 
 def notifier_problems(
@@ -89,7 +88,7 @@ def _imported(name: str) -> type[Any]:
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(import_module(module), attribute, None)
-    except _FOREIGN_ERRORS as error:
+    except FOREIGN_ERRORS as error:
         raise NotifierError(
             f"the notifier {name} cannot be imported ({type(error).__name__}: {error}); install its package "
             "wherever Airflow runs, or correct the name"
@@ -118,7 +117,7 @@ def make_notifier(name: str, arguments: Mapping[str, Any], patterns: Sequence[st
     notifier = _without_templates(load_notifier(name, patterns))
     try:
         return notifier(**arguments)
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         raise NotifierError(f"{name} refuses its arguments: {type(error).__name__}: {error}") from error
 
 

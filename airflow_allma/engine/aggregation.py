@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.engine.custom_aggregators import load_custom_aggregator
-from airflow_allma.engine.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError, StepError
 from airflow_allma.flow import AggregationConfig, AggregationStrategy

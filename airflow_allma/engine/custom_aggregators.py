@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final
 
-from airflow_allma.engine.foreign_errors import FOREIGN_ERRORS
+from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.engine.foreign_packages import is_platform_module
 from airflow_allma.exceptions import PermanentStepError
 

@@ -14,10 +14,10 @@ from functools import cached_property, lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
 from airflow_allma.common.nearest import nearest
 from airflow_allma.common.printable import printable, shortened
-from airflow_allma.engine.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.module_ids import SYSTEM_PREFIX
 

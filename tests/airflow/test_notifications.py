@@ -81,9 +81,10 @@ def test_a_notifier_that_is_not_allowed_anymore_is_not_called(monkeypatch):
     assert Told.told == []
 
 
-def test_a_notifier_that_refuses_its_arguments_is_named():
-    notifier = FlowNotifier("failure", f"{MODULE}.Failing", {}, "shop", 1)
-    with pytest.raises(NotifierError, match="Failing refuses its arguments: ValueError: not today"):
+@pytest.mark.parametrize(("name", "error"), [("Failing", "ValueError"), ("Exiting", "SystemExit")])
+def test_a_notifier_that_refuses_its_arguments_is_named(name, error):
+    notifier = FlowNotifier("failure", f"{MODULE}.{name}", {}, "shop", 1)
+    with pytest.raises(NotifierError, match=f"{name} refuses its arguments: {error}: not today"):
         notifier({"run_id": "r"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from airflow.sdk import BaseNotifier
@@ -38,6 +39,13 @@ class Failing(BaseNotifier):
 
     def __init__(self) -> None:
         raise ValueError("not today")
+
+
+class Exiting(BaseNotifier):
+    """Ends its process instead of being made."""
+
+    def __init__(self) -> None:
+        sys.exit("not today")
 
 
 NOT_A_CLASS = 1

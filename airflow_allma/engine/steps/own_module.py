@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from airflow_allma.common.aws_calls import observed
+from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.module_call import ModuleCall
 from airflow_allma.engine.modules import ModuleContext
