@@ -94,7 +94,7 @@ def _imported(name: str) -> type[Any]:
             "wherever Airflow runs, or correct the name"
         ) from error
     if not (inspect.isclass(found) and any(map(_is_base, found.__mro__))):
-        raise NotifierError(f"{name} is not a class of the kind of `airflow.sdk.BaseNotifier`")
+        raise NotifierError(f"{name} is not a subclass of `airflow.sdk.BaseNotifier`")
     return found
 
 
