@@ -91,8 +91,8 @@ def boolean_setting(name: str) -> bool:
 
 def allowed_secrets() -> AllowedSecrets:
     """Return the connections and Variables that flows may name."""
-    return AllowedSecrets.from_settings(
-        _string_setting("allowed_connections"), _string_setting("allowed_variables")
+    return AllowedSecrets(
+        names_in(_string_setting("allowed_connections")), names_in(_string_setting("allowed_variables"))
     )
 
 

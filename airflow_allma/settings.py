@@ -5,6 +5,7 @@ This module does not import Airflow; ``configuration`` reads the values from it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -52,8 +53,8 @@ class Option:
 
 
 def names_in(setting: str) -> tuple[str, ...]:
-    """Return the names or patterns in a setting, which are separated by commas."""
-    return tuple(name.strip() for name in setting.split(",") if name.strip())
+    """Return the names or patterns in a setting, which are separated by commas or white space."""
+    return tuple(filter(None, re.split(r"[,\s]+", setting)))
 
 
 OPTIONS: Final[dict[str, Option]] = {

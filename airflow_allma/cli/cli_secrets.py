@@ -16,7 +16,7 @@ __all__ = ["allowed_notifiers", "allowed_secrets", "external_modules", "open_sec
 
 def allowed_secrets() -> AllowedSecrets:
     """Return what flows may name: ``AIRFLOW__ALLMA__ALLOWED_CONNECTIONS`` and ``..._ALLOWED_VARIABLES``."""
-    return AllowedSecrets.from_settings(_setting("allowed_connections"), _setting("allowed_variables"))
+    return AllowedSecrets(names_in(_setting("allowed_connections")), names_in(_setting("allowed_variables")))
 
 
 def allowed_notifiers() -> tuple[str, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final, Self
+from typing import Final
 
 __all__ = ["CONNECTION_FIELDS", "CONNECTION_ID", "AllowedSecrets", "SecretName", "secret_name"]
 
@@ -55,7 +55,7 @@ def secret_name(names: Sequence[str]) -> SecretName | None:
 
 @dataclass(frozen=True, slots=True)
 class AllowedSecrets:
-    """What flows may name, as patterns with ``*`` and ``?``.
+    """What flows may name, as patterns with ``*`` and ``?``; without any, nothing.
 
     Attributes:
         connections: patterns of ids of connections.
@@ -64,11 +64,6 @@ class AllowedSecrets:
 
     connections: tuple[str, ...] = ("*",)
     variables: tuple[str, ...] = ("*",)
-
-    @classmethod
-    def from_settings(cls, connections: str, variables: str) -> Self:
-        """Read both settings: patterns, separated by commas or white space; none: nothing is allowed."""
-        return cls(*(tuple(_patterns(setting)) for setting in (connections, variables)))
 
     def refusal(self, name: str, *, is_variable: bool = False) -> str | None:
         """Return why a connection or a Variable cannot be used, as a sentence; None if it can."""
@@ -82,7 +77,3 @@ class AllowedSecrets:
             f"the {kind} `{name}` is not among those that flows may use; use another one, or add it to "
             f"`[allma] {setting}` ({listed})"
         )
-
-
-def _patterns(setting: str) -> Iterable[str]:
-    return filter(None, re.split(r"[,\s]+", setting))

@@ -8,9 +8,10 @@ from airflow_allma.flow.diagnostics import Severity, json_path
 from airflow_allma.flow.secret_names import AllowedSecrets, SecretName, secret_name
 from airflow_allma.flow.validation import check_flow
 from airflow_allma.loading import flow_checks
+from airflow_allma.settings import names_in
 
 ALL = AllowedSecrets()
-SHOP = AllowedSecrets.from_settings("shop_*,\n  billing", "flows_?")
+SHOP = AllowedSecrets(names_in("shop_*,\n  billing"), names_in("flows_?"))
 PASSWORD = "{{conn.shop.password}}"
 COMPOSE = {"stepType": "DATA_TRANSFORMATION", "moduleIdentifier": "system/compose-object-from-input"}
 CALL = {
@@ -222,8 +223,8 @@ def test_what_is_allowed_is_not_refused():
         "apiHeadersTemplate": {"X": "{{var.flows_1}}"},
     }
     assert found(step, SHOP) == ([], [])
-    assert found(CALL, AllowedSecrets.from_settings("", "")) == ([], [])
-    assert found({**CALL, "connection": "x"}, AllowedSecrets.from_settings("", ""))[0] != []
+    assert found(CALL, AllowedSecrets((), ())) == ([], [])
+    assert found({**CALL, "connection": "x"}, AllowedSecrets((), ()))[0] != []
 
 
 @pytest.mark.parametrize("connection", ["{{shop}}", "", "$.a b", 7, ["shop"], "a" * 251])
