@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from airflow_allma.common.aws_calls import observed
 from airflow_allma.common.aws_names import region_of_arn
 from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.modules import ModuleContext
 from airflow_allma.engine.modules.aws_call import AwsResource
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
+from airflow_allma.engine.steps.module import run_in_thread
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
     LoadPointer,
@@ -214,11 +214,7 @@ class LambdaInvoke(AsyncHandler):
         invocation = LambdaCall(
             function, self._build_payload(call, root, config), "lambdaFunctionArnTemplate", **options
         )
-        services = call.services
-        context = ModuleContext(
-            aws=services.aws, settings=services.settings, log=services.log, calls=call.calls
-        )
-        return await services.threads.run(observed, call.calls.add, invoke_function, invocation, context)
+        return await run_in_thread(call, invoke_function, invocation)
 
     def _build_payload(
         self, call: StepCall, root: Mapping[str, Any], config: Mapping[str, Any]

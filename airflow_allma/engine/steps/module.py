@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 from airflow_allma.common.aws_calls import observed
 from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
@@ -11,7 +12,9 @@ from airflow_allma.exceptions import WorkLimitError
 from airflow_allma.expressions import compile_config, compile_template
 from airflow_allma.flow import Step
 
-__all__ = ["BlockingModule", "InlineModule", "module_handler"]
+__all__ = ["BlockingModule", "InlineModule", "module_handler", "run_in_thread"]
+
+_T = TypeVar("_T")
 
 
 class _ModuleStep:
@@ -74,18 +77,26 @@ class BlockingModule(_ModuleStep, AsyncHandler):
 
     async def __call__(self, call: StepCall) -> Any:
         """Return the module's output."""
-        services = call.services
-        context = ModuleContext(
-            store=services.store,
-            aws=services.aws,
-            settings=services.settings,
-            log=services.log,
-            calls=call.calls,
-        )
-        inputs = self.effective_input(call)
-        return await services.threads.run(
-            observed, call.calls.add, run_module, self._identifier, inputs, context
-        )
+        return await run_in_thread(call, run_module, self._identifier, self.effective_input(call))
+
+
+async def run_in_thread(call: StepCall, function: Callable[..., _T], *args: Any) -> _T:
+    """Run a function in a thread, with what modules need as its last argument; record its calls of AWS.
+
+    Args:
+        call: the step's call.
+        function: blocks; called with ``args`` and a ``ModuleContext``.
+        args: its first arguments.
+    """
+    services = call.services
+    context = ModuleContext(
+        store=services.store,
+        aws=services.aws,
+        settings=services.settings,
+        log=services.log,
+        calls=call.calls,
+    )
+    return await services.threads.run(observed, call.calls.add, function, *args, context)
 
 
 def module_handler(step: Step) -> Handler:

@@ -7,18 +7,17 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from airflow_allma.common.aws_calls import observed
 from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.module_call import ModuleCall
-from airflow_allma.engine.modules import ModuleContext
 from airflow_allma.engine.own_modules import HttpModule, LambdaModule, PythonModule
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.state import state_view
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.engine.steps.lambda_invoke import LambdaCall, invoke_function
+from airflow_allma.engine.steps.module import run_in_thread
 from airflow_allma.engine.steps.request_plan import RequestPlan
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageError
 from airflow_allma.expressions import compile_config
@@ -96,12 +95,8 @@ class OwnModuleStep(AsyncHandler):
         return _as_json(output, self._identifier)
 
     async def _invoke(self, module: LambdaModule, call: StepCall, content: Mapping[str, Any]) -> Any:
-        services = call.services
-        context = ModuleContext(
-            aws=services.aws, settings=services.settings, log=services.log, calls=call.calls
-        )
         invocation = LambdaCall(module.function, content, f"[allma] external_modules, {self._identifier!r}")
-        return await services.threads.run(observed, call.calls.add, invoke_function, invocation, context)
+        return await run_in_thread(call, invoke_function, invocation)
 
     async def _post(self, module: HttpModule, call: StepCall, content: Mapping[str, Any]) -> Any:
         plan = self._plans.get(module)
