@@ -89,8 +89,8 @@ def test_own_steps_run_on_the_main_path_in_mapped_tasks_and_in_a_chunk(
         payload = {"files": downloads.url, "currentItem": {"n": 100}, "few": many[:2], "many": many}
         ran = FinishedRun(airflow_client, "own-steps", payload)
         assert ran.state == "success"
-        subjects = sorted(mail["Subject"] for mail in smtp.mails)
+        subjects = sorted(mail["Subject"] for mail in smtp.mails())
         assert subjects == sorted(f"{2 * n} points" for n in [100, 0, 1, *range(CHUNKED)])
-        texts = {next(mail.iter_attachments()).get_content() for mail in smtp.mails}
+        texts = {next(mail.iter_attachments()).get_content() for mail in smtp.mails()}
         assert texts == {f"item {n}" for n in [100, *range(CHUNKED)]}
     assert ran.xcom("chunked.aggregate")["aggregatedData"] == [f"{2 * n} points" for n in range(CHUNKED)]

@@ -107,7 +107,7 @@ def test_an_email_has_html_text_names_reply_addresses_headers_and_attachments(sm
         outputMappings={"$.all": "$", "$.status": "$._meta.status"},
     )
     assert ran.status == "COMPLETED", ran.error
-    (mail,) = smtp.mails
+    (mail,) = smtp.mails()
     assert mail["From"] == "Service Desk ü <desk@corp.example>"
     assert mail["To"] == "ada@corp.example, bob@corp.example"
     assert mail["Cc"] == "carol@corp.example, dan@corp.example"
@@ -445,7 +445,7 @@ def test_each_item_of_a_fork_gets_its_email(smtp):
     users = [f"u{n}@corp.example" for n in range(30)]
     ran = run(steps, {"users": users}, secrets=Secrets(Connections(connection(smtp.port))))
     assert ran.status == "COMPLETED", ran.error
-    assert sorted(mail["Subject"] for mail in smtp.mails) == sorted(f"For {user}" for user in users)
+    assert sorted(mail["Subject"] for mail in smtp.mails()) == sorted(f"For {user}" for user in users)
 
 
 @given(st.text(max_size=60), st.text(max_size=60))

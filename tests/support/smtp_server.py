@@ -36,8 +36,9 @@ class SmtpFake:
         self.hangs_up = False
         self.port = 0
 
-    @property
+    # Not a property: the server looks at all members of its handler, once for each connection.
     def mails(self) -> list[EmailMessage]:
+        """Return the e-mails that were accepted."""
         parser: Any = BytesParser(policy=policy.default)
         return [parser.parsebytes(envelope.original_content) for envelope in self.envelopes]
 

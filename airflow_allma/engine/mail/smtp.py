@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.common.secret_sources import ConnectionSecret
@@ -146,8 +147,7 @@ def send_by_smtp(server: SmtpServer, sender: str, recipients: Sequence[str], mes
 def _connect(server: SmtpServer) -> smtplib.SMTP:
     import smtplib
 
-    # Without a name of its own, the library asks the name server for one, which can take long.
-    options: dict[str, Any] = {"timeout": server.timeout, "local_hostname": "localhost"}
+    options: dict[str, Any] = {"timeout": server.timeout, "local_hostname": _own_name()}
     if server.use_ssl:
         return smtplib.SMTP_SSL(server.host, server.port, context=_context(server.verify), **options)
     smtp = smtplib.SMTP(server.host, server.port, **options)
@@ -158,6 +158,14 @@ def _connect(server: SmtpServer) -> smtplib.SMTP:
         smtp.close()
         raise
     return smtp
+
+
+@cache
+def _own_name() -> str:
+    """Return the name with which this machine greets servers."""
+    # The library would ask the name server for each e-mail, which can take long.
+    name = socket.getfqdn()
+    return name if "." in name else "[127.0.0.1]"
 
 
 @lru_cache(maxsize=2)
