@@ -108,8 +108,7 @@ def classify_response(
     if 200 <= response.status < 300:
         return
     masks = masks or SecretMasks()
-    body = " ".join(masks.beginning(response.body, 4 * _MAX_SHOWN, more_secrets).split())
-    body = "".join(character for character in body if character.isprintable())[:_MAX_SHOWN]
+    body = masks.beginning(response.body, _MAX_SHOWN, more_secrets)
     message = f"{response.status} from {method} {mask_url(url)}"
     message += f": {body}" if body else " with an empty body."
     details = {**request_details(method, url, response.status), "body": body}

@@ -109,7 +109,7 @@ class SecretMasks:
         return new
 
     def beginning(self, data: bytes, max_characters: int, more: Iterable[str] = ()) -> str:
-        """Return the beginning of a text with secrets masked, also one that is cut there.
+        """Return the beginning of a text on one line with secrets masked, also one that is cut there.
 
         Args:
             data: the text, of any encoding.
@@ -118,15 +118,21 @@ class SecretMasks:
         """
         others = sorted({form for value in more for form in _searched_forms(value)}, key=len, reverse=True)
         longest = max(self.longest, len(others[0]) if others else 0)
-        taken = data[: 4 * (max_characters + longest)]
-        text = taken.decode(errors="replace")
-        for form in others:
-            text = text.replace(form, MASK)
-        text = self.text(text)
+        # More than is returned, as runs of white space become one space.
+        taken = data[: 4 * (4 * max_characters + longest)]
+        text = self._masked(taken.decode(errors="replace"), others)
+        # Again, since zero bytes (UTF-16) and the like can hide a secret that is visible without them.
+        text = " ".join(text.split())
+        text = self._masked("".join(filter(str.isprintable, text)), others)
         if len(taken) < len(data) and longest:
             # Its end can be the beginning of a secret.
             text = text[:-longest]
         return text[:max_characters]
+
+    def _masked(self, text: str, others: Iterable[str]) -> str:
+        for form in others:
+            text = text.replace(form, MASK)
+        return self.text(text)
 
     def text(self, text: str) -> str:
         """Return a text with ``***`` in place of each secret."""
