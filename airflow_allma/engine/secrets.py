@@ -134,7 +134,9 @@ def _secrets_of(connection: ConnectionSecret) -> list[str]:
     secrets = [connection.login, connection.password]
     if connection.login or connection.password:
         pair = f"{connection.login}:{connection.password}"
-        secrets += [pair, base64.b64encode(pair.encode()).decode()]
+        # As SMTP servers get them, which repeat a command that they do not understand.
+        plain = f"\0{connection.login}\0{connection.password}"
+        secrets += [pair, *(base64.b64encode(one.encode(errors="replace")).decode() for one in (pair, plain))]
     headers = connection.extra.get("headers")
     if isinstance(headers, dict):
         secrets += [
