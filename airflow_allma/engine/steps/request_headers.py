@@ -30,17 +30,27 @@ class RequestHeaders:
     Args:
         constants: name -> value, which is sent unchanged.
         templates: name -> JSONPath if it starts with ``$``, otherwise a template.
+        secret: the names of the templates that see ``secret_root``.
     """
 
-    def __init__(self, constants: Mapping[str, str], templates: Mapping[str, str]) -> None:
-        self._headers: list[tuple[str, _FindHeader]] = [
-            *((name, _constant(value)) for name, value in constants.items()),
-            *((name, _computed(source)) for name, source in templates.items()),
+    def __init__(
+        self,
+        constants: Mapping[str, str],
+        templates: Mapping[str, str],
+        secret: frozenset[str] = frozenset(),
+    ) -> None:
+        self._headers: list[tuple[str, _FindHeader, bool]] = [
+            *((name, _constant(value), False) for name, value in constants.items()),
+            *((name, _computed(source), name in secret) for name, source in templates.items()),
         ]
         self._templates = frozenset(templates)
 
     def render(
-        self, call: StepCall, root: Mapping[str, Any], defaults: Mapping[str, str] | None = None
+        self,
+        call: StepCall,
+        root: Mapping[str, Any],
+        defaults: Mapping[str, str] | None = None,
+        secret_root: Mapping[str, Any] | None = None,
     ) -> Headers:
         """Return the headers to send; the last header of a name wins.
 
@@ -50,6 +60,7 @@ class RequestHeaders:
             call: the step's call, whose log gets a warning for each header that is probably not meant.
             root: what paths and templates see.
             defaults: headers, name -> value, that the step's own override.
+            secret_root: what the templates with secrets see; None: ``root``.
 
         Raises:
             PermanentStepError: a name or a value cannot be sent. The message does not contain the value.
@@ -57,8 +68,8 @@ class RequestHeaders:
         headers: Headers = {}
         for name, value in (defaults or {}).items():
             _add(headers, name, value)
-        for name, find in self._headers:
-            value = find(root, call.load)
+        for name, find, is_secret in self._headers:
+            value = find(secret_root if is_secret and secret_root is not None else root, call.load)
             if value is None or value is NOTHING:
                 continue
             if not isinstance(value, str | int | float):

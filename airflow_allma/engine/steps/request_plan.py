@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -93,7 +93,6 @@ class RequestPlan:
         self._mappings = compile_context_mappings(
             {name: mapping.model_dump(by_alias=True) for name, mapping in mappings.items()}
         )
-        self._headers = RequestHeaders(constants or {}, templates or {})
         self._connection = connection
         self._has_own_origin = _OWN_ORIGIN.match(url.lstrip(" ")) is not None
         by_header = {
@@ -106,6 +105,9 @@ class RequestPlan:
         self._names_host = any(name.field == "host" for name in url_names)
         self._url_has_secrets = bool(url_names)
         self._secret_headers = frozenset(name for name, names in by_header.items() if names)
+        # The others see no secrets: {{json this}} would send, and show, all of them.
+        secret = frozenset(name for name in templates or {} if name.lower() in self._secret_headers)
+        self._headers = RequestHeaders(constants or {}, templates or {}, secret)
         self._warned = False
         self.needs_secrets = bool(self._names) or connection is not None
 
@@ -132,10 +134,11 @@ class RequestPlan:
         if self._connection is not None:
             connection = HttpConnection.of(await secrets.connection(self._connection))
             self._warn_about_extra(connection, call)
-        url, shown_url, identity = self._prepare_url(call, root, values, connection)
+        url, shown_url, identity, made = self._prepare_url(call, root, values, connection)
         overridable = {**(defaults or {}), **(connection.headers if connection else {})}
-        headers = self._headers.render(call, values.over(root), overridable)
-        await self._hide_made_values(call, headers)
+        headers = self._headers.render(call, root, overridable, values.over(root))
+        made |= {value for key, (_, value) in headers.items() if key in self._secret_headers}
+        await _hide_made_values(call, made)
         options = connection.options if connection else DEFAULT_OPTIONS
         secret_headers = options.secret_headers | self._secret_headers
         texts = [value for key, (_, value) in headers.items() if key in secret_headers]
@@ -160,11 +163,15 @@ class RequestPlan:
         root: Mapping[str, Any],
         values: SecretValues,
         connection: HttpConnection | None,
-    ) -> tuple[str, str, str]:
-        """Return the URL, the one to show, and the request's identity."""
+    ) -> tuple[str, str, str, set[str]]:
+        """Return the URL, the one to show, the request's identity, and the values with secrets in the URL."""
         data = self._data(call, root)
-        spans = self._url.spans(values.over(data), call.load)
-        shown_spans = self._url.spans(values.masked_over(data), call.load) if self._url_has_secrets else spans
+        if self._url_has_secrets:
+            spans = self._url.spans(values.over(data), call.load)
+            shown_spans = self._url.spans(values.masked_over(data), call.load)
+        else:
+            spans = shown_spans = self._url.spans(data, call.load)
+        made = {span.text for span in spans} - {span.text for span in shown_spans}
         if connection is not None and connection.base_url:
             spans, shown_spans = (_with_base(each, connection.base_url) for each in (spans, shown_spans))
         identity = "".join(span.text for span in shown_spans).strip(" ")
@@ -181,7 +188,7 @@ class RequestPlan:
             # The original error shows a URL with secrets in it.
             raise InvalidUrlError(shown, error.reason) from None
         self._check_host(url, shown, values, connection)
-        return (url, shown, identity) if self._url_has_secrets else (url, mask_url(url), url)
+        return (url, shown, identity, made) if self._url_has_secrets else (url, mask_url(url), url, made)
 
     def _check_host(
         self, url: str, shown: str, values: SecretValues, connection: HttpConnection | None
@@ -204,17 +211,6 @@ class RequestPlan:
                 "'/' must follow the host, and a scheme be before it only if the connection's host has none",
             )
 
-    async def _hide_made_values(self, call: StepCall, headers: Headers) -> None:
-        """Mask what helpers made of secrets: a value in which the secret itself cannot be found."""
-        secrets = call.services.secrets
-        made = [
-            value
-            for key, (_, value) in headers.items()
-            if key in self._secret_headers and MASK not in secrets.masks.text(value)
-        ]
-        if made:
-            await secrets.hide(made)
-
     def _warn_about_extra(self, connection: HttpConnection, call: StepCall) -> None:
         named = {name.keys[0] for name in self._names if name.keys and name.name == connection.id}
         unused = [key for key in connection.unused if key not in named]
@@ -226,6 +222,14 @@ class RequestPlan:
                 ", ".join(unused),
                 call.step_id,
             )
+
+
+async def _hide_made_values(call: StepCall, values: Iterable[str]) -> None:
+    """Mask what helpers made of secrets: a value in which the secret itself cannot be found."""
+    secrets = call.services.secrets
+    made = [value for value in values if MASK not in secrets.masks.text(value)]
+    if made:
+        await secrets.hide(made)
 
 
 def _prepared(spans: Sequence[Span], call: StepCall) -> str:
