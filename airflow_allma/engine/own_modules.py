@@ -196,12 +196,22 @@ def _entry_points(_path: tuple[str, ...]) -> Mapping[str, tuple[Any, ...]]:
 
     Args:
         _path: where packages are looked for; the cache's key.
+
+    Raises:
+        PermanentStepError: the entry points of an installed package cannot be read.
     """
     # Reads the metadata of every installed package, which only flows with such modules need.
     from importlib.metadata import entry_points
 
+    try:
+        points = entry_points(group=GROUP)
+    except Exception as error:
+        raise PermanentStepError(
+            f"The modules of installed packages cannot be read, as the entry_points.txt of one is not valid: "
+            f"{shortened(printable(str(error)), _MAX_SHOWN)}. Remove that package, or install it again."
+        ) from error
     found: dict[str, dict[str, Any]] = {}
-    for point in entry_points(group=GROUP):
+    for point in points:
         if not point.name.startswith(SYSTEM_PREFIX):
             found.setdefault(point.name, {}).setdefault(point.value, point)
     return {name: tuple(points.values()) for name, points in found.items()}
