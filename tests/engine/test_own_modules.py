@@ -190,6 +190,7 @@ def test_an_output_that_is_not_json_is_a_permanent_error(acme, python, message):
         ("SystemExit(3)", "PermanentStepError", "failed: SystemExit: 3"),
         ("KeyboardInterrupt()", "PermanentStepError", "failed: KeyboardInterrupt"),
         ("ImportError('numpy')", "PermanentStepError", "failed: ImportError: numpy"),
+        ("asyncio.CancelledError()", "PermanentStepError", "failed: CancelledError"),
         ("PermanentStepError('said so', error_name='Mine')", "Mine", "said so"),
         ("TransientStepError('later')", "TransientStepError", "later"),
         ("ContentBasedRetryableError('bad text')", "ContentBasedRetryableError", "bad text"),
@@ -287,6 +288,25 @@ def test_an_id_that_two_packages_register_is_an_error(acme, tmp_path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path / "second"))
     ((_, found),) = problems(tmp_path, own("acme/echo"))
     assert "registered more than once: acme_second:f (acme_second), acme_tests:echo (acme_tests)" in found
+
+
+def test_entry_points_that_are_not_valid_break_only_the_flows_that_use_them(acme, tmp_path):
+    install(acme, "acme_broken", "", {})
+    with (acme / "acme_broken-1.0.dist-info" / "entry_points.txt").open("a") as stream:
+        stream.write("no equals sign\n")
+    ((_, found),) = problems(tmp_path, own("acme/echo"))
+    assert "the entry_points.txt of one is not valid" in found
+    assert problems(tmp_path, compose()) == []
+
+
+def test_an_item_whose_module_is_cancelled_is_not_lost(acme):
+    del acme
+    steps = {
+        "each": fork("own"),
+        "own": own("acme/fail_later", literals={"error": "asyncio.CancelledError()"}),
+    }
+    ran = run(steps, {"items": [1, 2]})
+    assert "2 of 2 branch runs failed" in ran.error["errorMessage"]
 
 
 def test_no_package_can_replace_a_module_of_the_language(tmp_path, monkeypatch):

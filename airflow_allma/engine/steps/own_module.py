@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -85,7 +86,7 @@ class OwnModuleStep(AsyncHandler):
         )
         try:
             if module.is_async:
-                output = await module.function(inputs, module_call)
+                output = await _awaited(module, inputs, module_call)
             else:
                 output = await services.threads.run(_called, module, inputs, module_call)
         except AllmaError as error:
@@ -122,7 +123,21 @@ def _called(module: PythonModule, inputs: Any, call: ModuleCall) -> Any:
     """Call a function in its thread, where nothing but exceptions must come out."""
     try:
         return module.function(inputs, call)
-    except (SystemExit, KeyboardInterrupt) as error:
+    except Exception:
+        raise
+    except BaseException as error:
+        # In the event loop, a CancelledError would look as if the step itself were cancelled.
+        raise _failure(call.module_identifier, error) from error
+
+
+async def _awaited(module: PythonModule, inputs: Any, call: ModuleCall) -> Any:
+    """Await a coroutine function, which can end with the CancelledError of something that it waited for."""
+    task = asyncio.current_task()
+    try:
+        return await module.function(inputs, call)
+    except asyncio.CancelledError as error:
+        if task is not None and task.cancelling():
+            raise
         raise _failure(call.module_identifier, error) from error
 
 
