@@ -448,6 +448,26 @@ def test_each_item_of_a_fork_gets_its_email(smtp):
     assert sorted(mail["Subject"] for mail in smtp.mails()) == sorted(f"For {user}" for user in users)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "boss@victim.example, " + "x" * 80,
+        '"boss", <boss@victim.example>' + "y" * 70,
+        "boss@victim.example," + " z" * 100,
+        "boss@victim.example, \u00fc " + "x" * 80,
+        "(boss " + "b" * 80,
+        "Service Desk",
+    ],
+)
+def test_a_long_name_of_the_sender_adds_no_address(name):
+    mail = Mail(DESK, name, "Hi", "<p>Hi</p>", ("ada@corp.example",))
+    read = BytesParser(policy=policy.default).parsebytes(message_bytes(mail, "<1@corp.example>"))
+    (sender,) = read["From"].addresses
+    assert sender.addr_spec == DESK
+    # The parser puts a space between two encoded words.
+    assert sender.display_name.replace(" ", "") == name.replace(" ", "")
+
+
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_text_can_add_a_header_or_a_recipient(subject, name):
     try:

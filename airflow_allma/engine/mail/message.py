@@ -34,6 +34,7 @@ _OWN_HEADERS: Final = frozenset(
 )
 # Headers that servers add, whose forgery would mislead them, and those of a message's parts.
 _OWN_PREFIXES: Final = ("arc-", "authentication-", "content-", "dkim-", "received", "resent-", "x-ses-")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9 ]{1,40}")
 _MEDIA_TYPE: Final = re.compile(r"([A-Za-z0-9!#$&^_.+-]+)/([A-Za-z0-9!#$&^_.+-]+)\s*(?:;.*)?", re.DOTALL)
 
 
@@ -145,8 +146,8 @@ def message_bytes(mail: Mail, message_id: str) -> bytes:
         raise PermanentStepError(f"`body` contains broken Unicode at character {error.start}.") from error
     _check_size(size + sum(len(attachment.data) for attachment in mail.attachments))
     # Servers need not take anything but ASCII.
-    message = EmailMessage(SMTP.clone(cte_type="7bit"))
-    message["From"] = Address(mail.sender_name, addr_spec=mail.sender)
+    message = EmailMessage(SMTP.clone(cte_type="7bit", refold_source="none"))
+    message.set_raw("From", _sender(mail))
     for name, addresses in (("To", mail.to), ("Cc", mail.cc), ("Reply-To", mail.reply_to)):
         if addresses:
             message[name] = [Address(addr_spec=address) for address in addresses]
@@ -163,6 +164,21 @@ def message_bytes(mail: Mail, message_id: str) -> bytes:
     data = message.as_bytes()
     _check_size(len(data))
     return data
+
+
+def _sender(mail: Mail) -> str:
+    """Return the value of ``From``, with its name encoded unless it is plain words.
+
+    Python's own header loses the quotes of a long name, and ``boss@example.com, ...`` becomes an address.
+    """
+    from email.header import Header
+
+    name = mail.sender_name.strip()
+    if not name:
+        return mail.sender
+    if not _PLAIN_NAME.fullmatch(name):
+        name = Header(name, "utf-8", header_name="From").encode()
+    return f"{name} <{mail.sender}>"
 
 
 def _check_size(size: int) -> None:
