@@ -17,6 +17,9 @@ __all__ = ["MAX_CONNECTIONS", "AwsClients", "ClientCache", "EnvironmentAws", "cl
 MAX_CONNECTIONS: Final = 64
 """Connections that a client keeps open, if nothing else is configured: all threads of a process share it."""
 
+# The region can come from data, such as the ARN of a topic: clients of made-up ones must not pile up.
+_MAX_CLIENTS: Final = 64
+
 # The longest run of a function, 15 minutes, and a little more: by default boto3 waits one minute for a reply.
 _LAMBDA_SECONDS: Final = 910
 
@@ -47,7 +50,8 @@ class AwsClients(Protocol):
 class ClientCache:
     """One client for each set of arguments of ``AwsClients.client``. Safe to share between threads.
 
-    The clients report their calls to ``aws_calls.observed``.
+    Of more than 64 clients the oldest are made again when they are needed. The clients report their calls to
+    ``aws_calls.observed``.
 
     Args:
         make: makes a client of a service and region, with or without retries; never called by two threads at
@@ -70,6 +74,8 @@ class ClientCache:
                 client = self._make(*arguments)
                 watch_client(client)
                 self._clients[arguments] = client
+                if len(self._clients) > _MAX_CLIENTS:
+                    del self._clients[next(iter(self._clients))]
             return self._clients[arguments]
 
 

@@ -6,6 +6,7 @@ import binascii
 import sys
 import threading
 import time
+import weakref
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -145,6 +146,23 @@ def test_a_client_that_could_not_be_made_is_made_at_the_next_call():
     with pytest.raises(ValueError, match="not yet"):
         cache.get("s3", None, retries=True)
     assert cache.get("s3", None, retries=True) == "client"
+
+
+def test_clients_of_regions_that_data_makes_up_do_not_pile_up():
+    made = []
+
+    class Client:
+        pass
+
+    def make(service, region, retries):
+        made.append(weakref.ref(client := Client()))
+        return client
+
+    cache = ClientCache(make)
+    for number in range(200):
+        assert cache.get("sns", f"xx-{number}", retries=False) is made[-1]()
+    assert len([one for one in made if one() is not None]) == 64
+    assert cache.get("sns", "xx-199", retries=False) is made[-1]()
 
 
 @pytest.mark.parametrize(
