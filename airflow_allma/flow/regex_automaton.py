@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Final
 
@@ -46,11 +46,19 @@ def parse_pattern(pattern: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A part of the automaton: whether it matches the empty text, and its first and last states."""
+    """A part of the automaton.
+
+    Attributes:
+        nullable: whether it matches the empty text.
+        first: the states in which it can begin.
+        last: the states in which it can end.
+        has_choice: whether something in it matches the empty text in several ways, which no state shows.
+    """
 
     nullable: bool
     first: tuple[int, ...] = ()
     last: tuple[int, ...] = ()
+    has_choice: bool = False
 
 
 _EMPTY: Final = Fragment(nullable=True)
@@ -64,7 +72,8 @@ class Automaton:
         follow: state -> the states that can follow it, each with the number of ways.
         whole: the pattern.
         optional: how many optional parts and alternatives it has.
-        is_ambiguous: whether a loop can repeat something that matches the empty text.
+        is_ambiguous: whether a loop can repeat something that matches the empty text, or does so in several
+            ways.
     """
 
     def __init__(self, tree: Any) -> None:
@@ -124,6 +133,7 @@ class Automaton:
             left.nullable and right.nullable,
             left.first + right.first if left.nullable else left.first,
             left.last + right.last if right.nullable else right.last,
+            left.has_choice or right.has_choice,
         )
 
     def _link(self, last: Sequence[int], first: Sequence[int]) -> None:
@@ -136,6 +146,7 @@ class Automaton:
             any(branch.nullable for branch in branches),
             tuple(state for branch in branches for state in branch.first),
             tuple(state for branch in branches for state in branch.last),
+            any(branch.has_choice for branch in branches) or sum(branch.nullable for branch in branches) > 1,
         )
 
     def _repeat(self, least: int, most: Any, body: Any) -> Fragment:
@@ -144,14 +155,17 @@ class Automaton:
         part = self._sequence(body)
         if most == 1:
             self.optional += least == 0
-            return Fragment(nullable=True, first=part.first, last=part.last) if least == 0 else part
+            if least:
+                return part
+            return replace(part, nullable=True, has_choice=part.has_choice or part.nullable)
         if least == most:
             return self._copies(part, least, body)
-        self.is_ambiguous |= part.nullable and bool(part.first)
+        self.is_ambiguous |= part.has_choice or (part.nullable and bool(part.first))
         self._link(part.last, part.first)
-        return Fragment(part.nullable or least == 0, part.first, part.last)
+        return replace(part, nullable=part.nullable or least == 0)
 
     def _copies(self, part: Fragment, count: int, body: Any) -> Fragment:
+        self.is_ambiguous |= part.has_choice
         size = len(part.first) and len(self.accepts)
         if size and not part.nullable and count * _size_of(body) + len(self.accepts) <= _MAX_STATES:
             for _ in range(count - 1):

@@ -29,6 +29,10 @@ LINEAR = [
     "^(foo|bar|baz)+$",
     r"^(?!-)[a-z-]{1,63}(?<!-)$",
     "(?i)^(a|A)*$",
+    "^(?:x(?:a|))*$",
+    "^(?:[a-z](?:-|))+$",
+    "^(?:a(?:b|c)?)*$",
+    "^(|a|b)$",
 ]
 POLYNOMIAL = {r"^[^@\s]+@[^@\s]+\.[^@\s]+$": 2, "[a-z]+x": 2, "^.*foo.*bar$": 2, "^.*foo.*bar.*$": 3}
 REFUSED = {
@@ -45,6 +49,14 @@ REFUSED = {
     r"^(\d|\d\d)+$": "exponential",
     "((a{0,5}){0,5}){0,5}x": "exponential",
     "^(a?){30}a{30}$": "exponential",
+    "(?:a|a)*b": "exponential",
+    "(?:ab|ab)+c": "exponential",
+    "(?:x(?:|))*y": "exponential",
+    "(?:x(?:a?|b?))*y": "exponential",
+    "(?:x(?:a*)?)*y": "exponential",
+    "(?:x(?:a?)??)+y": "exponential",
+    "(?:x(?:(?:a|)|))*y": "exponential",
+    "(?:x(?:|)){25}y": "exponential",
     "a?" * 30 + "a" * 30: "optional parts",
     ".*.*.*.*x": "power of 5",
     "^a*a*a*a*a*b": "power of 5",
