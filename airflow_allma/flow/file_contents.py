@@ -109,7 +109,7 @@ def read_file(path: FilePath | str, checks: FlowChecks, *, file: str | None = No
     other = Diagnostic(
         (),
         "neither a flow (an object with `steps` and `startStepInstanceId`) nor an export "
-        f'(`"formatVersion": "1.0"` and `flows`); ignored{_why_no_flow(value)}',
+        f'(`"formatVersion": "1.0"` and a list such as `flows`); ignored{_why_no_flow(value)}',
         Severity.WARNING,
     )
     return FileContents(shown, FileKind.OTHER, diagnostics=(other,), document=document)
