@@ -25,7 +25,7 @@ def allowed_notifiers() -> tuple[str, ...]:
 
 
 def external_modules() -> str:
-    """Return the modules of one's own that ``AIRFLOW__ALLMA__EXTERNAL_MODULES`` names."""
+    """Return ``AIRFLOW__ALLMA__EXTERNAL_MODULES``, the text of a JSON object."""
     return _setting("external_modules")
 
 

@@ -1,4 +1,4 @@
-"""What a Python module of an installation gets beside its input."""
+"""What a Python module of an installation gets in addition to its input."""
 
 from __future__ import annotations
 
