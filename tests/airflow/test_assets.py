@@ -89,6 +89,6 @@ def test_an_aggregate_that_is_not_offloaded_creates_no_asset(run, tmp_path):
 def test_every_task_logs_the_flow_execution_id(run, caplog, steps: dict[str, Any]):
     with caplog.at_level("INFO", logger="airflow_allma.task"):
         ran = run(steps, {"items": [{"id": 1}]})
-    dag_id = next(record.args[0] for record in caplog.records if "flowExecutionId" in record.msg)
+    dag_id = next(record.args[0] for record in caplog.records if "flowExecutionId:" in record.msg)
     line = f"Flow {dag_id}, version 1. flowExecutionId: {flow_execution_id(dag_id, ran.run_id)}"
     assert caplog.messages.count(line) == sum(task.state == "success" for task in ran.tasks)

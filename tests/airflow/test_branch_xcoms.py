@@ -216,11 +216,19 @@ def test_a_return_value_of_an_item_that_is_gone_is_not_taken_for_another():
 
 
 def test_an_output_that_is_nested_too_deeply_for_other_tasks_fails_its_item_with_the_reason(run):
-    deep = compose({".".join(["w"] * 1200): "$.currentItem.v"})
+    # Each step wraps the value in a hundred objects more.
+    target, source = ".".join(["w"] * 100), "$.currentItem.v"
+    deep = {}
+    for number in range(12):
+        deep[f"d{number}"] = compose({target: source}, to=f"d{number + 1}")
+        source = f"$.steps_output.d{number}"
+    # Steps of a loop run in one task.
+    deep["d11"]["transitions"] = [{"condition": "$.never", "nextStepInstanceId": "d0"}]
     steps = {
         "f": fork(branch("r"), failOnBranchError=False),
-        "r": route(("$.currentItem.v == 2", "d"), to="w"),
-        "d": deep,
+        "r": route(("$.currentItem.v == 2", "d0"), to="w"),
+        **deep,
+        "d12": compose(VALUE),
         "w": compose(VALUE),
     }
     ended = run(steps, {"items": ITEMS})

@@ -39,7 +39,7 @@ class CountingClient:
         self.most = 0
         self.calls = 0
 
-    async def request(self, method, url, *, headers, body, timeout) -> HttpResponse:
+    async def request(self, method, url, **_) -> HttpResponse:
         with self._lock:
             self._now += 1
             self.calls += 1

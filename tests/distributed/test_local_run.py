@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -71,7 +72,17 @@ def test_a_bad_line_fails_alone_in_both_ways():
     assert chunked[0] == "COMPLETED"
 
 
+@pytest.fixture
+def usual_recursion_limit():
+    # Airflow raises it in each process in which it copies an operator.
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
 @pytest.mark.parametrize("offload", [True, False])
+@pytest.mark.usefixtures("usual_recursion_limit")
 def test_a_result_that_is_nested_too_deeply_to_be_written_fails_alone(offload):
     # Each step wraps the item once more; what is read from outside is never that deep.
     wraps = {

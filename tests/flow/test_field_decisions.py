@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_allma.engine.steps import HANDLERS
-from airflow_allma.flow import bundle, models
+from airflow_allma.flow import bundle, models, notify_options
 from airflow_allma.flow.lints.no_effect import NOT_YET
 from airflow_allma.flow.model_base import Model
 from airflow_allma.flow.steps import STEP_MODELS, calls, fork_step, llm, messages, modules, starts, step_base
@@ -39,7 +39,18 @@ FOR_PEOPLE = {
 
 def own_fields():
     """Yield (Model.field, attribute) of the fields that each model defines itself."""
-    for module in (models, bundle, step_base, calls, fork_step, llm, messages, modules, starts):
+    for module in (
+        models,
+        notify_options,
+        bundle,
+        step_base,
+        calls,
+        fork_step,
+        llm,
+        messages,
+        modules,
+        starts,
+    ):
         for name, model in vars(module).items():
             if inspect.isclass(model) and issubclass(model, Model) and model.__module__ == module.__name__:
                 for attribute, field in model.model_fields.items():

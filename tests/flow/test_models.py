@@ -289,6 +289,9 @@ def test_airflow_options_keep_every_documented_key():
         "retryLostSteps": True,
         "offloadLocation": "s3://bucket/prefix",
         "awsConnId": "aws",
+        "dagDisplayName": "Nightly",
+        "deadline": {"seconds": 60.0, "from": "queued", "notifier": "a.B", "args": {"text": "late"}},
+        "notify": [{"on": ["failure"], "notifier": "a.B", "args": {}}],
     }
     airflow = parse({"stepType": "NO_OP"}, airflow=options).airflow
     assert airflow.model_dump(by_alias=True, mode="json") == options

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow.sdk import DAG, Param
-from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_allma.configuration import dag_limit
 from airflow_allma.dag_factory.build.callbacks import dag_callbacks
@@ -58,7 +57,8 @@ def dag_from_plan(plan: DagPlan, limit: Callable[[str], int] = dag_limit) -> DAG
     ) as dag:
         TaskBuilder(plan).build()
     # Not before: each task would get a copy, at every level of its class, and read the Dag's all the same.
-    dag.params = ParamsDict({param.name: _param(param) for param in plan.params})
+    params: Any = {param.name: _param(param) for param in plan.params}
+    dag.params = params
     return dag
 
 
