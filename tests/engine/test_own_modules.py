@@ -404,6 +404,15 @@ def test_an_http_service_gets_the_documented_request(entry, url, token):
     assert line.startswith(f"200 from POST {url}")
 
 
+def test_the_state_of_the_run_in_a_request_counts_tries():
+    url = "https://a.test/x"
+    fakes = Fakes()
+    fakes.http.route("POST", url, json_response({}, 503), json_response({"outputData": 1}))
+    run_external(own("acme/x"), {"acme/x": url}, fakes=fakes)
+    states = [request.json()["runtimeState"] for request in fakes.http.requests]
+    assert [state["stepRetryAttempts"] for state in states] == [{}, {"own": 1}]
+
+
 @pytest.mark.parametrize(
     ("answer", "output"),
     [

@@ -62,7 +62,7 @@ class OwnModuleStep(AsyncHandler):
         request = {
             "stepDefinition": {**self._definition, "stepInstanceId": call.step_id, "customConfig": config},
             "stepInput": call.input,
-            "runtimeState": {**state_view(call.info, call.context), "currentStepInstanceId": call.step_id},
+            "runtimeState": state_view(call.info, call.context, call.step_id, call.state, call.tries),
         }
         if isinstance(module, LambdaModule):
             return _output_data(await self._invoke(module, call, request), self._identifier)
