@@ -1,36 +1,35 @@
-"""Connections, Variables and their limits for commands: all from the environment, in Airflow's forms."""
+"""What commands read from the environment, in Airflow's forms: secrets, and what flows may name."""
 
 from __future__ import annotations
 
 import logging
-import os
 
+from airflow_allma.cli.environment_settings import environment_setting
 from airflow_allma.common.environment_secrets import EnvironmentSecrets
 from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.flow.secret_names import AllowedSecrets
-from airflow_allma.settings import OPTIONS, SECTION, names_in
+from airflow_allma.settings import names_in
 
 __all__ = ["allowed_notifiers", "allowed_secrets", "external_modules", "open_secrets"]
 
 
 def allowed_secrets() -> AllowedSecrets:
     """Return what flows may name: ``AIRFLOW__ALLMA__ALLOWED_CONNECTIONS`` and ``..._ALLOWED_VARIABLES``."""
-    return AllowedSecrets(names_in(_setting("allowed_connections")), names_in(_setting("allowed_variables")))
+    return AllowedSecrets(
+        names_in(environment_setting("allowed_connections")),
+        names_in(environment_setting("allowed_variables")),
+    )
 
 
 def allowed_notifiers() -> tuple[str, ...]:
     """Return the patterns of notifiers that flows may name: ``AIRFLOW__ALLMA__NOTIFIERS``."""
-    return names_in(_setting("notifiers"))
+    return names_in(environment_setting("notifiers"))
 
 
 def external_modules() -> str:
     """Return ``AIRFLOW__ALLMA__EXTERNAL_MODULES``, the text of a JSON object."""
-    return _setting("external_modules")
-
-
-def _setting(name: str) -> str:
-    return os.environ.get(f"AIRFLOW__{SECTION}__{name}".upper(), OPTIONS[name].default)
+    return environment_setting("external_modules")
 
 
 def open_secrets() -> Secrets:

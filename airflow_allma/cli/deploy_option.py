@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 import typer
 
+from airflow_allma.cli.environment_settings import environment_setting
 from airflow_allma.flow import DeployVariables
-from airflow_allma.settings import SECTION
 
 __all__ = ["read_deploy_options"]
 
@@ -25,5 +24,4 @@ def read_deploy_options(options: Iterable[str]) -> DeployVariables:
         if not separator or not name.strip():
             raise typer.BadParameter(f"{option!r} is not NAME=VALUE", param_hint="--deploy")
         values[name.strip()] = value
-    setting = os.environ.get(f"AIRFLOW__{SECTION}__DEPLOY_VARIABLES".upper(), "")
-    return DeployVariables.from_setting(setting).with_values(values)
+    return DeployVariables.from_setting(environment_setting("deploy_variables")).with_values(values)

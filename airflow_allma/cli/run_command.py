@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import uuid
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import msgspec
 import typer
 
 from airflow_allma.cli.cli_secrets import external_modules, open_secrets
+from airflow_allma.cli.environment_settings import environment_setting, environment_variable
 from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.select_flow import select_flow
@@ -37,7 +37,7 @@ from airflow_allma.engine.threads import CallThreads
 from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
 from airflow_allma.expressions import NOTHING
 from airflow_allma.flow import DeployVariables, Flow
-from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
+from airflow_allma.settings import ENGINE_LIMITS, OPTIONS, AllmaSettings
 from airflow_allma.storage import LocalStore, encode_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.opening import open_folder, open_store
@@ -182,20 +182,18 @@ async def _run(
 
 
 def _limits() -> dict[str, Any]:
-    """Return the limits that the environment sets in Airflow's form: ``AIRFLOW__ALLMA__MAX_STEP_WORK``.
+    """Return the limits of steps, by setting: those of the environment, or the defaults.
 
     Raises:
         UsageError: one of them is not a whole number.
     """
     limits: dict[str, Any] = {}
     for name in ENGINE_LIMITS:
-        variable = f"AIRFLOW__{SECTION}__{name}".upper()
-        value = os.environ.get(variable, "")
-        if not value.strip():
-            continue
+        value = environment_setting(name)
         try:
-            limits[name] = int(value)
+            limits[name] = int(value.strip() or OPTIONS[name].default)
         except ValueError:
+            variable = environment_variable(name)
             raise UsageError(f"{variable} must be a whole number; it is {value[:40]!r}") from None
     return limits
 
