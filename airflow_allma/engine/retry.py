@@ -73,7 +73,7 @@ async def call_with_retries(execution: StepExecution, *, last_try: bool | None) 
 
 
 def _attempt_of(execution: StepExecution) -> Callable[[StepExecution], Awaitable[Any]]:
-    """Return what makes one attempt of a step: no more layers than the step needs, for the fork's sake."""
+    """Return what makes one attempt of a step, with few layers: each takes time for every item of a fork."""
     step, seconds = execution.step, execution.services.settings.step_timeout_seconds
     if step.blocks_thread:
         return _try_in_slot

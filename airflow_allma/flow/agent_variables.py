@@ -39,7 +39,7 @@ def with_variables(
                 Diagnostic(
                     (),
                     f"agent {quoted(agent.id)}, which has variables of this flow, has errors, in "
-                    f"{catalog.place(agent)}; fix it there",
+                    f"{catalog.location_of(agent)}; fix it there",
                 )
             )
         elif _is_enabled(agent):

@@ -102,7 +102,7 @@ class Catalog:
                     artifact,
                     (),
                     f"{which}{artifact.kind.label} {quoted(artifact.id)} is already defined in "
-                    f"{self.place(first)}, which is used; "
+                    f"{self.location_of(first)}, which is used; "
                     + ("raise this `version`, " if which else "")
                     + "change this `id`, or remove one of the two",
                 )
@@ -167,7 +167,7 @@ class Catalog:
             total += self._sizes[agent]
         return total
 
-    def place(self, artifact: Artifact, path: Path = ()) -> str:
+    def location_of(self, artifact: Artifact, path: Path = ()) -> str:
         """Return where an artifact is, or a part of it: ``file:line:column``."""
         line, column = self.positions.find(artifact.file, (*artifact.path, *path))
         return f"{artifact.file}:{line}:{column}" if line else artifact.file
@@ -181,11 +181,11 @@ class Catalog:
         if artifact is not None:
             if artifact.model is not None:
                 return None
-            return f"{kind.label} {quoted(own_id)} has errors, in {self.place(artifact)}; fix it there"
+            return f"{kind.label} {quoted(own_id)} has errors, in {self.location_of(artifact)}; fix it there"
         if draft := self.draft(need):
             return (
                 f"no version of {kind.label} {quoted(own_id)} is published; set `isPublished` to true in "
-                f"{self.place(draft)}"
+                f"{self.location_of(draft)}"
             )
         return self.unknown(need)
 

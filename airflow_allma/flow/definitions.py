@@ -183,9 +183,9 @@ class StepDefinitions:
             self._expanded[definition_id] = expanded
             return dict(expanded)
         self.problems += (ArtifactProblem(artifact, problem) for problem in problems)
-        place = self._catalog.place(artifact, problems[0].path)
+        location = self._catalog.location_of(artifact, problems[0].path)
         self._expanded[definition_id] = reason = (
-            f"step definition {quoted(definition_id)} has errors, in {place}; fix it there"
+            f"step definition {quoted(definition_id)} has errors, in {location}; fix it there"
         )
         return reason
 

@@ -220,7 +220,7 @@ class _FileCheck:
             column,
             definition,
             self.bundle(definition),
-            tuple(f"{quoted(agent.id)} in {catalog.place(agent)}" for agent in disabled),
+            tuple(f"{quoted(agent.id)} in {catalog.location_of(agent)}" for agent in disabled),
         )
 
     def bundle(self, definition: dict[str, Any]) -> Bundle:
@@ -264,7 +264,7 @@ class _FileCheck:
                 Diagnostic(
                     here,
                     f"{artifact.kind.label} {quoted(artifact.id)} has a field that does not work here, in "
-                    f"{self.catalog.place(artifact, origin.path)}: {diagnostic.message}",
+                    f"{self.catalog.location_of(artifact, origin.path)}: {diagnostic.message}",
                 )
             )
 

@@ -56,22 +56,22 @@ def parse_attachments(value: Any) -> list[AttachedFile]:
     return [_file(member, f"attachments[{index}]") for index, member in enumerate(value)]
 
 
-def _file(member: Any, place: str) -> AttachedFile:
+def _file(member: Any, field: str) -> AttachedFile:
     filename = member.get("filename") if isinstance(member, dict) else None
     pointer = member.get("s3Pointer") if isinstance(member, dict) else None
     if not isinstance(filename, str) or not filename.strip() or not isinstance(pointer, dict):
         raise PermanentStepError(
-            f"`{place}` must be {{filename, s3Pointer}}, with a pointer {{bucket, key}}."
+            f"`{field}` must be {{filename, s3Pointer}}, with a pointer {{bucket, key}}."
         )
-    check_header_value(filename, f"{place}.filename")
+    check_header_value(filename, f"{field}.filename")
     # Readers save files under this name: it must not lead to another folder.
     name = filename.replace("\\", "/").rpartition("/")[2].strip()
     if not name.strip(".") or len(name) > _MAX_NAME:
-        raise PermanentStepError(f"`{place}.filename` {filename[:80]!r} is not the name of a file.")
+        raise PermanentStepError(f"`{field}.filename` {filename[:80]!r} is not the name of a file.")
     try:
         return AttachedFile(name, Pointer.parse(pointer) or Pointer.from_inner(pointer))
     except StorageError as error:
-        raise PermanentStepError(f"`{place}.s3Pointer`: {error}") from error
+        raise PermanentStepError(f"`{field}.s3Pointer`: {error}") from error
 
 
 def read_attachments(files: Sequence[AttachedFile], store: ObjectStore | None) -> tuple[Attachment, ...]:

@@ -29,12 +29,12 @@ _FIFO_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _NOT_SENDABLE: Final = {"\ufffe": "\\ufffe", "\uffff": "\\uffff"}
 
 
-def _number_to_text(value: Any) -> Any:
+def _number_to_string(value: Any) -> Any:
     # A mapped order number is a valid id.
     return plain_string(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-_FifoId = Annotated[str, BeforeValidator(_number_to_text)]
+_FifoId = Annotated[str, BeforeValidator(_number_to_string)]
 
 
 class MessageAttribute(ModuleInput):

@@ -17,7 +17,7 @@ __all__ = ["SqsReceiveInput", "receive_messages"]
 _MAX_DIGITS: Final = 10
 
 
-def _from_text(value: Any) -> Any:
+def _from_string(value: Any) -> Any:
     # A template renders to a string, and these two are often templates.
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
         return int(value.strip()[:_MAX_DIGITS])
@@ -28,8 +28,8 @@ class SqsReceiveInput(ModuleInput):
     """Input of ``system/sqs-receive-messages``."""
 
     queue_url: QueueUrlText
-    max_number_of_messages: Annotated[JsonInt, Field(ge=1, le=10), BeforeValidator(_from_text)] = 10
-    wait_time_seconds: Annotated[JsonInt, Field(ge=0, le=20), BeforeValidator(_from_text)] = 0
+    max_number_of_messages: Annotated[JsonInt, Field(ge=1, le=10), BeforeValidator(_from_string)] = 10
+    wait_time_seconds: Annotated[JsonInt, Field(ge=0, le=20), BeforeValidator(_from_string)] = 0
     delete_messages: bool = True
 
 
