@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
+from airflow_allma.common.nearest import nearest
 from airflow_allma.exceptions import NotifierError
 
 __all__ = ["load_notifier", "make_notifier", "notifier_problems"]
@@ -87,12 +88,17 @@ def load_notifier(name: str, patterns: Sequence[str]) -> type[Any]:
 def _imported(name: str) -> type[Any]:
     module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(import_module(module), attribute, None)
+        imported = import_module(module)
+        found = getattr(imported, attribute, None)
     except FOREIGN_ERRORS as error:
         raise NotifierError(
             f"the notifier {name} cannot be imported ({type(error).__name__}: {error}); install its package "
             "wherever Airflow runs, or correct the name"
         ) from error
+    if found is None:
+        similar = nearest(attribute, dir(imported))
+        hint = f"did you mean {module}.{similar}?" if similar else "correct the name"
+        raise NotifierError(f"the module {module} has no class {attribute}; {hint}")
     if not (inspect.isclass(found) and any(map(_is_base, found.__mro__))):
         raise NotifierError(f"{name} is not a subclass of `airflow.sdk.BaseNotifier`")
     return found
