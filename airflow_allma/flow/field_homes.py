@@ -154,6 +154,51 @@ _OTHER_NAMES: Final[Mapping[str, _Home]] = {
     **dict.fromkeys(("config", "parameters"), _Home(frozenset(), of_step="customConfig")),
     "type": _Home(frozenset(), of_step="stepType"),
 }
+_CONNECTION_IDS: Final = (
+    "conn_id",
+    "connId",
+    "connection_id",
+    "connectionId",
+    "http_conn_id",
+    "smtp_conn_id",
+)
+# Type of step -> what people write in it who know other systems or other types -> where that belongs.
+_OTHER_NAMES_OF: Final[Mapping[str, Mapping[str, str]]] = {
+    "API_CALL": dict.fromkeys(_CONNECTION_IDS, "connection"),
+    "CUSTOM_LAMBDA_INVOKE": {
+        **{
+            name: f"customConfig.{name}"
+            for name in ("hydrateInputFromS3", "invocationType", "logType", "qualifier")
+        },
+        **dict.fromkeys(("function", "functionArn", "functionName"), "lambdaFunctionArnTemplate"),
+    },
+    "EMAIL": {
+        **dict.fromkeys(_CONNECTION_IDS, "connection"),
+        **dict.fromkeys(("bodyTemplate", "html", "htmlBody", "html_content"), "body"),
+        **dict.fromkeys(("from_email", "sender"), "from"),
+        **dict.fromkeys(("recipient", "recipients", "toAddresses"), "to"),
+        "files": "attachments",
+        "headers": "customHeaders",
+    },
+    "FILE_DOWNLOAD": {
+        **dict.fromkeys(_CONNECTION_IDS, "connection"),
+        **dict.fromkeys(("apiUrlTemplate", "source", "sourceUrl", "url"), "sourceUrlTemplate"),
+        **dict.fromkeys(("apiHeadersTemplate", "apiStaticHeaders", "headers"), "headersTemplate"),
+        **dict.fromkeys(("apiHttpMethod", "httpMethod"), "method"),
+        **dict.fromkeys(("bucket", "bucketName"), "destinationBucket"),
+        **dict.fromkeys(("destinationKey", "key"), "destinationKeyTemplate"),
+        **dict.fromkeys(("timeout", "timeoutMs"), "customConfig.timeoutMs"),
+        **dict.fromkeys(("verify", "verifySsl"), "customConfig.verifySsl"),
+    },
+    "SNS_PUBLISH": {
+        **dict.fromkeys(("body", "message", "messageBody"), "payload"),
+        **dict.fromkeys(("target_arn", "topic"), "topicArn"),
+    },
+    "SQS_SEND": {
+        **dict.fromkeys(("body", "message", "messageBody"), "payload"),
+        **dict.fromkeys(("queue", "sqs_queue"), "queueUrl"),
+    },
+}
 _OF_START_POINT: Final = _Home(frozenset(), of_step="scheduleExpression", kind="SCHEDULE_START_POINT")
 _STEPS_BEFORE: Final = frozenset({"after", "dependsOn", "depends_on", "previous", "runAfter", "upstream"})
 
@@ -175,6 +220,8 @@ def home_of(field: str, place: Place, kind: str = "") -> str | None:
         return f"at `{_DEFAULTS[field].format(field=field)}`"
     if place is Place.STEP and field in _STEPS_BEFORE:
         return "the other way round: `defaultNextStepInstanceId` of the step before names this one"
+    if place is Place.STEP and (other := _OTHER_NAMES_OF.get(kind, {}).get(field)):
+        return f"at `{other}`"
     named = _OTHER_NAMES.get(field) if place in {Place.FLOW, Place.STEP} else None
     if kind == _OF_START_POINT.kind and field in _SCHEDULES:
         named = _OF_START_POINT

@@ -1,4 +1,4 @@
-"""Settings of an API call with which it always fails: its timeout, its URL, its headers."""
+"""Settings of an HTTP request with which it always fails: its timeout, its URL, its headers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from airflow_allma.flow.tree_walk import ANY, select
 
 __all__ = ["headers", "timeouts", "urls"]
 
+_HEADERS: Final = ("apiStaticHeaders", "apiHeadersTemplate", "headersTemplate")
 _NOT_IN_VALUES: Final = re.compile(r"[\r\n\0]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{0,2}")
 _MAX_SHOWN: Final = 80
+_URLS: Final = {"API_CALL": ("apiUrlTemplate", "template"), "FILE_DOWNLOAD": ("sourceUrlTemplate",)}
+"""Type of step -> where the URL of its request is."""
 
 
-@lint(kinds=("API_CALL",))
+@lint(kinds=tuple(_URLS))
 def timeouts(view: FlowView) -> Warnings:
     """Yield a ``timeoutMs`` that is not a number above 0; strings with templates are not known yet."""
     for step in view.steps:
-        if step.kind != "API_CALL" or step.runs_own_module or "customConfig" not in step.step:
+        if step.kind not in _URLS or step.runs_own_module or "customConfig" not in step.step:
             continue
         for path, value in select(step.step, ("customConfig", "timeoutMs"), step.path):
             if isinstance(value, str) and is_computed(value):
@@ -34,13 +37,14 @@ def timeouts(view: FlowView) -> Warnings:
                 yield warning(path, "must be a number of milliseconds above 0, such as 10000, without quotes")
 
 
-@lint(kinds=("API_CALL",))
+@lint(kinds=tuple(_URLS))
 def urls(view: FlowView) -> Warnings:
     """Yield URLs that do not begin with a scheme that can be called, or whose port does not exist."""
     for step in view.steps:
-        if step.kind != "API_CALL" or "apiUrlTemplate" not in step.step:
+        pattern = _URLS.get(step.kind)
+        if pattern is None or pattern[0] not in step.step:
             continue
-        for path, value in select(step.step, ("apiUrlTemplate", "template"), step.path):
+        for path, value in select(step.step, pattern, step.path):
             if not isinstance(value, str) or (value.lstrip().startswith("/") and step.step.get("connection")):
                 continue
             if reason := _wrong_url(value.strip()):
@@ -69,11 +73,11 @@ def _wrong_url(url: str) -> str | None:
     return "this URL has no valid host or port; write `https://host/path` or `https://host:8443/path`"
 
 
-@lint(fields=("apiStaticHeaders", "apiHeadersTemplate"))
+@lint(fields=_HEADERS)
 def headers(view: FlowView) -> Warnings:
     """Yield names and values of headers that cannot be sent."""
     for step in view.steps:
-        for field in ("apiStaticHeaders", "apiHeadersTemplate"):
+        for field in _HEADERS:
             if field not in step.step:
                 continue
             for path, value in select(step.step, (field, ANY), step.path):

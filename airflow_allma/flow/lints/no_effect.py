@@ -187,6 +187,17 @@ _CONFIG_FIELDS: Final = {
             "here; the payload is `payloadTemplate` or the step's input"
         ),
     ),
+    "EMAIL": (
+        frozenset(),
+        "EMAIL has no settings here; addresses, subject, body and `connection` are fields of the step",
+    ),
+    "FILE_DOWNLOAD": (
+        frozenset({"timeoutMs", "verifySsl"}),
+        (
+            "FILE_DOWNLOAD has only `timeoutMs` and `verifySsl` here; URL, headers, bucket and key have "
+            "fields of their own in the step"
+        ),
+    ),
 }
 # What each kind of step cannot use as `moduleIdentifier`: the language has ids that only repeat the type.
 _WITHOUT_MODULE: Final = {
