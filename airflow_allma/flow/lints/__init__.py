@@ -41,6 +41,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     call_settings.timeouts,
     call_settings.urls,
     call_settings.headers,
+    call_settings.certificate_checks,
     path_lints.negative_indexes,
     path_lints.indexes_by_word,
     path_lints.several_targets,

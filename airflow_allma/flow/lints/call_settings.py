@@ -13,7 +13,7 @@ from airflow_allma.flow.formats import is_header_name
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import ANY, select
 
-__all__ = ["headers", "timeouts", "urls"]
+__all__ = ["certificate_checks", "headers", "timeouts", "urls"]
 
 _HEADERS: Final = ("apiStaticHeaders", "apiHeadersTemplate", "headersTemplate")
 _NOT_IN_VALUES: Final = re.compile(r"[\r\n\0]")
@@ -35,6 +35,16 @@ def timeouts(view: FlowView) -> Warnings:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (is_number and 0 < value < math.inf):
                 yield warning(path, "must be a number of milliseconds above 0, such as 10000, without quotes")
+
+
+@lint(kinds=("FILE_DOWNLOAD",))
+def certificate_checks(view: FlowView) -> Warnings:
+    """Yield a ``verifySsl`` that is not a boolean."""
+    for step in view.steps:
+        if step.kind == "FILE_DOWNLOAD":
+            for path, value in select(step.step, ("customConfig", "verifySsl"), step.path):
+                if not isinstance(value, bool):
+                    yield warning(path, "must be true or false, without quotes")
 
 
 @lint(kinds=tuple(_URLS))

@@ -18,9 +18,13 @@ _ERROR: Final = frozenset({"errorName", "errorMessage", "errorDetails", "isRetry
 _COMPOSE: Final = "system/compose-object-from-input"
 _OUTPUTS: Final[Mapping[str, frozenset[str]]] = {
     "API_CALL": frozenset({"status", "headers", "data"}),
+    "EMAIL": frozenset({"sesMessageId", "renderedEmail"}),
+    "FILE_DOWNLOAD": frozenset({"filePointer", "content", "contentType", "contentLength"}),
     "PARALLEL_FORK_MANAGER": frozenset(
         {"aggregatedData", "aggregationSkipped", "branchCount", "failedBranchCount"}
     ),
+    "SNS_PUBLISH": frozenset({"snsMessageId"}),
+    "SQS_SEND": frozenset({"sqsMessageId"}),
 }
 """Step type -> the names in its output, for types whose output always has the same."""
 OUTPUTS_OF_MODULES: Final[Mapping[str, frozenset[str]]] = {
@@ -212,19 +216,21 @@ def output_sources(view: FlowView) -> Warnings:
             continue
         known: Any = None if step.runs_own_module else _OUTPUTS.get(step.kind)
         if known is not None and name not in known | _ERROR | {"_meta"}:
-            inside = "data" if step.kind == "API_CALL" else "aggregatedData"
-            yield warning(
-                read.path,
-                f"the output of {step.kind} has no {quoted(name)}; "
-                + (
-                    f"the body of the response is in `data`: {quoted('$.data' + read.expression.source[1:])}"
-                    if step.kind == "API_CALL" and name not in _CONTEXT
-                    else f"paths here begin at the step's output: `$.{inside}`"
-                ),
-            )
+            advice = _where_in_output(step.kind, name, read.expression.source)
+            yield warning(read.path, f"the output of {step.kind} has no {quoted(name)}; {advice}")
         elif known is None and name in _CONTEXT and step.kind != "NO_OP":
             yield warning(
                 read.path,
                 f"paths here begin at the step's output, which has no {quoted(name)}; "
                 "to keep a value of the context, map it in `inputMappings` first",
             )
+
+
+def _where_in_output(kind: str, name: str, source: str) -> str:
+    """Return what to write in place of a source that a step of this type does not have."""
+    if kind == "API_CALL" and name not in _CONTEXT:
+        return f"the body of the response is in `data`: {quoted('$.data' + source[1:])}"
+    inside = {"API_CALL": "data", "PARALLEL_FORK_MANAGER": "aggregatedData"}.get(kind)
+    if inside is None:
+        return f"it has {', '.join(quoted(one) for one in sorted(_OUTPUTS[kind]))}"
+    return f"paths here begin at the step's output: `$.{inside}`"
