@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from airflow_allma.common.merging import merge_deep
 from airflow_allma.common.pointer_key import POINTER_KEY
-from airflow_allma.engine.state import STATE_KEYS, RunInfo, RunState, member_path, state_view
+from airflow_allma.engine.state import RunInfo, RunState, member_path, state_view
 from airflow_allma.exceptions import ExpressionEvaluationError, WorkLimitError
 from airflow_allma.expressions import (
     NOTHING,
@@ -20,6 +20,7 @@ from airflow_allma.expressions import (
     compile_target,
     copy_value,
 )
+from airflow_allma.flow.state_names import STATE_NAMES
 
 __all__ = ["InputPlan", "OutputPlan", "mentions_state"]
 
@@ -29,7 +30,7 @@ _OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[
 
 def mentions_state(expression: str) -> bool:
     """Return whether an expression can refer to the run's state, and so must see more than the context."""
-    return any(key in expression for key in STATE_KEYS)
+    return any(key in expression for key in STATE_NAMES)
 
 
 class InputPlan:

@@ -13,7 +13,6 @@ from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.expressions import NOTHING, compile_path
 
 __all__ = [
-    "STATE_KEYS",
     "RunInfo",
     "RunState",
     "SegmentResult",
@@ -87,27 +86,6 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
 _RUNNING: Final = "RUNNING"
 _ROOT: Final = "ROOT"
 
-STATE_KEYS: Final = frozenset(
-    {
-        "branchId",
-        "completedStepCount",
-        "currentContextData",
-        "currentStepInstanceId",
-        "depth",
-        "enableExecutionLogs",
-        "executionKind",
-        "flowDefinitionId",
-        "flowDefinitionVersion",
-        "flowExecutionId",
-        "rootFlowExecutionId",
-        "startTime",
-        "status",
-        "stepRetryAttempts",
-        "transitionCounts",
-    }
-)
-"""Names under which expressions see the run itself."""
-
 
 def state_view(
     info: RunInfo,
@@ -116,7 +94,7 @@ def state_view(
     state: RunState | None = None,
     tries: int = 1,
 ) -> dict[str, Any]:
-    """Return the run as expressions see it, under ``STATE_KEYS``.
+    """Return the run as expressions see it, under ``state_names.STATE_NAMES``.
 
     Args:
         info: the run.

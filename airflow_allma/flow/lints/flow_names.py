@@ -12,34 +12,10 @@ from airflow_allma.flow.expression_fields import Kind
 from airflow_allma.flow.located_expressions import Expression
 from airflow_allma.flow.tree_walk import LocatedStep, Scope, select
 
-__all__ = ["LATER_STATE", "ROOTS", "STATE", "FlowNames", "first_name"]
+__all__ = ["ROOTS", "FlowNames", "first_name"]
 
 ROOTS: Final = ("currentItem", "flow_variables", "initialContextData", "steps_output")
 """The names at the root of the context that every run has, or every branch run."""
-
-STATE: Final = frozenset(
-    {
-        "branchId",
-        "completedStepCount",
-        "currentContextData",
-        "currentStepInstanceId",
-        "depth",
-        "enableExecutionLogs",
-        "executionKind",
-        "flowDefinitionId",
-        "flowDefinitionVersion",
-        "flowExecutionId",
-        "rootFlowExecutionId",
-        "startTime",
-        "status",
-        "stepRetryAttempts",
-        "transitionCounts",
-    }
-)
-"""The names of the run itself that expressions can read."""
-
-LATER_STATE: Final = frozenset({"parentFlowExecutionId"})
-"""Further names of the language that have no value here yet."""
 
 _FIRST_NAME: Final = re.compile(r"\[?['\"]?([^.\[\]'\"]+)")
 _INPUT_FIELDS: Final = frozenset({"inputMappings", "literals"})

@@ -11,8 +11,9 @@ from airflow_allma.common.misspelling import SpellingIndex, differ_in_one_letter
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind, Root
-from airflow_allma.flow.lints.flow_names import LATER_STATE, ROOTS, STATE, first_name
+from airflow_allma.flow.lints.flow_names import ROOTS, first_name
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
+from airflow_allma.flow.state_names import LATER_STATE_NAMES, STATE_NAMES
 
 __all__ = [
     "current_item_outside_of_branches",
@@ -26,9 +27,9 @@ __all__ = [
 ]
 
 # Shorter names of the run's state are also names that payloads have.
-_LONG_STATE: Final = tuple(name for name in STATE | LATER_STATE if len(name) >= 14)
+_LONG_STATE: Final = tuple(name for name in STATE_NAMES | LATER_STATE_NAMES if len(name) >= 14)
 _FIXED: Final = (*ROOTS, *_LONG_STATE)
-_ALWAYS_SET: Final = frozenset({*ROOTS, *STATE, *LATER_STATE})
+_ALWAYS_SET: Final = frozenset({*ROOTS, *STATE_NAMES, *LATER_STATE_NAMES})
 _MIN_SHORT: Final = 3
 _MAX_SHORT: Final = 6
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
@@ -176,12 +177,12 @@ def names_inside_blocks(view: FlowView) -> Warnings:
             )
 
 
-@lint(names=LATER_STATE)
+@lint(names=LATER_STATE_NAMES)
 def later_state(view: FlowView) -> Warnings:
     """Yield names of the run's state that have no value here yet."""
     for read in _of_context(view):
         name = read.names[0]
-        if name not in LATER_STATE or name in view.names.roots or len(read.names) > 2:
+        if name not in LATER_STATE_NAMES or name in view.names.roots or len(read.names) > 2:
             continue
         if name not in view.names.inputs_of(read.step):
             yield warning(read.path, f"{quoted(name)} has no value yet: {_nothing_in(read)}")
