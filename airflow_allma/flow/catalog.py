@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Final
 
@@ -192,9 +193,7 @@ class Catalog:
     def unknown(self, need: Need) -> str:
         """Return a sentence about an id that nothing defines, with the nearest known one."""
         kind, own_id = need
-        known = (
-            self.flow_ids if kind is ArtifactKind.FLOW else {one for other, one in self._ids if other is kind}
-        )
+        known = self._known_ids.get(kind, ())
         if guess := nearest(own_id, known):
             fix = f"did you mean {quoted(guess)}?"
         elif unreadable := next(
@@ -202,17 +201,20 @@ class Catalog:
         ):
             fix = f"it may be in {unreadable}, which cannot be read"
         elif known:
-            fix = f"known are {', '.join(quoted(one) for one in sorted(known)[:_MAX_LISTED])}"
+            fix = f"known are {', '.join(quoted(one) for one in known[:_MAX_LISTED])}"
         elif kind is ArtifactKind.STEP_DEFINITION:
             fix = "add it to the `stepDefinitions` of an export, or write the fields in the step itself"
         else:
             fix = "no file of this folder defines one"
         return f"{quoted(own_id)} is not a known {kind.label}; {fix}"
 
-    @property
-    def _ids(self) -> Iterator[Need]:
-        yield from self._selected
-        yield from self._drafts
+    @cached_property
+    def _known_ids(self) -> Mapping[ArtifactKind, Sequence[str]]:
+        """The ids of each kind, sorted."""
+        found: dict[ArtifactKind, Sequence[str]] = {ArtifactKind.FLOW: sorted(self.flow_ids)}
+        for kind, group in groupby(sorted({*self._selected, *self._drafts}), key=lambda one: one[0]):
+            found[kind] = [own_id for _, own_id in group]
+        return found
 
     def closure(self, needs: Iterable[Need]) -> tuple[Artifact | None, ...]:
         """Return all artifacts that are needed, directly or by others, in a stable order.
