@@ -320,5 +320,16 @@ def _plain_headers(headers: Mapping[str, str]) -> dict[str, str]:
     plain: dict[str, str] = {}
     for name, value in headers.items():
         key = name.lower()
-        plain[key] = f"{plain[key]}, {value}" if key in plain else value
+        readable = value if value.isascii() else _readable(value)
+        plain[key] = f"{plain[key]}, {readable}" if key in plain else readable
     return plain
+
+
+def _readable(value: str) -> str:
+    """Return a header's value, of which the library makes broken Unicode if it is not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # The rule before UTF-8, and still common.
+        return value.encode(errors="surrogateescape").decode("latin-1")
+    return value

@@ -55,6 +55,27 @@ def test_a_response_has_status_plain_headers_and_the_whole_body():
     with_server(scenario)
 
 
+@pytest.mark.parametrize(
+    ("sent", "value"), [(b"J\xfcrgen", "Jürgen"), ("Jürgen".encode(), "Jürgen"), (b"\xff\xed\xa0", "ÿí\xa0")]
+)
+def test_a_header_of_a_response_is_never_broken_unicode(sent, value):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Name: " + sent + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        client = AiohttpClient()
+        async with await asyncio.start_server(answer, "127.0.0.1") as server:
+            host, port = server.sockets[0].getsockname()
+            response = await get(client, f"http://{host}:{port}/")
+        await client.close()
+        assert response.headers["x-name"] == value
+
+    asyncio.run(main())
+
+
 def test_a_request_is_sent_unchanged():
     async def scenario(server, client):
         await get(
