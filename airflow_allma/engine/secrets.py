@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from airflow_allma.common.secret_sources import ConnectionSecret, SecretSource
 from airflow_allma.engine.masking import looks_secret
 from airflow_allma.engine.secret_masks import SecretMasks
+from airflow_allma.engine.threads import CallThreads
 from airflow_allma.exceptions import SecretNotFoundError, StepError
 
 __all__ = ["CACHE_SECONDS", "Secrets"]
@@ -44,6 +45,8 @@ class Secrets:
     ) -> None:
         self.masks: Final = SecretMasks()
         self._source = source
+        # Not those of asyncio, for which the end of an event loop waits, however long a lookup takes.
+        self._threads = CallThreads()
         self._clock = clock
         self._known: dict[tuple[str, str], _Known[Any]] = {}
         self._pending: dict[tuple[str, str], asyncio.Task[Any]] = {}
@@ -66,7 +69,7 @@ class Secrets:
         """Mask further values: what a step makes of secrets."""
         new = self.masks.add(values)
         if new and self._source is not None:
-            await asyncio.to_thread(self._source.hide, new)
+            await self._threads.run(self._source.hide, new)
 
     def mask_error(self, error: StepError) -> StepError:
         """Mask secrets in an error, in place, and return it."""
@@ -115,7 +118,7 @@ class Secrets:
 
     async def _look_up(self, kind: str, name: str, look_up: Callable[[str], _T]) -> _T:
         started = self._clock()
-        value = await asyncio.to_thread(look_up, name)
+        value = await self._threads.run(look_up, name)
         self._known[kind, name] = _Known(value, started + CACHE_SECONDS)
         return value
 

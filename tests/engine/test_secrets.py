@@ -7,6 +7,7 @@ import base64
 import html
 import json
 import re
+import threading
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -177,6 +178,27 @@ def test_a_lookup_that_a_closed_event_loop_left_behind_is_made_again():
     run(begin())
     secrets._known.clear()
     assert run(secrets.variable("token")) == "planted"
+
+
+def test_a_lookup_that_hangs_does_not_keep_the_event_loop_from_ending():
+    is_released, ended = threading.Event(), []
+
+    class Hanging(SecretsInMemory):
+        def variable(self, name):
+            is_released.wait(30)
+            ended.append(name)
+            return "planted"
+
+    async def wait_a_moment():
+        async with asyncio.timeout(0.01):
+            await Secrets(Hanging()).variable("token")
+
+    try:
+        with pytest.raises(TimeoutError):
+            run(wait_a_moment())
+        assert ended == []
+    finally:
+        is_released.set()
 
 
 def test_without_a_source_there_are_no_secrets():
