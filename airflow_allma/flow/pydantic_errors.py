@@ -15,6 +15,7 @@ from airflow_allma.flow.field_homes import Place, fields_of, home_of
 from airflow_allma.flow.model_base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.models import AirflowOptions
 from airflow_allma.flow.normalize import MESSAGING, own_steps
+from airflow_allma.flow.notify_options import Deadline, Notification
 from airflow_allma.flow.steps import ForkAirflowOptions, StepType
 
 __all__ = ["diagnostics_of"]
@@ -29,10 +30,20 @@ _OTHER_TYPES = {
     **dict.fromkeys(("LOAD", "S3_LOAD"), "DATA_LOAD"),
     **dict.fromkeys(("SAVE", "S3_SAVE"), "DATA_SAVE"),
     **dict.fromkeys(("CRON", "SCHEDULE"), "SCHEDULE_START_POINT"),
+    **dict.fromkeys(("SEND_MESSAGE", "SQS"), "SQS_SEND"),
+    **dict.fromkeys(("PUBLISH", "SNS"), "SNS_PUBLISH"),
+    **dict.fromkeys(("AWS_LAMBDA", "FUNCTION", "LAMBDA"), "CUSTOM_LAMBDA_INVOKE"),
+    **dict.fromkeys(("MAIL", "SES", "SMTP"), "EMAIL"),
+    **dict.fromkeys(("DOWNLOAD", "HTTP_DOWNLOAD"), "FILE_DOWNLOAD"),
+    **dict.fromkeys(("CUSTOM", "PYTHON"), "CUSTOM_LOGIC"),
 }
 _WORDS = re.compile(r"\w+")
 _AIRFLOW_KEYS = fields_of(AirflowOptions)
 _FORK_AIRFLOW_KEYS = fields_of(ForkAirflowOptions)
+_KEYS_WITHIN: Mapping[int | str, frozenset[str]] = {
+    "deadline": fields_of(Deadline),
+    "notify": fields_of(Notification),
+}
 
 _JSON_NAMES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
@@ -90,6 +101,8 @@ def _diagnostic(error: ErrorDetails, path: Path) -> Diagnostic | None:
         return Diagnostic(path, f"{quoted(field)} is missing; add it")
     if kind == "extra_forbidden":
         return Diagnostic(path, _unknown_airflow_key(path), at_key=True)
+    if kind == "too_short" and value:
+        return None  # its members are not valid, which is reported for each
     if value is None:
         return Diagnostic(path, f"{_expected(error)}, not null; or leave the field out")
     return Diagnostic(path, f"{_expected(error)}{_actual(kind, value, error)}{_example(kind, path)}")
@@ -109,14 +122,16 @@ def _wrong_step_type(path: Path, step: Mapping[str, Any]) -> Diagnostic | None:
 
 def _unknown_airflow_key(path: Path) -> str:
     field = str(path[-1])
-    keys = _AIRFLOW_KEYS if path[:1] == ("airflow",) else _FORK_AIRFLOW_KEYS
-    if home := home_of(field, Place.AIRFLOW):
+    keys, owner = _AIRFLOW_KEYS if path[:1] == ("airflow",) else _FORK_AIRFLOW_KEYS, "airflow"
+    if path[:1] == ("airflow",) and path[1] in _KEYS_WITHIN and len(path) > 2:
+        keys, owner = _KEYS_WITHIN[path[1]], f"airflow.{path[1]}"
+    if owner == "airflow" and (home := home_of(field, Place.AIRFLOW)):
         fix = f"write it {home}"
     elif guess := nearest(field, keys):
         fix = f"did you mean {quoted(guess)}?"
     else:
         fix = f"the keys are {', '.join(sorted(keys))}"
-    return f"{quoted(field)} is not a key of `airflow`; {fix}"
+    return f"{quoted(field)} is not a key of `{owner}`; {fix}"
 
 
 def _bound(words: str, key: str) -> Callable[[Mapping[str, Any]], str]:
@@ -128,7 +143,9 @@ def _bound(words: str, key: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _one_of(context: Mapping[str, Any]) -> str:
-    return f"must be {str(context['expected']).replace(chr(39), '')}"
+    words = str(context["expected"]).replace("'", "")
+    # Without quotes it would be a number.
+    return f'must be "{words}", in double quotes' if words[:1].isdigit() else f"must be {words}"
 
 
 def _own_message(context: Mapping[str, Any]) -> str:
@@ -162,6 +179,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_pattern_mismatch": _pattern,
     "string_too_short": lambda _: "must not be empty",
     "string_type": lambda _: "must be a string, in double quotes",
+    "too_short": _bound("must have at least {} member", "min_length"),
     "tuple_type": lambda _: "must be a list, [ ... ]",
     "value_error": _own_message,
 }

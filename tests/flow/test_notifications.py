@@ -66,6 +66,9 @@ def test_a_valid_notification_has_no_findings(options):
         ({"notify": notify(support("ToldLatr"))}, "notify.0.notifier", "did you mean tests.support."),
         ({"notify": notify(support("NOT_A_CLASS"))}, "notify.0.notifier", "is not a subclass of"),
         ({"notify": notify("json.JSONDecoder")}, "notify.0.notifier", "is not a subclass of"),
+        ({"notify": notify(kwargs={})}, "notify.0.kwargs", "of `airflow.notify`; did you mean `args`?"),
+        ({"notify": notify(minutes=1)}, "notify.0.minutes", "the keys are args, notifier, on"),
+        ({"deadline": {**DEADLINE, "notify": "x"}}, "deadline.notify", "did you mean `notifier`?"),
         ({"notify": notify(args={"text": "x"})}, "notify.0.args.text", "`text` is not an argument of"),
         ({"notify": notify(args={"data": "x"})}, "notify.0.args", "Told also needs message"),
         ({"notify": notify(args={"message": "", "context": {}})}, "notify.0.args.context", "not an argument"),
@@ -108,3 +111,13 @@ def test_the_documentation_names_every_fact(repository):
 
     page = (repository / "docs/runs.md").read_text()
     assert [fact for fact in NOTIFICATION_FACTS if f"`{fact}`" not in page] == []
+
+
+def test_an_unknown_event_is_one_problem():
+    assert [path for path, _, _ in findings(notify=notify(on=["fail"]))] == ["notify.0.on.0"]
+
+
+def test_names_of_airflow_are_only_compared_with_the_facts():
+    found = findings(notify=notify(args={"message": "{{ds}}"}))
+    assert [(path, severity) for path, severity, _ in found] == [("notify.0.args.message", "warning")]
+    assert "`ds` is not a fact of the run" in found[0][2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from airflow_allma.common.nearest import nearest
@@ -64,13 +64,22 @@ def connections_and_variables(view: FlowView) -> Warnings:
             meant = quoted("{{var." + instead + "}}")
             yield warning(read.path, f"{written} is empty unless the payload has it; the Variable is {meant}")
         else:
-            field = nearest(rest[1], CONNECTION_FIELDS) or "password"
-            meant = quoted("{{conn." + rest[0] + "." + field + (".<key>" if field == "extra" else "") + "}}")
+            meant = quoted("{{conn." + _meant(rest) + "}}")
             yield warning(
                 read.path,
                 f"{written} is empty unless the payload has it: the fields of a connection are `login`, "
                 f"`password`, `host`, `port`, `schema` and `extra.<key>`; write {meant}",
             )
+
+
+def _meant(names: Sequence[str]) -> str:
+    """Return the id and the field of a connection that the names after ``conn`` are nearly."""
+    if len(names) > 2 and names[-1] in CONNECTION_FIELDS:
+        return f"[{'.'.join(names[:-1])}].{names[-1]}"  # the id has a dot
+    field = "extra" if names[1].startswith("extra") else nearest(names[1], CONNECTION_FIELDS) or "password"
+    if field == "extra":
+        return f"{names[0]}.extra.{'.'.join(names[2:]) or '<key>'}"
+    return f"{names[0]}.{field}"
 
 
 @lint(names=_INSTEAD)
@@ -80,6 +89,8 @@ def names_of_airflow(view: FlowView) -> Warnings:
         name = read.names[0]
         if read.expression.kind is not Kind.TEMPLATE or name not in _INSTEAD or _is_set(view, read):
             continue
+        if read.path[:1] == ("airflow",):
+            continue  # a notifier's arguments have names of their own, whose check says so
         if name in _COMMON and not view.names.payload:
             continue
         if name in _WITH_MEMBERS and not _WITH_MEMBERS[name] & set(read.names[1:2]):
