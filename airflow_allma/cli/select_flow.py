@@ -37,10 +37,12 @@ def select_flow(
                 f"{path}: no valid flow {flow_id!r}; valid flows: {', '.join(flows) or 'none'}", err=True
             )
         return flows.get(flow_id)
+    if not flows:
+        typer.echo(f"{path}: no flow that runs", err=True)
+        return None
     if len(flows) != 1:
         typer.echo(
-            f"{path}: {len(flows)} flows that run; choose one with --flow: {', '.join(flows) or 'none'}",
-            err=True,
+            f"{path}: {len(flows)} flows that run; choose one with --flow: {', '.join(flows)}", err=True
         )
         return None
     return next(iter(flows.values()))

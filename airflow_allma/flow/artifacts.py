@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.bundle import Agent, Bundle, McpConnection, PromptTemplate, StepDefinition
 from airflow_allma.flow.checks import FlowChecks
-from airflow_allma.flow.diagnostics import Diagnostic, Path
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
+from airflow_allma.flow.field_homes import fields_of
 from airflow_allma.flow.located_expressions import check_template
 from airflow_allma.flow.model_base import Model
 from airflow_allma.flow.pydantic_errors import diagnostics_of
@@ -57,6 +59,8 @@ _MODELS: Final[Mapping[ArtifactKind, type[Model]]] = {
     ArtifactKind.CONNECTION: McpConnection,
     ArtifactKind.AGENT: Agent,
 }
+
+_BOOKKEEPING: Final = frozenset({"createdAt", "publishedAt", "updatedAt"})
 
 Need = tuple[ArtifactKind, str]
 """Something that a flow refers to: its kind and id."""
@@ -127,7 +131,7 @@ def read_artifact(  # noqa: PLR0917
     content = value.get("content")
     if kind is ArtifactKind.PROMPT and isinstance(content, str) and checks.expressions is not None:
         found += check_template(content, ("content",), checks.expressions)
-    diagnostics += (diagnostic.below(*path) for diagnostic in found)
+    diagnostics += (diagnostic.below(*path) for diagnostic in (*found, *_misspelled(kind, value)))
     own_id, version = value.get("id"), value.get("version", 1)
     if not isinstance(own_id, str) or not own_id:
         return None
@@ -143,6 +147,23 @@ def read_artifact(  # noqa: PLR0917
         path,
         needs_of(value) if kind is ArtifactKind.STEP_DEFINITION else frozenset(),
     )
+
+
+def _misspelled(kind: ArtifactKind, value: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Yield unknown fields that are nearly known ones; those of step definitions are found in steps."""
+    if kind is ArtifactKind.STEP_DEFINITION:
+        return
+    known = fields_of(_MODELS[kind])
+    for field in value.keys() - known:
+        # Tools add bookkeeping of their own, such as `createdBy`.
+        guess = nearest(field, known - value.keys() - _BOOKKEEPING)
+        if guess is not None:
+            yield Diagnostic(
+                (field,),
+                f"{quoted(field)} is not a known field; did you mean {quoted(guess)}?",
+                Severity.WARNING,
+                at_key=True,
+            )
 
 
 def bundle_of(artifacts: Iterable[Artifact]) -> Bundle:

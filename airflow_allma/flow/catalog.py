@@ -194,7 +194,9 @@ class Catalog:
         """Return a sentence about an id that nothing defines, with the nearest known one."""
         kind, own_id = need
         known = self._known_ids.get(kind, ())
-        if guess := nearest(own_id, known):
+        if kind is ArtifactKind.STEP_DEFINITION and own_id.startswith("system/"):
+            fix = f"did you mean {quoted(own_id.replace('/', '-', 1))}?"
+        elif guess := nearest(own_id, known):
             fix = f"did you mean {quoted(guess)}?"
         elif unreadable := next(
             (file for file in self._unreadable if file.rpartition("/")[2].startswith(f"{own_id}.")), None

@@ -39,7 +39,10 @@ class DeployVariables:
         try:
             decoded = decode_json(setting.encode())
         except (NotJsonError, UnreadableJsonError) as error:
-            return cls(problem=f"[allma] deploy_variables is not JSON: {error.reason}")
+            return cls(
+                problem=f"[allma] deploy_variables is not JSON: {error.reason}; write an object such as "
+                '{"stage": "prod"}'
+            )
         except UnicodeEncodeError:
             return cls(problem="[allma] deploy_variables is not JSON: it contains broken Unicode")
         if not isinstance(decoded, dict):

@@ -146,6 +146,12 @@ def test_a_flow_of_an_export_with_several_flows_can_be_selected(tmp_path):
     assert run_cli("run", file).code == 2
 
 
+def test_a_file_without_a_flow_that_runs_offers_no_choice(tmp_path):
+    result = run_cli("run", write_file(tmp_path, "export.json", export({**ECHO, "isPublished": False})))
+    assert result.code == 2
+    assert result.err.endswith("export.json: no flow that runs\n")
+
+
 def test_a_trace_is_one_line_per_step_without_secrets(tmp_path):
     steps = {
         "fan": fork(**then("end")),

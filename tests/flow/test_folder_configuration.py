@@ -577,3 +577,23 @@ def test_a_thousand_files_that_use_each_other_load(tmp_path):
         put(tmp_path, f"{number}.step.json", stepDefinitions=[definition(f"d{number}")])
     loaded = load(tmp_path)
     assert (len(loaded.files), len(loaded.flows), loaded.problems) == (1000, 500, ())
+
+
+def test_a_misspelled_field_of_an_agent_is_a_warning(tmp_path):
+    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": {"stepType": "NO_OP"}})])
+    misspelled = agent("a", "f") | {"flowVariable": {"x": 1}, "createdBy": "me"}
+    del misspelled["flowVariables"]
+    put(tmp_path, "a.agent.json", agents=[misspelled])
+    (problem,) = shown(load(tmp_path))
+    assert problem[:3] == ("a.agent.json", "warning", "$.agents[0].flowVariable")
+    assert "did you mean `flowVariables`?" in problem[3]
+
+
+def test_a_module_is_not_the_id_of_its_step_definition(tmp_path):
+    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": {"stepDefinitionId": "system/noop"}})])
+    assert "did you mean `system-noop`?" in shown(load(tmp_path))[0][3]
+
+
+def test_the_version_of_a_format_is_a_string(tmp_path):
+    (tmp_path / "f.json").write_text('{"formatVersion": 1.0, "flows": []}')
+    assert 'must be "1.0", in double quotes' in shown(load(tmp_path))[0][3]
