@@ -383,7 +383,7 @@ def test_no_password_is_sent_without_the_tls_that_the_connection_asks_for(smtp):
     secret = connection(smtp.port, login=LOGIN, password=PASSWORD, extra={"disable_tls": "false"})
     ran = send(smtp, connections=Connections(secret))
     assert ran.error["errorName"] == "PermanentStepError"
-    assert "STARTTLS" in ran.error["errorMessage"]
+    assert "STARTTLS extension not supported by server. Set disable_ssl" in ran.error["errorMessage"]
 
 
 @pytest.fixture(scope="module")

@@ -128,8 +128,8 @@ def send_by_smtp(server: SmtpServer, sender: str, recipients: Sequence[str], mes
         raise _refusal(server, "the connection", error.smtp_code, error.smtp_error) from error
     except smtplib.SMTPNotSupportedError as error:
         raise PermanentStepError(
-            f"SMTP through {server.name} failed: {error}. Set disable_ssl or disable_tls of the connection "
-            "as the server needs it."
+            f"SMTP through {server.name} failed: {str(error).rstrip('.')}. Set disable_ssl or disable_tls of "
+            "the connection as the server needs it."
         ) from error
     except ssl.CertificateError as error:
         raise PermanentStepError(

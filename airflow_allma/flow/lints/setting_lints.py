@@ -11,17 +11,19 @@ from airflow_allma.flow.tree_walk import ANY, select
 
 __all__ = ["limits_after_filters", "urls_as_buckets"]
 
-_BUCKETS: Final = frozenset({"bucket", "bucketName"})
+_BUCKETS: Final = frozenset({"bucket", "bucketName", "destinationBucket"})
 _FIELDS: Final = ("customConfig", "literals")
 _LOADER: Final = "system/dynamodb-data-loader"
 
 
-@lint(fields=_FIELDS)
+@lint(fields=(*_FIELDS, "destinationBucket"))
 def urls_as_buckets(view: FlowView) -> Warnings:
     """Yield ``"bucket": "s3://name"``: a bucket has a name, not a URL."""
     for step in view.steps:
-        for field in _FIELDS:
-            for path, value in _members(step.step.get(field), (*step.path, field)):
+        own = select(step.step, ("destinationBucket",), step.path)
+        members = (_members(step.step.get(field), (*step.path, field)) for field in _FIELDS)
+        for found in (own, *members):
+            for path, value in found:
                 if path[-1] in _BUCKETS and isinstance(value, str) and value.startswith(("s3://", "arn:")):
                     name = value.removeprefix("s3://").rpartition(":::")[2].partition("/")[0]
                     meant = f"; write {quoted(name)}" if name and "{" not in name else ""

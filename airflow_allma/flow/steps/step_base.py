@@ -157,7 +157,7 @@ class HasConnection(Model):
     connection: Annotated[
         str | None,
         shape(
-            "the id of an Airflow connection, written out, such as `shop_api`; it cannot be a template",
+            "the id of an Airflow connection, written out and without templates, such as `shop_api`",
             lambda value: value is None or (isinstance(value, str) and CONNECTION_ID.fullmatch(value)),
         ),
         Field(description="The id of the Airflow connection that the call uses; no template."),
