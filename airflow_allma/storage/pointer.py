@@ -218,7 +218,7 @@ def check_local_segments(path: str) -> None:
     """
     if "\\" in path or any(segment in {"", ".", ".."} for segment in path.split("/")):
         raise StorageConfigurationError(
-            f"{path[:200]!r} cannot be a local file: its segments must not be empty, '.' or '..', "
+            f"{path[:200]!r} cannot be the key of an object: its segments must not be empty, '.' or '..', "
             "and must not contain backslashes."
         )
 

@@ -183,6 +183,7 @@ def test_in_a_local_offload_location_the_file_is_below_its_folder(downloads, tmp
         ("bomb", {"limit": 2 * MIB}, "is longer; .*max_download_bytes"),
         ("text", {"destinationKeyTemplate": "a/{{up}}/b"}, "must not be empty, '.' or '..'"),
         ("text", {"destinationKeyTemplate": "{{missing}}"}, "must not be empty"),
+        ("text", {"destinationKeyTemplate": "/a/b"}, "'/a/b' cannot be the key of an object"),
         ("text", {"destinationKeyTemplate": "a\n{{up}}"}, "control characters"),
         ("text", {"destinationBucket": None}, "no destination. Set destinationBucket"),
         ("text", {"customConfig": {"timeoutMs": "soon"}}, "timeoutMs must be a number"),
