@@ -161,6 +161,8 @@ def describe_error(detail: Any) -> str:
     kind, value = detail["type"], detail.get("input")
     if kind == "missing":
         return "is missing"
+    if kind in {"model_type", "model_attributes_type"} and value is not None:
+        return "must be an object, { ... }"
     message: str = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if value is None:
