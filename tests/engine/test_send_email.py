@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
+import threading
+from contextlib import suppress
 from email import policy
 from email.parser import BytesParser
 
@@ -10,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.common.secret_sources import ConnectionSecret
+from airflow_allma.engine import EngineSettings
 from airflow_allma.engine.mail.addresses import check_header_value, parse_addresses
 from airflow_allma.engine.mail.message import Mail, message_bytes
 from airflow_allma.engine.mail.plain_text import text_of_html
@@ -336,6 +340,30 @@ def test_a_connection_that_is_lost_is_transient(smtp):
     ran = send(smtp)
     assert ran.error["errorName"] == "TransientStepError"
     assert "connection 'post'" in ran.error["errorMessage"]
+
+
+def test_a_reply_without_end_is_an_error():
+    sent = []
+
+    def answer(listening):
+        client, _ = listening.accept()
+        with client, suppress(OSError):
+            while len(sent) < 10_000:
+                client.sendall(b"220-still here\r\n" * 100)
+                sent.append(100)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer, args=(listening,))
+        thread.start()
+        ran = run(
+            {"mail": mail_step(connection="post")},
+            secrets=Secrets(Connections(connection(listening.getsockname()[1]))),
+            settings=EngineSettings(transient_tries=1),
+        )
+        thread.join()
+    assert ran.error["errorName"] == "TransientStepError"
+    assert "a reply has more than 100 lines" in ran.error["errorMessage"]
+    assert len(sent) < 10_000
 
 
 def test_a_server_that_cannot_be_reached_is_transient(smtp):

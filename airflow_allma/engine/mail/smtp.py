@@ -22,6 +22,7 @@ MAX_SMTP_RECIPIENTS: Final = 100
 """As many recipients as each server must take in one message (RFC 5321)."""
 
 _MAX_SHOWN: Final = 300
+_MAX_LINES: Final = 100
 _OK: Final = frozenset({250, 251})
 _MAX_TIMEOUT: Final = 600.0
 _KIND: Final = "smtp"
@@ -149,8 +150,11 @@ def _connect(server: SmtpServer) -> smtplib.SMTP:
 
     options: dict[str, Any] = {"timeout": server.timeout, "local_hostname": _own_name()}
     if server.use_ssl:
-        return smtplib.SMTP_SSL(server.host, server.port, context=_context(server.verify), **options)
-    smtp = smtplib.SMTP(server.host, server.port, **options)
+        options["context"] = _context(server.verify)
+    client = _with_short_replies(smtplib.SMTP_SSL if server.use_ssl else smtplib.SMTP)
+    smtp: smtplib.SMTP = client(server.host, server.port, **options)
+    if server.use_ssl:
+        return smtp
     try:
         if server.use_starttls:
             smtp.starttls(context=_context(server.verify))
@@ -166,6 +170,36 @@ def _own_name() -> str:
     # The library would ask the name server for each e-mail, which can take long.
     name = socket.getfqdn()
     return name if "." in name else "[127.0.0.1]"
+
+
+class _Replies:
+    """The lines of replies; one reply cannot have lines without end, which the library would all keep."""
+
+    def __init__(self, lines: Any) -> None:
+        self._lines = lines
+        self._count = 0
+
+    def readline(self, size: int) -> bytes:
+        line: bytes = self._lines.readline(size)
+        self._count = self._count + 1 if line[3:4] == b"-" else 0
+        if self._count > _MAX_LINES:
+            raise OSError(f"a reply has more than {_MAX_LINES} lines")
+        return line
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+@lru_cache(maxsize=2)
+def _with_short_replies(kind: type[Any]) -> type[Any]:
+    """Return a subclass of a client of the library; that is not imported before the first e-mail."""
+
+    def getreply(self: Any) -> Any:
+        if self.file is None:
+            self.file = _Replies(self.sock.makefile("rb"))
+        return kind.getreply(self)
+
+    return type(kind.__name__, (kind,), {"getreply": getreply})
 
 
 @lru_cache(maxsize=2)
