@@ -38,7 +38,8 @@ def read_object(value: str, option: str) -> dict[str, Any]:
     try:
         found = decode_json(source.encode())
     except (NotJsonError, UnreadableJsonError) as error:
-        raise UsageError(f"{subject} is not JSON: {error.reason}") from error
+        advice = '; names and strings have double quotes: {"key": "value"}' if "'" in source else ""
+        raise UsageError(f"{subject} is not JSON: {error.reason}{advice}") from error
     except UnicodeEncodeError as error:
         raise UsageError(f"{subject} is not JSON: it contains broken Unicode") from error
     if not isinstance(found, dict):

@@ -48,6 +48,7 @@ def test_a_payload_can_come_from_a_file(echo, tmp_path, start):
     ("payload", "message"),
     [
         ("{", "--payload is not JSON"),
+        ("{'bill': 7}", "names and strings have double quotes"),
         ('{"a": NaN}', "--payload is not JSON"),
         ('{"a": "\\ud800"}', "--payload is not JSON"),
         ('{"a":' * 5000 + "1" + "}" * 5000, "--payload is not JSON"),
