@@ -102,7 +102,7 @@ class OwnModules:
 
         Raises:
             PermanentStepError: it is not registered, or its registration is wrong: it cannot be imported, or
-                is no callable of two arguments. The message says how to fix it.
+                does not take two arguments. The message says how to fix it.
         """
         external = self._external
         if identifier in external:

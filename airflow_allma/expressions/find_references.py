@@ -50,7 +50,7 @@ def references(
     """Return what a compiled expression reads, a JSONPath also inside its brackets and filters.
 
     Returns:
-        One entry for each place; none for a string that is no expression (None).
+        One entry for each place; none for a string that cannot be parsed (None).
     """
     if isinstance(compiled, Path | Condition):
         return _cached(compiled)

@@ -13,7 +13,7 @@ from airflow_allma.flow import Flow
 from airflow_allma.operators.notifications import FlowNotifier, notify_deadline
 from tests.airflow.finished_run import ask
 from tests.airflow.flows import compose, failing, flow
-from tests.support.notifiers import Told
+from tests.support.notifiers import Noted
 
 pytestmark = pytest.mark.airflow
 
@@ -23,10 +23,10 @@ MODULE = "tests.support.notifiers"
 @pytest.fixture(autouse=True)
 def allowed(monkeypatch):
     monkeypatch.setenv("AIRFLOW__ALLMA__NOTIFIERS", f"{MODULE}.*")
-    monkeypatch.setattr(Told, "told", [])
+    monkeypatch.setattr(Noted, "notes", [])
 
 
-def notify(*on, message, notifier="Told", **args):
+def notify(*on, message, notifier="Noted", **args):
     return {"on": list(on), "notifier": f"{MODULE}.{notifier}", "args": {"message": message, **args}}
 
 
@@ -34,13 +34,13 @@ def test_a_run_that_fails_tells_why_and_nobody_else(run):
     options = {
         "notify": [
             notify("failure", message="{{event}} of {{dag_id}} v{{flow_version}} at {{task_id}}"),
-            notify("failure", message="later: {{reason}}", notifier="ToldLater"),
+            notify("failure", message="later: {{reason}}", notifier="NotedLater"),
             notify("success", "retry", message="never"),
         ]
     }
     ran = run({"a": failing()}, airflow=options)
     assert ran.state == "failed"
-    (first, _), (second, _) = Told.told
+    (first, _), (second, _) = Noted.notes
     assert first.startswith("failure of run-")
     assert first.endswith(" v1 at a")
     assert second == "later: task_failure"
@@ -50,9 +50,9 @@ def test_a_run_that_succeeds_tells_it_with_values_of_any_kind(run):
     data = {"event": "$.event", "list": ["{{run_id}}", 1], "nothing": "$.error"}
     options = {"notify": [notify("success", message="{{dag_id}}", data=data)]}
     ran = run({"a": compose()}, airflow=options)
-    ((message, told),) = Told.told
+    ((message, notes),) = Noted.notes
     assert message.startswith("run-")
-    assert told == {"event": "success", "list": [ran.run_id, 1], "nothing": None}
+    assert notes == {"event": "success", "list": [ran.run_id, 1], "nothing": None}
 
 
 def test_a_try_that_is_repeated_tells_its_error(run, shop):
@@ -62,23 +62,23 @@ def test_a_try_that_is_repeated_tells_its_error(run, shop):
     required = {"requiredFields": ["$.data.ready"]}
     step = ask(shop, path="/x", onError={"retries": retries}, outputValidation=required)
     assert run({"a": step}, airflow=options).state == "success"
-    ((message, _),) = Told.told
+    ((message, _),) = Noted.notes
     assert message.startswith("a try 1: ContentBasedRetryableError: ")
 
 
 @pytest.mark.parametrize("text", ["{{ 7 * 6 }}", "{% raw %}", "file.txt", "$.dag_id", "{{dag_id}}"])
 def test_text_from_data_is_never_a_template_or_the_name_of_a_file(text):
-    notifier = FlowNotifier("retry", f"{MODULE}.Told", {"message": "{{error}}"}, "shop", 1)
+    notifier = FlowNotifier("retry", f"{MODULE}.Noted", {"message": "{{error}}"}, "shop", 1)
     notifier({"run_id": "r", "exception": ValueError(text)})
-    assert Told.told == [(text, None)]
+    assert Noted.notes == [(text, None)]
 
 
 def test_a_notifier_that_is_not_allowed_anymore_is_not_called(monkeypatch):
     monkeypatch.setenv("AIRFLOW__ALLMA__NOTIFIERS", "")
-    notifier = FlowNotifier("failure", f"{MODULE}.Told", {"message": "x"}, "shop", 1)
+    notifier = FlowNotifier("failure", f"{MODULE}.Noted", {"message": "x"}, "shop", 1)
     with pytest.raises(NotifierError, match="not among those that flows may call"):
         notifier({"run_id": "r"})
-    assert Told.told == []
+    assert Noted.notes == []
 
 
 @pytest.mark.parametrize(("name", "error"), [("Failing", "ValueError"), ("Exiting", "SystemExit")])
@@ -89,10 +89,10 @@ def test_a_notifier_that_refuses_its_arguments_is_named(name, error):
 
 
 def test_the_error_of_a_failed_run_is_that_of_the_task_which_failed():
-    notifier = FlowNotifier("failure", f"{MODULE}.Told", {"message": "{{error}} ({{map_index}})"}, "shop", 1)
+    notifier = FlowNotifier("failure", f"{MODULE}.Noted", {"message": "{{error}} ({{map_index}})"}, "shop", 1)
     notifier({"run_id": "r", "ti": TaskInstance({"errorName": "E", "errorMessage": "no {{ds}}"})})
     notifier({"run_id": "r", "ti": TaskInstance(None)})
-    assert Told.told == [("E: no {{ds}} (3)", None), (" (3)", None)]
+    assert Noted.notes == [("E: no {{ds}} (3)", None), (" (3)", None)]
 
 
 class TaskInstance:
@@ -109,13 +109,13 @@ class TaskInstance:
 
 
 def test_without_a_task_a_notification_has_fewer_facts():
-    FlowNotifier("failure", f"{MODULE}.Told", {"message": "{{run_id}}/{{task_id}}"}, "shop", 1)(
+    FlowNotifier("failure", f"{MODULE}.Noted", {"message": "{{run_id}}/{{task_id}}"}, "shop", 1)(
         {"run_id": "r"}
     )
-    assert Told.told == [("r/", None)]
+    assert Noted.notes == [("r/", None)]
 
 
-@pytest.mark.parametrize("notifier", ["Told", "ToldLater"])
+@pytest.mark.parametrize("notifier", ["Noted", "NotedLater"])
 def test_a_missed_deadline_tells_the_run(notifier):
     context = {
         "dag_run": {"dag_id": "shop", "dag_run_id": "r 1", "logical_date": None, "run_after": "2026-01-01"},
@@ -124,11 +124,11 @@ def test_a_missed_deadline_tells_the_run(notifier):
     message = "{{event}} {{dag_id}} {{run_id}} {{flow_id}} v{{flow_version}} {{run_after}} {{deadline}}"
     arguments = {"notifier": f"{MODULE}.{notifier}", "args": {"message": message}}
     asyncio.run(notify_deadline(**arguments, flow_id="shop", flow_version=2, context=context))
-    assert Told.told == [("deadline shop r 1 shop v2 2026-01-01 2026-01-02", None)]
+    assert Noted.notes == [("deadline shop r 1 shop v2 2026-01-01 2026-01-02", None)]
 
 
 def late(**options):
-    deadline = {"seconds": 60, "notifier": f"{MODULE}.Told", "args": {"message": "late"}, **options}
+    deadline = {"seconds": 60, "notifier": f"{MODULE}.Noted", "args": {"message": "late"}, **options}
     return flow("late", {"a": compose()}, airflow={"deadline": deadline, "dagDisplayName": "Late"})
 
 

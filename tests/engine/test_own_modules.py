@@ -1,24 +1,15 @@
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from airflow_allma.common.secret_sources import ConnectionSecret
-from airflow_allma.engine import compile_flow
 from airflow_allma.engine.http_fake import json_response
-from airflow_allma.engine.own_modules import OwnModules
-from airflow_allma.engine.secrets import Secrets
-from airflow_allma.flow import parse_flow
-from airflow_allma.flow.secret_names import AllowedSecrets
-from airflow_allma.loading import flow_checks, load_flow_files
 from airflow_allma.storage import MemoryStore, Pointer
-from tests.support.engine import Fakes, FlowResult, compose, fork, program_of, run, then
-from tests.support.moto import EndpointClients
-from tests.support.own_modules import forget, install
+from tests.support.engine import Fakes, compose, fork, program_of, run, then
+from tests.support.own_modules import CALL, forget, install, own, problems, run_external
 
 CODE = """
 import asyncio
@@ -73,7 +64,6 @@ def generator(inputs, call):
 
 not_callable = 7
 """
-CALL = {"apiHttpMethod": "GET", "apiUrlTemplate": {"template": "https://x.test"}}
 TARGETS = (
     "echo",
     "later",
@@ -97,10 +87,6 @@ def acme(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     yield tmp_path / "site"
     forget("acme_tests")
-
-
-def own(identifier, kind="CUSTOM_LOGIC", **fields):
-    return {"stepType": kind, "moduleIdentifier": identifier, **fields}
 
 
 @pytest.mark.parametrize(
@@ -225,13 +211,6 @@ def test_only_types_that_read_or_compute_run_again_by_themselves(acme, kind, eff
     assert program_of({"own": own("acme/echo", kind)}).steps["own"].handler.has_side_effects is effects
 
 
-def problems(tmp_path, step, external=""):
-    document = {"id": "shop", "startStepInstanceId": "own", "steps": {"own": step}}
-    (tmp_path / "shop.json").write_text(json.dumps(document))
-    loaded = load_flow_files([tmp_path / "shop.json"], external_modules=external)
-    return [(problem.path, problem.message) for problem in loaded.problems if problem.is_error]
-
-
 @pytest.mark.parametrize(
     ("step", "message"),
     [
@@ -314,165 +293,6 @@ def test_no_package_can_replace_a_module_of_the_language(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     step = own("system/generate-array", "DATA_TRANSFORMATION", literals={"count": 1})
     assert run({"own": step}).outputs["own"] == {"array": [0]}
-
-
-# Modules that are not Python
-
-
-@pytest.mark.parametrize(
-    ("external", "message"),
-    [
-        ("nonsense", "[allma] external_modules must be a JSON object"),
-        ("[]", "[allma] external_modules must be a JSON object"),
-        ({"acme/x": 7}, 'must be {"lambdaArn"'),
-        ({"acme/x": {}}, 'must be {"lambdaArn"'),
-        ({"acme/x": {"lambdaArn": "f", "path": "/x"}}, 'must be {"lambdaArn"'),
-        ({"acme/x": {"arn": "f"}}, 'must be {"lambdaArn"'),
-        ({"acme/x": {"lambdaArn": 7}}, "has a lambdaArn that is not a string"),
-        ({"acme/x": {"connection": "api", "path": "x"}}, "needs a path that begins with '/'"),
-        ({"acme/x": {"connection": "api", "path": "/{{x}}"}}, "cannot be a template"),
-        ({"acme/x": {"url": "ftp://x"}}, "needs a URL that begins with https://"),
-        ({"acme/x": {"url": "https://x", "timeoutSeconds": 0}}, "timeoutSeconds"),
-        ({"acme/y": {"url": "https://x"}}, "did you mean 'acme/y'?"),
-    ],
-)
-def test_a_wrong_setting_is_an_error_of_the_flows_that_use_it(tmp_path, external, message):
-    text = external if isinstance(external, str) else json.dumps(external)
-    ((path, found),) = problems(tmp_path, own("acme/x"), text)
-    assert path == "$.steps.own.moduleIdentifier"
-    assert message in found
-    assert problems(tmp_path, compose(), text) == []
-
-
-def run_external(step, external, payload=None, *, fakes=None, **services) -> FlowResult:
-    text = json.dumps(external)
-    document = {"id": "shop", "startStepInstanceId": "own", "steps": {"own": step}}
-    program = compile_flow(parse_flow(document, flow_checks(AllowedSecrets(), external_modules=text)))
-    return run(program, payload, fakes=fakes, own_modules=OwnModules(text), **services)
-
-
-class OneConnection:
-    def connection(self, conn_id):
-        return ConnectionSecret(
-            conn_id, "http", "https://acme.test/v2", password="t0ken", extra={"auth": "bearer"}
-        )
-
-    def variable(self, name):
-        raise AssertionError(name)
-
-    def hide(self, values):
-        del values
-
-
-@pytest.mark.parametrize(
-    ("entry", "url", "token"),
-    [
-        ({"connection": "acme", "path": "/score"}, "https://acme.test/v2/score", "Bearer t0ken"),
-        ({"url": "https://open.test/score"}, "https://open.test/score", None),
-        ("https://open.test/score", "https://open.test/score", None),
-    ],
-)
-def test_an_http_service_gets_the_documented_request(entry, url, token):
-    fakes = Fakes()
-    fakes.http.route("POST", url, json_response({"outputData": {"score": 7}}))
-    step = own(
-        "acme/score", customConfig={"limit": "$.limit"}, inputMappings={"age": "$.age"}, displayName="Score"
-    )
-    ran = run_external(
-        step, {"acme/score": entry}, {"age": 40, "limit": 5}, fakes=fakes, secrets=Secrets(OneConnection())
-    )
-    assert ran.outputs["own"] == {"score": 7}
-    (request,) = fakes.http.requests
-    assert request.headers["Content-Type"] == "application/json"
-    assert request.headers.get("Authorization") == token
-    body = request.json()
-    assert body["stepInput"] == {"age": 40}
-    assert body["stepDefinition"] == {
-        "stepType": "CUSTOM_LOGIC",
-        "stepInstanceId": "own",
-        "moduleIdentifier": "acme/score",
-        "customConfig": {"limit": 5},
-        "inputMappings": {"age": "$.age"},
-        "displayName": "Score",
-    }
-    assert body["runtimeState"]["flowDefinitionId"] == "shop"
-    assert body["runtimeState"]["flowExecutionId"] == "run-1"
-    assert body["runtimeState"]["currentStepInstanceId"] == "own"
-    assert body["runtimeState"]["currentContextData"]["age"] == 40
-    assert "t0ken" not in json.dumps(body)
-    (line,) = ran.fakes.record("own").calls.lines()
-    assert line.startswith(f"200 from POST {url}")
-
-
-def test_the_state_of_the_run_in_a_request_counts_tries():
-    url = "https://a.test/x"
-    fakes = Fakes()
-    fakes.http.route("POST", url, json_response({}, 503), json_response({"outputData": 1}))
-    run_external(own("acme/x"), {"acme/x": url}, fakes=fakes)
-    states = [request.json()["runtimeState"] for request in fakes.http.requests]
-    assert [state["stepRetryAttempts"] for state in states] == [{}, {"own": 1}]
-
-
-@pytest.mark.parametrize(
-    ("answer", "output"),
-    [
-        ({"outputData": [1]}, [1]),
-        ({"outputData": None}, {}),
-        ({}, {}),
-        ({"outputData": 0}, {}),
-        ({"outputData": []}, []),
-    ],
-)
-def test_an_answer_without_output_is_an_empty_output(answer, output):
-    fakes = Fakes()
-    fakes.http.route("POST", "https://a.test/x", json_response(answer))
-    step = own("acme/x", outputMappings={"$.got": "$"})
-    assert run_external(step, {"acme/x": "https://a.test/x"}, fakes=fakes).context["got"] == output
-
-
-@pytest.mark.parametrize(
-    ("reply", "name", "message"),
-    [
-        (json_response([1]), "PermanentStepError", "must be an object with outputData"),
-        (json_response({"e": 1}, 400), "PermanentStepError", "400 from POST"),
-        (json_response({"e": 1}, 503), "TransientStepError", "503 from POST"),
-    ],
-)
-def test_an_answer_that_is_wrong_is_an_error(reply, name, message):
-    fakes = Fakes()
-    fakes.http.route("POST", "https://a.test/x", reply)
-    ran = run_external(own("acme/x"), {"acme/x": "https://a.test/x"}, fakes=fakes)
-    assert ran.error["errorName"] == name
-    assert message in ran.error["errorMessage"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "name", "message"),
-    [
-        (b'{"outputData": {"score": 7}}', None, ""),
-        (b"[]", "PermanentStepError", "must be an object with outputData"),
-        (None, "ResourceNotFoundException", "[allma] external_modules, 'acme/score'"),
-    ],
-)
-def test_a_lambda_function_gets_the_documented_request(fake_lambda, answer, name, message):
-    function = "missing" if answer is None else "score"
-    if answer is not None:
-        fake_lambda.answer(function, (200, {}, answer))
-    ran = run_external(
-        own("acme/score", inputMappings={"age": "$.age"}),
-        {"acme/score": {"lambdaArn": function}},
-        {"age": 40},
-        aws=EndpointClients(fake_lambda.url),
-    )
-    if name is not None:
-        assert ran.error["errorName"] == name
-        assert message in ran.error["errorMessage"]
-        return
-    assert ran.outputs["own"] == {"score": 7}
-    (payload,) = fake_lambda.payloads(function)
-    assert payload["stepInput"] == {"age": 40}
-    assert payload["runtimeState"]["currentStepInstanceId"] == "own"
-    assert set(payload) == {"stepDefinition", "stepInput", "runtimeState"}
 
 
 def test_the_setting_comes_before_entry_points(acme):

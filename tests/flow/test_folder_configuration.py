@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_allma.flow import DeployVariables, FileCache, discovery, file_cache, find_files, load_found_files
 from airflow_allma.flow.bundle import Bundle
 from airflow_allma.flow.files import MAX_INHERITED_BYTES
-from airflow_allma.loading import FLOW_CHECKS, load_flow_files
+from airflow_allma.loading import load_flow_files
 from tests.support.artifact_files import (
     agent,
     connection,
@@ -19,36 +18,7 @@ from tests.support.artifact_files import (
     write_artifacts,
 )
 from tests.support.flow_files import write
-
-PROD = DeployVariables({"stage": "prod"})
-
-
-def load(folder, cache=None, deploy=PROD):
-    return load_found_files([find_files(folder)], cache or FileCache(FLOW_CHECKS), deploy=deploy)
-
-
-def shown(loaded):
-    """Return (file, severity, path, message) of all problems."""
-    return [
-        (problem.file.rpartition("/")[2], str(problem.severity), problem.path, problem.message)
-        for problem in loaded.problems
-    ]
-
-
-def located(loaded, folder):
-    """Return (file, path, the line's text) of all errors."""
-    found = []
-    for problem in loaded.problems:
-        if problem.is_error:
-            name = problem.file.rpartition("/")[2]
-            found.append(
-                (name, problem.path, (folder / name).read_text().splitlines()[problem.line - 1].strip())
-            )
-    return found
-
-
-def flows(loaded):
-    return {source.flow.id: source.flow for source in loaded.flows}
+from tests.support.folder_loads import PROD, flows, load, located, one_flow, shown, step
 
 
 def test_twelve_artifacts_in_twelve_files_are_one_configuration(tmp_path):
@@ -99,10 +69,6 @@ def test_a_field_that_a_definition_has_wrong_for_many_flows_is_one_problem(tmp_p
 
 
 # step definitions
-
-
-def one_flow(folder, **fields):
-    put(folder, "f.flow.json", flows=[flow_of("f", {"a": using("d", **fields)})])
 
 
 def test_an_unknown_definition_is_an_error_with_the_nearest_known_one(tmp_path):
@@ -282,10 +248,6 @@ def test_the_same_artifact_twice_is_fine_and_a_different_one_an_error_in_the_lat
 # references
 
 
-def step(kind, **fields):
-    return {"stepType": kind, **fields}
-
-
 REFERENCES = {
     "promptTemplateId": (
         step("LLM_INVOCATION", llmProvider="OPENAI", modelId="m", promptTemplateId="none"),
@@ -346,197 +308,6 @@ def test_a_prompt_with_errors_or_without_a_published_version_is_named_where_it_i
     assert any("no version of prompt `p` is published" in message for *_, message in shown(load(tmp_path)))
     write(tmp_path, "p.prompt.json", prompt("p"))
     assert not [message for *_, message in shown(load(tmp_path)) if "prompt" in message.lower()]
-
-
-# agents
-
-
-def variables(folder, **options):
-    return flows(load(folder, **options))["f"].flow_variables
-
-
-def test_variables_of_agents_are_below_the_flows_and_later_agents_win(tmp_path):
-    own = {"steps": {"a": {"stepType": "NO_OP"}}, "flowVariables": {"both": "flow"}}
-    put(tmp_path, "f.flow.json", flows=[{"id": "f", "startStepInstanceId": "a", **own}])
-    put(tmp_path, "1.agent.json", agents=[agent("b", "f", both="b", two="b", deep={"b": 1})])
-    put(tmp_path, "2.agent.json", agents=[agent("a", "f", two="a", one="a", deep={"a": 1})])
-    put(tmp_path, "3.agent.json", agents=[agent("c", "f", enabled=False, one="off")])
-    assert variables(tmp_path) == {"both": "flow", "two": "b", "one": "a", "deep": {"b": 1}}
-
-
-def test_a_flow_whose_agents_are_all_disabled_does_not_run_and_says_so(tmp_path):
-    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": {"stepType": "NO_OP"}})])
-    put(tmp_path, "a.agent.json", agents=[agent("a", "f", enabled=False), agent("b", "f", enabled=False)])
-    loaded = load(tmp_path)
-    assert loaded.flows == ()
-    (problem,) = shown(loaded)
-    assert problem[:3] == ("f.flow.json", "warning", "$.flows[0]")
-    assert f"all of its agents are disabled: `a` in {tmp_path}/a.agent.json:" in problem[3]
-    put(tmp_path, "a.agent.json", agents=[agent("a", "f", enabled=False), agent("b", "f")])
-    assert list(flows(load(tmp_path))) == ["f"]
-
-
-def test_an_agent_with_errors_stops_the_flows_that_it_names(tmp_path):
-    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": {"stepType": "NO_OP"}})])
-    put(tmp_path, "g.flow.json", flows=[flow_of("g", {"a": {"stepType": "NO_OP"}})])
-    put(tmp_path, "a.agent.json", agents=[agent("a", "f") | {"flowVariables": ["x"]}])
-    loaded = load(tmp_path)
-    assert list(flows(loaded)) == ["g"]
-    assert {name for name, severity, *_ in shown(loaded) if severity == "error"} == {
-        "f.flow.json",
-        "a.agent.json",
-    }
-    assert any(
-        "agent `a`, which has variables of this flow, has errors, in" in one[3] for one in shown(loaded)
-    )
-
-
-def test_an_agent_that_names_no_flow_is_a_warning(tmp_path):
-    put(tmp_path, "a.agent.json", agents=[agent("a")])
-    assert [one[:3] for one in shown(load(tmp_path))] == [("a.agent.json", "warning", "$.agents[0]")]
-
-
-# deploy variables
-
-
-def test_placeholders_are_filled_in_flow_variables_alone(tmp_path):
-    own = {"a": "{{stage}}/{{ stage }}", "b": [{"c": "x-{{stage}}"}], "{{stage}}": 1, "d": "{{n}}"}
-    literal = {"stepType": "NO_OP", "literals": {"x": "{{stage}}"}}
-    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": literal}, flowVariables=own)])
-    deploy = DeployVariables.from_setting('{"stage": "{{n}}", "n": 5}')
-    loaded = load(tmp_path, deploy=deploy)
-    assert flows(loaded)["f"].flow_variables == {
-        "a": "{{n}}/{{n}}", "b": [{"c": "x-{{n}}"}], "{{stage}}": 1, "d": "5",
-    }  # fmt: skip
-    assert flows(loaded)["f"].steps["a"].literals == {"x": "{{stage}}"}
-    assert loaded.flows[0].definition["flowVariables"] == own
-
-
-def test_a_placeholder_without_a_value_is_a_located_warning(tmp_path):
-    own = {"a": {"b": "x-{{stagee}}"}}
-    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": {"stepType": "NO_OP"}}, flowVariables=own)])
-    put(tmp_path, "a.agent.json", agents=[agent("a", "f", c="{{region}}")])
-    loaded = load(tmp_path)
-    found = {(name, severity, path): message for name, severity, path, message in shown(loaded)}
-    assert set(found) == {
-        ("a.agent.json", "warning", "$.agents[0].flowVariables.c"),
-        ("f.flow.json", "warning", "$.flows[0].flowVariables.a.b"),
-    }
-    assert all("has no value and stays as it is" in message for message in found.values())
-    assert any("did you mean `stage`?" in message for message in found.values())
-    assert flows(loaded)["f"].flow_variables == {"c": "{{region}}", "a": {"b": "x-{{stagee}}"}}
-
-
-@pytest.mark.parametrize("setting", ["{", "[]", '{"a": null}', '{"a": {}}', '{" ": 1}', "\ud800"])
-@pytest.mark.parametrize("of_agent", [True, False])
-def test_a_setting_that_cannot_be_used_stops_the_flows_with_placeholders(tmp_path, setting, of_agent):
-    deploy = DeployVariables.from_setting(setting)
-    own = {} if of_agent else {"flowVariables": {"a": "{{stage}}"}}
-    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": {"stepType": "NO_OP"}}, **own)])
-    put(tmp_path, "g.flow.json", flows=[flow_of("g", {"a": {"stepType": "NO_OP"}}, flowVariables={"a": "x"})])
-    if of_agent:
-        put(tmp_path, "a.agent.json", agents=[agent("a", "f", a="{{stage}}")])
-    loaded = load(tmp_path, deploy=deploy)
-    assert list(flows(loaded)) == ["g"]
-    assert any("[allma] deploy_variables" in message for *_, message in shown(loaded))
-
-
-def test_setting_values_are_text(tmp_path):
-    deploy = DeployVariables.from_setting('{"a": true, "b": 1.5, "c": "x", " d ": 7}')
-    assert deploy == DeployVariables({"a": "true", "b": "1.5", "c": "x", "d": "7"})
-
-
-# files that change
-
-
-@pytest.fixture
-def cache(monkeypatch):
-    """A cache that trusts all times, which otherwise takes a wait."""
-    monkeypatch.setattr(discovery, "_SETTLING_NANOSECONDS", -(10**9))
-    return FileCache(FLOW_CHECKS)
-
-
-def checked(monkeypatch):
-    """Return a list that receives the name of each file that is checked."""
-    names = []
-    check = file_cache.check_file
-
-    def count(contents, *rest):
-        names.append(contents.file.rpartition("/")[2])
-        return check(contents, *rest)
-
-    monkeypatch.setattr(file_cache, "check_file", count)
-    return names
-
-
-def test_only_flows_that_use_what_changed_are_checked_again(tmp_path, cache, monkeypatch):
-    write_artifacts(tmp_path)
-    load(tmp_path, cache)
-    names = checked(monkeypatch)
-    load(tmp_path, cache)
-    assert names == []
-    put(tmp_path, "price-it.step.json", stepDefinitions=[definition("price-it", literals={"total": 7})])
-    loaded = load(tmp_path, cache)
-    assert sorted(names) == ["orders.flow.json", "price-it.step.json"]
-    assert flows(loaded)["orders"].steps["price"].literals == {"total": 7}
-
-
-def test_a_definition_that_changes_reaches_the_flows_that_use_it(tmp_path, cache, monkeypatch):
-    one_flow(tmp_path)
-    put(tmp_path, "other.flow.json", flows=[flow_of("other", {"a": {"stepType": "NO_OP"}})])
-    put(tmp_path, "base.step.json", stepDefinitions=[definition("base", literals={"x": 1})])
-    put(tmp_path, "d.step.json", stepDefinitions=[{"id": "d", "stepDefinitionId": "base"}])
-    load(tmp_path, cache)
-    names = checked(monkeypatch)
-    put(tmp_path, "base.step.json", stepDefinitions=[definition("base", literals={"x": 22})])
-    assert flows(load(tmp_path, cache))["f"].steps["a"].literals == {"x": 22}
-    assert sorted(names) == ["base.step.json", "f.flow.json"]
-    (tmp_path / "base.step.json").unlink()
-    loaded = load(tmp_path, cache)
-    assert list(flows(loaded)) == ["other"]
-    assert {name for name, *_ in shown(loaded)} == {"d.step.json", "f.flow.json"}
-    put(tmp_path, "base.step.json", stepDefinitions=[definition("base", literals={"x": 3})])
-    assert flows(load(tmp_path, cache))["f"].steps["a"].literals == {"x": 3}
-
-
-def test_an_agent_that_changes_reaches_its_flows(tmp_path, cache, monkeypatch):
-    for name in ("f", "other"):
-        put(tmp_path, f"{name}.flow.json", flows=[flow_of(name, {"a": {"stepType": "NO_OP"}})])
-    assert variables(tmp_path, cache=cache) == {}
-    names = checked(monkeypatch)
-    put(tmp_path, "a.agent.json", agents=[agent("a", "f", x=1)])
-    assert variables(tmp_path, cache=cache) == {"x": 1}
-    put(tmp_path, "a.agent.json", agents=[agent("a", "f", x=22)])
-    assert variables(tmp_path, cache=cache) == {"x": 22}
-    assert "other.flow.json" not in names
-    put(tmp_path, "a.agent.json", agents=[agent("a", "f", enabled=False, x=22)])
-    assert list(flows(load(tmp_path, cache))) == ["other"]
-    (tmp_path / "a.agent.json").unlink()
-    assert variables(tmp_path, cache=cache) == {}
-
-
-def test_deploy_variables_that_change_reach_the_flows(tmp_path, cache):
-    put(
-        tmp_path,
-        "f.flow.json",
-        flows=[flow_of("f", {"a": {"stepType": "NO_OP"}}, flowVariables={"a": "{{stage}}"})],
-    )
-    assert variables(tmp_path, cache=cache) == {"a": "prod"}
-    assert variables(tmp_path, cache=cache, deploy=DeployVariables({"stage": "test"})) == {"a": "test"}
-
-
-def test_a_sub_flow_that_appears_or_goes_changes_what_is_said_about_its_users(tmp_path, cache):
-    starts = step("START_FLOW_EXECUTION", flowDefinitionId="child")
-    put(tmp_path, "f.flow.json", flows=[flow_of("f", {"a": starts})])
-
-    def warned():
-        return any("not a known flow" in message for *_, message in shown(load(tmp_path, cache)))
-
-    assert warned()
-    put(tmp_path, "child.flow.json", flows=[flow_of("child", {"a": {"stepType": "NO_OP"}})])
-    assert not warned()
-    (tmp_path / "child.flow.json").unlink()
-    assert warned()
 
 
 # files that are named

@@ -11,7 +11,7 @@ def support(name):
     return f"tests.support.notifiers.{name}"
 
 
-TOLD = support("Told")
+NOTED = support("Noted")
 ALLOWED = ("tests.support.*", "tests.nowhere.*", "json.*")
 
 
@@ -28,11 +28,11 @@ def findings(allowed=ALLOWED, **options):
     ]
 
 
-def notify(notifier=TOLD, on=("failure",), args=None, **more):
+def notify(notifier=NOTED, on=("failure",), args=None, **more):
     return [{"on": list(on), "notifier": notifier, "args": args or {"message": "{{dag_id}}"}, **more}]
 
 
-DEADLINE = {"seconds": 60, "notifier": TOLD, "args": {"message": "late: {{deadline}}"}}
+DEADLINE = {"seconds": 60, "notifier": NOTED, "args": {"message": "late: {{deadline}}"}}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ DEADLINE = {"seconds": 60, "notifier": TOLD, "args": {"message": "late: {{deadli
     [
         {"notify": notify()},
         {"notify": notify(on=["failure", "success", "retry"], args={"message": "$.error", "data": [1]})},
-        {"notify": notify(support("ToldLater"))},
+        {"notify": notify(support("NotedLater"))},
         {"notify": notify(args={"message": "{{#if error}}{{error}}{{else}}{{url}}{{/if}}"})},
         {"deadline": DEADLINE},
         {"deadline": {**DEADLINE, "from": "logicalDate"}},
@@ -58,19 +58,19 @@ def test_a_valid_notification_has_no_findings(options):
         ({"notify": notify(on=["late"])}, "notify.0.on.0", "failure"),
         ({"notify": notify(when="now")}, "notify.0.when", "when"),
         ({"notify": {"on": []}}, "notify", "list"),
-        ({"notify": notify("Told")}, "notify.0.notifier", "looks like `package.module.Class`"),
-        ({"notify": notify(support("Told()"))}, "notify.0.notifier", "looks like"),
+        ({"notify": notify("Noted")}, "notify.0.notifier", "looks like `package.module.Class`"),
+        ({"notify": notify(support("Noted()"))}, "notify.0.notifier", "looks like"),
         ({"notify": notify("os.system")}, "notify.0.notifier", "`[allma] notifiers` (json.*, tests."),
-        ({"notify": notify("tests.nowhere.Told")}, "notify.0.notifier", "cannot be imported (Module"),
+        ({"notify": notify("tests.nowhere.Noted")}, "notify.0.notifier", "cannot be imported (Module"),
         ({"notify": notify(support("Nobody"))}, "notify.0.notifier", "has no class Nobody; correct the name"),
-        ({"notify": notify(support("ToldLatr"))}, "notify.0.notifier", "did you mean tests.support."),
+        ({"notify": notify(support("NotedLatr"))}, "notify.0.notifier", "did you mean tests.support."),
         ({"notify": notify(support("NOT_A_CLASS"))}, "notify.0.notifier", "is not a subclass of"),
         ({"notify": notify("json.JSONDecoder")}, "notify.0.notifier", "is not a subclass of"),
         ({"notify": notify(kwargs={})}, "notify.0.kwargs", "of `airflow.notify`; did you mean `args`?"),
         ({"notify": notify(minutes=1)}, "notify.0.minutes", "the keys are args, notifier, on"),
         ({"deadline": {**DEADLINE, "notify": "x"}}, "deadline.notify", "did you mean `notifier`?"),
         ({"notify": notify(args={"text": "x"})}, "notify.0.args.text", "`text` is not an argument of"),
-        ({"notify": notify(args={"data": "x"})}, "notify.0.args", "Told also needs message"),
+        ({"notify": notify(args={"data": "x"})}, "notify.0.args", "Noted also needs message"),
         ({"notify": notify(args={"message": "", "context": {}})}, "notify.0.args.context", "not an argument"),
         ({"notify": notify(args={"message": "{{#if}}"})}, "notify.0.args.message", "not a valid template"),
         ({"notify": notify(args={"message": "{{conn.x.password}}"})}, "notify.0.args.message", "used here"),

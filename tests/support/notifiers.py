@@ -1,4 +1,4 @@
-"""Notifiers for tests: they append what they are told to a list, or a file."""
+"""Notifiers for tests: they keep the messages that they get."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from airflow.sdk import BaseNotifier
 
 
-class Told(BaseNotifier):
-    """Appends its message to ``told``."""
+class Noted(BaseNotifier):
+    """Appends its message to ``notes``."""
 
     template_fields = ("message", "data")
     template_ext = (".txt",)
-    told: list[tuple[str, Any]] = []  # noqa: RUF012 - of the class, so that tests can read it
+    notes: list[tuple[str, Any]] = []  # noqa: RUF012 - of the class, so that tests can read it
 
     def __init__(self, *, message: str, data: Any = None, **kwargs: Any) -> None:
         self.message, self.data = message, data
         super().__init__(**kwargs)
 
     def notify(self, context: Any) -> None:
-        self.told.append((self.message, self.data))
+        self.notes.append((self.message, self.data))
 
 
-class ToldLater(BaseNotifier):
+class NotedLater(BaseNotifier):
     """Can only be awaited."""
 
     def __init__(self, message: str, **kwargs: Any) -> None:
@@ -31,7 +31,7 @@ class ToldLater(BaseNotifier):
         self.message = message
 
     async def async_notify(self, context: Any) -> None:
-        Told.told.append((self.message, None))
+        Noted.notes.append((self.message, None))
 
 
 class Failing(BaseNotifier):

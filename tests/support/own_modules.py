@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from airflow_allma.engine import compile_flow
+from airflow_allma.engine.own_modules import OwnModules
+from airflow_allma.flow import parse_flow
+from airflow_allma.flow.secret_names import AllowedSecrets
+from airflow_allma.loading import flow_checks, load_flow_files
+from tests.support.engine import FlowResult, run
+
+CALL = {"apiHttpMethod": "GET", "apiUrlTemplate": {"template": "https://x.test"}}
 GROUP = "airflow_allma.modules"
 
 
@@ -42,3 +51,21 @@ def forget(*names: str) -> None:
     """Forget imported modules, so that another folder can have modules of the same names."""
     for name in [key for key in sys.modules if key.partition(".")[0] in names]:
         del sys.modules[name]
+
+
+def own(identifier, kind="CUSTOM_LOGIC", **fields):
+    return {"stepType": kind, "moduleIdentifier": identifier, **fields}
+
+
+def problems(tmp_path, step, external=""):
+    document = {"id": "shop", "startStepInstanceId": "own", "steps": {"own": step}}
+    (tmp_path / "shop.json").write_text(json.dumps(document))
+    loaded = load_flow_files([tmp_path / "shop.json"], external_modules=external)
+    return [(problem.path, problem.message) for problem in loaded.problems if problem.is_error]
+
+
+def run_external(step, external, payload=None, *, fakes=None, **services) -> FlowResult:
+    text = json.dumps(external)
+    document = {"id": "shop", "startStepInstanceId": "own", "steps": {"own": step}}
+    program = compile_flow(parse_flow(document, flow_checks(AllowedSecrets(), external_modules=text)))
+    return run(program, payload, fakes=fakes, own_modules=OwnModules(text), **services)

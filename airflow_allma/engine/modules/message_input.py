@@ -152,7 +152,8 @@ def check_size(service: str, body: str, attributes: dict[str, Any], max_bytes: i
 def fifo_fields(inputs: MessageInput, body: str, *, is_fifo: bool, resource: str) -> dict[str, Any]:
     """Return the parameters that order and deduplicate a message.
 
-    A message without a deduplication id gets the SHA-256 of its body, so that a retry is no second message.
+    A message without a deduplication id gets the SHA-256 of its body, so that a retry does not send a
+    second message.
 
     Raises:
         PermanentStepError: the ids are not those of a message of this kind of queue or topic.
