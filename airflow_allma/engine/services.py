@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.common.work_budget import DEFAULT_MAX_STEP_WORK
+from airflow_allma.engine.flow_runs import RunStarter
 from airflow_allma.engine.fork_load import ForkLoad
 from airflow_allma.engine.http import AiohttpClient, HttpClient
 from airflow_allma.engine.own_modules import OwnModules
@@ -97,7 +98,6 @@ class Services:
         aws: boto3 clients; None if no AWS module can run.
         http: the HTTP client of API calls.
         own_modules: the modules that the installation adds.
-    own_modules: the modules that the installation adds.
         secrets: connections and Variables, and the masks of their values.
         settings: the limits.
         pointers: the content of pointers that this process has loaded, bounded.
@@ -105,6 +105,7 @@ class Services:
         records_failures_only: whether the recorder is called for failures only.
         on_branch_result: called as each branch run of an in-process fork ends; None for no callback.
         fork_runner: runs the forks of the main path; None for this event loop.
+        runs: starts runs of other flows; None if that is not possible.
         sleep: waits the given seconds; tests pass in a fake.
         jitter: returns numbers from 0 to 1; tests pass in a fake.
         executor: runs the engine's own blocking calls; None for the event loop's default pool.
@@ -124,6 +125,7 @@ class Services:
     records_failures_only: bool = False
     on_branch_result: Callable[[BranchResult], None] | None = None
     fork_runner: ForkRunner | None = None
+    runs: RunStarter | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random.random
     executor: Executor | None = None

@@ -38,6 +38,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         fork_depth: how many forks are around this, which is a branch run of the innermost one.
         stored_under: the identifiers that begin the keys of everything the run stores; None for the flow's id
             and the run's.
+        outer: inside a branch, the run in which its fork is.
     """
 
     flow_id: str
@@ -49,6 +50,15 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
     stored_under: tuple[str, ...] | None = None
     fork_depth: int = 0
     enable_execution_logs: bool = False
+    outer: RunInfo | None = None
+
+    @property
+    def branch_path(self) -> tuple[tuple[str, int], ...]:
+        """Return the branch and the item's index of each branch run around this, the outermost first."""
+        if self.branch_id is None:
+            return ()
+        around = self.outer.branch_path if self.outer is not None else ()
+        return (*around, (self.branch_id, self.item_index or 0))
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -80,6 +90,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
             self.stored_under,
             self.fork_depth + 1,
             self.enable_execution_logs,
+            self,
         )
 
 

@@ -1,0 +1,137 @@
+"""Runs that a step starts: what the step asks for, who starts it, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from airflow_allma.engine.state import RunInfo, RunState
+
+__all__ = [
+    "LATEST_VERSION",
+    "MAX_FLOW_DEPTH",
+    "ExecutionKind",
+    "RunOutcome",
+    "RunStarter",
+    "StartRequest",
+    "StartedRun",
+    "execution_key",
+]
+
+LATEST_VERSION: Final = "LATEST_PUBLISHED"
+"""The version of a flow that runs if a step names none."""
+
+MAX_FLOW_DEPTH: Final = 50
+"""How many flows can be around a flow that another one starts, in one process or as runs of their own."""
+
+
+class ExecutionKind(StrEnum):
+    """How a run was started, as expressions see it under ``executionKind``."""
+
+    ROOT = "ROOT"
+    SYNC_SUBFLOW = "SYNC_SUBFLOW"
+    ASYNC_SUBFLOW = "ASYNC_SUBFLOW"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """A run that a step starts.
+
+    Attributes:
+        flow_id: the flow to run.
+        version: its version, as a string, or ``LATEST_VERSION``.
+        payload: the run's payload.
+        key: identifies the start among all of the parent's; see ``execution_key``. The same key always makes
+            the same run, so that a step that runs again starts nothing twice.
+        parent: the run that starts it.
+        step_id: the step that starts it.
+        kind: whether the step waits for its end.
+        flow_execution_id: the id of the new run; None for one that is made from ``key``.
+        trigger_source: what the flow says about where the run comes from.
+        enable_execution_logs: whether the new run keeps records of its steps; None for the flow's own value.
+    """
+
+    flow_id: str
+    payload: dict[str, Any]
+    key: str
+    parent: RunInfo
+    step_id: str
+    kind: ExecutionKind
+    version: str = LATEST_VERSION
+    flow_execution_id: str | None = None
+    trigger_source: str | None = None
+    enable_execution_logs: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run that was started.
+
+    Attributes:
+        flow_execution_id: its id.
+        dag_id: its Dag.
+        run_id: its run id.
+    """
+
+    flow_execution_id: str
+    dag_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        context: its final context; None if it failed.
+        error: the four fields of the error with which it failed; None if it did not.
+    """
+
+    context: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+class RunStarter(Protocol):
+    """Starts runs of flows."""
+
+    @property
+    def has_own_runs(self) -> bool:
+        """Whether a step can wait for a run of its own. If not, the flow runs in the step's process."""
+
+    async def start(self, request: StartRequest) -> StartedRun:
+        """Start a run, unless the same request has started it before.
+
+        A request that waits for the end (``SYNC_SUBFLOW``) also runs it again if it had failed.
+
+        Raises:
+            PermanentStepError: the flow cannot be started, or not with this payload or version.
+            TransientStepError: nobody answers; the same request may succeed later.
+        """
+
+    async def outcome(self, started: StartedRun) -> RunOutcome | None:
+        """Return how a run ended; None while it is running.
+
+        Raises:
+            PermanentStepError: the run does not exist any more, or its data cannot be read.
+        """
+
+
+def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:
+    """Return what identifies one execution of a step among all executions of all steps of all runs.
+
+    It is made from the run, the items of the branch runs around the step, the step, and how often the run has
+    left the step before. It is the same when the step runs again after a failure or a lost process.
+
+    Args:
+        info: the run, or the branch run.
+        step_id: the step.
+        state: the state before the step; None counts as its first visit.
+    """
+    counts = state.transition_counts if state is not None else {}
+    visits = sum(count for counter, count in counts.items() if counter.rpartition(":")[0] == step_id)
+    around = (part for branch, item in info.branch_path for part in (branch, str(item)))
+    parts = (info.flow_execution_id, *around, step_id, str(visits))
+    # With their lengths, so that no two lists of parts have the same hash.
+    return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
