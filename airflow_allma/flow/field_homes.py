@@ -102,7 +102,7 @@ _HOMES: Final = (
     _Home(fields_of(ForkAirflowOptions), of_step="airflow.{field}", kind=_FORK),
     _Home(fields_of(AirflowOptions), of_flow="airflow.{field}"),
     _Home(fields_of(AggregationConfig), of_step="aggregationConfig.{field}", kind=_FORK),
-    _Home(fields_of(ParallelBranch), of_step="parallelBranches[].{field}", kind=_FORK),
+    _Home(fields_of(ParallelBranch) - {"airflow"}, of_step="parallelBranches[].{field}", kind=_FORK),
     _Home(fields_of(Transition), of_step="transitions[].{field}"),
     _Home(fields_of(Delay), of_step="delay.{field}"),
     _Home(fields_of(OutputValidation), of_step="outputValidation.{field}"),

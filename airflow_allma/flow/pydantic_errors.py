@@ -16,7 +16,7 @@ from airflow_allma.flow.model_base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.models import AirflowOptions
 from airflow_allma.flow.normalize import MESSAGING, own_steps
 from airflow_allma.flow.notify_options import Deadline, Notification
-from airflow_allma.flow.steps import ForkAirflowOptions, StepType
+from airflow_allma.flow.steps import ForkAirflowOptions, StepType, SubFlowAirflowOptions
 
 __all__ = ["diagnostics_of"]
 
@@ -40,6 +40,7 @@ _OTHER_TYPES = {
 _WORDS = re.compile(r"\w+")
 _AIRFLOW_KEYS = fields_of(AirflowOptions)
 _FORK_AIRFLOW_KEYS = fields_of(ForkAirflowOptions)
+_SUB_FLOW_AIRFLOW_KEYS = fields_of(SubFlowAirflowOptions)
 _KEYS_WITHIN: Mapping[int | str, frozenset[str]] = {
     "deadline": fields_of(Deadline),
     "notify": fields_of(Notification),
@@ -100,7 +101,7 @@ def _diagnostic(error: ErrorDetails, path: Path) -> Diagnostic | None:
     if kind == "missing":
         return Diagnostic(path, f"{quoted(field)} is missing; add it")
     if kind == "extra_forbidden":
-        return Diagnostic(path, _unknown_airflow_key(path), at_key=True)
+        return Diagnostic(path, _unknown_airflow_key(path, error["loc"]), at_key=True)
     if kind == "too_short" and value:
         return None  # its members are not valid, which is reported for each
     if value is None:
@@ -120,9 +121,14 @@ def _wrong_step_type(path: Path, step: Mapping[str, Any]) -> Diagnostic | None:
     return Diagnostic(type_path, f"{quoted(kind)} is not a step type; {fix}")
 
 
-def _unknown_airflow_key(path: Path) -> str:
-    field = str(path[-1])
-    keys, owner = _AIRFLOW_KEYS if path[:1] == ("airflow",) else _FORK_AIRFLOW_KEYS, "airflow"
+def _unknown_airflow_key(path: Path, loc: tuple[int | str, ...]) -> str:
+    field, owner = str(path[-1]), "airflow"
+    if path[:1] == ("airflow",):
+        keys = _AIRFLOW_KEYS
+    else:
+        # The member of the union of step types that fits comes before the name of its field.
+        is_fork = loc[-3:-2] == (StepType.PARALLEL_FORK_MANAGER.value,)
+        keys = _FORK_AIRFLOW_KEYS if is_fork else _SUB_FLOW_AIRFLOW_KEYS
     if path[:1] == ("airflow",) and path[1] in _KEYS_WITHIN and len(path) > 2:
         keys, owner = _KEYS_WITHIN[path[1]], f"airflow.{path[1]}"
     if owner == "airflow" and (home := home_of(field, Place.AIRFLOW)):

@@ -51,6 +51,7 @@ from airflow_allma.flow.steps.starts import (
     ScheduleStartPointStep,
     StartFlowExecutionStep,
     StartSubFlowStep,
+    SubFlowAirflowOptions,
     SubFlowExecutionMode,
 )
 from airflow_allma.flow.steps.step_base import (
@@ -117,6 +118,7 @@ __all__ = [
     "StartSubFlowStep",
     "Step",
     "StepType",
+    "SubFlowAirflowOptions",
     "SubFlowExecutionMode",
     "Transition",
     "WaitForExternalEventStep",

@@ -34,6 +34,7 @@ from airflow_allma.flow.steps.starts import (
     ScheduleStartPointStep,
     StartFlowExecutionStep,
     StartSubFlowStep,
+    SubFlowAirflowOptions,
 )
 from airflow_allma.flow.steps.step_base import Step, StepType
 
@@ -124,6 +125,10 @@ class ParallelBranch(Model):
     )
     input_mappings_to_sub_flow: Annotated[
         dict[str, str], Field(default_factory=dict, description="Dotted path in its payload <- JSONPath.")
+    ]
+    airflow: Annotated[
+        SubFlowAirflowOptions,
+        Field(default_factory=SubFlowAirflowOptions, description="The sub-flow's options for Airflow."),
     ]
 
     @property

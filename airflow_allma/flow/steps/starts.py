@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from airflow_allma.flow.model_base import Bool, JsonObject, NonEmptyStr
+from airflow_allma.flow.model_base import Bool, JsonObject, Model, NonEmptyStr
 from airflow_allma.flow.steps.step_base import Step, StepType
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ScheduleStartPointStep",
     "StartFlowExecutionStep",
     "StartSubFlowStep",
+    "SubFlowAirflowOptions",
     "SubFlowExecutionMode",
 ]
 
@@ -26,6 +27,14 @@ class SubFlowExecutionMode(StrEnum):
 
     SYNC = "SYNC"
     ASYNC = "ASYNC"
+
+
+class SubFlowAirflowOptions(Model):
+    """What a step that runs another flow says about it for Airflow. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    own_run: Annotated[Bool, Field(description="Whether the other flow gets a Dag run of its own.")] = False
 
 
 class StartSubFlowStep(Step):
@@ -40,6 +49,10 @@ class StartSubFlowStep(Step):
     input_mappings_to_sub_flow: Annotated[
         dict[str, str], Field(default_factory=dict, description="Dotted path in its payload <- JSONPath.")
     ]
+    airflow: Annotated[
+        SubFlowAirflowOptions,
+        Field(default_factory=SubFlowAirflowOptions, description="The sub-flow's options for Airflow."),
+    ]
 
 
 class StartFlowExecutionStep(Step):
@@ -50,6 +63,10 @@ class StartFlowExecutionStep(Step):
         None
     )
     flow_version: Annotated[str | None, Field(description="Its version; a template.")] = None
+    airflow: Annotated[
+        SubFlowAirflowOptions,
+        Field(default_factory=SubFlowAirflowOptions, description="The other run's options for Airflow."),
+    ]
 
 
 class EmailStartPointStep(Step):
