@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         StorageError,
         StorageUnavailableError,
         TransientStepError,
+        WaitTimeoutError,
         WorkLimitError,
     )
     from airflow_allma.operators import ChunkWriter, S3ManifestOperator, chunk_items, join_chunks
@@ -71,6 +72,7 @@ __all__ = [
     "StorageError",
     "StorageUnavailableError",
     "TransientStepError",
+    "WaitTimeoutError",
     "WorkLimitError",
     "__version__",
     "chunk_items",

@@ -22,6 +22,7 @@ AllmaError
     ├── PermanentStepError            retries do not help
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
     ├── StepTimeoutError              one attempt exceeded its time limit
+    ├── WaitTimeoutError              no event arrived in time; its errorName is WaitTimeout
     ├── StepLostError                 its process was lost, and it may have had side effects
     ├── ContentBasedRetryableError    the step returned content that the flow does not accept
     └── ParallelBranchExecutionError  branches of a fork failed
@@ -60,6 +61,7 @@ __all__ = [
     "StorageError",
     "StorageUnavailableError",
     "TransientStepError",
+    "WaitTimeoutError",
     "WorkLimitError",
 ]
 
@@ -258,6 +260,13 @@ class StepTimeoutError(StepError):
     """
 
     default_name = "StepTimeoutError"
+    retryable = True
+
+
+class WaitTimeoutError(StepError):
+    """The event that a step waits for did not arrive in time; a retry waits anew."""
+
+    default_name = "WaitTimeout"
     retryable = True
 
 

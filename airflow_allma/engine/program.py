@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +11,7 @@ from airflow_allma.engine.payloads import validate_payload
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
 from airflow_allma.engine.step_handler import AsyncHandler, Handler
+from airflow_allma.engine.transitions import compile_transitions
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
     NOTHING,
@@ -36,7 +36,6 @@ __all__ = [
     "CompiledBranch",
     "CompiledFork",
     "CompiledStep",
-    "CompiledTransition",
     "FlowProgram",
     "Forking",
     "HandlerFactory",
@@ -62,25 +61,6 @@ class HandlerFactory(Protocol):
         """Return the handler of ``step``, which is one of the steps of ``scope``."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledTransition:
-    """One transition of a step.
-
-    Attributes:
-        matches: the condition over the context; None for the default transition.
-        needs_state: whether the condition can refer to the run's state.
-        target: the next step.
-        max_taken: how often it can be taken in a run; 0 means no limit.
-        counter: its key in ``RunState.transition_counts``.
-    """
-
-    matches: Callable[..., bool] | None
-    needs_state: bool
-    target: str
-    max_taken: int
-    counter: str
-
-
 class CompiledStep:
     """A step that is ready to run. It never changes: threads and branch runs share it.
 
@@ -97,6 +77,7 @@ class CompiledStep:
         notes_data: whether an attempt reports how much data it received.
         blocks_thread: whether an attempt occupies a thread.
         stores_output: whether its handler decides where a large output is stored.
+        suspends: whether it can wait for something that a process need not stay for.
     """
 
     def __init__(self, step: Step, scope: Program) -> None:
@@ -112,6 +93,7 @@ class CompiledStep:
         self.notes_data = waiting is not None and waiting.notes_data
         self.blocks_thread = waiting is not None and waiting.blocks_thread
         self.stores_output = waiting is not None and waiting.stores_output
+        self.suspends = waiting is not None and waiting.suspends
         self.input_plan = (
             InputPlan(step.input_mappings, step.literals) if reads_mappings else InputPlan({}, {})
         )
@@ -120,7 +102,7 @@ class CompiledStep:
         )
         required = step.output_validation.required_fields if step.output_validation else ()
         self.required: tuple[Path, ...] = tuple(compile_path(path) for path in required)
-        self.transitions = () if self.ends_path else tuple(_transitions(step))
+        self.transitions = () if self.ends_path else tuple(compile_transitions(step))
         self.is_plain_end = not self.transitions and self.output_plan.is_default and not step.force_s3_offload
         on_error = step.on_error
         fallback = on_error.fallback_step_instance_id if on_error else None
@@ -131,25 +113,6 @@ class CompiledStep:
             and step.delay is None
             and not step.force_s3_offload
             and (on_error is None or (on_error.retries is None and on_error.retry_on_content_error is None))
-        )
-
-
-def _transitions(step: Step) -> Iterable[CompiledTransition]:
-    for number, transition in enumerate(step.transitions):
-        yield CompiledTransition(
-            compile_condition(transition.condition).matches,
-            mentions_state(transition.condition),
-            transition.next_step_instance_id,
-            transition.max_transitions,
-            f"{step.step_instance_id}:{number}",
-        )
-    if step.default_next_step_instance_id is not None:
-        yield CompiledTransition(
-            None,
-            False,
-            step.default_next_step_instance_id,
-            step.default_next_max_transitions,
-            f"{step.step_instance_id}:default",
         )
 
 
@@ -194,6 +157,12 @@ class CompiledBranch:
         """Whether no step of the branch waits for anything."""
         return all(self.program.steps[step_id].is_inline for step_id in self.reachable)
 
+    @cached_property
+    def suspends(self) -> bool:
+        """Whether a step of the branch, or of a fork in it, can suspend the branch run."""
+        steps = map(self.program.steps.__getitem__, self.reachable)
+        return any(step.suspends or (step.fork is not None and step.fork.suspends) for step in steps)
+
     def applies(self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer) -> bool:
         """Evaluate the branch's condition; ``context`` includes ``currentItem``."""
         if self._condition is None:
@@ -237,6 +206,11 @@ class CompiledFork:
     def is_inline(self) -> bool:
         """Whether no branch waits for anything."""
         return all(branch.is_inline for branch in self.branches)
+
+    @cached_property
+    def suspends(self) -> bool:
+        """Whether a branch run can be suspended."""
+        return any(branch.suspends for branch in self.branches)
 
     def eligible(
         self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer

@@ -15,6 +15,7 @@ from airflow_allma.engine.pointer_loading import MAX_FETCHES, evaluate, fetch, t
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.step_execution import StepExecution
 from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.engine.suspension import SuspendedStep, SuspendStep
 from airflow_allma.exceptions import (
     ContentBasedRetryableError,
     StepError,
@@ -24,7 +25,7 @@ from airflow_allma.exceptions import (
 from airflow_allma.expressions import NOTHING, LoadPointer, copy_value
 from airflow_allma.flow import ContentRetry, Retries
 
-__all__ = ["AttemptCounts", "call_with_retries", "next_delay", "validate_output"]
+__all__ = ["AttemptCounts", "call_with_retries", "next_delay", "suspend", "validate_output"]
 
 
 def validate_output(step: CompiledStep, output: Any, load: LoadPointer) -> None:
@@ -53,12 +54,18 @@ async def call_with_retries(execution: StepExecution, *, last_try: bool | None) 
     """
     counts = AttemptCounts()
     execution.tries = 0
+    if execution.resumes is not None:
+        execution.tries = execution.resumes.tries
+        counts = AttemptCounts(execution.resumes.transient, execution.resumes.content, execution.resumes.own)
     execution.calls = OutsideCalls()
     attempt = _attempt_of(execution)
     while True:
         execution.tries += 1
         try:
             return await attempt(execution)
+        except SuspendStep as suspension:
+            suspend(execution, suspension, counts)
+            raise
         except Exception as raised:
             error = execution.services.secrets.mask_error(step_error_from(raised))
             delay = next_delay(execution, error, counts, last_try=last_try)
@@ -114,6 +121,8 @@ async def _call_handler(execution: StepExecution) -> Any:
     """
     step, services, info = execution.step, execution.services, execution.info
     load = services.pointers.load
+    resumes, execution.resumes = execution.resumes, None
+    saved = resumes.saved if resumes is not None else None
     if execution.step_input is None:
         execution.step_input = {} if step.input_plan.is_empty else await _build_input(execution)
     for _ in range(MAX_FETCHES):
@@ -129,6 +138,7 @@ async def _call_handler(execution: StepExecution) -> Any:
                 execution.calls,
                 execution.state,
                 execution.tries,
+                saved,
             )
             output = step.handler(call)
             if not step.handler.inline:
@@ -164,6 +174,19 @@ class AttemptCounts:
     transient: int = 0
     content: int = 0
     own: int = 0
+
+
+def suspend(execution: StepExecution, suspension: SuspendStep, counts: AttemptCounts) -> None:
+    """Keep in the run's state what is needed to call the handler again."""
+    execution.state.suspended = SuspendedStep(
+        execution.step.id,
+        suspension.saved,
+        execution.step_input,
+        execution.tries - 1,
+        counts.transient,
+        counts.content,
+        counts.own,
+    )
 
 
 def next_delay(

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult
 from airflow_allma.engine.secrets import Secrets
+from airflow_allma.engine.suspension import Answers
 from airflow_allma.engine.threads import CallThreads
 from airflow_allma.storage import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
@@ -107,7 +109,9 @@ class Services:
         fork_runner: runs the forks of the main path; None for this event loop.
         runs: starts runs of other flows; None if that is not possible.
         sleep: waits the given seconds; tests pass in a fake.
+        now: returns the time in seconds since the epoch; tests pass in a fake.
         jitter: returns numbers from 0 to 1; tests pass in a fake.
+        answers: what has arrived for runs that wait.
         executor: runs the engine's own blocking calls; None for the event loop's default pool.
         threads: runs the blocking calls of steps.
         fork_load: counts the branch runs of forks inside of forks.
@@ -127,7 +131,9 @@ class Services:
     fork_runner: ForkRunner | None = None
     runs: RunStarter | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    now: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
+    answers: Answers = field(default_factory=Answers)
     executor: Executor | None = None
     threads: CallThreads = field(default_factory=CallThreads)
     fork_load: ForkLoad = field(default_factory=ForkLoad)

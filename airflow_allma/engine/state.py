@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from airflow_allma.common.timestamps import iso_milliseconds
+from airflow_allma.engine.suspension import SuspendedStep, Wait
 from airflow_allma.expressions import NOTHING, compile_path
 
 __all__ = [
@@ -158,7 +159,7 @@ class SegmentStatus(StrEnum):
     RETRY = "RETRY"
     """A step failed and the caller can retry it; the state is that before the step."""
     SUSPENDED = "SUSPENDED"
-    """The run waits for something outside."""
+    """The run waits for something outside. Running the segment again with the same state continues it."""
 
 
 class RunState(msgspec.Struct, gc=False):
@@ -176,6 +177,7 @@ class RunState(msgspec.Struct, gc=False):
             without the context it started from.
         context_is_read: whether the context is read once the path has ended; if not, the last step's output
             is not written to it.
+        suspended: the step that waits, if the run is suspended; it is the next step.
     """
 
     next_step: str | None
@@ -187,6 +189,7 @@ class RunState(msgspec.Struct, gc=False):
     last_meta: dict[str, Any] | None = None
     journal: list[list[Any]] | None = None
     context_is_read: bool = True
+    suspended: SuspendedStep | None = None
 
     @classmethod
     def start(
@@ -261,6 +264,7 @@ class RunState(msgspec.Struct, gc=False):
             self.last_meta,
             None if self.journal is None else list(self.journal),
             self.context_is_read,
+            self.suspended,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -277,6 +281,8 @@ class RunState(msgspec.Struct, gc=False):
             saved["context"] = self.context
         else:
             saved["journal"] = self.journal
+        if self.suspended is not None:
+            saved["suspended"] = msgspec.to_builtins(self.suspended)
         return saved
 
     @classmethod
@@ -299,6 +305,8 @@ class RunState(msgspec.Struct, gc=False):
         if "journal" in saved:
             state.journal = []
             state.replay(saved["journal"])
+        if "suspended" in saved:
+            state.suspended = msgspec.convert(saved["suspended"], SuspendedStep)
         return state
 
 
@@ -309,11 +317,13 @@ class SegmentResult(msgspec.Struct, frozen=True, gc=False):
         status: how it ended.
         state: the run's state now.
         error: with FAILED and RETRY: ``{errorName, errorMessage, errorDetails, isRetryable}``.
+        waits: with SUSPENDED: what the run waits for: exactly one poll or run, or one or more events.
     """
 
     status: SegmentStatus
     state: RunState
     error: dict[str, Any] | None = None
+    waits: tuple[Wait, ...] = ()
 
     @property
     def next_step(self) -> str | None:

@@ -11,10 +11,12 @@ import msgspec
 from airflow_allma.engine.context_size import check_context_size
 from airflow_allma.engine.outside_calls import NO_CALLS, OutsideCalls
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
-from airflow_allma.engine.program import CompiledStep, CompiledTransition
+from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, state_view
+from airflow_allma.engine.suspension import SuspendedStep
+from airflow_allma.engine.transitions import CompiledTransition
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING
 
@@ -33,6 +35,7 @@ class StepExecution(msgspec.Struct, gc=False):
         tries: how often its handler was called.
         calls: what it did outside of the flow, in all tries.
         started: value of ``perf_counter`` at the start; only used when there is a recorder.
+        resumes: the step as it was when it suspended, until its handler is called again.
     """
 
     step: CompiledStep
@@ -43,6 +46,7 @@ class StepExecution(msgspec.Struct, gc=False):
     tries: int = 1
     started: float = 0.0
     calls: OutsideCalls = NO_CALLS
+    resumes: SuspendedStep | None = None
 
     def record(self, error: dict[str, Any] | None = None) -> None:
         """Pass the finished execution to the recorder, if there is one, with secrets masked."""

@@ -30,6 +30,7 @@ class StepCall(msgspec.Struct, gc=False):
             successful or not.
         state: the run's state; None outside of a run.
         tries: how often the handler was called, this call included.
+        saved: what the handler passed to ``SuspendStep``, if this call continues that attempt.
     """
 
     step_id: str
@@ -41,6 +42,7 @@ class StepCall(msgspec.Struct, gc=False):
     calls: OutsideCalls = msgspec.field(default_factory=OutsideCalls)
     state: RunState | None = None
     tries: int = 1
+    saved: Any = None
 
     @property
     def log(self) -> logging.Logger:
@@ -87,6 +89,7 @@ class AsyncHandler:
             does not apply either.
         notes_data: whether the handler itself reports how much data it received (``work_budget.note_data``);
             if not, the engine measures the output.
+        suspends: whether a call can raise ``SuspendStep``.
         has_side_effects: whether a call can change something outside of the flow: it is then not repeated
             by itself if it is unknown whether it happened.
     """
@@ -99,6 +102,7 @@ class AsyncHandler:
     bounds_itself: bool = False
     max_seconds: float | None = None
     notes_data: ClassVar[bool] = False
+    suspends: bool = False
     has_side_effects: bool = False
 
     async def __call__(self, call: StepCall) -> Any:

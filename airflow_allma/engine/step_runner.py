@@ -25,6 +25,7 @@ from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.step_execution import StepExecution, commit_output
 from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.engine.suspension import SuspendStep
 from airflow_allma.exceptions import StepError
 
 __all__ = [
@@ -118,19 +119,32 @@ async def run_step(
         last_try: see ``run_segment``.
 
     Returns:
-        None if the run continues, a result if it failed or is to be retried.
+        None if the run continues, a result if it failed, is to be retried, or waits.
     """
     execution = _begin(step, state, info, services)
+    if state.suspended is not None:
+        _resume(execution)
     try:
-        if step.model.delay is not None:
+        if step.model.delay is not None and execution.resumes is None:
             await _delay(execution, "before")
         output = await call_with_retries(execution, last_try=last_try)
         if services.settings.max_context_bytes and not step.notes_data:
             note_data(json_size_up_to(output, MEASURE_AFTER))
         await _finish(execution, output)
+    except SuspendStep as suspension:
+        state.path.pop()
+        return SegmentResult(SegmentStatus.SUSPENDED, state, waits=suspension.waits)
     except Exception as error:  # noqa: BLE001 - the flow's onError handles whatever a handler raises
         return await _fail(execution, error, last_try=last_try)
     return None
+
+
+def _resume(execution: StepExecution) -> None:
+    """Take what the step kept when it suspended out of the run's state."""
+    suspended, execution.state.suspended = execution.state.suspended, None
+    if suspended is not None and suspended.step_id == execution.step.id:
+        execution.resumes = suspended
+        execution.step_input = suspended.step_input
 
 
 async def run_one_step(program: Program, state: RunState, info: RunInfo, services: Services) -> SegmentResult:

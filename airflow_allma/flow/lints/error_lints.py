@@ -23,6 +23,7 @@ ERROR_NAMES: Final = (
     "StepTimeoutError",
     "TaskTimeout",
     "TransientStepError",
+    "WaitTimeout",
 )
 """The names of errors that this package raises; AWS services and functions have others."""
 
