@@ -171,6 +171,11 @@ OPTIONS: Final[dict[str, Option]] = {
         "string",
         "airflow.providers.amazon.aws.notifications.*,shop.notifiers.ShopNotifier",
     ),
+    "completion_days": Option(
+        "How long after its end the completion actions of a run are started, in days, if that was not "
+        "possible before.",
+        "7",
+    ),
     "max_step_work": Option(
         "Maximum work of one step: values that its paths visit or that it makes, turns of loops in "
         "templates, and a tenth of the characters that it writes. 0 means no limit.",
@@ -245,6 +250,7 @@ class AllmaSettings:
     custom_module_prefixes: str
     deploy_variables: str
     notifiers: str
+    completion_days: int
     max_step_work: int
     max_context_bytes: int
     max_download_bytes: int

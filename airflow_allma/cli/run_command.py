@@ -17,6 +17,7 @@ from airflow_allma.cli.cli_secrets import external_modules, open_secrets
 from airflow_allma.cli.environment_settings import environment_setting, environment_variable
 from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
+from airflow_allma.cli.run_end import run_completion_actions
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.cli.start_option import StartOption
 from airflow_allma.common.aws_clients import EnvironmentAws
@@ -176,7 +177,10 @@ async def _run(
             fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,
         )
         try:
-            return await start.run(program, info, services)
+            result = await start.run(program, info, services)
+            if start.step is None:
+                await run_completion_actions(flow, result, info, services)
+            return result
         finally:
             await services.close()
 

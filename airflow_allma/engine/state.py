@@ -136,6 +136,8 @@ def state_view(
         view["currentStepInstanceId"] = step_id
     if info.branch_id is not None:
         view["branchId"] = info.branch_id
+    if state is not None and state.ended is not None:
+        view |= state.ended
     return view
 
 
@@ -178,6 +180,8 @@ class RunState(msgspec.Struct, gc=False):
         context_is_read: whether the context is read once the path has ended; if not, the last step's output
             is not written to it.
         suspended: the step that waits, if the run is suspended; it is the next step.
+        ended: what expressions see of the run's end (``status``, ``endTime``, ``errorInfo``), for the actions
+            after it; None before. It is not saved.
     """
 
     next_step: str | None
@@ -190,6 +194,7 @@ class RunState(msgspec.Struct, gc=False):
     journal: list[list[Any]] | None = None
     context_is_read: bool = True
     suspended: SuspendedStep | None = None
+    ended: Mapping[str, Any] | None = None
 
     @classmethod
     def start(

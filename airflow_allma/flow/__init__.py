@@ -16,6 +16,11 @@ from airflow_allma.flow.checks import (
     ScheduleCheck,
     SupportCheck,
 )
+from airflow_allma.flow.completion_actions import (
+    CompletionAction,
+    CompletionActionType,
+    ExecuteOnStatus,
+)
 from airflow_allma.flow.deploy_variables import (
     NO_DEPLOY_VARIABLES,
     DeployVariables,
@@ -59,10 +64,7 @@ from airflow_allma.flow.model_base import (
 from airflow_allma.flow.models import (
     AirflowOptions,
     BranchGranularity,
-    CompletionAction,
-    CompletionActionType,
     DefaultStepConfig,
-    ExecuteOnStatus,
     Flow,
 )
 from airflow_allma.flow.schema import (

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
+from airflow_allma.flow.completion_rules import check_completion_actions
+from airflow_allma.flow.diagnostics import Diagnostic, quoted
 from airflow_allma.flow.formats import is_date, is_time_zone
 from airflow_allma.flow.ids import problem_with_id
 from airflow_allma.flow.input_schema import check_input_schema
-from airflow_allma.flow.tree_walk import ANY, select
 
 __all__ = ["check_flow_fields"]
-
-_NO_TARGET = frozenset({"LOG_ONLY", "DATA_SAVE"})
 
 
 def check_flow_fields(flow: Mapping[str, Any]) -> Iterator[Diagnostic]:
@@ -24,9 +22,7 @@ def check_flow_fields(flow: Mapping[str, Any]) -> Iterator[Diagnostic]:
     if isinstance(flow.get("steps"), dict) and not flow["steps"]:
         yield Diagnostic(("steps",), "a flow needs at least one step")
     yield from _airflow(flow.get("airflow"))
-    for path, action in select(flow, ("onCompletionActions", ANY)):
-        if isinstance(action, dict):
-            yield from _action(path, action)
+    yield from check_completion_actions(flow)
 
 
 def _airflow(options: Any) -> Iterator[Diagnostic]:
@@ -50,15 +46,3 @@ def _airflow(options: Any) -> Iterator[Diagnostic]:
         yield Diagnostic(
             ("airflow", "offloadLocation"), "not a location; write `s3://bucket/prefix` or `file:///folder`"
         )
-
-
-def _action(path: Path, action: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    kind = action.get("actionType")
-    if not isinstance(kind, str):
-        return
-    if kind not in _NO_TARGET and not action.get("target"):
-        yield Diagnostic((*path, "target"), f"`target` is missing; {kind} needs a URL, an ARN or a queue")
-    if kind == "API_CALL" and action.get("apiHttpMethod") is None:
-        yield Diagnostic((*path, "apiHttpMethod"), "`apiHttpMethod` is missing; API_CALL needs it")
-    if kind == "DATA_SAVE" and not action.get("moduleIdentifier"):
-        yield Diagnostic((*path, "moduleIdentifier"), "`moduleIdentifier` is missing; DATA_SAVE needs it")

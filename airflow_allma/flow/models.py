@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from airflow_allma.flow.model_base import Bool, HttpMethod, Int, JsonObject, Model, NonEmptyStr, Number
+from airflow_allma.flow.completion_actions import CompletionAction
+from airflow_allma.flow.model_base import Bool, Int, JsonObject, Model, NonEmptyStr, Number
 from airflow_allma.flow.normalize import normalize_flow
 from airflow_allma.flow.notify_options import Deadline, Notification
 from airflow_allma.flow.steps import (
@@ -24,55 +25,9 @@ from airflow_allma.flow.steps import (
 __all__ = [
     "AirflowOptions",
     "BranchGranularity",
-    "CompletionAction",
-    "CompletionActionType",
     "DefaultStepConfig",
-    "ExecuteOnStatus",
     "Flow",
 ]
-
-
-class CompletionActionType(StrEnum):
-    """What to do when a run ends."""
-
-    LOG_ONLY = "LOG_ONLY"
-    API_CALL = "API_CALL"
-    SNS_SEND = "SNS_SEND"
-    SQS_SEND = "SQS_SEND"
-    CUSTOM_LAMBDA_INVOKE = "CUSTOM_LAMBDA_INVOKE"
-    DATA_SAVE = "DATA_SAVE"
-
-
-class ExecuteOnStatus(StrEnum):
-    """The final states of a run after which an action is taken."""
-
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    ANY = "ANY"
-
-
-class CompletionAction(Model):
-    """Something to do when a run has ended; its failure does not change the run's state."""
-
-    action_type: Annotated[CompletionActionType, Field(description="What to do.")]
-    target: Annotated[str | None, Field(description="URL, ARN or queue; not for LOG_ONLY and DATA_SAVE.")] = (
-        None
-    )
-    execute_on_status: Annotated[
-        ExecuteOnStatus, Field(description="Final states of a run after which the action is taken.")
-    ] = ExecuteOnStatus.COMPLETED
-    condition: Annotated[
-        str | None, Field(description="Condition; the action is taken only if it is true.")
-    ] = None
-    payload_template: Annotated[
-        dict[str, str], Field(default_factory=dict, description="Name in the payload <- JSONPath.")
-    ]
-    api_http_method: Annotated[HttpMethod | None, Field(description="For API_CALL.")] = None
-    message_attributes_template: Annotated[
-        dict[str, str], Field(default_factory=dict, description="For SNS_SEND: attribute <- JSONPath.")
-    ]
-    module_identifier: Annotated[str | None, Field(description="For DATA_SAVE.")] = None
-    custom_config: Annotated[JsonObject, Field(default_factory=dict, description="For DATA_SAVE.")]
 
 
 class DefaultStepConfig(Model):

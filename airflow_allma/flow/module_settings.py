@@ -10,7 +10,7 @@ from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity
 from airflow_allma.flow.expression_fields import is_computed
 from airflow_allma.flow.lints.flow_names import first_name
 from airflow_allma.flow.steps.messages import MESSAGE_FIELDS
-from airflow_allma.flow.tree_walk import LocatedStep, Scope, select
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Scope, select
 
 __all__ = ["check_module_settings"]
 
@@ -27,6 +27,7 @@ def check_module_settings(
     Only settings that are the same in every run are checked: those without templates and JSONPaths that no
     input mapping can replace.
     """
+    yield from _of_actions(flow, check)
     defaults = next((value for _, value in select(flow, ("defaultStepConfig", "defaultCustomConfig"))), None)
     for scope in all_scopes:
         for step in scope.steps.values():
@@ -40,6 +41,24 @@ def check_module_settings(
                     continue  # the rules of steps report what is missing, as errors
                 path = paths.get(str(keys[0]), (*step.path, "customConfig", keys[0]))
                 yield Diagnostic((*path, *keys[1:]), message, Severity.WARNING, at_key)
+
+
+def _of_actions(flow: Mapping[str, Any], check: SettingsCheck) -> Iterator[Diagnostic]:
+    """Yield the same for the DATA_SAVE actions after a run, whose payload is the input."""
+    for path, action in select(flow, ("onCompletionActions", ANY)):
+        module = action.get("moduleIdentifier") if isinstance(action, dict) else None
+        if not isinstance(module, str) or action.get("actionType") != "DATA_SAVE":
+            continue
+        if (problems := check(module)) is None:
+            continue
+        config, payload = (
+            value if isinstance(value := action.get(field), dict) else {}
+            for field in ("customConfig", "payloadTemplate")
+        )
+        computed = {*payload, *(name for name, value in config.items() if is_computed(value))}
+        fixed = {name: value for name, value in config.items() if name not in computed}
+        for keys, at_key, message in problems(fixed, computed):
+            yield Diagnostic((*path, "customConfig", *keys), message, Severity.WARNING, at_key)
 
 
 def _settings(step: LocatedStep, defaults: Any) -> tuple[dict[str, Any], dict[str, Path], frozenset[str]]:

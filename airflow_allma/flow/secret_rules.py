@@ -72,6 +72,7 @@ def _connections_of_fields(view: FlowView, allowed: AllowedSecrets) -> Iterator[
     named: list[tuple[Path, Any]] = []
     if isinstance(options, Mapping) and "awsConnId" in options:
         named.append((("airflow", "awsConnId"), options["awsConnId"]))
+    named += select(view.flow, ("onCompletionActions", ANY, "connection"))
     for located in view.steps:
         for field, pattern in (("connection", ()), ("apiCallDefinition", ("connection",))):
             if field in located.step:

@@ -14,6 +14,8 @@ STATE_NAMES: Final = frozenset(
         "currentStepInstanceId",
         "depth",
         "enableExecutionLogs",
+        "endTime",
+        "errorInfo",
         "executionKind",
         "flowDefinitionId",
         "flowDefinitionVersion",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from airflow_allma.common.nearest import nearest
+from airflow_allma.flow.completion_actions import CompletionAction
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.field_homes import Place, fields_of, home_of
 from airflow_allma.flow.models import DefaultStepConfig, Flow
@@ -42,6 +43,7 @@ _PARTS_OF_FLOW: Final[tuple[tuple[Pattern, frozenset[str]], ...]] = (
     (("defaultStepConfig",), fields_of(DefaultStepConfig)),
     (("defaultStepConfig", "defaultErrorHandler"), fields_of(OnError)),
     (("defaultStepConfig", "defaultErrorHandler", "retries"), fields_of(Retries)),
+    (("onCompletionActions", ANY), fields_of(CompletionAction)),
 )
 _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("attempts", "limit", "maxAttempts", "maxRetries", "MaxAttempts"), "count"),
@@ -78,8 +80,8 @@ _NEVER_IN_CONFIG: Final = frozenset(
 def check_unknown_fields(flow: Mapping[str, Any], all_scopes: list[Scope]) -> Iterator[Diagnostic]:
     """Yield a warning for each unknown field that is misspelled or belongs somewhere else."""
     yield from _unknown(flow, (), _FLOW_FIELDS, Place.FLOW)
-    if "defaultStepConfig" in flow:
-        for pattern, fields in _PARTS_OF_FLOW:
+    for pattern, fields in _PARTS_OF_FLOW:
+        if pattern[0] in flow:
             for path, part in select(flow, pattern):
                 yield from _unknown(part, path, fields, Place.DEFAULTS)
     for scope in all_scopes:

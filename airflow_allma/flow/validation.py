@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +14,7 @@ from airflow_allma.exceptions import FlowError
 from airflow_allma.flow.airflow_limits import check_airflow_limits
 from airflow_allma.flow.catalog import EMPTY_CATALOG, Catalog
 from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck, TypeCheck
+from airflow_allma.flow.completion_actions import CompletionActionType, data_save_step
 from airflow_allma.flow.cross_references import check_cross_references
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
@@ -169,7 +171,7 @@ def _check_support(
     flow: Flow | None, all_scopes: list[Scope], supported: SupportCheck
 ) -> Iterator[Diagnostic]:
     steps = _steps_of_model(flow.steps, ("steps",)) if flow else _steps_one_by_one(all_scopes)
-    for path, step in steps:
+    for path, step in chain(steps, _steps_of_actions(flow)):
         unsupported = supported(step)
         if unsupported is not None:
             field, reason = unsupported
@@ -288,6 +290,12 @@ def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Pat
             for index, branch in enumerate(step.parallel_branches):
                 if branch.steps:
                     yield from _steps_of_model(branch.steps, (*path, key, "parallelBranches", index, "steps"))
+
+
+def _steps_of_actions(flow: Flow | None) -> Iterator[tuple[Path, Step]]:
+    for index, action in enumerate(flow.on_completion_actions if flow else ()):
+        if action.action_type is CompletionActionType.DATA_SAVE and action.module_identifier:
+            yield ("onCompletionActions", index), data_save_step(action, index)
 
 
 @cache

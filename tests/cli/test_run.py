@@ -328,3 +328,21 @@ def test_a_payload_that_does_not_fit_the_flows_schema_is_refused(tmp_path, paylo
     assert result.code == code
     assert message in result.err
     assert (result.out == "") == (code != 0)
+
+
+def test_a_run_ends_with_its_actions_whose_failures_change_nothing(tmp_path, empty_site):
+    late = {"actionType": "LOG_ONLY", "executeOnStatus": "FAILED", "payloadTemplate": {"late": "$.n"}}
+    actions = [
+        {"actionType": "API_CALL", "target": f"{empty_site}/none", "apiHttpMethod": "GET"},
+        {"actionType": "LOG_ONLY", "payloadTemplate": {"state": "$.status"}},
+        late,
+    ]
+    document = {**flow_document({"a": noop()}), "onCompletionActions": actions}
+    file = write_file(tmp_path, "flow.json", document)
+    result = run_cli("run", file, "--trace")
+    assert (result.code, result.json["status"]) == (0, "COMPLETED")
+    assert "onCompletionActions[0] (API_CALL) failed: 404" in result.err
+    assert 'onCompletionActions[1]: {"state":"COMPLETED"}' in result.err
+    assert '"step":"onCompletionActions[1]"' in result.err
+    assert "onCompletionActions[2]" not in result.err
+    assert "onCompletionActions" not in run_cli("run", file, "--step", "a").err

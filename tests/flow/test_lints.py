@@ -75,7 +75,7 @@ def test_the_modules_whose_outputs_are_known_exist():
 
 
 def test_lints_are_warnings(tmp_path):
-    case = next(case for case in CASES if case["case"] == "two completion actions")
+    case = next(case for case in CASES if case["case"] == "a misspelled field of a completion action")
     problems, _ = problems_of(case, tmp_path)
     assert {problem.severity for problem in problems} == {Severity.WARNING}
 

@@ -84,9 +84,7 @@ _NOT_YET_OF_STEP: Final = (
     _Row("checkpoint", "checkpoints are not shown yet; the graph of the run shows its steps"),
     _Row("emailAddress", "e-mails do not start runs yet; the step runs as a NO_OP"),
 )
-NOT_YET: Final = frozenset(row.field for row in (*_NOT_YET_OF_FLOW, *_NOT_YET_OF_STEP)) | {
-    "onCompletionActions",
-}
+NOT_YET: Final = frozenset(row.field for row in (*_NOT_YET_OF_FLOW, *_NOT_YET_OF_STEP))
 """The fields of the language that have no effect yet, wherever they are."""
 
 _FLOW_ROWS: Final = (
@@ -212,8 +210,6 @@ _WITHOUT_MODULE: Final = {
 @lint()
 def fields_without_effect(view: FlowView) -> Warnings:
     """Yield every field that is read and has no effect."""
-    for path, _ in select(view.flow, ("onCompletionActions", ANY)):
-        yield warning(path, "this has no effect: completion actions are not run yet; add a last step instead")
     yield from _rows(view.flow, (), _flow_rows(view))
     for step in view.steps:
         table = _step_rows(step.kind)
