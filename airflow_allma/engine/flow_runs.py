@@ -96,9 +96,11 @@ class RunOutcome:
 class RunStarter(Protocol):
     """Starts runs of flows."""
 
-    @property
-    def has_own_runs(self) -> bool:
-        """Whether a step can wait for a run of its own. If not, the flow runs in the step's process."""
+    def can_wait(self, info: RunInfo) -> bool:
+        """Return whether a step of this run, or branch run, can wait for a run of its own.
+
+        If it cannot, the other flow runs in the step's process.
+        """
 
     async def start(self, request: StartRequest) -> StartedRun:
         """Start a run, unless the same request has started it before.

@@ -19,6 +19,7 @@ from airflow_allma.engine.steps.own_module import OwnModuleStep
 from airflow_allma.engine.steps.send_email import SendEmail
 from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
+from airflow_allma.engine.steps.start_run import start_flow_execution
 from airflow_allma.flow import Step, StepType
 from airflow_allma.flow.module_ids import OWN_MODULE_TYPES, is_own_module
 
@@ -57,6 +58,7 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.PARALLEL_FORK_MANAGER: ForkHandler,
         StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),
         StepType.SQS_SEND: _of_step(send_message("system/sqs-send")),
+        StepType.START_FLOW_EXECUTION: _of_step(start_flow_execution),
     }
 )
 """Step type -> factory of its handler, called with the step's model and the program that it belongs to."""
