@@ -69,7 +69,7 @@ def test_modules_that_do_io_are_marked_as_blocking():
         ("DATA_SAVE", "system/s3-list-files", "set stepType to DATA_LOAD"),
         ("DATA_SAVE", "system/sqs-receive-messages", "set stepType to DATA_LOAD"),
         ("DATA_SAVE", "system/sqs-send", "set stepType to SQS_SEND"),
-        ("DATA_LOAD", "system/start-flow-execution", "not supported yet"),
+        ("DATA_LOAD", "system/start-flow-execution", "set stepType to START_FLOW_EXECUTION"),
         ("DATA_LOAD", "system/api-call", "set stepType to API_CALL"),
         ("DATA_TRANSFORMATION", "system/flaten-array", "did you mean 'system/flatten-array'?"),
         ("DATA_TRANSFORMATION", "system/zzz", "known modules: system/array-aggregator"),

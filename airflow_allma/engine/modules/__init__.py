@@ -9,14 +9,12 @@ from __future__ import annotations
 from airflow_allma.engine.modules.definition import Module, ModuleContext
 from airflow_allma.engine.modules.registry import (
     MODULES,
-    UNSUPPORTED_MODULES,
     module_problem,
     run_module,
 )
 
 __all__ = [
     "MODULES",
-    "UNSUPPORTED_MODULES",
     "Module",
     "ModuleContext",
     "module_problem",

@@ -34,7 +34,7 @@ from airflow_allma.engine.modules.sqs_send import SqsSendInput, send_to_queue
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import StepType
 
-__all__ = ["MODULES", "UNSUPPORTED_MODULES", "module_problem", "run_module"]
+__all__ = ["MODULES", "module_problem", "run_module"]
 
 _LOAD: Final = frozenset({StepType.DATA_LOAD})
 # Flows in production use savers and transformations in load steps too.
@@ -110,13 +110,6 @@ _ALL: Final = (
 MODULES: Final[Mapping[str, Module]] = MappingProxyType({module.identifier: module for module in _ALL})
 """Identifier -> module, for all supported modules."""
 
-UNSUPPORTED_MODULES: Final = frozenset(
-    {
-        "system/start-flow-execution",
-    }
-)
-"""Identifiers of modules of the language that this package does not support yet."""
-
 _STEP_TYPE_IDS: Final[Mapping[str, StepType]] = MappingProxyType(
     {
         "system/api-call": StepType.API_CALL,
@@ -130,6 +123,7 @@ _STEP_TYPE_IDS: Final[Mapping[str, StepType]] = MappingProxyType(
         "system/parallel-fork-manager": StepType.PARALLEL_FORK_MANAGER,
         "system/poll-external-api": StepType.POLL_EXTERNAL_API,
         "system/schedule-start-point": StepType.SCHEDULE_START_POINT,
+        "system/start-flow-execution": StepType.START_FLOW_EXECUTION,
         "system/start-sub-flow": StepType.START_SUB_FLOW,
         "system/wait-for-external-event": StepType.WAIT_FOR_EXTERNAL_EVENT,
     }
@@ -182,8 +176,6 @@ def module_problem(step_type: str, identifier: str) -> str | None:
 def _unknown_module(identifier: str) -> str:
     if not identifier:
         return f"moduleIdentifier is missing; known modules: {', '.join(sorted(MODULES))}"
-    if identifier in UNSUPPORTED_MODULES:
-        return f"module {identifier!r} is not supported yet"
     step_type = _STEP_TYPE_IDS.get(identifier)
     if step_type is not None:
         return (

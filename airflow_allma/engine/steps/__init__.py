@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from airflow_allma.engine.modules import MODULES, UNSUPPORTED_MODULES, module_problem
+from airflow_allma.engine.modules import MODULES, module_problem
 from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.program import HandlerFactory, Program
 from airflow_allma.engine.step_handler import Handler
@@ -68,19 +68,17 @@ _MODULE_TYPES: Final = frozenset({StepType.DATA_LOAD, StepType.DATA_SAVE, StepTy
 _NEED_MODULE: Final = _MODULE_TYPES | {StepType.CUSTOM_LOGIC}
 
 
-def unsupported_type(kind: StepType, module: str) -> tuple[str, str] | None:
-    """Return the field and the reason why no step of a type, or with a module, can run here yet.
+def unsupported_type(kind: StepType, module: str) -> tuple[str, str] | None:  # noqa: ARG001 - a TypeCheck
+    """Return the field and the reason why no step of a type can run here yet.
 
     Args:
         kind: the step's type.
-        module: its ``moduleIdentifier``; empty if it has none.
+        module: its ``moduleIdentifier``; empty if it has none. All of them can run.
     """
     if kind not in HANDLERS:
         return "stepType", (
             f"step type {kind.value} is not supported yet; remove the step, or do its work with an API_CALL"
         )
-    if kind in _MODULE_TYPES and module in UNSUPPORTED_MODULES:
-        return "moduleIdentifier", module_problem(kind, module) or ""
     return None
 
 

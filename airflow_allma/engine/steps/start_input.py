@@ -60,9 +60,9 @@ class FlowStart:
     flow_id: str
     version: str
     payload: dict[str, Any]
-    flow_execution_id: str | None
-    trigger_source: str | None
-    enable_execution_logs: bool | None
+    flow_execution_id: str | None = None
+    trigger_source: str | None = None
+    enable_execution_logs: bool | None = None
 
 
 class StartInput:

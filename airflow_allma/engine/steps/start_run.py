@@ -46,7 +46,14 @@ class StartRun(AsyncHandler):
 
 def start_flow_execution(step: StartFlowExecutionStep) -> AsyncHandler:
     """Return the handler of a START_FLOW_EXECUTION step."""
+    if step.custom_config.get("sync") is True or step.airflow.own_run:
+        return _NotYet()
     return StartRun(StartInput(step).read)
+
+
+class _NotYet(AsyncHandler):
+    async def __call__(self, call: StepCall) -> Any:
+        raise PermanentStepError(f"Step {call.step_id}: `sync` is not supported yet.")
 
 
 def start_request(call: StepCall, start: FlowStart, kind: ExecutionKind) -> StartRequest:
