@@ -64,7 +64,12 @@ class ChunkedForkRunner:
     settings: AllmaSettings
 
     async def __call__(
-        self, fork: CompiledFork, context: Mapping[str, Any], info: RunInfo, services: Services
+        self,
+        fork: CompiledFork,
+        context: Mapping[str, Any],
+        info: RunInfo,
+        services: Services,
+        saved: Any = None,
     ) -> dict[str, Any]:
         """Run a whole fork and return ``{"aggregatedData": ...}``.
 
@@ -73,11 +78,11 @@ class ChunkedForkRunner:
             StorageError: an object cannot be read, or the results cannot be stored.
         """
         if info.branch_id is not None or not fork.branches:
-            return await run_fork(fork, context, info, services)
+            return await run_fork(fork, context, info, services, saved)
         items = await resolve_items(fork, context, services)
         decision = decide_fork(fork, items, self.settings)
         if decision.mode is ForkMode.MEMORY:
-            return await run_fork(fork, context, info, services)
+            return await run_fork(fork, context, info, services, saved)
         # A fork in a loop runs several times; each time has a plan and results of its own.
         attempt = uuid.uuid4().hex
         plan = await self._plan(fork, decision, items, info, services, attempt=attempt)

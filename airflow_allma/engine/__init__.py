@@ -9,7 +9,8 @@ from __future__ import annotations
 from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.compile import compile_flow
-from airflow_allma.engine.forking import ForkRun, branch_state, run_fork, run_items
+from airflow_allma.engine.fork_run import ForkRun, branch_state
+from airflow_allma.engine.forking import run_fork, run_items
 from airflow_allma.engine.items import (
     ForkItems,
     ItemError,

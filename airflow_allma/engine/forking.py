@@ -4,57 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from airflow_allma.common.batching import batched
-from airflow_allma.common.merging import merge_deep
-from airflow_allma.common.work_budget import begin_step, own_budget
+from airflow_allma.common.work_budget import own_budget
 from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS, AggregateStream, join_buffered
-from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.failures import add_location
-from airflow_allma.engine.items import ItemError, ItemFeed, resolve_items
+from airflow_allma.engine.fork_run import ForkRun
+from airflow_allma.engine.items import ItemFeed, resolve_items
 from airflow_allma.engine.manifest_items import ByteOffsets, manifest_batches
-from airflow_allma.engine.pointer_cache import PointerNotLoaded
-from airflow_allma.engine.pointer_loading import evaluate, require_store
+from airflow_allma.engine.pointer_loading import require_store
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
 from airflow_allma.engine.results import BranchResult, BranchStatus
-from airflow_allma.engine.runner import run_inline, run_segment
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.state import RunInfo, RunState
+from airflow_allma.engine.state import RunInfo
 from airflow_allma.engine.step_runner import NeedsWaiting
+from airflow_allma.engine.suspended_runs import ParkedRun, SuspendedRun, SuspendedRuns
+from airflow_allma.engine.suspension import SuspendStep, is_over
 
-__all__ = ["ForkRun", "ResultSink", "branch_state", "run_fork", "run_items"]
+__all__ = ["ResultSink", "run_fork", "run_items"]
 
 ResultSink = Callable[[Sequence[BranchResult]], None]
 """Receives the results of branch runs that have ended."""
 
 
-def branch_state(
-    branch: CompiledBranch,
+async def run_fork(
+    fork: CompiledFork,
     context: Mapping[str, Any],
     info: RunInfo,
     services: Services,
-) -> RunState:
-    """Return the state in which a branch run begins.
-
-    Args:
-        branch: the branch, which applies to the item.
-        context: the main context with ``currentItem``; shared, not copied, since a context never changes.
-        info: the branch run.
-        services: for pointers that the branch's mappings read.
-    """
-    data: Any = context
-    if not branch.input_plan.is_empty:
-        built = branch.input_plan.build(context, info, services.pointers.load, services.log)
-        data = merge_deep(context, built)
-    return RunState(branch.start, data)
-
-
-async def run_fork(
-    fork: CompiledFork, context: Mapping[str, Any], info: RunInfo, services: Services
+    saved: Any = None,
 ) -> dict[str, Any]:
     """Run a whole fork on this event loop.
+
+    Args:
+        fork: the fork.
+        context: the data that its branches see.
+        info: the run.
+        services: what steps can use.
+        saved: what the fork passed to ``SuspendStep``, if it continues.
 
     Returns:
         The step's output, ``{"aggregatedData": ...}``.
@@ -62,9 +49,12 @@ async def run_fork(
     Raises:
         StepError: the items cannot be read, the fork is nested too deeply or among too many, or more branch
             runs failed than it tolerates.
+        SuspendStep: branch runs wait for events.
     """
-    items = await resolve_items(fork, context, services)
     run = ForkRun(fork, context, info, services)
+    if saved is not None:
+        return await _continue_fork(run, saved)
+    items = await resolve_items(fork, context, services)
     values = items.values or []
     services.fork_load.enter(
         fork.step_id,
@@ -73,10 +63,9 @@ async def run_fork(
         max_depth=services.settings.max_fork_depth,
         max_runs=services.settings.max_nested_branch_runs,
     )
+    results: list[BranchResult] = []
     if items.pointer is None and len(values) <= MAX_BUFFERED_ITEMS:
-        results: list[BranchResult] = []
-        await run_items(run, batched(enumerate(values)), results.extend)
-        return await join_buffered(fork, results, info, services)
+        return await _buffered(run, batched(enumerate(values)), results)
     offsets = ByteOffsets()
     source: Iterable[list[tuple[int, Any]]] = batched(enumerate(values))
     if items.pointer is not None:
@@ -84,6 +73,9 @@ async def run_fork(
         source = offsets.track(
             manifest_batches(store, items.pointer, max_unpack_ratio=services.settings.max_unpack_ratio)
         )
+    if fork.suspends:
+        # An early item can wait for long: its successors must not be held back.
+        return await _buffered(run, source, results, annotate=offsets.annotate, blocking=True)
     async with AggregateStream(fork, info, services) as stream:
         submit = stream.buffer.submit
         await run_items(
@@ -95,6 +87,50 @@ async def run_fork(
     return stream.output
 
 
+async def _continue_fork(run: ForkRun, saved: Any) -> dict[str, Any]:
+    """Continue the branch runs whose events have arrived, or whose time is over."""
+    services = run.services
+    results = [BranchResult.from_dict(result) for result in saved["results"]]
+    now = services.now()
+    waiting: list[ParkedRun] = []
+    continued: list[ParkedRun] = []
+    for one in saved["parked"]:
+        parked = ParkedRun.from_dict(one)
+        (continued if is_over(parked.waits, services.answers, now) else waiting).append(parked)
+    return await _buffered(run, (), results, waiting=waiting, continued=continued)
+
+
+async def _buffered(
+    run: ForkRun,
+    source: Iterable[Sequence[tuple[int, Any]]],
+    results: list[BranchResult],
+    *,
+    waiting: Sequence[ParkedRun] = (),
+    continued: Sequence[ParkedRun] = (),
+    annotate: Callable[[Sequence[BranchResult]], Sequence[BranchResult]] = lambda results: results,
+    blocking: bool = False,
+) -> dict[str, Any]:
+    """Run a fork with all results in memory, those of before included.
+
+    Raises:
+        SuspendStep: branch runs wait for events.
+    """
+    parked = await run_items(
+        run, source, lambda added: results.extend(annotate(added)), blocking=blocking, continued=continued
+    )
+    parked = [*waiting, *parked]
+    if parked:
+        waits = [wait for one in parked for wait in one.waits]
+        raise SuspendStep(
+            waits,
+            {
+                "results": [result.to_dict() for result in results],
+                "parked": [one.to_dict() for one in parked],
+            },
+        )
+    return await join_buffered(run.fork, results, run.info, run.services)
+
+
 async def run_items(
     run: ForkRun,
     items: Iterable[Sequence[tuple[int, Any]]],
@@ -102,10 +138,12 @@ async def run_items(
     *,
     concurrency: int | None = None,
     blocking: bool = False,
-) -> None:
+    continued: Sequence[ParkedRun] = (),
+) -> list[ParkedRun]:
     """Run every item's branches, and pass on each result when it is available.
 
-    At most ``concurrency`` branch runs are in flight, and at most one batch of items is read ahead.
+    At most ``concurrency`` branch runs are in flight, and at most one batch of items is read ahead. A branch
+    run that waits is not in flight.
 
     Args:
         run: the fork and what its branches see.
@@ -115,31 +153,38 @@ async def run_items(
             where nothing waits.
         concurrency: maximum of branch runs in flight; None for ``maxConcurrency`` or the settings' limit.
         blocking: whether reading from ``items`` can wait for a disk or a network.
+        continued: branch runs that were parked before, to be continued besides the items.
+
+    Returns:
+        The branch runs that wait for events; they have no result yet.
     """
     fork, services = run.fork, run.services
     if services.on_branch_result is not None:
         sink = _both(sink, services.on_branch_result)
     if not fork.branches:
-        return
+        return []
     groups = (fork.branches,) if fork.first_only else tuple((branch,) for branch in fork.branches)
     if fork.is_inline:
         await _run_in_order(run, groups, ItemFeed(items, services, blocking=blocking), sink)
-        return
+        return []
     entries = ([(index, item, branches) for index, item in batch for branches in groups] for batch in items)
     feed = ItemFeed(entries, services, blocking=blocking)
     limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
+    suspended = SuspendedRuns(services)
     load = services.fork_load
     workers = load.workers(run.info.fork_depth, limit)
     load.in_flight += workers
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(_worker(run, feed, sink))
+            for number in range(workers):
+                # Each worker begins with its share of the parked runs.
+                group.create_task(_worker(run, feed, sink, suspended, continued[number::workers]))
     except ExceptionGroup as errors:
         # Branch runs do not raise; the items or the sink did, and the first error is the cause.
         raise errors.exceptions[0] from None
     finally:
         load.in_flight -= workers
+    return [one.park() for one in suspended.parked]
 
 
 def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSink:
@@ -151,16 +196,35 @@ def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSi
     return deliver
 
 
-async def _worker(run: ForkRun, feed: ItemFeed, sink: ResultSink) -> None:
+async def _worker(
+    run: ForkRun, feed: ItemFeed, sink: ResultSink, suspended: SuspendedRuns, continued: Sequence[ParkedRun]
+) -> None:
     # The steps of this worker must not share the budget of the fork's own step.
     with own_budget(run.services.settings.max_step_work):
-        while (entry := feed.next_ready() or await feed.next()) is not None:
+        for parked in continued:
+            _pass_on(await run.continue_parked(parked), sink, suspended)
+        while True:
+            while (due := suspended.due()) is not None:
+                _pass_on(await run.continue_run(due), sink, suspended)
+            entry = feed.next_ready() or await feed.next()
+            if entry is None:
+                break
             index, item, branches = entry
             for branch in branches:
                 result = await run.branch(branch, index, item)
-                sink((result,))
-                if result.status is not BranchStatus.SKIPPED:
+                if _pass_on(result, sink, suspended):
                     break
+        while (due := await suspended.next()) is not None:
+            _pass_on(await run.continue_run(due), sink, suspended)
+
+
+def _pass_on(result: BranchResult | SuspendedRun, sink: ResultSink, suspended: SuspendedRuns) -> bool:
+    """Pass a result on; return whether the branch applies to the item."""
+    if isinstance(result, SuspendedRun):
+        suspended.add(result)
+        return True
+    sink((result,))
+    return result.status is not BranchStatus.SKIPPED
 
 
 async def _run_in_order(
@@ -184,99 +248,9 @@ async def _run_batch(
                 try:
                     result = run.branch_inline(branch, index, item)
                 except NeedsWaiting as waiting:
-                    result = await run.branch(branch, index, item, waiting.state)
+                    # Steps of inline branches wait for pointers at most.
+                    result = cast("BranchResult", await run.branch(branch, index, item, waiting.state))
                 results.append(result)
                 if result.status is not skipped:
                     break
     return results
-
-
-@dataclass(frozen=True, slots=True)
-class ForkRun:
-    """One run of a fork: its branches and the data they see.
-
-    Attributes:
-        fork: the branches.
-        context: the main context.
-        info: the run.
-        services: what steps can use.
-    """
-
-    fork: CompiledFork
-    context: Mapping[str, Any]
-    info: RunInfo
-    services: Services
-
-    def branch_inline(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
-        """Run one branch for one item, with steps that wait for nothing; a failure is a result.
-
-        Raises:
-            NeedsWaiting: a step has to wait after all; ``branch`` continues from its state.
-        """
-        info = self.info.in_branch(branch.branch_id, index)
-        if item.__class__ is ItemError:
-            return self._not_started(branch, info, item.error)
-        fork, services = self.fork, self.services
-        load = services.pointers.load
-        context = {**self.context, "currentItem": item}
-        state: RunState | None = None
-        if branch.evaluates:
-            begin_step(services.settings.max_step_work, fork.step_id)
-        try:
-            if branch.is_conditional and not branch.applies(context, info, load):
-                return fork.not_applicable(branch, index)
-            state = branch_state(branch, context, info, services)
-            state.context_is_read = fork.reads_context
-            return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
-        except PointerNotLoaded as waiting:
-            raise NeedsWaiting(state) from waiting
-        except NeedsWaiting:
-            raise
-        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-            return self._not_started(branch, info, error)
-
-    async def branch(
-        self, branch: CompiledBranch, index: int, item: Any, state: RunState | None = None
-    ) -> BranchResult:
-        """Run one branch for one item; a failure is a result, not an exception.
-
-        Args:
-            branch: the branch.
-            index: the item's index.
-            item: the item, or an ``ItemError`` instead of it.
-            state: the state that ``branch_inline`` reached, if it ran the beginning.
-        """
-        info = self.info.in_branch(branch.branch_id, index)
-        if item.__class__ is ItemError:
-            return self._not_started(branch, info, item.error)
-        fork, services = self.fork, self.services
-        load = services.pointers.load
-        context = {**self.context, "currentItem": item}
-        begin_step(services.settings.max_step_work, fork.step_id)
-        if not self.info.fork_depth:
-            services.fork_load.outer_runs += 1
-        try:
-            if state is None:
-                if branch.is_conditional and not await evaluate(
-                    services, branch.applies, context, info, load
-                ):
-                    return fork.not_applicable(branch, index)
-                if branch.input_plan.is_empty:
-                    state = RunState(branch.start, context)
-                else:
-                    state = await evaluate(services, branch_state, branch, context, info, services)
-                state.context_is_read = fork.reads_context
-            segment = await run_segment(branch.program, state, info, services)
-            try:
-                return fork.result(branch, index, segment, load)
-            except PointerNotLoaded:
-                return await evaluate(services, fork.result, branch, index, segment, load)
-        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-            return self._not_started(branch, info, error)
-
-    def _not_started(self, branch: CompiledBranch, info: RunInfo, error: Exception) -> BranchResult:
-        """Return the failure of an item that cannot be read, or whose condition or mappings are invalid."""
-        shown = add_location(step_error_from(error), self.fork.step_id, info).as_dict()
-        return BranchResult(
-            info.item_index or 0, branch.index, branch.branch_id, BranchStatus.FAILED, error=shown
-        )

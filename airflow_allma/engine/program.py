@@ -160,8 +160,19 @@ class CompiledBranch:
     @cached_property
     def suspends(self) -> bool:
         """Whether a step of the branch, or of a fork in it, can suspend the branch run."""
-        steps = map(self.program.steps.__getitem__, self.reachable)
-        return any(step.suspends or (step.fork is not None and step.fork.suspends) for step in steps)
+        seen: set[int] = set()
+        branches = [self]
+        while branches:
+            branch = branches.pop()
+            # A branch can fork into itself.
+            if id(branch) in seen:
+                continue
+            seen.add(id(branch))
+            for step in map(branch.program.steps.__getitem__, branch.reachable):
+                if step.suspends:
+                    return True
+                branches.extend(step.fork.branches if step.fork is not None else ())
+        return False
 
     def applies(self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer) -> bool:
         """Evaluate the branch's condition; ``context`` includes ``currentItem``."""

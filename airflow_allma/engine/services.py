@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 KIB: Final = 1024
 
 ForkRunner = Callable[..., Awaitable[dict[str, Any]]]
-"""Runs a whole fork: ``(fork, context, info, services)`` -> the step's output. See ``forking.run_fork``."""
+"""Runs a whole fork: ``(fork, context, info, services, saved)`` -> the output, as ``run_fork`` does."""
 
 
 @dataclass(frozen=True, slots=True)

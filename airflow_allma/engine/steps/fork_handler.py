@@ -33,6 +33,7 @@ class ForkHandler(AsyncHandler):
 
         Raises:
             StepError: the items cannot be read, or more branch runs failed than the fork tolerates.
+            SuspendStep: branch runs wait for events.
         """
         run = call.services.fork_runner or run_fork
-        return await run(self.fork, call.context, call.info, call.services)
+        return await run(self.fork, call.context, call.info, call.services, call.saved)

@@ -1,0 +1,158 @@
+"""One run of a fork: how its branch runs begin, continue and end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_allma.common.merging import merge_deep
+from airflow_allma.common.work_budget import begin_step
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.failures import add_location
+from airflow_allma.engine.items import ItemError
+from airflow_allma.engine.pointer_cache import PointerNotLoaded
+from airflow_allma.engine.pointer_loading import evaluate
+from airflow_allma.engine.program import CompiledBranch, CompiledFork
+from airflow_allma.engine.results import BranchResult, BranchStatus
+from airflow_allma.engine.runner import run_inline, run_segment
+from airflow_allma.engine.services import Services
+from airflow_allma.engine.state import RunInfo, RunState, SegmentStatus
+from airflow_allma.engine.step_runner import NeedsWaiting
+from airflow_allma.engine.suspended_runs import ParkedRun, SuspendedRun
+
+__all__ = ["ForkRun", "branch_state"]
+
+
+def branch_state(
+    branch: CompiledBranch,
+    context: Mapping[str, Any],
+    info: RunInfo,
+    services: Services,
+) -> RunState:
+    """Return the state in which a branch run begins.
+
+    Args:
+        branch: the branch, which applies to the item.
+        context: the main context with ``currentItem``; shared, not copied, since a context never changes.
+        info: the branch run.
+        services: for pointers that the branch's mappings read.
+    """
+    data: Any = context
+    if not branch.input_plan.is_empty:
+        built = branch.input_plan.build(context, info, services.pointers.load, services.log)
+        data = merge_deep(context, built)
+    return RunState(branch.start, data)
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRun:
+    """One run of a fork: its branches and the data they see.
+
+    Attributes:
+        fork: the branches.
+        context: the main context.
+        info: the run.
+        services: what steps can use.
+    """
+
+    fork: CompiledFork
+    context: Mapping[str, Any]
+    info: RunInfo
+    services: Services
+
+    def branch_inline(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
+        """Run one branch for one item, with steps that wait for nothing; a failure is a result.
+
+        Raises:
+            NeedsWaiting: a step has to wait after all; ``branch`` continues from its state.
+        """
+        info = self.info.in_branch(branch.branch_id, index)
+        if item.__class__ is ItemError:
+            return self._not_started(branch, info, item.error)
+        fork, services = self.fork, self.services
+        load = services.pointers.load
+        context = {**self.context, "currentItem": item}
+        state: RunState | None = None
+        if branch.evaluates:
+            begin_step(services.settings.max_step_work, fork.step_id)
+        try:
+            if branch.is_conditional and not branch.applies(context, info, load):
+                return fork.not_applicable(branch, index)
+            state = branch_state(branch, context, info, services)
+            state.context_is_read = fork.reads_context
+            return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
+        except PointerNotLoaded as waiting:
+            raise NeedsWaiting(state) from waiting
+        except NeedsWaiting:
+            raise
+        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
+            return self._not_started(branch, info, error)
+
+    async def branch(
+        self, branch: CompiledBranch, index: int, item: Any, state: RunState | None = None
+    ) -> BranchResult | SuspendedRun:
+        """Run one branch for one item; a failure is a result, not an exception.
+
+        Args:
+            branch: the branch.
+            index: the item's index.
+            item: the item, or an ``ItemError`` instead of it.
+            state: the state that was reached before, if the run continues.
+        """
+        info = self.info.in_branch(branch.branch_id, index)
+        if item.__class__ is ItemError:
+            return self._not_started(branch, info, item.error)
+        fork, services = self.fork, self.services
+        load = services.pointers.load
+        context = {**self.context, "currentItem": item}
+        begin_step(services.settings.max_step_work, fork.step_id)
+        if not self.info.fork_depth:
+            services.fork_load.outer_runs += 1
+        try:
+            if state is None:
+                if branch.is_conditional and not await evaluate(
+                    services, branch.applies, context, info, load
+                ):
+                    return fork.not_applicable(branch, index)
+                if branch.input_plan.is_empty:
+                    state = RunState(branch.start, context)
+                else:
+                    state = await evaluate(services, branch_state, branch, context, info, services)
+                state.context_is_read = fork.reads_context
+                if branch.suspends:
+                    state.journal = []
+            segment = await run_segment(branch.program, state, info, services)
+            if segment.status is SegmentStatus.SUSPENDED:
+                return SuspendedRun(index, item, branch, segment.state, segment.waits)
+            try:
+                return fork.result(branch, index, segment, load)
+            except PointerNotLoaded:
+                return await evaluate(services, fork.result, branch, index, segment, load)
+        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
+            return self._not_started(branch, info, error)
+
+    async def continue_run(self, run: SuspendedRun) -> BranchResult | SuspendedRun:
+        """Continue a branch run that was suspended in this process."""
+        return await self.branch(run.branch, run.index, run.item, run.state)
+
+    async def continue_parked(self, run: ParkedRun) -> BranchResult | SuspendedRun:
+        """Continue a branch run that was parked; a failure is a result, not an exception."""
+        branch, services = self.fork.branches[run.branch_index], self.services
+        info = self.info.in_branch(branch.branch_id, run.item_index)
+        context = {**self.context, "currentItem": run.item}
+        begin_step(services.settings.max_step_work, self.fork.step_id)
+        try:
+            start = await evaluate(services, branch_state, branch, context, info, services)
+            state = RunState.from_dict(run.state, start.context)
+        except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
+            return self._not_started(branch, info, error)
+        state.context_is_read = self.fork.reads_context
+        return await self.branch(branch, run.item_index, run.item, state)
+
+    def _not_started(self, branch: CompiledBranch, info: RunInfo, error: Exception) -> BranchResult:
+        """Return the failure of an item that cannot be read, or whose condition or mappings are invalid."""
+        shown = add_location(step_error_from(error), self.fork.step_id, info).as_dict()
+        return BranchResult(
+            info.item_index or 0, branch.index, branch.branch_id, BranchStatus.FAILED, error=shown
+        )

@@ -1,0 +1,104 @@
+"""Branch runs that wait: those of a poll continue in the same process, those of an event are parked."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Self
+
+import msgspec
+
+from airflow_allma.engine.program import CompiledBranch
+from airflow_allma.engine.services import Services
+from airflow_allma.engine.state import RunState
+from airflow_allma.engine.suspension import Wait, next_due, only_polls
+
+__all__ = ["ParkedRun", "SuspendedRun", "SuspendedRuns"]
+
+
+class SuspendedRun(msgspec.Struct, gc=False):
+    """A branch run that waits, in the process in which it ran.
+
+    Attributes:
+        index: the item's index.
+        item: the item.
+        branch: the branch.
+        state: the run's state; running its segment again continues it.
+        waits: what it waits for.
+    """
+
+    index: int
+    item: Any
+    branch: CompiledBranch
+    state: RunState
+    waits: tuple[Wait, ...]
+
+    def park(self) -> ParkedRun:
+        """Return what is needed to continue the run in another process."""
+        return ParkedRun(self.index, self.branch.index, self.item, self.state.to_dict(), self.waits)
+
+
+class ParkedRun(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """A branch run that waits for events, as JSON.
+
+    Attributes:
+        item_index: the item's index.
+        branch_index: the branch's index in the fork.
+        item: the item.
+        state: what ``RunState.to_dict`` returned, with a journal.
+        waits: what it waits for.
+    """
+
+    item_index: int
+    branch_index: int
+    item: Any
+    state: dict[str, Any]
+    waits: tuple[Wait, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as a JSON object."""
+        built: dict[str, Any] = msgspec.to_builtins(self)
+        return built
+
+    @classmethod
+    def from_dict(cls, saved: Any) -> Self:
+        """Restore what ``to_dict`` returned."""
+        return msgspec.convert(saved, cls)
+
+
+class SuspendedRuns:
+    """The branch runs of a fork that wait, while others run.
+
+    Args:
+        services: for the clock.
+
+    Attributes:
+        parked: runs that wait for events: no process needs to stay for them.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.parked: list[SuspendedRun] = []
+        self._services = services
+        self._polls: list[tuple[float, int, SuspendedRun]] = []
+        self._number: Callable[[], int] = count().__next__
+
+    def add(self, run: SuspendedRun) -> None:
+        """Add a run that has just been suspended."""
+        if only_polls(run.waits):
+            heapq.heappush(self._polls, (next_due(run.waits), self._number(), run))
+        else:
+            self.parked.append(run)
+
+    def due(self) -> SuspendedRun | None:
+        """Return a run whose poll is due now, if there is one."""
+        polls = self._polls
+        return heapq.heappop(polls)[2] if polls and polls[0][0] <= self._services.now() else None
+
+    async def next(self) -> SuspendedRun | None:
+        """Return the run whose poll is due next when it is due; None if no run polls."""
+        if not self._polls:
+            return None
+        due, _, run = heapq.heappop(self._polls)
+        await self._services.sleep(max(0.0, due - self._services.now()))
+        return run
