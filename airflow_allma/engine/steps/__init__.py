@@ -20,6 +20,7 @@ from airflow_allma.engine.steps.send_email import SendEmail
 from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.engine.steps.start_run import start_flow_execution
+from airflow_allma.engine.steps.wait_for_event import WaitForEvent
 from airflow_allma.flow import Step, StepType
 from airflow_allma.flow.module_ids import OWN_MODULE_TYPES, is_own_module
 
@@ -59,6 +60,7 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),
         StepType.SQS_SEND: _of_step(send_message("system/sqs-send")),
         StepType.START_FLOW_EXECUTION: _of_step(start_flow_execution),
+        StepType.WAIT_FOR_EXTERNAL_EVENT: _of_step(WaitForEvent),
     }
 )
 """Step type -> factory of its handler, called with the step's model and the program that it belongs to."""

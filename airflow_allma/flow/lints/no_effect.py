@@ -65,7 +65,9 @@ def _requires_nothing(step: _Object) -> bool:
 
 _FORK: Final = _types("PARALLEL_FORK_MANAGER")
 _CALL: Final = _types("API_CALL")
+_WAIT: Final = _types("WAIT_FOR_EXTERNAL_EVENT")
 _REMOVE: Final = "remove it"
+_WAIT_HAS_NO_INPUT: Final = "the step's output is the event's payload; name values in `correlationKeyTemplate`"
 _IN_BRANCH: Final = "a fork passes its whole context to its branches; write it in a branch, or in its steps"
 _ONE_CONTENT_ERROR: Final = (
     "only a missing field of `outputValidation.requiredFields` is a content error; name the fields there, or "
@@ -83,6 +85,11 @@ _NOT_YET_OF_FLOW: Final = (
 _NOT_YET_OF_STEP: Final = (
     _Row("checkpoint", "checkpoints are not shown yet; the graph of the run shows its steps"),
     _Row("emailAddress", "e-mails do not start runs yet; the step runs as a NO_OP"),
+    _Row(
+        "messageSenderModuleIdentifier",
+        "no message is sent; send it in a step before this one, such as EMAIL, with the key in it",
+        _WAIT,
+    ),
 )
 NOT_YET: Final = frozenset(row.field for row in (*_NOT_YET_OF_FLOW, *_NOT_YET_OF_STEP))
 """The fields of the language that have no effect yet, wherever they are."""
@@ -113,6 +120,7 @@ _STEP_ROWS: Final = (
         when=lambda handler: handler.get("continueOnFailure") is True,
     ),
     *(_Row(field, _IN_BRANCH, _FORK) for field in ("inputMappings", "literals")),
+    *(_Row(field, _WAIT_HAS_NO_INPUT, _WAIT) for field in ("inputMappings", "literals", "customConfig")),
     *(
         _Row("customConfig", f"{kind} has no settings of its own; {cure}", _types(kind))
         for kind, cure in (
