@@ -67,7 +67,7 @@ _FORK: Final = _types("PARALLEL_FORK_MANAGER")
 _CALL: Final = _types("API_CALL")
 _WAIT: Final = _types("WAIT_FOR_EXTERNAL_EVENT")
 _REMOVE: Final = "remove it"
-_WAIT_HAS_NO_INPUT: Final = "the step's output is the event's payload; name values in `correlationKeyTemplate`"
+_WAIT_HAS_NO_INPUT: Final = "the output is the event's payload; name values in `correlationKeyTemplate`"
 _IN_BRANCH: Final = "a fork passes its whole context to its branches; write it in a branch, or in its steps"
 _ONE_CONTENT_ERROR: Final = (
     "only a missing field of `outputValidation.requiredFields` is a content error; name the fields there, or "
