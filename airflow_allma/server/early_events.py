@@ -1,0 +1,130 @@
+"""Events that come before anything waits for them: kept for a while, as encrypted Airflow Variables."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from airflow.models.variable import Variable
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from airflow_allma.server.delivery import Event, NotDeliveredError, deliver
+from airflow_allma.server.open_waits import find_waits
+from airflow_allma.server.rights import UserRights, user_from_claims
+
+__all__ = ["MAX_EARLY_EVENTS", "deliver_early_events", "keep_event"]
+
+MAX_EARLY_EVENTS: Final = 1000
+"""How many events are kept at a time."""
+
+_LOG: Final = logging.getLogger("airflow_allma.server")
+_PREFIX: Final = "allma_early_event."
+_DESCRIPTION: Final = "An event for a flow that does not wait for it yet; removed by itself."
+
+
+class _EarlyEvent(msgspec.Struct):
+    key: str
+    payload: dict[str, Any]
+    by: str
+    claims: dict[str, Any]
+    until: float
+
+
+def keep_event(session: Session, event: Event, claims: Mapping[str, Any], seconds: int) -> None:
+    """Keep an event until something waits for its key, or the time is over.
+
+    Raises:
+        NotDeliveredError: 409, one for this key is kept already; 429, too many events are kept.
+    """
+    names = _PREFIX + event.token
+    count = select(func.count()).select_from(Variable).where(Variable.key.startswith(_PREFIX, autoescape=True))
+    if (session.scalar(count) or 0) >= MAX_EARLY_EVENTS:
+        raise NotDeliveredError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{MAX_EARLY_EVENTS} events that nothing waits for are kept already. Send it again later",
+        )
+    kept = _EarlyEvent(event.key, event.payload, event.by, dict(claims), time.time() + seconds)
+    session.add(Variable(names, msgspec.json.encode(kept).decode(), _DESCRIPTION))
+    try:
+        session.flush()
+    except IntegrityError as error:
+        session.rollback()
+        raise NotDeliveredError(
+            HTTPStatus.CONFLICT, "An event for this correlationValue is kept already"
+        ) from error
+
+
+def deliver_early_events(session: Session) -> int:
+    """Deliver kept events that something waits for now, with the rights that their senders have now.
+
+    Removes those, and those whose time is over. Each is a transaction of its own.
+
+    Returns:
+        how many were delivered.
+    """
+    names = session.scalars(
+        select(Variable.key)
+        .where(Variable.key.startswith(_PREFIX, autoescape=True))
+        .order_by(Variable.id)
+        .limit(MAX_EARLY_EVENTS)
+    ).all()
+    if not names:
+        return 0
+    awaited = {wait.token for wait in find_waits(session, _tokens(names)) if wait.is_open}
+    session.commit()
+    return sum(_hand_over(session, name, is_awaited=token in awaited) for name, token in _pairs(names))
+
+
+def _tokens(names: Any) -> list[str]:
+    return [name.removeprefix(_PREFIX) for name in names]
+
+
+def _pairs(names: Any) -> list[tuple[str, str]]:
+    return list(zip(names, _tokens(names), strict=True))
+
+
+def _hand_over(session: Session, name: str, *, is_awaited: bool) -> bool:
+    variable = session.scalar(
+        select(Variable).where(Variable.key == name).with_for_update(skip_locked=True)
+    )
+    if variable is None:
+        return False
+    kept = _decoded(variable)
+    delivered = False
+    if kept is None or (kept.until < time.time() and not is_awaited):
+        session.delete(variable)
+    elif is_awaited:
+        delivered = _deliver(session, kept)
+        session.delete(variable)
+    session.commit()
+    return delivered
+
+
+def _decoded(variable: Variable) -> _EarlyEvent | None:
+    try:
+        return msgspec.json.decode(variable.get_val() or "", type=_EarlyEvent)
+    except msgspec.DecodeError:
+        _LOG.warning("Variable %s is no event that came early; it is removed", variable.key)
+        return None
+
+
+def _deliver(session: Session, kept: _EarlyEvent) -> bool:
+    user = user_from_claims(kept.claims)
+    event = Event(kept.key, kept.payload, kept.by)
+    try:
+        deliver(session, event, UserRights(user).may_resume if user is not None else _nobody)
+    except NotDeliveredError as error:
+        _LOG.warning("An event of %s that came early was not delivered: %s", kept.by, error)
+        return False
+    return True
+
+
+def _nobody(dag_id: str) -> bool:
+    del dag_id
+    return False
