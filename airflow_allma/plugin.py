@@ -9,6 +9,7 @@ from typing import Any, Final
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_allma.compat import is_task_process
+from airflow_allma.server.registration import EXTERNAL_VIEWS, FASTAPI_APPS, ROOT_MIDDLEWARES
 from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable, StartPointsTimetable
 
 __all__ = ["AllmaPlugin"]
@@ -26,7 +27,7 @@ _TASK_IMPORTS: Final = (
 
 
 class AllmaPlugin(AirflowPlugin):
-    """Registers the timetables, and warms processes up before tasks are forked from them."""
+    """Registers timetables and routes, and warms processes up before tasks are forked from them."""
 
     name = "allma"
     timetables = [  # noqa: RUF012 - Airflow's interface
@@ -34,6 +35,9 @@ class AllmaPlugin(AirflowPlugin):
         AwsRateTimetable,
         StartPointsTimetable,
     ]
+    fastapi_apps = FASTAPI_APPS
+    fastapi_root_middlewares = ROOT_MIDDLEWARES
+    external_views = EXTERNAL_VIEWS
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:

@@ -188,6 +188,14 @@ OPTIONS: Final[dict[str, Option]] = {
         "Maximum size of a file that a FILE_DOWNLOAD step stores, in bytes. 0 means no limit.",
         "5368709120",
     ),
+    "early_event_seconds": Option(
+        "How long the API server keeps an event for a correlation key that nothing waits for yet, in "
+        "seconds. 0: such an event is refused.",
+        "600",
+    ),
+    "max_event_bytes": Option(
+        "Maximum size of the payload of an event for a waiting flow, in bytes of JSON.", "225280"
+    ),
     "max_fork_depth": Option("How deeply forks can be nested while a run executes. 0 means no limit.", "10"),
     "max_nested_branch_runs": Option(
         "Maximum number of branch runs of forks inside of forks in one process, over lists in the run's "
@@ -254,6 +262,8 @@ class AllmaSettings:
     max_step_work: int
     max_context_bytes: int
     max_download_bytes: int
+    early_event_seconds: int
+    max_event_bytes: int
     max_fork_depth: int
     max_nested_branch_runs: int
     local_location: str = ""

@@ -14,7 +14,7 @@ import msgspec
 __all__ = ["HAND_OVER_KEY", "WAKE_KEY", "WaitRow", "event_key", "wait_key", "wait_token"]
 
 WAKE_KEY: Final = "allma_wake"
-"""XCom of a waiting task: a JSON list of the tokens of events that it must be woken for."""
+"""XCom of a waiting task that must be woken: the reasons, which only the API server reads and writes."""
 
 HAND_OVER_KEY: Final = "allma_resume"
 """XCom of a run's last task: ``{"key", "payload"}``, an event that the API server is to deliver."""

@@ -15,7 +15,6 @@ from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.state import TaskScope, get_state_backend
-from airflow.utils import timezone
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -110,7 +109,9 @@ def _select_wait(found: list[TaskWait], may_resume: MayResume) -> TaskWait:
         )
     if wait.wait.delivered is not None:
         when = datetime.fromtimestamp(wait.wait.delivered, UTC).isoformat(timespec="seconds")
-        raise NotDeliveredError(HTTPStatus.CONFLICT, f"An event for this wait was delivered before, at {when}")
+        raise NotDeliveredError(
+            HTTPStatus.CONFLICT, f"An event for this wait was delivered before, at {when}"
+        )
     if not wait.is_unfinished:
         raise NotDeliveredError(HTTPStatus.GONE, f"Run {wait.task.run_id} does not wait any more")
     if wait.is_late():
@@ -132,7 +133,7 @@ def _deliver_to(session: Session, wait: TaskWait, event: Event) -> bool:
     )
     if task is None or row is None or row.value != wait.value:
         return False
-    now = timezone.utcnow()
+    now = datetime.now(UTC)
     _store(session, wait, event, now)
     row.value = msgspec.structs.replace(wait.wait, delivered=now.timestamp(), by=event.by).to_json()
     request_wake(session, task, arrived=[wait.token])
@@ -144,7 +145,7 @@ def _deliver_to(session: Session, wait: TaskWait, event: Event) -> bool:
 
 def _store(session: Session, wait: TaskWait, event: Event, now: datetime) -> None:
     scope = TaskScope(wait.task.dag_id, wait.task.run_id, wait.task.task_id, wait.task.map_index)
-    value = {"payload": event.payload, "by": event.by, "at": now.astimezone(UTC).isoformat()}
+    value = {"payload": event.payload, "by": event.by, "at": now.isoformat()}
     get_state_backend().set(scope, event_key(wait.token), json.dumps(value), session=session)
 
 

@@ -42,15 +42,18 @@ def keep_event(session: Session, event: Event, claims: Mapping[str, Any], second
     Raises:
         NotDeliveredError: 409, one for this key is kept already; 429, too many events are kept.
     """
-    names = _PREFIX + event.token
-    count = select(func.count()).select_from(Variable).where(Variable.key.startswith(_PREFIX, autoescape=True))
+    name = _PREFIX + event.token
+    count = (
+        select(func.count()).select_from(Variable).where(Variable.key.startswith(_PREFIX, autoescape=True))
+    )
     if (session.scalar(count) or 0) >= MAX_EARLY_EVENTS:
         raise NotDeliveredError(
             HTTPStatus.TOO_MANY_REQUESTS,
             f"{MAX_EARLY_EVENTS} events that nothing waits for are kept already. Send it again later",
         )
     kept = _EarlyEvent(event.key, event.payload, event.by, dict(claims), time.time() + seconds)
-    session.add(Variable(names, msgspec.json.encode(kept).decode(), _DESCRIPTION))
+    value = msgspec.json.encode(kept).decode()
+    session.add(Variable(name, value, _DESCRIPTION))  # type: ignore[no-untyped-call]
     try:
         session.flush()
     except IntegrityError as error:
@@ -90,9 +93,7 @@ def _pairs(names: Any) -> list[tuple[str, str]]:
 
 
 def _hand_over(session: Session, name: str, *, is_awaited: bool) -> bool:
-    variable = session.scalar(
-        select(Variable).where(Variable.key == name).with_for_update(skip_locked=True)
-    )
+    variable = session.scalar(select(Variable).where(Variable.key == name).with_for_update(skip_locked=True))
     if variable is None:
         return False
     kept = _decoded(variable)
@@ -108,7 +109,8 @@ def _hand_over(session: Session, name: str, *, is_awaited: bool) -> bool:
 
 def _decoded(variable: Variable) -> _EarlyEvent | None:
     try:
-        return msgspec.json.decode(variable.get_val() or "", type=_EarlyEvent)
+        value = variable.get_val()  # type: ignore[no-untyped-call]
+        return msgspec.json.decode(value or "", type=_EarlyEvent)
     except msgspec.DecodeError:
         _LOG.warning("Variable %s is no event that came early; it is removed", variable.key)
         return None

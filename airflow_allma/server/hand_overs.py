@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from airflow.models.xcom import XComModel
-from airflow.utils import timezone
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -45,10 +44,10 @@ def _deliver(session: Session, row: XComModel) -> bool:
     delivered = False
     if event is not None:
         try:
-            deliver(session, event, lambda dag_id: bool(dag_id))
+            deliver(session, event, bool)
             delivered = True
         except NobodyWaitsError:
-            if row.timestamp > timezone.utcnow() - _PATIENCE:
+            if row.timestamp > datetime.now(UTC) - _PATIENCE:
                 return False
             _LOG.warning("%s: nothing waits for its _flow_resume_key", event.by)
         except NotDeliveredError as error:

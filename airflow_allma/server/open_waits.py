@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import batched
 from typing import Any, Final
 
 from airflow.models.dagrun import DagRun
@@ -15,6 +14,7 @@ from airflow.utils.state import DagRunState, State, TaskInstanceState
 from sqlalchemy import Select, and_, select
 from sqlalchemy.orm import Session
 
+from airflow_allma.common.batching import batched
 from airflow_allma.common.wait_keys import WaitRow, wait_key
 
 __all__ = ["PARKED", "TaskKey", "TaskWait", "dags_with_waits", "find_waits", "list_waits", "lock_task"]

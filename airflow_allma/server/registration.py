@@ -46,7 +46,7 @@ class LazyApp:
     def _load(self) -> App:
         try:
             made: App = importlib.import_module(self._module).create_app()
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, Airflow's own routes must go on
             _LOG.exception("The routes below /allma are not available")
             return _answer_unavailable
         return made
@@ -88,7 +88,7 @@ def _started_waker() -> Any:
     try:
         waker = importlib.import_module("airflow_allma.server.waker").Waker()
         waker.start()
-    except Exception:
+    except Exception:  # noqa: BLE001 - as above
         _LOG.exception("The waker did not start: waiting flows go on only at their deadlines")
         return None
     return waker

@@ -21,15 +21,17 @@ _OWN_PAGES: Final = frozenset({"same-origin", "none"})
 def check_sender(headers: Mapping[str, str]) -> None:
     """Refuse a request that a page of another site may have made a browser send with its user's cookie.
 
-    Browsers send JSON to another site only after asking it, which Airflow refuses; and they say where a request
-    comes from.
+    Browsers send JSON to another site only after asking it, which Airflow refuses; and they say where a
+    request comes from.
 
     Raises:
         NotDeliveredError: 400 or 403.
     """
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise NotDeliveredError(HTTPStatus.BAD_REQUEST, "Send JSON, with the header Content-Type: application/json")
+        raise NotDeliveredError(
+            HTTPStatus.BAD_REQUEST, "Send JSON, with the header Content-Type: application/json"
+        )
     if "authorization" not in headers and headers.get("sec-fetch-site", "none") not in _OWN_PAGES:
         raise NotDeliveredError(HTTPStatus.FORBIDDEN, "Pages of other sites may not send events")
 
@@ -93,5 +95,5 @@ def _bad(reason: str) -> NotDeliveredError:
 def _too_large(max_bytes: int) -> NotDeliveredError:
     return NotDeliveredError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The payload is larger than {max_bytes} bytes of JSON ([allma] max_event_bytes). Send a pointer to it",
+        f"The payload is larger than {max_bytes} bytes of JSON ([allma] max_event_bytes)",
     )

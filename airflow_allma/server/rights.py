@@ -39,7 +39,9 @@ class UserRights:
     def may_resume_any(self) -> bool:
         """Return whether the user may resume tasks of some Dag."""
         manager = get_auth_manager()
-        if manager.is_authorized_dag(method="PUT", access_entity=DagAccessEntity.HITL_DETAIL, user=self._user):
+        if manager.is_authorized_dag(
+            method="PUT", access_entity=DagAccessEntity.HITL_DETAIL, user=self._user
+        ):
             return True
         ids = sorted(manager.get_authorized_dag_ids(user=self._user, method="PUT"))
         return any(self.may_resume(dag_id) for dag_id in ids[:_DAGS_ASKED])

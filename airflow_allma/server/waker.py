@@ -11,12 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.utils import timezone
 from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import select
@@ -49,7 +48,7 @@ class _Round:
 
 
 Duty = Callable[[Session, _Round], int]
-"""One thing that the waker does in each round; it commits by itself, and returns how much is still to do soon."""
+"""One thing that the waker does in each round; it commits, and returns how much is still to do soon."""
 
 
 def wake_requested(session: Session) -> int:
@@ -63,7 +62,7 @@ def wake_requested(session: Session) -> int:
     session.commit()
     if not tasks:
         return 0
-    schedulers = Schedulers.read(session, timezone.utcnow())
+    schedulers = Schedulers.read(session, datetime.now(UTC))
     return sum(not _wake(session, task, schedulers) for task in tasks)
 
 
@@ -86,7 +85,7 @@ def _drop_if_ended(session: Session, task: TaskInstance) -> bool:
 
 
 def _refuse_conflicts(session: Session, this: _Round) -> int:
-    begun = timezone.utcnow()
+    begun = datetime.now(UTC)
     refused = refuse_second_waits(session, this.parked_since)
     this.parked_since = begun - _OVERLAP
     return refused
@@ -140,7 +139,7 @@ class Waker:
             try:
                 with create_session() as session:
                     more += duty(session, self._round)
-            except Exception:
+            except Exception:  # noqa: BLE001 - such as a database that restarts
                 if self._stopped.is_set():
                     break
                 if name not in self._failed:

@@ -1,11 +1,11 @@
 """Waking parked tasks: the one place that does, and the rule when it is safe.
 
-A task that parks tells the API server first and ends its process afterwards; then the executor reports "success"
-to the scheduler, whose loop queues tasks, asks the executor and compares its reports with the states of the
-tasks, in this order. If the task is QUEUED again when the scheduler reads the report of its first part, the
-scheduler takes the report for that of the second part and fails the task (``process_executor_events`` in
-``scheduler_job_runner.py``). So a task is woken only when the scheduler that ran it has seen that report, as far
-as the database shows: the scheduler writes its heartbeat at the end of a loop.
+A task that parks tells the API server first and ends its process afterwards; then the executor reports
+"success" to the scheduler. The scheduler's loop queues tasks, asks the executor, and compares its reports
+with the states of the tasks, in this order. If the task is QUEUED again when the report of its first part is
+read, the scheduler takes it for the report of the second part, and fails the task
+(``process_executor_events`` in ``scheduler_job_runner.py``). So a task is woken only when the scheduler that
+ran it has seen that report, as far as the database shows: it writes its heartbeat at the end of a loop.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Schedulers:
 
     @classmethod
     def read(cls, session: Session, now: datetime) -> Self:
-        """Read the schedulers that run; a job without a heartbeat for too long is dead, whatever its state."""
+        """Read the schedulers that run; one without a heartbeat for too long is dead, whatever its state."""
         seconds = conf.getint("scheduler", "scheduler_health_check_threshold", fallback=30)
         rows = session.execute(
             select(Job.id, Job.latest_heartbeat).where(
@@ -64,7 +64,7 @@ class Schedulers:
                 Job.latest_heartbeat > now - timedelta(seconds=seconds),
             )
         )
-        return cls({job_id: beat for job_id, beat in rows}, now)
+        return cls({job_id: beat for job_id, beat in rows if beat is not None}, now)
 
     def have_seen_parking(self, task: TaskInstance) -> bool:
         """Return whether no scheduler can still read the report that the task's process has ended.
@@ -157,7 +157,8 @@ def wake_parked(session: Session, task: TaskInstance, schedulers: Schedulers) ->
         return False
     reasons = WakeReasons.from_json(row.value)
     session.delete(row)
-    handle_event_submit(TriggerEvent(reasons.payload()), task_instance=task, session=session)
+    event = TriggerEvent(reasons.payload())  # type: ignore[no-untyped-call]
+    handle_event_submit(event, task_instance=task, session=session)
     return True
 
 

@@ -67,7 +67,7 @@ def create_app() -> FastAPI:
         return await in_thread(partial(_resume, Event(key, payload, user.get_name()), user))
 
     @app.get("/waits")
-    async def waits(
+    async def waits(  # noqa: PLR0917 - FastAPI passes them by name
         user: CurrentUser,
         dag_id: Annotated[str | None, Query(alias="dagId")] = None,
         run_id: Annotated[str | None, Query(alias="runId")] = None,
@@ -119,9 +119,7 @@ def _keep(session: Session, event: Event, user: BaseUser) -> dict[str, Any]:
 
 
 def _matches(wait: TaskWait, dag_id: str | None, run_id: str | None, key: str) -> bool:
-    return (
-        dag_id in {None, wait.task.dag_id} and run_id in {None, wait.task.run_id} and key in wait.wait.key
-    )
+    return dag_id in {None, wait.task.dag_id} and run_id in {None, wait.task.run_id} and key in wait.wait.key
 
 
 def _waits(

@@ -33,8 +33,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "loading": _TIMETABLES | {"timetables"},
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,
+    "server": _FACTORY,
     "cli": _TOP - {"operators"},
-    "plugin": _TOP,
+    "plugin": _TOP | {"server"},
     "provider": _TOP,
     # Public names, imported when they are first used.
     "__init__": _TOP,
@@ -45,7 +46,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 """Part of the package -> the parts that it may import, besides itself."""
 
 KNOWS_AIRFLOW = frozenset(
-    {"compat", "configuration", "timetables", "operators", "dag_factory", "plugin", "provider"}
+    {"compat", "configuration", "timetables", "operators", "dag_factory", "server", "plugin", "provider"}
 )
 
 

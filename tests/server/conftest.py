@@ -1,0 +1,58 @@
+"""Fixtures for the part that runs in Airflow's API server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.parked_tasks import ParkedTasks, parked_tasks
+
+
+@pytest.fixture
+def tasks(airflow_db: Path) -> Iterator[ParkedTasks]:
+    """Waiting tasks in an empty database."""
+    with parked_tasks() as made:
+        yield made
+
+
+@pytest.fixture
+def session(airflow_db: Path) -> Iterator[Any]:
+    """A session of the metadata database, which the test commits."""
+    from airflow.utils.session import create_session
+
+    with create_session() as made:
+        yield made
+
+
+@pytest.fixture
+def sign_in(airflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, str]]:
+    """Return the headers of a user with a role of SimpleAuthManager."""
+    monkeypatch.setenv(
+        "AIRFLOW__CORE__AUTH_MANAGER",
+        "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+    )
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, but long enough for a signature" * 2)
+    from airflow.api_fastapi.app import create_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    manager = create_auth_manager()
+
+    def headers(role: str) -> dict[str, str]:
+        user = SimpleAuthManagerUser(username=f"a-{role}", role=role, teams=[])
+        return {"Authorization": f"Bearer {manager.generate_jwt(user)}"}
+
+    return headers
+
+
+@pytest.fixture
+def client(tasks: ParkedTasks) -> Iterator[Any]:
+    """A client of the application, without Airflow around it."""
+    from fastapi.testclient import TestClient
+
+    from airflow_allma.server.web_app import create_app
+
+    with TestClient(create_app(), raise_server_exceptions=True) as made:
+        yield made
