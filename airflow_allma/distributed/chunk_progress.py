@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.failure_report import Failures
 
 __all__ = ["Progress"]
 
+_COUNTS: Final = ("items", "reused", "ended", "offset")
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 
@@ -26,6 +27,7 @@ class Progress:
         items: items that were read.
         reused: how many of them had results from an earlier try.
         ended: items that ran to their end.
+        waiting: branch runs that wait for events.
         failures: how many failed, and the first of them.
         offset: where the last item that was read begins, in bytes.
     """
@@ -37,6 +39,8 @@ class Progress:
         self.items = 0
         self.reused = 0
         self.ended = 0
+        self._ended_before = 0
+        self.waiting = 0
         self.failures = Failures()
         self.offset = 0
 
@@ -48,10 +52,27 @@ class Progress:
         parts = [f"{done:,}{total} items done ({share:.0%})"]
         if self.reused:
             parts.append(f"{self.reused:,} of them by an earlier try")
-        parts += [f"{self.failures.items:,} failed", f"{_rounded(self.ended / seconds)} items/s"]
+        if self.waiting:
+            parts.append(f"{self.waiting:,} waiting for events")
+        parts += [
+            f"{self.failures.items:,} failed",
+            f"{_rounded((self.ended - self._ended_before) / seconds)} items/s",
+        ]
         if 0 < share < 1:
             parts.append(f"about {_duration(seconds * (1 - share) / share)} left")
         return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as a JSON object, for ``restore``."""
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {**counts, "failures": self.failures.to_dict()}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continue with the counts that ``to_dict`` returned."""
+        for name in _COUNTS:
+            setattr(self, name, saved[name])
+        self._ended_before = self.ended
+        self.failures.restore(saved["failures"])
 
     def _share(self) -> float:
         if self._chunk.count is not None:

@@ -1,11 +1,14 @@
-"""Runs the items of a chunk that have no success yet, with progress in the log."""
+"""Runs the items of a chunk that have no success yet, with progress in the log.
+
+Branch runs that wait for events end up in the sink's ``parked``. A process that comes later finds them there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final
@@ -14,13 +17,19 @@ from airflow_allma.common.batching import batched
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.chunk_progress import Progress
 from airflow_allma.distributed.lost_results import unwritable_result
+from airflow_allma.distributed.parked_runs import RunKey
 from airflow_allma.distributed.result_sinks import ResultSink
-from airflow_allma.engine import BranchResult, BranchStatus, ForkRun, run_items
+from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, ForkRun, run_items
 from airflow_allma.engine.manifest_items import ByteOffsets, range_batches
 from airflow_allma.engine.pointer_loading import require_store
+from airflow_allma.engine.suspended_runs import ParkedRun
+from airflow_allma.engine.suspension import Wait, is_over
 from airflow_allma.exceptions import ObjectDecodeError
 
 __all__ = ["ChunkRun"]
+
+_OFFSET: Final = "offset"
+"""Where a parked run's item begins in the manifest, among what is kept of the run."""
 
 _TICK_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 5.0
@@ -65,7 +74,7 @@ class ChunkRun:
         progress_seconds: float = _PROGRESS_SECONDS,
     ) -> None:
         self.progress = Progress(chunk)
-        self._run = run
+        self._run_of_fork = run
         self._chunk = chunk
         self._sink = sink
         self._log = log
@@ -77,8 +86,14 @@ class ChunkRun:
         self._blocking = chunk.manifest is not None and not run.fork.is_inline
         self._is_fresh = sink.is_empty
 
+    @property
+    def waits(self) -> list[Wait]:
+        """What the chunk's branch runs wait for."""
+        runs = (ParkedRun.from_dict(kept) for _, kept in self._sink.parked)
+        return [wait for run in runs for wait in run.waits]
+
     async def run(self, concurrency: int, values: Callable[[], Sequence[Any]]) -> None:
-        """Run what has no success yet.
+        """Run what has no success yet; branch runs that an earlier try left waiting continue.
 
         Args:
             concurrency: maximum of branch runs in flight.
@@ -88,26 +103,88 @@ class ChunkRun:
             AllmaError: the items cannot be read, are not those that were planned, or the results cannot be
                 stored.
         """
+        parked = [(key, ParkedRun.from_dict(kept)) for key, kept in self._sink.parked]
+        # A result can have been stored just before the process was killed.
+        ended = [key for key, _ in parked if self._sink.is_done(*key)]
+        for key in ended:
+            self._sink.parked.remove(key)
+        continued = [run for key, run in parked if key in self._sink.parked]
+        await self._run(concurrency, self._remaining(self._source(values)), continued)
+        self._chunk.require_count(self.progress.items)
+
+    async def wake(self, concurrency: int, saved: Mapping[str, Any]) -> None:
+        """Continue the branch runs whose event has arrived or whose time is over; all others keep waiting.
+
+        Args:
+            concurrency: maximum of branch runs in flight.
+            saved: the progress of the process before, as ``Progress.to_dict`` returned it.
+
+        Raises:
+            AllmaError: the results cannot be stored.
+        """
+        self.progress.restore(saved)
+        services = self._run_of_fork.services
+        now = services.now()
+        continued = []
+        for key, kept in self._sink.parked:
+            run = ParkedRun.from_dict(kept)
+            if is_over(run.waits, services.answers, now):
+                continued.append(run)
+                self._offsets.restore(key.item, kept[_OFFSET])
+        await self._run(concurrency, (), continued)
+
+    async def _run(
+        self,
+        concurrency: int,
+        items: Iterable[Sequence[tuple[int, Any]]],
+        continued: Sequence[ParkedRun],
+    ) -> None:
+        parked = self._sink.parked
+        awake = {self._key_of(run) for run in continued}
+        held = [wait.key for key, kept in parked if key not in awake for wait in _waits_of(kept)]
+        self.progress.waiting = len(parked) - len(continued)
         try:
             async with asyncio.TaskGroup() as group:
                 ticker = group.create_task(self._tick())
-                remaining = self._remaining(self._source(values))
                 with _infrequent_collections():
-                    await run_items(
-                        self._run, remaining, self._add, concurrency=concurrency, blocking=self._blocking
+                    waiting = await run_items(
+                        self._run_of_fork,
+                        items,
+                        self._add,
+                        concurrency=concurrency,
+                        blocking=self._blocking,
+                        continued=continued,
+                        omit=self._omit if self._run_of_fork.fork.suspends else None,
+                        held_keys=held,
                     )
                 ticker.cancel()
         except BaseExceptionGroup as errors:
             # One of the two failed, and the other was cancelled because of that.
             raise errors.exceptions[0] from None
-        self._chunk.require_count(self.progress.items)
+        for key in awake:
+            parked.remove(key)
+        for run in waiting:
+            key = self._key_of(run)
+            parked.add(key, {**run.to_dict(), _OFFSET: self._offsets.of(key.item)})
+        self.progress.waiting = len(parked)
+
+    def _key_of(self, run: ParkedRun) -> RunKey:
+        branch = self._run_of_fork.fork.branches[run.branch_index]
+        return RunKey(run.item_index - self._first, branch.branch_id)
+
+    def _omit(self, index: int, branches: Sequence[CompiledBranch]) -> bool:
+        """Return whether none of the branches has to begin for an item: one waits, or all are done."""
+        item = index - self._first
+        if any(RunKey(item, branch.branch_id) in self._sink.parked for branch in branches):
+            return True
+        return not self._is_fresh and all(self._sink.is_done(item, branch.branch_id) for branch in branches)
 
     def _source(self, values: Callable[[], Sequence[Any]]) -> Iterable[Sequence[tuple[int, Any]]]:
         """Yield pairs of index in the chunk and item, in batches."""
         chunk = self._chunk
         if chunk.manifest is None:
             return batched(enumerate(chunk.slice_of(values())))
-        store = require_store(self._run.services, chunk.manifest.pointer)
+        store = require_store(self._run_of_fork.services, chunk.manifest.pointer)
         return self._offsets.track(range_batches(store, chunk.manifest))
 
     def _remaining(self, source: Iterable[Sequence[tuple[int, Any]]]) -> Iterator[Sequence[tuple[int, Any]]]:
@@ -123,7 +200,7 @@ class ChunkRun:
 
     def _is_done(self, item: int) -> bool:
         """Return whether no branch has to run again for an item of the chunk."""
-        fork, sink = self._run.fork, self._sink
+        fork, sink = self._run_of_fork.fork, self._sink
         if fork.first_only and any(sink.has_succeeded(item, branch.branch_id) for branch in fork.branches):
             return True
         return all(sink.is_done(item, branch.branch_id) for branch in fork.branches)
@@ -147,7 +224,7 @@ class ChunkRun:
 
     def _ended(self, results: Sequence[BranchResult]) -> int:
         """Return how many items have ended with these results."""
-        fork = self._run.fork
+        fork = self._run_of_fork.fork
         last = len(fork.branches) - 1
         if not last:
             return len(results)
@@ -168,3 +245,7 @@ class ChunkRun:
                 # Formatted now: a log record must not change with the progress.
                 line = str(self.progress)
                 self._log.info("%s", line)
+
+
+def _waits_of(kept: Any) -> tuple[Wait, ...]:
+    return ParkedRun.from_dict(kept).waits

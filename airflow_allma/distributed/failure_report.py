@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -68,15 +68,29 @@ class Failures:
         """
         if result.error is None:
             return
+        self._count(item)
+        failed = FailedRun(item, result.branch_index, result.branch_id, result.error)
+        if len(self.first) < _SHOWN or failed[:2] < self.first[-1][:2]:
+            insort(self.first, failed, key=lambda run: run[:2])
+            del self.first[_SHOWN:]
+
+    def _count(self, item: int) -> None:
         if item >= len(self._marks):
             self._marks.extend(bytes(item + _MARKS_STEP - len(self._marks)))
         if not self._marks[item]:
             self._marks[item] = 1
             self.items += 1
-        failed = FailedRun(item, result.branch_index, result.branch_id, result.error)
-        if len(self.first) < _SHOWN or failed[:2] < self.first[-1][:2]:
-            insort(self.first, failed, key=lambda run: run[:2])
-            del self.first[_SHOWN:]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failures as a JSON object, for ``restore``."""
+        items = [item for item, mark in enumerate(self._marks) if mark]
+        return {"items": items, "first": [list(run) for run in self.first]}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Restore what ``to_dict`` returned, into an object without failures."""
+        for item in saved["items"]:
+            self._count(item)
+        self.first = [FailedRun(*run) for run in saved["first"]]
 
 
 class FailureReport:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec, chunk_concurrency, plan_fork_chunks
 from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder
@@ -25,7 +25,7 @@ from airflow_allma.engine import (
     run_fork,
 )
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.exceptions import StepError
+from airflow_allma.engine.suspension import SuspendStep, Wait
 from airflow_allma.settings import AllmaSettings
 
 __all__ = ["ChunkedForkRunner"]
@@ -33,10 +33,19 @@ __all__ = ["ChunkedForkRunner"]
 
 @dataclass(slots=True)
 class _Outcomes:
-    """The outcomes of chunks that ran in this process."""
+    """The outcomes of chunks that ran in this process, or in those before it.
+
+    Attributes:
+        results: chunk number -> what it passed on.
+        errors: chunk number -> name and message of the error with which it failed.
+        parked: chunk number -> what is kept of a chunk with items that wait.
+        waits: what these items wait for.
+    """
 
     results: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    errors: dict[int, StepError] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+    parked: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    waits: list[Wait] = field(default_factory=list)
 
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
         """Return what each chunk passed on."""
@@ -46,8 +55,28 @@ class _Outcomes:
         """Return why a chunk left items without results."""
         error = self.errors.get(chunk.number)
         if error is not None:
-            return f"chunk {chunk.number} ({chunk.label}) failed: {error.error_name}: {error}"
+            return f"chunk {chunk.number} ({chunk.label}) failed: {error}"
         return f"chunk {chunk.number} ({chunk.label}) ran, but its stored results are missing"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcomes as a JSON object."""
+        named: dict[str, Mapping[int, Any]] = {
+            "results": self.results,
+            "errors": self.errors,
+            "parked": self.parked,
+        }
+        return {
+            name: {str(number): value for number, value in values.items()} for name, values in named.items()
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """Restore what ``to_dict`` returned."""
+        results, errors, parked = (
+            {int(number): value for number, value in saved[name].items()}
+            for name in ("results", "errors", "parked")
+        )
+        return cls(results, errors, parked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +105,36 @@ class ChunkedForkRunner:
         Raises:
             StepError: the items cannot be read, or more branch runs failed than the fork tolerates.
             StorageError: an object cannot be read, or the results cannot be stored.
+            SuspendStep: branch runs wait for events.
         """
-        if info.branch_id is not None or not fork.branches:
+        run = ForkRun(fork, context, info, services)
+        if saved is not None and "plan" in saved:
+            plan = ChunkPlan.from_dict(saved["plan"])
+            outcomes = _Outcomes.from_dict(saved)
+            for chunk in plan.chunks:
+                if (kept := outcomes.parked.pop(chunk.number, None)) is not None:
+                    await self._run_chunk(outcomes, run, plan, chunk, kept=kept)
+            return await self._join(run, plan, outcomes)
+        if saved is not None or info.branch_id is not None or not fork.branches:
             return await run_fork(fork, context, info, services, saved)
         items = await resolve_items(fork, context, services)
         decision = decide_fork(fork, items, self.settings)
         if decision.mode is ForkMode.MEMORY:
-            return await run_fork(fork, context, info, services, saved)
+            return await run_fork(fork, context, info, services)
         # A fork in a loop runs several times; each time has a plan and results of its own.
         attempt = uuid.uuid4().hex
         plan = await self._plan(fork, decision, items, info, services, attempt=attempt)
         services.log.info("%s: %d chunks (%s)", fork.step_id, len(plan.chunks), decision.reason)
         outcomes = _Outcomes()
-        run = ForkRun(fork, context, info, services)
         for chunk in plan.chunks:
-            try:
-                outcomes.results[chunk.number] = await self._run_chunk(run, plan, chunk, items)
-            except Exception as error:  # noqa: BLE001 - as in Airflow, the items of a failed chunk count as lost
-                outcomes.errors[chunk.number] = step_error_from(error)
+            await self._run_chunk(outcomes, run, plan, chunk, items.values or ())
+        return await self._join(run, plan, outcomes)
+
+    async def _join(self, run: ForkRun, plan: ChunkPlan, outcomes: _Outcomes) -> dict[str, Any]:
+        """Return the fork's output once nothing waits any more."""
+        if outcomes.parked:
+            raise SuspendStep(outcomes.waits, {"plan": plan.to_dict(), **outcomes.to_dict()})
+        fork, info, services = run.fork, run.info, run.services
         results = ChunkResults(
             fork, plan, outcomes, partial(chunk_folder, services, info, fork.step_id, plan), services
         )
@@ -102,7 +143,7 @@ class ChunkedForkRunner:
             fork,
             results.read(),
             services,
-            aggregate_target(fork, info, services, attempt=attempt),
+            aggregate_target(fork, info, services, attempt=plan.token),
             max_inline_bytes=self.settings.max_inline_bytes,
         )
         return joined.output
@@ -129,11 +170,34 @@ class ChunkedForkRunner:
         return ChunkPlan(tuple(chunks), decision.count, attempt, concurrency)
 
     async def _run_chunk(
-        self, run: ForkRun, plan: ChunkPlan, chunk: ChunkSpec, items: ForkItems
-    ) -> Mapping[str, Any]:
-        folder = chunk_folder(run.services, run.info, run.fork.step_id, plan, chunk)
-        sink = await run.services.in_thread(open_sink, folder, run.services, self.settings)
-        with sink:
-            chunk_run = ChunkRun(run, chunk, sink, run.services.log)
-            await chunk_run.run(plan.concurrency, lambda: items.values or [])
-        return await run.services.in_thread(sink.finish, chunk_run.progress.items)
+        self,
+        outcomes: _Outcomes,
+        run: ForkRun,
+        plan: ChunkPlan,
+        chunk: ChunkSpec,
+        values: Sequence[Any] = (),
+        *,
+        kept: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Run a chunk, or continue what is ``kept`` of it, and note its outcome."""
+        services, number = run.services, chunk.number
+        try:
+            folder = chunk_folder(services, run.info, run.fork.step_id, plan, chunk)
+            sink = await services.in_thread(
+                open_sink, folder, services, self.settings, suspends=run.fork.suspends, kept=kept
+            )
+            with sink:
+                chunk_run = ChunkRun(run, chunk, sink, services.log)
+                if kept is None:
+                    await chunk_run.run(plan.concurrency, lambda: values)
+                else:
+                    await chunk_run.wake(plan.concurrency, kept["progress"])
+            if waits := chunk_run.waits:
+                parked = await services.in_thread(sink.park)
+                outcomes.parked[number] = {**parked, "progress": chunk_run.progress.to_dict()}
+                outcomes.waits += waits
+            else:
+                outcomes.results[number] = await services.in_thread(sink.finish, chunk_run.progress.items)
+        except Exception as error:  # noqa: BLE001 - as in Airflow, the items of a failed chunk count as lost
+            shown = step_error_from(error)
+            outcomes.errors[number] = f"{shown.error_name}: {shown}"

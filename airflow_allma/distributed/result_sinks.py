@@ -1,12 +1,16 @@
-"""Where a chunk's results go: to the offload location as they come, or into one XCom at the end."""
+"""Where a chunk's results go: to the offload location as they come, or into one XCom at the end.
+
+The branch runs that wait when the chunk's task parks are kept beside the results.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from airflow_allma.distributed.parked_runs import ParkedRuns, ParkedRunsFolder
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchResult, BranchStatus, Services
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
@@ -21,7 +25,12 @@ class ResultSink(Protocol):
     """Receives the results of a chunk; a context manager around running it.
 
     Items are counted from the chunk's first.
+
+    Attributes:
+        parked: the branch runs of the chunk that wait.
     """
+
+    parked: ParkedRuns
 
     @property
     def is_empty(self) -> bool:
@@ -53,6 +62,16 @@ class ResultSink(Protocol):
             StorageError: results could not be stored.
         """
 
+    def park(self) -> dict[str, Any]:
+        """Keep the branch runs that wait, after the context manager's end.
+
+        Returns:
+            What the task itself has to keep, for ``open_sink``.
+
+        Raises:
+            StorageError: they cannot be stored.
+        """
+
     def finish(self, items: int) -> dict[str, Any]:
         """Return what the chunk's task passes to the aggregate, once all ``items`` of the chunk have ended.
 
@@ -72,12 +91,18 @@ class InlineSink:
 
     Args:
         max_bytes: maximum size of an XCom, in bytes of JSON.
+        kept: what ``park`` returned before the task was woken.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, kept: Mapping[str, Any] | None = None) -> None:
         self._max_bytes = max_bytes
         self._results: list[list[Any]] = []
         self._bytes = 1
+        self.parked = ParkedRuns()
+        if kept:
+            self._results = list(kept["results"])
+            self._bytes = len(encode_value(self._results))
+            self.parked = ParkedRuns.from_list(kept["parked"])
 
     @property
     def is_empty(self) -> bool:
@@ -112,20 +137,32 @@ class InlineSink:
         self._results.extend(added)
         self._bytes += size
 
+    def park(self) -> dict[str, Any]:
+        """Return the branch runs that wait, and all results.
+
+        Raises:
+            StorageConfigurationError: they are too large.
+        """
+        kept = self.parked.to_list()
+        self._require_size(self._bytes + len(encode_value(kept)), "The results and waiting items")
+        return {"results": self._results, "parked": kept}
+
     def finish(self, items: int) -> dict[str, Any]:
         """Return all results.
 
         Raises:
             StorageConfigurationError: they are too large.
         """
-        size = self._bytes
+        self._require_size(self._bytes, "The results")
+        return {"items": items, "results": self._results}
+
+    def _require_size(self, size: int, what: str) -> None:
         if size > self._max_bytes:
             raise StorageConfigurationError(
-                f"The results of this chunk are {size} bytes of JSON, more than [allma] max_inline_bytes "
-                f"({self._max_bytes}). Set [allma] offload_location, so that results are written there, or "
+                f"{what} of this chunk are {size} bytes of JSON, more than [allma] max_inline_bytes "
+                f"({self._max_bytes}). Set [allma] offload_location, so that they are written there, or "
                 "make chunk_bytes smaller."
             )
-        return {"items": items, "results": self._results}
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +181,7 @@ class StoredSink:
         location: the chunk's own folder.
         part_bytes: a part is written when this many bytes of results wait.
         part_seconds: or when a result has waited this long.
+        suspends: whether branch runs of the chunk can wait for events.
     """
 
     def __init__(
@@ -152,7 +190,11 @@ class StoredSink:
         location: OffloadLocation,
         part_bytes: int = 1 << 20,
         part_seconds: float = 10.0,
+        *,
+        suspends: bool = False,
     ) -> None:
+        self._parked_runs = ParkedRunsFolder(store, location) if suspends else None
+        self.parked = self._parked_runs.load() if self._parked_runs else ParkedRuns()
         self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
         self._part_bytes = part_bytes
         # One thread: parts are written one after the other, and the event loop waits for none of them.
@@ -201,8 +243,16 @@ class StoredSink:
             self._raise_failure()
             self._flush = self._thread.submit(self._writer.flush)
 
+    def park(self) -> dict[str, Any]:
+        """Write the branch runs that wait; the task itself has nothing to keep."""
+        if self._parked_runs is not None:
+            self._parked_runs.save(self.parked)
+        return {}
+
     def finish(self, items: int) -> dict[str, Any]:
         """Write what waits and return the number of items: the aggregate finds the results by itself."""
+        # After a clear, items that failed begin anew, whatever they waited for.
+        self.park()
         self._writer.finish(items)
         return {"items": items}
 
@@ -222,12 +272,26 @@ class StoredSink:
         self._writer.__exit__(kind, error, trace)
 
 
-def open_sink(folder: OffloadLocation | None, services: Services, settings: AllmaSettings) -> ResultSink:
+def open_sink(
+    folder: OffloadLocation | None,
+    services: Services,
+    settings: AllmaSettings,
+    *,
+    suspends: bool = False,
+    kept: Mapping[str, Any] | None = None,
+) -> ResultSink:
     """Return the sink for a chunk: its folder below the offload location, or memory if there is none.
+
+    Args:
+        folder: the chunk's folder.
+        services: the store.
+        settings: the size of parts and XComs.
+        suspends: whether branch runs of the chunk can wait for events.
+        kept: what ``ResultSink.park`` returned, for a task that was woken.
 
     Raises:
         StorageError: the results of earlier tries cannot be read.
     """
     if folder is None or services.store is None:
-        return InlineSink(settings.max_inline_bytes)
-    return StoredSink(services.store, folder, settings.result_part_bytes)
+        return InlineSink(settings.max_inline_bytes, kept)
+    return StoredSink(services.store, folder, settings.result_part_bytes, suspends=suspends)

@@ -21,10 +21,13 @@ from airflow_allma.engine.step_runner import NeedsWaiting
 from airflow_allma.engine.suspended_runs import ParkedRun, SuspendedRun, SuspendedRuns
 from airflow_allma.engine.suspension import SuspendStep, is_over
 
-__all__ = ["ResultSink", "run_fork", "run_items"]
+__all__ = ["Omit", "ResultSink", "run_fork", "run_items"]
 
 ResultSink = Callable[[Sequence[BranchResult]], None]
 """Receives the results of branch runs that have ended."""
+
+Omit = Callable[[int, Sequence[CompiledBranch]], bool]
+"""Returns whether branches need not run for an item, by its index."""
 
 
 async def run_fork(
@@ -116,7 +119,12 @@ async def _buffered(
         SuspendStep: branch runs wait for events.
     """
     parked = await run_items(
-        run, source, lambda added: results.extend(annotate(added)), blocking=blocking, continued=continued
+        run,
+        source,
+        lambda added: results.extend(annotate(added)),
+        blocking=blocking,
+        continued=continued,
+        held_keys=[wait.key for one in waiting for wait in one.waits],
     )
     parked = [*waiting, *parked]
     if parked:
@@ -139,6 +147,8 @@ async def run_items(
     concurrency: int | None = None,
     blocking: bool = False,
     continued: Sequence[ParkedRun] = (),
+    omit: Omit | None = None,
+    held_keys: Iterable[str] = (),
 ) -> list[ParkedRun]:
     """Run every item's branches, and pass on each result when it is available.
 
@@ -154,6 +164,9 @@ async def run_items(
         concurrency: maximum of branch runs in flight; None for ``maxConcurrency`` or the settings' limit.
         blocking: whether reading from ``items`` can wait for a disk or a network.
         continued: branch runs that were parked before, to be continued besides the items.
+        omit: returns whether branches need not run for an item: index, and the branches of which all or, with
+            ``branchSelection: first``, the first that applies would run. Only for branches that wait.
+        held_keys: correlation keys of branch runs that stay parked.
 
     Returns:
         The branch runs that wait for events; they have no result yet.
@@ -167,10 +180,18 @@ async def run_items(
     if fork.is_inline:
         await _run_in_order(run, groups, ItemFeed(items, services, blocking=blocking), sink)
         return []
-    entries = ([(index, item, branches) for index, item in batch for branches in groups] for batch in items)
+    entries = (
+        [
+            (index, item, branches)
+            for index, item in batch
+            for branches in groups
+            if omit is None or not omit(index, branches)
+        ]
+        for batch in items
+    )
     feed = ItemFeed(entries, services, blocking=blocking)
     limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
-    suspended = SuspendedRuns(services)
+    suspended = SuspendedRuns(services, held_keys)
     load = services.fork_load
     workers = load.workers(run.info.fork_depth, limit)
     load.in_flight += workers

@@ -67,6 +67,11 @@ class ByteOffsets:
 
     def __init__(self) -> None:
         self._offsets = array("q")
+        self._before: dict[int, int] = {}
+
+    def restore(self, index: int, offset: int) -> None:
+        """Add the offset of a line that another process has read; this one reads no lines."""
+        self._before[index] = offset
 
     def track(self, batches: Iterable[ItemBatch]) -> Iterator[list[tuple[int, Any]]]:
         """Yield index and item of each line, batch by batch; their offsets are known from then on."""
@@ -81,7 +86,7 @@ class ByteOffsets:
 
     def of(self, index: int) -> int:
         """Return a line's offset in bytes; 0 for the members of a list, which have none."""
-        return self._offsets[index] if self._offsets else 0
+        return self._offsets[index] if self._offsets else self._before.get(index, 0)
 
     def annotate(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
         """Add the offsets of their lines (``byteOffset``) to the errors of results.
@@ -95,13 +100,13 @@ class ByteOffsets:
         """
         if not any([result.error is not None for result in results]):  # noqa: C419 - faster
             return results
-        if not self._offsets:
+        if not self._offsets and not self._before:
             return list(results)
         return [result if result.error is None else self._annotated(result, first) for result in results]
 
     def _annotated(self, result: BranchResult, first: int) -> BranchResult:
         error = result.error or {}
-        offset = self._offsets[result.item_index - first]
+        offset = self.of(result.item_index - first)
         details = {"byteOffset": offset, **(error.get("errorDetails") or {})}
         return msgspec.structs.replace(result, error={**error, "errorDetails": details})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ import msgspec
 from airflow_allma.engine.program import CompiledBranch
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunState
-from airflow_allma.engine.suspension import Wait, next_due, only_polls
+from airflow_allma.engine.suspension import SuspendReason, Wait, next_due, only_polls
 
 __all__ = ["ParkedRun", "SuspendedRun", "SuspendedRuns"]
 
@@ -71,24 +71,37 @@ class SuspendedRuns:
     """The branch runs of a fork that wait, while others run.
 
     Args:
-        services: for the clock.
+        services: for the clock and the answers.
+        held_keys: correlation keys for which other branch runs of the fork wait.
 
     Attributes:
         parked: runs that wait for events: no process needs to stay for them.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, held_keys: Iterable[str] = ()) -> None:
         self.parked: list[SuspendedRun] = []
+        self._keys = set(held_keys)
         self._services = services
         self._polls: list[tuple[float, int, SuspendedRun]] = []
         self._number: Callable[[], int] = count().__next__
 
     def add(self, run: SuspendedRun) -> None:
-        """Add a run that has just been suspended."""
+        """Add a run that has just been suspended.
+
+        If it waits for a key for which another branch run waits, it continues at once, and is told so.
+        """
         if only_polls(run.waits):
             heapq.heappush(self._polls, (next_due(run.waits), self._number(), run))
-        else:
-            self.parked.append(run)
+            return
+        keys = {wait.key for wait in run.waits if wait.reason is SuspendReason.EVENT}
+        if taken := keys & self._keys:
+            for key in taken:
+                conflict = {"conflict": "another branch run of the same fork"}
+                self._services.answers.put(SuspendReason.EVENT, key, conflict)
+            heapq.heappush(self._polls, (0.0, self._number(), run))
+            return
+        self._keys |= keys
+        self.parked.append(run)
 
     def due(self) -> SuspendedRun | None:
         """Return a run whose poll is due now, if there is one."""
