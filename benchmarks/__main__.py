@@ -17,6 +17,7 @@ from benchmarks.measure import Measure, machine
 NAMES = (
     "engine",
     "in-memory",
+    "many-waits",
     "map-airflow",
     "map-api",
     "map-aws",
