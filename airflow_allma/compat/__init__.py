@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from airflow_allma.compat.dag_checks import StoredDag, check_policies, stored_dag
 from airflow_allma.compat.ignore_rules import IgnoreRule, ignore_rule
+from airflow_allma.compat.other_runs import OtherRun, find_dag_run
 from airflow_allma.compat.task_instances import (
     NOT_MAPPED,
     count_xcoms,
@@ -35,12 +36,14 @@ from airflow_allma.compat.unanswered import UnansweredRequests, unanswered_reque
 __all__ = [
     "NOT_MAPPED",
     "IgnoreRule",
+    "OtherRun",
     "Send",
     "StoredDag",
     "UnansweredRequests",
     "check_policies",
     "count_xcoms",
     "database_is_sqlite",
+    "find_dag_run",
     "ignore_rule",
     "instance_key",
     "is_local_task",

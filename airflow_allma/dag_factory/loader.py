@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.common.completion_runs import completion_dag_id, flow_dag_id
 from airflow_allma.compat import check_policies
 from airflow_allma.configuration import dag_limit
 from airflow_allma.dag_factory.acceptance import check_acceptance, is_plain
 from airflow_allma.dag_factory.build import dag_from_plan
 from airflow_allma.dag_factory.flow_files import FlowFolders, Places
 from airflow_allma.dag_factory.loader_options import FlowFilter, LoaderOptions, OnDag
-from airflow_allma.dag_factory.plan import plan_dag
+from airflow_allma.dag_factory.plan import plan_completion, plan_dag
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import Flow, LoadedFolder, Problem, safe_dag_id
 
@@ -44,7 +45,7 @@ def load_flows(
     on_problem: OnProblem | None = None,
     only: str | None = None,
 ) -> dict[str, DAG]:
-    """Build a Dag for each flow.
+    """Build a Dag for each flow, and a second one for its completion actions if it has any.
 
     Two lines of a Dag file do it::
 
@@ -61,7 +62,7 @@ def load_flows(
         keep: which flows become Dags, ``keep(flow)``; None: all.
         defaults: values of a flow's ``airflow`` object for keys that the flow does not set, by their names
             there: ``{"pool": "flows", "maxActiveRuns": 4}``.
-        on_dag: changes a Dag that was just built, ``on_dag(dag, flow)``.
+        on_dag: changes a Dag that was just built, ``on_dag(dag, flow)``; not that of completion actions.
         on_problem: also called with every problem.
         only: build only the Dag with this id; None: that of the task whose process this is, or all.
 
@@ -78,7 +79,7 @@ def load_flows(
     folders = FlowFolders.of(places)
     wanted = only or get_parsing_context().dag_id
     with _garbage_collection_off():
-        loaded = folders.load_one(wanted) if wanted else folders.load_all()
+        loaded = folders.load_one(flow_dag_id(wanted) or wanted) if wanted else folders.load_all()
         problems = list(loaded.problems)
         dags = _build_dags(loaded, options, problems, wanted)
     _report(problems, on_problem, is_logged=wanted not in dags)
@@ -147,44 +148,56 @@ def _build_dags(
     limit = cache(dag_limit)
     for source in loaded.flows:
         dag_id = safe_dag_id(source.flow.id)
-        if wanted not in {None, dag_id}:
+        if wanted not in {None, dag_id, completion_dag_id(dag_id)}:
             continue
         try:
-            dag = _build(source.flow, options, limit, is_validated=wanted is None)
+            dags.update(_build(source.flow, options, limit, wanted))
         except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks can raise anything
             # The other flows must load, and nothing is lost: the problem is logged and shown.
             reason = error or type(error).__name__
             problems.append(source.problem(f"Airflow cannot accept this flow: {reason}"))
-            continue
-        if dag is not None:
-            dags[dag_id] = dag
     return dags
 
 
 def _build(
-    flow: Flow, options: LoaderOptions, limit: Callable[[str], int], *, is_validated: bool
-) -> DAG | None:
-    """Return the Dag of a flow; None if the flow is not kept.
+    flow: Flow, options: LoaderOptions, limit: Callable[[str], int], wanted: str | None
+) -> dict[str, DAG]:
+    """Return the Dag of a flow and its completion Dag, by id; nothing if the flow is not kept.
 
     Args:
         flow: the flow.
         options: the loader's.
         limit: returns a limit of ``[core]``.
-        is_validated: detect now what Airflow would reject later, when that would affect all Dags of
-            the loader's file.
+        wanted: the Dag to build; None: all that the flow has. What Airflow would reject later is then
+            detected now, when it would affect all Dags of the loader's file.
     """
     applied = options.apply(flow)
     if applied is None:
-        return None
-    dag = dag_from_plan(plan_dag(applied), limit)
-    if options.on_dag is not None:
-        options.on_dag(dag, flow)
-    if is_validated:
-        dag.validate()  # type: ignore[no-untyped-call]
-        final = check_policies(dag)
-        is_covered = final is dag and options.on_dag is None and is_plain(applied)
-        check_acceptance(final, serialize=not is_covered)
-    return dag
+        return {}
+    plan = plan_dag(applied)
+    built: dict[str, DAG] = {}
+    if wanted in {None, plan.tasks.dag_id}:
+        dag = built[plan.tasks.dag_id] = dag_from_plan(plan, limit)
+        if options.on_dag is not None:
+            options.on_dag(dag, flow)
+        if wanted is None:
+            _validate(dag, is_covered=options.on_dag is None and is_plain(applied))
+    completion = plan_completion(plan)
+    if completion is not None and wanted in {None, completion.dag_id}:
+        # Few flows have one.
+        from airflow_allma.dag_factory.build.completion_dag import completion_dag
+
+        dag = built[completion.dag_id] = completion_dag(completion)
+        if wanted is None:
+            _validate(dag, is_covered=True)
+    return built
+
+
+def _validate(dag: DAG, *, is_covered: bool) -> None:
+    """Check what Airflow would reject; ``is_covered``: the table of limits covers all that is in the Dag."""
+    dag.validate()  # type: ignore[no-untyped-call]
+    final = check_policies(dag)
+    check_acceptance(final, serialize=not (is_covered and final is dag))
 
 
 def _report(problems: Iterable[Problem], on_problem: OnProblem | None, *, is_logged: bool) -> None:
