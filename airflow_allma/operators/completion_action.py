@@ -63,7 +63,7 @@ class CompletionActionOperator(FlowOperator):
         ended = EndedRun.from_conf(context["dag_run"].conf)
         if dag_id is None or ended is None:
             raise AirflowFailException(
-                "The payload of this run does not say which run has ended. Airflow's API server starts the runs "
-                f"of this Dag when a run of {dag_id} has ended; to repeat an action, clear its task."
+                "The payload of this run does not say which run has ended. Airflow's API server starts the "
+                f"runs of this Dag when a run of {dag_id} has ended; to repeat an action, clear its task."
             )
         return dag_id, ended
