@@ -23,6 +23,10 @@ AllmaError
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
     ├── StepTimeoutError              one attempt exceeded its time limit
     ├── WaitTimeoutError              no event arrived in time; its errorName is WaitTimeout
+    retryable = True
+
+
+    ├── PollingFailedError            polling ended without success; its errorName is PollingFailed
     ├── StepLostError                 its process was lost, and it may have had side effects
     ├── ContentBasedRetryableError    the step returned content that the flow does not accept
     └── ParallelBranchExecutionError  branches of a fork failed
@@ -51,6 +55,7 @@ __all__ = [
     "ObjectNotFoundError",
     "ParallelBranchExecutionError",
     "PermanentStepError",
+    "PollingFailedError",
     "SecretError",
     "SecretNotFoundError",
     "SecretUnavailableError",
@@ -267,6 +272,13 @@ class WaitTimeoutError(StepError):
     """The event that a step waits for did not arrive in time; a retry waits anew."""
 
     default_name = "WaitTimeout"
+    retryable = True
+
+
+class PollingFailedError(StepError):
+    """The failure condition of polling is true, or all calls were made; a retry begins anew."""
+
+    default_name = "PollingFailed"
     retryable = True
 
 

@@ -84,6 +84,12 @@ class OutsideCalls:
                     del self._kept[:excess]
                     self._dropped += excess
 
+    def restore(self, last: Sequence[OutsideCall], count: int) -> None:
+        """Add the calls of an earlier part of the execution: the last ones, and how many there were."""
+        with _LOCK:
+            self._kept[:0] = last
+            self._dropped += count - len(last)
+
     @property
     def count(self) -> int:
         """How many calls were added."""

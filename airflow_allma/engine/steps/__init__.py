@@ -16,6 +16,7 @@ from airflow_allma.engine.steps.fork_handler import ForkHandler
 from airflow_allma.engine.steps.lambda_invoke import LambdaInvoke
 from airflow_allma.engine.steps.module import module_handler
 from airflow_allma.engine.steps.own_module import OwnModuleStep
+from airflow_allma.engine.steps.poll_api import PollApi
 from airflow_allma.engine.steps.send_email import SendEmail
 from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
@@ -57,6 +58,7 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.DATA_SAVE: _of_module(module_handler),
         StepType.DATA_TRANSFORMATION: _of_module(module_handler),
         StepType.PARALLEL_FORK_MANAGER: ForkHandler,
+        StepType.POLL_EXTERNAL_API: _of_step(PollApi),
         StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),
         StepType.SQS_SEND: _of_step(send_message("system/sqs-send")),
         StepType.START_FLOW_EXECUTION: _of_step(start_flow_execution),

@@ -1,4 +1,4 @@
-"""The HTTP request of API_CALL and POLL_EXTERNAL_API: rendered from the flow's data, sent, and its response read."""
+"""The HTTP request of API_CALL and POLL_EXTERNAL_API, rendered from the flow's data, and its response."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ApiRequest:
         """
         timeout = timeout_seconds(self.timeout_ms)
         body = self.body_value(root, call.load)
-        return await send_request(call, self.plan, root, self.method, body, timeout)
+        return await send_request(call, self.plan, root, method=self.method, body=body, timeout=timeout)
 
     def body_value(self, root: Mapping[str, Any], load: LoadPointer) -> Any:
         """Return the body as a JSON value; None without a body."""
@@ -83,6 +83,7 @@ async def send_request(
     call: StepCall,
     plan: RequestPlan,
     root: Mapping[str, Any],
+    *,
     method: str,
     body: Any = None,
     timeout: float | None = None,

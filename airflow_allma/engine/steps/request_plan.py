@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from airflow_allma.common.merging import merge_deep
 from airflow_allma.engine.http_connection import HttpConnection
 from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
@@ -16,9 +17,16 @@ from airflow_allma.engine.masking import MASK, mask_url
 from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.engine.secret_values import SecretValues, names_in_template, resolve_secrets
 from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.engine.steps.needed_data import needed_data
 from airflow_allma.engine.steps.request_headers import Headers, RequestHeaders
 from airflow_allma.engine.urls import InvalidUrlError, PreparedUrl, prepare_url, show_url
-from airflow_allma.expressions import Span, compile_context_mappings, compile_slotted_template
+from airflow_allma.exceptions import ExpressionEvaluationError
+from airflow_allma.expressions import (
+    Span,
+    compile_context_mappings,
+    compile_slotted_template,
+    compile_template,
+)
 from airflow_allma.flow.steps.step_base import ContextMapping
 
 __all__ = ["READING_METHODS", "PreparedRequest", "RequestPlan"]
@@ -88,6 +96,9 @@ class RequestPlan:
         templates: Mapping[str, str] | None = None,
         connection: str | None = None,
     ) -> None:
+        self._source = url
+        self._constants = dict(constants or {})
+        self._templates = dict(templates or {})
         self._url = compile_slotted_template(url, block_slots=True)
         mappings = url_mappings or {}
         self._mappings = compile_context_mappings(
@@ -110,6 +121,56 @@ class RequestPlan:
         self._headers = RequestHeaders(constants or {}, templates or {}, secret)
         self._warned = False
         self.needs_secrets = bool(self._names) or connection is not None
+
+    def freeze(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the plan and the data that it needs as JSON, without secrets, for another process.
+
+        Templates without connections and Variables are rendered; the others are kept with their data.
+
+        Args:
+            call: the step's call.
+            root: what paths and templates see.
+
+        Returns:
+            The argument of ``thaw``; None if a template reads more than it names, or content of a pointer.
+        """
+        secret = {
+            name: text for name, text in self._templates.items() if name.lower() in self._secret_headers
+        }
+        plain = {name: text for name, text in self._templates.items() if name not in secret}
+        url_data = self._data(call, root)
+        data = merge_deep(needed_data(root, secret.values()), needed_data(url_data, (self._source,)))
+        marked = SecretValues(dict.fromkeys(self._names, MASK), frozenset())
+        pairs: list[tuple[Callable[..., Any], Mapping[str, Any]]] = [(self._url.spans, url_data)]
+        pairs += [(compile_template(text).render, root) for text in secret.values()]
+        for render, everything in pairs:
+            whole = render(marked.over(everything), call.load)
+            try:
+                same = render(marked.over(data)) == whole
+            except ExpressionEvaluationError:
+                return None
+            if not same:
+                return None
+        headers = RequestHeaders(self._constants, plain).render(call, root)
+        frozen = {
+            "url": self._source,
+            "headers": dict(headers.values()),
+            "templates": secret,
+            "connection": self._connection,
+            "data": data,
+        }
+        return {name: value for name, value in frozen.items() if value}
+
+    @classmethod
+    def thaw(cls, frozen: Mapping[str, Any]) -> tuple[RequestPlan, Mapping[str, Any]]:
+        """Return a plan, and the root for its ``prepare``, from what ``freeze`` returned."""
+        plan = cls(
+            frozen["url"],
+            constants=frozen.get("headers"),
+            templates=frozen.get("templates"),
+            connection=frozen.get("connection"),
+        )
+        return plan, frozen.get("data", {})
 
     async def prepare(
         self, call: StepCall, root: Mapping[str, Any], defaults: Mapping[str, str] | None = None

@@ -1,0 +1,107 @@
+"""A poll that goes on in another process, from the details of its wait alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from airflow_allma.engine.services import Services
+from airflow_allma.engine.state import RunInfo
+from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.engine.steps.api_request import send_request
+from airflow_allma.engine.steps.polling import PollProgress, PollRules, poll_once
+from airflow_allma.engine.steps.request_plan import RequestPlan
+from airflow_allma.exceptions import AllmaError, PermanentStepError, PollingFailedError, StepError
+from airflow_allma.expressions.pointer_access import refuse_to_load
+
+__all__ = ["FrozenPoll"]
+
+_MAX_OUTPUT_BYTES: Final = 32 * 1024
+"""A larger response does not go through the database; the worker repeats the call."""
+
+
+class FrozenPoll:
+    """A poll without its flow and its run.
+
+    Attributes:
+        progress: how far it is.
+        makes_calls: whether the details contain the request; if not, only the worker can send it.
+
+    Args:
+        details: of the wait.
+        step_id: the step, for messages.
+        services: HTTP client, secrets, clock and log.
+    """
+
+    def __init__(self, details: Mapping[str, Any], step_id: str, services: Services) -> None:
+        self.progress = msgspec.convert(details["progress"], PollProgress)
+        self._rules = msgspec.convert(details["rules"], PollRules)
+        self._request: Mapping[str, Any] | None = details.get("request")
+        self._step_id = step_id
+        self._services = services
+        self.makes_calls = self._request is not None
+
+    def restore(self, saved: Any) -> None:
+        """Go on from a later progress of the same poll, a JSON value; anything else is ignored."""
+        try:
+            progress = msgspec.convert(saved, PollProgress)
+        except msgspec.ValidationError:
+            return
+        if progress.key == self.progress.key and progress.calls >= self.progress.calls:
+            self.progress = progress
+
+    async def next(self) -> dict[str, Any] | None:
+        """Make the next call.
+
+        Returns:
+            None if the poll goes on at ``progress.due``; otherwise the answer to the wait: ``progress``, and
+            ``output``, ``error``, or ``repeat`` if the worker has to repeat the call.
+        """
+        before = msgspec.to_builtins(self.progress)
+        try:
+            output = await self._poll()
+        except (StepError, AllmaError) as error:
+            return self._answer_to(error, before)
+        if output is None:
+            return None
+        # ``_meta`` included: the worker needs all that a call of its own would have returned.
+        if len(msgspec.json.encode(output)) > _MAX_OUTPUT_BYTES:
+            return {"progress": before, "repeat": True}
+        return {"progress": msgspec.to_builtins(self.progress), "output": output}
+
+    async def _poll(self) -> dict[str, Any] | None:
+        request = self._request
+        if request is None:
+            raise PermanentStepError("This poll has no request.")
+        plan, root = RequestPlan.thaw(request["plan"])
+        info = RunInfo("", 0, "", "")
+        call = StepCall(self._step_id, {}, root, info, self._services, refuse_to_load(self._step_id))
+        call.calls.restore(self.progress.last, self.progress.requests)
+        return await poll_once(
+            self._rules,
+            self.progress,
+            call,
+            lambda: send_request(
+                call,
+                plan,
+                root,
+                method=request["method"],
+                body=request.get("body"),
+                timeout=request.get("timeout"),
+            ),
+        )
+
+    def _answer_to(self, error: AllmaError, before: dict[str, Any]) -> dict[str, Any]:
+        # The worker can do more: read larger bodies, and know why a connection is not found.
+        if not isinstance(error, PollingFailedError) and not _is_refusal(error):
+            return {"progress": before, "repeat": True}
+        shown = self._services.secrets.mask_error(error)
+        return {"progress": msgspec.to_builtins(self.progress), "error": shown.as_dict()}
+
+
+def _is_refusal(error: AllmaError) -> bool:
+    """Return whether the API itself has refused the request."""
+    status = error.details.get("status") if isinstance(error, StepError) else None
+    return isinstance(status, int) and status >= 300
