@@ -158,6 +158,8 @@ _BY_TYPE: dict[str, tuple[FieldRow, ...]] = {
     ),
     "POLL_EXTERNAL_API": (
         *_api_call("apiCallDefinition."),
+        *_RENDERED_CONFIG,
+        *_rows(Kind.PATH, "customConfig.requestBodyPath"),
         *_rows(Kind.CONDITION, "exitConditions.*", root=Root.OTHER),
     ),
     "SCHEDULE_START_POINT": (

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
 from airflow_allma.engine.step_handler import StepCall
@@ -62,8 +63,8 @@ class FrozenPoll:
         before = msgspec.to_builtins(self.progress)
         try:
             output = await self._poll()
-        except (StepError, AllmaError) as error:
-            return self._answer_to(error, before)
+        except AllmaError as error:
+            return self._answer_to(step_error_from(error), before)
         if output is None:
             return None
         # ``_meta`` included: the worker needs all that a call of its own would have returned.
@@ -93,7 +94,7 @@ class FrozenPoll:
             ),
         )
 
-    def _answer_to(self, error: AllmaError, before: dict[str, Any]) -> dict[str, Any]:
+    def _answer_to(self, error: StepError, before: dict[str, Any]) -> dict[str, Any]:
         # The worker can do more: read larger bodies, and know why a connection is not found.
         if not isinstance(error, PollingFailedError) and not _is_refusal(error):
             return {"progress": before, "repeat": True}
@@ -101,7 +102,7 @@ class FrozenPoll:
         return {"progress": msgspec.to_builtins(self.progress), "error": shown.as_dict()}
 
 
-def _is_refusal(error: AllmaError) -> bool:
+def _is_refusal(error: StepError) -> bool:
     """Return whether the API itself has refused the request."""
-    status = error.details.get("status") if isinstance(error, StepError) else None
+    status = error.details.get("status")
     return isinstance(status, int) and status >= 300

@@ -96,7 +96,7 @@ class PollApi(AsyncHandler):
         plan = self._request.plan.freeze(call, root)
         if plan is None:
             return None
-        frozen = {"plan": plan, "method": self._request.method}
+        frozen: dict[str, Any] = {"plan": plan, "method": self._request.method}
         if (body := self._request.body_value(root, call.load)) is not None:
             frozen["body"] = body
         if self._request.timeout_ms is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import is_computed
 from airflow_allma.flow.formats import is_header_name
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
-from airflow_allma.flow.tree_walk import ANY, select
+from airflow_allma.flow.tree_walk import ANY, Pattern, select
 
 __all__ = ["certificate_checks", "headers", "timeouts", "urls"]
 
@@ -19,8 +20,13 @@ _HEADERS: Final = ("apiStaticHeaders", "apiHeadersTemplate", "headersTemplate")
 _NOT_IN_VALUES: Final = re.compile(r"[\r\n\0]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{0,2}")
 _MAX_SHOWN: Final = 80
-_URLS: Final = {"API_CALL": ("apiUrlTemplate", "template"), "FILE_DOWNLOAD": ("sourceUrlTemplate",)}
+_URLS: Final[Mapping[str, Pattern]] = {
+    "API_CALL": ("apiUrlTemplate", "template"),
+    "FILE_DOWNLOAD": ("sourceUrlTemplate",),
+    "POLL_EXTERNAL_API": ("apiCallDefinition", "apiUrlTemplate", "template"),
+}
 """Type of step -> where the URL of its request is."""
+_POLLED: Final = "apiCallDefinition"
 
 
 @lint(kinds=tuple(_URLS))
@@ -55,7 +61,8 @@ def urls(view: FlowView) -> Warnings:
         if pattern is None or pattern[0] not in step.step:
             continue
         for path, value in select(step.step, pattern, step.path):
-            if not isinstance(value, str) or (value.lstrip().startswith("/") and step.step.get("connection")):
+            call = step.step[_POLLED] if pattern[0] == _POLLED else step.step
+            if not isinstance(value, str) or (value.lstrip().startswith("/") and call.get("connection")):
                 continue
             if reason := _wrong_url(value.strip()):
                 yield warning(path, reason)
@@ -83,14 +90,15 @@ def _wrong_url(url: str) -> str | None:
     return "this URL has no valid host or port; write `https://host/path` or `https://host:8443/path`"
 
 
-@lint(fields=_HEADERS)
+@lint(fields=(*_HEADERS, _POLLED))
 def headers(view: FlowView) -> Warnings:
     """Yield names and values of headers that cannot be sent."""
     for step in view.steps:
-        for field in _HEADERS:
-            if field not in step.step:
-                continue
-            for path, value in select(step.step, (field, ANY), step.path):
+        patterns: list[Pattern] = [(field, ANY) for field in _HEADERS if field in step.step]
+        if _POLLED in step.step:
+            patterns += [(_POLLED, field, ANY) for field in _HEADERS]
+        for pattern in patterns:
+            for path, value in select(step.step, pattern, step.path):
                 name = path[-1]
                 if not isinstance(name, str):
                     continue

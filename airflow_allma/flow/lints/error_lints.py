@@ -19,6 +19,7 @@ ERROR_NAMES: Final = (
     "ParallelBranchExecutionError",
     "PartialUpdateError",
     "PermanentStepError",
+    "PollingFailed",
     "StepLostError",
     "StepTimeoutError",
     "TaskTimeout",

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
-from airflow_allma.flow.tree_walk import ANY, Pattern, select
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, select
 
 __all__ = ["NOT_YET", "fields_without_effect", "start_points_in_branches"]
 
@@ -56,6 +56,12 @@ def _is_not_sub_flow(branch: _Object) -> bool:
 
 def _is_not_custom_string(mapping: _Object) -> bool:
     return mapping.get("formatAs") != "CUSTOM_STRING"
+
+
+def _has_body(step: LocatedStep) -> bool:
+    call = step.step if step.kind == "API_CALL" else step.step.get("apiCallDefinition")
+    is_call = step.kind in {"API_CALL", "POLL_EXTERNAL_API"}
+    return is_call and isinstance(call, dict) and bool(call.get("requestBodyTemplate"))
 
 
 def _requires_nothing(step: _Object) -> bool:
@@ -186,6 +192,13 @@ _CONFIG_FIELDS: Final = {
             "their own in the step"
         ),
     ),
+    "POLL_EXTERNAL_API": (
+        frozenset({"requestBodyPath", "timeoutMs"}),
+        (
+            "POLL_EXTERNAL_API has only `timeoutMs` and `requestBodyPath` here; headers, URL and body have "
+            "fields of their own in `apiCallDefinition`"
+        ),
+    ),
     "CUSTOM_LAMBDA_INVOKE": (
         frozenset({"hydrateInputFromS3", "invocationType", "logType", "qualifier"}),
         (
@@ -226,7 +239,7 @@ def fields_without_effect(view: FlowView) -> Warnings:
             yield from _rows(step.step, step.path, rows)
         if "onError" in step.step and _requires_nothing(step.step) and step.kind != "LLM_INVOCATION":
             yield from _rows(step.step, step.path, _CONTENT_RETRY)
-        if step.kind == "API_CALL" and step.step.get("requestBodyTemplate"):
+        if _has_body(step):
             yield from _rows(step.step, step.path, _BODY_PATH)
         if step.runs_own_module:
             continue

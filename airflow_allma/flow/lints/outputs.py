@@ -15,9 +15,10 @@ __all__ = ["OUTPUTS_OF_MODULES", "output_sources", "outputs_of_steps"]
 
 _MAX_NAMES: Final = 8
 _ERROR: Final = frozenset({"errorName", "errorMessage", "errorDetails", "isRetryable", "errorCause"})
+_CALLS: Final = frozenset({"API_CALL", "POLL_EXTERNAL_API"})
 _COMPOSE: Final = "system/compose-object-from-input"
 _OUTPUTS: Final[Mapping[str, frozenset[str]]] = {
-    "API_CALL": frozenset({"status", "headers", "data"}),
+    **dict.fromkeys(_CALLS, frozenset({"status", "headers", "data"})),
     "EMAIL": frozenset({"sesMessageId", "renderedEmail"}),
     "FILE_DOWNLOAD": frozenset({"filePointer", "content", "contentType", "contentLength"}),
     "PARALLEL_FORK_MANAGER": frozenset(
@@ -51,6 +52,7 @@ _SAME_IN_ANSWERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("code", "httpStatus", "statusCode", "status_code"), "status"),
 }
 """What an answer has in other systems -> what it is called here."""
+_INSIDE: Final = {**dict.fromkeys(_CALLS, "data"), "PARALLEL_FORK_MANAGER": "aggregatedData"}
 _CONTEXT: Final = frozenset({"currentItem", "flow_variables", "initialContextData", "steps_output"})
 
 
@@ -177,12 +179,12 @@ def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
 def _no_member(read: Read, step: LocatedStep, known: set[str]) -> str:
     member = read.names[2]
     message = f"the output of step {quoted(step.id)} has no {quoted(member)}"
-    if step.kind == "API_CALL" and (meant := _SAME_IN_ANSWERS.get(member)):
+    if step.kind in _CALLS and (meant := _SAME_IN_ANSWERS.get(member)):
         return f"{message}; it is {quoted('.'.join((step.id, meant, *read.names[3:])))}"
     if member == "error" and known & _ERROR:
         name = quoted(f"{step.id}.errorName")
         return f"{message}; the error of a step has `errorName` and `errorMessage`: {name}"
-    if step.kind == "API_CALL":
+    if step.kind in _CALLS:
         return f"{message}; the body of the response is in `data`: {quoted(f'{step.id}.data.{member}')}"
     if step.kind == "PARALLEL_FORK_MANAGER":
         return f"{message}; the results are in `aggregatedData`"
@@ -194,7 +196,7 @@ def _no_member(read: Read, step: LocatedStep, known: set[str]) -> str:
 
 def _one_object(read: Read, step: LocatedStep) -> str | None:
     """Return what is wrong with items that are the output of a step as a whole: the branches run once."""
-    inside = {"API_CALL": "data", "PARALLEL_FORK_MANAGER": "aggregatedData"}.get(step.kind)
+    inside = _INSIDE.get(step.kind)
     source = read.expression.source.strip()
     if read.expression.field != "itemsPath" or inside is None or not source.endswith(step.id):
         return None
@@ -228,9 +230,9 @@ def output_sources(view: FlowView) -> Warnings:
 
 def _where_in_output(kind: str, name: str, source: str) -> str:
     """Return what to write in place of a source that a step of this type does not have."""
-    if kind == "API_CALL" and name not in _CONTEXT:
+    if kind in _CALLS and name not in _CONTEXT:
         return f"the body of the response is in `data`: {quoted('$.data' + source[1:])}"
-    inside = {"API_CALL": "data", "PARALLEL_FORK_MANAGER": "aggregatedData"}.get(kind)
+    inside = _INSIDE.get(kind)
     if inside is None:
         return f"it has {', '.join(quoted(one) for one in sorted(_OUTPUTS[kind]))}"
     return f"paths here begin at the step's output: `$.{inside}`"

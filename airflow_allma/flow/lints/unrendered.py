@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from airflow_allma.flow.diagnostics import Path, quoted
@@ -11,7 +11,7 @@ from airflow_allma.flow.expression_fields import Kind, Root, is_computed
 from airflow_allma.flow.lints.flow_names import ROOTS
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
 from airflow_allma.flow.steps.messages import MESSAGE_FIELDS
-from airflow_allma.flow.tree_walk import ANY, LocatedStep, select
+from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, select
 
 __all__ = [
     "message_fields_with_expressions",
@@ -30,6 +30,10 @@ _PLACEHOLDER: Final = re.compile(
     r"|(?<![{$])\{([A-Za-z_]\w*)\}(?!\})"
     r"|(?<=[/=])\$\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
 )
+_URLS: Final[Mapping[str, Pattern]] = {
+    "API_CALL": ("apiUrlTemplate", "template"),
+    "POLL_EXTERNAL_API": ("apiCallDefinition", "apiUrlTemplate", "template"),
+}
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MUSTACHE: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _BRACKETS: Final = re.compile(r"\[[^\]]*\]")
@@ -105,7 +109,7 @@ def text_after_a_path(view: FlowView) -> Warnings:
             )
 
 
-@lint(kinds=("API_CALL",))
+@lint(kinds=tuple(_URLS))
 def placeholders_of_urls(view: FlowView) -> Warnings:
     """Yield placeholders of other systems in URLs, ``:id``, ``{id}`` and ``$.id``, which are sent as is."""
     for path, template in _urls(view):
@@ -146,8 +150,9 @@ def _known(view: FlowView, step: LocatedStep | None, name: str) -> str | None:
 
 def _urls(view: FlowView) -> Iterator[tuple[Path, str]]:
     for step in view.steps:
-        if step.kind == "API_CALL" and "apiUrlTemplate" in step.step:
-            for path, value in select(step.step, ("apiUrlTemplate", "template"), step.path):
+        pattern = _URLS.get(step.kind)
+        if pattern is not None and pattern[0] in step.step:
+            for path, value in select(step.step, pattern, step.path):
                 if isinstance(value, str):
                     yield path, value
 
