@@ -23,9 +23,6 @@ AllmaError
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
     ├── StepTimeoutError              one attempt exceeded its time limit
     ├── WaitTimeoutError              no event arrived in time; its errorName is WaitTimeout
-    retryable = True
-
-
     ├── PollingFailedError            polling ended without success; its errorName is PollingFailed
     ├── StepLostError                 its process was lost, and it may have had side effects
     ├── ContentBasedRetryableError    the step returned content that the flow does not accept
