@@ -31,6 +31,7 @@ __all__ = [
     "external_modules",
     "integer_setting",
     "load_settings",
+    "string_setting",
     "warn_about_sqlite",
 ]
 
@@ -92,16 +93,16 @@ def boolean_setting(name: str) -> bool:
 def allowed_secrets() -> AllowedSecrets:
     """Return the connections and Variables that flows may name."""
     return AllowedSecrets(
-        names_in(_string_setting("allowed_connections")), names_in(_string_setting("allowed_variables"))
+        names_in(string_setting("allowed_connections")), names_in(string_setting("allowed_variables"))
     )
 
 
 def allowed_notifiers() -> tuple[str, ...]:
     """Return the patterns of the notifiers that flows may name."""
-    return names_in(_string_setting("notifiers"))
+    return names_in(string_setting("notifiers"))
 
 
-def _string_setting(name: str) -> str:
+def string_setting(name: str) -> str:
     from airflow.sdk import conf
 
     return conf.get(SECTION, name, fallback=OPTIONS[name].default) or ""
@@ -109,16 +110,16 @@ def _string_setting(name: str) -> str:
 
 def external_modules() -> str:
     """Return ``external_modules``, the text of a JSON object; see ``engine.own_modules.OwnModules``."""
-    return _string_setting("external_modules")
+    return string_setting("external_modules")
 
 
 def deploy_variables() -> DeployVariables:
     """Read ``deploy_variables``; never fails, see ``DeployVariables.from_setting``."""
-    return DeployVariables.from_setting(_string_setting("deploy_variables"))
+    return DeployVariables.from_setting(string_setting("deploy_variables"))
 
 
 _READERS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
-    {"integer": integer_setting, "boolean": boolean_setting, "string": _string_setting}
+    {"integer": integer_setting, "boolean": boolean_setting, "string": string_setting}
 )
 
 

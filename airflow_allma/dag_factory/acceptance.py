@@ -71,7 +71,9 @@ def is_plain(flow: Flow) -> bool:
     options = flow.airflow
     if options.input_schema is not None or options.deadline is not None:
         return False
-    return len(options.schedule or "") <= _PLAIN_SCHEDULE_LENGTH
+    if options.asset_schedule is not None or options.watch is not None:
+        return False
+    return len(options.time_schedule or "") <= _PLAIN_SCHEDULE_LENGTH
 
 
 def check_acceptance(dag: DAG, *, serialize: bool) -> None:

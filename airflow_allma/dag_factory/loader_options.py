@@ -11,6 +11,7 @@ from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.flow.airflow_limits import check_airflow_limits
 from airflow_allma.flow.diagnostics import Severity, json_path
+from airflow_allma.flow.event_rules import check_events
 from airflow_allma.flow.flow_rules import check_flow_fields
 from airflow_allma.flow.notification_rules import check_notifications
 from airflow_allma.flow.pydantic_errors import diagnostics_of
@@ -59,11 +60,13 @@ class LoaderOptions:
                 for diagnostic in diagnostics_of(error, dict(self.defaults or {}))
             )
             raise FlowError(f"The loader's defaults: {reasons}.") from error
-        if options.schedule is not None and (problem := schedule_problem(options.schedule)):
+        schedule = options.time_schedule
+        if schedule is not None and (problem := schedule_problem(schedule)):
             raise FlowError(f"The loader's defaults: $.schedule: {problem}.")
         as_flow = {"airflow": dict(self.defaults or {})}
         found = (
             *check_flow_fields(as_flow),
+            *check_events(as_flow),
             *check_airflow_limits(as_flow),
             *check_notifications(as_flow, flow_checks(allowed_secrets(), allowed_notifiers())),
         )
@@ -85,7 +88,7 @@ class LoaderOptions:
             return flow
         own = flow.airflow.model_dump(by_alias=True, exclude_unset=True)
         defaults = dict(self.defaults)
-        if flow.enabled_start_points:
-            defaults.pop("schedule", None)  # the flow's start points are its schedule
+        if flow.enabled_start_points or flow.airflow.watch is not None:
+            defaults.pop("schedule", None)  # the flow's own start points or queue start its runs
         options = AirflowOptions.model_validate({**defaults, **own}, by_alias=True, by_name=False)
         return flow.model_copy(update={"airflow": options})

@@ -163,6 +163,9 @@ FLOW_LIMITS: Final = (
     ),
     # As long as AWS allows.
     Limit("airflow.schedule", Kind.TEXT, 256, Effect.ERROR, ("dag.timetable_summary",), allowed=_LINES),
+    _key("airflow.schedule.assets.*", MAX_ASSET_LENGTH, "asset.uri", "asset.name"),
+    _key("airflow.watch.sqsQueueUrl", 1024, "asset.uri", "asset.name"),
+    _key("airflow.watch.connId", 250, "connection.conn_id"),
     _shown("airflow.dagDisplayName", NAME.maximum, *NAME.columns),
     _shown("airflow.tags.*", TAG.maximum, *TAG.columns),
     _key("airflow.owner", 500, "dag.owners", "log.owner"),

@@ -19,7 +19,14 @@ from airflow_allma.flow.regex_cost import pattern_problem
 from airflow_allma.flow.schema_tree import MAX_EXPANDED, SchemaTree, Subschema, expand
 from airflow_allma.flow.schema_validator import bounded_validator, validator_class
 
-__all__ = ["MAX_LOAD_WORK", "check_input_schema", "declared_properties", "fit_payload", "takes_null"]
+__all__ = [
+    "MAX_LOAD_WORK",
+    "check_input_schema",
+    "declared_properties",
+    "fit_payload",
+    "starts_by_itself",
+    "takes_null",
+]
 
 MAX_LOAD_WORK: Final = 1_000_000
 """Units of work, see ``common.work_budget``, of a check when a file is loaded: up to two seconds."""
@@ -46,7 +53,7 @@ def check_input_schema(options: Mapping[str, Any]) -> Iterator[Diagnostic]:
     if problems:
         return
     yield from _unfit_defaults(schema)
-    if isinstance(options.get("schedule"), str):
+    if starts_by_itself(options):
         _, reasons = fit_payload(schema, {}, max_work=MAX_LOAD_WORK)
         for reason in reasons:
             yield Diagnostic(
@@ -54,6 +61,12 @@ def check_input_schema(options: Mapping[str, Any]) -> Iterator[Diagnostic]:
                 f"the flow has a schedule, and the empty payload of its runs does not match: {reason}; "
                 "add a `default` to what is required",
             )
+
+
+def starts_by_itself(options: Mapping[str, Any]) -> bool:
+    """Return whether runs start without a payload: by time, by assets, or with the messages of a queue."""
+    watch = options.get("watch")
+    return options.get("schedule") is not None or (isinstance(watch, dict) and watch.get("maxMessages") != 1)
 
 
 def _check_schema(schema: dict[str, Any]) -> Iterator[Diagnostic]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 
 from airflow_allma.flow.completion_actions import CompletionAction
+from airflow_allma.flow.event_options import AssetSchedule, Schedule, Watch
 from airflow_allma.flow.model_base import Bool, Int, JsonObject, Model, NonEmptyStr, Number
 from airflow_allma.flow.normalize import normalize_flow
 from airflow_allma.flow.notify_options import Deadline, Notification
@@ -58,8 +59,10 @@ class AirflowOptions(Model):
         NonEmptyStr | None, Field(description="Name of the Dag in the UI; default: the flow's name.")
     ] = None
     schedule: Annotated[
-        str | None, Field(description="A cron expression, a preset such as @daily, or an AWS expression.")
+        Schedule,
+        Field(description="A cron expression, a preset such as @daily, an AWS expression, or assets."),
     ] = None
+    watch: Annotated[Watch | None, Field(description="An SQS queue whose messages start runs.")] = None
     start_date: Annotated[str | None, Field(description="ISO 8601 date or date and time.")] = None
     timezone: Annotated[
         str | None, Field(description="IANA name of the time zone of schedule and dates.")
@@ -121,6 +124,16 @@ class AirflowOptions(Model):
     aws_conn_id: Annotated[
         NonEmptyStr | None, Field(description="Airflow connection for all AWS access.")
     ] = None
+
+    @property
+    def time_schedule(self) -> str | None:
+        """The schedule, unless it consists of assets."""
+        return self.schedule if isinstance(self.schedule, str) else None
+
+    @property
+    def asset_schedule(self) -> AssetSchedule | None:
+        """The assets whose updates start runs."""
+        return self.schedule if isinstance(self.schedule, AssetSchedule) else None
 
 
 class Flow(Model):

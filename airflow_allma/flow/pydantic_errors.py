@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from airflow_allma.common.nearest import nearest
 from airflow_allma.flow.diagnostics import Diagnostic, Path, quoted
+from airflow_allma.flow.event_options import AssetSchedule, Watch
 from airflow_allma.flow.field_homes import Place, fields_of, home_of
 from airflow_allma.flow.model_base import NAME_PATTERN, URL_PATTERN
 from airflow_allma.flow.models import AirflowOptions
@@ -44,6 +45,8 @@ _SUB_FLOW_AIRFLOW_KEYS = fields_of(SubFlowAirflowOptions)
 _KEYS_WITHIN: Mapping[int | str, frozenset[str]] = {
     "deadline": fields_of(Deadline),
     "notify": fields_of(Notification),
+    "schedule": fields_of(AssetSchedule),
+    "watch": fields_of(Watch),
 }
 
 _JSON_NAMES: tuple[tuple[type, str], ...] = (

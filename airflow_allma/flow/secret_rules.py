@@ -70,8 +70,9 @@ def _may_name_secrets(flow: Mapping[str, Any]) -> bool:
 def _connections_of_fields(view: FlowView, allowed: AllowedSecrets) -> Iterator[Diagnostic]:
     options = view.flow.get("airflow")
     named: list[tuple[Path, Any]] = []
-    if isinstance(options, Mapping) and "awsConnId" in options:
-        named.append((("airflow", "awsConnId"), options["awsConnId"]))
+    if isinstance(options, Mapping):
+        for option in (("awsConnId",), ("watch", "connId")):
+            named += select(options, option, ("airflow",))
     named += select(view.flow, ("onCompletionActions", ANY, "connection"))
     for located in view.steps:
         for field, pattern in (("connection", ()), ("apiCallDefinition", ("connection",))):

@@ -18,6 +18,7 @@ from airflow_allma.flow.completion_actions import CompletionActionType, data_sav
 from airflow_allma.flow.cross_references import check_cross_references
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Problem, Severity, json_path, quoted
+from airflow_allma.flow.event_rules import check_events
 from airflow_allma.flow.flow_rules import check_flow_fields
 from airflow_allma.flow.fork_cycles import check_fork_cycles
 from airflow_allma.flow.formats import is_schedule
@@ -96,6 +97,7 @@ def check_flow(
         diagnostics += diagnostics_of(error, inherited)
     diagnostics += check_flow_fields(inherited)
     diagnostics += check_notifications(inherited, checks)
+    diagnostics += check_events(inherited)
     diagnostics += check_airflow_limits(inherited, all_scopes)
     diagnostics += check_steps(inherited, all_scopes)
     links = StepLinks(inherited, all_scopes)
@@ -235,7 +237,7 @@ def _check_schedules(
 
 
 def _check_single_schedule(flow: Flow | None) -> Iterator[Diagnostic]:
-    points = [] if flow is None or flow.airflow.schedule is None else flow.enabled_start_points
+    points = [] if flow is None or flow.airflow.time_schedule is None else flow.enabled_start_points
     if points:
         names = ", ".join(quoted(step.step_instance_id) for step in points)
         yield Diagnostic(

@@ -63,8 +63,17 @@ def dag_from_plan(plan: DagPlan, limit: Callable[[str], int] = dag_limit) -> DAG
 
 
 def _schedule(plan: SchedulePlan) -> Any:
+    times = _times(plan)
+    if plan.events is None:
+        return times
+    from airflow_allma.dag_factory.build.events import event_schedule
+
+    return event_schedule(plan.events, times)
+
+
+def _times(plan: SchedulePlan) -> Any:
     if plan.kind not in _TIMETABLES:
-        # An expression that Airflow reads; None if the Dag is only triggered.
+        # An expression that Airflow reads; None if the Dag does not run by time.
         return plan.expression
     # The timetables import modules of Airflow's that only Dags with such a schedule need.
     from airflow_allma.timetables import aws_timetables

@@ -5,12 +5,13 @@ from __future__ import annotations
 from airflow_allma.dag_factory.plan.completion_plan import CompletionPlan, plan_completion
 from airflow_allma.dag_factory.plan.dag_plan import DagPlan, plan_dag
 from airflow_allma.dag_factory.plan.payload_params import ParamPlan
-from airflow_allma.dag_factory.plan.schedule_plan import ScheduleKind, SchedulePlan
+from airflow_allma.dag_factory.plan.schedule_plan import EventPlan, ScheduleKind, SchedulePlan
 from airflow_allma.dag_factory.plan.segments import GroupNode, TaskNode, TaskPlan, TaskRole, plan_tasks
 
 __all__ = [
     "CompletionPlan",
     "DagPlan",
+    "EventPlan",
     "GroupNode",
     "ParamPlan",
     "ScheduleKind",
