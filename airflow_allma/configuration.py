@@ -103,6 +103,7 @@ def allowed_notifiers() -> tuple[str, ...]:
 
 
 def string_setting(name: str) -> str:
+    """Read one string of ``[allma]``; "" if it is empty."""
     from airflow.sdk import conf
 
     return conf.get(SECTION, name, fallback=OPTIONS[name].default) or ""

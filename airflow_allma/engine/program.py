@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -344,6 +344,7 @@ class FlowProgram(Program):
         payload: Mapping[str, Any],
         flow_execution_id: str,
         start_point: ScheduleStartPointStep | None = None,
+        events: Sequence[Mapping[str, Any]] = (),
     ) -> RunState:
         """Return the state in which a run begins.
 
@@ -352,6 +353,7 @@ class FlowProgram(Program):
             flow_execution_id: this run's id.
             start_point: the start point that triggered the run. Its ``payloadTemplate`` then makes the
                 payload, which ``payload`` overrides, and ``triggerSource`` names the step.
+            events: the asset events that triggered the run; they become ``assetEvents`` of the payload.
 
         Raises:
             PermanentStepError: the payload does not match the flow's ``airflow.inputSchema``.
@@ -359,7 +361,8 @@ class FlowProgram(Program):
         """
         variables = self.flow.flow_variables
         if start_point is None:
-            payload = validate_payload(self.flow, payload)
+            added = {"assetEvents": list(events)} if events else {}
+            payload = {**added, **validate_payload(self.flow, payload)}
         else:
             root = {"flow_variables": {**variables, "flowExecutionId": flow_execution_id}}
             rendered = compile_config(start_point.payload_template).render(root)

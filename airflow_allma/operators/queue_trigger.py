@@ -90,9 +90,7 @@ class QueueProducer(SharedStreamProducer):
         sleep: waits for seconds; tests pass their own.
     """
 
-    def __init__(
-        self, queue_url: str, conn_id: str, sleep: Callable[[float], Any] = asyncio.sleep
-    ) -> None:
+    def __init__(self, queue_url: str, conn_id: str, sleep: Callable[[float], Any] = asyncio.sleep) -> None:
         from airflow_allma.engine.threads import CallThreads
         from airflow_allma.operators.airflow_services import AirflowAws
 
@@ -105,7 +103,7 @@ class QueueProducer(SharedStreamProducer):
 
     async def open_stream(self) -> AsyncIterator[tuple[dict[str, Any], dict[str, str]]]:
         """Yield each message as its event records it, and what deletes it."""
-        from airflow_allma.engine.events.queue_message import recorded_message
+        from airflow_allma.engine.events import recorded_message
 
         _LOG.info("Watching %s", self._queue_url)
         while True:
@@ -121,9 +119,7 @@ class QueueProducer(SharedStreamProducer):
         """Delete the messages of a batch that are recorded; the others are delivered again."""
         self._in_flight -= len(batch)
         self._progress.set()
-        recorded = {
-            item.broker_payload["Id"]: item.broker_payload for item in batch if item.outcome.is_clean
-        }
+        recorded = {item.broker_payload["Id"]: item.broker_payload for item in batch if item.outcome.is_clean}
         if len(recorded) < len(batch):
             _LOG.warning(
                 "%d messages of %s are not recorded; they will be received again",

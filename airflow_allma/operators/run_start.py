@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.operators.event_payload import asset_events
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.timetables import fired_start_point
 
@@ -34,7 +35,9 @@ def start_state(current: TaskContext) -> RunState:
         raise PermanentStepError(
             f"The payload (conf) of a run must be a JSON object, not {type(payload).__name__}."
         )
-    return current.program.start_state(payload, current.info.flow_execution_id, _start_point(current))
+    return current.program.start_state(
+        payload, current.info.flow_execution_id, _start_point(current), asset_events(current.dag_run)
+    )
 
 
 def entry_step(current: TaskContext) -> str:

@@ -40,6 +40,7 @@ class FakeDagRun:
         run_type: what created the run.
         keeps_notes: whether Airflow has a task state store.
         logical_date: the logical date of the run.
+        events: the asset events that started it.
     """
 
     flow: Json
@@ -52,6 +53,7 @@ class FakeDagRun:
     run_type: str = "manual"
     logical_date: datetime | None = None
     keeps_notes: bool = True
+    events: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         self.dag = build_dag(Flow.model_validate(self.flow))
@@ -73,6 +75,7 @@ class FakeDagRun:
             run_after=self.run_after,
             run_type=self.run_type,
             logical_date=self.logical_date,
+            consumed_asset_events=list(self.events),
         )
         context = {
             "ti": self.instance(task_id, map_index, tries),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_allma.engine.steps import HANDLERS
-from airflow_allma.flow import bundle, completion_actions, models, notify_options
+from airflow_allma.flow import bundle, completion_actions, event_options, models, notify_options
 from airflow_allma.flow.lints.no_effect import NOT_YET
 from airflow_allma.flow.model_base import Model
 from airflow_allma.flow.steps import STEP_MODELS, calls, fork_step, llm, messages, modules, starts, step_base
@@ -42,6 +42,7 @@ def own_fields():
     for module in (
         models,
         completion_actions,
+        event_options,
         notify_options,
         bundle,
         step_base,

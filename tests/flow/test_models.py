@@ -267,6 +267,7 @@ def test_the_same_flow_parsed_twice_is_equal():
 def test_airflow_options_keep_every_documented_key():
     options = {
         "schedule": "rate(1 hour)",
+        "watch": {"sqsQueueUrl": "https://sqs.eu-west-3.amazonaws.com/1/q", "connId": "a", "maxMessages": 2},
         "startDate": "2026-01-31",
         "timezone": "Europe/Berlin",
         "catchup": False,

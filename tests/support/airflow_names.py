@@ -21,6 +21,8 @@ PUBLIC_MODULES = frozenset(
         "airflow.sdk.exceptions",
         "airflow.sdk.lineage",
         "airflow.timetables.base",
+        "airflow.triggers.base",
+        "airflow.triggers.shared_stream",
     }
 )
 """Documented in Airflow's public interface, the Task SDK's reference or a provider's."""

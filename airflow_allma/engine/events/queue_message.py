@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from airflow_allma.common.base64_text import to_base64
-from airflow_allma.engine.events.notifications import decoded, s3_objects, unwrap
+from airflow_allma.engine.events.s3_notices import decoded, s3_objects, unwrap
 
 __all__ = ["QueueMessage", "recorded_message"]
 

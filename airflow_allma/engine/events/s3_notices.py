@@ -10,7 +10,10 @@ from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, 
 
 __all__ = ["decoded", "is_test_of_s3", "s3_objects", "unwrap"]
 
-_BRIDGE_TYPES: Final[Mapping[str, str]] = {"Object Created": "ObjectCreated", "Object Deleted": "ObjectRemoved"}
+_BRIDGE_TYPES: Final[Mapping[str, str]] = {
+    "Object Created": "ObjectCreated",
+    "Object Deleted": "ObjectRemoved",
+}
 """EventBridge's ``detail-type`` -> the beginning of S3's own name for it."""
 
 
@@ -42,8 +45,8 @@ def is_test_of_s3(value: Any) -> bool:
 def s3_objects(value: Any) -> Iterator[dict[str, Any]]:
     """Yield the objects that a notification of S3 is about, sent by S3 itself or by EventBridge.
 
-    Each has ``bucket`` and ``key``, as a pointer does, and if S3 reports them ``eventName``, ``eventTime``,
-    ``size``, ``eTag`` and ``versionId``.
+    Each has ``bucket`` and ``key``, a ``pointer`` that a flow can read the object with, and if S3 reports them
+    ``eventName``, ``eventTime``, ``size``, ``eTag`` and ``versionId``.
     """
     if not isinstance(value, dict):
         return
@@ -77,4 +80,8 @@ def _object(found: Any, name: Any, time: Any, decode_key: Any) -> Iterator[dict[
         "versionId": stored.get("versionId", stored.get("version-id")),
     }
     known = {fact: value for fact, value in facts.items() if value is not None}
-    yield {"bucket": bucket_name, "key": decode_key(key), **known}
+    pointer = {"bucket": bucket_name, "key": decode_key(key)}
+    version = known.get("versionId")
+    # "null" is the version of an object that was stored while its bucket kept no versions.
+    is_versioned = isinstance(version, str) and version not in {"", "null"}
+    yield {**pointer, **known, "pointer": {**pointer, "versionId": version} if is_versioned else pointer}
