@@ -1,8 +1,8 @@
 """The watcher of a queue: runs in the triggerer, and records each message as an event of the queue's asset.
 
-Airflow's own triggers for SQS delete messages before their events are stored, and need aiobotocore. This one is
-a producer of a "shared stream" with acknowledgements: Airflow reports which events are in its database, and only
-then are the messages deleted. What was received and not recorded is delivered again by SQS after the queue's
+Airflow's own triggers for SQS delete messages before their events are stored, and need aiobotocore. This one
+uses Airflow's shared streams with acknowledgements: Airflow says which events are in its database, and only
+then are the messages deleted. SQS delivers what was received and not recorded again, after the queue's
 visibility timeout. So no message is lost, and one can be recorded twice.
 """
 
@@ -47,7 +47,7 @@ class QueueTrigger(BaseEventTrigger):
     """
 
     def __init__(self, queue_url: str, conn_id: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.queue_url = queue_url
         self.conn_id = conn_id
 
@@ -67,7 +67,7 @@ class QueueTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
         """Yield an event for each message."""
         async for message in shared_stream:
-            yield _MessageEvent(message)
+            yield _MessageEvent(payload=message)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fail: without the shared stream nobody would know when a message can be deleted.

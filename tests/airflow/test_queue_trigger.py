@@ -80,7 +80,7 @@ class Triggerer:
 
 async def until(holds, seconds=20):
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - it waits for another server
             await asyncio.sleep(0.02)
 
 

@@ -267,7 +267,6 @@ def test_the_same_flow_parsed_twice_is_equal():
 def test_airflow_options_keep_every_documented_key():
     options = {
         "schedule": "rate(1 hour)",
-        "watch": {"sqsQueueUrl": "https://sqs.eu-west-3.amazonaws.com/1/q", "connId": "a", "maxMessages": 2},
         "startDate": "2026-01-31",
         "timezone": "Europe/Berlin",
         "catchup": False,
@@ -295,4 +294,8 @@ def test_airflow_options_keep_every_documented_key():
         "notify": [{"on": ["failure"], "notifier": "a.B", "args": {}}],
     }
     airflow = parse({"stepType": "NO_OP"}, airflow=options).airflow
-    assert airflow.model_dump(by_alias=True, mode="json") == options
+    # There is one schedule: these two exclude each other.
+    assert airflow.model_dump(by_alias=True, mode="json") == {**options, "watch": None}
+    watch = {"sqsQueueUrl": "https://sqs.eu-west-3.amazonaws.com/1/q", "connId": "a", "maxMessages": 2}
+    airflow = parse({"stepType": "NO_OP"}, airflow={"watch": watch}).airflow
+    assert airflow.model_dump(by_alias=True, mode="json", exclude_unset=True) == {"watch": watch}

@@ -16,7 +16,7 @@ def recorded_message(received: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the asset event of a message records: JSON that every database stores.
 
     The body stays the string that it is. SQS accepts no characters that a database refuses, but the JSON in a
-    body can name them (``\\\\u0000``).
+    body can name them, such as U+0000.
 
     Args:
         received: a message as boto3 returns it.

@@ -45,8 +45,8 @@ def is_test_of_s3(value: Any) -> bool:
 def s3_objects(value: Any) -> Iterator[dict[str, Any]]:
     """Yield the objects that a notification of S3 is about, sent by S3 itself or by EventBridge.
 
-    Each has ``bucket`` and ``key``, a ``pointer`` that a flow can read the object with, and if S3 reports them
-    ``eventName``, ``eventTime``, ``size``, ``eTag`` and ``versionId``.
+    Each has ``bucket`` and ``key``, a ``pointer`` that a flow can read the object with, and if S3 reports
+    them ``eventName``, ``eventTime``, ``size``, ``eTag`` and ``versionId``.
     """
     if not isinstance(value, dict):
         return
