@@ -73,8 +73,7 @@ def _connections_of_fields(view: FlowView, allowed: AllowedSecrets) -> Iterator[
     if isinstance(options, Mapping):
         for option in (("awsConnId",), ("watch", "connId")):
             named += select(options, option, ("airflow",))
-        for option in (("awsConnId",), ("watch", "connId")):
-            named += select(options, option, ("airflow",))
+    named += select(view.flow, ("onCompletionActions", ANY, "connection"))
     for located in view.steps:
         for field, pattern in (("connection", ()), ("apiCallDefinition", ("connection",))):
             if field in located.step:
