@@ -9,6 +9,7 @@ from __future__ import annotations
 from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.compile import compile_flow
+from airflow_allma.engine.driving import run_while_polling
 from airflow_allma.engine.fork_run import ForkRun, branch_state
 from airflow_allma.engine.forking import run_fork, run_items
 from airflow_allma.engine.items import (
@@ -67,6 +68,7 @@ __all__ = [
     "run_fork",
     "run_items",
     "run_segment",
+    "run_while_polling",
     "skip_step",
     "start_step",
     "unrepeatable_steps",

@@ -81,14 +81,12 @@ class FlowBranchOperator(FlowStepOperator):
         if not all(steps[step].is_inline for step in self.steps):
             self.item_label = found.label
 
-    def execute(self, context: Mapping[str, Any]) -> Any:
-        """Run the segment for the item, in the task's own process."""
-        current = self.begin(context)
+    def before_steps(self, current: TaskContext) -> None:
+        """Find the item, in each process of the task."""
         self._found = self._found or self._find_item(current)
         self.item_label = self._found.label
         # Airflow sends it with the task's end. A request of its own is for tasks that take a while.
         note_label(current.ti, self.item_label)
-        return self.run_segment(current)
 
     def _find_item(self, current: TaskContext) -> _BranchItem:
         from airflow_allma.engine import label_of, list_in_context
@@ -148,6 +146,10 @@ class FlowBranchOperator(FlowStepOperator):
             return state
 
         return begin
+
+    def base_context(self) -> Mapping[str, Any]:
+        """Return the context in which the branch began."""
+        return self._path.start.context
 
     def program_of(self, current: TaskContext) -> Program:
         """Return the branch's own steps, or those of the flow."""

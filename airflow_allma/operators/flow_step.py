@@ -14,6 +14,7 @@ from airflow_allma.operators.manual_success import resume_state
 from airflow_allma.operators.routing import states_of
 from airflow_allma.operators.run_start import entry_step, start_state
 from airflow_allma.operators.run_states import return_value, save_state
+from airflow_allma.operators.suspended_task import SuspendableTask, Wakeup
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.try_notes import TryNotes
 
@@ -58,34 +59,62 @@ class FlowStepOperator(FlowOperator):
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Run the segment, in the task's own process."""
-        return self.run_segment(self.begin(context))
+        current = self.begin(context)
+        self.before_steps(current)
+        return self._run_in_time(current, None)
 
-    def run_segment(self, current: TaskContext) -> Any:
-        """Run the segment and return the task's return value."""
+    def resume(self, context: Mapping[str, Any], event: Any = None) -> Any:
+        """Continue the segment after it was suspended, in a new process of the task.
+
+        Args:
+            context: Airflow's context of the task.
+            event: why Airflow continues the task; see ``Suspension.put_answers``.
+        """
+        current = self.begin(context)
+        self.before_steps(current)
+        return self._run_in_time(current, Wakeup(event))
+
+    def before_steps(self, current: TaskContext) -> None:
+        """Do what must be done in each process of the task before its steps; here nothing."""
+
+    def _run_in_time(self, current: TaskContext, wakeup: Wakeup | None) -> Any:
         try:
-            return self._run_segment(current, TryNotes(current.context, self.retries or 0))
+            return self._run_segment(current, TryNotes(current.context, self.retries or 0), wakeup)
         except AirflowTaskTimeout as error:
             self.on_timeout(current)
             raise error from None
 
-    def _run_segment(self, current: TaskContext, notes: TryNotes) -> Any:
+    def _run_segment(self, current: TaskContext, notes: TryNotes, wakeup: Wakeup | None) -> Any:
         from airflow_allma.engine import SegmentStatus
         from airflow_allma.engine.errors import step_error_from
 
+        task = SuspendableTask(current)
         try:
             begin = self.prepare(current)
-            notes.begin_side_effects(self.step, self._unrepeatable(current))
+            if wakeup is None:
+                notes.begin_side_effects(self.step, self._unrepeatable(current))
+            else:
+                task.load(wakeup)
             last_try = self._is_last_try(current, notes)
-            result = current.run(lambda: self._run_steps(current, begin, last_try))
+            result = current.run(lambda: self._run_steps(current, task, begin, last_try))
         except AllmaError as error:
             self.on_failure(current, step_error_from(error).as_dict())
+        if result.status is SegmentStatus.SUSPENDED:
+            task.suspend(result)
+        try:
+            return self._end(current, notes, result)
+        finally:
+            # Not before the result is passed on: a try that replaces a lost one needs the events again.
+            current.events.forget()
+
+    def _end(self, current: TaskContext, notes: TryNotes, result: SegmentResult) -> Any:
+        from airflow_allma.engine import SegmentStatus
+
         if result.status is SegmentStatus.RETRY:
             failures = notes.add_failure()
             self.fail(current.ti, result.error or {}, retry=True, failures=failures)
         if result.status is SegmentStatus.FAILED:
             self.on_failure(current, result.error or {})
-        if result.status is SegmentStatus.SUSPENDED:
-            self.on_failure(current, _cannot_wait(result))
         try:
             returned = return_value(current, result.output)
             self.on_success(current, result, returned)
@@ -95,12 +124,18 @@ class FlowStepOperator(FlowOperator):
         return returned
 
     async def _run_steps(
-        self, current: TaskContext, begin: Callable[[], Awaitable[RunState]], last_try: bool | None
+        self,
+        current: TaskContext,
+        task: SuspendableTask,
+        begin: Callable[[], Awaitable[RunState]],
+        last_try: bool | None,
     ) -> SegmentResult:
-        from airflow_allma.engine import run_segment
+        from airflow_allma.engine import run_segment, run_while_polling
 
-        state = await begin()
-        return await run_segment(
+        state = task.restore(await begin(), self.base_context())
+        # A task of one step gives its process back between the calls of a poll.
+        run = run_segment if self.retried_by_airflow else run_while_polling
+        return await run(
             self.program_of(current),
             state,
             self.info_of(current),
@@ -160,6 +195,10 @@ class FlowStepOperator(FlowOperator):
         saved = resume_state(current, self.dag, after, self.steps)
         return None if saved is None else RunState.from_dict(saved)
 
+    def base_context(self) -> Mapping[str, Any] | None:
+        """Return the context to which a state without one is a journal; None for states with a context."""
+        return None
+
     def program_of(self, current: TaskContext) -> Program:
         """Return the steps that the run can reach from here."""
         return current.program
@@ -184,9 +223,3 @@ class FlowStepOperator(FlowOperator):
     def on_failure(self, current: TaskContext, error: dict[str, Any]) -> None:
         """Fail without a retry."""
         self.fail(current.ti, error)
-
-
-def _cannot_wait(result: SegmentResult) -> dict[str, Any]:
-    return PermanentStepError(
-        f"Step {result.next_step} waits for something outside, which is not supported yet."
-    ).as_dict()

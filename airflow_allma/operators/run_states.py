@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.compat import NOT_MAPPED
-from airflow_allma.exceptions import StorageError
+from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.transport import json_bytes, xcom_safe
 from airflow_allma.operators.xcoms import Key, pull, push
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_allma.engine import RunState
     from airflow_allma.storage import Pointer
 
-__all__ = ["load_state", "return_value", "save_state"]
+__all__ = ["load_state", "load_suspended", "return_value", "save_state", "save_suspended"]
 
 _LAST_OUTPUT_IS_LAST_WRITE: Final = "lastOutputIsLastWrite"
 """Key of a saved state whose last output is not repeated."""
@@ -81,6 +81,28 @@ def load_state(
         context = saved["context"]
         context["initialContextData"] = {key: context[key] for key in saved.pop(_PAYLOAD_KEYS)}
     return saved
+
+
+def save_suspended(current: TaskContext, saved: dict[str, Any]) -> None:
+    """Push what a task that waits needs to continue; a large value is stored, and a pointer is pushed."""
+    pointer = _store_if_large(current, saved, "suspended")
+    push(current.ti, Key.SUSPENDED, saved if pointer is None else {"stored": pointer.wrap()})
+
+
+def load_suspended(current: TaskContext) -> dict[str, Any]:
+    """Return what this task saved when it was suspended.
+
+    Raises:
+        PermanentStepError: it has saved nothing.
+        StorageError: what it stored is gone or cannot be read.
+    """
+    saved: dict[str, Any] | None = pull(current.ti, current.ti.task_id, Key.SUSPENDED, current.map_index)
+    if saved is None:
+        raise PermanentStepError(
+            f"Task {current.ti.task_id} was woken, but its XCom {Key.SUSPENDED} is gone. Clear the task to "
+            "run it again from its beginning."
+        )
+    return _load_stored(current, saved["stored"]) if "stored" in saved else saved
 
 
 def _omit_payload(saved: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from airflow_allma.configuration import load_settings
 from airflow_allma.operators.airflow_services import build_services
 from airflow_allma.operators.api_retries import retry_unanswered_requests
 from airflow_allma.operators.event_loop import InterruptibleLoop
+from airflow_allma.operators.event_store import EventStore
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.step_log import StepLog
 from airflow_allma.settings import AllmaSettings
@@ -48,6 +49,7 @@ class TaskContext:
         context: Airflow's context of the task.
         ti: Airflow's task instance.
         dag_run: Airflow's Dag run.
+        events: the events that have arrived for this task.
     """
 
     def __init__(self, flow_ref: FlowRef, context: Mapping[str, Any], *, many: bool = False) -> None:
@@ -56,6 +58,8 @@ class TaskContext:
         self.context = context
         self.ti = context["ti"]
         self.dag_run = context["dag_run"]
+        # A first try that has not waited yet can have none.
+        self.events = EventStore(context, is_enabled=int(getattr(self.ti, "try_number", 1) or 1) > 1)
         self._many = many
         self._loop = InterruptibleLoop(self._close)
         retry_unanswered_requests()
@@ -83,7 +87,11 @@ class TaskContext:
     def services(self) -> Services:
         """The engine's seams."""
         recorder = StepLog(LOG, self.settings.log_bytes, only_failures=self._many)
-        return build_services(self.settings, LOG, recorder)
+        from airflow_allma.engine.suspension import Answers
+
+        services = build_services(self.settings, LOG, recorder)
+        services.answers = Answers(self.events.find)
+        return services
 
     @property
     def map_index(self) -> int:

@@ -29,6 +29,8 @@ class Key(StrEnum):
     """The result of one branch run."""
     RESULTS = "allma_results"
     """The results of a chunk's branch runs, or their count if they are stored."""
+    SUSPENDED = "allma_suspended"
+    """The run of a task that waits, for the same task when it continues."""
     ERROR = "allma_error"
     """The four fields of the error with which a step failed."""
 
