@@ -1,6 +1,6 @@
-"""The command line, ``airflow-allma``: init, validate, run, plan, graph, schema.
+"""The command line, ``airflow-allma``: init, validate, run, plan, graph, schema, events.
 
-None of the commands needs a running Airflow.
+None of the commands but ``events`` needs a running Airflow.
 
 Exit codes: 0 success; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or the
 flow is not valid.
@@ -156,6 +156,59 @@ def schema(
     from airflow_allma.flow.schema_files import read_schema
 
     typer.echo(read_schema(strict=strict), nl=False)
+
+
+events = typer.Typer(help="List what the flows of a running Airflow wait for, and resume them.")
+app.add_typer(events, name="events", no_args_is_help=True)
+
+ServerUrl = Annotated[
+    str, typer.Option("--url", envvar="AIRFLOW_API_URL", help="The address of Airflow's API server.")
+]
+ServerToken = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar="AIRFLOW_API_TOKEN",
+        help="A token for it. Without one: AIRFLOW_API_USER and AIRFLOW_API_PASSWORD.",
+    ),
+]
+# In the environment only: other users of the machine can see a command's options.
+ServerUser = Annotated[str, typer.Option(envvar="AIRFLOW_API_USER", hidden=True)]
+ServerPassword = Annotated[str, typer.Option(envvar="AIRFLOW_API_PASSWORD", hidden=True)]
+
+
+@events.command("list")
+def list_events(  # noqa: PLR0917 - typer passes options by name
+    url: ServerUrl = "",
+    token: ServerToken = "",
+    user: ServerUser = "",
+    password: ServerPassword = "",
+    dag: Annotated[str | None, typer.Option("--dag", help="Only waits of this Dag.")] = None,
+    key: Annotated[str, typer.Option("--key", help="Only keys that contain this.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List what waits for which event since when, the longest waits first."""
+    from airflow_allma.cli.events_command import AirflowServer, list_waits
+
+    server = AirflowServer(url, token, user, password)
+    raise typer.Exit(list_waits(server, dag_id=dag, key=key, as_json=as_json))
+
+
+@events.command("resume")
+def resume_event(  # noqa: PLR0917 - as above
+    key: Annotated[str, typer.Argument(help="The correlation key that a flow waits for.")],
+    payload: Annotated[
+        str, typer.Option("--payload", help="What the flow gets: a JSON file or a JSON object.")
+    ] = "{}",
+    url: ServerUrl = "",
+    token: ServerToken = "",
+    user: ServerUser = "",
+    password: ServerPassword = "",
+) -> None:
+    """Send an event to the flow that waits for a key."""
+    from airflow_allma.cli.events_command import AirflowServer, resume_wait
+
+    raise typer.Exit(resume_wait(AirflowServer(url, token, user, password), key, payload))
 
 
 def main() -> None:
