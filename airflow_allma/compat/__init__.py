@@ -13,6 +13,15 @@ from __future__ import annotations
 from airflow_allma.compat.dag_checks import StoredDag, check_policies, stored_dag
 from airflow_allma.compat.ignore_rules import IgnoreRule, ignore_rule
 from airflow_allma.compat.other_runs import OtherRun, find_dag_run
+from airflow_allma.compat.started_runs import (
+    EndedTask,
+    RunRefusedError,
+    dag_is_paused,
+    ended_tasks,
+    is_operator_triggered,
+    other_run_state,
+    start_dag_run,
+)
 from airflow_allma.compat.task_instances import (
     NOT_MAPPED,
     count_xcoms,
@@ -35,24 +44,31 @@ from airflow_allma.compat.unanswered import UnansweredRequests, unanswered_reque
 
 __all__ = [
     "NOT_MAPPED",
+    "EndedTask",
     "IgnoreRule",
     "OtherRun",
+    "RunRefusedError",
     "Send",
     "StoredDag",
     "UnansweredRequests",
     "check_policies",
     "count_xcoms",
+    "dag_is_paused",
     "database_is_sqlite",
+    "ended_tasks",
     "find_dag_run",
     "ignore_rule",
     "instance_key",
     "is_local_task",
+    "is_operator_triggered",
     "is_task_process",
     "is_unanswered",
     "mask_values",
     "note_database",
     "note_label",
+    "other_run_state",
     "redact_connections",
+    "start_dag_run",
     "stored_dag",
     "task_states",
     "unanswered_requests",

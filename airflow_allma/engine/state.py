@@ -15,6 +15,7 @@ from airflow_allma.expressions import NOTHING, compile_path
 
 __all__ = [
     "RunInfo",
+    "RunParent",
     "RunState",
     "SegmentResult",
     "SegmentStatus",
@@ -25,6 +26,24 @@ __all__ = [
 
 # Structs, not dataclasses: one of each is created for every item of a fork, and structs are created faster.
 # They are never part of a reference cycle, so the garbage collector need not track them either.
+class RunParent(msgspec.Struct, frozen=True, gc=False):
+    """What a run knows about the run whose step started it.
+
+    Attributes:
+        root_id: the id of the run in which all of this began, which no step started.
+        flow_execution_id: the id of the run whose step started this one.
+        step_id: that step.
+        depth: how many flows are around this one: 1 for a flow that a root run starts.
+        kind: how the run was started, an ``ExecutionKind``.
+    """
+
+    root_id: str
+    flow_execution_id: str
+    step_id: str
+    depth: int
+    kind: str
+
+
 class RunInfo(msgspec.Struct, frozen=True, gc=False):
     """What does not change during a run, or during one branch run.
 
@@ -40,6 +59,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         stored_under: the identifiers that begin the keys of everything the run stores; None for the flow's id
             and the run's.
         outer: inside a branch, the run in which its fork is.
+        parent: the run whose step started this one; None for a run that no step started.
     """
 
     flow_id: str
@@ -52,6 +72,17 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
     fork_depth: int = 0
     enable_execution_logs: bool = False
     outer: RunInfo | None = None
+    parent: RunParent | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many flows are around this one."""
+        return 0 if self.parent is None else self.parent.depth
+
+    @property
+    def root_id(self) -> str:
+        """The id of the run in which all of this began, which no step started."""
+        return self.flow_execution_id if self.parent is None else self.parent.root_id
 
     @property
     def branch_path(self) -> tuple[tuple[str, int], ...]:
@@ -92,6 +123,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
             self.fork_depth + 1,
             self.enable_execution_logs,
             self,
+            self.parent,
         )
 
 
@@ -124,9 +156,9 @@ def state_view(
         "status": _RUNNING,
         "currentContextData": context,
         "enableExecutionLogs": info.enable_execution_logs,
-        "rootFlowExecutionId": info.flow_execution_id,
-        "depth": 0,
-        "executionKind": _ROOT,
+        "rootFlowExecutionId": info.root_id,
+        "depth": info.depth,
+        "executionKind": _ROOT if info.parent is None else info.parent.kind,
         # One transition is taken after each step.
         "completedStepCount": sum(counts.values()) if counts else 0,
         "transitionCounts": dict(counts),
@@ -134,6 +166,9 @@ def state_view(
     }
     if step_id is not None:
         view["currentStepInstanceId"] = step_id
+    if info.parent is not None:
+        view["parentFlowExecutionId"] = info.parent.flow_execution_id
+        view["parentStepInstanceId"] = info.parent.step_id
     if info.branch_id is not None:
         view["branchId"] = info.branch_id
     if state is not None and state.ended is not None:

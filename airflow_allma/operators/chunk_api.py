@@ -18,7 +18,8 @@ import msgspec
 from airflow_allma.configuration import load_settings
 from airflow_allma.exceptions import ParallelBranchExecutionError, StorageConfigurationError
 from airflow_allma.operators.airflow_services import build_services
-from airflow_allma.operators.task_context import LOG, flow_execution_id
+from airflow_allma.operators.run_link import flow_execution_id
+from airflow_allma.operators.task_context import LOG
 
 if TYPE_CHECKING:
     from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -54,6 +54,7 @@ class FlowBranchOperator(FlowStepOperator):
     """
 
     template_fields = ("item",)
+    forks_around: ClassVar[int] = 1
 
     def __init__(self, *, fork: str, branch: int, items: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

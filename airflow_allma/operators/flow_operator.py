@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_allma.operators.airflow_runs import AirflowRuns
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.retry_policy import StepRetryError
 from airflow_allma.operators.task_context import LOG, TaskContext
@@ -64,7 +65,7 @@ class FlowOperator(BaseOperator):
 
     def begin(self, context: Mapping[str, Any], *, many: bool = False) -> TaskContext:
         """Return the context of this try, and log which flow it runs; ``many`` is as for ``TaskContext``."""
-        current = TaskContext(self.flow, context, many=many)
+        current = TaskContext(self.flow, context, many=many, open_runs=self._open_runs)
         LOG.info(
             "Flow %s, version %d. flowExecutionId: %s",
             self.flow.flow.id,
@@ -72,6 +73,14 @@ class FlowOperator(BaseOperator):
             current.flow_execution_id,
         )
         return current
+
+    def _open_runs(self, current: TaskContext) -> AirflowRuns:
+        return AirflowRuns(current, self.own_runs_at)
+
+    @property
+    def own_runs_at(self) -> int | None:
+        """How many forks are around steps that can wait for runs of their own; None if no step can."""
+        return None
 
     def fail(self, ti: Any, error: dict[str, Any], *, retry: bool = False, failures: int = 0) -> NoReturn:
         """Push the error, for the tasks downstream, and fail this try.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
@@ -40,6 +40,8 @@ class FlowStepOperator(FlowOperator):
             run again.
         kwargs: as for any operator.
     """
+
+    forks_around: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -122,6 +124,11 @@ class FlowStepOperator(FlowOperator):
             # What the steps have made cannot be passed on.
             self.on_failure(current, error.as_dict())
         return returned
+
+    @property
+    def own_runs_at(self) -> int | None:
+        """The forks around the task's only step; a task of several steps runs to its end at once."""
+        return self.forks_around if self.retried_by_airflow else None
 
     async def _run_steps(
         self,

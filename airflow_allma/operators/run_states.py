@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from airflow_allma.engine import RunState
     from airflow_allma.storage import Pointer
 
-__all__ = ["load_state", "load_suspended", "return_value", "save_state", "save_suspended"]
+__all__ = [
+    "load_state",
+    "load_suspended",
+    "loaded_state",
+    "return_value",
+    "save_state",
+    "save_suspended",
+]
 
 _LAST_OUTPUT_IS_LAST_WRITE: Final = "lastOutputIsLastWrite"
 """Key of a saved state whose last output is not repeated."""
@@ -73,6 +80,15 @@ def load_state(
     saved: dict[str, Any] | None = pull(current.ti, task_id, Key.STATE, map_index)
     if saved is None or (only_if is not None and saved["nextStep"] not in only_if):
         return None
+    return loaded_state(current, saved)
+
+
+def loaded_state(current: TaskContext, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return a state as ``RunState.to_dict`` made it from what ``save_state`` pushed.
+
+    Raises:
+        StorageError: the stored state is gone or cannot be read.
+    """
     if "stored" in saved:
         saved = _load_stored(current, saved["stored"])
     if saved.pop(_LAST_OUTPUT_IS_LAST_WRITE, False):

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from uuid import NAMESPACE_URL, uuid5
 
 from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.compat import NOT_MAPPED
@@ -16,23 +15,20 @@ from airflow_allma.operators.api_retries import retry_unanswered_requests
 from airflow_allma.operators.event_loop import InterruptibleLoop
 from airflow_allma.operators.event_store import EventStore
 from airflow_allma.operators.flow_ref import FlowRef
+from airflow_allma.operators.run_link import RunLink, flow_execution_id
 from airflow_allma.operators.step_log import StepLog
 from airflow_allma.settings import AllmaSettings
 
 if TYPE_CHECKING:
     from airflow_allma.engine import CompiledFork, FlowProgram, RunInfo, Services
+    from airflow_allma.engine.flow_runs import RunStarter
 
-__all__ = ["LOG", "TaskContext", "flow_execution_id"]
+__all__ = ["LOG", "TaskContext"]
 
 _T = TypeVar("_T")
 
 LOG: Final = logging.getLogger("airflow_allma.task")
 """The logger of a task's process, which Airflow shows as the task's log."""
-
-
-def flow_execution_id(dag_id: str, run_id: str) -> str:
-    """Return the id of a flow's run: the same for all tasks and tries of a Dag run."""
-    return str(uuid5(NAMESPACE_URL, f"airflow-allma:{dag_id}/{run_id}"))
 
 
 class TaskContext:
@@ -42,6 +38,7 @@ class TaskContext:
         flow_ref: the flow.
         context: Airflow's context of the task.
         many: whether it runs many items, so that only failures are logged as blocks.
+        open_runs: returns what starts runs of other flows from this try; None if it starts none.
 
     Attributes:
         flow_ref: the flow, with its program.
@@ -52,7 +49,14 @@ class TaskContext:
         events: the events that have arrived for this task.
     """
 
-    def __init__(self, flow_ref: FlowRef, context: Mapping[str, Any], *, many: bool = False) -> None:
+    def __init__(
+        self,
+        flow_ref: FlowRef,
+        context: Mapping[str, Any],
+        *,
+        many: bool = False,
+        open_runs: Callable[[TaskContext], RunStarter] | None = None,
+    ) -> None:
         self.flow_ref = flow_ref
         self.flow = flow_ref.flow
         self.context = context
@@ -60,14 +64,21 @@ class TaskContext:
         self.dag_run = context["dag_run"]
         # A first try that has not waited yet can have none.
         self.events = EventStore(context, is_enabled=int(getattr(self.ti, "try_number", 1) or 1) > 1)
+        self.open_runs = open_runs
         self._many = many
         self._loop = InterruptibleLoop(self._close)
         retry_unanswered_requests()
 
     @property
     def flow_execution_id(self) -> str:
-        """See the function of this name."""
-        return flow_execution_id(self.ti.dag_id, self.ti.run_id)
+        """The id of the flow's run: the one that its start gave it, or that of the Dag run."""
+        given = self.link.flow_execution_id if self.link is not None else None
+        return given or flow_execution_id(self.ti.dag_id, self.ti.run_id)
+
+    @cached_property
+    def link(self) -> RunLink | None:
+        """The step that has started the run; None if no step has."""
+        return RunLink.of(self.dag_run)
 
     @property
     def program(self) -> FlowProgram:
@@ -91,6 +102,8 @@ class TaskContext:
 
         services = build_services(self.settings, LOG, recorder)
         services.answers = Answers(self.events.find)
+        if self.open_runs is not None:
+            services.runs = self.open_runs(self)
         return services
 
     @property
@@ -102,7 +115,9 @@ class TaskContext:
     def info(self) -> RunInfo:
         """The run."""
         from airflow_allma.engine import RunInfo
+        from airflow_allma.engine.state import RunParent
 
+        link = self.link
         started = self.dag_run.start_date or self.dag_run.run_after
         return RunInfo(
             flow_id=self.flow.id,
@@ -110,8 +125,14 @@ class TaskContext:
             flow_execution_id=self.flow_execution_id,
             start_time=iso_milliseconds(started),
             stored_under=(self.ti.dag_id, self.ti.run_id),
-            enable_execution_logs=self.flow.enable_execution_logs,
+            enable_execution_logs=self._keeps_records,
+            parent=None if link is None else RunParent(*link.parent),
         )
+
+    @property
+    def _keeps_records(self) -> bool:
+        given = self.link.enable_execution_logs if self.link is not None else None
+        return self.flow.enable_execution_logs if given is None else given
 
     @property
     def run_after(self) -> str:
