@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-__all__ = ["COMPLETION_TAG", "EndedRun", "completion_dag_id", "flow_dag_id"]
+__all__ = ["COMPLETION_TAG", "END_PREFIX", "EndedRun", "completion_dag_id", "flow_dag_id"]
 
 COMPLETION_TAG: Final = "allma-completion"
 """The tag by which the API server finds the completion Dags."""
+
+END_PREFIX: Final = "end_"
+"""The beginning of the ids of the runs of completion Dags: ``end_<number>__<run id>``."""
 
 _SUFFIX: Final = ".completion"
 """No flow's Dag has an id with a dot."""
@@ -53,11 +56,12 @@ class EndedRun:
     @property
     def completion_run_id(self) -> str:
         """The id of the run of the completion Dag: the same for the same end."""
-        end = f"__end_{self.number}"
-        if len(self.run_id) + len(end) <= _MAX_RUN_ID:
-            return f"{self.run_id}{end}"
+        # Not the other way round: a run id that begins like that of a scheduled run is reserved for those.
+        whole = f"{END_PREFIX}{self.number}__{self.run_id}"
+        if len(whole) <= _MAX_RUN_ID:
+            return whole
         digest = hashlib.sha256(self.run_id.encode()).hexdigest()[:16]
-        return f"{self.run_id[: _MAX_RUN_ID - len(end) - len(digest) - 2]}__{digest}{end}"
+        return f"{whole[: _MAX_RUN_ID - len(digest) - 2]}__{digest}"
 
     def to_conf(self) -> dict[str, Any]:
         """Return it as a JSON object."""

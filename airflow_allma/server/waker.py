@@ -22,6 +22,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_allma.common.wait_keys import WAKE_KEY
+from airflow_allma.server.completion_starts import start_missing_completion_runs
 from airflow_allma.server.conflicts import refuse_second_waits
 from airflow_allma.server.early_events import deliver_early_events
 from airflow_allma.server.hand_overs import deliver_hand_overs
@@ -96,6 +97,7 @@ DUTIES: tuple[tuple[str, Duty], ...] = (
     ("deliver events that came early", lambda session, _: deliver_early_events(session)),
     ("refuse second waits for a key", _refuse_conflicts),
     ("wake tasks", lambda session, _: wake_requested(session)),
+    ("start completion actions", lambda session, _: start_missing_completion_runs(session)),
 )
 """What a round of the waker does, in this order."""
 
