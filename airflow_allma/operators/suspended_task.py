@@ -60,18 +60,18 @@ class Suspension:
 
         Args:
             answers: those of the process.
-            event: for events ``{"arrived": [token]}`` or ``{"conflict": {token: where}}``, which are only
-                hints: the events themselves are in the state store. For others what the trigger yielded.
+            event: for events ``{"arrived": [token], "conflict": [token]}``; what has arrived is only a hint,
+                as the events themselves are in the state store. For others what the trigger yielded.
         """
         from airflow_allma.engine.suspension import SuspendReason
 
-        conflicts = event.get("conflict") if isinstance(event, dict) else None
+        refused = event.get("conflict", ()) if isinstance(event, dict) else ()
         for wait in self.waits:
             if wait.reason is not SuspendReason.EVENT:
                 if event is not None:
                     answers.put(wait.reason, wait.key, event)
-            elif isinstance(conflicts, dict) and (where := conflicts.get(wait_token(wait.key))):
-                answers.put(wait.reason, wait.key, {"conflict": where})
+            elif wait_token(wait.key) in refused:
+                answers.put(wait.reason, wait.key, {"conflict": True})
 
 
 @dataclass(frozen=True, slots=True)

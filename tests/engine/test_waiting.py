@@ -116,10 +116,10 @@ def test_a_key_without_its_value_fails_the_step(payload):
 def test_two_runs_with_one_key_are_an_error_of_the_later():
     run = Waiting({"w": wait()}, {"id": 1})
     run.go_on()
-    run.answers.put(SuspendReason.EVENT, "order:1", {"conflict": "Dag shop, run r1"})
+    run.answers.put(SuspendReason.EVENT, "order:1", {"conflict": True})
     failed = run.go_on()
     assert failed.error["errorName"] == "PermanentStepError"
-    assert "Dag shop, run r1" in failed.error["errorMessage"]
+    assert "waits for the key 'order:1' already" in failed.error["errorMessage"]
 
 
 def test_a_loop_waits_for_the_same_key_again_and_again():

@@ -18,8 +18,8 @@ _MAX_KEY: Final = 1_000
 class WaitForEvent(AsyncHandler):
     """Waits until a message names the step's key, and returns the message's payload.
 
-    The answer to such a wait is ``{"payload": object}``, or ``{"conflict": where}`` if another run waits for
-    the same key already.
+    The answer to such a wait is ``{"payload": object}``, or ``{"conflict": true}`` if something else waits
+    for the same key already.
     """
 
     reads_mappings: ClassVar[bool] = False
@@ -87,9 +87,9 @@ class WaitForEvent(AsyncHandler):
     def _payload(self, wait: Wait, answer: Any) -> Any:
         if "conflict" in answer:
             raise PermanentStepError(
-                f"Step {wait.step_id}: another run waits for the key {_shown(wait.key)} already "
-                f"({answer['conflict']}). Put something into correlationKeyTemplate that only this run has, "
-                "such as {{flowExecutionId}}.",
+                f"Step {wait.step_id}: something else waits for the key {_shown(wait.key)} already; "
+                "`airflow-allma events list` shows it. Put something into correlationKeyTemplate that only "
+                "this step of this run has, such as {{flowExecutionId}} and the item's id.",
                 details={"correlationKey": wait.key},
             )
         return answer["payload"]
