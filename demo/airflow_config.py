@@ -116,6 +116,8 @@ def instance_settings(settings: InstanceSettings) -> Sections:
             "task_instance_heartbeat_timeout": "30",
             "task_instance_heartbeat_timeout_detection_interval": "5",
             "parsing_cleanup_interval": "5",
+            # end waits for events soon after their deadline (default: 15 s)
+            "trigger_timeout_check_interval": "3",
         },
         "dag_processor": {
             "dag_bundle_config_list": bundles(settings.dags),
