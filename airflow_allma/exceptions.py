@@ -21,6 +21,7 @@ AllmaError
 └── StepError                         a step of a running flow failed; has the four fields that a flow can see
     ├── PermanentStepError            retries do not help
     ├── TransientStepError            may succeed later; retried inside the task, then by Airflow
+    ├── SubFlowError                  a sub-flow failed; has the error of its step, which may not happen again
     ├── StepTimeoutError              one attempt exceeded its time limit
     ├── WaitTimeoutError              no event arrived in time; its errorName is WaitTimeout
     ├── PollingFailedError            polling ended without success; its errorName is PollingFailed
@@ -62,6 +63,7 @@ __all__ = [
     "StorageConfigurationError",
     "StorageError",
     "StorageUnavailableError",
+    "SubFlowError",
     "TransientStepError",
     "WaitTimeoutError",
     "WorkLimitError",
@@ -253,6 +255,16 @@ class TransientStepError(StepError):
     ) -> None:
         super().__init__(message, details=details, error_name=error_name)
         self.retry_after = retry_after
+
+
+class SubFlowError(StepError):
+    """A sub-flow failed with an error that may not happen again.
+
+    Its step was retried already where that can help: unlike a TransientStepError, it is retried only if the
+    flow says so. The name is that of the step's error.
+    """
+
+    retryable = True
 
 
 class StepTimeoutError(StepError):

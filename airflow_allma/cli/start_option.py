@@ -9,7 +9,8 @@ from typing import Any, Final
 from airflow_allma.cli.json_options import UsageError, read_object
 from airflow_allma.common.nearest import nearest
 from airflow_allma.engine import RunInfo, SegmentResult, Services, run_segment
-from airflow_allma.engine.program import FlowProgram, Program
+from airflow_allma.engine.flow_program import FlowProgram
+from airflow_allma.engine.program import Program
 from airflow_allma.engine.state import RunState
 from airflow_allma.engine.step_runner import run_one_step
 
@@ -118,5 +119,5 @@ def _programs(program: Program) -> Iterator[Program]:
     yield program
     for step in program.steps.values():
         for branch in step.fork.branches if step.fork else ():
-            if branch.model.steps is not None:
+            if branch.model.own_steps is not None:
                 yield from _programs(branch.program)

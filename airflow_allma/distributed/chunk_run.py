@@ -83,7 +83,7 @@ class ChunkRun:
         self._first = chunk.first or 0
         self._offsets = ByteOffsets()
         # Without waiting steps no read can keep another item waiting, so that reading needs no thread.
-        self._blocking = chunk.manifest is not None and not run.fork.is_inline
+        self._blocking = chunk.manifest is not None and not run.fork.runs_inline(run.services)
         self._is_fresh = sink.is_empty
 
     @property

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
-from airflow_allma.engine.compile import compile_flow
+from airflow_allma.engine.compile import CompiledFlows, compile_flow
 from airflow_allma.engine.driving import run_while_polling
+from airflow_allma.engine.flow_library import FlowLibrary, find_flow
+from airflow_allma.engine.flow_program import FlowProgram
 from airflow_allma.engine.fork_run import ForkRun, branch_state
 from airflow_allma.engine.forking import run_fork, run_items
 from airflow_allma.engine.items import (
@@ -22,13 +24,13 @@ from airflow_allma.engine.items import (
 )
 from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.pointer_loading import evaluate
-from airflow_allma.engine.program import CompiledBranch, CompiledFork, CompiledStep, FlowProgram, Program
+from airflow_allma.engine.program import CompiledBranch, CompiledFork, CompiledStep, Program
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.runner import run_segment
 from airflow_allma.engine.services import EngineSettings, ForkRunner, Services
 from airflow_allma.engine.side_effects import unrepeatable_steps
-from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
+from airflow_allma.engine.state import RunInfo, RunParent, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.step_runner import complete_step, fail_step, repeat_step, skip_step, start_step
 
 __all__ = [
@@ -36,9 +38,11 @@ __all__ = [
     "BranchResult",
     "BranchStatus",
     "CompiledBranch",
+    "CompiledFlows",
     "CompiledFork",
     "CompiledStep",
     "EngineSettings",
+    "FlowLibrary",
     "FlowProgram",
     "ForkItems",
     "ForkRun",
@@ -48,6 +52,7 @@ __all__ = [
     "PointerCache",
     "Program",
     "RunInfo",
+    "RunParent",
     "RunState",
     "SegmentResult",
     "SegmentStatus",
@@ -60,6 +65,7 @@ __all__ = [
     "complete_step",
     "evaluate",
     "fail_step",
+    "find_flow",
     "join_results",
     "label_of",
     "list_in_context",

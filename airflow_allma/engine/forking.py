@@ -177,7 +177,7 @@ async def run_items(
     if not fork.branches:
         return []
     groups = (fork.branches,) if fork.first_only else tuple((branch,) for branch in fork.branches)
-    if fork.is_inline:
+    if fork.runs_inline(services):
         await _run_in_order(run, groups, ItemFeed(items, services, blocking=blocking), sink)
         return []
     entries = (

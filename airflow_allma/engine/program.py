@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from airflow_allma.engine.mappings import InputPlan, OutputPlan, mentions_state
-from airflow_allma.engine.payloads import validate_payload
 from airflow_allma.engine.results import BranchResult, BranchStatus
-from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus, state_view
-from airflow_allma.engine.step_handler import AsyncHandler, Handler
+from airflow_allma.engine.services import Services
+from airflow_allma.engine.state import RunInfo, SegmentResult, SegmentStatus, state_view
+from airflow_allma.engine.step_handler import AsyncHandler, Handler, InlineHandler, StepCall
 from airflow_allma.engine.transitions import compile_transitions
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import (
@@ -18,16 +18,13 @@ from airflow_allma.expressions import (
     LoadPointer,
     Path,
     compile_condition,
-    compile_config,
     compile_path,
 )
 from airflow_allma.flow import (
     AggregationConfig,
     BranchSelection,
-    Flow,
     ParallelBranch,
     ParallelForkManagerStep,
-    ScheduleStartPointStep,
     Step,
     StepType,
 )
@@ -36,7 +33,6 @@ __all__ = [
     "CompiledBranch",
     "CompiledFork",
     "CompiledStep",
-    "FlowProgram",
     "Forking",
     "HandlerFactory",
     "Program",
@@ -70,7 +66,8 @@ class CompiledStep:
         handler: does the step's work.
         fork: the branches that its handler runs for items; None if it does not fork.
         successors: the steps that can come next, each once: by transition, default and fallback.
-        is_inline: whether it runs without waiting for anything.
+        is_inline: whether it runs without waiting for anything; see ``runs_inline`` too.
+        call_inline: calls its handler where nothing waits.
         is_plain_end: whether the path ends here and the output goes to its default target.
         is_bounded: whether the setting ``step_timeout_seconds`` limits its attempts.
         max_seconds: how long an attempt waits at most, if that is known.
@@ -84,6 +81,9 @@ class CompiledStep:
         self.id = step.step_instance_id
         self.model = step
         self.handler = handler = scope.handlers[step.step_type](step, scope)
+        self.call_inline: Callable[[StepCall], Any] = (
+            handler if isinstance(handler, InlineHandler) else handler.call_inline
+        )
         self.fork = handler.fork if isinstance(handler, Forking) else None
         self.ends_path = handler.ends_path
         waiting = handler if isinstance(handler, AsyncHandler) else None
@@ -98,7 +98,9 @@ class CompiledStep:
             InputPlan(step.input_mappings, step.literals) if reads_mappings else InputPlan({}, {})
         )
         self.output_plan = OutputPlan(
-            self.id, {} if self.ends_path else step.output_mappings, falls_back_to_input=reads_mappings
+            self.id,
+            {} if self.ends_path else step.output_mappings,
+            falls_back_to_input=waiting is None or (reads_mappings and waiting.falls_back_to_input),
         )
         required = step.output_validation.required_fields if step.output_validation else ()
         self.required: tuple[Path, ...] = tuple(compile_path(path) for path in required)
@@ -108,11 +110,17 @@ class CompiledStep:
         fallback = on_error.fallback_step_instance_id if on_error else None
         targets = [transition.target for transition in self.transitions] + ([fallback] if fallback else [])
         self.successors = tuple(dict.fromkeys(targets))
-        self.is_inline = self.ends_path or (
-            handler.inline
-            and step.delay is None
+        self._only_calls = (
+            step.delay is None
             and not step.force_s3_offload
             and (on_error is None or (on_error.retries is None and on_error.retry_on_content_error is None))
+        )
+        self.is_inline = self.ends_path or (handler.inline and self._only_calls)
+
+    def runs_inline(self, services: Services) -> bool:
+        """Return whether it waits for nothing, also in the sub-flow that it runs."""
+        return self.is_inline or (
+            self._only_calls and isinstance(self.handler, AsyncHandler) and self.handler.runs_inline(services)
         )
 
 
@@ -125,6 +133,7 @@ class CompiledBranch:
         model: the branch as written in the flow.
         program: the steps that it can use.
         start: its first step.
+        is_sub_flow: whether it is a sub-flow; its program is then one step.
         is_conditional: whether it applies only to some items.
         evaluates: whether it has expressions of its own: a condition, mappings or literals.
     """
@@ -135,13 +144,18 @@ class CompiledBranch:
         self.branch_id = branch.branch_id
         self.index = index
         self.model = branch
+        self.is_sub_flow = branch.sub_flow is not None
         self.program = (
             scope.program_with(branch.start)
-            if branch.steps is None
-            else Program(branch.steps, branch.start, scope.handlers, scope.root)
+            if branch.own_steps is None
+            else Program(branch.own_steps, branch.start, scope.handlers, scope.root)
         )
         self.start = branch.start
-        self.input_plan = InputPlan(branch.input_mappings, branch.literals)
+        # Without mappings of its own, the step of a sub-flow has those of the branch.
+        is_payload = branch.sub_flow is not None and not branch.input_mappings_to_sub_flow
+        self.input_plan = (
+            InputPlan({}, {}) if is_payload else InputPlan(branch.input_mappings, branch.literals)
+        )
         self._condition = compile_condition(branch.condition).matches if branch.condition else None
         self.is_conditional = self._condition is not None
         self.evaluates = self.is_conditional or not self.input_plan.is_empty
@@ -152,10 +166,9 @@ class CompiledBranch:
         """The steps that the branch can reach."""
         return self.program.reachable_from(self.start)
 
-    @cached_property
-    def is_inline(self) -> bool:
-        """Whether no step of the branch waits for anything."""
-        return all(self.program.steps[step_id].is_inline for step_id in self.reachable)
+    def runs_inline(self, services: Services) -> bool:
+        """Return whether no step of the branch waits for anything."""
+        return all(self.program.steps[step_id].runs_inline(services) for step_id in self.reachable)
 
     @cached_property
     def suspends(self) -> bool:
@@ -209,14 +222,14 @@ class CompiledFork:
         self.max_concurrency: int | None = self.config.max_concurrency or None
         data_path = (self.config.data_path or "$").strip()
         self._data_path = None if data_path in _WHOLE_RESULT else compile_path(data_path)
+        self._reads_output = data_path == "$.output"
         self.reads_context = self._data_path is not None
         label_path = step.item_label_path
         self.label_path = compile_path(label_path) if label_path else None
 
-    @cached_property
-    def is_inline(self) -> bool:
-        """Whether no branch waits for anything."""
-        return all(branch.is_inline for branch in self.branches)
+    def runs_inline(self, services: Services) -> bool:
+        """Return whether no branch waits for anything."""
+        return all(branch.runs_inline(services) for branch in self.branches)
 
     @cached_property
     def suspends(self) -> bool:
@@ -246,7 +259,8 @@ class CompiledFork:
         """Return the result of a branch run: its output or its error.
 
         ``dataPath`` is looked up in the branch's final context, then in its whole result. The whole result is
-        the context's ``output`` if a step of the branch maps something to it, or the last step's output.
+        the context's ``output`` if a step of the branch maps something to it, or the last step's output. In
+        a branch that is a sub-flow, both are the sub-flow's final context.
         """
         if segment.status is _FAILED:
             return BranchResult(
@@ -259,8 +273,10 @@ class CompiledFork:
             whole = {} if state.last_output is NOTHING else state.last_output
         if self._data_path is None:
             output = whole
+            if self._reads_output and branch.is_sub_flow:
+                output = whole.get("output", whole)
         else:
-            output = self._data_path.find(state.context, load)
+            output = self._data_path.find(whole if branch.is_sub_flow else state.context, load)
             if output is NOTHING:
                 output = self._data_path.find(whole, load)
             if output is NOTHING:
@@ -300,6 +316,15 @@ class Program:
         self.steps: dict[str, CompiledStep] = {}
         for step_id, step in steps.items():
             self.steps[step_id] = CompiledStep(step, self)
+        self._runs_inline: bool | None = None
+
+    def runs_inline(self, services: Services) -> bool:
+        """Return whether no step that a run can reach waits for anything; a flow that can run itself does."""
+        if self._runs_inline is None:
+            self._runs_inline = False
+            steps = (self.steps[step_id] for step_id in self.reachable_from(self.start))
+            self._runs_inline = all(step.runs_inline(services) for step in steps)
+        return self._runs_inline
 
     def program_with(self, start: str) -> Program:
         """Return the program in which a branch without steps of its own starts: this one or the flow's."""
@@ -326,52 +351,3 @@ class Program:
         if fork is None:
             raise LookupError(f"Step {step_id} is not a PARALLEL_FORK_MANAGER.")
         return fork
-
-
-class FlowProgram(Program):
-    """A whole flow, compiled.
-
-    Attributes:
-        flow: the flow as written.
-    """
-
-    def __init__(self, flow: Flow, handlers: Mapping[StepType, HandlerFactory]) -> None:
-        super().__init__(flow.steps, flow.start_step_instance_id, handlers)
-        self.flow = flow
-
-    def start_state(
-        self,
-        payload: Mapping[str, Any],
-        flow_execution_id: str,
-        start_point: ScheduleStartPointStep | None = None,
-        events: Sequence[Mapping[str, Any]] = (),
-    ) -> RunState:
-        """Return the state in which a run begins.
-
-        Args:
-            payload: the run's payload, an object.
-            flow_execution_id: this run's id.
-            start_point: the start point that triggered the run. Its ``payloadTemplate`` then makes the
-                payload, which ``payload`` overrides, and ``triggerSource`` names the step.
-            events: the asset events that triggered the run; they become ``assetEvents`` of the payload.
-
-        Raises:
-            PermanentStepError: the payload does not match the flow's ``airflow.inputSchema``.
-            ExpressionEvaluationError: the ``payloadTemplate`` cannot be rendered.
-        """
-        variables = self.flow.flow_variables
-        if start_point is None:
-            added = {"assetEvents": list(events)} if events else {}
-            payload = {**added, **validate_payload(self.flow, payload)}
-        else:
-            root = {"flow_variables": {**variables, "flowExecutionId": flow_execution_id}}
-            rendered = compile_config(start_point.payload_template).render(root)
-            source = {"triggerSource": f"ScheduleTrigger:{start_point.step_instance_id}"}
-            payload = {**source, **validate_payload(self.flow, {**rendered, **payload})}
-        return RunState.start(self.entry(start_point), payload, variables, flow_execution_id)
-
-    def entry(self, start_point: ScheduleStartPointStep | None = None) -> str:
-        """Return the step at which a run begins; ``start_point`` is the one that triggered it, if any."""
-        if start_point is None or not start_point.is_entry:
-            return self.start
-        return start_point.step_instance_id

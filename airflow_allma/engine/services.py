@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.common.work_budget import DEFAULT_MAX_STEP_WORK
+from airflow_allma.engine.flow_library import FlowLibrary
 from airflow_allma.engine.flow_runs import RunStarter
 from airflow_allma.engine.fork_load import ForkLoad
 from airflow_allma.engine.http import AiohttpClient, HttpClient
@@ -107,6 +108,7 @@ class Services:
         records_failures_only: whether the recorder is called for failures only.
         on_branch_result: called as each branch run of an in-process fork ends; None for no callback.
         fork_runner: runs the forks of the main path; None for this event loop.
+        flows: the flows that steps can run in this process; None if there are none.
         runs: starts runs of other flows; None if that is not possible.
         sleep: waits the given seconds; tests pass in a fake.
         now: returns the time in seconds since the epoch; tests pass in a fake.
@@ -129,6 +131,7 @@ class Services:
     records_failures_only: bool = False
     on_branch_result: Callable[[BranchResult], None] | None = None
     fork_runner: ForkRunner | None = None
+    flows: FlowLibrary | None = None
     runs: RunStarter | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], float] = time.time

@@ -81,6 +81,8 @@ class AsyncHandler:
         ends_path: whether the path ends here.
         reads_mappings: whether the engine builds the step's input from ``inputMappings`` and ``literals``. If
             not, the handler reads the context itself.
+        falls_back_to_input: whether a source of ``outputMappings`` that the output lacks is looked up in the
+            step's input.
         stores_output: whether the handler itself decides where a large output is stored.
         bounds_itself: whether the step's own configuration limits how long a call waits, so that the setting
             ``step_timeout_seconds`` does not apply.
@@ -97,6 +99,7 @@ class AsyncHandler:
     inline: ClassVar[bool] = False
     ends_path: ClassVar[bool] = False
     reads_mappings: ClassVar[bool] = True
+    falls_back_to_input: ClassVar[bool] = True
     stores_output: ClassVar[bool] = False
     blocks_thread: ClassVar[bool] = False
     bounds_itself: bool = False
@@ -107,6 +110,14 @@ class AsyncHandler:
 
     async def __call__(self, call: StepCall) -> Any:
         """Return the step's output, ``_meta`` included."""
+        raise NotImplementedError
+
+    def runs_inline(self, services: Services) -> bool:  # noqa: ARG002
+        """Return whether the work waits for nothing after all, so that ``call_inline`` can do it."""
+        return False
+
+    def call_inline(self, call: StepCall) -> Any:
+        """Do the same without an event loop; only called if ``runs_inline``."""
         raise NotImplementedError
 
 

@@ -84,7 +84,7 @@ def run_inline_step(
     try:
         step_input = step.input_plan.build(state.context, info, load, services.log, step.id, state)
         execution.step_input = step_input
-        output = step.handler(
+        output = step.call_inline(
             StepCall(step.id, step_input, state.context, info, services, load, NO_CALLS, state)
         )
         if step.required:

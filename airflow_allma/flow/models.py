@@ -187,8 +187,8 @@ class Flow(Model):
         Args:
             branch: one of this flow's branches (the same object, not an equal one).
         """
-        if branch.steps is not None:
-            return branch.steps
+        if branch.own_steps is not None:
+            return branch.own_steps
         around = _own_steps_around(branch, self.steps)
         return self.steps if around is None or branch.start not in around else around
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LATER_STATE_NAMES", "STATE_NAMES"]
+__all__ = ["STATE_NAMES"]
 
 STATE_NAMES: Final = frozenset(
     {
@@ -20,6 +20,8 @@ STATE_NAMES: Final = frozenset(
         "flowDefinitionId",
         "flowDefinitionVersion",
         "flowExecutionId",
+        "parentFlowExecutionId",
+        "parentStepInstanceId",
         "rootFlowExecutionId",
         "startTime",
         "status",
@@ -27,7 +29,4 @@ STATE_NAMES: Final = frozenset(
         "transitionCounts",
     }
 )
-"""Names that have a value in a run."""
-
-LATER_STATE_NAMES: Final = frozenset({"parentFlowExecutionId"})
-"""Further names of the language that have no value here yet."""
+"""Names that have a value in a run, those of a branch or a parent only in a run that has one."""

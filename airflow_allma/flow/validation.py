@@ -290,8 +290,11 @@ def _steps_of_model(steps: Mapping[str, Step], path: Path) -> Iterator[tuple[Pat
         yield (*path, key), step
         if isinstance(step, ParallelForkManagerStep):
             for index, branch in enumerate(step.parallel_branches):
-                if branch.steps:
-                    yield from _steps_of_model(branch.steps, (*path, key, "parallelBranches", index, "steps"))
+                at = (*path, key, "parallelBranches", index)
+                if branch.sub_flow is not None:
+                    yield at, branch.sub_flow
+                elif branch.steps:
+                    yield from _steps_of_model(branch.steps, (*at, "steps"))
 
 
 def _steps_of_actions(flow: Flow | None) -> Iterator[tuple[Path, Step]]:

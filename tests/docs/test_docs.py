@@ -21,13 +21,13 @@ from typer.testing import CliRunner
 
 from airflow_allma.cli import app
 from airflow_allma.common.environment_secrets import EnvironmentSecrets
-from airflow_allma.engine import EngineSettings, RunInfo, Services, compile_flow, run_segment
+from airflow_allma.engine import CompiledFlows, EngineSettings, RunInfo, Services, compile_flow, run_segment
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.modules import MODULES
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.steps import HANDLERS
 from airflow_allma.expressions import compile_path
-from airflow_allma.flow import AirflowOptions, StepType
+from airflow_allma.flow import AirflowOptions, Flow, StepType
 from airflow_allma.loading import load_flow_file
 from airflow_allma.provider import get_provider_info
 from airflow_allma.storage import LocalStore
@@ -52,6 +52,7 @@ _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 class Example:
     """A flow on a page; ``run``, if it is not None, has the payload and the expected results."""
 
+    page: str
     name: str
     text: str
     run: dict[str, Any] | None
@@ -74,7 +75,7 @@ def examples() -> Iterator[Example]:
             content = json.loads(found["text"])
             if isinstance(content, dict) and "steps" in content:
                 run = json.loads(found["run"]) if found["run"] else None
-                yield Example(f"{page.name}:{content.get('id')}", found["text"], run)
+                yield Example(page.name, f"{page.name}:{content.get('id')}", found["text"], run)
 
 
 EXAMPLES = list(examples())
@@ -92,6 +93,13 @@ def test_an_example_is_a_flow_without_problems(example, tmp_path):
     loaded = load_flow_file(file)
     assert [str(problem) for problem in loaded.problems] == []
     assert len(loaded.flows) == 1
+
+
+def flows_of(page: str) -> CompiledFlows:
+    """Return the flows of a page, which can run each other."""
+    documents = [json.loads(example.text) for example in EXAMPLES if example.page == page]
+    flows = {document["id"]: document for document in documents}
+    return CompiledFlows(lambda flow_id, _: Flow.model_validate(flows[flow_id]))
 
 
 async def no_sleep(_seconds: float) -> None:
@@ -122,6 +130,7 @@ def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint,
         http=http,
         secrets=Secrets(EnvironmentSecrets(example.run.get("environment", {}))),
         settings=EngineSettings(),
+        flows=flows_of(example.page),
         sleep=no_sleep,
     )
 

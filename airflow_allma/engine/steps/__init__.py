@@ -20,9 +20,14 @@ from airflow_allma.engine.steps.poll_api import PollApi
 from airflow_allma.engine.steps.send_email import SendEmail
 from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
-from airflow_allma.engine.steps.start_run import start_flow_execution
+from airflow_allma.engine.steps.sub_flow import start_flow_execution, start_sub_flow
 from airflow_allma.engine.steps.wait_for_event import WaitForEvent
-from airflow_allma.flow import Step, StepType
+from airflow_allma.flow import (
+    StartFlowExecutionStep,
+    StartSubFlowStep,
+    Step,
+    StepType,
+)
 from airflow_allma.flow.module_ids import OWN_MODULE_TYPES, is_own_module
 
 __all__ = ["HANDLERS", "MODULES", "unsupported_reason", "unsupported_type"]
@@ -62,6 +67,7 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),
         StepType.SQS_SEND: _of_step(send_message("system/sqs-send")),
         StepType.START_FLOW_EXECUTION: _of_step(start_flow_execution),
+        StepType.START_SUB_FLOW: _of_step(start_sub_flow),
         StepType.WAIT_FOR_EXTERNAL_EVENT: _of_step(WaitForEvent),
     }
 )
@@ -95,10 +101,18 @@ def unsupported_reason(step: Step, own_modules: OwnModules = _ENTRY_POINTS) -> t
     """
     if unsupported := unsupported_type(step.step_type, step.module_identifier or ""):
         return unsupported
+    if isinstance(step, StartFlowExecutionStep | StartSubFlowStep):
+        return _not_in_process(step)
     if step.step_type in OWN_MODULE_TYPES and is_own_module(step.module_identifier):
         problem = own_modules.problem(step.module_identifier or "", MODULES)
         return ("moduleIdentifier", problem) if problem else None
     if step.step_type in _NEED_MODULE:
         problem = module_problem(step.step_type, step.module_identifier or "")
         return ("moduleIdentifier", problem) if problem else None
+    return None
+
+
+def _not_in_process(step: StartFlowExecutionStep | StartSubFlowStep) -> tuple[str, str] | None:
+    if step.airflow.own_run:
+        return "airflow", "runs of their own are not supported yet; remove `ownRun`"
     return None

@@ -7,11 +7,10 @@ from typing import Any
 
 from airflow_allma.engine.flow_runs import ExecutionKind, RunStarter, StartRequest, execution_key
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
-from airflow_allma.engine.steps.start_input import FlowStart, StartInput
+from airflow_allma.engine.steps.start_input import FlowStart
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.flow import StartFlowExecutionStep
 
-__all__ = ["StartRun", "require_starter", "start_flow_execution", "start_request"]
+__all__ = ["StartRun", "require_starter", "start_request"]
 
 
 class StartRun(AsyncHandler):
@@ -42,18 +41,6 @@ class StartRun(AsyncHandler):
             "runId": started.run_id,
             "sqsMessageId": None,
         }
-
-
-def start_flow_execution(step: StartFlowExecutionStep) -> AsyncHandler:
-    """Return the handler of a START_FLOW_EXECUTION step."""
-    if step.custom_config.get("sync") is True or step.airflow.own_run:
-        return _NotYet()
-    return StartRun(StartInput(step).read)
-
-
-class _NotYet(AsyncHandler):
-    async def __call__(self, call: StepCall) -> Any:
-        raise PermanentStepError(f"Step {call.step_id}: `sync` is not supported yet.")
 
 
 def start_request(call: StepCall, start: FlowStart, kind: ExecutionKind) -> StartRequest:

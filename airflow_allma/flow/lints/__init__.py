@@ -32,7 +32,6 @@ LINTS: Final[tuple[Lint, ...]] = (
     unset_names.start_point_names,
     unset_names.current_item_outside_of_branches,
     unset_names.names_inside_blocks,
-    unset_names.later_state,
     outputs.outputs_of_steps,
     outputs.output_sources,
     foreign_names.connections_and_variables,

@@ -13,11 +13,10 @@ from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.expression_fields import Kind, Root
 from airflow_allma.flow.lints.flow_names import ROOTS, first_name
 from airflow_allma.flow.lints.lint import FlowView, Read, Warnings, lint, warning
-from airflow_allma.flow.state_names import LATER_STATE_NAMES, STATE_NAMES
+from airflow_allma.flow.state_names import STATE_NAMES
 
 __all__ = [
     "current_item_outside_of_branches",
-    "later_state",
     "names_inside_blocks",
     "start_point_names",
     "unset_payload",
@@ -27,9 +26,9 @@ __all__ = [
 ]
 
 # Shorter names of the run's state are also names that payloads have.
-_LONG_STATE: Final = tuple(name for name in STATE_NAMES | LATER_STATE_NAMES if len(name) >= 14)
+_LONG_STATE: Final = tuple(name for name in STATE_NAMES if len(name) >= 14)
 _FIXED: Final = (*ROOTS, *_LONG_STATE)
-_ALWAYS_SET: Final = frozenset({*ROOTS, *STATE_NAMES, *LATER_STATE_NAMES})
+_ALWAYS_SET: Final = frozenset({*ROOTS, *STATE_NAMES})
 _MIN_SHORT: Final = 3
 _MAX_SHORT: Final = 6
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
@@ -175,21 +174,6 @@ def names_inside_blocks(view: FlowView) -> Warnings:
                 f"inside `{{{{#each}}}}` and `{{{{#with}}}}` names begin at the item, so "
                 f"{quoted('{{' + name + '}}')} is empty; write {quoted('{{@root.' + name + '}}')}",
             )
-
-
-@lint(names=LATER_STATE_NAMES)
-def later_state(view: FlowView) -> Warnings:
-    """Yield names of the run's state that have no value here yet."""
-    for read in _of_context(view):
-        name = read.names[0]
-        if name not in LATER_STATE_NAMES or name in view.names.roots or len(read.names) > 2:
-            continue
-        if name not in view.names.inputs_of(read.step):
-            yield warning(read.path, f"{quoted(name)} has no value yet: {_nothing_in(read)}")
-
-
-def _nothing_in(read: Read) -> str:
-    return "it renders as empty" if read.expression.kind is Kind.TEMPLATE else "it finds nothing"
 
 
 def _of_context(view: FlowView) -> Iterator[Read]:

@@ -5,7 +5,9 @@ Branches contain steps and a step can be a fork, so the union of all step types 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field
@@ -30,6 +32,7 @@ from airflow_allma.flow.steps.modules import (
     NoOpStep,
 )
 from airflow_allma.flow.steps.starts import (
+    LATEST,
     EmailStartPointStep,
     ScheduleStartPointStep,
     StartFlowExecutionStep,
@@ -133,8 +136,36 @@ class ParallelBranch(Model):
 
     @property
     def start(self) -> str | None:
-        """The id of the first step, from whichever field names it; None for a sub-flow."""
+        """The id of the first step, from whichever field names it; that of a sub-flow is the branch's."""
+        if self.sub_flow is not None:
+            return self.branch_id
         return self.step_instance_id or self.start_step_instance_id or self.start_step
+
+    @cached_property
+    def sub_flow(self) -> StartSubFlowStep | None:
+        """The step that runs the branch's sub-flow; None if the branch is not one.
+
+        Without ``inputMappingsToSubFlow``, the branch's mappings and literals are the sub-flow's payload;
+        with them, they fill the branch's context, as in any branch.
+        """
+        if self.step_type is None or self.sub_flow_definition_id is None:
+            return None
+        fills_context = bool(self.input_mappings_to_sub_flow)
+        return StartSubFlowStep(
+            step_type=self.step_type,
+            step_instance_id=self.branch_id,
+            sub_flow_definition_id=self.sub_flow_definition_id,
+            sub_flow_version=self.sub_flow_version or LATEST,
+            input_mappings_to_sub_flow=self.input_mappings_to_sub_flow,
+            input_mappings={} if fills_context else self.input_mappings,
+            literals={} if fills_context else self.literals,
+            airflow=self.airflow,
+        )
+
+    @cached_property
+    def own_steps(self) -> Mapping[str, Step] | None:
+        """The branch's own steps: those it has, or the one that runs its sub-flow; None for those around."""
+        return self.steps if self.sub_flow is None else {self.branch_id: self.sub_flow}
 
 
 class ForkAirflowOptions(Model):
