@@ -40,6 +40,7 @@ from airflow_allma.compat.task_process import (
     redact_connections,
     wrap_supervisor,
 )
+from airflow_allma.compat.trigger_xcoms import pull_of_trigger, push_of_trigger
 from airflow_allma.compat.unanswered import UnansweredRequests, unanswered_requests
 
 __all__ = [
@@ -67,6 +68,8 @@ __all__ = [
     "note_database",
     "note_label",
     "other_run_state",
+    "pull_of_trigger",
+    "push_of_trigger",
     "redact_connections",
     "start_dag_run",
     "stored_dag",

@@ -8,13 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.outside_calls import describe
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.steps.api_request import send_request
 from airflow_allma.engine.steps.polling import PollProgress, PollRules, poll_once
 from airflow_allma.engine.steps.request_plan import RequestPlan
-from airflow_allma.exceptions import AllmaError, PermanentStepError, PollingFailedError, StepError
+from airflow_allma.exceptions import PermanentStepError, PollingFailedError, StepError
 from airflow_allma.expressions.pointer_access import refuse_to_load
 
 __all__ = ["FrozenPoll"]
@@ -44,6 +45,12 @@ class FrozenPoll:
         self._services = services
         self.makes_calls = self._request is not None
 
+    @property
+    def saved(self) -> dict[str, Any]:
+        """The progress as a JSON value."""
+        saved: dict[str, Any] = msgspec.to_builtins(self.progress)
+        return saved
+
     def restore(self, saved: Any) -> None:
         """Go on from a later progress of the same poll, a JSON value; anything else is ignored."""
         try:
@@ -60,17 +67,29 @@ class FrozenPoll:
             None if the poll goes on at ``progress.due``; otherwise the answer to the wait: ``progress``, and
             ``output``, ``error``, or ``repeat`` if the worker has to repeat the call.
         """
-        before = msgspec.to_builtins(self.progress)
+        before = self.saved
         try:
             output = await self._poll()
-        except AllmaError as error:
+        except Exception as error:  # noqa: BLE001 - the worker decides about everything else
             return self._answer_to(step_error_from(error), before)
         if output is None:
+            self._log_call()
             return None
         # ``_meta`` included: the worker needs all that a call of its own would have returned.
         if len(msgspec.json.encode(output)) > _MAX_OUTPUT_BYTES:
             return {"progress": before, "repeat": True}
-        return {"progress": msgspec.to_builtins(self.progress), "output": output}
+        return {"progress": self.saved, "output": output}
+
+    def _log_call(self) -> None:
+        if self.progress.last:
+            self._services.log.info(
+                "%s (step %s, call %d of %d; next call in %.0f s)",
+                describe(self.progress.last[-1]),
+                self._step_id,
+                self.progress.calls,
+                self._rules.max_attempts,
+                self.progress.due - self._services.now(),
+            )
 
     async def _poll(self) -> dict[str, Any] | None:
         request = self._request
@@ -99,7 +118,7 @@ class FrozenPoll:
         if not isinstance(error, PollingFailedError) and not _is_refusal(error):
             return {"progress": before, "repeat": True}
         shown = self._services.secrets.mask_error(error)
-        return {"progress": msgspec.to_builtins(self.progress), "error": shown.as_dict()}
+        return {"progress": self.saved, "error": shown.as_dict()}
 
 
 def _is_refusal(error: StepError) -> bool:

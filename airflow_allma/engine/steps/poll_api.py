@@ -70,7 +70,11 @@ class PollApi(AsyncHandler):
                 return answer["output"]
             if "error" in answer:
                 raise _error_from(answer["error"])
-            is_due = answer.get("repeat", False) or call.services.now() >= progress.due
+            if answer.get("repeat"):
+                # What another process cannot do once, it cannot do the next time.
+                is_due, frozen = True, None
+            else:
+                is_due = call.services.now() >= progress.due
         else:
             call.calls.restore(progress.last, progress.requests)
         if not is_due:
