@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_allma.operators.task_context import TaskContext
+from airflow_allma.operators.task_context import LOG, TaskContext
 
 if TYPE_CHECKING:
     from airflow_allma.engine.suspension import Wait
 
 __all__ = ["deferral"]
+
+_GRACE_SECONDS: Final = 600.0
+"""How long after its deadline a poll ends even if no triggerer runs."""
 
 
 def deferral(current: TaskContext, wait: Wait, method: str) -> TaskDeferred:
@@ -22,4 +26,19 @@ def deferral(current: TaskContext, wait: Wait, method: str) -> TaskDeferred:
         wait: what the run waits for.
         method: the task's method that Airflow calls with what the trigger yields.
     """
+    from airflow_allma.engine.suspension import SuspendReason
+
+    if wait.reason is SuspendReason.POLL:
+        return _until_polled(current, wait, method)
     raise NotImplementedError(f"Nothing defers a task for {wait.reason} yet.")
+
+
+def _until_polled(current: TaskContext, wait: Wait, method: str) -> TaskDeferred:
+    from airflow_allma.operators.poll_trigger import PollTrigger
+
+    now = current.services.now()
+    LOG.info("Deferred until %s is over; the next call is due in %.0f s", wait.step_id, wait.until - now)
+    left = max(0.0, wait.details["progress"]["deadline"] - now) + _GRACE_SECONDS
+    return TaskDeferred(
+        trigger=PollTrigger(wait.step_id, wait.details), method_name=method, timeout=timedelta(seconds=left)
+    )
