@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_allma.common.wait_keys import wait_key
-from airflow_allma.server.open_waits import PARKED, TaskWait, find_waits, lock_task
-from airflow_allma.server.waking import request_wake
+from airflow_allma.server.open_waits import PARKED, TaskKey, TaskWait, find_waits, lock_task
+from airflow_allma.server.waking import WakeReasons, request_wake
 
 __all__ = ["refuse_second_waits"]
 
@@ -30,7 +30,7 @@ def refuse_second_waits(session: Session, since: datetime | None) -> int:
         how many waits were refused.
     """
     refused = 0
-    for wait in _later_waits(session, since):
+    for wait, first in _later_waits(session, since):
         task = lock_task(session, wait.task)
         row = session.scalar(
             select(XComModel)
@@ -39,13 +39,15 @@ def refuse_second_waits(session: Session, since: datetime | None) -> int:
         )
         if task is not None and row is not None and row.value == wait.value:
             session.delete(row)
-            request_wake(session, task, conflict=[wait.token])
+            where = f"run {first.run_id} of {first.dag_id}, task {first.task_id}"
+            request_wake(session, task, WakeReasons(conflict={wait.token: where}))
             refused += 1
         session.commit()
     return refused
 
 
-def _later_waits(session: Session, since: datetime | None) -> list[TaskWait]:
+def _later_waits(session: Session, since: datetime | None) -> list[tuple[TaskWait, TaskKey]]:
+    """Return waits, each with the task that waited for the same key before."""
     by_token: dict[str, list[TaskWait]] = defaultdict(list)
     for wait in find_waits(session, _tokens_of_parked(session, since)):
         if wait.is_open:
@@ -53,7 +55,7 @@ def _later_waits(session: Session, since: datetime | None) -> list[TaskWait]:
     session.commit()
     several = (sorted(waits, key=lambda wait: wait.order) for waits in by_token.values())
     # A task that has not parked yet is looked at when it has.
-    return [later for waits in several for later in waits[1:] if later.is_parked]
+    return [(later, waits[0].task) for waits in several for later in waits[1:] if later.is_parked]
 
 
 def _tokens_of_parked(session: Session, since: datetime | None) -> set[str]:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from airflow_allma.common.wait_keys import event_key, wait_key, wait_token
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.server.open_waits import TaskWait, find_waits, lock_task
-from airflow_allma.server.waking import Schedulers, request_wake, wake_parked
+from airflow_allma.server.waking import Schedulers, WakeReasons, request_wake, wake_parked
 
 __all__ = ["AUDIT_EVENT", "Event", "MayResume", "NobodyWaitsError", "NotDeliveredError", "deliver"]
 
@@ -114,7 +114,7 @@ def _select_wait(found: list[TaskWait], may_resume: MayResume) -> TaskWait:
         )
     if not wait.is_unfinished:
         raise NotDeliveredError(HTTPStatus.GONE, f"Run {wait.task.run_id} does not wait any more")
-    if wait.is_late():
+    if wait.is_late:
         when = datetime.fromtimestamp(wait.wait.until, UTC).isoformat(timespec="seconds")
         raise NotDeliveredError(HTTPStatus.GONE, f"The wait ended at {when}")
     return wait
@@ -136,7 +136,7 @@ def _deliver_to(session: Session, wait: TaskWait, event: Event) -> bool:
     now = datetime.now(UTC)
     _store(session, wait, event, now)
     row.value = msgspec.structs.replace(wait.wait, delivered=now.timestamp(), by=event.by).to_json()
-    request_wake(session, task, arrived=[wait.token])
+    request_wake(session, task, WakeReasons(arrived=[wait.token]))
     session.add(_audit(task, wait, event))
     wake_parked(session, task, Schedulers.read(session, now))
     session.flush()

@@ -66,12 +66,13 @@ class TaskWait:
 
     @property
     def is_open(self) -> bool:
-        """Whether an event is awaited, in time or not."""
-        return self.is_unfinished and self.wait.delivered is None
+        """Whether an event is awaited."""
+        return self.is_unfinished and self.wait.delivered is None and not self.is_late
 
-    def is_late(self, now: float | None = None) -> bool:
-        """Return whether the deadline has passed."""
-        return self.wait.until < (time.time() if now is None else now)
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed. The task may not know yet, or wait for something else."""
+        return self.wait.until < time.time()
 
     @property
     def order(self) -> tuple[float, TaskKey]:

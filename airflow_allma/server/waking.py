@@ -11,7 +11,7 @@ ran it has seen that report, as far as the database shows: it writes its heartbe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
@@ -84,22 +84,22 @@ class Schedulers:
 
 @dataclass(slots=True)
 class WakeReasons:
-    """Why a task must be woken, kept as an XCom of the task until it is; both lists hold tokens of keys.
+    """Why a task must be woken, kept as an XCom of the task until it is.
 
     Attributes:
-        arrived: an event was delivered.
-        conflict: another task waited for the key before.
+        arrived: the tokens of keys for which an event was delivered.
+        conflict: the tokens of keys for which another task waited before -> which one.
     """
 
     arrived: list[str] = field(default_factory=list)
-    conflict: list[str] = field(default_factory=list)
+    conflict: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """Restore what ``to_json`` returned; anything else is no reason."""
         try:
             read = json.loads(value)
-            return cls([str(one) for one in read["arrived"]], [str(one) for one in read["conflict"]])
+            return cls([str(one) for one in read["arrived"]], dict(read["conflict"]))
         except (TypeError, ValueError, KeyError):
             return cls()
 
@@ -111,19 +111,17 @@ class WakeReasons:
         """Return what the woken task gets as its event."""
         return {"arrived": self.arrived, "conflict": self.conflict}
 
-    def add(self, *, arrived: Iterable[str] = (), conflict: Iterable[str] = ()) -> None:
-        """Add tokens that are not among them yet."""
-        self.arrived += [token for token in arrived if token not in self.arrived]
-        self.conflict += [token for token in conflict if token not in self.conflict]
+    def add(self, other: WakeReasons) -> None:
+        """Add reasons that are not among them yet."""
+        self.arrived += [token for token in other.arrived if token not in self.arrived]
+        self.conflict |= other.conflict
 
 
-def request_wake(
-    session: Session, task: TaskInstance, *, arrived: Iterable[str] = (), conflict: Iterable[str] = ()
-) -> None:
+def request_wake(session: Session, task: TaskInstance, why: WakeReasons) -> None:
     """Note that a locked task must be woken; ``wake_parked`` does it, now or later."""
     row = _wake_row(session, task)
     reasons = WakeReasons() if row is None else WakeReasons.from_json(row.value)
-    reasons.add(arrived=arrived, conflict=conflict)
+    reasons.add(why)
     if row is not None:
         row.value = reasons.to_json()
         return

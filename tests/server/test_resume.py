@@ -34,7 +34,7 @@ def test_an_event_wakes_the_task_that_waits_for_it(tasks, resume):
         {"state": "delivered", "dagId": "flow-a", "runId": task.run_id, "taskId": "wait", "mapIndex": -1},
     )
     assert task.state == "scheduled"
-    assert task.woken_with == {"arrived": [wait_token(KEY)], "conflict": []}
+    assert task.woken_with == {"arrived": [wait_token(KEY)], "conflict": {}}
     event = task.event(KEY)
     assert (event["payload"], event["by"]) == (PAYLOAD, "a-user")
     row = task.xcoms()[wait_key(wait_token(KEY))]
@@ -223,7 +223,7 @@ def test_an_event_for_a_task_that_has_not_parked_yet_is_stored_for_it(tasks, res
     assert resume().status_code == 202
     assert task.state == str(state)
     assert task.event(KEY)["payload"] == PAYLOAD
-    assert task.xcoms()[WAKE_KEY] == {"arrived": [wait_token(KEY)], "conflict": []}
+    assert task.xcoms()[WAKE_KEY] == {"arrived": [wait_token(KEY)], "conflict": {}}
 
 
 def test_a_task_that_parked_just_now_is_not_woken_by_the_request(tasks, resume):
@@ -253,6 +253,13 @@ def test_every_string_is_a_key(tasks, resume, key):
     task, other = tasks.park(key), tasks.park("another")
     assert resume({"correlationValue": key}).status_code == 202
     assert (task.state, other.state) == ("scheduled", "awaiting_input")
+
+
+def test_a_wait_that_has_ended_does_not_keep_the_event_from_one_that_goes_on(tasks, resume):
+    late = tasks.park(KEY, "another", until=time.time() - 1)
+    task = tasks.park(KEY, parked=timedelta(minutes=5))
+    assert resume().status_code == 202
+    assert (late.state, task.state) == ("awaiting_input", "scheduled")
 
 
 def test_a_chunk_keeps_what_arrives_and_is_woken_for_all_of_it(tasks, resume):

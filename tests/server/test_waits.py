@@ -45,6 +45,7 @@ def test_only_what_still_waits_is_listed(tasks, waits, client, sign_in):
     tasks.park("open")
     tasks.park("queued", state="queued")
     tasks.park("ended", state="success")
+    tasks.park("late", until=time.time() - 1)
     tasks.park("run ended").change(run_state="failed")
     tasks.park("delivered")
     client.post("/resume", headers=sign_in("user"), json={"correlationValue": "delivered"})

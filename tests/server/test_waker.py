@@ -49,7 +49,7 @@ def resume(client, sign_in):
 def test_a_task_is_woken_when_its_scheduler_was_seen_well_after_it_parked(tasks, waker, parked, beat, woken):
     tasks.scheduler(beat=beat)
     task = tasks.park(KEY, parked=parked)
-    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": []})
+    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": {}})
     assert waker.do_round() is not woken
     assert task.state == ("scheduled" if woken else "awaiting_input")
     assert (WAKE_KEY in task.xcoms()) is not woken
@@ -73,7 +73,7 @@ def test_a_task_of_a_dead_scheduler_is_woken_when_another_one_runs(tasks, waker,
         tasks.scheduler(beat=other * SECONDS)
     tasks.scheduler(beat=beat * SECONDS, state=state)
     task = tasks.park(KEY, parked=10 * SECONDS)
-    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": []})
+    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": {}})
     waker.do_round()
     assert task.state == ("scheduled" if woken else "awaiting_input")
 
@@ -96,7 +96,7 @@ def test_a_task_that_nothing_has_arrived_for_is_left_alone(tasks, waker):
 @pytest.mark.parametrize("state", ["queued", "running", "scheduled"])
 def test_a_task_is_woken_after_it_has_parked(tasks, waker, state):
     task = tasks.park(KEY, state=state)
-    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": []})
+    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": {}})
     assert waker.do_round() is True
     assert task.state == state
     task.change(state="awaiting_input", updated_at=datetime.now(UTC) - timedelta(minutes=1))
@@ -106,7 +106,7 @@ def test_a_task_is_woken_after_it_has_parked(tasks, waker, state):
 
 def test_nothing_is_left_of_a_task_that_has_ended(tasks, waker):
     task = tasks.park(KEY, state="success")
-    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": []})
+    task.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": {}})
     assert waker.do_round() is False
     assert WAKE_KEY not in task.xcoms()
     assert task.state == "success"
@@ -116,7 +116,7 @@ def test_a_wake_that_cannot_be_read_wakes_without_a_reason(tasks, waker):
     task = tasks.park(KEY)
     task.push(WAKE_KEY, ["something", "else"])
     waker.do_round()
-    assert task.woken_with == {"arrived": [], "conflict": []}
+    assert task.woken_with == {"arrived": [], "conflict": {}}
 
 
 # two waits for one key
@@ -127,7 +127,8 @@ def test_the_later_of_two_waits_for_a_key_is_refused(tasks, waker):
     third = tasks.park(KEY, dag_id="flow-b", parked=timedelta(minutes=7))
     waker.do_round()
     assert (first.state, later.state, third.state) == ("awaiting_input", "scheduled", "scheduled")
-    assert set(later.woken_with["conflict"]) == {wait_token("own"), wait_token(KEY)}
+    where = f"run {first.run_id} of flow-a, task wait"
+    assert later.woken_with["conflict"] == {wait_token("own"): where, wait_token(KEY): where}
     assert wait_key(wait_token(KEY)) not in later.xcoms()
     assert wait_key(wait_token(KEY)) in first.xcoms()
 
@@ -151,17 +152,17 @@ def test_a_second_wait_is_refused_when_it_is_safe_also_by_another_api_server(tas
     assert later.state == "awaiting_input"
     later.change(updated_at=datetime.now(UTC) - timedelta(minutes=1))
     Waker().do_round()
-    assert later.woken_with["conflict"] == [wait_token(KEY)]
+    assert list(later.woken_with["conflict"]) == [wait_token(KEY)]
 
 
-@pytest.mark.parametrize("ended", ["delivered", "failed", "run"])
+@pytest.mark.parametrize("ended", ["delivered", "failed", "run", "late"])
 def test_a_wait_that_is_over_is_no_conflict(tasks, waker, resume, ended):
-    first = tasks.park(KEY)
+    first = tasks.park(KEY, until=time.time() - 1 if ended == "late" else None)
     if ended == "delivered":
         assert resume().status_code == 202
     elif ended == "failed":
         first.change(state="failed")
-    else:
+    elif ended == "run":
         first.change(run_state="failed")
     later = tasks.park(KEY, parked=timedelta(minutes=5))
     waker.do_round()
@@ -352,7 +353,7 @@ def test_the_thread_works_until_it_is_stopped(tasks):
     from airflow_allma.server.waker import Waker
 
     task = tasks.park(KEY)
-    task.push(WAKE_KEY, {"arrived": [], "conflict": []})
+    task.push(WAKE_KEY, {"arrived": [], "conflict": {}})
     waker = Waker()
     waker.start()
     waker.start()
@@ -367,8 +368,7 @@ def test_the_thread_works_until_it_is_stopped(tasks):
 def test_wake_reasons_are_json():
     from airflow_allma.server.waking import WakeReasons
 
-    reasons = WakeReasons()
-    reasons.add(arrived=["a", "b"])
-    reasons.add(arrived=["b", "c"], conflict=["d"])
-    assert json.loads(reasons.to_json()) == {"arrived": ["a", "b", "c"], "conflict": ["d"]}
+    reasons = WakeReasons(["a", "b"])
+    reasons.add(WakeReasons(["b", "c"], {"d": "run 1"}))
+    assert json.loads(reasons.to_json()) == {"arrived": ["a", "b", "c"], "conflict": {"d": "run 1"}}
     assert WakeReasons.from_json(reasons.to_json()) == reasons
