@@ -3,7 +3,7 @@
 None of the commands but ``events`` needs a running Airflow.
 
 Exit codes: 0 success; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or the
-flow is not valid.
+flow is not valid; 3 the flow waits for an event (``run``).
 """
 
 from __future__ import annotations
@@ -77,6 +77,14 @@ def run(  # noqa: PLR0917 - typer passes options by name
             "--context", help="The data at that step: a JSON file, such as the output of a run, or an object."
         ),
     ] = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--event",
+            metavar="KEY=JSON",
+            help="An event that the flow waits for: its key and payload; can be repeated.",
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option("--store", help="file:///folder, in which bucket B is the folder B. Default: AWS."),
@@ -98,6 +106,7 @@ def run(  # noqa: PLR0917 - typer passes options by name
         run_flow_file(
             flow,
             start=lambda: StartOption.read(payload=payload, context=context, step=step, first=first),
+            events=event or (),
             store=store,
             trace=trace,
             chunks=chunks,

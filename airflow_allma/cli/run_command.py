@@ -6,21 +6,23 @@ import asyncio
 import logging
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import typer
 
 from airflow_allma.cli.cli_secrets import external_modules, open_secrets
 from airflow_allma.cli.environment_settings import environment_setting, environment_variable
+from airflow_allma.cli.event_option import EventOption
 from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.run_end import run_completion_actions
+from airflow_allma.cli.run_result import print_answer, print_result
 from airflow_allma.cli.select_flow import select_flow
 from airflow_allma.cli.start_option import StartOption
 from airflow_allma.common.aws_clients import EnvironmentAws
+from airflow_allma.common.printable import printable
 from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.engine import (
     EngineSettings,
@@ -35,8 +37,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.threads import CallThreads
-from airflow_allma.exceptions import AllmaError, PermanentStepError, StorageConfigurationError
-from airflow_allma.expressions import NOTHING
+from airflow_allma.exceptions import AllmaError, StorageConfigurationError
 from airflow_allma.flow import DeployVariables, Flow
 from airflow_allma.settings import ENGINE_LIMITS, OPTIONS, AllmaSettings
 from airflow_allma.storage import LocalStore, encode_value
@@ -50,6 +51,7 @@ def run_flow_file(
     path: Path,
     *,
     start: Callable[[], StartOption],
+    events: Sequence[str],
     store: str | None,
     trace: bool,
     chunks: bool,
@@ -62,6 +64,7 @@ def run_flow_file(
     Args:
         path: the flow's file.
         start: reads the options that say where the run starts and with which data.
+        events: the options ``--event``.
         store: the option ``--store``.
         trace: whether every step is written to standard error.
         chunks: whether forks run in chunks where Airflow would.
@@ -70,11 +73,12 @@ def run_flow_file(
         deploy: the values of placeholders in flow variables.
 
     Returns:
-        The exit code: 0 COMPLETED, 1 FAILED, 2 the flow or the call is not valid.
+        The exit code: 0 COMPLETED, 1 FAILED, 2 the flow or the call is not valid, 3 SUSPENDED.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         started_at = start()
+        event_option = EventOption.read(events)
         objects = open_store_option(store)
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
@@ -83,44 +87,17 @@ def run_flow_file(
     if source is None:
         return 2
     try:
-        result = asyncio.run(_run(source.flow, started_at, objects, trace=trace, chunks=chunks))
+        result = asyncio.run(_run(source.flow, started_at, event_option, objects, trace=trace, chunks=chunks))
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
     except (MemoryError, RecursionError) as error:
         # Outside of any step: the steps' own are errors of their step.
         failed = step_error_from(error, doing="The run").as_dict()
-        return _print({"status": "FAILED", "error": failed, "path": [], "context": {}}, pretty=pretty)
-    state = result.state
-    # A step that runs alone leaves the run at the next one.
-    completed = result.status in {SegmentStatus.COMPLETED, SegmentStatus.LEFT}
-    answer = {
-        "status": "COMPLETED" if completed else "FAILED",
-        "error": result.error,
-        "path": state.path,
-        "context": state.context,
-    }
-    if started_at.step is not None:
-        answer["output"] = None if state.last_output is NOTHING else state.last_output
-        answer["next"] = state.next_step if completed else None
-    return _print(answer, pretty=pretty)
-
-
-def _print(answer: dict[str, Any], *, pretty: bool) -> int:
-    """Print the result of a run, without its data if that cannot be printed; return the exit code."""
-    try:
-        line = encode_value(answer)
-    except (AllmaError, MemoryError, RecursionError) as error:
-        unprintable = PermanentStepError(
-            f"The run's data cannot be printed. {error or type(error).__name__}"
-        ).as_dict()
-        answer = {"status": "FAILED", "error": unprintable, "path": answer["path"], "context": {}}
-        line = encode_value(answer)
-    if pretty:
-        line = msgspec.json.format(line, indent=2)
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.flush()
-    return 0 if answer["status"] == "COMPLETED" else 1
+        return print_answer({"status": "FAILED", "error": failed, "path": [], "context": {}}, pretty=pretty)
+    for key in event_option.unused():
+        typer.echo(f"warning: nothing waited for the event {printable(key)}", err=True)
+    return print_result(result, step=started_at.step, pretty=pretty)
 
 
 def open_store_option(option: str | None, *, create: bool = True) -> LocalStore | None:
@@ -151,7 +128,13 @@ def open_store_option(option: str | None, *, create: bool = True) -> LocalStore 
 
 
 async def _run(
-    flow: Flow, start: StartOption, store: LocalStore | None, *, trace: bool, chunks: bool
+    flow: Flow,
+    start: StartOption,
+    events: EventOption,
+    store: LocalStore | None,
+    *,
+    trace: bool,
+    chunks: bool,
 ) -> SegmentResult:
     program = compile_flow(flow)
     info = RunInfo.now(
@@ -177,8 +160,8 @@ async def _run(
             fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,
         )
         try:
-            result = await start.run(program, info, services)
-            if start.step is None:
+            result = await start.run(program, info, services, events)
+            if start.step is None and result.status is not SegmentStatus.SUSPENDED:
                 await run_completion_actions(flow, result, info, services)
             return result
         finally:

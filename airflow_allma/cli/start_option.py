@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from airflow_allma.cli.event_option import EventOption
 from airflow_allma.cli.json_options import UsageError, read_object
 from airflow_allma.common.nearest import nearest
-from airflow_allma.engine import RunInfo, SegmentResult, Services, run_segment
+from airflow_allma.engine import RunInfo, SegmentResult, Services, run_while_polling
 from airflow_allma.engine.flow_program import FlowProgram
 from airflow_allma.engine.program import Program
 from airflow_allma.engine.state import RunState
@@ -78,8 +79,10 @@ class StartOption:
         advice = f"did you mean {similar!r}?" if similar else f"steps: {', '.join(sorted(set(known))[:20])}"
         raise UsageError(f"{option}: the flow has no step {step_id!r}; {advice}")
 
-    async def run(self, flow: FlowProgram, info: RunInfo, services: Services) -> SegmentResult:
-        """Run the steps.
+    async def run(
+        self, flow: FlowProgram, info: RunInfo, services: Services, events: EventOption
+    ) -> SegmentResult:
+        """Run the steps, with the events for which they wait.
 
         Returns:
             With ``step``, LEFT means that the flow would continue at the state's next step.
@@ -89,9 +92,8 @@ class StartOption:
         """
         program, first = self.program(flow)
         state = self._state(flow, first, info.flow_execution_id)
-        if self.step is None:
-            return await run_segment(program, state, info, services)
-        return await run_one_step(program, state, info, services)
+        run = run_while_polling if self.step is None else run_one_step
+        return await events.drive(lambda: run(program, state, info, services), services)
 
     def _state(self, flow: FlowProgram, first: str, flow_execution_id: str) -> RunState:
         if self.context is None:

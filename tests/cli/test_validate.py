@@ -70,10 +70,10 @@ def test_wrong_usage_exits_with_2(arguments):
 
 
 def test_steps_that_cannot_run_here_are_reported_with_their_location(tmp_path):
-    document = flow_document({"a": {"stepType": "WAIT_FOR_EXTERNAL_EVENT", "correlationKeyTemplate": "k"}})
-    result = run_cli("validate", write_file(tmp_path, "wait.json", document))
+    document = flow_document({"a": {"stepType": "MCP_CALL", "mcpConnectionId": "m", "toolName": "t"}})
+    result = run_cli("validate", write_file(tmp_path, "mcp.json", document))
     assert result.code == 1
-    assert "step type WAIT_FOR_EXTERNAL_EVENT is not supported yet" in result.out
+    assert "step type MCP_CALL is not supported yet" in result.out
 
 
 def test_the_bundled_flows_are_valid(repository):
