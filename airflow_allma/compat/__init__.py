@@ -27,6 +27,7 @@ from airflow_allma.compat.task_instances import (
     count_xcoms,
     instance_key,
     note_label,
+    send_label,
     task_states,
 )
 from airflow_allma.compat.task_process import (
@@ -71,6 +72,7 @@ __all__ = [
     "pull_of_trigger",
     "push_of_trigger",
     "redact_connections",
+    "send_label",
     "start_dag_run",
     "stored_dag",
     "task_states",

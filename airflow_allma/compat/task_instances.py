@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from airflow_allma.compat.missing_names import IS_MISSING, warn_once
 
-__all__ = ["NOT_MAPPED", "count_xcoms", "instance_key", "note_label", "task_states"]
+__all__ = ["NOT_MAPPED", "count_xcoms", "instance_key", "note_label", "send_label", "task_states"]
 
 NOT_MAPPED: Final = -1
 """Airflow's map index of a task that is not mapped."""
@@ -125,3 +125,23 @@ def note_label(ti: Any, label: str) -> None:
         ti.rendered_map_index = label
     except (AttributeError, ValueError):
         warn_once("rendered_map_index of a task instance", "Each label costs a request")
+
+
+def send_label(ti: Any, label: str) -> None:
+    """Show the label of a mapped task that is about to park: Airflow sends labels only when tasks end.
+
+    Uses ``SUPERVISOR_COMMS`` of the task runner and ``SetRenderedMapIndex`` (Airflow 3.0), as the task runner
+    does. Without them the label stays as it is.
+    """
+    try:
+        from airflow.sdk.execution_time.comms import SetRenderedMapIndex
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        SUPERVISOR_COMMS.send(SetRenderedMapIndex(rendered_map_index=label))
+    except IS_MISSING as error:
+        warn_once(
+            f"airflow.sdk.execution_time.comms.SetRenderedMapIndex or SUPERVISOR_COMMS ({error})",
+            "Labels of parked tasks do not say how many items wait",
+        )
+        return
+    note_label(ti, label)

@@ -58,7 +58,7 @@ class Progress:
             f"{self.failures.items:,} failed",
             f"{_rounded((self.ended - self._ended_before) / seconds)} items/s",
         ]
-        if 0 < share < 1:
+        if 0 < share < 1 and not self.waiting:
             parts.append(f"about {_duration(seconds * (1 - share) / share)} left")
         return ", ".join(parts)
 

@@ -120,6 +120,7 @@ class Answers:
 
     def __init__(self, lookup: Callable[[SuspendReason, str], Any] | None = None) -> None:
         self._arrived: dict[tuple[SuspendReason, str], Any] = {}
+        self._announced: set[tuple[SuspendReason, str]] = set()
         self._lookup = lookup
         self.taken: list[tuple[SuspendReason, str]] = []
         """The answers that were taken, in order."""
@@ -133,12 +134,17 @@ class Answers:
         """Add an answer, a JSON value."""
         self._arrived[reason, key] = answer
 
+    def announce(self, reason: SuspendReason, key: str) -> None:
+        """Say that the lookup will probably find an answer."""
+        self._announced.add((reason, key))
+
     def has(self, reason: SuspendReason, key: str) -> bool:
-        """Return whether an answer was ``put`` and not taken yet."""
-        return (reason, key) in self._arrived
+        """Return whether an answer was ``put`` or announced, and not asked for yet."""
+        return (reason, key) in self._arrived or (reason, key) in self._announced
 
     def take(self, reason: SuspendReason, key: str) -> Any:
         """Return and remove the answer to a wait; NOTHING if there is none."""
+        self._announced.discard((reason, key))
         answer = self._arrived.pop((reason, key), NOTHING)
         if answer is NOTHING and self._lookup is not None:
             answer = self._lookup(reason, key)

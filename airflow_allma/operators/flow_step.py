@@ -70,7 +70,7 @@ class FlowStepOperator(FlowOperator):
 
         Args:
             context: Airflow's context of the task.
-            event: why Airflow continues the task; see ``Suspension.put_answers``.
+            event: why Airflow continues the task; see ``Wakeup``.
         """
         current = self.begin(context)
         self.before_steps(current)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_allma.compat import is_unanswered
+from airflow_allma.compat import is_unanswered, send_label
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_items import load_fork_context, load_fork_values
+from airflow_allma.operators.run_states import load_suspended, save_suspended
+from airflow_allma.operators.suspended_task import Suspension, Wakeup, park
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
     from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
     from airflow_allma.distributed.chunk_progress import Progress
+    from airflow_allma.distributed.chunk_run import ChunkRun
+    from airflow_allma.distributed.result_sinks import ResultSink
+    from airflow_allma.engine.suspension import Wait
 
 __all__ = ["ForkChunkOperator", "load_chunk_plan"]
 
@@ -28,6 +33,10 @@ class ForkChunkOperator(FlowOperator):
     Results go to the offload location as they come, or under ``allma_results`` at the end if none is
     configured. A task that runs again, by a retry or after a clear, runs only the items without a stored
     success.
+
+    When all items have ended or wait for events, the task parks once for all that wait. Airflow calls
+    ``resume`` when events have arrived or a deadline has passed; the items that can continue do, and the task
+    parks again.
 
     Args:
         items: full id of the fork's ``items`` task.
@@ -64,13 +73,25 @@ class ForkChunkOperator(FlowOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Run the items, in the task's own process."""
+        return self._execute(context, None)
+
+    def resume(self, context: Mapping[str, Any], event: Any = None) -> dict[str, Any]:
+        """Continue items that waited, in a new process of the task.
+
+        Args:
+            context: Airflow's context of the task.
+            event: why Airflow continues the task; see ``Wakeup``.
+        """
+        return self._execute(context, Wakeup(event))
+
+    def _execute(self, context: Mapping[str, Any], wakeup: Wakeup | None) -> dict[str, Any]:
         from airflow_allma.distributed.chunk_plan import ChunkSpec, range_label
         from airflow_allma.engine.errors import step_error_from
 
         self._current = current = self.begin(context, many=True)
         try:
             chunk = ChunkSpec.from_dict(self.chunk)
-            progress = self._run(current, chunk, load_chunk_plan(current, self.chunks))
+            progress = self._run(current, chunk, load_chunk_plan(current, self.chunks), wakeup)
         except CancelledError as error:
             # An exception that is not a failure of the chunk: Airflow can retry it.
             raise AirflowException("The task was stopped. Finished results are kept.") from error
@@ -81,6 +102,7 @@ class ForkChunkOperator(FlowOperator):
             if not isinstance(error, AllmaError):
                 LOG.exception("This is a bug in the chunk's task")
             self.fail(current.ti, step_error_from(error).as_dict())
+        current.events.forget()
         label = range_label(chunk.first, progress.items)
         failed = progress.failures.items
         self._final_label = f"{label}, {failed} failed" if failed else label
@@ -94,8 +116,14 @@ class ForkChunkOperator(FlowOperator):
                 )
         return {"items": progress.items, "failed": failed, "first": chunk.first}
 
-    def _run(self, current: TaskContext, chunk: ChunkSpec, plan: ChunkPlan) -> Progress:
-        """Run what has no stored success, and pass the results on."""
+    def _run(
+        self, current: TaskContext, chunk: ChunkSpec, plan: ChunkPlan, wakeup: Wakeup | None
+    ) -> Progress:
+        """Run what has no stored success, or continue what has waited, and pass the results on.
+
+        Raises:
+            TaskAwaitingInput: items wait for events.
+        """
         from airflow_allma.distributed.chunk_results import chunk_folder
         from airflow_allma.distributed.chunk_run import ChunkRun
         from airflow_allma.distributed.result_sinks import open_sink
@@ -103,16 +131,48 @@ class ForkChunkOperator(FlowOperator):
 
         services, info, fork = current.services, current.info, current.fork(self.step)
         fork_context = load_fork_context(current, self.items, self.step)
-        values = [] if chunk.manifest is not None else load_fork_values(current, self.items, self.step)
         folder = chunk_folder(services, info, self.step, plan, chunk)
-        with open_sink(folder, services, current.settings) as sink:
+        before = None if wakeup is None else load_suspended(current)
+        kept = None if before is None else before["kept"]
+        with open_sink(folder, services, current.settings, suspends=fork.suspends, kept=kept) as sink:
             chunk_run = ChunkRun(ForkRun(fork, fork_context, info, services), chunk, sink, LOG)
-            current.run(lambda: chunk_run.run(plan.concurrency, lambda: values))
+            already = chunk_run.waits if before is not None else []
+            if before is None or wakeup is None:
+                values = (
+                    [] if chunk.manifest is not None else load_fork_values(current, self.items, self.step)
+                )
+                current.run(lambda: chunk_run.run(plan.concurrency, lambda: values))
+            else:
+                Suspension({}, tuple(already), before["consumed"]).begin(current, wakeup)
+                current.run(lambda: chunk_run.wake(plan.concurrency, before["progress"]))
         progress = chunk_run.progress
+        if chunk_run.waits:
+            self._park(current, chunk, chunk_run, sink, already)
         if progress.reused:
             LOG.info("%d items had results of an earlier try", progress.reused)
         push(current.ti, Key.RESULTS, {"number": chunk.number, **sink.finish(progress.items)})
         return progress
+
+    def _park(
+        self,
+        current: TaskContext,
+        chunk: ChunkSpec,
+        chunk_run: ChunkRun,
+        sink: ResultSink,
+        already: list[Wait],
+    ) -> NoReturn:
+        """Keep what waits, and give the task's process and its slot back."""
+        from airflow_allma.distributed.chunk_plan import range_label
+
+        kept, progress = sink.park(), chunk_run.progress
+        if not kept:
+            # Results and items that wait are stored: no later try needs these events again.
+            current.events.forget()
+        saved = {"kept": kept, "progress": progress.to_dict(), "consumed": current.events.consumed}
+        save_suspended(current, saved)
+        LOG.info("%s", progress)
+        send_label(current.ti, f"{range_label(chunk.first, progress.items)}, {progress.waiting} waiting")
+        park(current, chunk_run.waits, already)
 
     def _report_failures(self, current: TaskContext, chunk: ChunkSpec, progress: Progress) -> None:
         """Log the first items that failed."""

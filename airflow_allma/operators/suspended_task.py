@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["SuspendableTask", "Suspension", "Wakeup", "park", "push_waits"]
 
 _METHOD: Final = "resume"
-_MIN_SECONDS: Final = 1.0
+_MIN_SECONDS: Final = 5.0
+"""Airflow can fail a task that it continues sooner than some seconds after it has parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +56,37 @@ class Suspension:
 
         return cls(saved["state"], waits_from(saved["waits"]), saved["consumed"])
 
-    def put_answers(self, answers: Answers, event: Any) -> None:
-        """Pass on what Airflow calls the task with: the conflict of an event, or the end of a poll or a run.
+    def begin(self, current: TaskContext, wakeup: Wakeup) -> None:
+        """Let a process continue the run: take over what was consumed, and pass on what has arrived.
 
         Args:
-            answers: those of the process.
-            event: for events ``{"arrived": [token], "conflict": [token]}``; what has arrived is only a hint,
-                as the events themselves are in the state store. For others what the trigger yielded.
+            current: this try.
+            wakeup: what Airflow continues the task with.
         """
+        current.events.is_enabled = True
+        current.events.consumed.update(self.consumed)
+        self._put_answers(current.services.answers, wakeup.event)
+
+    def _put_answers(self, answers: Answers, event: Any) -> None:
         from airflow_allma.engine.suspension import SuspendReason
 
-        refused = event.get("conflict", ()) if isinstance(event, dict) else ()
+        read = event if isinstance(event, dict) else {}
+        arrived, conflicts = _tokens(read, "arrived"), _tokens(read, "conflict")
         for wait in self.waits:
             if wait.reason is not SuspendReason.EVENT:
                 if event is not None:
                     answers.put(wait.reason, wait.key, event)
-            elif wait_token(wait.key) in refused:
+                continue
+            token = wait_token(wait.key)
+            if token in conflicts:
                 answers.put(wait.reason, wait.key, {"conflict": True})
+            elif token in arrived:
+                answers.announce(wait.reason, wait.key)
+
+
+def _tokens(event: Mapping[str, Any], name: str) -> frozenset[str]:
+    tokens = event.get(name)
+    return frozenset(map(str, tokens)) if isinstance(tokens, list | dict) else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,8 @@ class Wakeup:
     """Airflow continues a task that was suspended.
 
     Attributes:
-        event: what it continues the task with; see ``Suspension.put_answers``.
+        event: what it continues the task with. For events ``{"arrived": [token], "conflict": [token]}``:
+            hints, since the events themselves are in the state store. For others what the trigger yielded.
     """
 
     event: Any
@@ -106,9 +122,7 @@ class SuspendableTask:
         """
         current = self._current
         self._before = Suspension.from_dict(load_suspended(current))
-        current.events.is_enabled = True
-        current.events.consumed.update(self._before.consumed)
-        self._before.put_answers(current.services.answers, wakeup.event)
+        self._before.begin(current, wakeup)
 
     def restore(self, begin: RunState, base_context: Mapping[str, Any] | None) -> RunState:
         """Return the state in which the run continues; ``begin`` itself if the task has not waited yet.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_allma.compat import NOT_MAPPED
@@ -39,6 +39,7 @@ class FakeDagRun:
         run_id: the run's id.
         run_type: what created the run.
         keeps_notes: whether Airflow has a task state store.
+        parked: what tasks raised to park, by task id and map index.
         logical_date: the logical date of the run.
         events: the asset events that started it.
     """
@@ -54,6 +55,7 @@ class FakeDagRun:
     logical_date: datetime | None = None
     keeps_notes: bool = True
     events: Sequence[Any] = ()
+    parked: dict[tuple[str, int], TaskAwaitingInput] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.dag = build_dag(Flow.model_validate(self.flow))
@@ -95,18 +97,39 @@ class FakeDagRun:
             chunk: what the task of a chunk is mapped over.
             tries: the number of the try, and that of the last try before the task was cleared.
         """
-        task: Any = self.dag.get_task(task_id)
-        if chunk is not None:
-            arguments = {key: value for key, value in task.partial_kwargs.items() if key in CHUNK_ARGUMENTS}
-            task = task.operator_class(task_id=f"{task_id}-by-hand", chunk=chunk, **arguments)
-        context = self.context(task_id, map_index, tries)
         for key in [one for one in self.xcoms if one[:2] == (task_id, map_index)]:
             del self.xcoms[key]
+        return self._call("execute", task_id, map_index, chunk, tries)
+
+    def wake(
+        self,
+        task_id: str,
+        map_index: int = NOT_MAPPED,
+        chunk: Any = None,
+        tries: Tries = FIRST,
+        event: Any = None,
+    ) -> Any:
+        """Continue a task that has parked, in a new process; see ``run``."""
+        parked = self.parked.pop((task_id, map_index))
+        return self._call(parked.method_name, task_id, map_index, chunk, tries, event=event)
+
+    def _call(
+        self, method: str, task_id: str, map_index: int, chunk: Any, tries: Tries, **arguments: Any
+    ) -> Any:
+        task: Any = self.dag.get_task(task_id)
+        if chunk is not None:
+            partial = {key: value for key, value in task.partial_kwargs.items() if key in CHUNK_ARGUMENTS}
+            task = task.operator_class(task_id=f"{task_id}-by-hand", chunk=chunk, **partial)
+        context = self.context(task_id, map_index, tries)
         name = task_id if map_index == NOT_MAPPED else f"{task_id}_{map_index}"
         # What an operator keeps while it runs belongs to one try.
         task = copy.copy(task)
         try:
-            returned = task.execute(context)
+            returned = getattr(task, method)(context, **arguments)
+        except TaskAwaitingInput as parked:
+            self.states[name] = "awaiting_input"
+            self.parked[task_id, map_index] = parked
+            return parked
         except (AirflowException, StepRetryError) as error:
             self.states[name] = "skipped" if "Skip" in type(error).__name__ else "failed"
             return error
@@ -162,6 +185,10 @@ class FakeStateStore:
     def set(self, key: str, value: Any) -> None:
         """Store a value."""
         self.notes[key] = value
+
+    def delete(self, key: str) -> None:
+        """Delete a value."""
+        self.notes.pop(key, None)
 
 
 @dataclass
