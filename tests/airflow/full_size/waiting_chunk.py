@@ -28,9 +28,12 @@ def main() -> int:
         dags, store = root / "dags", root / "store"
         dags.mkdir()
         (dags / "flows.py").write_text(LOADER, encoding="utf-8")
-        flow = waiting_chunk_flow("waiting", offloadLocation=store.as_uri(), outputOffloadBytes=1 << 24)
+        flow = waiting_chunk_flow("waiting", offloadLocation=store.as_uri())
         (dags / "waiting.json").write_text(json.dumps(flow), encoding="utf-8")
-        with AirflowInstance(root / "airflow", [dags], database="postgresql", parallelism=4) as instance:
+        config = {"allma": {"output_offload_bytes": str(1 << 24)}}
+        with AirflowInstance(
+            root / "airflow", [dags], database="postgresql", parallelism=4, config=config
+        ) as instance:
             client = instance.client
             client.wait_for_dag("waiting", timeout=120)
             run = WaitingRun(client, "waiting", COUNT, "full")
