@@ -69,7 +69,7 @@ def waiting_flow(flow_id: str, **airflow: Any) -> dict[str, Any]:
 
 
 def run(runs: int = 100, waits: int = 20, rounds: int = 9, dagruns: int = 20) -> dict[str, Measure]:
-    flows = [TRIVIAL, waiting_flow("tasks"), waiting_flow("chunks", maxInMemoryItems=1, chunkBytes=1 << 30)]
+    flows = [TRIVIAL, waiting_flow("tasks"), waiting_flow("chunks", maxInMemoryBytes=1, chunkBytes=1 << 30)]
     with tempfile.TemporaryDirectory(prefix="allma-bench-") as folder:
         root = Path(folder)
         dags = root / "dags"

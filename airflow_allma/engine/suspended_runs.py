@@ -96,8 +96,7 @@ class SuspendedRuns:
         keys = {wait.key for wait in run.waits if wait.reason is SuspendReason.EVENT}
         if taken := keys & self._keys:
             for key in taken:
-                conflict = {"conflict": "another branch run of the same fork"}
-                self._services.answers.put(SuspendReason.EVENT, key, conflict)
+                self._services.answers.put(SuspendReason.EVENT, key, {"conflict": True})
             heapq.heappush(self._polls, (0.0, self._number(), run))
             return
         self._keys |= keys

@@ -216,7 +216,7 @@ def test_of_two_items_with_one_key_the_later_one_fails_at_once(late):
     good, bad, other = aggregated(run.go_on(item_7={"v": "a"}, item_8={"v": "b"}))
     assert (good["v"], other["v"]) == ("a", "b")
     assert bad["error"]["errorName"] == "PermanentStepError"
-    assert "another branch run of the same fork" in bad["error"]["errorMessage"]
+    assert "something else waits for the key 'item:7'" in bad["error"]["errorMessage"]
 
 
 def test_forks_inside_of_items_wait_too():

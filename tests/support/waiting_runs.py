@@ -36,7 +36,7 @@ def waiting_chunk_flow(flow_id: str, **airflow: Any) -> dict[str, Any]:
             delay={"position": "before", "milliseconds": 500},
         ),
     }
-    return flow(flow_id, steps, airflow={"maxInMemoryItems": 1, "chunkBytes": 1 << 24, **airflow})
+    return flow(flow_id, steps, airflow={"maxInMemoryBytes": 1, "chunkBytes": 1 << 24, **airflow})
 
 
 @dataclass
