@@ -6,13 +6,16 @@ import hashlib
 import re
 import unicodedata
 
-__all__ = ["MAX_ID_LENGTH", "MAX_KEY_LENGTH", "problem_with_id", "safe_dag_id", "safe_id"]
+__all__ = ["FLOW_TAG", "MAX_ID_LENGTH", "MAX_KEY_LENGTH", "problem_with_id", "safe_dag_id", "safe_id"]
 
 MAX_ID_LENGTH = 200
 """Maximum length of the id of a flow, a step or a branch, in characters."""
 
 MAX_KEY_LENGTH = 250
 """Maximum length of a key in Airflow, in characters."""
+
+FLOW_TAG = "allma"
+"""The tag that the Dag of every flow has."""
 
 _MAX_DAG_ID_LENGTH = 200
 _HASH_LENGTH = 10

@@ -27,6 +27,7 @@ from airflow_allma.server.conflicts import refuse_second_waits
 from airflow_allma.server.early_events import deliver_early_events
 from airflow_allma.server.hand_overs import deliver_hand_overs
 from airflow_allma.server.open_waits import TaskKey, lock_task
+from airflow_allma.server.queued_events import queue_late_events
 from airflow_allma.server.waking import Schedulers, wake_parked
 
 __all__ = ["DUTIES", "Duty", "Waker", "wake_requested"]
@@ -96,6 +97,7 @@ DUTIES: tuple[tuple[str, Duty], ...] = (
     ("deliver events of ended runs", lambda session, _: deliver_hand_overs(session)),
     ("deliver events that came early", lambda session, _: deliver_early_events(session)),
     ("refuse second waits for a key", _refuse_conflicts),
+    ("queue runs for asset events", lambda session, _: queue_late_events(session)),
     ("wake tasks", lambda session, _: wake_requested(session)),
     ("start completion actions", lambda session, _: start_missing_completion_runs(session)),
 )

@@ -110,13 +110,18 @@ def run_dag(airflow_db: Path) -> RunDag:
     return _run_dag
 
 
-def _run_dag(dag: Any, conf: Mapping[str, Any] | None = None) -> RunResult:
+def store_dag(dag: Any) -> None:
+    """Write a Dag into the database, as the Dag processor does."""
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
-    # a run needs the serialized Dag in the database; `dag.test()` does not write it for a Dag without a file
     bag = DagBag(dag_folder=str(airflow_home.home() / "dags"), collect_dags=False)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, BUNDLE, None)
+
+
+def _run_dag(dag: Any, conf: Mapping[str, Any] | None = None) -> RunResult:
+    # a run needs the serialized Dag in the database; `dag.test()` does not write it for a Dag without a file
+    store_dag(dag)
     run = dag.test(run_conf=dict(conf or {}))
     return _result(run.dag_id, run.run_id, str(run.state))
 

@@ -13,10 +13,10 @@ from airflow_allma.dag_factory.plan.schedule_plan import SchedulePlan, plan_sche
 from airflow_allma.dag_factory.plan.segments import TaskPlan, plan_tasks
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.flow.airflow_limits import DESCRIPTION, NAME, PRIORITY_WEIGHT, TAG
+from airflow_allma.flow.ids import FLOW_TAG
 
 __all__ = ["DagPlan", "plan_dag", "priority_weight"]
 
-_TAG: Final = "allma"
 _OWNER: Final = "allma"
 
 _MAX_CONTINUOUS_RUNS: Final = 1
@@ -72,7 +72,7 @@ def plan_dag(flow: Flow) -> DagPlan:
         display_name=NAME.fit(options.dag_display_name or flow.name or flow.id),
         description=None if flow.description is None else DESCRIPTION.fit(flow.description),
         doc_md=dag_doc_md(flow),
-        tags=frozenset(TAG.fit(tag) for tag in (_TAG, *flow.tags, *options.tags) if tag),
+        tags=frozenset(TAG.fit(tag) for tag in (FLOW_TAG, *flow.tags, *options.tags) if tag),
         catchup=bool(options.catchup),
         max_active_runs=options.max_active_runs or (_MAX_CONTINUOUS_RUNS if schedule.is_continuous else None),
         run_timeout=_seconds(options.run_timeout_seconds),
