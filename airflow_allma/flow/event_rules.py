@@ -79,5 +79,3 @@ def _watch(watch: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Dia
     conn_id = watch.get("connId")
     if isinstance(conn_id, str) and conn_id and not CONNECTION_ID.fullmatch(conn_id):
         yield Diagnostic((*path, "connId"), f"{quoted(conn_id)} cannot be the id of a connection")
-    if watch.get("maxMessages") == 1:
-        yield Diagnostic((*path, "maxMessages"), "a run for each message is not supported yet; leave it out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -136,6 +136,10 @@ class AirflowOptions(Model):
         return self.schedule if isinstance(self.schedule, AssetSchedule) else None
 
 
+_STARTED_BY_ASSETS: Final = "asset_triggered__"
+"""How Airflow begins the ids of the runs that assets start."""
+
+
 class Flow(Model):
     """One version of a flow."""
 
@@ -177,6 +181,16 @@ class Flow(Model):
     def enabled_start_points(self) -> tuple[ScheduleStartPointStep, ...]:
         """The flow's own schedule start points that are enabled."""
         return tuple(step for step in self.schedule_start_points if step.enabled)
+
+    @property
+    def starts_one_each(self) -> bool:
+        """Whether each message of the queue starts a run of its own."""
+        watch = self.airflow.watch
+        return watch is not None and watch.is_one_each
+
+    def only_starts_others(self, run_id: str) -> bool:
+        """Return whether a run of the flow does nothing but start a run for each message."""
+        return self.starts_one_each and run_id.startswith(_STARTED_BY_ASSETS)
 
     def steps_of(self, branch: ParallelBranch) -> Mapping[str, Step]:
         """Return the steps that a branch can go to: its own if it has any, or those around it.

@@ -38,13 +38,16 @@ class CompletionActionOperator(FlowOperator):
         """Run the action, in the task's own process.
 
         Raises:
-            AirflowSkipException: it is not for a run that ended like this.
+            AirflowSkipException: it is not for a run that ended like this, or that only started others.
             AirflowFailException: it failed, and a retry cannot help.
             StepError: it failed, and a retry can help.
         """
         from airflow_allma.engine.completion import ActionStatus, completion_actions, run_action
 
-        run = EndedRunView(self.flow, context, *self._which_run(context), self.tasks)
+        dag_id, ended = self._which_run(context)
+        if self.flow.flow.only_starts_others(ended.run_id):
+            raise AirflowSkipException(f"Run {ended.run_id} has only started a run for each message.")
+        run = EndedRunView(self.flow, context, dag_id, ended, self.tasks)
         end = run.end()
         LOG.info("%s of run %s, which ended: %s", self.step, run.current.ti.run_id, end.status.value)
         compiled = completion_actions(self.flow.flow)[self.action]

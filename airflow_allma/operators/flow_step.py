@@ -11,6 +11,7 @@ from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.manual_success import resume_state
+from airflow_allma.operators.message_runs import start_message_runs
 from airflow_allma.operators.routing import states_of
 from airflow_allma.operators.run_start import entry_step, start_state
 from airflow_allma.operators.run_states import return_value, save_state
@@ -171,8 +172,13 @@ class FlowStepOperator(FlowOperator):
         """Return a coroutine function that makes the initial state.
 
         Raises:
-            AirflowSkipException: the run does not reach this task.
+            AirflowSkipException: the run does not reach this task, or only starts a run for each message.
+            PermanentStepError: a message cannot start a run.
         """
+        if self.begins and current.flow.only_starts_others(current.ti.run_id):
+            if entry_step(current) in self.steps:
+                start_message_runs(current)
+            raise AirflowSkipException("This run only starts others.")
         state = self.state_before(current)
         if state is None:
             raise AirflowSkipException("The run takes another path.")

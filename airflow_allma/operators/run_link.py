@@ -9,14 +9,19 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from airflow_allma.compat import NOT_MAPPED, is_operator_triggered
+from airflow_allma.operators.transport import xcom_safe
 
-__all__ = ["CONTEXT_POINTER_KEY", "RunLink", "flow_execution_id", "payload_of"]
+__all__ = ["CONTEXT_POINTER_KEY", "RESERVED_KEYS", "RunLink", "conf_of", "flow_execution_id", "payload_of"]
 
 _KEY: Final = "_allma_start"
 """The key of the payload under which the link is; no flow sees it."""
 
 CONTEXT_POINTER_KEY: Final = "_s3_context_pointer"
 """The key of the payload whose value names an object with the other keys of the payload."""
+
+
+RESERVED_KEYS: Final = frozenset({_KEY, CONTEXT_POINTER_KEY})
+"""The keys of a ``conf`` that mean something to this package."""
 
 
 def flow_execution_id(dag_id: str, run_id: str) -> str:
@@ -84,6 +89,16 @@ class RunLink(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
             return msgspec.convert(conf[_KEY], cls)
         except msgspec.ValidationError:
             return None
+
+
+def conf_of(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return the ``conf`` of a run that nothing links to a step, which ``payload_of`` reads.
+
+    Args:
+        payload: its payload; as JSON in a string if Airflow cannot store it as it is.
+    """
+    safe = xcom_safe(payload)
+    return payload if safe is payload else {_KEY: {"payload": safe}}
 
 
 def payload_of(conf: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from airflow.models.asset import AssetDagRunQueue, AssetEvent, DagScheduleAssetReference
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagrun import DagRun
 from airflow.utils.types import DagRunType
-from sqlalchemy import Row, and_, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -48,14 +48,14 @@ def queue_late_events(session: Session) -> int:
     return len(late)
 
 
-def _late(session: Session) -> list[Row[Any]]:
+def _late(session: Session) -> list[tuple[str, int, datetime, datetime | None]]:
     """Return Dag, asset, time of the newest event, and that of the row if there is one.
 
     All of it in one statement, so that a run that is made at the same time is seen as a whole or not at all.
     """
     reference = DagScheduleAssetReference
     # A subquery for each asset finds the newest event at the end of the index.
-    newest = (
+    time = (
         select(func.max(AssetEvent.timestamp))
         .where(AssetEvent.asset_id == reference.asset_id)
         .scalar_subquery()
@@ -65,25 +65,25 @@ def _late(session: Session) -> list[Row[Any]]:
         .where(
             DagRun.dag_id == reference.dag_id,
             DagRun.run_type == DagRunType.ASSET_TRIGGERED,
-            DagRun.run_after >= newest,
+            DagRun.run_after >= time,
         )
         .exists()
     )
     is_flow = select(DagTag.dag_id).where(DagTag.dag_id == reference.dag_id, DagTag.name == FLOW_TAG).exists()
     queue = AssetDagRunQueue
     query = (
-        select(reference.dag_id, reference.asset_id, newest, queue.created_at)
+        select(reference.dag_id, reference.asset_id, time, queue.created_at)
         .join(DagModel, DagModel.dag_id == reference.dag_id)
         .outerjoin(queue, and_(queue.target_dag_id == reference.dag_id, queue.asset_id == reference.asset_id))
         .where(
             is_flow,
             DagModel.is_paused.is_(False),
             DagModel.is_stale.is_(False),
-            newest > reference.created_at,
-            or_(and_(queue.created_at.is_(None), ~has_run), queue.created_at < newest),
+            time > reference.created_at,
+            or_(and_(queue.created_at.is_(None), ~has_run), queue.created_at < time),
         )
     )
-    return list(session.execute(query))
+    return [(dag_id, asset_id, newest, queued) for dag_id, asset_id, newest, queued in session.execute(query)]
 
 
 def _queue(session: Session, dag_id: str, asset_id: int, newest: datetime) -> None:

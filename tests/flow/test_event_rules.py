@@ -89,6 +89,10 @@ def test_what_is_wrong_is_located(airflow, path, message):
         {"schedule": {"assets": ["s3://b/k", "file:///data/x", "x://y"], "all": False}},
         {"watch": {"sqsQueueUrl": QUEUE, "connId": "aws_default", "maxMessages": 10}},
         {"watch": {"sqsQueueUrl": "http://127.0.0.1:5000/123456789012/q.fifo"}},
+        {
+            "watch": {"sqsQueueUrl": QUEUE, "maxMessages": 1},
+            "inputSchema": {"type": "object", "required": ["n"]},
+        },
     ],
 )
 def test_valid_events_are_accepted_also_beside_start_points(airflow):
