@@ -14,6 +14,7 @@ from airflow_allma.compat.dag_checks import StoredDag, check_policies, stored_da
 from airflow_allma.compat.ignore_rules import IgnoreRule, ignore_rule
 from airflow_allma.compat.other_runs import OtherRun, find_dag_run
 from airflow_allma.compat.started_runs import (
+    ENDED_STATES,
     EndedTask,
     RunRefusedError,
     dag_is_paused,
@@ -45,6 +46,7 @@ from airflow_allma.compat.trigger_xcoms import pull_of_trigger, push_of_trigger
 from airflow_allma.compat.unanswered import UnansweredRequests, unanswered_requests
 
 __all__ = [
+    "ENDED_STATES",
     "NOT_MAPPED",
     "EndedTask",
     "IgnoreRule",

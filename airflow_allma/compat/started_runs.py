@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from airflow_allma.compat.missing_names import IS_MISSING, warn_once
 
 __all__ = [
+    "ENDED_STATES",
     "EndedTask",
     "RunRefusedError",
     "dag_is_paused",
@@ -17,6 +18,10 @@ __all__ = [
     "other_run_state",
     "start_dag_run",
 ]
+
+
+ENDED_STATES: Final = frozenset({"success", "failed"})
+"""The states of a run that has ended (``State.finished_dr_states``, 3.0)."""
 
 
 class RunRefusedError(Exception):
@@ -86,7 +91,9 @@ _REFUSALS: Final = {400: "value_error", 404: "not_found", 422: "value_error"}
 _MISSING: Final = "The Task SDK of this Airflow does not let a task start and observe runs of other Dags: {}"
 
 
-def start_dag_run(dag_id: str, run_id: str, conf: Mapping[str, Any], *, again: bool = False) -> bool:
+def start_dag_run(
+    dag_id: str, run_id: str, conf: Mapping[str, Any], *, again: bool = False, note: str | None = None
+) -> bool:
     """Start a run; it has no logical date.
 
     Uses ``TriggerDagRun`` of the supervisor's messages (3.0), which Airflow's TriggerDagRunOperator sends.
@@ -96,6 +103,7 @@ def start_dag_run(dag_id: str, run_id: str, conf: Mapping[str, Any], *, again: b
         dag_id: the Dag.
         run_id: the run's id.
         conf: its payload.
+        note: the run's note in the UI, Markdown; Airflow older than 3.2 does not take one.
         again: if the run exists, clear it, so that it runs again, with the payload that it had.
 
     Returns:
@@ -110,6 +118,8 @@ def start_dag_run(dag_id: str, run_id: str, conf: Mapping[str, Any], *, again: b
     except IS_MISSING as error:
         raise RunRefusedError("missing", _MISSING.format(error)) from error
     message = TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=dict(conf), reset_dag_run=again)
+    if note is not None and "note" in TriggerDagRun.model_fields:
+        message.note = note
     return not isinstance(_send(message), ErrorResponse)
 
 

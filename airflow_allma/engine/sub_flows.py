@@ -21,7 +21,7 @@ from airflow_allma.exceptions import (
     SubFlowError,
 )
 
-__all__ = ["SubFlowRun", "error_of_child"]
+__all__ = ["SubFlowRun", "error_of_child", "error_of_other_run"]
 
 _COMPLETED: Final = SegmentStatus.COMPLETED
 _LOCATION: Final = ("failedStepInstanceId", "branchId", "itemIndex")
@@ -174,9 +174,14 @@ def error_of_child(error: Mapping[str, Any], info: RunInfo) -> StepError:
         error: the four fields of the error.
         info: the run. Its step, and the item in it, become the details' ``subFlow``; so does a deeper run's.
     """
+    return error_of_other_run(error, _where(info))
+
+
+def error_of_other_run(error: Mapping[str, Any], where: Mapping[str, Any]) -> StepError:
+    """Do the same for a run of its own; ``where`` says which run it is."""
     details = dict(error.get("errorDetails") or {})
     location = {name: details.pop(name) for name in _LOCATION if name in details}
-    details.setdefault("subFlow", {**_where(info), **location})
+    details.setdefault("subFlow", {**where, **location})
     name, message = error.get("errorName", StepError.default_name), error.get("errorMessage", "")
     kind = _KINDS.get(name)
     if kind is None:

@@ -28,6 +28,7 @@ from airflow_allma.flow.models import Flow
 from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.normalize import dotted_mappings
 from airflow_allma.flow.notification_rules import check_notifications
+from airflow_allma.flow.own_runs import check_own_runs
 from airflow_allma.flow.pydantic_errors import diagnostics_of
 from airflow_allma.flow.references import UNREACHED, check_references
 from airflow_allma.flow.secret_rules import check_secrets
@@ -103,6 +104,7 @@ def check_flow(
     links = StepLinks(inherited, all_scopes)
     diagnostics += check_references(links)
     diagnostics += check_fork_cycles(all_scopes)
+    diagnostics += check_own_runs(inherited, links)
     diagnostics += check_task_count(inherited, all_scopes)
     diagnostics += check_unknown_fields(inherited, all_scopes)
     expressions: list[Expression] | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_allma.compat import (
+    ENDED_STATES,
     NOT_MAPPED,
     EndedTask,
     RunRefusedError,
@@ -19,6 +20,7 @@ from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.flow.ids import safe_dag_id, safe_id
 from airflow_allma.operators.run_link import CONTEXT_POINTER_KEY, RunLink, flow_execution_id
 from airflow_allma.operators.run_states import loaded_state
+from airflow_allma.operators.run_urls import run_url
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.transport import from_json, json_bytes, xcom_safe
 from airflow_allma.operators.xcoms import Key
@@ -27,10 +29,17 @@ if TYPE_CHECKING:
     from airflow_allma.engine import RunInfo
     from airflow_allma.engine.flow_runs import RunOutcome, StartedRun, StartRequest
 
-__all__ = ["AirflowRuns", "child_run_id"]
+__all__ = ["AirflowRuns", "NoteStarted", "child_run_id"]
+
+
+class NoteStarted(Protocol):
+    """Keeps the address of a run that was started."""
+
+    def __call__(self, current: TaskContext, url: str, /, *, is_new: bool) -> None:
+        """Keep it; ``is_new`` in the process that has started the run."""
+
 
 _RESUME_KEY: Final = "_flow_resume_key"
-_ENDED: Final = frozenset({"success", "failed"})
 _SMALL_MEMBER_BYTES: Final = 200
 _SMALL_MEMBERS: Final = 20
 _MAX_READ: Final = 100
@@ -65,11 +74,16 @@ class AirflowRuns:
         current: the task's try.
         waits: the fork depth at which steps can wait for runs of their own: that of the task's own step, if
             the task runs one step and can be deferred; None: no step can.
+        note_started: called with the try and the address of each run; ``is_new`` in the process that starts
+            it.
     """
 
-    def __init__(self, current: TaskContext, waits: int | None = None) -> None:
+    def __init__(
+        self, current: TaskContext, waits: int | None = None, note_started: NoteStarted | None = None
+    ) -> None:
         self._current = current
         self._waits = waits
+        self._note_started = note_started
         self._paused: set[str] = set()
 
     def can_wait(self, info: RunInfo) -> bool:
@@ -126,7 +140,14 @@ class AirflowRuns:
             dag_id,
             child_id,
         )
-        return StartedRun(child_id, dag_id, run_id)
+        started = StartedRun(child_id, dag_id, run_id)
+        self._note(started, is_new=True)
+        return started
+
+    def _note(self, started: StartedRun, *, is_new: bool) -> None:
+        url = run_url(started.dag_id, started.run_id)
+        if url is not None and self._note_started is not None:
+            self._note_started(self._current, url, is_new=is_new)
 
     def _check_paused(self, request: StartRequest, dag_id: str, *, waits: bool) -> None:
         if dag_id in self._paused or not dag_is_paused(dag_id):
@@ -146,16 +167,27 @@ class AirflowRuns:
         )
 
     def _send(self, request: StartRequest, dag_id: str, run_id: str) -> bool:
+        def send(payload: dict[str, Any]) -> bool:
+            return start_dag_run(dag_id, run_id, self._conf(request, payload), note=self._origin(request))
+
         stored = self._stored_payload(request)
         if stored is None:
-            return start_dag_run(dag_id, run_id, self._conf(request, request.payload))
+            return send(request.payload)
         try:
-            return start_dag_run(dag_id, run_id, self._conf(request, stored))
+            return send(stored)
         except RunRefusedError as error:
             if error.reason != "value_error":
                 raise
             # Airflow checks required params itself, and some of them are in the stored object.
-            return start_dag_run(dag_id, run_id, self._conf(request, request.payload))
+            return send(request.payload)
+
+    def _origin(self, request: StartRequest) -> str:
+        """Return the run's note, which links the task that has started it."""
+        ti = self._current.ti
+        named = f"run {ti.run_id} of Dag {ti.dag_id}"
+        url = run_url(ti.dag_id, ti.run_id)
+        # Only parts that cannot contain Markdown.
+        return f"Started by step {safe_id(request.step_id)} of {f'[{named}]({url})' if url else named}"
 
     def _conf(self, request: StartRequest, payload: dict[str, Any]) -> dict[str, Any]:
         ti, parent = self._current.ti, request.parent
@@ -214,6 +246,7 @@ class AirflowRuns:
         from airflow_allma.engine.flow_runs import RunOutcome
 
         dag_id, run_id = started.dag_id, started.run_id
+        self._note(started, is_new=False)
         try:
             state = other_run_state(dag_id, run_id)
         except RunRefusedError as error:
@@ -222,7 +255,7 @@ class AirflowRuns:
                 f"{error.message}",
                 details={"dagId": dag_id, "runId": run_id},
             ) from error
-        if state not in _ENDED:
+        if state not in ENDED_STATES:
             return None
         tasks = _on_main_path(ended_tasks(dag_id, run_id))
         if state == "failed":

@@ -30,7 +30,7 @@ def deferral(current: TaskContext, wait: Wait, method: str) -> TaskDeferred:
 
     if wait.reason is SuspendReason.POLL:
         return _until_polled(current, wait, method)
-    raise NotImplementedError(f"Nothing defers a task for {wait.reason} yet.")
+    return _until_ended(wait, method)
 
 
 def _until_polled(current: TaskContext, wait: Wait, method: str) -> TaskDeferred:
@@ -42,3 +42,11 @@ def _until_polled(current: TaskContext, wait: Wait, method: str) -> TaskDeferred
     return TaskDeferred(
         trigger=PollTrigger(wait.step_id, wait.details), method_name=method, timeout=timedelta(seconds=left)
     )
+
+
+def _until_ended(wait: Wait, method: str) -> TaskDeferred:
+    from airflow_allma.operators.run_trigger import RunTrigger
+
+    dag_id = str(wait.details["dagId"])
+    LOG.info("Deferred until run %s of Dag %s has ended", wait.key, dag_id)
+    return TaskDeferred(trigger=RunTrigger(dag_id, wait.key), method_name=method)

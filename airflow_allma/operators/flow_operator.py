@@ -38,6 +38,8 @@ class FlowOperator(BaseOperator):
         super().__init__(**kwargs)
         self.flow = flow
         self.step = step
+        self.started_run_url = ""
+        """Address of the run that the step has started; set in the task's process."""
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render the fields; for a mapped task, that selects its item from the list of its upstream task.
@@ -75,7 +77,14 @@ class FlowOperator(BaseOperator):
         return current
 
     def _open_runs(self, current: TaskContext) -> AirflowRuns:
-        return AirflowRuns(current, self.own_runs_at)
+        return AirflowRuns(current, self.own_runs_at, self._note_started)
+
+    def _note_started(self, current: TaskContext, url: str, *, is_new: bool) -> None:
+        """Keep the address of the run that the task's step has started, for the link in the UI."""
+        self.started_run_url = url
+        if is_new:
+            for link in self.operator_extra_links:
+                current.ti.xcom_push(key=link.xcom_key, value=url)
 
     @property
     def own_runs_at(self) -> int | None:

@@ -15,6 +15,7 @@ from airflow_allma.operators.message_runs import start_message_runs
 from airflow_allma.operators.routing import states_of
 from airflow_allma.operators.run_start import entry_step, start_state
 from airflow_allma.operators.run_states import return_value, save_state
+from airflow_allma.operators.run_urls import StartedRunLink
 from airflow_allma.operators.suspended_task import SuspendableTask, Wakeup
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.try_notes import TryNotes
@@ -39,6 +40,7 @@ class FlowStepOperator(FlowOperator):
         retried_by_airflow: whether the retries of ``onError.retries`` are retries of this task. They are
             for a task of one step; a task of several steps does them itself, or steps that succeeded would
             run again.
+        links_run: whether the UI shows a link to the run that the task's step starts.
         kwargs: as for any operator.
     """
 
@@ -52,6 +54,7 @@ class FlowStepOperator(FlowOperator):
         after: Sequence[str] = (),
         begins: bool = False,
         retried_by_airflow: bool = False,
+        links_run: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(flow=flow, step=steps[0], **kwargs)
@@ -59,6 +62,8 @@ class FlowStepOperator(FlowOperator):
         self.after = tuple(after)
         self.begins = begins
         self.retried_by_airflow = retried_by_airflow
+        if links_run:
+            self.operator_extra_links = (StartedRunLink(),)
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Run the segment, in the task's own process."""

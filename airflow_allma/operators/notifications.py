@@ -12,10 +12,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
 
 from airflow_allma.common.notifiers import make_notifier
 from airflow_allma.configuration import allowed_notifiers
+from airflow_allma.operators.run_urls import run_url
 from airflow_allma.operators.xcoms import Key, pull
 
 __all__ = ["FlowNotifier", "notify_deadline"]
@@ -91,7 +91,7 @@ async def notify_deadline(
         "run_after": _shown(run.get("run_after")),
         "start_date": _shown(run.get("start_date")),
         "deadline": _shown((context.get("deadline") or {}).get("deadline_time")),
-        "url": _url(dag_id, run_id),
+        "url": run_url(dag_id, run_id),
     }
     # Importing a class can take long, which would hold up all triggers.
     made = await asyncio.to_thread(_make, notifier, args, facts)
@@ -134,7 +134,7 @@ def _facts_of_context(context: Mapping[str, Any], event: str) -> dict[str, Any]:
         "map_index": getattr(ti, "map_index", None),
         "try_number": getattr(ti, "try_number", None),
         "error": _shown(context.get("exception")) if is_retry else _error_of(ti, event),
-        "url": _url(dag_id, run_id),
+        "url": run_url(dag_id, run_id),
     }
 
 
@@ -156,13 +156,3 @@ def _shown(value: Any) -> str | None:
     if value is None:
         return None
     return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
-
-
-def _url(dag_id: str | None, run_id: str | None) -> str | None:
-    """Return the address of a run in the UI; None if Airflow's configuration does not say where that is."""
-    from airflow.sdk import conf
-
-    base = conf.get("api", "base_url", fallback="") or ""
-    if not base or not dag_id or not run_id:
-        return None
-    return f"{base.rstrip('/')}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"

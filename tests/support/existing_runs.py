@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -82,3 +83,27 @@ def existing_dag(dag: Any, session: Any) -> Any:
     from airflow.models.serialized_dag import SerializedDagModel
 
     return SerializedDagModel.get_dag(dag.dag_id, session=session)
+
+
+@contextmanager
+def instead_of_triggers(end: Callable[[Any], None]) -> Iterator[list[Any]]:
+    """End in this process what deferred tasks of `dag.test()` wait for, before their triggers run.
+
+    Args:
+        end: does it; gets the trigger.
+
+    Yields:
+        The triggers, in order.
+    """
+    from airflow.sdk.definitions import dag as dag_module
+
+    real = dag_module._run_inline_trigger
+    seen: list[Any] = []
+
+    def run(trigger: Any, ti: Any) -> Any:
+        seen.append(trigger)
+        end(trigger)
+        return real(trigger, ti)
+
+    with mock.patch.object(dag_module, "_run_inline_trigger", run):
+        yield seen

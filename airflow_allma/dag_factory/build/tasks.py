@@ -183,6 +183,7 @@ def _segment(builder: TaskBuilder, node: TaskNode) -> Node:
         "flow": builder.flow,
         "steps": node.steps,
         "retried_by_airflow": node.role is TaskRole.STEP,
+        "links_run": node.role is TaskRole.STEP and getattr(node.step, "starts_run", False),
     }
     if node.branch is None:
         return FlowStepOperator(after=node.upstream, begins=node.begins, **arguments)

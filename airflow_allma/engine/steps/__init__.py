@@ -22,12 +22,7 @@ from airflow_allma.engine.steps.send_message import send_message
 from airflow_allma.engine.steps.simple import EndFlow, NoOp
 from airflow_allma.engine.steps.sub_flow import start_flow_execution, start_sub_flow
 from airflow_allma.engine.steps.wait_for_event import WaitForEvent
-from airflow_allma.flow import (
-    StartFlowExecutionStep,
-    StartSubFlowStep,
-    Step,
-    StepType,
-)
+from airflow_allma.flow import Step, StepType
 from airflow_allma.flow.module_ids import OWN_MODULE_TYPES, is_own_module
 
 __all__ = ["HANDLERS", "MODULES", "unsupported_reason", "unsupported_type"]
@@ -101,18 +96,10 @@ def unsupported_reason(step: Step, own_modules: OwnModules = _ENTRY_POINTS) -> t
     """
     if unsupported := unsupported_type(step.step_type, step.module_identifier or ""):
         return unsupported
-    if isinstance(step, StartFlowExecutionStep | StartSubFlowStep):
-        return _not_in_process(step)
     if step.step_type in OWN_MODULE_TYPES and is_own_module(step.module_identifier):
         problem = own_modules.problem(step.module_identifier or "", MODULES)
         return ("moduleIdentifier", problem) if problem else None
     if step.step_type in _NEED_MODULE:
         problem = module_problem(step.step_type, step.module_identifier or "")
         return ("moduleIdentifier", problem) if problem else None
-    return None
-
-
-def _not_in_process(step: StartFlowExecutionStep | StartSubFlowStep) -> tuple[str, str] | None:
-    if step.airflow.own_run:
-        return "airflow", "runs of their own are not supported yet; remove `ownRun`"
     return None

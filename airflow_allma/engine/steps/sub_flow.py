@@ -10,6 +10,7 @@ from airflow_allma.engine.flow_program import FlowProgram
 from airflow_allma.engine.mappings import InputPlan
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
+from airflow_allma.engine.steps.own_run import OwnRun
 from airflow_allma.engine.steps.start_input import FlowStart, StartInput, require_version
 from airflow_allma.engine.steps.start_run import StartRun
 from airflow_allma.engine.sub_flows import SubFlowRun
@@ -127,13 +128,24 @@ def start_sub_flow(step: StartSubFlowStep) -> AsyncHandler:
     reader = SubFlowInput(step)
     if step.sub_flow_execution_mode is SubFlowExecutionMode.ASYNC:
         return StartRun(reader.read)
-    return RunSubFlow(reader.read, reader.names)
+    return _waiting(step, reader.read, reader.names)
 
 
 def start_flow_execution(step: StartFlowExecutionStep) -> AsyncHandler:
     """Return the handler of a START_FLOW_EXECUTION step."""
     read = StartInput(step).read
-    return RunSubFlow(read, _fixed_names(step)) if step.custom_config.get("sync") is True else StartRun(read)
+    return (
+        _waiting(step, read, _fixed_names(step)) if step.custom_config.get("sync") is True else StartRun(read)
+    )
+
+
+def _waiting(
+    step: StartFlowExecutionStep | StartSubFlowStep,
+    read: Callable[[StepCall], FlowStart],
+    fixed: tuple[str, str] | None,
+) -> AsyncHandler:
+    in_process = RunSubFlow(read, fixed)
+    return OwnRun(read, in_process) if step.airflow.own_run else in_process
 
 
 def _fixed_names(step: StartFlowExecutionStep) -> tuple[str, str] | None:

@@ -34,6 +34,11 @@ class StepOrder:
 
     Args:
         links: which steps name which others.
+
+    Attributes:
+        steps: all steps of the flow, in the order of the file.
+        edges: path of a step -> the steps that can follow it.
+        first_steps: those with which a run can begin.
     """
 
     def __init__(self, links: StepLinks) -> None:
@@ -57,13 +62,13 @@ class StepOrder:
                 elif scope is main and "onError" not in step.step:
                     edges += fallbacks
                 self.edges[step.path] = edges
-        self._first = links.first_steps
+        self.first_steps = links.first_steps
         self.has_start = any(step_id in main.steps for _, step_id in main.starts)
 
     @cached_property
     def reachable(self) -> frozenset[Path]:
         """The paths of the steps that a run can reach."""
-        return self.reached_from(self._first)
+        return self.reached_from(self.first_steps)
 
     def reached_from(self, first: Sequence[LocatedStep], *, into_branches: bool = True) -> frozenset[Path]:
         """Return the paths of the steps that can be reached from some, these included."""

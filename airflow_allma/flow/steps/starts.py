@@ -54,6 +54,11 @@ class StartSubFlowStep(Step):
         Field(default_factory=SubFlowAirflowOptions, description="The sub-flow's options for Airflow."),
     ]
 
+    @property
+    def starts_run(self) -> bool:
+        """Whether the other flow gets a run of its own."""
+        return self.airflow.own_run or self.sub_flow_execution_mode is SubFlowExecutionMode.ASYNC
+
 
 class StartFlowExecutionStep(Step):
     """Starts another run. Its fields can also come from the step's input; those of the step win."""
@@ -67,6 +72,11 @@ class StartFlowExecutionStep(Step):
         SubFlowAirflowOptions,
         Field(default_factory=SubFlowAirflowOptions, description="The other run's options for Airflow."),
     ]
+
+    @property
+    def starts_run(self) -> bool:
+        """Whether the other flow gets a run of its own."""
+        return self.airflow.own_run or self.custom_config.get("sync") is not True
 
 
 class EmailStartPointStep(Step):
