@@ -49,11 +49,11 @@ with create_session() as session:
 SOURCES = {"connection", "variable"}
 
 
-def store_secrets(instance, server):
+def store_secrets(instance, connections, variables):
     """Write connections and Variables into the database, without the API's audit log."""
     subprocess.run(
         [sys.executable, "-c", STORE],
-        input=json.dumps([planted.connections(server), planted.VARIABLES]),
+        input=json.dumps([connections, variables]),
         env=instance.environment,
         text=True,
         check=True,
@@ -82,7 +82,7 @@ def database(instance):
 def test_no_planted_secret_is_found_after_runs_that_succeed_fail_and_retry(airflow_instance, deploy):
     client = airflow_instance.client
     with open_echo_server() as server:
-        store_secrets(airflow_instance, server)
+        store_secrets(airflow_instance, planted.connections(server), planted.VARIABLES)
         deploy(planted.planted_flow("planted"))
         ran = FinishedRun(client, "planted", planted.PAYLOAD)
     assert ran.state == "failed"
