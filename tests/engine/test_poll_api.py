@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 
 import pytest
 
+from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.engine import Services
 from airflow_allma.engine.driving import run_while_polling
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
@@ -16,7 +18,10 @@ from airflow_allma.engine.state import RunState, SegmentStatus
 from airflow_allma.engine.steps.frozen_poll import FrozenPoll
 from airflow_allma.engine.suspension import SuspendReason
 from airflow_allma.exceptions import TransientStepError
-from tests.support.engine import INFO, compose, program_of, then
+from airflow_allma.flow import AirflowOptions
+from airflow_allma.settings import AllmaSettings
+from airflow_allma.storage import MemoryStore
+from tests.support.engine import INFO, compose, fork, program_of, then
 from tests.support.secrets import SecretsInMemory
 
 URL = "https://jobs.test/7"
@@ -354,3 +359,74 @@ def test_a_secret_that_a_triggerer_cannot_read_is_left_to_the_worker():
     assert answer["repeat"] is True
     world.secrets = Secrets(SOURCE)
     assert world.segment((wait.key, answer)).status is SegmentStatus.COMPLETED
+
+
+class CountingClient(FakeHttpClient):
+    """Answers each URL's third call with success, and counts the requests in flight."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+        self.in_flight = self.most = 0
+
+    async def request(self, method, url, **fields):
+        self.calls[url] += 1
+        done = self.calls[url] >= 3
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        await asyncio.sleep(0)
+        self.in_flight -= 1
+        return json_response({"state": "done" if done else "running", "calls": self.calls[url]})
+
+
+ITEM_POLL = poll("https://jobs.test/{{currentItem.n}}", outputMappings={"$.output": "$.data"})
+NESTED = fork("w", "$.inner", outputMappings={"$.output": "$.aggregatedData[0]"})
+
+
+@pytest.mark.parametrize(
+    ("steps", "runner"),
+    [
+        ({"fan": fork("w"), "w": ITEM_POLL}, None),
+        (
+            {"fan": fork("w"), "w": ITEM_POLL},
+            ChunkedForkRunner(AllmaSettings.without_airflow(AirflowOptions(max_in_memory_items=2))),
+        ),
+        ({"fan": fork("in"), "in": {**NESTED, "itemsPath": "$.currentItem.same"}, "w": ITEM_POLL}, None),
+        ({"fan": ITEM_POLL}, None),
+    ],
+    ids=["fork", "chunks", "fork in a fork", "main path"],
+)
+def test_polls_have_the_same_results_in_every_place(steps, runner):
+    items = [{"n": n} for n in range(5)]
+    payload = {"items": [{**item, "same": [item]} for item in items], "currentItem": items[0]}
+    world = World()
+    world.http = CountingClient()
+    world.program = program_of(steps)
+    world.state = world.program.start_state(payload, INFO.flow_execution_id)
+    services = world.services(fork_runner=runner, store=MemoryStore())
+    result = asyncio.run(run_while_polling(world.program, world.state, INFO, services))
+    assert result.status is SegmentStatus.COMPLETED
+    context = result.state.context
+    outputs = [context["output"]] if "output" in context else context["steps_output"]["fan"]["aggregatedData"]
+    assert outputs == [{"state": "done", "calls": 3}] * len(outputs)
+    assert len(outputs) == (1 if "output" in context else 5)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_thousand_polls_hold_a_place_only_while_they_call(chunked):
+    steps = {"fan": fork("w", config={"maxConcurrency": 20}), "w": ITEM_POLL}
+    world = World()
+    world.http = CountingClient()
+    world.program = program_of(steps)
+    payload = {"items": [{"n": n} for n in range(1000)]}
+    world.state = world.program.start_state(payload, INFO.flow_execution_id)
+    runner = ChunkedForkRunner(
+        AllmaSettings.without_airflow(AirflowOptions(max_in_memory_items=10, max_chunks=1))
+    )
+    services = world.services(fork_runner=runner if chunked else None, store=MemoryStore())
+    result = asyncio.run(run_while_polling(world.program, world.state, INFO, services))
+    assert len(result.state.context["steps_output"]["fan"]["aggregatedData"]) == 1000
+    assert sum(world.http.calls.values()) == 3000
+    assert world.http.most == 20
+    # Twenty places and a thousand items that each waited twice: they did not wait one after the other.
+    assert world.time - 1_000_000 < 20 * 2 * 5 * 2
