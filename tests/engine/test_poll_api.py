@@ -15,7 +15,9 @@ from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.runner import run_segment
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.state import RunState, SegmentStatus
-from airflow_allma.engine.steps.frozen_poll import FrozenPoll
+from airflow_allma.engine.steps.frozen_poll import MAX_OUTPUT_BYTES, FrozenPoll
+from airflow_allma.engine.steps.poll_api import MAX_FROZEN_BYTES
+from airflow_allma.engine.steps.polling import CALL_TRIES, MAX_SHOWN_BYTES
 from airflow_allma.engine.suspension import SuspendReason
 from airflow_allma.exceptions import TransientStepError
 from airflow_allma.flow import AirflowOptions
@@ -149,6 +151,12 @@ def test_polling_that_does_not_succeed_is_a_failure_that_can_be_retried(way, rep
     assert len(world.http.requests) == calls
 
 
+def test_an_error_shows_the_beginning_of_a_large_response():
+    error = World({"error": "x" * MAX_SHOWN_BYTES}).drive().error
+    assert len(json.dumps(error)) < MAX_SHOWN_BYTES + 500
+    assert error["errorDetails"]["data"].startswith('{"error":"xxx')
+
+
 def test_success_is_checked_before_failure():
     result = World({"state": "done", "error": "a warning"}).drive()
     assert result.status is SegmentStatus.COMPLETED
@@ -157,7 +165,7 @@ def test_success_is_checked_before_failure():
 @WAYS
 def test_a_call_without_an_answer_is_tried_three_times_and_then_counts_as_one_call(way):
     lost = TransientStepError("No response.")
-    world = World(RUNNING, *[lost] * 3, *[lost] * 2, DONE, step=poll(attempts=3))
+    world = World(RUNNING, *[lost] * CALL_TRIES, *[lost] * 2, DONE, step=poll(attempts=3))
     result = getattr(world, way)()
     assert result.status is SegmentStatus.COMPLETED
     # 1 + 3 + 3 requests, 3 calls.
@@ -254,7 +262,7 @@ def test_a_triggerer_that_was_restarted_goes_on_from_the_saved_progress():
     assert len(world.http.requests) == 7
 
 
-@pytest.mark.parametrize("size", [10, 40_000])
+@pytest.mark.parametrize("size", [10, MAX_OUTPUT_BYTES])
 def test_a_response_too_large_for_the_database_is_fetched_again_by_the_worker(size):
     world = World(RUNNING, {"state": "done", "text": "x" * size})
     (wait,) = world.segment().waits
@@ -333,7 +341,7 @@ def test_secrets_are_looked_up_for_each_call_and_are_in_no_detail(call, sent):
     ("fields", "payload"),
     [
         ({"apiHeadersTemplate": {"X": "{{var.token}}{{json this}}"}}, {}),
-        ({"requestBodyTemplate": {"all": {"sourceJsonPath": "$.big"}}}, {"big": "x" * 20_000}),
+        ({"requestBodyTemplate": {"all": {"sourceJsonPath": "$.big"}}}, {"big": "x" * MAX_FROZEN_BYTES}),
     ],
 )
 def test_a_request_that_does_not_fit_a_trigger_is_left_to_the_worker(fields, payload):

@@ -18,9 +18,9 @@ from airflow_allma.engine.steps.request_plan import RequestPlan
 from airflow_allma.exceptions import PermanentStepError, PollingFailedError, StepError
 from airflow_allma.expressions.pointer_access import refuse_to_load
 
-__all__ = ["FrozenPoll"]
+__all__ = ["MAX_OUTPUT_BYTES", "FrozenPoll"]
 
-_MAX_OUTPUT_BYTES: Final = 32 * 1024
+MAX_OUTPUT_BYTES: Final = 32 * 1024
 """A larger response does not go through the database; the worker repeats the call."""
 
 
@@ -76,7 +76,7 @@ class FrozenPoll:
             self._log_call()
             return None
         # ``_meta`` included: the worker needs all that a call of its own would have returned.
-        if len(msgspec.json.encode(output)) > _MAX_OUTPUT_BYTES:
+        if len(msgspec.json.encode(output)) > MAX_OUTPUT_BYTES:
             return {"progress": before, "repeat": True}
         return {"progress": self.saved, "output": output}
 

@@ -18,9 +18,9 @@ from airflow_allma.exceptions import PermanentStepError, PollingFailedError
 from airflow_allma.expressions import NOTHING
 from airflow_allma.flow import PollExternalApiStep
 
-__all__ = ["PollApi"]
+__all__ = ["MAX_FROZEN_BYTES", "PollApi"]
 
-_MAX_FROZEN_BYTES: Final = 16 * 1024
+MAX_FROZEN_BYTES: Final = 16 * 1024
 """A larger request does not go into the table of triggers; the worker itself sends it each time."""
 
 
@@ -106,7 +106,7 @@ class PollApi(AsyncHandler):
         if self._request.timeout_ms is not None:
             frozen["timeout"] = timeout
         try:
-            return frozen if len(msgspec.json.encode(frozen)) <= _MAX_FROZEN_BYTES else None
+            return frozen if len(msgspec.json.encode(frozen)) <= MAX_FROZEN_BYTES else None
         except (TypeError, ValueError):
             return None
 

@@ -13,7 +13,7 @@ from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import AllmaError, PollingFailedError, StepError, TransientStepError
 from airflow_allma.expressions.conditions import compile_condition
 
-__all__ = ["CALL_TRIES", "PollProgress", "PollRules", "poll_once"]
+__all__ = ["CALL_TRIES", "MAX_SHOWN_BYTES", "PollProgress", "PollRules", "poll_once"]
 
 CALL_TRIES: Final = 3
 """How often one call is tried when the API does not answer or is overloaded; then it counts as made."""
@@ -22,7 +22,9 @@ _LONGEST_PAUSE: Final = 5.0
 """A longer pause between two tries would be one between two calls."""
 
 _MAX_RETRY_AFTER: Final = 3600.0
-_MAX_SHOWN_DATA: Final = 4096
+MAX_SHOWN_BYTES: Final = 4096
+"""How much of the last response an error shows, in bytes of JSON."""
+
 _GRACE_SECONDS: Final = 3600.0
 """How much longer than its calls and intervals a poll can take: an outage of Airflow does not end it."""
 
@@ -183,6 +185,6 @@ def _failed(
 def _bounded(data: Any) -> Any:
     """Return a response's body, or the beginning of its JSON if it is large."""
     encoded = msgspec.json.encode(data)
-    if len(encoded) <= _MAX_SHOWN_DATA:
+    if len(encoded) <= MAX_SHOWN_BYTES:
         return data
-    return f"{encoded[:_MAX_SHOWN_DATA].decode(errors='ignore')}... ({len(encoded)} bytes)"
+    return f"{encoded[:MAX_SHOWN_BYTES].decode(errors='ignore')}... ({len(encoded)} bytes)"
