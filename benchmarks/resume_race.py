@@ -70,9 +70,10 @@ with DAG("{DAG_ID}", schedule=None, max_active_tasks=1000):
     def numbers(dag_run=None):
         return list(range(dag_run.conf["waits"]))
 
-    Wait.partial(task_id="wait", retries=0).expand(number=numbers())
+    # Without a priority, the waits would queue behind the trivial runs.
+    Wait.partial(task_id="wait", retries=0, priority_weight=1000).expand(number=numbers())
 
-with DAG("{TRIVIAL_ID}", schedule=None, max_active_runs=1000):
+with DAG("{TRIVIAL_ID}", schedule=None, max_active_runs=16):
     @task
     def one():
         return 1

@@ -123,6 +123,10 @@ function turn(by) {
   show();
 }
 
+for (const [name, value] of new URLSearchParams(location.search)) {
+  const input = $("#filter").elements.namedItem(name);
+  if (input instanceof HTMLInputElement) input.value = value;
+}
 $("#filter").addEventListener("submit", (event) => { event.preventDefault(); offset = 0; show(); });
 $("#previous").addEventListener("click", () => turn(-PAGE));
 $("#next").addEventListener("click", () => turn(PAGE));
