@@ -41,7 +41,7 @@ from airflow_allma.flow import (
 from airflow_allma.flow.secret_names import AllowedSecrets
 from airflow_allma.timetables import schedule_problem
 
-__all__ = ["FLOW_CHECKS", "flow_checks", "load_flow_file", "load_flow_files"]
+__all__ = ["FLOW_CHECKS", "flow_checks", "load_flow_file", "load_flow_files", "sibling_files"]
 
 
 class _Compilers:
@@ -134,10 +134,19 @@ def load_flow_files(
 def _siblings(paths: Iterable[Path], found: Iterable[FoundFiles]) -> list[FoundFile]:
     """Return the other files in the folders of the files, not those in deeper folders."""
     known = {Path(file.path).absolute() for one in found for file in one.files}
-    folders = dict.fromkeys(path.parent for path in paths if not path.is_dir())
+    first_of_folder = {path.parent: path for path in paths if not path.is_dir()}
     return [
         found_file(path)
-        for folder in folders
-        for path in sorted(folder.glob("*.json"))
-        if not path.name.startswith(".") and path.absolute() not in known
+        for one in first_of_folder.values()
+        for path in sibling_files(one)
+        if path.absolute() not in known
+    ]
+
+
+def sibling_files(path: Path) -> list[Path]:
+    """Return the other JSON files in the folder of a file, not those in deeper folders."""
+    return [
+        one
+        for one in sorted(path.parent.glob("*.json"))
+        if not one.name.startswith(".") and one.name != path.name
     ]

@@ -15,6 +15,7 @@ import typer
 from airflow_allma.cli.cli_secrets import external_modules, open_secrets
 from airflow_allma.cli.environment_settings import environment_setting, environment_variable
 from airflow_allma.cli.event_option import EventOption
+from airflow_allma.cli.folder_flows import folder_flows
 from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
 from airflow_allma.cli.run_end import run_completion_actions
@@ -26,6 +27,7 @@ from airflow_allma.common.printable import printable
 from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.engine import (
     EngineSettings,
+    FlowLibrary,
     RunInfo,
     SegmentResult,
     SegmentStatus,
@@ -87,7 +89,10 @@ def run_flow_file(
     if source is None:
         return 2
     try:
-        result = asyncio.run(_run(source.flow, started_at, event_option, objects, trace=trace, chunks=chunks))
+        flows = folder_flows(path, deploy)
+        result = asyncio.run(
+            _run(source.flow, started_at, event_option, objects, flows, trace=trace, chunks=chunks)
+        )
     except AllmaError as error:
         typer.echo(f"error: {error}", err=True)
         return 2
@@ -132,6 +137,7 @@ async def _run(
     start: StartOption,
     events: EventOption,
     store: LocalStore | None,
+    flows: FlowLibrary,
     *,
     trace: bool,
     chunks: bool,
@@ -157,6 +163,7 @@ async def _run(
             threads=CallThreads(concurrency),
             recorder=_trace if trace else None,
             on_branch_result=progress.branch_ended,
+            flows=flows,
             fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,
         )
         try:
@@ -188,6 +195,7 @@ def _limits() -> dict[str, Any]:
 def _trace(record: StepRecord) -> None:
     printed = {
         "step": record.step_id,
+        **({"flow": record.flow_id} if record.flow_id is not None else {}),
         "type": record.step_type,
         **({"branch": record.branch_id, "item": record.item_index} if record.branch_id is not None else {}),
         "input": record.input,

@@ -13,6 +13,7 @@ from airflow_allma.dag_factory.airflowignore import AirflowIgnoreFiles
 from airflow_allma.dag_factory.file_index import files_that_name, needs_of_file, recently_named
 from airflow_allma.flow import (
     FileCache,
+    Flow,
     FoundFile,
     FoundFiles,
     LoadedFolder,
@@ -75,6 +76,12 @@ class FlowFolders:
         if any(safe_dag_id(source.flow.id) == dag_id for source in loaded.flows):
             return loaded
         return self.load_all()
+
+    def find(self, flow_id: str, version: str) -> Flow:
+        """Return one version of a flow that a step runs, in the task's process; see ``find_flow``."""
+        from airflow_allma.engine import find_flow
+
+        return find_flow(self.load_one(safe_dag_id(flow_id)), flow_id, version)
 
     def _files_of(self, key: str) -> list[tuple[FoundFile, ...]]:
         """Return each folder's files that name or define something, and those that they need of it."""

@@ -20,6 +20,7 @@ from airflow_allma.dag_factory.loader_options import FlowFilter, LoaderOptions, 
 from airflow_allma.dag_factory.plan import plan_completion, plan_dag
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import Flow, LoadedFolder, Problem, safe_dag_id
+from airflow_allma.operators.flow_ref import FindFlow
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -81,7 +82,7 @@ def load_flows(
     with _garbage_collection_off():
         loaded = folders.load_one(flow_dag_id(wanted) or wanted) if wanted else folders.load_all()
         problems = list(loaded.problems)
-        dags = _build_dags(loaded, options, problems, wanted)
+        dags = _build_dags(loaded, options, problems, wanted, find=folders.find)
     _report(problems, on_problem, is_logged=wanted not in dags)
     _LOG.info(
         "allma_load flows=%d dags=%d errors=%d milliseconds=%.1f",
@@ -141,7 +142,12 @@ def _garbage_collection_off() -> Iterator[None]:
 
 
 def _build_dags(
-    loaded: LoadedFolder, options: LoaderOptions, problems: list[Problem], wanted: str | None
+    loaded: LoadedFolder,
+    options: LoaderOptions,
+    problems: list[Problem],
+    wanted: str | None,
+    *,
+    find: FindFlow | None = None,
 ) -> dict[str, DAG]:
     """Return the Dags of all flows, or the wanted one; add what cannot be built to the problems."""
     dags: dict[str, DAG] = {}
@@ -151,7 +157,7 @@ def _build_dags(
         if wanted not in {None, dag_id, completion_dag_id(dag_id)}:
             continue
         try:
-            dags.update(_build(source.flow, options, limit, wanted))
+            dags.update(_build(source.flow, options, limit, wanted, find))
         except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks can raise anything
             # The other flows must load, and nothing is lost: the problem is logged and shown.
             reason = error or type(error).__name__
@@ -160,7 +166,11 @@ def _build_dags(
 
 
 def _build(
-    flow: Flow, options: LoaderOptions, limit: Callable[[str], int], wanted: str | None
+    flow: Flow,
+    options: LoaderOptions,
+    limit: Callable[[str], int],
+    wanted: str | None,
+    find: FindFlow | None,
 ) -> dict[str, DAG]:
     """Return the Dag of a flow and its completion Dag, by id; nothing if the flow is not kept.
 
@@ -170,6 +180,7 @@ def _build(
         limit: returns a limit of ``[core]``.
         wanted: the Dag to build; None: all that the flow has. What Airflow would reject later is then
             detected now, when it would affect all Dags of the loader's file.
+        find: finds the flows that steps run.
     """
     applied = options.apply(flow)
     if applied is None:
@@ -177,7 +188,7 @@ def _build(
     plan = plan_dag(applied)
     built: dict[str, DAG] = {}
     if wanted in {None, plan.tasks.dag_id}:
-        dag = built[plan.tasks.dag_id] = dag_from_plan(plan, limit)
+        dag = built[plan.tasks.dag_id] = dag_from_plan(plan, limit, find)
         if options.on_dag is not None:
             options.on_dag(dag, flow)
         if wanted is None:

@@ -27,6 +27,7 @@ class StepRecord:
         branch_id: the branch, inside one.
         item_index: the item's index, inside a branch.
         calls: what the step did outside of the flow, in all tries.
+        flow_id: its flow, if a step of another flow runs it.
     """
 
     step_id: str
@@ -41,3 +42,4 @@ class StepRecord:
     branch_id: str | None = None
     item_index: int | None = None
     calls: OutsideCalls = NO_CALLS
+    flow_id: str | None = None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_allma.flow import Flow
 
 if TYPE_CHECKING:
-    from airflow_allma.engine import CompiledFork, FlowProgram
+    from airflow_allma.engine import CompiledFlows, CompiledFork, FlowProgram
 
-__all__ = ["FlowRef"]
+__all__ = ["FindFlow", "FlowRef"]
+
+FindFlow = Callable[[str, str], Flow]
+"""Returns one version of a flow of the same loader, or raises a PermanentStepError; see ``find_flow``."""
 
 
 class FlowRef:
@@ -17,10 +22,15 @@ class FlowRef:
 
     Airflow copies operators; the reference is never copied with them, so that a flow is compiled once per
     process.
+
+    Args:
+        flow: the flow.
+        find: finds the flows that its steps run; None if the flow was loaded alone.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, find: FindFlow | None = None) -> None:
         self.flow = flow
+        self._find = find
         self._program: FlowProgram | None = None
 
     @property
@@ -31,6 +41,15 @@ class FlowRef:
 
             self._program = compile_flow(self.flow)
         return self._program
+
+    @cached_property
+    def flows(self) -> CompiledFlows | None:
+        """The flows that its steps can run, each read and compiled when a task first needs it."""
+        if self._find is None:
+            return None
+        from airflow_allma.engine import CompiledFlows
+
+        return CompiledFlows(self._find)
 
     def fork(self, step_id: str) -> CompiledFork:
         """Return a fork of the main path.

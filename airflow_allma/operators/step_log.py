@@ -49,9 +49,11 @@ class StepLog:
     def _block(self, record: StepRecord) -> list[str]:
         status = "failed" if record.error is not None else "done"
         item = "" if record.item_index is None else f" [item {record.item_index}, branch {record.branch_id}]"
+        flow = "" if record.flow_id is None else f" of flow {printable(record.flow_id)}"
+        step = f"Step {record.step_id} ({record.step_type}){flow}{item}"
         values: Mapping[str, Any] = {"input": record.input, "output": record.output, "error": record.error}
         return [
-            f"::group::Step {record.step_id} ({record.step_type}){item}: {status} in {record.seconds:.3f} s",
+            f"::group::{step}: {status} in {record.seconds:.3f} s",
             *(
                 f"{name + ':':<8}{short_json(value, self._max_bytes)}"
                 for name, value in values.items()

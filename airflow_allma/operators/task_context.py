@@ -101,6 +101,7 @@ class TaskContext:
         from airflow_allma.engine.suspension import Answers
 
         services = build_services(self.settings, LOG, recorder)
+        services.flows = self.flow_ref.flows
         services.answers = Answers(self.events.find)
         if self.open_runs is not None:
             services.runs = self.open_runs(self)

@@ -12,6 +12,7 @@ from airflow_allma.dag_factory.build.callbacks import dag_callbacks
 from airflow_allma.dag_factory.build.tasks import TaskBuilder
 from airflow_allma.dag_factory.plan import DagPlan, ParamPlan, ScheduleKind, SchedulePlan, plan_dag
 from airflow_allma.flow import Flow
+from airflow_allma.operators.flow_ref import FindFlow
 
 __all__ = ["build_dag", "dag_from_plan"]
 
@@ -31,12 +32,15 @@ def build_dag(flow: Flow) -> DAG:
     return dag_from_plan(plan_dag(flow))
 
 
-def dag_from_plan(plan: DagPlan, limit: Callable[[str], int] = dag_limit) -> DAG:
+def dag_from_plan(
+    plan: DagPlan, limit: Callable[[str], int] = dag_limit, find: FindFlow | None = None
+) -> DAG:
     """Build a planned Dag. Equal plans have equal Dags.
 
     Args:
         plan: the plan.
         limit: returns a limit of ``[core]``; ``dag_limit`` reads Airflow's configuration at each call.
+        find: finds the flows that steps run; None if there are no others.
     """
     with DAG(
         dag_id=plan.tasks.dag_id,
@@ -55,7 +59,7 @@ def dag_from_plan(plan: DagPlan, limit: Callable[[str], int] = dag_limit) -> DAG
         auto_register=False,
         **dag_callbacks(plan.flow),
     ) as dag:
-        TaskBuilder(plan).build()
+        TaskBuilder(plan, find).build()
     # Not before: each task would get a copy, at every level of its class, and read the Dag's all the same.
     params: Any = {param.name: _param(param) for param in plan.params}
     dag.params = params

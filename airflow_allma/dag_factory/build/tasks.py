@@ -16,7 +16,7 @@ from airflow_allma.flow import ParallelForkManagerStep
 from airflow_allma.operators.assets import aggregate_alias, known_manifests
 from airflow_allma.operators.flow_branch import FlowBranchOperator
 from airflow_allma.operators.flow_operator import LABEL_TEMPLATE
-from airflow_allma.operators.flow_ref import FlowRef
+from airflow_allma.operators.flow_ref import FindFlow, FlowRef
 from airflow_allma.operators.flow_step import FlowStepOperator
 from airflow_allma.operators.fork_aggregate import ForkAggregateOperator
 from airflow_allma.operators.fork_chunk import ForkChunkOperator
@@ -56,12 +56,13 @@ class TaskBuilder:
 
     Args:
         plan: the Dag's plan.
+        find: finds the flows that steps run.
     """
 
-    def __init__(self, plan: DagPlan) -> None:
+    def __init__(self, plan: DagPlan, find: FindFlow | None = None) -> None:
         self.dag_plan = plan
         self.plan = plan.tasks
-        self.flow = FlowRef(plan.flow)
+        self.flow = FlowRef(plan.flow, find)
         self.tasks: dict[str, Node] = {}
         """Full task id -> the task."""
         self.default_retries = int(conf.getint("core", "default_task_retries", fallback=0))
