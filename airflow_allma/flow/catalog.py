@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,13 @@ class ArtifactProblem:
 
     artifact: Artifact
     diagnostic: Diagnostic
+
+
+class _Version(NamedTuple):
+    """A version of a flow, valid or not: its file, and whether it is published."""
+
+    file: str
+    is_published: bool
 
 
 class Catalog:
@@ -71,7 +78,11 @@ class Catalog:
         self.positions = Positions(one.document for one in listed if one.document is not None)
         self.is_complete = is_complete
         self.problems: list[ArtifactProblem] = []
-        self.flow_ids = frozenset(flow_id for one in listed for flow_id in one.flow_ids)
+        self._flows: dict[str, dict[int, _Version]] = {}
+        for one in listed:
+            for flow_id, version, is_published in one.flow_versions:
+                self._flows.setdefault(flow_id, {}).setdefault(version, _Version(one.file, is_published))
+        self.flow_ids = frozenset(self._flows)
         self._selected: dict[Need, Artifact] = {}
         self._drafts: dict[Need, Artifact] = {}
         self._unreadable = tuple(one.file for one in listed if one.kind is FileKind.UNREADABLE)
@@ -190,6 +201,26 @@ class Catalog:
             )
         return self.unknown(need)
 
+    def missing_version(self, flow_id: str, version: str) -> str | None:
+        """Return why a version of a known flow cannot run, a sentence; None if it can.
+
+        Args:
+            flow_id: the flow.
+            version: the number of a version, or another string for the published one with the highest number.
+        """
+        versions = self._flows.get(flow_id, {})
+        if version.isdecimal():
+            if not versions or int(version) in versions:
+                return None
+            known = ", ".join(map(str, sorted(versions)))
+            return f"flow {quoted(flow_id)} has no version {version}; it has {known}"
+        if not versions or any(one.is_published for one in versions.values()):
+            return None
+        return (
+            f"no version of flow {quoted(flow_id)} is published; set `isPublished` to true in "
+            f"{versions[max(versions)].file}, or name a version"
+        )
+
     def unknown(self, need: Need) -> str:
         """Return a sentence about an id that nothing defines, with the nearest known one."""
         kind, own_id = need
@@ -244,13 +275,14 @@ class Catalog:
         agents = (agent for flow_id in sorted(contents.flow_ids) for agent in self.agents_of(flow_id))
         found = self.closure(contents.needs) if contents.needs else ()
         needs = contents.needs.union(*(artifact.needs for artifact in found if artifact is not None))
-        flows = (own_id for kind, own_id in sorted(needs) if kind is ArtifactKind.FLOW)
+        flows = [own_id for kind, own_id in sorted(needs) if kind is ArtifactKind.FLOW and "{{" not in own_id]
         return (
             self.deploy,
             self.is_complete,
             *(artifact or missing for artifact in found),
             *agents,
-            *(own_id if own_id in self.flow_ids else missing for own_id in flows),
+            *(self._flows.get(own_id, missing) for own_id in flows),
+            *(agent for own_id in flows for agent in self.agents_of(own_id)),
         )
 
 

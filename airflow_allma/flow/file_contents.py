@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path as FilePath
@@ -71,6 +72,15 @@ class FileContents:
     def is_readable(self) -> bool:
         """Whether it is JSON that could be read."""
         return self.kind is not FileKind.UNREADABLE
+
+    @property
+    def flow_versions(self) -> Iterator[tuple[str, int, bool]]:
+        """The id of each flow, valid or not, its version, and whether that is published."""
+        for _, flow in self.flows:
+            if isinstance(flow, dict) and isinstance(flow.get("id"), str):
+                version = flow.get("version", 1)
+                is_version = isinstance(version, int) and not isinstance(version, bool)
+                yield flow["id"], version if is_version else 1, flow.get("isPublished") is not False
 
     @property
     def flow_ids(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from airflow_allma.flow.artifacts import Artifact
+from airflow_allma.flow.artifacts import Artifact, ArtifactKind
 from airflow_allma.flow.catalog import Catalog
 from airflow_allma.flow.definitions import StepDefinitions
 from airflow_allma.flow.deploy_variables import NO_DEPLOY_VARIABLES, DeployVariables
@@ -17,7 +17,9 @@ from airflow_allma.flow.diagnostics import Diagnostic, Problem, Severity, json_p
 from airflow_allma.flow.discovery import FoundFile, FoundFiles
 from airflow_allma.flow.documents import MAX_PROBLEMS
 from airflow_allma.flow.file_cache import FileCache
+from airflow_allma.flow.file_contents import FileContents
 from airflow_allma.flow.files import FlowSource, LoadedFile
+from airflow_allma.flow.flow_cycles import check_flow_cycles
 
 __all__ = ["LoadedFolder", "Selection", "load_found_files", "select_flows"]
 
@@ -88,8 +90,19 @@ def load_found_files(
         ),
         *(problem for file, others in of_artifacts.items() if file not in names for problem in others),
         *selection.problems,
+        *_cycles(contents, files, selection, catalog),
     )
     return LoadedFolder(files, selection.flows, problems)
+
+
+def _cycles(
+    contents: Iterable[FileContents], files: Iterable[LoadedFile], selection: Selection, catalog: Catalog
+) -> Iterator[Problem]:
+    """Yield warnings about flows that run each other without end, if all files are known."""
+    calling = {one.file for one in contents if any(kind is ArtifactKind.FLOW for kind, _ in one.needs)}
+    if calling and catalog.is_complete:
+        sources = (source for loaded in files if loaded.file in calling for source in loaded.flows)
+        yield from check_flow_cycles(sources, selection.flows, catalog.positions)
 
 
 def _problems_of_artifacts(
