@@ -171,7 +171,7 @@ class FlowStepOperator(FlowOperator):
 
         if not self.retries or current.settings.retry_lost_steps:
             return ()
-        return unrepeatable_steps(self.program_of(current), self.steps)
+        return unrepeatable_steps(self.program_of(current), self.steps, current.flow_ref.flows)
 
     def prepare(self, current: TaskContext) -> Callable[[], Awaitable[RunState]]:
         """Return a coroutine function that makes the initial state.

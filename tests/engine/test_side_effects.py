@@ -8,6 +8,7 @@ from airflow_allma.engine import compile_flow, unrepeatable_steps
 from airflow_allma.engine.modules import MODULES
 from airflow_allma.flow import Flow
 from tests.airflow.flows import branch, compose, flow, fork, route
+from tests.support.sub_flows import library, start_flow, sub_flow
 
 
 def call(method, **more):
@@ -89,3 +90,19 @@ def test_steps_that_a_branch_defines_itself_count():
     inside = {"deep": {**call("POST"), "stepInstanceId": "deep"}}
     own = {"branchId": "b", "startStepInstanceId": "deep", "steps": inside}
     assert found({"f": {**fork(), "parallelBranches": [own]}}, "f") == ("deep",)
+
+
+def test_the_steps_of_a_sub_flow_count():
+    flows = library({"post": {"send": call("POST")}, "get": {"ask": call("GET")}})
+
+    def found_in(step):
+        program = compile_flow(Flow.model_validate(flow("effects", {"sub": step})))
+        return unrepeatable_steps(program, ["sub"], flows)
+
+    assert found_in(sub_flow("post")) == ("send",)
+    assert found_in(sub_flow("get")) == ()
+    assert found_in(sub_flow("unknown")) == ()
+    assert found_in(sub_flow("post", onError={"retries": {"count": 1}})) == ()
+    assert found_in(start_flow("{{any}}")) == ("sub",)
+    branch_of_flow = {"branchId": "b", "stepType": "START_SUB_FLOW", "subFlowDefinitionId": "post"}
+    assert found_in(fork(branch_of_flow)) == ("send",)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from airflow_allma.common.json_types import type_name
+from airflow_allma.engine.flow_library import FlowLibrary
 from airflow_allma.engine.flow_program import FlowProgram
 from airflow_allma.engine.mappings import InputPlan
 from airflow_allma.engine.services import Services
@@ -56,15 +57,25 @@ class RunSubFlow(AsyncHandler):
         program = _program(call.services, call.saved["flowDefinitionId"], call.saved["flowVersion"])
         return await SubFlowRun.resume(call, program).run()
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the flow and its version are known before a call."""
+        return self._fixed is not None
+
+    def known_program(self, flows: FlowLibrary | None) -> FlowProgram | None:
+        """Return the flow if it is known before a call; None also if it cannot run: the step then fails."""
+        if self._fixed is None or flows is None:
+            return None
+        try:
+            program: FlowProgram = flows.program(*self._fixed)
+        except PermanentStepError:
+            return None
+        return program
+
     def runs_inline(self, services: Services) -> bool:
         """Return whether the flow is known before a call, and none of its steps waits."""
-        if self._fixed is None:
-            return False
-        try:
-            return _program(services, *self._fixed).runs_inline(services)
-        except PermanentStepError:
-            # The step itself fails with it.
-            return False
+        program = self.known_program(services.flows)
+        return program is not None and program.runs_inline(services)
 
     def call_inline(self, call: StepCall) -> Any:
         """Run the flow without an event loop."""

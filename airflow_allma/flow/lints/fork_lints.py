@@ -97,14 +97,14 @@ def sums_of_objects(view: FlowView) -> Warnings:
 
 @lint(fields=("parallelBranches",))
 def flows_as_branches(view: FlowView) -> Warnings:
-    """Yield branches that name a flow, which they cannot run yet."""
+    """Yield branches that name a flow in another field than the one that counts."""
     for step in view.steps:
         for path, branch in branches_of(step):
             for field in _FLOW_FIELDS & branch.keys():
                 yield warning(
                     (*path, field),
-                    f"{quoted(field)} has no effect here, and a branch that is a flow of its own is not "
-                    "supported yet; write its steps in `steps` of the branch",
+                    f"{quoted(field)} has no effect here; a branch that is a flow has "
+                    '`"stepType": "START_SUB_FLOW"` and `subFlowDefinitionId`',
                     at_key=True,
                 )
 

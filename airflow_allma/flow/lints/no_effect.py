@@ -134,6 +134,7 @@ _STEP_ROWS: Final = (
             ("PARALLEL_FORK_MANAGER", "a fork's settings are in `aggregationConfig`"),
             ("SCHEDULE_START_POINT", "write the run's payload in `payloadTemplate`"),
             ("EMAIL_START_POINT", _REMOVE),
+            ("START_SUB_FLOW", "what the sub-flow gets is in `inputMappingsToSubFlow`"),
         )
     ),
     _Row(
@@ -165,7 +166,16 @@ _STEP_ROWS: Final = (
             ("parallelBranches", ANY),
             _is_not_sub_flow,
         )
-        for field in ("inputMappingsToSubFlow", "subFlowVersion")
+        for field in ("inputMappingsToSubFlow", "subFlowVersion", "airflow")
+    ),
+    *(
+        _Row(
+            field,
+            "`inputMappingsToSubFlow` is the sub-flow's payload; write it there, or remove one of the two",
+            _types("START_SUB_FLOW"),
+            when=lambda step: bool(step.get("inputMappingsToSubFlow")),
+        )
+        for field in ("inputMappings", "literals")
     ),
     *(
         _Row(
@@ -175,6 +185,8 @@ _STEP_ROWS: Final = (
         for field in ("itemTemplate", "joinSeparator")
     ),
 )
+# The types whose work can end with a content error by itself: that of a sub-flow is one of its steps.
+_CONTENT_ERRORS: Final = _types("LLM_INVOCATION", "START_FLOW_EXECUTION", "START_SUB_FLOW")
 _CONTENT_RETRY: Final = (_Row("retryOnContentError", _ONE_CONTENT_ERROR, pattern=("onError",)),)
 _BODY_PATH: Final = (
     _Row(
@@ -224,6 +236,7 @@ _WITHOUT_MODULE: Final = {
     "END_FLOW": "system/end-flow",
     "PARALLEL_FORK_MANAGER": "system/parallel-fork-manager",
     "SCHEDULE_START_POINT": "system/schedule-start-point",
+    "START_SUB_FLOW": "system/start-sub-flow",
     "EMAIL_START_POINT": "system/email-start-point",
 }
 
@@ -237,7 +250,7 @@ def fields_without_effect(view: FlowView) -> Warnings:
         if not table.keys().isdisjoint(step.step):
             rows = [row for field in step.step for row in table.get(field, ())]
             yield from _rows(step.step, step.path, rows)
-        if "onError" in step.step and _requires_nothing(step.step) and step.kind != "LLM_INVOCATION":
+        if "onError" in step.step and _requires_nothing(step.step) and step.kind not in _CONTENT_ERRORS:
             yield from _rows(step.step, step.path, _CONTENT_RETRY)
         if _has_body(step):
             yield from _rows(step.step, step.path, _BODY_PATH)

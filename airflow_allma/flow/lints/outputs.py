@@ -28,6 +28,8 @@ _OUTPUTS: Final[Mapping[str, frozenset[str]]] = {
     "SQS_SEND": frozenset({"sqsMessageId"}),
 }
 """Step type -> the names in its output, for types whose output always has the same."""
+_STARTED: Final = frozenset({"startedFlowExecutionId", "dagId", "runId", "sqsMessageId"})
+"""The names in the output of a step that starts a run and does not wait for it."""
 OUTPUTS_OF_MODULES: Final[Mapping[str, frozenset[str]]] = {
     "system/array-aggregator": frozenset({"result"}),
     "system/date-time-calculator": frozenset({"result"}),
@@ -160,8 +162,8 @@ def _output_of(view: FlowView, step: LocatedStep) -> set[str] | None:
     default = view.flow.get("defaultStepConfig")
     if handler is None and isinstance(default, dict) and default.get("defaultErrorHandler"):
         errors = _ERROR
-    if step.kind in _OUTPUTS:
-        return {*_OUTPUTS[step.kind], *errors}
+    if (always := _always_in(step)) is not None:
+        return {*always, *errors}
     module = step.step.get("moduleIdentifier")
     if step.kind in _MODULE_KINDS and isinstance(module, str) and module in OUTPUTS_OF_MODULES:
         return {*OUTPUTS_OF_MODULES[module], *errors}
@@ -216,11 +218,11 @@ def output_sources(view: FlowView) -> Warnings:
         inputs = view.names.inputs_of(step)
         if name in inputs or read.expression.kind is not Kind.PATH:
             continue
-        known: Any = None if step.runs_own_module else _OUTPUTS.get(step.kind)
+        known: Any = None if step.runs_own_module else _always_in(step)
         if known is not None and name not in known | _ERROR | {"_meta"}:
-            advice = _where_in_output(step.kind, name, read.expression.source)
+            advice = _where_in_output(step.kind, name, read.expression.source, known)
             yield warning(read.path, f"the output of {step.kind} has no {quoted(name)}; {advice}")
-        elif known is None and name in _CONTEXT and step.kind != "NO_OP":
+        elif known is None and name in _CONTEXT and not _has_a_context(step):
             yield warning(
                 read.path,
                 f"paths here begin at the step's output, which has no {quoted(name)}; "
@@ -228,11 +230,32 @@ def output_sources(view: FlowView) -> Warnings:
             )
 
 
-def _where_in_output(kind: str, name: str, source: str) -> str:
+def _always_in(step: LocatedStep) -> frozenset[str] | None:
+    """Return the names in a step's output if its type and mode decide them."""
+    return _STARTED if _starts_run(step.step, step.kind) else _OUTPUTS.get(step.kind)
+
+
+def _starts_run(step: Mapping[str, Any], kind: str) -> bool:
+    """Return whether a step starts a run that it does not wait for."""
+    options, config = step.get("airflow"), step.get("customConfig")
+    if isinstance(options, dict) and options.get("ownRun") is True:
+        return False
+    if kind == "START_SUB_FLOW":
+        return step.get("subFlowExecutionMode") == "ASYNC"
+    waits = isinstance(config, dict) and config.get("sync") is True
+    return kind == "START_FLOW_EXECUTION" and not waits
+
+
+def _has_a_context(step: LocatedStep) -> bool:
+    """Return whether the output can have the names of a context: that of a sub-flow is its context."""
+    return step.kind in {"NO_OP", "START_FLOW_EXECUTION", "START_SUB_FLOW"}
+
+
+def _where_in_output(kind: str, name: str, source: str, known: frozenset[str]) -> str:
     """Return what to write in place of a source that a step of this type does not have."""
     if kind in _CALLS and name not in _CONTEXT:
         return f"the body of the response is in `data`: {quoted('$.data' + source[1:])}"
     inside = _INSIDE.get(kind)
     if inside is None:
-        return f"it has {', '.join(quoted(one) for one in sorted(_OUTPUTS[kind]))}"
+        return f"it has {', '.join(quoted(one) for one in sorted(known))}"
     return f"paths here begin at the step's output: `$.{inside}`"
