@@ -62,7 +62,7 @@ def test_each_version_of_a_flow_can_run(tmp_path):
 
 
 WRONG = {
-    "unknown": ({"flow": "vart"}, "'vart' is not a known flow. Did you mean 'vat'?"),
+    "unknown": ({"flow": "vatt"}, "'vatt' is not a known flow. Did you mean 'vat'?"),
     "no such version": ({"flow": "vat", "v": "7"}, "Flow 'vat' has no version '7'; it has 1."),
     "not published": ({"flow": "draft"}, "No version of flow 'draft' is published."),
     "with errors": ({"flow": "broken"}, "Flow 'broken' has errors, in "),
