@@ -205,6 +205,7 @@ def _trace(record: StepRecord) -> None:
         "seconds": round(record.seconds, 6),
         "tries": record.tries,
         **({"calls": record.calls.lines()} if record.calls.count else {}),
+        **({"reachedCheckpoint": record.checkpoint} if record.checkpoint is not None else {}),
     }
     try:
         line = encode_value(mask_secrets(printed)).decode()

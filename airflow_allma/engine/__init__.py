@@ -31,7 +31,14 @@ from airflow_allma.engine.runner import run_segment
 from airflow_allma.engine.services import EngineSettings, ForkRunner, Services
 from airflow_allma.engine.side_effects import unrepeatable_steps
 from airflow_allma.engine.state import RunInfo, RunParent, RunState, SegmentResult, SegmentStatus
-from airflow_allma.engine.step_runner import complete_step, fail_step, repeat_step, skip_step, start_step
+from airflow_allma.engine.step_runner import (
+    complete_step,
+    fail_step,
+    pass_checkpoint,
+    repeat_step,
+    skip_step,
+    start_step,
+)
 
 __all__ = [
     "Aggregator",
@@ -69,6 +76,7 @@ __all__ = [
     "join_results",
     "label_of",
     "list_in_context",
+    "pass_checkpoint",
     "repeat_step",
     "resolve_items",
     "run_fork",

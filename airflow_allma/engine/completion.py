@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -187,7 +188,7 @@ async def run_action(
         return replace(result, reason=f"executeOnStatus is {wanted.value}, and the run is {end.status.value}")
     final = state.copy()
     final.ended = end.view
-    execution = StepExecution(action.step, final, info, services)
+    execution = StepExecution(action.step, final, info, services, started=perf_counter())
     payload: dict[str, Any] = {}
     try:
         begin_step(services.settings.max_step_work, action.name)
@@ -208,6 +209,9 @@ async def run_action(
         error = services.secrets.mask_error(step_error_from(raised))
         execution.record(error.as_dict())
         return replace(result, status=ActionStatus.FAILED, payload=payload, error=error)
+    if isinstance(output, dict):
+        final.last_meta = output.get("_meta")
+        output = {key: value for key, value in output.items() if key != "_meta"}
     final.last_output = output
     final.next_step = None
     execution.record()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
+from airflow_allma.engine.checkpoints import milestones_of
 from airflow_allma.engine.mappings import InputPlan, OutputPlan, mentions_state
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.services import Services
@@ -75,11 +76,13 @@ class CompiledStep:
         blocks_thread: whether an attempt occupies a thread.
         stores_output: whether its handler decides where a large output is stored.
         suspends: whether it can wait for something that a process need not stay for.
+        milestone: the checkpoint that a run passes when it enters the step; None if there is none.
     """
 
     def __init__(self, step: Step, scope: Program) -> None:
         self.id = step.step_instance_id
         self.model = step
+        self.milestone = scope.milestones.get(self.id)
         self.handler = handler = scope.handlers[step.step_type](step, scope)
         self.call_inline: Callable[[StepCall], Any] = (
             handler if isinstance(handler, InlineHandler) else handler.call_inline
@@ -313,6 +316,7 @@ class Program:
         self.handlers = handlers
         self.root = root or self
         self._ids = frozenset(steps)
+        self.milestones = milestones_of(steps)
         self.steps: dict[str, CompiledStep] = {}
         for step_id, step in steps.items():
             self.steps[step_id] = CompiledStep(step, self)

@@ -28,6 +28,7 @@ class StepRecord:
         item_index: the item's index, inside a branch.
         calls: what the step did outside of the flow, in all tries.
         flow_id: its flow, if a step of another flow runs it.
+        checkpoint: with a step that marks one, the last checkpoint that the run has passed.
     """
 
     step_id: str
@@ -43,3 +44,4 @@ class StepRecord:
     item_index: int | None = None
     calls: OutsideCalls = NO_CALLS
     flow_id: str | None = None
+    checkpoint: dict[str, Any] | None = None

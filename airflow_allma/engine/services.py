@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.common.work_budget import DEFAULT_MAX_STEP_WORK
@@ -31,6 +31,9 @@ from airflow_allma.engine.suspension import Answers
 from airflow_allma.engine.threads import CallThreads
 from airflow_allma.storage import ObjectStore
 from airflow_allma.storage.keys import OffloadLocation
+
+if TYPE_CHECKING:
+    from airflow_allma.engine.state import RunInfo
 
 __all__ = ["EngineSettings", "ForkRunner", "Services"]
 
@@ -107,6 +110,8 @@ class Services:
         recorder: called once for each finished step execution, on the event loop; None for no records.
         records_failures_only: whether the recorder is called for failures only.
         on_branch_result: called as each branch run of an in-process fork ends; None for no callback.
+        on_checkpoint: called with ``$.reachedCheckpoint`` and the run as a run passes another checkpoint, on
+            the event loop; None for no callback.
         fork_runner: runs the forks of the main path; None for this event loop.
         flows: the flows that steps can run in this process; None if there are none.
         runs: starts runs of other flows; None if that is not possible.
@@ -130,6 +135,7 @@ class Services:
     recorder: Callable[[StepRecord], None] | None = None
     records_failures_only: bool = False
     on_branch_result: Callable[[BranchResult], None] | None = None
+    on_checkpoint: Callable[[dict[str, Any], RunInfo], None] | None = None
     fork_runner: ForkRunner | None = None
     flows: FlowLibrary | None = None
     runs: RunStarter | None = None

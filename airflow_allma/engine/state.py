@@ -171,6 +171,8 @@ def state_view(
         view["parentStepInstanceId"] = info.parent.step_id
     if info.branch_id is not None:
         view["branchId"] = info.branch_id
+    if state is not None and state.checkpoint is not None:
+        view["reachedCheckpoint"] = state.checkpoint
     if state is not None and state.ended is not None:
         view |= state.ended
     return view
@@ -217,6 +219,7 @@ class RunState(msgspec.Struct, gc=False):
         suspended: the step that waits, if the run is suspended; it is the next step.
         ended: what expressions see of the run's end (``status``, ``endTime``, ``errorInfo``), for the actions
             after it; None before. It is not saved.
+        checkpoint: the last checkpoint that the run has passed, as expressions see it; None for none.
     """
 
     next_step: str | None
@@ -230,6 +233,7 @@ class RunState(msgspec.Struct, gc=False):
     context_is_read: bool = True
     suspended: SuspendedStep | None = None
     ended: Mapping[str, Any] | None = None
+    checkpoint: dict[str, Any] | None = None
 
     @classmethod
     def start(
@@ -305,6 +309,8 @@ class RunState(msgspec.Struct, gc=False):
             None if self.journal is None else list(self.journal),
             self.context_is_read,
             self.suspended,
+            self.ended,
+            self.checkpoint,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -323,6 +329,8 @@ class RunState(msgspec.Struct, gc=False):
             saved["journal"] = self.journal
         if self.suspended is not None:
             saved["suspended"] = msgspec.to_builtins(self.suspended)
+        if self.checkpoint is not None:
+            saved["checkpoint"] = self.checkpoint
         return saved
 
     @classmethod
@@ -347,6 +355,7 @@ class RunState(msgspec.Struct, gc=False):
             state.replay(saved["journal"])
         if "suspended" in saved:
             state.suspended = msgspec.convert(saved["suspended"], SuspendedStep)
+        state.checkpoint = saved.get("checkpoint")
         return state
 
 

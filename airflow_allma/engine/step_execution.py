@@ -70,6 +70,7 @@ class StepExecution(msgspec.Struct, gc=False):
                 branch_id=self.info.branch_id,
                 item_index=self.info.item_index,
                 flow_id=self.info.flow_id if self.info.parent is not None else None,
+                checkpoint=self.state.checkpoint if self.step.milestone is not None else None,
             )
         )
 

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from airflow_allma.common.work_budget import MEASURE_AFTER, begin_step, note_data
+from airflow_allma.engine.checkpoints import pass_milestone
 from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import Route, add_location, fallback_of, route_error
@@ -32,6 +33,7 @@ __all__ = [
     "NeedsWaiting",
     "complete_step",
     "fail_step",
+    "pass_checkpoint",
     "repeat_step",
     "run_inline_step",
     "run_one_step",
@@ -58,9 +60,20 @@ class NeedsWaiting(Exception):  # noqa: N818 - control flow inside the engine, n
 def _begin(step: CompiledStep, state: RunState, info: RunInfo, services: Services) -> StepExecution:
     state.path.append(step.id)
     begin_step(services.settings.max_step_work, step.id)
+    if step.milestone is not None:
+        pass_checkpoint(step, state, info, services)
     return StepExecution(
         step, state, info, services, None, 1, perf_counter() if services.recorder is not None else 0.0
     )
+
+
+def pass_checkpoint(step: CompiledStep, state: RunState, info: RunInfo, services: Services) -> None:
+    """Note that the run has passed the checkpoint of a step, if it has one and has not been further."""
+    reached = None if step.milestone is None else pass_milestone(step.milestone, state.checkpoint)
+    if reached is not None:
+        state.checkpoint = reached
+        if services.on_checkpoint is not None:
+            services.on_checkpoint(reached, info)
 
 
 def run_inline_step(

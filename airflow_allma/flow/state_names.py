@@ -22,6 +22,7 @@ STATE_NAMES: Final = frozenset(
         "flowExecutionId",
         "parentFlowExecutionId",
         "parentStepInstanceId",
+        "reachedCheckpoint",
         "rootFlowExecutionId",
         "startTime",
         "status",

@@ -29,7 +29,7 @@ class ForkItemsOperator(FlowStepOperator):
 
     def execute(self, context: Mapping[str, Any]) -> list[int]:
         """Find the items, in the task's own process."""
-        from airflow_allma.engine import list_in_context, resolve_items, start_step
+        from airflow_allma.engine import list_in_context, pass_checkpoint, resolve_items, start_step
         from airflow_allma.engine.errors import step_error_from
 
         current = self.begin(context)
@@ -38,6 +38,7 @@ class ForkItemsOperator(FlowStepOperator):
         except AllmaError as error:
             self.fail(current.ti, step_error_from(error).as_dict())
         state = current.run(begin)
+        pass_checkpoint(current.program.steps[self.step], state, current.info, current.services)
         current.run(lambda: start_step(current.program, self.step, current.services))
         fork = current.fork(self.step)
         try:

@@ -17,6 +17,7 @@ from airflow_allma.operators.event_store import EventStore
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.run_link import RunLink, flow_execution_id
 from airflow_allma.operators.step_log import StepLog
+from airflow_allma.operators.xcoms import Key, push
 from airflow_allma.settings import AllmaSettings
 
 if TYPE_CHECKING:
@@ -103,9 +104,15 @@ class TaskContext:
         services = build_services(self.settings, LOG, recorder)
         services.flows = self.flow_ref.flows
         services.answers = Answers(self.events.find)
+        services.on_checkpoint = self._tell_checkpoint
         if self.open_runs is not None:
             services.runs = self.open_runs(self)
         return services
+
+    def _tell_checkpoint(self, reached: dict[str, Any], info: RunInfo) -> None:
+        """Tell the API server about a checkpoint, for the note of the run; those of branches are not told."""
+        if info.branch_id is None and info.flow_execution_id == self.flow_execution_id:
+            push(self.ti, Key.CHECKPOINT, reached)
 
     @property
     def map_index(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
 
+from airflow_allma.common.checkpoint_notes import CHECKPOINT_KEY
 from airflow_allma.compat import NOT_MAPPED, count_xcoms
 from airflow_allma.operators.transport import from_json, json_bytes
 
@@ -31,6 +32,8 @@ class Key(StrEnum):
     """The results of a chunk's branch runs, or their count if they are stored."""
     SUSPENDED = "allma_suspended"
     """The run of a task that waits, for the same task when it continues."""
+    CHECKPOINT = CHECKPOINT_KEY
+    """The last checkpoint that the run has passed, until the API server has written it into its note."""
     ERROR = "allma_error"
     """The four fields of the error with which a step failed."""
 

@@ -177,3 +177,24 @@ def test_run_ids_are_unique_per_end_and_short_enough(run_id):
     assert len(ids) == 3
     assert max(map(len, ids)) <= 250
     assert EndedRun.from_conf(EndedRun(run_id, 3, "failed", ENDED_AT, True).to_conf()).number == 3
+
+
+def test_checkpoints_of_the_main_path_are_told_and_seen_at_the_end(ends):
+    def mark(name):
+        return {"checkpoint": {"id": name, "label": name.title()}}
+
+    steps = {
+        "paid": compose({}, to="f", **mark("paid")),
+        "f": {**fork(branch("w"), to="sent"), **mark("packed")},
+        "w": compose({}),
+        "sent": compose({}, **mark("sent")),
+    }
+    action = save({"label": "$.reachedCheckpoint.label", "percent": "$.reachedCheckpoint.percent"})
+    seen, _, first = ends(steps, {"items": [1]}, actions=[action])
+    assert seen == {"label": "Sent", "percent": 100}
+    told = {
+        (task, index): json.loads(value)["label"]
+        for (task, index, key), value in first.xcoms.items()
+        if key == "allma_checkpoint"
+    }
+    assert told == {("paid", -1): "Paid", ("f.items", -1): "Packed", ("sent", -1): "Sent"}

@@ -214,8 +214,15 @@ def test_data_is_saved_by_a_module_with_rendered_settings():
         "payloadTemplate": {"contentToSave": "$.order"},
         "executeOnStatus": "FAILED",
     }
-    ((result,), _) = do(action, end=FAILED, store=store)
+    ((result,), fakes) = do(action, end=FAILED, store=store)
     assert result.status is DONE, result.error
+    record = fakes.record("onCompletionActions[0]")
+    assert (record.step_type, record.output["bucket"], record.meta["status"]) == (
+        "DATA_SAVE",
+        "ends",
+        "SUCCESS",
+    )
+    assert record.seconds < 60
     assert json.loads(store.read(Pointer("ends", "FAILED/run-1.json"), 0, 1000)) == CONTEXT["order"]
 
 

@@ -73,7 +73,7 @@ def test_each_decision_is_true(field, attribute, repository):
         assert not where.startswith("flow/lints/")
         assert re.search(rf"\.{attribute}\b|[\"']{re.escape(name)}[\"']", source)
     elif decision == "warned":
-        assert name in NOT_YET or field.split(".")[0] in {"Agent", "Checkpoint"} | START
+        assert name in NOT_YET or field.split(".")[0] in {"Agent"} | START
     elif decision == "unsupported":
         step_types = [kind for kind, model in STEP_MODELS.items() if field.startswith(f"{model.__name__}.")]
         assert not set(step_types) & set(HANDLERS)

@@ -68,6 +68,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     loop_lints.loops_without_exit,
     no_effect.fields_without_effect,
     no_effect.start_points_in_branches,
+    no_effect.checkpoints_in_branches,
 )
 """Every lint, in the order in which they run."""
 

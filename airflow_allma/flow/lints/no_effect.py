@@ -10,7 +10,7 @@ from typing import Any, Final
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, select
 
-__all__ = ["NOT_YET", "fields_without_effect", "start_points_in_branches"]
+__all__ = ["NOT_YET", "checkpoints_in_branches", "fields_without_effect", "start_points_in_branches"]
 
 _Object = Mapping[str, Any]
 
@@ -89,7 +89,6 @@ _NOT_YET_OF_FLOW: Final = (
     ),
 )
 _NOT_YET_OF_STEP: Final = (
-    _Row("checkpoint", "checkpoints are not shown yet; the graph of the run shows its steps"),
     _Row("emailAddress", "e-mails do not start runs yet; the step runs as a NO_OP"),
     _Row(
         "messageSenderModuleIdentifier",
@@ -304,6 +303,19 @@ def _rows(value: Any, path: tuple[str | int, ...], rows: Iterable[_Row]) -> Warn
 
 def _no_effect(path: tuple[str | int, ...], why: str) -> Any:
     return warning(path, f"this has no effect: {why}", at_key=True)
+
+
+@lint(fields=("checkpoint",))
+def checkpoints_in_branches(view: FlowView) -> Warnings:
+    """Yield checkpoints in the own steps of a branch, which the note of the run does not show."""
+    for scope in view.scopes[1:]:
+        for step in scope.steps.values():
+            if step.step.get("checkpoint"):
+                yield warning(
+                    (*step.path, "checkpoint"),
+                    "the note of a run shows no checkpoints of branches; move it to a step of the flow's own",
+                    at_key=True,
+                )
 
 
 @lint(kinds=("SCHEDULE_START_POINT", "EMAIL_START_POINT"))
