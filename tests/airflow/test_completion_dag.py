@@ -193,7 +193,7 @@ def test_checkpoints_of_the_main_path_are_told_and_seen_at_the_end(ends):
     seen, _, first = ends(steps, {"items": [1]}, actions=[action])
     assert seen == {"label": "Sent", "percent": 100}
     told = {
-        (task, index): json.loads(value)["label"]
+        (task, index): value["label"]
         for (task, index, key), value in first.xcoms.items()
         if key == "allma_checkpoint"
     }
