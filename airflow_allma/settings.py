@@ -64,6 +64,11 @@ OPTIONS: Final[dict[str, Option]] = {
         "300",
     ),
     "max_in_memory_bytes": Option("Forks over lists with more bytes of JSON run in chunks.", "1048576"),
+    "max_waiting_tasks": Option(
+        "Forks over longer lists run in chunks if their items wait for events: one parked task for many "
+        "items, since many parked tasks slow Airflow's scheduler.",
+        "20",
+    ),
     "chunk_bytes": Option("Target size of a chunk of a manifest, in bytes.", "1048576"),
     "max_chunks": Option(
         "Maximum number of chunks (map indexes) of one fork; beyond it, chunks grow.", "200"
@@ -238,6 +243,7 @@ class AllmaSettings:
 
     max_in_memory_items: int
     max_in_memory_bytes: int
+    max_waiting_tasks: int
     chunk_bytes: int
     max_chunks: int
     chunk_concurrency: int

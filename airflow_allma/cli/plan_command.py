@@ -30,6 +30,7 @@ __all__ = ["plan_flow_file"]
 _SETTINGS: Final = (
     "max_in_memory_items",
     "max_in_memory_bytes",
+    "max_waiting_tasks",
     "chunk_bytes",
     "max_chunks",
     "chunk_concurrency",

@@ -80,6 +80,9 @@ def decide_fork(fork: CompiledFork, items: ForkItems, settings: AllmaSettings) -
         mode, reason = ForkMode.MEMORY, _WITHIN_LIMITS
     elif count > settings.max_in_memory_items:
         mode, reason = ForkMode.CHUNKS, f"more than {settings.shown('max_in_memory_items')}"
+    elif count > settings.max_waiting_tasks and fork.waits_for_events:
+        mode = ForkMode.CHUNKS
+        reason = f"items wait for events, and they are more than {settings.shown('max_waiting_tasks')}"
     elif size > settings.max_in_memory_bytes:
         mode, reason = ForkMode.CHUNKS, f"more than {settings.shown('max_in_memory_bytes')}"
     elif fork.max_concurrency is not None and fork.max_concurrency < len(fork.branches):

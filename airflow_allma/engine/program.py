@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -176,6 +176,15 @@ class CompiledBranch:
     @cached_property
     def suspends(self) -> bool:
         """Whether a step of the branch, or of a fork in it, can suspend the branch run."""
+        return any(step.suspends for step in self._all_steps())
+
+    @cached_property
+    def waits_for_events(self) -> bool:
+        """Whether one of these steps is a WAIT_FOR_EXTERNAL_EVENT; those of sub-flows do not count."""
+        return any(step.model.step_type is StepType.WAIT_FOR_EXTERNAL_EVENT for step in self._all_steps())
+
+    def _all_steps(self) -> Iterator[CompiledStep]:
+        """Yield the steps that the branch can reach, and those of forks in it."""
         seen: set[int] = set()
         branches = [self]
         while branches:
@@ -185,10 +194,8 @@ class CompiledBranch:
                 continue
             seen.add(id(branch))
             for step in map(branch.program.steps.__getitem__, branch.reachable):
-                if step.suspends:
-                    return True
+                yield step
                 branches.extend(step.fork.branches if step.fork is not None else ())
-        return False
 
     def applies(self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer) -> bool:
         """Evaluate the branch's condition; ``context`` includes ``currentItem``."""
@@ -238,6 +245,11 @@ class CompiledFork:
     def suspends(self) -> bool:
         """Whether a branch run can be suspended."""
         return any(branch.suspends for branch in self.branches)
+
+    @cached_property
+    def waits_for_events(self) -> bool:
+        """Whether a branch can wait for an outside event."""
+        return any(branch.waits_for_events for branch in self.branches)
 
     def eligible(
         self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer

@@ -181,6 +181,7 @@ FLOW_LIMITS: Final = (
     Limit("airflow.inputSchema", Kind.JSON, 65_536, Effect.ERROR, ("serialized_dag.data", "dag_run.conf")),
     _number("airflow.maxInMemoryItems", INT_MAX, "task_map.length"),
     _number("airflow.maxInMemoryBytes", INT_MAX),
+    _number("airflow.maxWaitingTasks", INT_MAX),
     _number("airflow.chunkBytes", 2**40),
     _number("airflow.maxChunks", INT_MAX, "task_map.length"),
     _number("airflow.chunkConcurrency", INT_MAX),

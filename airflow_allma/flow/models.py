@@ -101,6 +101,9 @@ class AirflowOptions(Model):
     max_in_memory_bytes: Annotated[
         Int | None, Field(ge=0, description="Lists with more bytes of JSON run in chunks.")
     ] = None
+    max_waiting_tasks: Annotated[
+        Int | None, Field(ge=0, description="Longer lists whose items wait for events run in chunks.")
+    ] = None
     chunk_bytes: Annotated[
         Int | None, Field(ge=1, description="Target size of a chunk of a manifest, in bytes.")
     ] = None

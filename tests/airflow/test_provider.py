@@ -91,6 +91,7 @@ def test_airflows_own_command_lists_every_setting_with_its_value(tmp_path):
     assert {
         "max_in_memory_items": "300",
         "max_in_memory_bytes": str(1 << 20),
+        "max_waiting_tasks": "20",
         "chunk_bytes": str(1 << 20),
         "max_chunks": "200",
         "chunk_concurrency": "64",

@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_allma.distributed.fork_decision import decide_fork
 from airflow_allma.distributed.local_run import ChunkedForkRunner
-from airflow_allma.engine import EngineSettings, RunState, SegmentResult, SegmentStatus, Services, run_segment
+from airflow_allma.engine import (
+    EngineSettings,
+    ForkItems,
+    RunState,
+    SegmentResult,
+    SegmentStatus,
+    Services,
+    run_segment,
+)
 from airflow_allma.engine.suspension import Answers, SuspendReason
 from airflow_allma.flow import AirflowOptions
 from airflow_allma.settings import AllmaSettings
@@ -249,3 +258,24 @@ def test_what_waits_without_an_offload_location_is_bounded():
     assert failed.status is SegmentStatus.FAILED
     assert "The results and waiting items of this chunk are" in json.dumps(failed.error)
     assert "Set [allma] offload_location" in json.dumps(failed.error)
+
+
+@pytest.mark.parametrize(
+    ("count", "waits", "nested", "mode"),
+    [
+        (20, True, False, "memory"),
+        (21, True, False, "chunks"),
+        (21, True, True, "chunks"),
+        (21, False, False, "memory"),
+    ],
+)
+def test_many_items_that_wait_for_events_share_a_task(count, waits, nested, mode):
+    flow = steps() if waits else {"fan": fork(), "work": compose()}
+    if nested:
+        flow |= {"fan": fork("inner"), "inner": fork("w")}
+    compiled = program_of(flow).steps["fan"].fork
+    settings_of_flow = AllmaSettings.without_airflow()
+    decision = decide_fork(compiled, ForkItems(values=numbers(count)), settings_of_flow)
+    assert decision.mode.value == mode
+    many = AllmaSettings.without_airflow(AirflowOptions(max_waiting_tasks=100))
+    assert decide_fork(compiled, ForkItems(values=numbers(count)), many).mode.value == "memory"

@@ -282,6 +282,7 @@ def test_airflow_options_keep_every_documented_key():
         "inputSchema": {"type": "object"},
         "maxInMemoryItems": 10,
         "maxInMemoryBytes": 100,
+        "maxWaitingTasks": 10,
         "chunkBytes": 1000,
         "maxChunks": 5,
         "chunkConcurrency": 8,

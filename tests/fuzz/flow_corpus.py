@@ -47,6 +47,7 @@ RICH: dict[str, Any] = {
         },
         "maxInMemoryItems": 100,
         "maxInMemoryBytes": 1000,
+        "maxWaitingTasks": 10,
         "chunkBytes": 1000,
         "maxChunks": 5,
         "chunkConcurrency": 3,

@@ -45,6 +45,8 @@ def main() -> int:
             data = run.finish(600)
             ended_after = time.monotonic() - began
             tries = next(t for t in client.task_instances("waiting", run.run_id) if t.task_id == CHUNK)
+            log = client.logs("waiting", run.run_id, CHUNK, 0) if data != run.expected else ""
+            parked_objects = len(list(store.rglob("parked/*.jsonl")))
             stored = Counter(
                 json.loads(line)["item"] for part in store.rglob("parts/*.jsonl") for line in part.open()
             )
@@ -58,8 +60,12 @@ def main() -> int:
         "events_sent_after_seconds": round(sent_after, 1),
         "ended_after_seconds": round(ended_after, 1),
         "answers": sender.answers,
-        "parked_objects": len(list(store.rglob("parked/*.jsonl"))),
+        "parked_objects": parked_objects,
+        "state": tries.state,
     }
+    if log:
+        wrong = [pair for pair in zip(data, run.expected, strict=False) if pair[0] != pair[1]]
+        sys.stdout.write(f"{log[-20_000:]}\n{wrong[:5]}\n")
     sys.stdout.write(json.dumps(report) + "\n")
     return 0 if report["right"] and report["tries"] == 1 + len(KILL_AT) else 1
 
