@@ -16,7 +16,7 @@ from airflow_allma.operators.routing import states_of
 from airflow_allma.operators.run_start import entry_step, start_state
 from airflow_allma.operators.run_states import return_value, save_state
 from airflow_allma.operators.run_urls import StartedRunLink
-from airflow_allma.operators.suspended_task import SuspendableTask, Wakeup
+from airflow_allma.operators.suspended_task import SuspendableTask, TriggerEnd, Wakeup
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.try_notes import TryNotes
 
@@ -81,6 +81,15 @@ class FlowStepOperator(FlowOperator):
         current = self.begin(context)
         self.before_steps(current)
         return self._run_in_time(current, Wakeup(event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Continue the segment as Airflow asks for it, also if the task's trigger has failed or timed out.
+
+        Airflow would fail the task then, and ``onError`` of the step would not apply.
+        """
+        if hasattr(self, next_method):
+            return super().resume_execution(next_method, next_kwargs, context)
+        return self.resume(context, TriggerEnd.of(next_kwargs or {}))
 
     def before_steps(self, current: TaskContext) -> None:
         """Do what must be done in each process of the task before its steps; here nothing."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_allma.engine import RunState, SegmentResult
     from airflow_allma.engine.suspension import Answers, Wait
 
-__all__ = ["SuspendableTask", "Suspension", "Wakeup", "park", "push_waits"]
+__all__ = ["SuspendableTask", "Suspension", "TriggerEnd", "Wakeup", "park", "push_waits"]
 
 _METHOD: Final = "resume"
 _MIN_SECONDS: Final = 5.0
@@ -70,6 +70,12 @@ class Suspension:
     def _put_answers(self, answers: Answers, event: Any) -> None:
         from airflow_allma.engine.suspension import SuspendReason
 
+        if isinstance(event, TriggerEnd):
+            # Without an answer the step looks for itself: whether it is too late, or the other run has ended.
+            for wait in self.waits:
+                if wait.reason is SuspendReason.POLL and event.error is not None:
+                    answers.put(wait.reason, wait.key, {"failed": event.error})
+            return
         read = event if isinstance(event, dict) else {}
         arrived, conflicts = _tokens(read, "arrived"), _tokens(read, "conflict")
         for wait in self.waits:
@@ -90,12 +96,30 @@ def _tokens(event: Mapping[str, Any], name: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerEnd:
+    """The trigger of a deferred task has ended without an event.
+
+    Attributes:
+        error: the last line of the traceback with which it failed; None if its time was over.
+    """
+
+    error: str | None
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> TriggerEnd:
+        """Return what Airflow's arguments say about it."""
+        lines = arguments.get("traceback")
+        return cls("".join(lines).strip().rpartition("\n")[2] if lines else None)
+
+
+@dataclass(frozen=True, slots=True)
 class Wakeup:
     """Airflow continues a task that was suspended.
 
     Attributes:
         event: what it continues the task with. For events ``{"arrived": [token], "conflict": [token]}``:
-            hints, since the events themselves are in the state store. For others what the trigger yielded.
+            hints, since the events themselves are in the state store. For others what the trigger yielded, or
+            a ``TriggerEnd``.
     """
 
     event: Any

@@ -70,6 +70,12 @@ class PollApi(AsyncHandler):
                 return answer["output"]
             if "error" in answer:
                 raise _error_from(answer["error"])
+            if "failed" in answer:
+                raise PollingFailedError(
+                    f"Polling failed in the triggerer after call {progress.calls}: {answer['failed']}. Check "
+                    "that the triggerer has the same packages as the workers, and its log.",
+                    details={"cause": "triggerer", "calls": progress.calls},
+                )
             if answer.get("repeat"):
                 # What another process cannot do once, it cannot do the next time.
                 is_due, frozen = True, None
