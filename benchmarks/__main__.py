@@ -24,6 +24,7 @@ NAMES = (
     "map-compose",
     "map-memory",
     "parse",
+    "polls",
     "resume-race",
     "stock",
 )

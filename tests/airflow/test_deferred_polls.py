@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import replace
@@ -88,3 +89,31 @@ def test_the_deadline_ends_a_poll_that_nobody_has_continued(deferred, monkeypatc
     move_clock(monkeypatch, raised.timeout.total_seconds())
     with pytest.raises(AirflowException, match="its time is over"):
         resume(run, "__fail__", TIMED_OUT)
+
+
+def first_event(trigger):
+    async def run():
+        return await anext(trigger.run())
+
+    return asyncio.run(run())
+
+
+def test_the_response_stays_out_of_the_log_of_the_triggerer(deferred):
+    _, raised = deferred
+    trigger = raised.trigger
+    trigger.details["progress"]["due"] = 0.0
+    event = first_event(trigger)
+    assert event.payload["output"]["data"] == {"done": True, "n": 2}
+    assert (str(event), repr(event)) == ("<poll: output>", "<poll: output>")
+
+
+def test_a_trigger_with_the_details_of_another_version_asks_the_worker():
+    assert first_event(PollTrigger("a", {"progress": {"key": 1}})).payload == {"repeat": True}
+
+
+def test_a_trigger_without_a_request_only_waits(deferred, shop):
+    _, raised = deferred
+    details = {**raised.trigger.details, "request": None}
+    details["progress"]["due"] = 0.0
+    assert first_event(PollTrigger("a", details)).payload == {}
+    assert shop.calls == {"/x": 1}

@@ -64,7 +64,7 @@ def test_a_poll_survives_a_restart_of_the_triggerer_and_its_secrets_are_in_no_ta
         calls = jobs(echo)
         shop, bearer = planted.connections(echo).values()
         connections = {"polled_shop": shop, "polled_bearer": bearer}
-        store_secrets(airflow_instance, connections, {"polled_token": planted.VARIABLE})
+        store_secrets(airflow_instance, connections, {"polled_token": "planted-token.2"})
         deploy(flow("polls", steps))
         run_id = airflow_client.trigger("polls", {"items": [{"id": "two"}, {"id": "bad"}]})
         wait_until(lambda: progress(airflow_client, run_id).get("calls") == 3, what="three calls", timeout=90)
