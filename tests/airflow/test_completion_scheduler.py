@@ -39,6 +39,7 @@ def test_however_a_run_ends_its_actions_run_and_change_nothing(airflow_client, d
     # On a busy machine its time is over before the first task has ended.
     assert data.pop("run timeout") in ([], ["first"])
     assert data == {way: ["first"] for way in WAYS.keys() - {"run timeout"}}
+    assert runs.note("completed").startswith("Checkpoint 1 of 1 (100 %): Begun, 20")
     messages = receivers.messages()
     assert {body["way"] for bodies in messages.values() for body in bodies} == set(WAYS)
     # One id for each action of each run.

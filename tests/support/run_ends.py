@@ -77,6 +77,7 @@ def ending_flows(name: str, actions: list[Json]) -> list[Json]:
     steps = {
         "first": {
             "stepType": "NO_OP",
+            "checkpoint": {"id": "begun", "label": "Begun"},
             "transitions": [{"condition": f"$.way == '{way}'", "nextStepInstanceId": "slow"} for way in _SLOW]
             + [{"condition": "$.way == 'failed task'", "nextStepInstanceId": "bad"}],
         },
@@ -140,6 +141,10 @@ class EndedRuns:
     def _end_run_marked(self, dag_id: str, run_id: str) -> None:
         self._running(dag_id, run_id)
         self.client.call("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", body={"state": "failed"})
+
+    def note(self, way: str) -> str:
+        """Return the note of a run."""
+        return str(self.client.run(self._dag_ids[way], self._runs[way])["note"])
 
     def completion_run(self, way: str) -> tuple[str, str]:
         """Return Dag id and run id of the run with the actions."""
