@@ -27,6 +27,7 @@ NAMES = (
     "polls",
     "resume-race",
     "stock",
+    "sub-flows",
 )
 
 

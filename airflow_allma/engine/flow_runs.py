@@ -131,9 +131,15 @@ def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:
         step_id: the step.
         state: the state before the step; None counts as its first visit.
     """
-    counts = state.transition_counts if state is not None else {}
-    visits = sum(count for counter, count in counts.items() if counter.rpartition(":")[0] == step_id)
-    around = (part for branch, item in info.branch_path for part in (branch, str(item)))
-    parts = (info.flow_execution_id, *around, step_id, str(visits))
+    counts = state.transition_counts if state is not None else None
+    visits = (
+        sum([count for counter, count in counts.items() if counter.rpartition(":")[0] == step_id])
+        if counts
+        else 0
+    )
+    around = [part for branch, item in info.branch_path for part in (branch, str(item))]
     # With their lengths, so that no two lists of parts have the same hash.
-    return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
+    text = "".join(
+        [f"{len(part)}:{part}" for part in (info.flow_execution_id, *around, step_id, str(visits))]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -80,7 +80,7 @@ class ForkRun:
             if branch.is_conditional and not branch.applies(context, info, load):
                 return fork.not_applicable(branch, index)
             state = branch_state(branch, context, info, services)
-            state.context_is_read = fork.reads_context
+            state.context_is_read = fork.reads_context and not branch.is_sub_flow
             return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
         except PointerNotLoaded as waiting:
             raise NeedsWaiting(state) from waiting
@@ -119,7 +119,7 @@ class ForkRun:
                     state = RunState(branch.start, context)
                 else:
                     state = await evaluate(services, branch_state, branch, context, info, services)
-                state.context_is_read = fork.reads_context
+                state.context_is_read = fork.reads_context and not branch.is_sub_flow
                 if branch.suspends:
                     state.journal = []
             segment = await run_segment(branch.program, state, info, services)

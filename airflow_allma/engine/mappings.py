@@ -39,11 +39,14 @@ class InputPlan:
     Args:
         mappings: dotted target <- JSONPath.
         literals: dotted target <- value that can contain templates; literals override mappings.
+        shares: whether mapped values may be those of the context itself, because nobody changes them.
     """
 
-    __slots__ = ("_constants", "_flat", "_literals", "_mappings", "_needs_state", "is_empty")
+    __slots__ = ("_constants", "_flat", "_literals", "_mappings", "_needs_state", "_shares", "is_empty")
 
-    def __init__(self, mappings: Mapping[str, str], literals: Mapping[str, Any]) -> None:
+    def __init__(
+        self, mappings: Mapping[str, str], literals: Mapping[str, Any], *, shares: bool = False
+    ) -> None:
         self._mappings = [
             (target, compile_path(source).find, source, compile_target(target))
             for target, source in sorted(mappings.items())
@@ -53,6 +56,8 @@ class InputPlan:
             (compile_target(target), target, compile_config(value)) for target, value in literals.items()
         ]
         self._flat = not any(sign in target for target in (*mappings, *literals) for sign in ".[")
+        # A longer target would be set inside of a value of the context.
+        self._shares = shares and self._flat
         self._constants: dict[str, Any] = {}
         if self._flat and all(
             config.is_static and not isinstance(literals[target], dict | list)
@@ -89,7 +94,8 @@ class InputPlan:
                 continue
             kind = value.__class__
             if kind is dict or kind is list:
-                value = _copied(value, name)
+                if not self._shares:
+                    value = _copied(value, name)
             elif value is NOTHING:
                 continue
             if flat:

@@ -75,6 +75,7 @@ class CompiledStep:
         notes_data: whether an attempt reports how much data it received.
         blocks_thread: whether an attempt occupies a thread.
         stores_output: whether its handler decides where a large output is stored.
+        keeps_input: whether its handler leaves its input as it is.
         suspends: whether it can wait for something that a process need not stay for.
         milestone: the checkpoint that a run passes when it enters the step; None if there is none.
     """
@@ -97,8 +98,11 @@ class CompiledStep:
         self.blocks_thread = waiting is not None and waiting.blocks_thread
         self.stores_output = waiting is not None and waiting.stores_output
         self.suspends = waiting is not None and waiting.suspends
+        self.keeps_input = waiting is not None and waiting.keeps_input
         self.input_plan = (
-            InputPlan(step.input_mappings, step.literals) if reads_mappings else InputPlan({}, {})
+            InputPlan(step.input_mappings, step.literals, shares=self.keeps_input)
+            if reads_mappings
+            else InputPlan({}, {})
         )
         self.output_plan = OutputPlan(
             self.id,

@@ -128,9 +128,10 @@ async def _call_handler(execution: StepExecution) -> Any:
     for _ in range(MAX_FETCHES):
         try:
             # Each call gets an input of its own: one that failed halfway could have changed it.
+            own_input = dict(execution.step_input) if step.keeps_input else copy_value(execution.step_input)
             call = StepCall(
                 step.id,
-                copy_value(execution.step_input) if execution.step_input else {},
+                own_input,
                 execution.state.context,
                 info,
                 services,

@@ -81,6 +81,8 @@ class AsyncHandler:
         ends_path: whether the path ends here.
         reads_mappings: whether the engine builds the step's input from ``inputMappings`` and ``literals``. If
             not, the handler reads the context itself.
+        keeps_input: whether a call leaves the values in its input as they are, so that they need not be
+            copies.
         falls_back_to_input: whether a source of ``outputMappings`` that the output lacks is looked up in the
             step's input.
         stores_output: whether the handler itself decides where a large output is stored.
@@ -99,6 +101,7 @@ class AsyncHandler:
     inline: ClassVar[bool] = False
     ends_path: ClassVar[bool] = False
     reads_mappings: ClassVar[bool] = True
+    keeps_input: ClassVar[bool] = False
     falls_back_to_input: ClassVar[bool] = True
     stores_output: ClassVar[bool] = False
     blocks_thread: ClassVar[bool] = False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
+
+import msgspec
 
 from airflow_allma.common.json_types import type_name
 from airflow_allma.engine.flow_runs import LATEST_VERSION
@@ -44,8 +45,7 @@ _WITHOUT_EFFECT: Final = frozenset(
 _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 
-@dataclass(frozen=True, slots=True)
-class FlowStart:
+class FlowStart(msgspec.Struct, frozen=True, gc=False):
     """What a START_FLOW_EXECUTION step starts.
 
     Attributes:

@@ -35,6 +35,7 @@ class RunSubFlow(AsyncHandler):
         fixed: the flow and its version, if both are known before a call.
     """
 
+    keeps_input: ClassVar[bool] = True
     falls_back_to_input: ClassVar[bool] = False
     notes_data: ClassVar[bool] = True
     bounds_itself = True
@@ -106,7 +107,7 @@ class SubFlowInput:
             target.removeprefix(f"{_PAYLOAD}."): source
             for target, source in step.input_mappings_to_sub_flow.items()
         }
-        self._plan = InputPlan(mappings, {}) if mappings else None
+        self._plan = InputPlan(mappings, {}, shares=True) if mappings else None
 
     @property
     def names(self) -> tuple[str, str]:
