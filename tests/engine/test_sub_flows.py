@@ -477,3 +477,27 @@ def test_a_wait_names_the_item_around_the_sub_flow():
 
     (wait,) = asyncio.run(main()).waits
     assert (wait.branch_id, wait.item_index, wait.step_id) == ("b", 4, "wait")
+
+
+@pytest.mark.parametrize(
+    "mapped",
+    [
+        {"inputMappings": {"order": "$.order"}},
+        {"inputMappings": {"order": "$.order"}, "literals": {"order": {"more": 1}}},
+        {"inputMappings": {"order": "$.order"}, "literals": {"order.more": 1}},
+        {"inputMappings": {"initialContextData.order": "$.order"}},
+        {"inputMappingsToSubFlow": {"order": "$.order"}},
+        {"inputMappingsToSubFlow": {"order": "$.order", "order.more": "$.order.net"}},
+    ],
+)
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_sub_flow_changes_nothing_outside_of_it(mapped, waits):
+    change = compose(
+        inputMappings={"net": "$.order.net", "rows": "$.order.rows"},
+        outputMappings={"$.order.net": "$.rows", "$.order.rows[0]": "$.net"},
+        **({"delay": {"milliseconds": 1}} if waits else {}),
+    )
+    order = {"net": 5, "rows": [1, 2]}
+    ran = run({"sub": sub_flow("child", **mapped)}, {"order": order}, flows=library({"child": {"a": change}}))
+    assert ran.context["order"] == ran.context["initialContextData"]["order"] == {"net": 5, "rows": [1, 2]}
+    assert ran.outputs["sub"]["order"]["rows"] == [5, 2]
