@@ -137,9 +137,13 @@ def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:
         if counts
         else 0
     )
-    around = [part for branch, item in info.branch_path for part in (branch, str(item))]
-    # With their lengths, so that no two lists of parts have the same hash.
-    text = "".join(
-        [f"{len(part)}:{part}" for part in (info.flow_execution_id, *around, step_id, str(visits))]
-    )
+    # With their lengths, so that no two lists of parts have the same text. Written out, as this is made for
+    # every item whose branch runs a flow.
+    run_id, count = info.flow_execution_id, str(visits)
+    around = ""
+    if info.branch_id is not None:
+        for branch, item in info.branch_path:
+            index = str(item)
+            around += f"{len(branch)}:{branch}{len(index)}:{index}"
+    text = f"{len(run_id)}:{run_id}{around}{len(step_id)}:{step_id}{len(count)}:{count}"
     return hashlib.sha256(text.encode()).hexdigest()
