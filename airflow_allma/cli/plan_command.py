@@ -14,6 +14,7 @@ from airflow_allma.cli.fork_plans import ForkPlans
 from airflow_allma.cli.json_options import read_object
 from airflow_allma.cli.run_command import open_store_option
 from airflow_allma.cli.select_flow import select_flow
+from airflow_allma.cli.start_lines import described_starts, start_lines
 from airflow_allma.common.aws_clients import EnvironmentAws
 from airflow_allma.configuration import load_settings
 from airflow_allma.dag_factory.plan import plan_tasks
@@ -84,10 +85,19 @@ def plan_flow_file(
             }
             for task in plan.tasks
         ]
-        answer = {"dag": plan.dag_id, "flow": plan.flow_id, "tasks": tasks, "forks": forks, "settings": shown}
+        answer = {
+            "dag": plan.dag_id,
+            "flow": plan.flow_id,
+            "starts": described_starts(source.flow),
+            "tasks": tasks,
+            "forks": forks,
+            "settings": shown,
+        }
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
         typer.echo(draw_text(plan))
+        for line in start_lines(described_starts(source.flow)):
+            typer.echo(line)
         typer.echo("\n".join([line for fork in forks for line in _fork_lines(fork)] + _setting_lines(shown)))
     return 0
 

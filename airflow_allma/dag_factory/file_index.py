@@ -39,7 +39,7 @@ _LOG: Final = logging.getLogger("airflow_allma.loader")
 LOOK_AGAIN_NANOSECONDS: Final = 5_000_000_000
 """How long the index is used without listing the files; a flow that moved is found after that."""
 
-_VERSION: Final = "3"
+_VERSION: Final = "4"
 """To be increased when the format of the index or of its ids changes."""
 
 
@@ -49,6 +49,11 @@ _NEEDS: Final = {
     b"mcpConnectionId": ArtifactKind.CONNECTION,
 }
 _NEED: Final = re.compile(rb'"(%s)"\s*+:\s*+("(?:[^"\\]|\\.)*+")' % b"|".join(_NEEDS), re.DOTALL)
+
+
+_MAIL_START: Final = re.compile(rb"email[-_]start[-_]point", re.IGNORECASE)
+_MAIL_STARTS: Final = "mail:starts"
+"""What the files with an EMAIL_START_POINT define and need, in the form of an artifact."""
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
@@ -192,6 +197,10 @@ def _names_in(path: str) -> tuple[list[str], list[str], list[str]]:
         for own_id in _members(artifacts, "id")
         if isinstance(own_id, str)
     }
+    if _MAIL_START.search(data):
+        # An e-mail starts the flow whose keyword fits best: each of these flows must know the others.
+        defined.add(_MAIL_STARTS)
+        needs.append(_MAIL_STARTS)
     if path.endswith(PROMPT_SUFFIX) and isinstance(named.id, str):
         defined.add(f"{ArtifactKind.PROMPT.value}:{named.id}")
     dag_ids = {safe_dag_id(flow_id) for flow_id in flow_ids if isinstance(flow_id, str)}

@@ -20,6 +20,7 @@ from airflow_allma.dag_factory.loader_options import FlowFilter, LoaderOptions, 
 from airflow_allma.dag_factory.plan import plan_completion, plan_dag
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow import Flow, LoadedFolder, Problem, safe_dag_id
+from airflow_allma.flow.mail_routes import MailRoute, mail_routes
 from airflow_allma.operators.flow_ref import FindFlow
 
 if TYPE_CHECKING:
@@ -152,12 +153,15 @@ def _build_dags(
     """Return the Dags of all flows, or the wanted one; add what cannot be built to the problems."""
     dags: dict[str, DAG] = {}
     limit = cache(dag_limit)
+    mail = mail_routes(
+        source.flow for source in loaded.flows if options.keep is None or options.keep(source.flow)
+    )
     for source in loaded.flows:
         dag_id = safe_dag_id(source.flow.id)
         if wanted not in {None, dag_id, completion_dag_id(dag_id)}:
             continue
         try:
-            dags.update(_build(source.flow, options, limit, wanted, find))
+            dags.update(_build(source.flow, options, limit, wanted, find=find, mail=mail))
         except Exception as error:  # noqa: BLE001 - Airflow, policies and callbacks can raise anything
             # The other flows must load, and nothing is lost: the problem is logged and shown.
             reason = error or type(error).__name__
@@ -170,7 +174,9 @@ def _build(
     options: LoaderOptions,
     limit: Callable[[str], int],
     wanted: str | None,
+    *,
     find: FindFlow | None,
+    mail: tuple[MailRoute, ...],
 ) -> dict[str, DAG]:
     """Return the Dag of a flow and its completion Dag, by id; nothing if the flow is not kept.
 
@@ -181,11 +187,12 @@ def _build(
         wanted: the Dag to build; None: all that the flow has. What Airflow would reject later is then
             detected now, when it would affect all Dags of the loader's file.
         find: finds the flows that steps run.
+        mail: the start points for e-mails of all flows.
     """
     applied = options.apply(flow)
     if applied is None:
         return {}
-    plan = plan_dag(applied)
+    plan = plan_dag(applied, mail)
     built: dict[str, DAG] = {}
     if wanted in {None, plan.tasks.dag_id}:
         dag = built[plan.tasks.dag_id] = dag_from_plan(plan, limit, find)

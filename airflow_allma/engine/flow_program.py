@@ -9,7 +9,8 @@ from airflow_allma.engine.payloads import validate_payload
 from airflow_allma.engine.program import HandlerFactory, Program
 from airflow_allma.engine.state import RunState
 from airflow_allma.expressions import compile_config
-from airflow_allma.flow import Flow, ScheduleStartPointStep, StepType
+from airflow_allma.flow import EmailStartPointStep, Flow, ScheduleStartPointStep, StepType
+from airflow_allma.flow.mail_address import mail_address
 
 __all__ = ["FlowProgram"]
 
@@ -29,7 +30,7 @@ class FlowProgram(Program):
         self,
         payload: Mapping[str, Any],
         flow_execution_id: str,
-        start_point: ScheduleStartPointStep | None = None,
+        start_point: ScheduleStartPointStep | EmailStartPointStep | None = None,
         events: Sequence[Mapping[str, Any]] = (),
     ) -> RunState:
         """Return the state in which a run begins.
@@ -37,8 +38,8 @@ class FlowProgram(Program):
         Args:
             payload: the run's payload, an object.
             flow_execution_id: this run's id.
-            start_point: the start point that triggered the run. Its ``payloadTemplate`` then makes the
-                payload, which ``payload`` overrides, and ``triggerSource`` names the step.
+            start_point: the start point that triggered the run, which ``triggerSource`` names. The
+                ``payloadTemplate`` of one with a schedule makes the payload, which ``payload`` overrides.
             events: the asset events that triggered the run; they become ``assetEvents`` of the payload.
 
         Raises:
@@ -49,6 +50,9 @@ class FlowProgram(Program):
         if start_point is None:
             added = {"assetEvents": list(events)} if events else {}
             payload = {**added, **validate_payload(self.flow, payload)}
+        elif isinstance(start_point, EmailStartPointStep):
+            address = mail_address(start_point.email_address, variables) or start_point.email_address
+            payload = {"triggerSource": f"EmailTrigger:{address}", **validate_payload(self.flow, payload)}
         else:
             root = {"flow_variables": {**variables, "flowExecutionId": flow_execution_id}}
             rendered = compile_config(start_point.payload_template).render(root)
@@ -56,7 +60,7 @@ class FlowProgram(Program):
             payload = {**source, **validate_payload(self.flow, {**rendered, **payload})}
         return RunState.start(self.entry(start_point), payload, variables, flow_execution_id)
 
-    def entry(self, start_point: ScheduleStartPointStep | None = None) -> str:
+    def entry(self, start_point: ScheduleStartPointStep | EmailStartPointStep | None = None) -> str:
         """Return the step at which a run begins; ``start_point`` is the one that triggered it, if any."""
         if start_point is None or not start_point.is_entry:
             return self.start

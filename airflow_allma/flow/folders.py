@@ -20,6 +20,7 @@ from airflow_allma.flow.file_cache import FileCache
 from airflow_allma.flow.file_contents import FileContents
 from airflow_allma.flow.files import FlowSource, LoadedFile
 from airflow_allma.flow.flow_cycles import check_flow_cycles
+from airflow_allma.flow.start_conflicts import without_start_conflicts
 
 __all__ = ["LoadedFolder", "Selection", "load_found_files", "select_flows"]
 
@@ -75,7 +76,8 @@ def load_found_files(
     definitions = StepDefinitions(catalog)
     files = tuple(cache.check(one, catalog, definitions) for one in contents)
     selection = select_flows(source for loaded in files for source in loaded.flows)
-    running = {source.flow.id: source for source in selection.flows}
+    flows, conflicts = without_start_conflicts(selection.flows)
+    running = {source.flow.id: source for source in flows}
     of_artifacts = _problems_of_artifacts(catalog, definitions, files)
     names = {loaded.file for loaded in files}
     problems = (
@@ -90,9 +92,10 @@ def load_found_files(
         ),
         *(problem for file, others in of_artifacts.items() if file not in names for problem in others),
         *selection.problems,
+        *conflicts,
         *_cycles(contents, files, selection, catalog),
     )
-    return LoadedFolder(files, selection.flows, problems)
+    return LoadedFolder(files, flows, problems)
 
 
 def _cycles(

@@ -15,6 +15,7 @@ from airflow_allma.flow.normalize import normalize_flow
 from airflow_allma.flow.notify_options import Deadline, Notification
 from airflow_allma.flow.steps import (
     AnyStep,
+    EmailStartPointStep,
     InferenceParameters,
     OnError,
     ParallelBranch,
@@ -186,10 +187,15 @@ class Flow(Model):
         return tuple(step for step in self.schedule_start_points if step.enabled)
 
     @property
+    def mail_start_points(self) -> tuple[EmailStartPointStep, ...]:
+        """The flow's own start points for e-mails; those of branches never fire."""
+        return tuple(step for step in self.steps.values() if isinstance(step, EmailStartPointStep))
+
+    @property
     def starts_one_each(self) -> bool:
-        """Whether each message of the queue starts a run of its own."""
+        """Whether each message, or e-mail, of the queue starts a run of its own."""
         watch = self.airflow.watch
-        return watch is not None and watch.is_one_each
+        return watch is not None and (watch.is_one_each or bool(self.mail_start_points))
 
     def only_starts_others(self, run_id: str) -> bool:
         """Return whether a run of the flow does nothing but start a run for each message."""

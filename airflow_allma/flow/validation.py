@@ -98,7 +98,7 @@ def check_flow(
         diagnostics += diagnostics_of(error, inherited)
     diagnostics += check_flow_fields(inherited)
     diagnostics += check_notifications(inherited, checks)
-    diagnostics += check_events(inherited)
+    diagnostics += check_events(inherited, all_scopes[0].steps.values())
     diagnostics += check_airflow_limits(inherited, all_scopes)
     diagnostics += check_steps(inherited, all_scopes)
     links = StepLinks(inherited, all_scopes)

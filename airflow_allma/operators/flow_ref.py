@@ -10,6 +10,7 @@ from airflow_allma.flow import Flow
 
 if TYPE_CHECKING:
     from airflow_allma.engine import CompiledFlows, CompiledFork, FlowProgram
+    from airflow_allma.flow.mail_routes import MailRoute
 
 __all__ = ["FindFlow", "FlowRef"]
 
@@ -26,10 +27,12 @@ class FlowRef:
     Args:
         flow: the flow.
         find: finds the flows that its steps run; None if the flow was loaded alone.
+        mail: the start points for e-mails of all flows, if this flow has one.
     """
 
-    def __init__(self, flow: Flow, find: FindFlow | None = None) -> None:
+    def __init__(self, flow: Flow, find: FindFlow | None = None, mail: tuple[MailRoute, ...] = ()) -> None:
         self.flow = flow
+        self.mail = mail
         self._find = find
         self._program: FlowProgram | None = None
 

@@ -13,7 +13,7 @@ from airflow_allma.timetables import fired_start_point
 
 if TYPE_CHECKING:
     from airflow_allma.engine import RunState
-    from airflow_allma.flow import ScheduleStartPointStep
+    from airflow_allma.timetables import StartPointStep
 
 __all__ = ["entry_step", "start_state"]
 
@@ -97,8 +97,8 @@ def entry_step(current: TaskContext) -> str:
     return current.program.entry(_start_point(current))
 
 
-def _start_point(current: TaskContext) -> ScheduleStartPointStep | None:
-    """Return the SCHEDULE_START_POINT that triggered the run, if one did."""
+def _start_point(current: TaskContext) -> StartPointStep | None:
+    """Return the start point that triggered the run, if one did."""
     return fired_start_point(
         current.flow,
         run_id=current.ti.run_id,

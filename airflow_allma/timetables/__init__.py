@@ -9,16 +9,26 @@ from __future__ import annotations
 from airflow_allma.timetables.aws_cron import AwsCron
 from airflow_allma.timetables.aws_rate import AwsRate
 from airflow_allma.timetables.schedules import check_schedule, is_aws_cron, is_aws_rate, schedule_problem
-from airflow_allma.timetables.start_points import StartPoint, fired_start_point, start_points_of
+from airflow_allma.timetables.start_points import (
+    MAIL_RUN,
+    StartPoint,
+    StartPointStep,
+    fired_start_point,
+    run_id_suffix,
+    start_points_of,
+)
 
 __all__ = [
+    "MAIL_RUN",
     "AwsCron",
     "AwsRate",
     "StartPoint",
+    "StartPointStep",
     "check_schedule",
     "fired_start_point",
     "is_aws_cron",
     "is_aws_rate",
+    "run_id_suffix",
     "schedule_problem",
     "start_points_of",
 ]

@@ -8,25 +8,43 @@ flow changes later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.flow import Flow, ScheduleStartPointStep
+from airflow_allma.flow import EmailStartPointStep, Flow, ScheduleStartPointStep
 from airflow_allma.flow.ids import safe_id
 from airflow_allma.timetables.next_run import Schedule
 
 __all__ = [
+    "MAIL_RUN",
     "DelayedSchedule",
     "StartPoint",
+    "StartPointStep",
     "fired_start_point",
     "render_expression",
     "run_id_suffix",
     "start_points_of",
 ]
 
+StartPointStep = ScheduleStartPointStep | EmailStartPointStep
+"""A step that starts runs."""
+
+MAIL_RUN: Final = "mail"
+"""How the ids of runs begin that e-mails start; the id of the e-mail and ``run_id_suffix`` follow."""
+
+_GONE: Final = {
+    "scheduled": (
+        "The start point {} fired this run, but the flow no longer has this SCHEDULE_START_POINT. Add it "
+        "again (`enabled: false` keeps it from firing), or start a new run."
+    ),
+    MAIL_RUN: (
+        "An e-mail started this run at {}, but the flow no longer has this EMAIL_START_POINT. Add it again, "
+        "or start a new run."
+    ),
+}
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SEPARATOR: Final = "__"
 _MAX_NAME_LENGTH: Final = 150
@@ -90,7 +108,7 @@ def run_id_suffix(step_id: str) -> str:
 
 def fired_start_point(
     flow: Flow, *, run_id: str, run_type: str, logical_date: datetime | None
-) -> ScheduleStartPointStep | None:
+) -> StartPointStep | None:
     """Return the start point that fired a run, whether it is still enabled or not.
 
     Args:
@@ -107,17 +125,12 @@ def fired_start_point(
     """
     start_points = flow.schedule_start_points
     kind, *rest = run_id.split(_SEPARATOR, 2)
-    if kind == "scheduled" and len(rest) == 2:
-        matches = (
-            step for step in start_points if run_id_suffix(step.step_instance_id) == _SEPARATOR + rest[1]
-        )
+    if kind in {"scheduled", MAIL_RUN} and len(rest) == 2:
+        points: Sequence[StartPointStep] = flow.mail_start_points if kind == MAIL_RUN else start_points
+        matches = (step for step in points if run_id_suffix(step.step_instance_id) == _SEPARATOR + rest[1])
         step = next(matches, None)
         if step is None:
-            raise PermanentStepError(
-                f"The start point {rest[1]} fired this run, but the flow no longer has this "
-                "SCHEDULE_START_POINT. Add it again (`enabled: false` keeps it from firing), or "
-                "start a new run."
-            )
+            raise PermanentStepError(_GONE[kind].format(rest[1]))
         return step
     if run_type == "backfill" and start_points and logical_date is not None:
         index = logical_date.microsecond

@@ -83,6 +83,38 @@ def test_what_is_wrong_is_located(airflow, path, message):
     assert message in found[path]
 
 
+WATCH = {"watch": {"sqsQueueUrl": QUEUE}}
+MAIL = {"stepType": "EMAIL_START_POINT", "emailAddress": "in@x.test"}
+
+
+@pytest.mark.parametrize(
+    ("airflow", "steps", "path", "message"),
+    [
+        (
+            {"watch": {"sqsQueueUrl": QUEUE, "maxMessages": 5}},
+            {"m": MAIL},
+            "airflow.watch.maxMessages",
+            "each e-mail starts a run",
+        ),
+        (WATCH, {"m": MAIL, "n": MAIL}, "steps.n.emailAddress", "the same address and keyword"),
+        (
+            WATCH,
+            {"m": {**MAIL, "emailAddress": "{{flow_variables.x}}@x.test"}},
+            "steps.m.emailAddress",
+            "must be known before a run begins",
+        ),
+    ],
+)
+def test_what_is_wrong_in_email_start_points_is_located(airflow, steps, path, message):
+    found = errors(airflow, steps)
+    assert list(found) == [path]
+    assert message in found[path]
+
+
+def test_email_start_points_of_one_address_differ_by_keyword():
+    assert errors(WATCH, {"m": MAIL, "n": {**MAIL, "keyword": "CLAIM"}}) == {}
+
+
 @pytest.mark.parametrize(
     "airflow",
     [

@@ -16,16 +16,17 @@ class AssetEvents:
 
     Args:
         session: a session of the database, which is committed.
-        definition: the flow.
+        definition: the flow, or its Dag.
     """
 
-    def __init__(self, session: Any, definition: Mapping[str, Any]) -> None:
+    def __init__(self, session: Any, definition: Any) -> None:
         from airflow.models.asset import AssetModel
         from airflow.models.dag import DagModel
         from sqlalchemy import select
 
         self.session = session
-        self.dag = build_dag(Flow.model_validate(definition))
+        is_flow = isinstance(definition, Mapping)
+        self.dag = build_dag(Flow.model_validate(definition)) if is_flow else definition
         self.dag_id = self.dag.dag_id
         store_dag(self.dag)
         schedule: Any = self.dag.schedule

@@ -62,7 +62,7 @@ class TaskBuilder:
     def __init__(self, plan: DagPlan, find: FindFlow | None = None) -> None:
         self.dag_plan = plan
         self.plan = plan.tasks
-        self.flow = FlowRef(plan.flow, find)
+        self.flow = FlowRef(plan.flow, find, plan.mail)
         self.tasks: dict[str, Node] = {}
         """Full task id -> the task."""
         self.default_retries = int(conf.getint("core", "default_task_retries", fallback=0))

@@ -14,6 +14,7 @@ from airflow_allma.dag_factory.plan.segments import TaskPlan, plan_tasks
 from airflow_allma.flow import AirflowOptions, Flow
 from airflow_allma.flow.airflow_limits import DESCRIPTION, NAME, PRIORITY_WEIGHT, TAG
 from airflow_allma.flow.ids import FLOW_TAG
+from airflow_allma.flow.mail_routes import MailRoute
 
 __all__ = ["DagPlan", "plan_dag", "priority_weight"]
 
@@ -40,6 +41,7 @@ class DagPlan:
         max_active_runs: maximum number of active runs; None: as Airflow is configured.
         run_timeout: time limit of a run; None: no limit.
         task_defaults: arguments of all tasks, by Airflow's names.
+        mail: the start points for e-mails of all flows, if this flow has one.
     """
 
     flow: Flow
@@ -54,10 +56,15 @@ class DagPlan:
     max_active_runs: int | None
     run_timeout: timedelta | None
     task_defaults: Mapping[str, Any]
+    mail: tuple[MailRoute, ...] = ()
 
 
-def plan_dag(flow: Flow) -> DagPlan:
+def plan_dag(flow: Flow, mail: tuple[MailRoute, ...] = ()) -> DagPlan:
     """Plan the Dag of a flow. Equal flows have equal plans.
+
+    Args:
+        flow: the flow.
+        mail: the start points for e-mails of all flows, of which its tasks know if it has one.
 
     Raises:
         FlowError: the schedule, a date or the time zone in the flow's ``airflow`` object is not valid.
@@ -77,6 +84,7 @@ def plan_dag(flow: Flow) -> DagPlan:
         max_active_runs=options.max_active_runs or (_MAX_CONTINUOUS_RUNS if schedule.is_continuous else None),
         run_timeout=_seconds(options.run_timeout_seconds),
         task_defaults=_task_defaults(options),
+        mail=mail if flow.mail_start_points else (),
     )
 
 

@@ -26,9 +26,11 @@ from airflow_allma.dag_factory.plan.step_graph import Component, StepGraph, comp
 from airflow_allma.dag_factory.plan.task_names import NameTable
 from airflow_allma.flow import (
     BranchGranularity,
+    EmailStartPointStep,
     Flow,
     ParallelBranch,
     ParallelForkManagerStep,
+    ScheduleStartPointStep,
     Step,
     safe_dag_id,
 )
@@ -168,7 +170,12 @@ class _Planner:
     def plan(self) -> TaskPlan:
         flow = self._flow
         # Also those that are not enabled: the runs that they fired before can then be cleared and run again.
-        points = (step.step_instance_id for step in flow.schedule_start_points if step.is_entry)
+        mail = () if flow.airflow.watch is None else flow.mail_start_points
+        starts: tuple[ScheduleStartPointStep | EmailStartPointStep, ...] = (
+            *flow.schedule_start_points,
+            *mail,
+        )
+        points = (step.step_instance_id for step in starts if step.is_entry)
         entries = (flow.start_step_instance_id, *points)
         parts = components(self._graph(flow.steps), *entries)
         upstream = _predecessors(parts)

@@ -69,6 +69,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     no_effect.fields_without_effect,
     no_effect.start_points_in_branches,
     no_effect.checkpoints_in_branches,
+    no_effect.mail_without_a_queue,
 )
 """Every lint, in the order in which they run."""
 

@@ -89,7 +89,6 @@ _NOT_YET_OF_FLOW: Final = (
     ),
 )
 _NOT_YET_OF_STEP: Final = (
-    _Row("emailAddress", "e-mails do not start runs yet; the step runs as a NO_OP"),
     _Row(
         "messageSenderModuleIdentifier",
         "no message is sent; send it in a step before this one, such as EMAIL, with the key in it",
@@ -328,3 +327,17 @@ def start_points_in_branches(view: FlowView) -> Warnings:
                     (*step.path, "stepType"),
                     "a start point in a branch starts no runs; move it to the steps of the flow",
                 )
+
+
+@lint(kinds=("EMAIL_START_POINT",))
+def mail_without_a_queue(view: FlowView) -> Warnings:
+    """Yield e-mail start points of flows that watch no queue, to which no e-mail comes."""
+    if any(True for _ in select(view.flow, ("airflow", "watch"))):
+        return
+    for step in view.scopes[0].steps.values():
+        if step.kind == "EMAIL_START_POINT":
+            yield warning(
+                (*step.path, "emailAddress"),
+                "no e-mail starts this flow: it watches no queue; add `airflow.watch` with the queue to "
+                "which SES sends the e-mails",
+            )

@@ -89,6 +89,11 @@ class EmailStartPointStep(Step):
         str | None, Field(description="Regular expression; its first group becomes triggerPattern.")
     ] = None
 
+    @property
+    def is_entry(self) -> bool:
+        """Whether the runs that it starts begin here, not at the flow's first step."""
+        return bool(self.transitions or self.default_next_step_instance_id)
+
 
 class ScheduleStartPointStep(Step):
     """A flow starts here when its schedule fires."""
