@@ -18,6 +18,7 @@ from airflow_allma.cli.event_option import EventOption
 from airflow_allma.cli.folder_flows import folder_flows
 from airflow_allma.cli.json_options import UsageError
 from airflow_allma.cli.progress import Progress
+from airflow_allma.cli.queued_runs import QueuedRuns
 from airflow_allma.cli.run_end import run_completion_actions
 from airflow_allma.cli.run_result import print_answer, print_result
 from airflow_allma.cli.select_flow import select_flow
@@ -165,11 +166,14 @@ async def _run(
             on_branch_result=progress.branch_ended,
             flows=flows,
             fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,
+            runs=(started := QueuedRuns(events)),
         )
+        started.services = services
         try:
             result = await start.run(program, info, services, events)
             if start.step is None and result.status is not SegmentStatus.SUSPENDED:
                 await run_completion_actions(flow, result, info, services)
+            await started.run_all()
             return result
         finally:
             await services.close()

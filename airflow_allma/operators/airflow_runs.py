@@ -18,7 +18,7 @@ from airflow_allma.compat import (
 )
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.flow.ids import safe_dag_id, safe_id
-from airflow_allma.operators.run_link import CONTEXT_POINTER_KEY, RunLink, flow_execution_id
+from airflow_allma.operators.run_link import CONTEXT_POINTER_KEY, RESUME_KEY, RunLink, flow_execution_id
 from airflow_allma.operators.run_states import loaded_state
 from airflow_allma.operators.run_urls import run_url
 from airflow_allma.operators.task_context import TaskContext
@@ -39,7 +39,6 @@ class NoteStarted(Protocol):
         """Keep it; ``is_new`` in the process that has started the run."""
 
 
-_RESUME_KEY: Final = "_flow_resume_key"
 _SMALL_MEMBER_BYTES: Final = 200
 _SMALL_MEMBERS: Final = 20
 _MAX_READ: Final = 100
@@ -192,7 +191,7 @@ class AirflowRuns:
     def _conf(self, request: StartRequest, payload: dict[str, Any]) -> dict[str, Any]:
         ti, parent = self._current.ti, request.parent
         safe = xcom_safe(payload)
-        resume_key = request.payload.get(_RESUME_KEY)
+        resume_key = request.payload.get(RESUME_KEY)
         link = RunLink(
             root_id=parent.root_id,
             parent_id=parent.flow_execution_id,

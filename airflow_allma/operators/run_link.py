@@ -11,7 +11,15 @@ import msgspec
 from airflow_allma.compat import NOT_MAPPED, is_operator_triggered
 from airflow_allma.operators.transport import xcom_safe
 
-__all__ = ["CONTEXT_POINTER_KEY", "RESERVED_KEYS", "RunLink", "conf_of", "flow_execution_id", "payload_of"]
+__all__ = [
+    "CONTEXT_POINTER_KEY",
+    "RESERVED_KEYS",
+    "RESUME_KEY",
+    "RunLink",
+    "conf_of",
+    "flow_execution_id",
+    "payload_of",
+]
 
 _KEY: Final = "_allma_start"
 """The key of the payload under which the link is; no flow sees it."""
@@ -22,6 +30,9 @@ CONTEXT_POINTER_KEY: Final = "_s3_context_pointer"
 
 RESERVED_KEYS: Final = frozenset({_KEY, CONTEXT_POINTER_KEY})
 """The keys of a ``conf`` that mean something to this package."""
+
+RESUME_KEY: Final = "_flow_resume_key"
+"""The key of the data with the correlation key of the event that a run's end delivers."""
 
 
 def flow_execution_id(dag_id: str, run_id: str) -> str:

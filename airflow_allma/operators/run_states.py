@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.common.wait_keys import HAND_OVER_KEY
 from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.exceptions import PermanentStepError, StorageError
+from airflow_allma.operators.run_link import RESUME_KEY
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.transport import json_bytes, xcom_safe
 from airflow_allma.operators.xcoms import Key, pull, push
@@ -54,6 +56,22 @@ def save_state(current: TaskContext, state: RunState, *, items: list[Any] | None
     if pointer is not None:
         saved = {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
     push(current.ti, Key.STATE, saved)
+    if state.next_step is None and state.journal is None:
+        _hand_over(current, state.context)
+
+
+def _hand_over(current: TaskContext, context: Mapping[str, Any]) -> None:
+    """Let the API server deliver the final context to the run that waits for it, if there is one.
+
+    Only a key that the step which has started this run passed on counts: whoever triggers a run could
+    otherwise resume any other.
+    """
+    key = current.link.resume_key if current.link is not None else None
+    if key is None or context.get(RESUME_KEY) != key:
+        return
+    pointer = _store_if_large(current, context, "result")
+    payload = context if pointer is None else pointer.wrap()
+    current.ti.xcom_push(key=HAND_OVER_KEY, value=json_bytes({"key": key, "payload": payload}).decode())
 
 
 def load_state(

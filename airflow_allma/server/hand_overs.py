@@ -61,6 +61,9 @@ def _event_of(row: XComModel) -> Event | None:
     sender = f"run {row.run_id} of {row.dag_id}"
     try:
         value: Any = json.loads(row.value)
+        if isinstance(value, str):
+            # Tasks push their data as JSON strings, which pass through Airflow unchanged.
+            value = json.loads(value)
         key, payload = value["key"], value["payload"]
     except (TypeError, ValueError, KeyError):
         key = payload = None

@@ -292,10 +292,11 @@ def test_a_variable_that_is_not_an_event_is_removed_with_a_warning(tasks, waker,
 # events of ended runs
 
 
-def test_a_run_hands_its_result_over_to_the_run_that_waits_for_it(tasks, waker):
+@pytest.mark.parametrize("encode", [dict, json.dumps])
+def test_a_run_hands_its_result_over_to_the_run_that_waits_for_it(tasks, waker, encode):
     parent = tasks.park(KEY)
     child = tasks.park(dag_id="child", state="success")
-    child.push(HAND_OVER_KEY, {"key": KEY, "payload": {"total": 7}})
+    child.push(HAND_OVER_KEY, encode({"key": KEY, "payload": {"total": 7}}))
     waker.do_round()
     assert parent.state == "scheduled"
     assert parent.event(KEY)["payload"] == {"total": 7}
