@@ -28,6 +28,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from sqlalchemy import Connection, create_engine, text
 
+from airflow_allma.common.wait_keys import wait_key
 from benchmarks.airflow_runs import DAG_SECONDS, LOADER
 from benchmarks.measure import Measure
 from demo.airflow_instance import AirflowInstance
@@ -195,6 +196,11 @@ def _copy_rows(connection: Connection, table: str, own_id: str, values: Mapping[
         copied["id"] = "gen_random_uuid()"
     elif own_id:
         copied[own_id] = "(select id from dag_run where dag_id = :dag and run_id = one.run_id || '-' || n)"
+        # Two tasks that wait for one key would be woken.
+        copied["key"] = (
+            f"case when one.key like '{wait_key('')}%' then '{wait_key('')}' || md5(one.key || n) "
+            "else one.key end"
+        )
     names = ", ".join(copied)
     selected = ", ".join(copied.values())
     connection.execute(
