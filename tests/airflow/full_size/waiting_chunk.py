@@ -28,7 +28,7 @@ def main() -> int:
         dags, store = root / "dags", root / "store"
         dags.mkdir()
         (dags / "flows.py").write_text(LOADER, encoding="utf-8")
-        flow = waiting_chunk_flow("waiting", offloadLocation=store.as_uri())
+        flow = waiting_chunk_flow("waiting", offloadLocation=store.as_uri(), lostTaskRetries=5)
         (dags / "waiting.json").write_text(json.dumps(flow), encoding="utf-8")
         config = {"allma": {"output_offload_bytes": str(1 << 24)}}
         with AirflowInstance(
@@ -67,7 +67,7 @@ def main() -> int:
         wrong = [pair for pair in zip(data, run.expected, strict=False) if pair[0] != pair[1]]
         sys.stdout.write(f"{log[-20_000:]}\n{wrong[:5]}\n")
     sys.stdout.write(json.dumps(report) + "\n")
-    return 0 if report["right"] and report["tries"] == 1 + len(KILL_AT) else 1
+    return 0 if report["right"] and report["tries"] > len(KILL_AT) else 1
 
 
 if __name__ == "__main__":
