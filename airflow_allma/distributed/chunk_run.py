@@ -85,6 +85,7 @@ class ChunkRun:
         # Without waiting steps no read can keep another item waiting, so that reading needs no thread.
         self._blocking = chunk.manifest is not None and not run.fork.runs_inline(run.services)
         self._is_fresh = sink.is_empty
+        self._failed: set[tuple[int, str]] = set()
 
     @property
     def waits(self) -> list[Wait]:
@@ -92,12 +93,15 @@ class ChunkRun:
         runs = (ParkedRun.from_dict(kept) for _, kept in self._sink.parked)
         return [wait for run in runs for wait in run.waits]
 
-    async def run(self, concurrency: int, values: Callable[[], Sequence[Any]]) -> None:
+    async def run(
+        self, concurrency: int, values: Callable[[], Sequence[Any]], *, keeps_failures: bool = False
+    ) -> None:
         """Run what has no success yet; branch runs that an earlier try left waiting continue.
 
         Args:
             concurrency: maximum of branch runs in flight.
             values: returns the fork's whole list; called only for a chunk of a list.
+            keeps_failures: whether items that failed do not run again.
 
         Raises:
             AllmaError: the items cannot be read, are not those that were planned, or the results cannot be
@@ -108,9 +112,22 @@ class ChunkRun:
         ended = [key for key, _ in parked if self._sink.is_done(*key)]
         for key in ended:
             self._sink.parked.remove(key)
+        if keeps_failures:
+            self._keep_failures()
         continued = [run for key, run in parked if key in self._sink.parked]
         await self._run(concurrency, self._remaining(self._source(values)), continued)
         self._chunk.require_count(self.progress.items)
+
+    def _keep_failures(self) -> None:
+        """Let the failures of an earlier try stand, except those of branch runs that wait again."""
+        indexes = {branch.branch_id: branch.index for branch in self._run_of_fork.fork.branches}
+        for item, branch, error in self._sink.failures():
+            if branch in indexes and RunKey(item, branch) not in self._sink.parked:
+                self._failed.add((item, branch))
+                result = BranchResult(
+                    self._first + item, indexes[branch], branch, BranchStatus.FAILED, error=error
+                )
+                self.progress.failures.add(item, result)
 
     async def wake(self, concurrency: int, saved: Mapping[str, Any]) -> None:
         """Continue the branch runs whose event has arrived or whose time is over; all others keep waiting.
@@ -177,7 +194,11 @@ class ChunkRun:
         item = index - self._first
         if any(RunKey(item, branch.branch_id) in self._sink.parked for branch in branches):
             return True
-        return not self._is_fresh and all(self._sink.is_done(item, branch.branch_id) for branch in branches)
+        if self._is_fresh:
+            return False
+        if len(branches) > 1 and any((item, branch.branch_id) in self._failed for branch in branches):
+            return True
+        return all(self._has_ended(item, branch) for branch in branches)
 
     def _source(self, values: Callable[[], Sequence[Any]]) -> Iterable[Sequence[tuple[int, Any]]]:
         """Yield pairs of index in the chunk and item, in batches."""
@@ -201,9 +222,16 @@ class ChunkRun:
     def _is_done(self, item: int) -> bool:
         """Return whether no branch has to run again for an item of the chunk."""
         fork, sink = self._run_of_fork.fork, self._sink
-        if fork.first_only and any(sink.has_succeeded(item, branch.branch_id) for branch in fork.branches):
+        if fork.first_only and any(
+            sink.has_succeeded(item, branch.branch_id) or (item, branch.branch_id) in self._failed
+            for branch in fork.branches
+        ):
             return True
-        return all(sink.is_done(item, branch.branch_id) for branch in fork.branches)
+        return all(self._has_ended(item, branch) for branch in fork.branches)
+
+    def _has_ended(self, item: int, branch: CompiledBranch) -> bool:
+        key = (item, branch.branch_id)
+        return self._sink.is_done(*key) or key in self._failed
 
     def _add(self, results: Sequence[BranchResult]) -> None:
         annotated = self._offsets.annotate(results, self._first)

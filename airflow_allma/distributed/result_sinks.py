@@ -5,12 +5,13 @@ The branch runs that wait when the chunk's task parks are kept beside the result
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from airflow_allma.distributed.parked_runs import ParkedRuns, ParkedRunsFolder
+from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchResult, BranchStatus, Services
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
@@ -41,6 +42,9 @@ class ResultSink(Protocol):
 
     def has_succeeded(self, item: int, branch: str) -> bool:
         """Return whether an earlier try of the chunk has a success of this branch run."""
+
+    def failures(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield item, branch and error of the branch runs that have failed in earlier tries."""
 
     def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
         """Add results.
@@ -120,6 +124,10 @@ class InlineSink:
         """Return False, for the same reason."""
         return False
 
+    def failures(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield nothing, for the same reason."""
+        yield from ()
+
     def add(
         self,
         results: Sequence[BranchResult],
@@ -193,6 +201,7 @@ class StoredSink:
         *,
         suspends: bool = False,
     ) -> None:
+        self._store, self._location = store, location
         self._parked_runs = ParkedRunsFolder(store, location) if suspends else None
         self.parked = self._parked_runs.load() if self._parked_runs else ParkedRuns()
         self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
@@ -213,6 +222,13 @@ class StoredSink:
     def has_succeeded(self, item: int, branch: str) -> bool:
         """Return whether a success of this branch run is stored."""
         return self._writer.has_succeeded(item, branch)
+
+    def failures(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield item, branch and error of the branch runs whose stored result is a failure."""
+        if self._writer.failed:
+            for line in read_results(self._store, self._location):
+                if line.status is BranchStatus.FAILED:
+                    yield line.item, line.branch, line.value()
 
     def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
         """Add results, and start writing a part when it is due."""

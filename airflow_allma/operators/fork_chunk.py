@@ -15,6 +15,7 @@ from airflow_allma.operators.fork_items import load_fork_context, load_fork_valu
 from airflow_allma.operators.run_states import load_suspended, save_suspended
 from airflow_allma.operators.suspended_task import Suspension, Wakeup, park
 from airflow_allma.operators.task_context import LOG, TaskContext
+from airflow_allma.operators.try_notes import TryNotes
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class ForkChunkOperator(FlowOperator):
         from airflow_allma.engine import ForkRun
 
         services, info, fork = current.services, current.info, current.fork(self.step)
+        notes = TryNotes(current.context, self.retries or 0)
         fork_context = load_fork_context(current, self.items, self.step)
         folder = chunk_folder(services, info, self.step, plan, chunk)
         before = None if wakeup is None else load_suspended(current)
@@ -141,12 +143,18 @@ class ForkChunkOperator(FlowOperator):
                 values = (
                     [] if chunk.manifest is not None else load_fork_values(current, self.items, self.step)
                 )
-                current.run(lambda: chunk_run.run(plan.concurrency, lambda: values))
+                # An item that failed after its event came would wait for another one.
+                keeps_failures = notes.has_parked()
+                current.run(
+                    lambda: chunk_run.run(plan.concurrency, lambda: values, keeps_failures=keeps_failures)
+                )
             else:
                 Suspension({}, tuple(already), before["consumed"]).begin(current, wakeup)
                 current.run(lambda: chunk_run.wake(plan.concurrency, before["progress"]))
         progress = chunk_run.progress
         if chunk_run.waits:
+            if before is None and folder is not None:
+                notes.add_parked()
             self._park(current, chunk, chunk_run, sink, already)
         if progress.reused:
             LOG.info("%d items had results of an earlier try", progress.reused)

@@ -47,6 +47,15 @@ class TryNotes:
         self._write({"failures": before + 1})
         return before
 
+    def has_parked(self) -> bool:
+        """Return whether an earlier try of this round has parked."""
+        return bool(self._tries_before and self._read().get("parked"))
+
+    def add_parked(self) -> None:
+        """Note that this round has parked."""
+        if not self.has_parked():
+            self._write({"parked": True})
+
     def begin_side_effects(self, step: str, steps: tuple[str, ...]) -> None:
         """Note that steps which must not run twice may have side effects from now on.
 

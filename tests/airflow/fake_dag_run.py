@@ -169,7 +169,7 @@ class FakeDagRun:
         return TaskContext(self.dag.get_task(task_id).flow, self.context(task_id))
 
 
-CHUNK_ARGUMENTS = {"flow", "step", "items", "chunks"}
+CHUNK_ARGUMENTS = {"flow", "step", "items", "chunks", "retries"}
 
 
 @dataclass

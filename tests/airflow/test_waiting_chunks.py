@@ -65,8 +65,8 @@ class WaitingChunk:
     def state(self) -> str | None:
         return self.run.states.get("f.chunk_0")
 
-    def start(self, number: int = 1) -> Any:
-        return self.run.run(CHUNK, 0, self.chunk, (number, 0))
+    def start(self, number: int = 1, cleared_after: int = 0) -> Any:
+        return self.run.run(CHUNK, 0, self.chunk, (number, cleared_after))
 
     def send(self, *items: int, **payload: Any) -> list[str]:
         """Store events as the API server does, and return their tokens."""
@@ -173,7 +173,7 @@ def test_events_that_were_taken_are_deleted_when_their_results_are_stored(waitin
     chunk = waiting()
     chunk.start()
     chunk.wake(4, 1)
-    assert chunk.run.notes[CHUNK, 0] == {}
+    assert list(chunk.run.notes[CHUNK, 0]) == ["allma"]
 
 
 @pytest.mark.parametrize("woken", [False, True])
@@ -227,7 +227,7 @@ def test_after_a_clear_good_items_stay_and_failed_ones_wait_anew(waiting):
     assert chunk.state == "success"
     errors = chunk.results()[3:]
     assert [one["error"]["errorName"] for one in errors] == ["WaitTimeout"] * 3
-    chunk.start(2)
+    chunk.start(2, cleared_after=1)
     assert set(chunk.rows()) == {f"item:{n}" for n in (3, 4, 5)}
     assert chunk.rows()["item:4"].since == START + 600
     chunk.wake(3, 4, 5, number=2)
@@ -328,3 +328,35 @@ def test_without_a_folder_items_that_wait_travel_in_an_xcom(waiting, monkeypatch
     chunk.wake(0, 2, 4, 5)
     assert chunk.run.run("f.aggregate")["aggregatedData"] == ALL
     assert chunk.run.notes[CHUNK, 0] == {}
+
+
+def test_an_item_that_failed_after_its_event_does_not_wait_again_when_a_process_was_killed(waiting):
+    steps = {
+        "last": {
+            "stepType": "NO_OP",
+            "transitions": [{"condition": "$.answer.bad == true", "nextStepInstanceId": "bad"}],
+            "defaultNextStepInstanceId": "good",
+        },
+        "good": compose({"n": "$.currentItem.n", "v": "$.answer.v"}),
+        "bad": {
+            "stepType": "DATA_LOAD",
+            "moduleIdentifier": "system/s3-data-loader",
+            "customConfig": {"sourceS3Uri": "nonsense"},
+        },
+    }
+    chunk = waiting(steps)
+    chunk.start()
+    event = {"arrived": chunk.send(1, bad=True), "conflict": {}}
+    chunk.run.wake(CHUNK, 0, chunk.chunk, event=event)
+    chunk.kill()
+    chunk.start(2)
+    assert set(chunk.rows()) == {f"item:{n}" for n in (0, 2, 3, 4, 5)}
+    returned = chunk.wake(0, 2, 3, 4, 5, number=2)
+    assert returned == {"items": COUNT, "failed": 1, "first": 0}
+    assert "sourceS3Uri" in chunk.results()[1]["error"]["errorMessage"]
+    assert chunk.stored() == dict.fromkeys(range(COUNT), 1)
+    # A clear is another matter: the item begins anew.
+    chunk.start(3, cleared_after=2)
+    assert set(chunk.rows()) == {"item:1"}
+    chunk.wake(1, number=3)
+    assert chunk.results() == ALL
