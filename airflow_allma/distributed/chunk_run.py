@@ -107,7 +107,7 @@ class ChunkRun:
             AllmaError: the items cannot be read, are not those that were planned, or the results cannot be
                 stored.
         """
-        parked = [(key, ParkedRun.from_dict(kept)) for key, kept in self._sink.parked]
+        parked = [(key, self._parked_run(key, kept)) for key, kept in self._sink.parked]
         # A result can have been stored just before the process was killed.
         ended = [key for key, _ in parked if self._sink.is_done(*key)]
         for key in ended:
@@ -144,10 +144,9 @@ class ChunkRun:
         now = services.now()
         continued = []
         for key, kept in self._sink.parked:
-            run = ParkedRun.from_dict(kept)
+            run = self._parked_run(key, kept)
             if is_over(run.waits, services.answers, now):
                 continued.append(run)
-                self._offsets.restore(key.item, kept[_OFFSET])
         await self._run(concurrency, (), continued)
 
     async def _run(
@@ -184,6 +183,11 @@ class ChunkRun:
             key = self._key_of(run)
             parked.add(key, {**run.to_dict(), _OFFSET: self._offsets.of(key.item)})
         self.progress.waiting = len(parked)
+
+    def _parked_run(self, key: RunKey, kept: Any) -> ParkedRun:
+        """Return a branch run that was kept; the offset of its line is known from now on."""
+        self._offsets.restore(key.item, kept[_OFFSET])
+        return ParkedRun.from_dict(kept)
 
     def _key_of(self, run: ParkedRun) -> RunKey:
         branch = self._run_of_fork.fork.branches[run.branch_index]

@@ -70,7 +70,7 @@ class ByteOffsets:
         self._before: dict[int, int] = {}
 
     def restore(self, index: int, offset: int) -> None:
-        """Add the offset of a line that another process has read; this one reads no lines."""
+        """Add the offset of a line that another process has read, for results before this one reads it."""
         self._before[index] = offset
 
     def track(self, batches: Iterable[ItemBatch]) -> Iterator[list[tuple[int, Any]]]:
@@ -86,7 +86,7 @@ class ByteOffsets:
 
     def of(self, index: int) -> int:
         """Return a line's offset in bytes; 0 for the members of a list, which have none."""
-        return self._offsets[index] if self._offsets else self._before.get(index, 0)
+        return self._offsets[index] if index < len(self._offsets) else self._before.get(index, 0)
 
     def annotate(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
         """Add the offsets of their lines (``byteOffset``) to the errors of results.

@@ -33,12 +33,13 @@ class WaitingChunk:
         steps: dict[str, Any] | None = None,
         *,
         offload: bool = True,
+        count: int = COUNT,
         **options: Any,
     ) -> None:
         self.store = store
         self.seconds = START
         source = Pointer("data", "m.jsonl")
-        store.write(source, manifest(COUNT))
+        store.write(source, manifest(count))
         location = {"offloadLocation": "s3://results/r"} if offload else {}
         of_fork = options.pop("fork", {"failOnBranchError": False})
         wait = {
@@ -100,9 +101,12 @@ class WaitingChunk:
         self.run.kill(CHUNK, 0)
         self.run.parked.clear()
 
-    def stored(self) -> Counter[int]:
+    def lines(self) -> list[dict[str, Any]]:
         keys = [info.pointer for info in self.store.list("results") if "/parts/" in info.pointer.key]
-        return Counter(json.loads(line)["item"] for key in keys for line in self.store.read(key).splitlines())
+        return [json.loads(line) for key in keys for line in self.store.read(key).splitlines()]
+
+    def stored(self) -> Counter[int]:
+        return Counter(line["item"] for line in self.lines())
 
     def results(self) -> list[Any]:
         return aggregated(self.run, self.store)
@@ -360,3 +364,22 @@ def test_an_item_that_failed_after_its_event_does_not_wait_again_when_a_process_
     assert set(chunk.rows()) == {"item:1"}
     chunk.wake(1, number=3)
     assert chunk.results() == ALL
+
+
+def test_a_try_after_a_kill_continues_items_before_it_has_read_their_lines(waiting):
+    count = 600
+    chunk = waiting(count=count)
+    chunk.start()
+    chunk.send(*range(300, count))
+    chunk.kill()
+    chunk.start(2)
+    assert chunk.state == "awaiting_input"
+    assert chunk.stored() == dict.fromkeys(range(300, count), 1)
+    chunk.seconds += 600
+    chunk.wake(number=2)
+    errors = chunk.results()[:300]
+    lines = [one["error"]["errorDetails"]["byteOffset"] for one in errors]
+    assert lines == [n * lines[1] for n in range(300)]
+    # The lines of results that were stored by the try that did not read them.
+    offsets = {line["item"]: line["offset"] for line in chunk.lines()}
+    assert [offsets[n] for n in range(count)] == [n * lines[1] for n in range(count)]
