@@ -501,3 +501,58 @@ def test_a_sub_flow_changes_nothing_outside_of_it(mapped, waits):
     ran = run({"sub": sub_flow("child", **mapped)}, {"order": order}, flows=library({"child": {"a": change}}))
     assert ran.context["order"] == ran.context["initialContextData"]["order"] == {"net": 5, "rows": [1, 2]}
     assert ran.outputs["sub"]["order"]["rows"] == [5, 2]
+
+
+FORKS = {
+    "a sub-flow for each item": {
+        "fan": fork("sub", config={"dataPath": "$.steps_output.sub.by"}),
+        "sub": sub_flow("approve", inputMappings={"id": "$.currentItem"}),
+    },
+    "a branch that is a sub-flow": {
+        "fan": fork(
+            parallelBranches=[
+                {
+                    "branchId": "b",
+                    "stepType": "START_SUB_FLOW",
+                    "subFlowDefinitionId": "approve",
+                    "inputMappings": {"id": "$.currentItem"},
+                }
+            ],
+            config={"dataPath": "$.by"},
+        )
+    },
+    "a fork in a sub-flow": {
+        "fan": sub_flow(
+            "all", inputMappings={"items": "$.items"}, outputMappings={"$.steps_output.fan": "$.all"}
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("steps", FORKS.values(), ids=FORKS)
+def test_items_whose_sub_flows_wait_get_their_own_events_in_any_order(steps):
+    inner = {
+        "fan": fork(
+            "sub",
+            config={"dataPath": "$.steps_output.sub.by"},
+            outputMappings={"$.all.aggregatedData": "$.aggregatedData"},
+        ),
+        "sub": sub_flow("approve", inputMappings={"id": "$.currentItem"}),
+    }
+    program, answers = program_of(steps), Answers()
+
+    async def main():
+        services = Fakes().services(flows=library({"approve": WAITING, "all": inner}), answers=answers)
+        result = await run_segment(
+            program, program.start_state({"items": [1, 2, 3]}, "run-1"), INFO, services
+        )
+        assert sorted(wait.key for wait in result.waits) == ["order-1", "order-2", "order-3"]
+        for item in (3, 1, 2):
+            answers.put(SuspendReason.EVENT, f"order-{item}", {"payload": {"by": f"by-{item}"}})
+            saved = json.loads(json.dumps(result.state.to_dict()))
+            result = await run_segment(program, RunState.from_dict(saved), INFO, services)
+        return result
+
+    ended = asyncio.run(main())
+    assert ended.status is SegmentStatus.COMPLETED
+    assert ended.state.context["steps_output"]["fan"]["aggregatedData"] == ["by-1", "by-2", "by-3"]
