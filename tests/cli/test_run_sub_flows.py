@@ -92,3 +92,17 @@ def test_the_other_commands_know_sub_flows(parent, command):
     ran = run_cli(command, parent)
     assert ran.code == 0, ran.err
     assert command == "validate" or "sub" in ran.out
+
+
+@pytest.mark.parametrize("option", [(), ("--chunks",)])
+def test_sub_flows_that_wait_take_their_events(tmp_path, option):
+    wait = {"stepType": "WAIT_FOR_EXTERNAL_EVENT", "correlationKeyTemplate": "order-{{id}}"}
+    write_file(tmp_path, "approve.json", flow_document({"wait": wait}, id="approve"))
+    branch = {"branchId": "b", "stepType": "START_SUB_FLOW", "subFlowDefinitionId": "approve"}
+    branch["inputMappings"] = {"id": "$.currentItem"}
+    each = fork(parallelBranches=[branch], config={"dataPath": "$.steps_output.wait.by"})
+    file = write_file(tmp_path, "each.json", flow_document({"each": each}, id="each"))
+    events = [argument for item in (2, 1) for argument in ("--event", f'order-{item}={{"by": {item}}}')]
+    store = (tmp_path / "store").as_uri()
+    ran = run_cli("run", file, "--payload", '{"items": [1, 2]}', *events, "--store", store, *option)
+    assert ran.json["context"]["steps_output"]["each"]["aggregatedData"] == [1, 2]
