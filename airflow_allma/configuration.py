@@ -91,9 +91,11 @@ def boolean_setting(name: str) -> bool:
 
 
 def allowed_secrets() -> AllowedSecrets:
-    """Return the connections and Variables that flows may name."""
+    """Return the connections, Variables and queues that flows may name."""
     return AllowedSecrets(
-        names_in(string_setting("allowed_connections")), names_in(string_setting("allowed_variables"))
+        names_in(string_setting("allowed_connections")),
+        names_in(string_setting("allowed_variables")),
+        names_in(string_setting("allowed_queues")),
     )
 
 

@@ -146,6 +146,13 @@ OPTIONS: Final[dict[str, Option]] = {
         "string",
         "flows_*",
     ),
+    "allowed_queues": Option(
+        "URLs of the SQS queues that flows may watch, as ``allowed_connections``. What a flow watches, it "
+        "receives and deletes.",
+        "*",
+        "string",
+        "https://sqs.eu-west-3.amazonaws.com/*/flows-*",
+    ),
     "external_modules": Option(
         "Modules of your own that are not Python packages, a JSON object of module ids. Each is a Lambda "
         "function or an HTTP service. Python modules are entry points of installed packages instead.",
@@ -260,6 +267,7 @@ class AllmaSettings:
     aws_conn_id: str
     allowed_connections: str
     allowed_variables: str
+    allowed_queues: str
     external_modules: str
     custom_module_prefixes: str
     deploy_variables: str

@@ -15,10 +15,11 @@ __all__ = ["allowed_notifiers", "allowed_secrets", "external_modules", "open_sec
 
 
 def allowed_secrets() -> AllowedSecrets:
-    """Return what flows may name: ``AIRFLOW__ALLMA__ALLOWED_CONNECTIONS`` and ``..._ALLOWED_VARIABLES``."""
+    """Return what flows may name: ``AIRFLOW__ALLMA__ALLOWED_CONNECTIONS`` and the two like it."""
     return AllowedSecrets(
         names_in(environment_setting("allowed_connections")),
         names_in(environment_setting("allowed_variables")),
+        names_in(environment_setting("allowed_queues")),
     )
 
 

@@ -60,20 +60,29 @@ class AllowedSecrets:
     Attributes:
         connections: patterns of ids of connections.
         variables: patterns of names of Variables.
+        queues: patterns of URLs of queues.
     """
 
     connections: tuple[str, ...] = ("*",)
     variables: tuple[str, ...] = ("*",)
+    queues: tuple[str, ...] = ("*",)
 
     def refusal(self, name: str, *, is_variable: bool = False) -> str | None:
         """Return why a connection or a Variable cannot be used, as a sentence; None if it can."""
-        patterns = self.variables if is_variable else self.connections
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
-            return None
-        setting = "allowed_variables" if is_variable else "allowed_connections"
-        kind = "Variable" if is_variable else "connection"
-        listed = ", ".join(patterns[:20]) or "empty"
-        return (
-            f"the {kind} `{name}` is not among those that flows may use; use another one, or add it to "
-            f"`[allma] {setting}` ({listed})"
-        )
+        if is_variable:
+            return _refusal("Variable", name, "allowed_variables", self.variables)
+        return _refusal("connection", name, "allowed_connections", self.connections)
+
+    def queue_refusal(self, url: str) -> str | None:
+        """Return why a queue cannot be watched, as a sentence; None if it can."""
+        return _refusal("queue", url, "allowed_queues", self.queues)
+
+
+def _refusal(kind: str, name: str, setting: str, patterns: Sequence[str]) -> str | None:
+    if any(fnmatchcase(name, pattern) for pattern in patterns):
+        return None
+    listed = ", ".join(patterns[:20]) or "empty"
+    return (
+        f"the {kind} `{name}` is not among those that flows may use; use another one, or add it to "
+        f"`[allma] {setting}` ({listed})"
+    )

@@ -81,6 +81,9 @@ def _connections_of_fields(view: FlowView, allowed: AllowedSecrets) -> Iterator[
     for path, conn_id in named:
         if isinstance(conn_id, str) and (reason := allowed.refusal(conn_id)):
             yield Diagnostic(path, reason)
+    for path, url in select(view.flow, ("airflow", "watch", "sqsQueueUrl")):
+        if isinstance(url, str) and (reason := allowed.queue_refusal(url)):
+            yield Diagnostic(path, reason)
 
 
 def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -137,3 +137,10 @@ def test_a_flow_watches_only_with_connections_that_flows_may_use():
     found = errors({"watch": {"sqsQueueUrl": QUEUE, "connId": "admin"}}, allowed=allowed)
     assert "`[allma] allowed_connections`" in found["airflow.watch.connId"]
     assert errors({"watch": {"sqsQueueUrl": QUEUE, "connId": "team_a"}}, allowed=allowed) == {}
+
+
+def test_a_flow_watches_only_queues_that_flows_may_watch():
+    allowed = AllowedSecrets(queues=("https://sqs.*.amazonaws.com/000011112222/*",))
+    assert errors({"watch": {"sqsQueueUrl": QUEUE}}, allowed=allowed) == {}
+    found = errors({"watch": {"sqsQueueUrl": QUEUE.replace("1111", "3333")}}, allowed=allowed)
+    assert "`[allma] allowed_queues`" in found["airflow.watch.sqsQueueUrl"]
