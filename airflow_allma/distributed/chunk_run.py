@@ -86,6 +86,7 @@ class ChunkRun:
         self._blocking = chunk.manifest is not None and not run.fork.runs_inline(run.services)
         self._is_fresh = sink.is_empty
         self._failed: set[tuple[int, str]] = set()
+        self._continued: set[int] = set()
 
     @property
     def waits(self) -> list[Wait]:
@@ -115,6 +116,7 @@ class ChunkRun:
         if keeps_failures:
             self._keep_failures()
         continued = [run for key, run in parked if key in self._sink.parked]
+        self._continued = {key.item for key, _ in parked if key in self._sink.parked}
         await self._run(concurrency, self._remaining(self._source(values)), continued)
         self._chunk.require_count(self.progress.items)
 
@@ -220,7 +222,9 @@ class ChunkRun:
             remaining = batch
             if not self._is_fresh:
                 remaining = [pair for pair in batch if not self._is_done(pair[0])]
-                progress.reused += len(batch) - len(remaining)
+                # Items that continue in this try can have ended before they are read.
+                left = {item for item, _ in remaining} | self._continued
+                progress.reused += sum(item not in left for item, _ in batch)
             yield [(first + index, item) for index, item in remaining] if first else remaining
 
     def _is_done(self, item: int) -> bool:
