@@ -83,7 +83,7 @@ class AirflowRuns:
         self._current = current
         self._waits = waits
         self._note_started = note_started
-        self._paused: set[str] = set()
+        self._checked: set[str] = set()
 
     def can_wait(self, info: RunInfo) -> bool:
         """Return whether a step of this run, or branch run, can wait for a run of its own."""
@@ -149,7 +149,12 @@ class AirflowRuns:
             self._note_started(self._current, url, is_new=is_new)
 
     def _check_paused(self, request: StartRequest, dag_id: str, *, waits: bool) -> None:
-        if dag_id in self._paused or not dag_is_paused(dag_id):
+        # Many items can start the same flow: to know of a pause that begins in the meantime is not worth a
+        # request for each.
+        if dag_id in self._checked and not waits:
+            return
+        self._checked.add(dag_id)
+        if not dag_is_paused(dag_id):
             return
         if waits:
             raise PermanentStepError(
@@ -157,7 +162,6 @@ class AirflowRuns:
                 "would never end. Unpause the Dag.",
                 details={"dagId": dag_id},
             )
-        self._paused.add(dag_id)
         self._current.services.log.warning(
             "Step %s: Dag %s of flow %s is paused; its runs are queued until it is unpaused",
             request.step_id,

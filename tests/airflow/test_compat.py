@@ -250,3 +250,41 @@ def test_without_rendered_map_index_labels_are_sent_in_requests_of_their_own(war
 
     note_label(Instance(), "item 7")
     assert ["rendered_map_index" in one for one in warnings()] == [True]
+
+
+# runs of other Dags
+
+COMMS = "airflow.sdk.execution_time.comms"
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("TriggerDagRun", lambda: compat.start_dag_run("d", "r", {})),
+        ("GetDagRunState", lambda: compat.other_run_state("d", "r")),
+    ],
+)
+def test_without_its_messages_no_run_can_be_started_or_waited_for(monkeypatch, name, call):
+    delete(monkeypatch, COMMS, name)
+    with pytest.raises(compat.RunRefusedError, match=f"has no {name}") as caught:
+        call()
+    assert caught.value.reason == "missing"
+
+
+def test_without_its_message_no_dag_counts_as_paused(monkeypatch, warnings):
+    delete(monkeypatch, COMMS, "GetDag")
+    assert compat.dag_is_paused("d") is False
+    assert ["GetDag" in one for one in warnings()] == [True]
+
+
+def test_without_its_message_nothing_is_known_about_the_tasks_of_a_run(monkeypatch, warnings):
+    delete(monkeypatch, COMMS, "GetTaskBreadcrumbs")
+    assert compat.ended_tasks("d", "r") == ()
+    assert ["GetTaskBreadcrumbs" in one for one in warnings()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("operator_triggered", True), ("manual", False), (None, False)]
+)
+def test_only_a_run_that_a_task_has_started_counts_as_one(kind, expected):
+    assert compat.is_operator_triggered(types.SimpleNamespace(run_type=kind)) is expected
