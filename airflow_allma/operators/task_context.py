@@ -112,7 +112,11 @@ class TaskContext:
     def _tell_checkpoint(self, reached: dict[str, Any], info: RunInfo) -> None:
         """Tell the API server about a checkpoint, for the note of the run; those of branches are not told."""
         if info.branch_id is None and info.flow_execution_id == self.flow_execution_id:
-            push(self.ti, Key.CHECKPOINT, reached)
+            try:
+                push(self.ti, Key.CHECKPOINT, reached)
+            except Exception as error:  # noqa: BLE001 - whatever Airflow raises
+                # A note must not fail a step.
+                LOG.warning("The note of the run does not show checkpoint %r: %s", reached["label"], error)
 
     @property
     def map_index(self) -> int:
