@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
+from airflow_allma.cli.event_option import EventOption
 from airflow_allma.cli.run_command import _run
 from airflow_allma.cli.start_option import StartOption
 from airflow_allma.engine import SegmentStatus
+from airflow_allma.engine.compile import CompiledFlows
 from airflow_allma.loading import load_flow_files
 from airflow_allma.storage import Pointer, open_folder
 from airflow_allma.storage.pointer import FILE_BUCKET, file_path
@@ -62,12 +64,15 @@ def check(run: FlowRun, folder: Path) -> str:
 
 
 def _engine(flow: Any, payload: Mapping[str, Any], location: str, *, chunks: bool) -> tuple[str, Any]:
-    result = asyncio.run(
-        _run(flow, StartOption(dict(payload)), open_folder(location), trace=False, chunks=chunks)
-    )
+    start, store, flows = StartOption(dict(payload)), open_folder(location), CompiledFlows(_no_flow)
+    result = asyncio.run(_run(flow, start, EventOption(), store, flows, trace=False, chunks=chunks))
     if result.status is SegmentStatus.COMPLETED:
         return "COMPLETED", result.state.context
     return f"FAILED {(result.error or {}).get('errorName')}", None
+
+
+def _no_flow(flow_id: str, version: str) -> Any:
+    raise AssertionError(f"no random flow starts another one; this one starts {flow_id} {version}")
 
 
 def _dag(flow: Any, payload: Mapping[str, Any]) -> tuple[str, Any]:
