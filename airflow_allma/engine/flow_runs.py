@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from airflow_allma.engine.state import RunInfo, RunState
+from airflow_allma.engine.state import RunInfo, RunState, visits
 
 __all__ = [
     "LATEST_VERSION",
@@ -123,27 +123,21 @@ class RunStarter(Protocol):
 def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:
     """Return what identifies one execution of a step among all executions of all steps of all runs.
 
-    It is made from the run, the items of the branch runs around the step, the step, and how often the run has
-    left the step before. It is the same when the step runs again after a failure or a lost process.
+    It is made from the run, the forks and items of the branch runs around the step, the step, and how often
+    the run has left the step before. It is the same when the step runs again after a failure or a lost
+    process.
 
     Args:
         info: the run, or the branch run.
         step_id: the step.
         state: the state before the step; None counts as its first visit.
     """
-    counts = state.transition_counts if state is not None else None
-    visits = (
-        sum([count for counter, count in counts.items() if counter.rpartition(":")[0] == step_id])
-        if counts
-        else 0
-    )
     # With their lengths, so that no two lists of parts have the same text. Written out, as this is made for
     # every item whose branch runs a flow.
-    run_id, count = info.flow_execution_id, str(visits)
+    run_id, count = info.flow_execution_id, str(visits(step_id, state))
     around = ""
     if info.branch_id is not None:
-        for branch, item in info.branch_path:
-            index = str(item)
-            around += f"{len(branch)}:{branch}{len(index)}:{index}"
+        for fork, visit, branch, item in info.branch_path:
+            around += f"{len(fork)}:{fork}{visit},{len(branch)}:{branch}{item},"
     text = f"{len(run_id)}:{run_id}{around}{len(step_id)}:{step_id}{len(count)}:{count}"
     return hashlib.sha256(text.encode()).hexdigest()

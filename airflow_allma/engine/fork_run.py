@@ -67,7 +67,7 @@ class ForkRun:
         Raises:
             NeedsWaiting: a step has to wait after all; ``branch`` continues from its state.
         """
-        info = self.info.in_branch(branch.branch_id, index)
+        info = self.info.in_branch(self.fork.step_id, branch.branch_id, index)
         if item.__class__ is ItemError:
             return self._not_started(branch, info, item.error)
         fork, services = self.fork, self.services
@@ -100,7 +100,7 @@ class ForkRun:
             item: the item, or an ``ItemError`` instead of it.
             state: the state that was reached before, if the run continues.
         """
-        info = self.info.in_branch(branch.branch_id, index)
+        info = self.info.in_branch(self.fork.step_id, branch.branch_id, index)
         if item.__class__ is ItemError:
             return self._not_started(branch, info, item.error)
         fork, services = self.fork, self.services
@@ -139,7 +139,7 @@ class ForkRun:
     async def continue_parked(self, run: ParkedRun) -> BranchResult | SuspendedRun:
         """Continue a branch run that was parked; a failure is a result, not an exception."""
         branch, services = self.fork.branches[run.branch_index], self.services
-        info = self.info.in_branch(branch.branch_id, run.item_index)
+        info = self.info.in_branch(self.fork.step_id, branch.branch_id, run.item_index)
         context = {**self.context, "currentItem": run.item}
         begin_step(services.settings.max_step_work, self.fork.step_id)
         try:

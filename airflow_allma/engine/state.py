@@ -21,6 +21,7 @@ __all__ = [
     "SegmentStatus",
     "member_path",
     "state_view",
+    "visits",
 ]
 
 
@@ -59,6 +60,8 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         stored_under: the identifiers that begin the keys of everything the run stores; None for the flow's id
             and the run's.
         outer: inside a branch, the run in which its fork is.
+        fork_id: inside a branch, its fork.
+        fork_visit: how often the run had left the fork before, for the branch runs of a fork in a loop.
         parent: the run whose step started this one; None for a run that no step started.
     """
 
@@ -73,6 +76,8 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
     enable_execution_logs: bool = False
     outer: RunInfo | None = None
     parent: RunParent | None = None
+    fork_id: str = ""
+    fork_visit: int = 0
 
     @property
     def depth(self) -> int:
@@ -85,12 +90,12 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         return self.flow_execution_id if self.parent is None else self.parent.root_id
 
     @property
-    def branch_path(self) -> tuple[tuple[str, int], ...]:
-        """Return the branch and the item's index of each branch run around this, the outermost first."""
-        if self.branch_id is None:
+    def branch_path(self) -> tuple[tuple[str, int, str, int], ...]:
+        """Return fork, visit of it, branch and item of each branch run around this, the outermost first."""
+        if self.branch_id is None or self.outer is None:
             return ()
-        around = self.outer.branch_path if self.outer is not None else ()
-        return (*around, (self.branch_id, self.item_index or 0))
+        own = (self.fork_id, self.outer.fork_visit, self.branch_id, self.item_index or 0)
+        return (*self.outer.branch_path, own)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -110,8 +115,8 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
             enable_execution_logs=enable_execution_logs,
         )
 
-    def in_branch(self, branch_id: str, item_index: int) -> RunInfo:
-        """Return the info of the same run inside a branch."""
+    def in_branch(self, fork_id: str, branch_id: str, item_index: int) -> RunInfo:
+        """Return the info of the same run inside a branch of a fork."""
         return RunInfo(
             self.flow_id,
             self.flow_version,
@@ -124,7 +129,16 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
             self.enable_execution_logs,
             self,
             self.parent,
+            fork_id,
         )
+
+
+def visits(step_id: str, state: RunState | None) -> int:
+    """Return how often a run has left a step; 0 before it begins."""
+    counts = state.transition_counts if state is not None else None
+    if not counts:
+        return 0
+    return sum([count for counter, count in counts.items() if counter.rpartition(":")[0] == step_id])
 
 
 _RUNNING: Final = "RUNNING"

@@ -158,7 +158,7 @@ class FlowBranchOperator(FlowStepOperator):
 
     def info_of(self, current: TaskContext) -> RunInfo:
         """Return the run as seen inside the branch."""
-        return current.info.in_branch(self._branch(current).branch_id, self._item.index)
+        return current.info.in_branch(self.fork, self._branch(current).branch_id, self._item.index)
 
     def on_success(self, current: TaskContext, result: SegmentResult, returned: Any) -> None:
         """Push what the return value does not say: the branch's state or, if it ends here, its result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from airflow_allma.engine import RunInfo, RunState
@@ -22,13 +23,19 @@ EXECUTIONS = {
     "second visit": (RUN, "start", after(start__default=1)),
     "third visit, by two transitions": (RUN, "start", after(start__default=1, start__0=1)),
     "after a fallback and three transitions": (RUN, "start", after(start__fallback=1, start__0=3)),
-    "item 0": (RUN.in_branch("b", 0), "start", None),
-    "item 1": (RUN.in_branch("b", 1), "start", None),
-    "another branch": (RUN.in_branch("c", 0), "start", None),
-    "item 0 of a fork in item 0": (RUN.in_branch("b", 0).in_branch("b", 0), "start", None),
-    "item 0 of a fork in item 1": (RUN.in_branch("b", 1).in_branch("b", 0), "start", None),
-    "item 1 of a fork in item 0": (RUN.in_branch("b", 0).in_branch("b", 1), "start", None),
-    "a branch that is named like two": (RUN.in_branch("b0b", 0), "start", None),
+    "item 0": (RUN.in_branch("f", "b", 0), "start", None),
+    "item 1": (RUN.in_branch("f", "b", 1), "start", None),
+    "item 0 of another fork": (RUN.in_branch("g", "b", 0), "start", None),
+    "item 0 of the fork's second visit": (
+        msgspec.structs.replace(RUN, fork_visit=1).in_branch("f", "b", 0),
+        "start",
+        None,
+    ),
+    "another branch": (RUN.in_branch("f", "c", 0), "start", None),
+    "item 0 of a fork in item 0": (RUN.in_branch("f", "b", 0).in_branch("f", "b", 0), "start", None),
+    "item 0 of a fork in item 1": (RUN.in_branch("f", "b", 1).in_branch("f", "b", 0), "start", None),
+    "item 1 of a fork in item 0": (RUN.in_branch("f", "b", 0).in_branch("f", "b", 1), "start", None),
+    "a branch that is named like two": (RUN.in_branch("f", "b0b", 0), "start", None),
 }
 
 
@@ -51,6 +58,6 @@ def test_what_other_steps_did_before_does_not_change_the_key():
 
 
 def test_a_branch_run_knows_the_items_around_it():
-    inner = RUN.in_branch("outer", 3).in_branch("inner", 5)
-    assert inner.branch_path == (("outer", 3), ("inner", 5))
+    inner = RUN.in_branch("f", "outer", 3).in_branch("f", "inner", 5)
+    assert inner.branch_path == (("f", 0, "outer", 3), ("f", 0, "inner", 5))
     assert RUN.branch_path == ()

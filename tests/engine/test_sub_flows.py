@@ -473,7 +473,7 @@ def test_a_wait_names_the_item_around_the_sub_flow():
 
     async def main():
         state = RunState("sub", {"steps_output": {}})
-        return await run_segment(program, state, INFO.in_branch("b", 4), Fakes().services(flows=flows))
+        return await run_segment(program, state, INFO.in_branch("f", "b", 4), Fakes().services(flows=flows))
 
     (wait,) = asyncio.run(main()).waits
     assert (wait.branch_id, wait.item_index, wait.step_id) == ("b", 4, "wait")

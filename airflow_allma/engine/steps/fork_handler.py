@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import msgspec
+
 from airflow_allma.engine.forking import run_fork
 from airflow_allma.engine.program import CompiledFork, Program
+from airflow_allma.engine.state import visits
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.flow import ParallelForkManagerStep
 
@@ -36,4 +39,6 @@ class ForkHandler(AsyncHandler):
             SuspendStep: branch runs wait for events.
         """
         run = call.services.fork_runner or run_fork
-        return await run(self.fork, call.context, call.info, call.services, call.saved)
+        visit = visits(call.step_id, call.state)
+        info = msgspec.structs.replace(call.info, fork_visit=visit) if visit else call.info
+        return await run(self.fork, call.context, info, call.services, call.saved)
