@@ -7,17 +7,25 @@ event itself goes to the task's state store, which retries and a killed worker l
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-__all__ = ["HAND_OVER_KEY", "WAKE_KEY", "WaitRow", "event_key", "wait_key", "wait_token"]
+__all__ = [
+    "HAND_OVER_PREFIX",
+    "WAKE_KEY",
+    "WaitRow",
+    "event_key",
+    "hand_over_key",
+    "wait_key",
+    "wait_token",
+]
 
 WAKE_KEY: Final = "allma_wake"
 """XCom of a waiting task that must be woken: the reasons, which only the API server reads and writes."""
 
-HAND_OVER_KEY: Final = "allma_resume"
-"""XCom of a run's last task: ``{"key", "payload"}``, an event that the API server is to deliver."""
+HAND_OVER_PREFIX: Final = "allma_resume:"
+"""What the keys of ``hand_over_key`` begin with."""
 
 _WAIT_PREFIX: Final = "allma_wait:"
 _EVENT_PREFIX: Final = "allma_event:"
@@ -41,6 +49,18 @@ def event_key(token: str) -> str:
     return _EVENT_PREFIX + token
 
 
+def hand_over_key(token: str) -> str:
+    """Return the key of the XCom of a run's last task with an event that the API server is to deliver.
+
+    Its value is ``{"key", "payload"}``.
+    """
+    return HAND_OVER_PREFIX + token
+
+
+Moment = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""A time in seconds since the epoch, until the year 9999."""
+
+
 class WaitRow(msgspec.Struct, rename="camel", omit_defaults=True):
     """The value of the XCom that says that a task waits for an event; pushed as a JSON string.
 
@@ -58,12 +78,12 @@ class WaitRow(msgspec.Struct, rename="camel", omit_defaults=True):
 
     key: str
     step: str
-    since: float
-    until: float
+    since: Moment
+    until: Moment
     branch: str | None = None
     item: int | None = None
     message: str | None = None
-    delivered: float | None = None
+    delivered: Moment | None = None
     by: str | None = None
 
     def to_json(self) -> str:

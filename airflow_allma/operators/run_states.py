@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_allma.common.wait_keys import HAND_OVER_KEY
+from airflow_allma.common.wait_keys import hand_over_key, wait_token
 from airflow_allma.compat import NOT_MAPPED
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.operators.run_link import RESUME_KEY
@@ -71,7 +71,8 @@ def _hand_over(current: TaskContext, context: Mapping[str, Any]) -> None:
         return
     pointer = _store_if_large(current, context, "result")
     payload = context if pointer is None else pointer.wrap()
-    current.ti.xcom_push(key=HAND_OVER_KEY, value=json_bytes({"key": key, "payload": payload}).decode())
+    value = json_bytes({"key": key, "payload": payload}).decode()
+    current.ti.xcom_push(key=hand_over_key(wait_token(key)), value=value)
 
 
 def load_state(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -75,11 +75,19 @@ class NobodyWaitsError(NotDeliveredError):
         )
 
 
-def deliver(session: Session, event: Event, may_resume: MayResume) -> TaskWait:
+def deliver(
+    session: Session, event: Event, may_resume: MayResume, runs: Collection[tuple[str, str]] | None = None
+) -> TaskWait:
     """Store an event for the task that waits for it, and wake the task now or have the waker do it.
 
     The event goes to the task's state store, in the same transaction as the mark on the wait and the line in
     the audit log. Of several waits for one key, the first one gets it.
+
+    Args:
+        session: not committed.
+        event: the event.
+        may_resume: says of which Dags tasks may be resumed.
+        runs: Dag and run ids; waits of other runs are as if they were not there. None for those of all runs.
 
     Returns:
         the wait that it was delivered to.
@@ -89,7 +97,10 @@ def deliver(session: Session, event: Event, may_resume: MayResume) -> TaskWait:
         NotDeliveredError: 403, 409 or 410.
     """
     for _ in range(_ATTEMPTS):
-        wait = _select_wait(find_waits(session, [event.token]), may_resume)
+        found = find_waits(session, [event.token])
+        if runs is not None:
+            found = [wait for wait in found if (wait.task.dag_id, wait.task.run_id) in runs]
+        wait = _select_wait(found, may_resume)
         if _deliver_to(session, wait, event):
             return wait
         # Changed since it was read, such as by the same event from somebody else.

@@ -48,6 +48,6 @@ def _write(run: Any, line: str) -> None:
 def _line_of(value: Any) -> str | None:
     try:
         reached = json.loads(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
     return checkpoint_line(reached) if isinstance(reached, dict) else None

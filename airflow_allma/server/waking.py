@@ -100,7 +100,7 @@ class WakeReasons:
         try:
             read = json.loads(value)
             return cls([str(one) for one in read["arrived"]], dict(read["conflict"]))
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, RecursionError):
             return cls()
 
     def to_json(self) -> str:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_allma.common.wait_keys import HAND_OVER_KEY, WAKE_KEY, wait_key, wait_token
+from airflow_allma.common.wait_keys import WAKE_KEY, hand_over_key, wait_key, wait_token
 
 pytestmark = pytest.mark.airflow
 
 KEY = "order:4711"
 BODY = {"correlationValue": KEY, "payload": {"n": 1}}
 SECONDS = timedelta(seconds=1)
+HAND_OVER = hand_over_key(wait_token(KEY))
 
 
 @pytest.fixture
@@ -295,8 +296,8 @@ def test_a_variable_that_is_not_an_event_is_removed_with_a_warning(tasks, waker,
 @pytest.mark.parametrize("encode", [dict, json.dumps])
 def test_a_run_hands_its_result_over_to_the_run_that_waits_for_it(tasks, waker, encode):
     parent = tasks.park(KEY)
-    child = tasks.park(dag_id="child", state="success")
-    child.push(HAND_OVER_KEY, encode({"key": KEY, "payload": {"total": 7}}))
+    child = tasks.park(dag_id="child", state="success", started_by=parent)
+    child.push(HAND_OVER, encode({"key": KEY, "payload": {"total": 7}}))
     waker.do_round()
     assert parent.state == "scheduled"
     assert parent.event(KEY)["payload"] == {"total": 7}
@@ -305,27 +306,102 @@ def test_a_run_hands_its_result_over_to_the_run_that_waits_for_it(tasks, waker, 
 
 
 def test_a_hand_over_waits_for_a_parent_that_has_not_parked_yet(tasks, waker):
-    child = tasks.park(dag_id="child", state="success")
-    child.push(HAND_OVER_KEY, {"key": KEY, "payload": {}})
+    parent = tasks.park(state="running")
+    child = tasks.park(dag_id="child", state="success", started_by=parent)
+    child.push(HAND_OVER, {"key": KEY, "payload": {}})
     waker.do_round()
-    parent = tasks.park(KEY)
+    parent.wait_for(KEY)
+    parent.change(state="awaiting_input", updated_at=datetime.now(UTC) - timedelta(minutes=1))
     waker.do_round()
     assert parent.state == "scheduled"
 
 
+def test_a_run_hands_its_result_over_to_a_run_further_up(tasks, waker):
+    first = tasks.park(KEY)
+    second = tasks.park(dag_id="child", state="success", started_by=first)
+    third = tasks.park(dag_id="grandchild", state="success", started_by=second)
+    third.push(HAND_OVER, {"key": KEY, "payload": {}})
+    waker.do_round()
+    assert first.state == "scheduled"
+
+
+@pytest.mark.parametrize("how", ["a run that nobody started", "a run of another parent", "its own run"])
+def test_a_run_hands_its_result_over_to_no_other_run(tasks, waker, how):
+    other = tasks.park() if how == "a run of another parent" else None
+    stranger = tasks.park(KEY)
+    child = (
+        stranger if how == "its own run" else tasks.park(dag_id="child", state="success", started_by=other)
+    )
+    child.push(HAND_OVER, {"key": KEY, "payload": {"approved": True}})
+    waker.do_round()
+    assert (stranger.state, stranger.event(KEY)) == ("awaiting_input", None)
+
+
+def test_the_link_of_a_run_that_a_user_started_does_not_count(tasks, waker, session):
+    from airflow.models.dagrun import DagRun
+
+    parent = tasks.park(KEY)
+    child = tasks.park(dag_id="child", state="success", started_by=parent)
+    session.query(DagRun).filter_by(run_id=child.run_id).update({"run_type": "manual"})
+    session.commit()
+    child.push(HAND_OVER, {"key": KEY, "payload": {}})
+    waker.do_round()
+    assert parent.state == "awaiting_input"
+
+
+def test_many_hand_overs_that_nothing_waits_for_do_not_delay_another(tasks, waker):
+    parent = tasks.park(KEY)
+    child = tasks.park(dag_id="child", state="success", started_by=parent)
+    for number in range(120):
+        child.push(hand_over_key(wait_token(f"k{number}")), {"key": f"k{number}", "payload": {}})
+    child.push(HAND_OVER, {"key": KEY, "payload": {}})
+    waker.do_round()
+    assert parent.state == "scheduled"
+    assert len(child.xcoms()) == 120
+
+
+# rows that are not what they should be
+
+
+DEEP = "[" * 100_000
+
+
+def test_a_row_that_cannot_be_read_does_not_stop_the_others(tasks, waker, session):
+    from airflow.models.xcom import XComModel
+
+    good = tasks.park(KEY)
+    good.push(WAKE_KEY, {"arrived": [wait_token(KEY)], "conflict": {}})
+    bad = tasks.park("x", parked=timedelta(hours=1))
+    for key in (WAKE_KEY, "allma_checkpoint", hand_over_key(wait_token("x"))):
+        bad.push(key, {})
+        session.query(XComModel).filter_by(run_id=bad.run_id, key=key).update({"value": DEEP})
+    session.commit()
+    waker.do_round()
+    assert good.state == "scheduled"
+    assert list(bad.xcoms()) == [wait_key(wait_token("x"))]
+
+
+@pytest.mark.parametrize("times", [{"since": -1.0}, {"until": 1e300}, {"delivered": 1e300}, {"since": 1e12}])
+def test_a_wait_at_no_time_is_no_wait(tasks, resume, times):
+    task = tasks.park(KEY)
+    task.push(wait_key(wait_token(KEY)), {"key": KEY, "step": "s", "since": 1.0, "until": 1.0, **times})
+    assert resume().json()["state"] == "kept"
+
+
 @pytest.mark.parametrize("value", [[], {"key": ""}, {"key": KEY, "payload": []}, {"key": 7, "payload": {}}])
 def test_a_hand_over_that_is_not_an_event_is_removed_with_a_warning(tasks, waker, caplog, value):
-    child = tasks.park(dag_id="child", state="success")
-    child.push(HAND_OVER_KEY, value)
+    child = tasks.park(dag_id="child", state="success", started_by=tasks.park(KEY))
+    child.push(HAND_OVER, value)
     waker.do_round()
     assert child.xcoms() == {}
-    assert "its XCom allma_resume is not an event" in caplog.text
+    assert f"its XCom {HAND_OVER} is not an event" in caplog.text
 
 
 def test_a_hand_over_to_a_parent_that_has_ended_is_removed(tasks, waker, caplog):
-    tasks.park(KEY).change(state="failed")
-    child = tasks.park(dag_id="child", state="success")
-    child.push(HAND_OVER_KEY, {"key": KEY, "payload": {"pin": "planted-secret"}})
+    parent = tasks.park(KEY)
+    parent.change(state="failed")
+    child = tasks.park(dag_id="child", state="success", started_by=parent)
+    child.push(HAND_OVER, {"key": KEY, "payload": {"pin": "planted-secret"}})
     waker.do_round()
     assert child.xcoms() == {}
     assert "does not wait any more" in caplog.text

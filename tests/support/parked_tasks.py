@@ -99,6 +99,14 @@ class ParkedTask:
                 session=session,
             )
 
+    def wait_for(
+        self, key: str, *, since: float | None = None, until: float | None = None, **fields: Any
+    ) -> None:
+        """Push what says that the task waits for a key."""
+        since = time.time() if since is None else since
+        wait = WaitRow(key=key, step="s", since=since, until=until or since + 86400, **fields)
+        self.push(wait_key(wait_token(key)), json.loads(wait.to_json()))
+
 
 @dataclass
 class ParkedTasks:
@@ -127,9 +135,10 @@ class ParkedTasks:
         until: float | None = None,
         state: str = "awaiting_input",
         map_index: int = -1,
+        started_by: ParkedTask | None = None,
         **fields: Any,
     ) -> ParkedTask:
-        """Write a task that has parked so long ago, and waits for some keys."""
+        """Write a task that has parked so long ago, and waits for some keys; another task started its run."""
         from airflow.models.dagrun import DagRun
         from airflow.models.taskinstance import TaskInstance
         from airflow.providers.standard.operators.empty import EmptyOperator
@@ -141,6 +150,8 @@ class ParkedTasks:
         with _session() as session, DAG(dag_id, schedule=None):
             run = DagRun(dag_id, task.run_id, run_after=datetime.now(UTC), run_type="manual")
             run.state = "running"
+            if started_by is not None:
+                run.run_type, run.conf = "operator_triggered", _link(started_by)
             session.add(run)
             session.flush()
             instance = TaskInstance(EmptyOperator(task_id=task.task_id), None, task.run_id, state, map_index)
@@ -154,10 +165,16 @@ class ParkedTasks:
                 .values(updated_at=datetime.now(UTC) - parked, queued_by_job_id=self.job_id)
             )
         for key in keys:
-            wait = WaitRow(key=key, step="s", since=since, until=until or since + 86400, **fields)
-            task.push(wait_key(wait_token(key)), json.loads(wait.to_json()))
+            task.wait_for(key, since=since, until=until, **fields)
         self.tasks.append(task)
         return task
+
+
+def _link(task: ParkedTask) -> dict[str, Any]:
+    from airflow_allma.operators.run_link import RunLink
+
+    link = RunLink("root", "parent", "s", 1, "ASYNC_SUBFLOW", task.dag_id, task.run_id, task.task_id)
+    return link.in_conf({})
 
 
 @contextmanager
