@@ -54,10 +54,12 @@ def _late(session: Session) -> list[tuple[str, int, datetime, datetime | None]]:
     All of it in one statement, so that a run that is made at the same time is seen as a whole or not at all.
     """
     reference = DagScheduleAssetReference
-    # A subquery for each asset finds the newest event at the end of the index.
+    # A subquery for each asset finds the newest event at the end of the index. `correlate`, because inside of
+    # `has_run` it would otherwise be the newest event of all assets.
     time = (
         select(func.max(AssetEvent.timestamp))
         .where(AssetEvent.asset_id == reference.asset_id)
+        .correlate(reference)
         .scalar_subquery()
     )
     has_run = (

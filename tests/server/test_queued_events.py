@@ -16,12 +16,23 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture
 def events(session: Any) -> Iterator[AssetEvents]:
-    name = f"late-{uuid4()}"
-    steps = {"w": compose({"a": "$.b"})}
-    made = AssetEvents(session, flow(name, steps, airflow={"schedule": {"assets": [f"x://{name}"]}}))
+    made = watched(session)
     yield made
     # Later tests count what is late.
     made.pause(paused=True)
+
+
+@pytest.fixture
+def other_events(session: Any) -> Iterator[AssetEvents]:
+    made = watched(session)
+    yield made
+    made.pause(paused=True)
+
+
+def watched(session: Any) -> AssetEvents:
+    name = f"late-{uuid4()}"
+    steps = {"w": compose({"a": "$.b"})}
+    return AssetEvents(session, flow(name, steps, airflow={"schedule": {"assets": [f"x://{name}"]}}))
 
 
 def record(events, count=1):
@@ -71,6 +82,15 @@ def test_a_queued_event_alone_is_left_to_the_scheduler(events):
     assert events.sweep() == 0
     assert scheduled(events) == 1
     assert events.sweep() == 0
+
+
+def test_newer_events_of_another_asset_queue_no_further_run(events, other_events):
+    record(events)
+    assert scheduled(events) == 1
+    record(other_events)
+    assert scheduled(other_events) == 1
+    assert events.sweep() == 0
+    assert scheduled(events) is None
 
 
 def test_the_waker_does_it_in_every_round(events, tasks):
