@@ -15,8 +15,13 @@ from airflow_allma.engine import RunInfo, SegmentStatus, Services
 from airflow_allma.engine.driving import run_while_polling
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.flow_program import FlowProgram
-from airflow_allma.engine.flow_runs import MAX_FLOW_DEPTH, RunOutcome, StartedRun, StartRequest
-from airflow_allma.engine.state import RunParent
+from airflow_allma.engine.flow_runs import (
+    RunOutcome,
+    StartedRun,
+    StartRequest,
+    check_flow_depth,
+    parent_of_child,
+)
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.flow.ids import safe_dag_id
 from airflow_allma.storage import encode_value
@@ -64,12 +69,7 @@ class QueuedRuns:
         """
         if (known := self._known.get(request.key)) is not None:
             return known
-        if request.parent.depth >= MAX_FLOW_DEPTH:
-            raise PermanentStepError(
-                f"Step {request.step_id}: flows are nested more than {MAX_FLOW_DEPTH} deep, with flow "
-                f"{request.flow_id!r} as the next. If flows start each other, a condition must end that.",
-                details={"maxDepth": MAX_FLOW_DEPTH},
-            )
+        check_flow_depth(request.step_id, request.flow_id, request.parent)
         if len(self._known) >= MAX_STARTED_RUNS:
             raise PermanentStepError(
                 f"Step {request.step_id} starts more than {MAX_STARTED_RUNS} runs. The command line runs "
@@ -106,7 +106,7 @@ class QueuedRuns:
 
     async def _run(self, queued: _Queued, services: Services) -> dict[str, Any]:
         request, started, program = queued.request, queued.started, queued.program
-        flow, parent = program.flow, request.parent
+        flow = program.flow
         logs = request.enable_execution_logs
         root = RunInfo.now(
             flow.id,
@@ -114,16 +114,7 @@ class QueuedRuns:
             started.flow_execution_id,
             enable_execution_logs=flow.enable_execution_logs if logs is None else logs,
         )
-        info = replace(
-            root,
-            parent=RunParent(
-                parent.root_id,
-                parent.flow_execution_id,
-                request.step_id,
-                parent.depth + 1,
-                request.kind.value,
-            ),
-        )
+        info = replace(root, parent=parent_of_child(request.parent, request.step_id, request.kind))
         answer: dict[str, Any] = {"startedRun": started.run_id, "flow": flow.id, "version": flow.version}
         source = {} if request.trigger_source is None else {"triggerSource": request.trigger_source}
         try:

@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["QueueUrl", "is_aws_host", "parse_queue_url", "region_of_arn"]
+__all__ = ["QueueUrl", "is_aws_host", "parse_queue_url", "queue_url_of_arn", "region_of_arn"]
 
 _ARN: Final = re.compile(r"arn:aws[a-z0-9-]*:[a-z0-9-]+:([a-z0-9-]+):")
+_QUEUE_ARN: Final = re.compile(r"arn:(aws[a-z0-9-]*):sqs:([a-z0-9-]+):(\d+):([A-Za-z0-9_-]+(?:\.fifo)?)")
 _MAX_URL: Final = 1024
 _PRINTABLE: Final = re.compile(rf"[\x21-\x7e]{{1,{_MAX_URL}}}")
 _QUEUE_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_.-]+)*/([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
@@ -72,6 +73,16 @@ def parse_queue_url(url: str) -> QueueUrl:
             raise ValueError("is the URL of another AWS service, not of SQS")
         region = found["region"] or found["legacy"] or _LEGACY_REGION
     return QueueUrl(path[1], f"{host}:{port}" if port else host, region)
+
+
+def queue_url_of_arn(name: str) -> str | None:
+    """Return the URL of the queue with an ARN; None if the name is not the ARN of a queue."""
+    arn = _QUEUE_ARN.fullmatch(name)
+    if arn is None:
+        return None
+    partition, region, account, queue = arn.groups()
+    suffix = ".cn" if partition == "aws-cn" else ""
+    return f"https://sqs.{region}.amazonaws.com{suffix}/{account}/{queue}"
 
 
 def is_aws_host(endpoint: str) -> bool:

@@ -30,7 +30,7 @@ def completion_dag_id(dag_id: str) -> str:
 
 
 def flow_dag_id(completion_id: str) -> str | None:
-    """Return the id of the Dag whose completion actions a Dag runs; None if it is no completion Dag."""
+    """Return the id of the Dag whose completion actions a Dag runs; None if it is another Dag."""
     dag_id = completion_id.removesuffix(_SUFFIX)
     return dag_id if dag_id and dag_id != completion_id else None
 

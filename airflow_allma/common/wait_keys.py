@@ -42,7 +42,7 @@ def wait_key(token: str) -> str:
 
 
 def event_key(token: str) -> str:
-    """Return the key under which an event lies in the state store of the task that waits for it.
+    """Return the key of an event in the state store of the task that waits for it.
 
     Its value is ``{"payload", "by", "at"}``: an object, the user, the time in ISO 8601.
     """

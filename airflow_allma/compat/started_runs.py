@@ -78,13 +78,13 @@ def _refusal(detail: Any) -> RunRefusedError | None:
     """Return the answer of the API server to a request that it understood, but does not fulfil."""
     if not isinstance(detail, Mapping) or detail.get("status_code") not in _REFUSALS:
         return None
-    said = detail.get("detail")
-    while isinstance(said, Mapping) and isinstance(said.get("detail"), Mapping):
-        said = said["detail"]
-    if not isinstance(said, Mapping):
-        said = {}
-    reason = str(said.get("reason") or _REFUSALS[detail["status_code"]])
-    return RunRefusedError(reason, str(said.get("message") or detail.get("message") or ""))
+    answer = detail.get("detail")
+    while isinstance(answer, Mapping) and isinstance(answer.get("detail"), Mapping):
+        answer = answer["detail"]
+    if not isinstance(answer, Mapping):
+        answer = {}
+    reason = str(answer.get("reason") or _REFUSALS[detail["status_code"]])
+    return RunRefusedError(reason, str(answer.get("message") or detail.get("message") or ""))
 
 
 _REFUSALS: Final = {400: "value_error", 404: "not_found", 422: "value_error"}

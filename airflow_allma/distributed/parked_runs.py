@@ -32,7 +32,7 @@ __all__ = ["ParkedRuns", "ParkedRunsFolder", "RunKey"]
 
 _NAME: Final = re.compile(r"(\d{6,})-(all|new)-(\d+)-([0-9a-z]+)\.jsonl")
 _REWRITE_AFTER: Final = 8
-"""So many objects with changes are written before one with everything."""
+"""How many objects with changes are written before one with everything."""
 _BLOCK_BYTES: Final = 256 << 10
 _MAX_LINE_BYTES: Final = 1 << 40
 

@@ -49,11 +49,11 @@ def milestones_of(steps: Mapping[str, Step]) -> dict[str, Milestone]:
 
 
 def pass_milestone(milestone: Milestone, before: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what a run says of the milestone that it passes now, as ``$.reachedCheckpoint``.
+    """Return the value of ``$.reachedCheckpoint`` when a run passes a milestone.
 
     Args:
         milestone: the one that it passes.
-        before: what the run has said so far.
+        before: the value so far.
 
     Returns:
         None if the run has been there or further already: it never moves back.

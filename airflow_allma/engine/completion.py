@@ -6,7 +6,6 @@ the message, so that a receiver can tell a repetition from a second action.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.common.aws_names import queue_url_of_arn
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.common.work_budget import begin_step
 from airflow_allma.engine.errors import step_error_from
@@ -59,7 +59,6 @@ ID_HEADER: Final = "Idempotency-Key"
 """The header, and the attribute of a message, with the action's id."""
 
 _MAX_LOGGED: Final = 8_000
-_QUEUE_ARN: Final = re.compile(r"arn:(aws[a-z0-9-]*):sqs:([a-z0-9-]+):(\d+):([A-Za-z0-9_-]+(?:\.fifo)?)")
 
 
 class FinalStatus(StrEnum):
@@ -269,7 +268,7 @@ def _log_step(action: CompletionAction, index: int) -> Step:
 
 
 def _api_call(action: CompletionAction, index: int) -> Step:
-    # The target is no template: as where the language comes from, placeholders become empty.
+    # As in the original of the language, the target is not a template: placeholders become empty.
     url = compile_template(action.target or "").render({})
     config = {"requestBodyPath": "$.payload"} if action.payload_template else {}
     return ApiCallStep(
@@ -304,18 +303,8 @@ def _queue(action: CompletionAction, index: int) -> Step:
     return SqsSendStep(
         step_type=StepType.SQS_SEND,
         step_instance_id=action_name(index),
-        queue_url=_queue_url(action.target or ""),
+        queue_url=queue_url_of_arn(action.target or "") or action.target,
     )
-
-
-def _queue_url(target: str) -> str:
-    """Return the URL of a queue that is named by its URL or its ARN."""
-    arn = _QUEUE_ARN.fullmatch(target)
-    if arn is None:
-        return target
-    partition, region, account, name = arn.groups()
-    suffix = ".cn" if partition == "aws-cn" else ""
-    return f"https://sqs.{region}.amazonaws.com{suffix}/{account}/{name}"
 
 
 def _request_input(sent: _Sent) -> dict[str, Any]:

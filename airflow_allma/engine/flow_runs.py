@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from airflow_allma.engine.state import RunInfo, RunState, visits
+from airflow_allma.engine.state import RunInfo, RunParent, RunState, visits
+from airflow_allma.exceptions import PermanentStepError
 
 __all__ = [
     "LATEST_VERSION",
@@ -17,7 +18,9 @@ __all__ = [
     "RunStarter",
     "StartRequest",
     "StartedRun",
+    "check_flow_depth",
     "execution_key",
+    "parent_of_child",
 ]
 
 LATEST_VERSION: Final = "LATEST_PUBLISHED"
@@ -118,6 +121,30 @@ class RunStarter(Protocol):
         Raises:
             PermanentStepError: the run does not exist any more, or its data cannot be read.
         """
+
+
+def check_flow_depth(step_id: str, flow_id: str, parent: RunInfo) -> None:
+    """Refuse a flow that would be nested too deeply.
+
+    Args:
+        step_id: the step that runs or starts it.
+        flow_id: the flow.
+        parent: the run of the step.
+
+    Raises:
+        PermanentStepError: there are ``MAX_FLOW_DEPTH`` flows around it already.
+    """
+    if parent.depth >= MAX_FLOW_DEPTH:
+        raise PermanentStepError(
+            f"Step {step_id}: flows are nested more than {MAX_FLOW_DEPTH} deep, with flow {flow_id!r} as the "
+            "next. If flows run or start each other, a condition must end that.",
+            details={"maxDepth": MAX_FLOW_DEPTH},
+        )
+
+
+def parent_of_child(info: RunInfo, step_id: str, kind: ExecutionKind) -> RunParent:
+    """Return what a run that a step starts knows of the run of that step."""
+    return RunParent(info.root_id, info.flow_execution_id, step_id, info.depth + 1, kind.value)
 
 
 def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from airflow_allma.common.work_budget import begin_step
 from airflow_allma.engine.flow_program import FlowProgram
-from airflow_allma.engine.flow_runs import MAX_FLOW_DEPTH, ExecutionKind, execution_key
+from airflow_allma.engine.flow_runs import ExecutionKind, check_flow_depth, execution_key, parent_of_child
 from airflow_allma.engine.runner import run_inline, run_segment
-from airflow_allma.engine.state import RunInfo, RunParent, RunState, SegmentResult, SegmentStatus
+from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.suspension import SuspendStep, Wait
 from airflow_allma.exceptions import (
@@ -71,13 +71,8 @@ class SubFlowRun:
                 deeply.
         """
         flow_id = program.flow.id
+        check_flow_depth(call.step_id, flow_id, call.info)
         info = _child_info(call, program, execution_key(call.info, call.step_id, call.state), logs=logs)
-        if info.depth > MAX_FLOW_DEPTH:
-            raise PermanentStepError(
-                f"Step {call.step_id}: sub-flows are nested more than {MAX_FLOW_DEPTH} deep, with flow "
-                f"{flow_id!r} as the next. If flows run each other, a condition must end that.",
-                details={"maxDepth": MAX_FLOW_DEPTH},
-            )
         try:
             state = program.start_state(payload, info.flow_execution_id)
         except PermanentStepError as error:
@@ -157,13 +152,7 @@ def _child_info(call: StepCall, program: FlowProgram, key: str, *, logs: bool | 
         stored_under=(*root_keys, run_id),
         fork_depth=parent.fork_depth,
         enable_execution_logs=parent.enable_execution_logs if logs is None else logs,
-        parent=RunParent(
-            parent.root_id,
-            parent.flow_execution_id,
-            call.step_id,
-            parent.depth + 1,
-            ExecutionKind.SYNC_SUBFLOW.value,
-        ),
+        parent=parent_of_child(parent, call.step_id, ExecutionKind.SYNC_SUBFLOW),
     )
 
 

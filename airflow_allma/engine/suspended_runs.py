@@ -88,7 +88,8 @@ class SuspendedRuns:
     def add(self, run: SuspendedRun) -> None:
         """Add a run that has just been suspended.
 
-        If it waits for a key for which another branch run waits, it continues at once, and is told so.
+        If it waits for a key for which another branch run waits, it continues at once, with the conflict
+        as its answer.
         """
         if only_polls(run.waits):
             heapq.heappush(self._polls, (next_due(run.waits), self._number(), run))

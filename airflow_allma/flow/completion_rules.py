@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from airflow_allma.common.aws_names import parse_queue_url
+from airflow_allma.common.aws_names import parse_queue_url, queue_url_of_arn
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.model_base import URL_PATTERN
 from airflow_allma.flow.tree_walk import ANY, select
@@ -15,7 +15,6 @@ from airflow_allma.flow.tree_walk import ANY, select
 __all__ = ["check_completion_actions"]
 
 _TOPIC: Final = re.compile(r"arn:aws[a-z0-9-]*:sns:[a-z0-9-]+:\d+:[A-Za-z0-9_-]+(?:\.fifo)?")
-_QUEUE: Final = re.compile(r"arn:aws[a-z0-9-]*:sqs:[a-z0-9-]+:\d+:[A-Za-z0-9_-]+(?:\.fifo)?")
 _FUNCTION: Final = re.compile(r"[A-Za-z0-9_:$.-]{1,400}")
 _EVERY_KIND: Final = frozenset({"actionType", "condition", "executeOnStatus", "payloadTemplate"})
 _OWN_FIELDS: Final = (
@@ -50,7 +49,7 @@ def _is_url(target: str) -> bool:
 
 
 def _is_queue(target: str) -> bool:
-    if _QUEUE.fullmatch(target):
+    if queue_url_of_arn(target) is not None:
         return True
     try:
         parse_queue_url(target)

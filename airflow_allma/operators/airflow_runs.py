@@ -108,16 +108,11 @@ class AirflowRuns:
         return outcome
 
     def _start(self, request: StartRequest) -> StartedRun:
-        from airflow_allma.engine.flow_runs import MAX_FLOW_DEPTH, ExecutionKind, StartedRun
+        from airflow_allma.engine.flow_runs import ExecutionKind, StartedRun, check_flow_depth
 
         current = self._current
         dag_id = safe_dag_id(request.flow_id)
-        if request.parent.depth >= MAX_FLOW_DEPTH:
-            raise PermanentStepError(
-                f"Step {request.step_id}: flows are nested more than {MAX_FLOW_DEPTH} deep, with flow "
-                f"{request.flow_id!r} as the next. If flows start each other, a condition must end that.",
-                details={"maxDepth": MAX_FLOW_DEPTH},
-            )
+        check_flow_depth(request.step_id, request.flow_id, request.parent)
         waits = request.kind is ExecutionKind.SYNC_SUBFLOW
         parent = (current.ti.dag_id, current.ti.run_id, current.run_after)
         run_id = child_run_id(parent, request.step_id, request.flow_execution_id or request.key)

@@ -130,7 +130,7 @@ def _error(name: str, message: str, task: str | None = None) -> dict[str, Any]:
 
 
 def _unknown_run(own: Any) -> Any:
-    """Return what stands for a run that was deleted, or that this Airflow does not tell about."""
+    """Return a stand-in for a run that was deleted, or that this Airflow cannot read."""
     return SimpleNamespace(
         conf={}, start_date=None, run_after=own.run_after, run_type="manual", logical_date=None
     )

@@ -19,7 +19,7 @@ _LOG: Final = logging.getLogger("airflow_allma.task")
 
 @dataclass(slots=True)
 class EventStore:
-    """The events that lie in the state store of a task.
+    """The events in the state store of a task.
 
     Args:
         context: Airflow's context of the try.

@@ -31,7 +31,7 @@ __all__ = ["start_message_runs"]
 _MAX_REASONS: Final = 20
 _MAX_ID_LENGTH: Final = 80
 _MAX_FAILURES: Final = 3
-"""After so many in a row Airflow's API server does not answer at all."""
+"""After this many in a row, Airflow's API server counts as one that does not answer at all."""
 
 
 @dataclass(frozen=True, slots=True)

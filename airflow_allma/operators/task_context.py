@@ -110,7 +110,7 @@ class TaskContext:
         return services
 
     def _tell_checkpoint(self, reached: dict[str, Any], info: RunInfo) -> None:
-        """Tell the API server about a checkpoint, for the note of the run; those of branches are not told."""
+        """Pass a checkpoint to the API server, for the note of the run; those of branches are only theirs."""
         if info.branch_id is None and info.flow_execution_id == self.flow_execution_id:
             try:
                 push(self.ti, Key.CHECKPOINT, reached)

@@ -1,6 +1,6 @@
 """Starts the completion actions of runs that have ended, whichever way they did.
 
-Airflow tells nobody about all of them: callbacks and listeners are lost with the process that was to call
+Airflow reports some of them to nobody: callbacks and listeners are lost with the process that was to call
 them. So this looks into the database. A quick look, every few seconds, finds the runs that were active or
 unknown at the last one and have ended; it reads what is active now, not the history. A thorough look, at the
 start and every ten minutes, finds whatever the quick ones have missed.
@@ -45,13 +45,13 @@ _DAGS_SECONDS: Final = 10.0
 """How long the list of completion Dags is used."""
 
 _THOROUGH_SECONDS: Final = 600.0
-_REST: Final = 50.0
-"""A thorough look rests so many times as long as it took: it reads the runs of many days."""
+_PAUSE_FACTOR: Final = 50.0
+"""The pause after a thorough look, as a multiple of its duration: it reads the runs of many days."""
 
 _MAX_FOUND: Final = 10_000
 _MAX_IN: Final = 500
 _OVERLAP: Final = 1_000
-"""Ids of runs are given out before they are committed: so many are looked at again."""
+"""How many of the latest ids are looked at again: ids are assigned before their runs are committed."""
 
 _ACTIVE: Final = (DagRunState.QUEUED, DagRunState.RUNNING)
 _ENDED: Final = (DagRunState.SUCCESS, DagRunState.FAILED)
@@ -153,7 +153,7 @@ class CompletionStarter:
             )
             self._found.update(dict.fromkeys(session.scalars(query)))
         ended = time.monotonic()
-        self._thorough_at = ended + max(_THOROUGH_SECONDS, _REST * (ended - begun))
+        self._thorough_at = ended + max(_THOROUGH_SECONDS, _PAUSE_FACTOR * (ended - begun))
 
     def _start(self, session: Session, ids: Sequence[int], earliest: datetime) -> None:
         query = select(DagRun).where(

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_allma.common.wait_keys import wait_key
-from airflow_allma.server.open_waits import PARKED, TaskKey, TaskWait, find_waits, lock_task
+from airflow_allma.server.open_waits import PARKED, TaskKey, TaskWait, find_waits, lock_task, unchanged_row
 from airflow_allma.server.waking import WakeReasons, request_wake
 
 __all__ = ["refuse_second_waits"]
@@ -32,12 +32,8 @@ def refuse_second_waits(session: Session, since: datetime | None) -> int:
     refused = 0
     for wait, first in _later_waits(session, since):
         task = lock_task(session, wait.task)
-        row = session.scalar(
-            select(XComModel)
-            .where(wait.task.where(XComModel), XComModel.key == wait_key(wait.token))
-            .execution_options(populate_existing=True)
-        )
-        if task is not None and row is not None and row.value == wait.value:
+        row = unchanged_row(session, wait)
+        if task is not None and row is not None:
             session.delete(row)
             where = f"run {first.run_id} of {first.dag_id}, task {first.task_id}"
             request_wake(session, task, WakeReasons(conflict={wait.token: where}))

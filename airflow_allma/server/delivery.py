@@ -13,14 +13,12 @@ from typing import Any, Final
 import msgspec
 from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
 from airflow.state import TaskScope, get_state_backend
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_allma.common.wait_keys import event_key, wait_key, wait_token
+from airflow_allma.common.wait_keys import event_key, wait_token
 from airflow_allma.exceptions import AllmaError
-from airflow_allma.server.open_waits import TaskWait, find_waits, lock_task
+from airflow_allma.server.open_waits import TaskWait, find_waits, lock_task, unchanged_row
 from airflow_allma.server.waking import Schedulers, WakeReasons, request_wake, wake_parked
 
 __all__ = ["AUDIT_EVENT", "Event", "MayResume", "NobodyWaitsError", "NotDeliveredError", "deliver"]
@@ -94,7 +92,7 @@ def deliver(
 
     Raises:
         NobodyWaitsError: 404.
-        NotDeliveredError: 403, 409 or 410.
+        NotDeliveredError: 403, 409, 410 or 503.
     """
     for _ in range(_ATTEMPTS):
         found = find_waits(session, [event.token])
@@ -105,7 +103,8 @@ def deliver(
             return wait
         # Changed since it was read, such as by the same event from somebody else.
         session.expire_all()
-    raise NotDeliveredError(HTTPStatus.CONFLICT, "The wait keeps changing. Send the event again")
+    # Not 409, by which a sender knows that the event was delivered before.
+    raise NotDeliveredError(HTTPStatus.SERVICE_UNAVAILABLE, "The wait keeps changing. Send the event again")
 
 
 def _select_wait(found: list[TaskWait], may_resume: MayResume) -> TaskWait:
@@ -137,12 +136,8 @@ def _order(wait: TaskWait) -> Any:
 
 def _deliver_to(session: Session, wait: TaskWait, event: Event) -> bool:
     task = lock_task(session, wait.task)
-    row = session.scalar(
-        select(XComModel)
-        .where(wait.task.where(XComModel), XComModel.key == wait_key(wait.token))
-        .execution_options(populate_existing=True)
-    )
-    if task is None or row is None or row.value != wait.value:
+    row = unchanged_row(session, wait)
+    if task is None or row is None:
         return False
     now = datetime.now(UTC)
     _store(session, wait, event, now)

@@ -112,7 +112,7 @@ def _decoded(variable: Variable) -> _EarlyEvent | None:
         value = variable.get_val()  # type: ignore[no-untyped-call]
         return msgspec.json.decode(value or "", type=_EarlyEvent)
     except msgspec.DecodeError:
-        _LOG.warning("Variable %s is no event that came early; it is removed", variable.key)
+        _LOG.warning("Variable %s is not an event that came early; it is removed", variable.key)
         return None
 
 

@@ -1,4 +1,4 @@
-"""The waits of tasks, as they stand in Airflow's database."""
+"""The waits of tasks, as Airflow's database has them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from sqlalchemy.orm import Session
 from airflow_allma.common.batching import batched
 from airflow_allma.common.wait_keys import WaitRow, wait_key
 
-__all__ = ["PARKED", "TaskKey", "TaskWait", "dags_with_waits", "find_waits", "list_waits", "lock_task"]
+__all__ = [
+    "PARKED",
+    "TaskKey",
+    "TaskWait",
+    "dags_with_waits",
+    "find_waits",
+    "list_waits",
+    "lock_task",
+    "unchanged_row",
+]
 
 PARKED: Final = TaskInstanceState.AWAITING_INPUT
 
@@ -52,7 +61,7 @@ class TaskWait:
         token: the name of the correlation key in keys of XComs.
         task: the task instance.
         wait: what the task wrote, and what was delivered since.
-        value: ``wait`` as it stands in the database.
+        value: ``wait`` as the database has it.
         is_parked: whether the task waits now.
         is_unfinished: whether the task and its run can still take the event.
     """
@@ -117,6 +126,16 @@ def lock_task(session: Session, task: TaskKey, *, skip_locked: bool = False) -> 
     query = select(TaskInstance).where(task.where(TaskInstance))
     locked = query.with_for_update(of=TaskInstance, skip_locked=skip_locked)
     return session.scalar(locked.execution_options(populate_existing=True))
+
+
+def unchanged_row(session: Session, wait: TaskWait) -> XComModel | None:
+    """Return a wait's XCom; None if it was removed or changed since it was read. Lock its task before."""
+    row = session.scalar(
+        select(XComModel)
+        .where(wait.task.where(XComModel), XComModel.key == wait_key(wait.token))
+        .execution_options(populate_existing=True)
+    )
+    return row if row is not None and row.value == wait.value else None
 
 
 def _waits() -> Select[Any]:

@@ -45,11 +45,11 @@ class LazyApp:
 
     def _load(self) -> App:
         try:
-            made: App = importlib.import_module(self._module).create_app()
+            app: App = importlib.import_module(self._module).create_app()
         except Exception:  # noqa: BLE001 - whatever it is, Airflow's own routes must go on
             _LOG.exception("The routes below /allma are not available")
             return _answer_unavailable
-        return made
+        return app
 
 
 async def _answer_unavailable(scope: Message, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ _AT_ONCE: Final = 100
 
 
 def write_checkpoint_notes(session: Session) -> int:
-    """Copy what tasks have told into the notes of their runs, and remove the XComs.
+    """Copy the checkpoints that tasks have pushed into the notes of their runs, and remove the XComs.
 
     Args:
         session: committed at the end.

@@ -1,6 +1,6 @@
 """The waker: a thread in each API server that does what no request does.
 
-Everything that it needs to know stands in the database, so that it goes on where it, or that of another API
+Everything that it needs to know is in the database, so that it goes on where it, or that of another API
 server, was stopped. Several wakers at once are safe: they lock what they change.
 """
 
@@ -29,7 +29,7 @@ from airflow_allma.server.hand_overs import deliver_hand_overs
 from airflow_allma.server.open_waits import TaskKey, lock_task
 from airflow_allma.server.queued_events import queue_late_events
 from airflow_allma.server.run_notes import write_checkpoint_notes
-from airflow_allma.server.waking import Schedulers, wake_parked
+from airflow_allma.server.waking import Schedulers, task_key, wake_parked
 
 __all__ = ["DUTIES", "Duty", "Waker", "wake_requested"]
 
@@ -80,8 +80,7 @@ def _wake(session: Session, key: TaskKey, schedulers: Schedulers) -> bool:
 def _drop_if_ended(session: Session, task: TaskInstance) -> bool:
     if task.state not in State.finished:
         return False
-    key = TaskKey(task.dag_id, task.run_id, task.task_id, task.map_index)
-    row = session.scalar(select(XComModel).where(key.where(XComModel), XComModel.key == WAKE_KEY))
+    row = session.scalar(select(XComModel).where(task_key(task).where(XComModel), XComModel.key == WAKE_KEY))
     if row is not None:
         session.delete(row)
     return True

@@ -96,7 +96,7 @@ class WakeReasons:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Restore what ``to_json`` returned; anything else is no reason."""
+        """Restore what ``to_json`` returned; without reasons if it is something else."""
         try:
             read = json.loads(value)
             return cls([str(one) for one in read["arrived"]], dict(read["conflict"]))

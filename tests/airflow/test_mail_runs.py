@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_allma import load_flows
+from airflow_allma.engine import Services
+from airflow_allma.engine.events import QueueMessage
+from airflow_allma.engine.events.mail import MAX_MAIL_BYTES
+from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.operators.mail_runs import mail_payload
+from airflow_allma.storage import LocalStore
 from tests.airflow.flows import compose, flow
 from tests.engine.test_mail_events import an_email
 from tests.support.asset_events import AssetEvents
@@ -81,6 +88,18 @@ def test_an_email_starts_a_run_at_its_start_point(folder, tmp_path, monkeypatch)
     (file,) = seen["email"]["attachments"]
     assert file["filename"] == "a.csv"
     assert file["s3Location"]["key"].endswith("mail-one/mail/m-1/1")
+
+
+def test_an_email_that_is_too_large_is_not_read(tmp_path):
+    (tmp_path / "mail").mkdir()
+    with (tmp_path / "mail" / "large").open("wb") as file:
+        file.truncate(MAX_MAIL_BYTES + 1)
+    current: Any = SimpleNamespace(services=Services(store=LocalStore(tmp_path)))
+    action = {"type": "S3", "bucketName": "mail", "objectKey": "large"}
+    body = {"notificationType": "Received", "receipt": {"action": action}}
+    message = QueueMessage.of({"messageId": "m-1", "body": json.dumps(body)})
+    with pytest.raises(PermanentStepError, match=f"more than {MAX_MAIL_BYTES} bytes"):
+        mail_payload(current, message)
 
 
 def test_each_email_starts_only_the_flow_whose_keyword_fits(folder):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.engine.events.mail import find_mail, read_mail, trigger_pattern
+from airflow_allma.engine.events.mail import MAX_FILES, find_mail, read_mail, trigger_pattern
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.mail_address import mail_address
 from airflow_allma.flow.mail_routes import MailRoute, find_route
@@ -81,6 +81,16 @@ def test_no_email_is_too_odd_to_read(raw):
     read = read_mail(b"To: a@b.test\nContent-Type: multipart/mixed; boundary=x\n" + raw, ("a@b.test",))
     read.text.encode()
     str(read.fields).encode()
+
+
+def test_an_email_can_have_many_attachments_but_not_any_number():
+    mail = an_email()
+    for _ in range(MAX_FILES):
+        mail.add_attachment("x")
+    assert len(read_mail(mail.as_bytes()).files) == MAX_FILES
+    mail.add_attachment("x")
+    with pytest.raises(PermanentStepError, match=f"more than {MAX_FILES} attachments"):
+        read_mail(mail.as_bytes())
 
 
 @pytest.mark.parametrize("encoding", ["BASE64", "UTF8", None])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_allma.engine import RunState, SegmentResult, SegmentStatus, Services, run_segment
+from airflow_allma.engine.steps.wait_for_event import MAX_KEY
 from airflow_allma.engine.suspension import Answers, SuspendReason
 from tests.support.engine import INFO, Json, compose, fork, noop, program_of, then
 
@@ -111,6 +112,13 @@ def test_a_key_without_its_value_fails_the_step(payload):
     failed = Waiting({"w": wait()}, payload).go_on()
     assert failed.error["errorName"] == "PermanentStepError"
     assert "must render to a key" in failed.error["errorMessage"]
+
+
+def test_a_key_has_a_limit():
+    steps = {"w": wait(correlationKeyTemplate="{{id}}")}
+    assert Waiting(steps, {"id": "x" * MAX_KEY}).go_on().status is SegmentStatus.SUSPENDED
+    failed = Waiting(steps, {"id": "x" * (MAX_KEY + 1)}).go_on()
+    assert f"has {MAX_KEY + 1} characters; at most {MAX_KEY} are allowed" in failed.error["errorMessage"]
 
 
 def test_two_runs_with_one_key_are_an_error_of_the_later():

@@ -193,6 +193,28 @@ def test_of_two_events_at_once_one_is_delivered(tasks, client, sign_in):
     assert task.event(KEY)["payload"] == {"n": winner}
 
 
+def test_an_event_whose_wait_keeps_changing_can_be_sent_again(tasks, session):
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    from airflow_allma.server.delivery import Event, NotDeliveredError, deliver
+
+    task = tasks.park(KEY)
+    is_own = task.key.where(XComModel) & (XComModel.key == wait_key(wait_token(KEY)))
+
+    def change(_dag_id):
+        row = session.scalar(select(XComModel).where(is_own))
+        row.value = json.dumps({**json.loads(row.value), "since": json.loads(row.value)["since"] + 1})
+        session.flush()
+        return True
+
+    with pytest.raises(NotDeliveredError, match="Send the event again") as refused:
+        deliver(session, Event(KEY, PAYLOAD, "somebody"), change)
+    # Not 409, which says that the event was delivered before.
+    assert refused.value.status == 503
+    assert task.event(KEY) is None
+
+
 @pytest.mark.parametrize("state", ["success", "failed", "skipped"])
 def test_an_event_for_a_task_that_has_ended_is_gone(tasks, resume, state):
     tasks.park(KEY).change(state=state)

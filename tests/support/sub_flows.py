@@ -8,7 +8,14 @@ from typing import Any
 from airflow_allma.engine import CompiledFlows
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import Flow
-from tests.support.engine import Json, flow_of
+from tests.support.engine import Json, compose, flow_of
+
+VAT = {
+    "rate": compose(
+        inputMappings={"net": "$.net"}, literals={"label": "net {{net}}"}, outputMappings={"$.vat": "$"}
+    )
+}
+"""The steps of a flow that waits for nothing."""
 
 
 def library(flows: Mapping[str, Mapping[str, Json]], **fields: Json) -> CompiledFlows:

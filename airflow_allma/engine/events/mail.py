@@ -19,12 +19,22 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.js_regex import JsRegexError, to_python
 from airflow_allma.storage import Pointer
 
-__all__ = ["MAX_MAIL_BYTES", "MailFile", "ReceivedMail", "find_mail", "read_mail", "trigger_pattern"]
+__all__ = [
+    "MAX_FILES",
+    "MAX_MAIL_BYTES",
+    "FoundMail",
+    "MailFile",
+    "ReceivedMail",
+    "find_mail",
+    "read_mail",
+    "trigger_pattern",
+]
 
 MAX_MAIL_BYTES: Final = 40 << 20
 """As large as SES accepts e-mails."""
 
-_MAX_FILES: Final = 200
+MAX_FILES: Final = 200
+"""How many attachments an e-mail can have."""
 _MAX_SEARCHED: Final = 1 << 20
 """Characters of the text in which a pattern is searched; the pattern's own cost is bounded at load."""
 
@@ -208,8 +218,8 @@ def _content(part: Any) -> str:
 
 def _files(mail: Any) -> Iterator[MailFile]:
     for number, part in enumerate(mail.iter_attachments(), start=1):
-        if number > _MAX_FILES:
-            raise PermanentStepError(f"the e-mail has more than {_MAX_FILES} attachments.")
+        if number > MAX_FILES:
+            raise PermanentStepError(f"the e-mail has more than {MAX_FILES} attachments.")
         content = _bytes_of(part)
         facts = {
             "filename": _plain(part.get_filename() or f"attachment-{number}"),

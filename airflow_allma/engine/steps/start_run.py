@@ -49,7 +49,7 @@ def start_request(call: StepCall, start: FlowStart, kind: ExecutionKind) -> Star
     logs = start.enable_execution_logs
     if logs is None and kind is ExecutionKind.SYNC_SUBFLOW:
         logs = info.enable_execution_logs
-    given = start.trigger_source or "Unknown"
+    source = start.trigger_source or "Unknown"
     return StartRequest(
         flow_id=start.flow_id,
         version=start.version,
@@ -59,7 +59,7 @@ def start_request(call: StepCall, start: FlowStart, kind: ExecutionKind) -> Star
         step_id=call.step_id,
         kind=kind,
         flow_execution_id=start.flow_execution_id,
-        trigger_source=f"ParentFlow:{info.flow_execution_id}:{call.step_id} -> {given}",
+        trigger_source=f"ParentFlow:{info.flow_execution_id}:{call.step_id} -> {source}",
         enable_execution_logs=logs,
     )
 

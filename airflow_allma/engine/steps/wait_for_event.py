@@ -10,9 +10,10 @@ from airflow_allma.exceptions import PermanentStepError, WaitTimeoutError
 from airflow_allma.expressions import NOTHING, compile_config, compile_template
 from airflow_allma.flow import WaitForExternalEventStep
 
-__all__ = ["WaitForEvent"]
+__all__ = ["MAX_KEY", "WaitForEvent"]
 
-_MAX_KEY: Final = 1_000
+MAX_KEY: Final = 1_000
+"""Characters of a correlation key."""
 
 
 class WaitForEvent(AsyncHandler):
@@ -67,9 +68,9 @@ class WaitForEvent(AsyncHandler):
                 "does not end with a colon: a value that it names is missing.",
                 details={"correlationKey": key},
             )
-        if len(key) > _MAX_KEY:
+        if len(key) > MAX_KEY:
             raise PermanentStepError(
-                f"Step {call.step_id}: the correlation key has {len(key)} characters; at most {_MAX_KEY} are "
+                f"Step {call.step_id}: the correlation key has {len(key)} characters; at most {MAX_KEY} are "
                 "allowed."
             )
         message = self._message.render(root, call.load)
