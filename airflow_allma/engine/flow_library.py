@@ -9,10 +9,11 @@ from airflow_allma.engine.flow_runs import LATEST_VERSION
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow import Flow, FlowSource, LoadedFolder
 
-__all__ = ["FlowLibrary", "find_flow"]
+__all__ = ["UNKNOWN_FLOW", "FlowLibrary", "find_flow"]
 
 _MAX_LISTED: Final = 8
-_ERROR_NAME: Final = "UnknownSubflowError"
+UNKNOWN_FLOW: Final = "UnknownSubflowError"
+"""The ``errorName`` where a step names a flow, or a version, that does not run."""
 
 
 class FlowLibrary(Protocol):
@@ -91,4 +92,4 @@ def _unknown(loaded: LoadedFolder, flow_id: str) -> str:
 
 def _error(message: str, flow_id: str, version: str) -> PermanentStepError:
     details = {"flowDefinitionId": flow_id, "flowVersion": version}
-    return PermanentStepError(message, details=details, error_name=_ERROR_NAME)
+    return PermanentStepError(message, details=details, error_name=UNKNOWN_FLOW)

@@ -237,7 +237,7 @@ class AirflowRuns:
             f"Step {request.step_id} cannot start flow {request.flow_id!r}: {error.message.rstrip('.')}. "
             f"{todo}".rstrip(),
             details={"dagId": dag_id, "reason": error.reason},
-            error_name="PayloadError" if error.reason == "value_error" else None,
+            error_name=_error_name(error.reason),
         )
 
     def _outcome(self, started: StartedRun) -> RunOutcome | None:
@@ -310,6 +310,13 @@ class AirflowRuns:
             )
             if encoded is not None:
                 yield from_json(encoded)
+
+
+def _error_name(reason: str) -> str | None:
+    """Return the name of the error that the same flow would have in the step's process."""
+    from airflow_allma.engine.flow_library import UNKNOWN_FLOW
+
+    return {"not_found": UNKNOWN_FLOW, "value_error": "PayloadError"}.get(reason)
 
 
 def _on_main_path(tasks: Any) -> list[EndedTask]:

@@ -93,20 +93,27 @@ def test_a_chunk_and_a_loop_start_a_run_for_each_item_and_visit(run, child):
     assert sorted(conf["n"] for conf in runs_of(child.dag_id).values()) == [1, 2, 3, 9, 9]
 
 
+UNKNOWN = {"flowDefinitionId": "nobody"}
 REFUSED = {
-    "an unknown flow": ({}, {"flowDefinitionId": "nobody"}, "`nobody` was not found. Check the flow"),
-    "import errors": ({"has_import_errors": True}, {}, "has import errors"),
-    "run types": ({"allowed_run_types": ["manual"]}, {}, "does not allow operator-triggered runs"),
+    # The same name as where the flow runs in the step's process, or on the command line.
+    "an unknown flow": ({}, UNKNOWN, "UnknownSubflowError", "`nobody` was not found. Check the flow"),
+    "import errors": ({"has_import_errors": True}, {}, "PermanentStepError", "has import errors"),
+    "run types": (
+        {"allowed_run_types": ["manual"]},
+        {},
+        "PermanentStepError",
+        "does not allow operator-triggered runs",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_flow_that_cannot_be_started_is_a_permanent_error(run, child, name):
-    changes, fields, message = REFUSED[name]
+    changes, fields, error_name, message = REFUSED[name]
     set_dag(child.dag_id, **changes)
     ended = run({"s": start(child.dag_id, onError={"continueOnFailure": True}) | fields})
     error = ended.xcom("s")
-    assert (error["errorName"], error["isRetryable"]) == ("PermanentStepError", False)
+    assert (error["errorName"], error["isRetryable"]) == (error_name, False)
     assert error["errorMessage"].startswith("Step s cannot start flow ")
     assert message in error["errorMessage"]
     assert not runs_of(child.dag_id)
