@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import pytest
 
-from airflow_allma.dag_factory import flow_files
+from airflow_allma.dag_factory import build_dag, flow_files
+from airflow_allma.flow import Flow
 from airflow_allma.operators import airflow_services
 from airflow_allma.storage.object_store import ObjectStore
 from tests.airflow.flows import flow
 from tests.airflow.shop import Shop, open_shop
 from tests.support.airflow import RunDag, RunResult
+from tests.support.existing_runs import set_dag
 from tests.support.moto import REGION, EndpointClients
 
 _numbers = itertools.count()
@@ -35,6 +37,19 @@ def run(run_dag: RunDag) -> Callable[..., RunResult]:
         return run_dag(build_dag(Flow.model_validate(written)), payload)
 
     return run_steps
+
+
+@pytest.fixture
+def deploy_child(run_dag: RunDag) -> Callable[..., Any]:
+    """Return a function that puts the Dag of a flow, which others run, into the database; it has run once."""
+
+    def deploy_child(steps: dict[str, Any], payload: Any = None, **more: Any) -> Any:
+        dag = build_dag(Flow.model_validate(flow(f"child-{next(_numbers)}", steps, **more)))
+        run_dag(dag, payload)
+        set_dag(dag.dag_id, is_paused=False)
+        return dag
+
+    return deploy_child
 
 
 @pytest.fixture

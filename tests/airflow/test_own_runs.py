@@ -18,22 +18,9 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def deploy(run_dag):
-    """Return a function that puts a flow's Dag into the database; the Dag has run once."""
-
-    def deploy(steps: dict[str, Any], payload: Any = None, **more: Any) -> Any:
-        dag = build_dag(Flow.model_validate(flow(f"own-{next(_numbers)}", steps, **more)))
-        run_dag(dag, payload)
-        set_dag(dag.dag_id, is_paused=False)
-        return dag
-
-    return deploy
-
-
-@pytest.fixture
-def child(deploy):
+def child(deploy_child):
     """The Dag of a flow that copies ``n`` to ``out``."""
-    return deploy({"c": compose({"n": "$.n"}, outputMappings={"$.out": "$.n"})})
+    return deploy_child({"c": compose({"n": "$.n"}, outputMappings={"$.out": "$.n"})})
 
 
 def sub_flow(flow_id: str, to: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -94,8 +81,8 @@ def test_each_item_of_a_branch_has_a_run(child, run_with):
     assert [one["out"] for one in ended.xcom("f.aggregate")["aggregatedData"]] == [1, 2]
 
 
-def test_the_error_of_the_run_is_the_steps(deploy, run_with):
-    child = deploy({"c": failing(onError={"continueOnFailure": True})})
+def test_the_error_of_the_run_is_the_steps(deploy_child, run_with):
+    child = deploy_child({"c": failing(onError={"continueOnFailure": True})})
     bad = build_dag(Flow.model_validate(flow(child.dag_id, {"c": failing()})))
     steps = {"s": sub_flow(child.dag_id, onError={"continueOnFailure": True})}
     _, ended, _ = run_with(child, steps, end=lambda trigger: run_existing(bad, trigger.run_id))

@@ -17,28 +17,16 @@ from tests.support.existing_runs import run_existing, runs_of, set_dag
 pytestmark = pytest.mark.airflow
 
 _numbers = itertools.count()
+
 LINK = "_allma_start"
 
 
 @pytest.fixture
-def deploy(run_dag):
-    """Return a function that puts a flow's Dag into the database; the Dag has run once."""
-
-    def deploy(steps: dict[str, Any], payload: Any = None, **more: Any) -> Any:
-        dag = build_dag(Flow.model_validate(flow(f"child-{next(_numbers)}", steps, **more)))
-        run_dag(dag, payload)
-        set_dag(dag.dag_id, is_paused=False)
-        return dag
-
-    return deploy
-
-
-@pytest.fixture
-def child(deploy):
+def child(deploy_child):
     """The Dag of a flow that copies ``n``, and shows what it knows about its run."""
     names = ("rootFlowExecutionId", "parentFlowExecutionId", "parentStepInstanceId", "depth", "executionKind")
     shown = {name: f"{{{{{name}}}}}" for name in (*names, "flowExecutionId", "enableExecutionLogs")}
-    return deploy({"c": compose({"n": "$.n", "payload": "$.initialContextData"}, literals=shown)})
+    return deploy_child({"c": compose({"n": "$.n", "payload": "$.initialContextData"}, literals=shown)})
 
 
 def start(flow_id: str, to: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -129,8 +117,8 @@ def test_runs_of_a_paused_dag_are_queued_with_a_warning(run, child, caplog):
 SCHEMA = {"type": "object", "properties": {"rows": {"type": "array"}}, "required": ["rows"]}
 
 
-def test_a_payload_that_does_not_match_the_schema_is_a_payload_error(run, deploy):
-    child = deploy({"c": compose()}, {"rows": []}, airflow={"inputSchema": SCHEMA})
+def test_a_payload_that_does_not_match_the_schema_is_a_payload_error(run, deploy_child):
+    child = deploy_child({"c": compose()}, {"rows": []}, airflow={"inputSchema": SCHEMA})
     ended = run({"s": start(child.dag_id, literals={"rows": 1}, onError={"continueOnFailure": True})})
     assert ended.xcom("s")["errorName"] == "PayloadError"
     assert not runs_of(child.dag_id)
@@ -150,7 +138,7 @@ def test_every_payload_arrives_unchanged(run, child, payload):
     assert {key: value for key, value in seen["payload"].items() if key != "triggerSource"} == payload
 
 
-def test_a_large_payload_travels_as_a_pointer(run, child, deploy, tmp_path, monkeypatch):
+def test_a_large_payload_travels_as_a_pointer(run, child, deploy_child, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__ALLMA__OFFLOAD_LOCATION", tmp_path.as_uri())
     rows = [{"row": number, "text": "x" * 100} for number in range(2_000)]
     steps = {"s": start(child.dag_id, inputMappings={"rows": "$.rows", "n": "$.n"})}
@@ -158,7 +146,7 @@ def test_a_large_payload_travels_as_a_pointer(run, child, deploy, tmp_path, monk
     ((run_id, conf),) = runs_of(child.dag_id).items()
     assert (set(conf), conf["n"]) == ({"n", "_s3_context_pointer", LINK}, 5)
     assert run_existing(child, run_id).state == "success"
-    needs_rows = deploy(
+    needs_rows = deploy_child(
         {"c": compose({"count": "$.rows.length"})}, {"rows": []}, airflow={"inputSchema": SCHEMA}
     )
     steps["s"]["flowDefinitionId"] = needs_rows.dag_id
