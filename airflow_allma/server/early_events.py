@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from airflow_allma.common.wait_keys import wait_token
 from airflow_allma.server.delivery import Event, NotDeliveredError, deliver
 from airflow_allma.server.open_waits import find_waits
 from airflow_allma.server.rights import UserRights, user_from_claims
@@ -40,9 +41,10 @@ def keep_event(session: Session, event: Event, claims: Mapping[str, Any], second
     """Keep an event until something waits for its key, or the time is over.
 
     Raises:
-        NotDeliveredError: 409, one for this key is kept already; 429, too many events are kept.
+        NotDeliveredError: 409, one of this sender for this key is kept already; 429, too many are kept.
     """
-    name = _PREFIX + event.token
+    # Somebody without the right to resume the task must not keep the event of somebody with it away.
+    name = f"{_PREFIX}{event.token}.{wait_token(event.by)}"
     count = (
         select(func.count()).select_from(Variable).where(Variable.key.startswith(_PREFIX, autoescape=True))
     )
@@ -85,7 +87,7 @@ def deliver_early_events(session: Session) -> int:
 
 
 def _tokens(names: Any) -> list[str]:
-    return [name.removeprefix(_PREFIX) for name in names]
+    return [name.removeprefix(_PREFIX).partition(".")[0] for name in names]
 
 
 def _pairs(names: Any) -> list[tuple[str, str]]:

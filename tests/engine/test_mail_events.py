@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_allma.engine.events import mail as events_mail
 from airflow_allma.engine.events.mail import MAX_FILES, find_mail, read_mail, trigger_pattern
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.mail_address import mail_address
@@ -176,3 +177,28 @@ def test_an_address_can_contain_variables_of_the_flow():
     assert mail_address("{{flow_variables.stage}}@in.Corp.test", variables) == "test@in.corp.test"
     assert mail_address("{{flow_variables.n}}@in.corp.test", variables) is None
     assert mail_address("{{other}}@in.corp.test", variables) is None
+
+
+LONG = [
+    ("To", "a@b.test, " * 200_000),
+    ("Content-Type", "text/plain; " + "a=b; " * 200_000),
+    ("Subject", "=?utf-8?q?a" * 10_000),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), LONG, ids=[name for name, _ in LONG])
+def test_a_header_that_would_take_minutes_is_refused(name, value):
+    with pytest.raises(PermanentStepError, match=f"its header {name} is too long"):
+        read_mail(f"{name}: {value}\r\n\r\nhi".encode(), ("in@x.test",))
+
+
+def test_many_headers_that_would_take_minutes_are_refused(monkeypatch):
+    monkeypatch.setattr(events_mail, "_MAX_HEADER_WORK", 10_000_000)
+    headers = f"Reply-To: {'a@b.test, ' * 90}\r\n" * 20
+    with pytest.raises(PermanentStepError, match="it has too many"):
+        read_mail(f"{headers}\r\nhi".encode(), ("in@x.test",))
+
+
+def test_an_email_to_hundreds_of_people_is_read():
+    people = ", ".join(f"Person Number {n} <person{n}@example.test>" for n in range(200))
+    assert read_mail(f"To: {people}\r\n\r\nhi".encode()).recipient == "person0@example.test"

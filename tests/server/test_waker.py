@@ -226,6 +226,19 @@ def test_a_second_early_event_for_a_key_is_refused(tasks, resume):
     assert resume().status_code == 409
 
 
+def test_an_early_event_of_one_sender_does_not_keep_that_of_another_away(tasks, waker, resume, monkeypatch):
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    assert resume({**BODY, "payload": {"n": 0}}, role="op").status_code == 202
+    assert resume().status_code == 202
+    monkeypatch.setattr(
+        SimpleAuthManager, "is_authorized_dag", lambda self, *, user, **_: user.get_name() == "a-user"
+    )
+    task = tasks.park(KEY)
+    waker.do_round()
+    assert (task.event(KEY)["payload"], early_variables()) == ({"n": 1}, [])
+
+
 def test_a_kept_event_is_not_kept_longer_than_said(tasks, waker, resume, monkeypatch):
     monkeypatch.setenv("AIRFLOW__ALLMA__EARLY_EVENT_SECONDS", "1")
     assert resume().json()["seconds"] == 1

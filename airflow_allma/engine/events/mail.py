@@ -7,13 +7,14 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email import policy
 from email.errors import MessageError
 from email.message import EmailMessage
 from email.parser import BytesParser
+from email.policy import EmailPolicy
 from email.utils import getaddresses
 from typing import Any, Final
 
+from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.mail.plain_text import text_of_html
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.js_regex import JsRegexError, to_python
@@ -35,6 +36,11 @@ MAX_MAIL_BYTES: Final = 40 << 20
 
 MAX_FILES: Final = 200
 """How many attachments an e-mail can have."""
+_MAX_HEADER_WORK: Final = 1_000_000_000
+"""Half a minute: a header of 10,000 characters takes a tenth of it."""
+_PARSED_AS_FAST: Final = 2_000
+"""Shorter headers take a time in proportion to their length, longer ones to its square."""
+
 _MAX_SEARCHED: Final = 1 << 20
 """Characters of the text in which a pattern is searched; the pattern's own cost is bounded at load."""
 
@@ -136,9 +142,10 @@ def read_mail(raw: bytes, recipients: Sequence[str] = ()) -> ReceivedMail:
         recipients: those of the envelope; empty: those of its ``To`` count.
 
     Raises:
-        PermanentStepError: it has no recipient, or too many attachments.
+        PermanentStepError: it has no recipient, too many attachments, or headers that are too long.
     """
-    mail: Any = BytesParser(policy=policy.default).parsebytes(raw)
+    policy: Any = _BoundedHeaders
+    mail: Any = BytesParser(policy=policy(spent=[0])).parsebytes(raw)
     to = _addresses(mail, "to")
     recipient = next(iter((*recipients, *(address for _, address in to))), "")
     if not recipient:
@@ -161,6 +168,27 @@ def read_mail(raw: bytes, recipients: Sequence[str] = ()) -> ReceivedMail:
         {name: value for name, value in fields.items() if value not in (None, [])},
         tuple(_files(mail)),
     )
+
+
+class _BoundedHeaders(EmailPolicy):
+    """The default policy, which refuses headers that would take minutes to parse.
+
+    The time that Python's parser needs grows with the square of a header's length: strangers could occupy a
+    worker with one e-mail.
+
+    Attributes:
+        spent: one number, what was spent so far.
+    """
+
+    spent: list[int] = []  # noqa: RUF012 - policies are set up by class attributes
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        self.spent[0] += len(value) * (len(value) + _PARSED_AS_FAST)
+        if self.spent[0] > _MAX_HEADER_WORK:
+            raise PermanentStepError(
+                f"its header {shortened(printable(name), 80)} is too long, or it has too many."
+            )
+        return super().header_fetch_parse(name, value)
 
 
 _LISTS: Final = {"cc": "cc", "bcc": "bcc", "replyTo": "reply-to"}
