@@ -13,6 +13,7 @@ from airflow_allma.compat import (
     RunRefusedError,
     dag_is_paused,
     ended_tasks,
+    find_dag_run,
     other_run_state,
     start_dag_run,
 )
@@ -121,6 +122,8 @@ class AirflowRuns:
         try:
             self._check_paused(request, dag_id, waits=waits)
             is_new = self._send(request, dag_id, run_id)
+            if not is_new and waits and request.flow_execution_id is not None:
+                self._check_origin(request, dag_id, run_id)
             if not is_new and waits and other_run_state(dag_id, run_id) == "failed":
                 current.services.log.info("Run %s of Dag %s had failed; it runs again", run_id, dag_id)
                 start_dag_run(dag_id, run_id, {}, again=True)
@@ -163,6 +166,23 @@ class AirflowRuns:
             dag_id,
             request.flow_id,
         )
+
+    def _check_origin(self, request: StartRequest, dag_id: str, run_id: str) -> None:
+        """Let nobody take, or run again, the run of somebody else by its id, which data can name."""
+        run = find_dag_run(dag_id, run_id)
+        link = RunLink.of(run) if run is not None else None
+        ti = self._current.ti
+        if link is None or (link.dag_id, link.run_id, link.parent_step) != (
+            ti.dag_id,
+            ti.run_id,
+            request.step_id,
+        ):
+            raise PermanentStepError(
+                f"Step {request.step_id}: there is already a run with the flowExecutionId "
+                f"{request.flow_execution_id}, which another step or run has started. Use a "
+                "new one, or none.",
+                details={"dagId": dag_id, "runId": run_id},
+            )
 
     def _send(self, request: StartRequest, dag_id: str, run_id: str) -> bool:
         def send(payload: dict[str, Any]) -> bool:

@@ -162,3 +162,13 @@ def test_a_run_that_is_deleted_is_an_error(child, run_with):
         child, {"s": sub_flow(child.dag_id, onError={"continueOnFailure": True})}, end=delete
     )
     assert "does not exist any more" in ended.xcom("s")["errorMessage"]
+
+
+def test_an_id_that_another_run_has_does_not_give_its_result(child, run_with):
+    literals = {"flowExecutionId": "3f2504e0-4f89-11d3-9a0c-0305e82c3301"}
+    steps = {"s": sync_start(child.dag_id, inputMappings={"n": "$.n"}, literals=literals)}
+    _, owner, _ = run_with(child, steps, {"n": 7})
+    assert (owner.state, owner.xcom("s")["out"]) == ("success", 7)
+    _, other, _ = run_with(child, steps, {"n": 8})
+    assert other.state == "failed"
+    assert "which another step or run has started" in other.xcom("s", key="allma_error")["errorMessage"]
