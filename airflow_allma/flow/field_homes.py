@@ -205,6 +205,21 @@ _OTHER_NAMES_OF: Final[Mapping[str, Mapping[str, str]]] = {
         **dict.fromkeys(("timeout", "timeoutMs"), "customConfig.timeoutMs"),
         "url": "apiCallDefinition.apiUrlTemplate.template",
     },
+    "START_FLOW_EXECUTION": {
+        **dict.fromkeys(("sync", "wait_for_completion"), "customConfig.sync"),
+        **dict.fromkeys(("subFlowDefinitionId", "trigger_dag_id"), "flowDefinitionId"),
+        **dict.fromkeys(("conf", "inputMappingsToSubFlow"), "inputMappings"),
+        "ownRun": "airflow.ownRun",
+        "subFlowVersion": "flowVersion",
+    },
+    "START_SUB_FLOW": {
+        "flowVersion": "subFlowVersion",
+        "ownRun": "airflow.ownRun",
+    },
+    "WAIT_FOR_EXTERNAL_EVENT": {
+        **dict.fromkeys(("message", "prompt", "promptMessage"), "promptUserMessageTemplate"),
+        **dict.fromkeys(("timeout", "timeoutSeconds"), "maxWaitTimeSeconds"),
+    },
     "SNS_PUBLISH": {
         **dict.fromkeys(("body", "message", "messageBody"), "payload"),
         **dict.fromkeys(("target_arn", "topic"), "topicArn"),

@@ -76,7 +76,7 @@ def load_found_files(
     definitions = StepDefinitions(catalog)
     files = tuple(cache.check(one, catalog, definitions) for one in contents)
     selection = select_flows(source for loaded in files for source in loaded.flows)
-    flows, conflicts = without_start_conflicts(selection.flows)
+    flows, conflicts = without_start_conflicts(selection.flows, catalog.positions)
     running = {source.flow.id: source for source in flows}
     of_artifacts = _problems_of_artifacts(catalog, definitions, files)
     names = {loaded.file for loaded in files}

@@ -139,10 +139,9 @@ def _source(walk: _Walk, value: Any, path: Path, origin: _Origin) -> None:
         if value.startswith("$"):
             walk.add(Kind.PATH, value, path, origin, compiler=walk.checks.path, noun="JSONPath")
         else:
-            walk.refuse(
-                path,
-                f"{quoted(value)} is not a JSONPath; start it with `$.`, or use `literals` for a fixed value",
-            )
+            # Completion actions have no literals.
+            otherwise = "" if path[0] == "onCompletionActions" else ", or use `literals` for a fixed value"
+            walk.refuse(path, f"{quoted(value)} is not a JSONPath; start it with `$.`{otherwise}")
 
 
 def _condition(walk: _Walk, value: Any, path: Path, origin: _Origin) -> None:

@@ -8,17 +8,19 @@ from airflow_allma.flow.diagnostics import Path, Problem, Severity, json_path, q
 from airflow_allma.flow.event_rules import queue_asset_uri
 from airflow_allma.flow.files import FlowSource
 from airflow_allma.flow.mail_routes import MailRoute, mail_routes
+from airflow_allma.flow.positions import Positions
 
 __all__ = ["without_start_conflicts"]
 
 
 def without_start_conflicts(
-    sources: Iterable[FlowSource],
+    sources: Iterable[FlowSource], positions: Positions
 ) -> tuple[tuple[FlowSource, ...], tuple[Problem, ...]]:
     """Return the flows that run, and an error for each that does not, as it conflicts with an earlier one.
 
     Args:
         sources: one version of each flow, ordered by id; of two flows, the first runs.
+        positions: locates what conflicts.
     """
     mail: dict[tuple[str, str | None], tuple[FlowSource, MailRoute]] = {}
     queues: dict[str, tuple[FlowSource, str | None]] = {}
@@ -29,7 +31,9 @@ def without_start_conflicts(
             kept.append(source)
             continue
         routes = mail_routes([source.flow])
-        problem = _queue_conflict(source, queues) or _mail_conflict(source, routes, mail)
+        problem = _queue_conflict(source, queues, positions) or _mail_conflict(
+            source, routes, mail, positions
+        )
         if problem is not None:
             problems.append(problem)
             continue
@@ -46,7 +50,9 @@ def _queue(source: FlowSource) -> tuple[str, tuple[FlowSource, str | None]]:
     return queue_asset_uri(url), (source, conn_id or options.aws_conn_id)
 
 
-def _queue_conflict(source: FlowSource, queues: dict[str, tuple[FlowSource, str | None]]) -> Problem | None:
+def _queue_conflict(
+    source: FlowSource, queues: dict[str, tuple[FlowSource, str | None]], positions: Positions
+) -> Problem | None:
     uri, (_, conn_id) = _queue(source)
     owner, other = queues.get(uri, (source, conn_id))
     if other == conn_id:
@@ -56,6 +62,7 @@ def _queue_conflict(source: FlowSource, queues: dict[str, tuple[FlowSource, str 
         ("airflow", "watch"),
         f"flow {quoted(owner.flow.id)} ({owner.file}:{owner.line}) watches this queue with the connection "
         f"{_named(other)}, this one with {_named(conn_id)}; use the same, as a queue has one watcher",
+        positions,
     )
 
 
@@ -67,6 +74,7 @@ def _mail_conflict(
     source: FlowSource,
     routes: Iterable[MailRoute],
     mail: dict[tuple[str, str | None], tuple[FlowSource, MailRoute]],
+    positions: Positions,
 ) -> Problem | None:
     route = next((route for route in routes if route.key in mail), None)
     if route is None:
@@ -79,9 +87,11 @@ def _mail_conflict(
         f"e-mails to {quoted(route.address)} {what} start step {quoted(other.step_id)} of flow "
         f"{quoted(owner.flow.id)} ({owner.file}:{owner.line}) already; change the keyword or the address, or "
         "remove one of the two",
+        positions,
     )
 
 
-def _problem(source: FlowSource, path: Path, message: str) -> Problem:
-    where = json_path((*source.path, *path))
-    return Problem(source.file, source.line, source.column, where, message, Severity.ERROR)
+def _problem(source: FlowSource, path: Path, message: str, positions: Positions) -> Problem:
+    whole = (*source.path, *path)
+    line, column = positions.find(source.file, whole)
+    return Problem(source.file, line, column, json_path(whole), message, Severity.ERROR)

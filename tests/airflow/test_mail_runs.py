@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,6 +122,11 @@ def test_other_messages_of_the_queue_are_named(folder):
     assert list(runs_of("mail-c")) == ["mail__m-2__mail_in"]
 
 
+def text_before(problem):
+    """Return the text before the position of a problem in a file of one line."""
+    return Path(problem.file).read_text(encoding="utf-8")[: problem.column - 1]
+
+
 def test_two_flows_cannot_take_the_same_emails(tmp_path):
     for one in (mail_flow("mail-x", "CLAIM"), mail_flow("mail-y", "CLAIM"), mail_flow("mail-z")):
         (tmp_path / f"{one['id']}.json").write_text(json.dumps(one))
@@ -129,6 +135,7 @@ def test_two_flows_cannot_take_the_same_emails(tmp_path):
     (problem,) = (one for one in loaded.problems if one.is_error)
     assert problem.file.endswith("mail-y.json")
     assert problem.path == "$.steps.mail_in.emailAddress"
+    assert text_before(problem).endswith('"emailAddress": ')
     assert "start step `mail_in` of flow `mail-x`" in problem.message
 
 
@@ -144,6 +151,7 @@ def test_a_queue_is_watched_with_one_connection(tmp_path):
     assert [source.flow.id for source in loaded.flows] == ["queue-a", "queue-c"]
     (problem,) = (one for one in loaded.problems if one.is_error)
     assert problem.path == "$.airflow.watch"
+    assert text_before(problem).endswith('"watch": ')
     assert "the connection of `[allma] aws_conn_id`, this one with `other`" in problem.message
 
 
