@@ -42,8 +42,6 @@ class NoteStarted(Protocol):
 
 _SMALL_MEMBER_BYTES: Final = 200
 _SMALL_MEMBERS: Final = 20
-_MAX_READ: Final = 100
-"""Task instances of a run whose XComs are read, at most."""
 
 _FORK_TASKS: Final = frozenset({"items", "chunks", "aggregate"})
 _WHAT_TO_DO: Final[Mapping[str, str]] = {
@@ -320,7 +318,7 @@ class AirflowRuns:
 
     def _pushed(self, started: StartedRun, tasks: list[EndedTask], state: str, key: Key) -> Any:
         """Yield what the run's tasks in a state have pushed."""
-        for task in [task for task in tasks if task.state == state][:_MAX_READ]:
+        for task in [task for task in tasks if task.state == state]:
             encoded = self._current.ti.xcom_pull(
                 dag_id=started.dag_id,
                 run_id=started.run_id,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from airflow_allma.compat import EndedTask
 from airflow_allma.dag_factory import build_dag
+from airflow_allma.engine.flow_runs import StartedRun
 from airflow_allma.flow import Flow
+from airflow_allma.operators.airflow_runs import AirflowRuns
 from tests.airflow.flows import branch, compose, failing, flow, fork
 from tests.support.existing_runs import instead_of_triggers, run_existing, runs_of, set_dag, set_run_state
 
@@ -79,6 +84,18 @@ def test_each_item_of_a_branch_has_a_run(child, run_with):
     _, ended, seen = run_with(child, by_step, {"items": [1, 2]})
     assert (ended.state, len(seen), len(runs_of(child.dag_id))) == ("success", 2, 2)
     assert [one["out"] for one in ended.xcom("f.aggregate")["aggregatedData"]] == [1, 2]
+
+
+def test_the_result_of_a_run_of_many_steps_is_found():
+    class Pushed:
+        def xcom_pull(self, *, task_ids, **_arguments):
+            last = task_ids == "s149"
+            return json.dumps({"nextStep": None if last else "more", "context": {"by": task_ids}})
+
+    current: Any = SimpleNamespace(ti=Pushed())
+    tasks = [EndedTask(f"s{n:03}", -1, "success") for n in range(150)]
+    found = AirflowRuns(current)._context(StartedRun("id", "dag", "run"), tasks)
+    assert found == {"by": "s149"}
 
 
 def test_the_error_of_the_run_is_the_steps(deploy_child, run_with):
