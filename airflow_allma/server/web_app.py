@@ -97,8 +97,13 @@ def _resume(event: Event, user: BaseUser, session: Session) -> dict[str, Any]:
         wait = deliver(session, event, rights.may_resume)
     except NobodyWaitsError:
         if not rights.may_resume_any():
-            raise NotDeliveredError(HTTPStatus.FORBIDDEN, "You may not resume tasks of any Dag") from None
+            raise _without_rights() from None
         return _keep(session, event, user)
+    except NotDeliveredError as error:
+        # Whoever may resume nothing does not learn from the answer whether something waits.
+        if error.status is HTTPStatus.FORBIDDEN and not rights.may_resume_any():
+            raise _without_rights() from None
+        raise
     task = wait.task
     return {
         "state": "delivered",
@@ -107,6 +112,10 @@ def _resume(event: Event, user: BaseUser, session: Session) -> dict[str, Any]:
         "taskId": task.task_id,
         "mapIndex": task.map_index,
     }
+
+
+def _without_rights() -> NotDeliveredError:
+    return NotDeliveredError(HTTPStatus.FORBIDDEN, "You may not resume tasks of any Dag")
 
 
 def _keep(session: Session, event: Event, user: BaseUser) -> dict[str, Any]:

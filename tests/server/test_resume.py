@@ -297,3 +297,10 @@ def test_the_limit_without_a_setting(tasks, resume, size, status):
     tasks.park(KEY)
     payload = {"a": "x" * (size - len('{"a":""}'))}
     assert resume({"correlationValue": KEY, "payload": payload}).status_code == status
+
+
+def test_who_may_resume_nothing_does_not_learn_what_waits(tasks, resume):
+    tasks.park(KEY)
+    answers = [resume({"correlationValue": key}, role="viewer") for key in (KEY, "nobody")]
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert answers[0].json() == answers[1].json()
