@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -39,8 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n 3`, keep the tests of a file together, and run all tests of the running Airflow on one worker.
+    """With `-n 3`, keep the tests of a file together, and run those of the running Airflow on two workers.
 
+    Each of the two has an Airflow of its own: one for runs that wait or start others, one for all others.
     `--dist loadgroup` would do the same with marks, but xdist 3.8 writes groups where pytest 9.2 no longer
     reads them.
     """
@@ -49,9 +50,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class OneAirflow(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "airflow" if _needs_the_running_airflow(config.rootpath / file) else file
+            if not _needs_the_running_airflow(config.rootpath / file):
+                return file
+            return "airflow-waits" if PurePath(file).name in WAITING else "airflow"
 
     return OneAirflow(config, log)
+
+
+WAITING = frozenset(
+    f"test_{name}_scheduler.py"
+    for name in (
+        "completion",
+        "own_runs",
+        "places",
+        "polling",
+        "queue_bursts",
+        "resume",
+        "sub_flows",
+        "waiting_chunks",
+        "waits",
+    )
+)
+"""The files about runs that wait, start others or are started by events: long, with little to compute."""
 
 
 @cache

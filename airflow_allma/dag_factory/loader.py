@@ -153,9 +153,8 @@ def _build_dags(
     """Return the Dags of all flows, or the wanted one; add what cannot be built to the problems."""
     dags: dict[str, DAG] = {}
     limit = cache(dag_limit)
-    mail = mail_routes(
-        source.flow for source in loaded.flows if options.keep is None or options.keep(source.flow)
-    )
+    watching = (source.flow for source in loaded.flows if source.flow.airflow.watch is not None)
+    mail = mail_routes(flow for flow in watching if _is_kept(flow, options))
     for source in loaded.flows:
         dag_id = safe_dag_id(source.flow.id)
         if wanted not in {None, dag_id, completion_dag_id(dag_id)}:
@@ -167,6 +166,13 @@ def _build_dags(
             reason = error or type(error).__name__
             problems.append(source.problem(f"Airflow cannot accept this flow: {reason}"))
     return dags
+
+
+def _is_kept(flow: Flow, options: LoaderOptions) -> bool:
+    try:
+        return options.keep is None or bool(options.keep(flow))
+    except Exception:  # noqa: BLE001 - it is a problem of this flow, which is found when its Dag is built
+        return False
 
 
 def _build(

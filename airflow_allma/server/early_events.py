@@ -26,7 +26,8 @@ MAX_EARLY_EVENTS: Final = 1000
 
 _LOG: Final = logging.getLogger("airflow_allma.server")
 _PREFIX: Final = "allma_early_event."
-_DESCRIPTION: Final = "An event for a flow that does not wait for it yet; removed by itself."
+_DESCRIPTION: Final = "An event for a flow that does not wait for it yet; removed by itself after "
+"""Followed by the time, in seconds since the epoch: it must be readable without decrypting the event."""
 
 
 class _EarlyEvent(msgspec.Struct):
@@ -55,7 +56,8 @@ def keep_event(session: Session, event: Event, claims: Mapping[str, Any], second
         )
     kept = _EarlyEvent(event.key, event.payload, event.by, dict(claims), time.time() + seconds)
     value = msgspec.json.encode(kept).decode()
-    session.add(Variable(name, value, _DESCRIPTION))  # type: ignore[no-untyped-call]
+    description = f"{_DESCRIPTION}{kept.until:.0f}"
+    session.add(Variable(name, value, description))  # type: ignore[no-untyped-call]
     try:
         session.flush()
     except IntegrityError as error:
@@ -73,25 +75,29 @@ def deliver_early_events(session: Session) -> int:
     Returns:
         how many were delivered.
     """
-    names = session.scalars(
-        select(Variable.key)
+    kept = session.execute(
+        select(Variable.key, Variable.description)
         .where(Variable.key.startswith(_PREFIX, autoescape=True))
         .order_by(Variable.id)
         .limit(MAX_EARLY_EVENTS)
     ).all()
-    if not names:
+    if not kept:
         return 0
-    awaited = {wait.token for wait in find_waits(session, _tokens(names)) if wait.is_open}
+    tokens = [name.removeprefix(_PREFIX).partition(".")[0] for name, _ in kept]
+    awaited = {wait.token for wait in find_waits(session, tokens) if wait.is_open}
     session.commit()
-    return sum(_hand_over(session, name, is_awaited=token in awaited) for name, token in _pairs(names))
+    now = time.time()
+    return sum(
+        _hand_over(session, name, is_awaited=token in awaited)
+        for (name, description), token in zip(kept, tokens, strict=True)
+        # All others stay as they are, without being decrypted every few seconds.
+        if token in awaited or _is_over(description, now)
+    )
 
 
-def _tokens(names: Any) -> list[str]:
-    return [name.removeprefix(_PREFIX).partition(".")[0] for name in names]
-
-
-def _pairs(names: Any) -> list[tuple[str, str]]:
-    return list(zip(names, _tokens(names), strict=True))
+def _is_over(description: str | None, now: float) -> bool:
+    until = (description or "").removeprefix(_DESCRIPTION)
+    return not until.isdecimal() or float(until) < now
 
 
 def _hand_over(session: Session, name: str, *, is_awaited: bool) -> bool:

@@ -80,7 +80,7 @@ def test_early_events_second_waits_and_deadlines_each_have_their_own_end(airflow
     late = start("late", "resume-late")
     second = start("same")
     assert airflow_client.wait_for_run("resume-one", second, 120) == "failed"
-    assert "another run waits for the key 'same' already" in airflow_client.logs("resume-one", second, "w")
+    assert "something else waits for the key 'same' already" in airflow_client.logs("resume-one", second, "w")
     assert resume("same", {"n": 2}).status_code == 202
     assert resume("same", {"n": 3}).status_code == 409
     for name, payload in (("early", {"n": 1}), ("first", {"n": 2})):
