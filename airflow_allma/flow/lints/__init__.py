@@ -46,6 +46,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     path_lints.several_targets,
     path_lints.labels_of_the_context,
     path_lints.schemas_without_properties,
+    unrendered.keys_without_values,
     unrendered.static_headers_with_expressions,
     unrendered.message_fields_with_expressions,
     unrendered.paths_inside_of_text,

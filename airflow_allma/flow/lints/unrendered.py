@@ -14,6 +14,7 @@ from airflow_allma.flow.steps.messages import MESSAGE_FIELDS
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, select
 
 __all__ = [
+    "keys_without_values",
     "message_fields_with_expressions",
     "names_that_begin_with_a_path",
     "paths_inside_of_text",
@@ -55,6 +56,20 @@ def static_headers_with_expressions(view: FlowView) -> Warnings:
                     "this is sent as it is written, because static headers are not rendered; to send the "
                     f"value of {kind}, write this header in `apiHeadersTemplate`",
                 )
+
+
+@lint(fields=("correlationKeyTemplate",))
+def keys_without_values(view: FlowView) -> Warnings:
+    """Yield keys of waits that are the same in every run, of which only one can then wait at a time."""
+    for step in view.steps:
+        key = step.step.get("correlationKeyTemplate")
+        if isinstance(key, str) and key and "{{" not in key:
+            what = "this is a template, not a JSONPath: " if _is_path(key) else ""
+            yield warning(
+                (*step.path, "correlationKeyTemplate"),
+                f"{what}every run waits for the key {quoted(key)}, and a second one fails while the first "
+                "waits; name a value that only this run has, such as `{{flowExecutionId}}`",
+            )
 
 
 @lint(fields=MESSAGE_FIELDS)

@@ -101,7 +101,9 @@ class WaitForExternalEventStep(Step):
     correlation_key_template: Annotated[
         NonEmptyStr, Field(description="The key that the message must name; a template.")
     ]
-    max_wait_time_seconds: Annotated[Int, Field(gt=0, description="Seconds until the step fails.")] = 604_800
+    max_wait_time_seconds: Annotated[
+        Int, Field(gt=0, le=315_360_000, description="Seconds until the step fails; ten years at most.")
+    ] = 604_800
     prompt_user_message_template: Annotated[
         str | JsonObject | None,
         shape("a string or an object", lambda value: value is None or isinstance(value, str | dict)),
