@@ -10,7 +10,7 @@ from tests.support.waiting_runs import Sender
 
 pytestmark = pytest.mark.scheduler
 
-ITEMS = 20
+ITEMS = 6
 
 
 def test_the_chain_has_the_same_result_in_every_place(airflow_client, airflow_instance, deploy):

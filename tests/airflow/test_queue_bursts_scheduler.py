@@ -9,7 +9,7 @@ from tests.support.queue_bursts import VISIBILITY_SECONDS, QueueBurst, burst_flo
 
 pytestmark = pytest.mark.scheduler
 
-COUNT = 100
+COUNT = 50
 
 
 def test_no_message_of_a_burst_is_lost_while_the_triggerer_is_restarted(
