@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import msgspec
+
+from airflow_allma.common.json_form import JsonForm
 
 __all__ = ["BranchResult", "BranchStatus"]
 
@@ -19,7 +21,7 @@ class BranchStatus(StrEnum):
     """The branch's condition did not match the item: it is counted as planned, but yields nothing."""
 
 
-class BranchResult(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+class BranchResult(JsonForm, msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """One branch run of one item.
 
     Attributes:
@@ -37,13 +39,3 @@ class BranchResult(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_d
     status: BranchStatus = BranchStatus.OK
     output: Any = None
     error: dict[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as a JSON object, without fields that have their default."""
-        built: dict[str, Any] = msgspec.to_builtins(self)
-        return built
-
-    @classmethod
-    def from_dict(cls, saved: Any) -> Self:
-        """Restore what ``to_dict`` returned."""
-        return msgspec.convert(saved, cls)

@@ -342,7 +342,7 @@ class RunState(msgspec.Struct, gc=False):
         else:
             saved["journal"] = self.journal
         if self.suspended is not None:
-            saved["suspended"] = msgspec.to_builtins(self.suspended)
+            saved["suspended"] = self.suspended.to_dict()
         if self.checkpoint is not None:
             saved["checkpoint"] = self.checkpoint
         return saved
@@ -368,7 +368,7 @@ class RunState(msgspec.Struct, gc=False):
             state.journal = []
             state.replay(saved["journal"])
         if "suspended" in saved:
-            state.suspended = msgspec.convert(saved["suspended"], SuspendedStep)
+            state.suspended = SuspendedStep.from_dict(saved["suspended"])
         state.checkpoint = saved.get("checkpoint")
         return state
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
+from airflow_allma.common.json_form import JsonForm
 from airflow_allma.engine.program import CompiledBranch
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunState
@@ -39,7 +40,7 @@ class SuspendedRun(msgspec.Struct, gc=False):
         return ParkedRun(self.index, self.branch.index, self.item, self.state.to_dict(), self.waits)
 
 
-class ParkedRun(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class ParkedRun(JsonForm, msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A branch run that waits for events, as JSON.
 
     Attributes:
@@ -55,16 +56,6 @@ class ParkedRun(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     item: Any
     state: dict[str, Any]
     waits: tuple[Wait, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the run as a JSON object."""
-        built: dict[str, Any] = msgspec.to_builtins(self)
-        return built
-
-    @classmethod
-    def from_dict(cls, saved: Any) -> Self:
-        """Restore what ``to_dict`` returned."""
-        return msgspec.convert(saved, cls)
 
 
 class SuspendedRuns:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
+from airflow_allma.common.json_form import JsonForm
 from airflow_allma.expressions import NOTHING
 
 __all__ = [
@@ -40,7 +41,7 @@ class SuspendReason(StrEnum):
     """The end of another run."""
 
 
-class Wait(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+class Wait(JsonForm, msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """One thing that a suspended run waits for.
 
     Attributes:
@@ -64,18 +65,8 @@ class Wait(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=
     item_index: int | None = None
     details: dict[str, Any] = {}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the wait as a JSON object."""
-        built: dict[str, Any] = msgspec.to_builtins(self)
-        return built
 
-    @classmethod
-    def from_dict(cls, saved: Any) -> Self:
-        """Restore what ``to_dict`` returned."""
-        return msgspec.convert(saved, cls)
-
-
-class SuspendedStep(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
+class SuspendedStep(JsonForm, msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     """A step that waits, as part of the run's state.
 
     Attributes:

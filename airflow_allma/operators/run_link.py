@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
+from airflow_allma.common.json_form import JsonForm
 from airflow_allma.compat import NOT_MAPPED, is_operator_triggered
 from airflow_allma.operators.transport import xcom_safe
 
@@ -40,7 +41,7 @@ def flow_execution_id(dag_id: str, run_id: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"airflow-allma:{dag_id}/{run_id}"))
 
 
-class RunLink(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class RunLink(JsonForm, msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The step that has started a run, and how.
 
     Attributes:
@@ -84,7 +85,7 @@ class RunLink(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     def in_conf(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ``conf`` of the run: its payload with this link."""
-        return {**payload, _KEY: msgspec.to_builtins(self)}
+        return {**payload, _KEY: self.to_dict()}
 
     @classmethod
     def of(cls, dag_run: Any) -> Self | None:
@@ -97,7 +98,7 @@ class RunLink(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         if not isinstance(conf, Mapping) or _KEY not in conf or not is_operator_triggered(dag_run):
             return None
         try:
-            return msgspec.convert(conf[_KEY], cls)
+            return cls.from_dict(conf[_KEY])
         except msgspec.ValidationError:
             return None
 

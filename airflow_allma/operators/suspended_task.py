@@ -155,8 +155,6 @@ class SuspendableTask:
             begin: the state in which the task began.
             base_context: as for ``RunState.from_dict``.
         """
-        import msgspec
-
         from airflow_allma.engine import RunState
         from airflow_allma.engine.suspension import SuspendedStep
 
@@ -166,7 +164,7 @@ class SuspendableTask:
         saved = self._before.state
         if "nextStep" in saved:
             return RunState.from_dict(saved, base_context)
-        begin.suspended = msgspec.convert(saved["suspended"], SuspendedStep)
+        begin.suspended = SuspendedStep.from_dict(saved["suspended"])
         return begin
 
     def suspend(self, result: SegmentResult) -> NoReturn:

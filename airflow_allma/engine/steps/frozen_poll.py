@@ -38,8 +38,8 @@ class FrozenPoll:
     """
 
     def __init__(self, details: Mapping[str, Any], step_id: str, services: Services) -> None:
-        self.progress = msgspec.convert(details["progress"], PollProgress)
-        self._rules = msgspec.convert(details["rules"], PollRules)
+        self.progress = PollProgress.from_dict(details["progress"])
+        self._rules = PollRules.from_dict(details["rules"])
         self._request: Mapping[str, Any] | None = details.get("request")
         self._step_id = step_id
         self._services = services
@@ -48,13 +48,12 @@ class FrozenPoll:
     @property
     def saved(self) -> dict[str, Any]:
         """The progress as a JSON value."""
-        saved: dict[str, Any] = msgspec.to_builtins(self.progress)
-        return saved
+        return self.progress.to_dict()
 
     def restore(self, saved: Any) -> None:
         """Go on from a later progress of the same poll, a JSON value; anything else is ignored."""
         try:
-            progress = msgspec.convert(saved, PollProgress)
+            progress = PollProgress.from_dict(saved)
         except msgspec.ValidationError:
             return
         if progress.key == self.progress.key and progress.calls >= self.progress.calls:

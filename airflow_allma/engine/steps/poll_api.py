@@ -58,13 +58,13 @@ class PollApi(AsyncHandler):
         if call.saved is None:
             progress, frozen = self._begin(call)
             return await self._call(call, progress, frozen)
-        progress = msgspec.convert(call.saved["progress"], PollProgress)
+        progress = PollProgress.from_dict(call.saved["progress"])
         frozen = call.saved.get("request")
         answer = call.services.answers.take(SuspendReason.POLL, progress.key)
         is_due = call.services.now() >= progress.due
         if answer is not NOTHING:
             if "progress" in answer:
-                progress = msgspec.convert(answer["progress"], PollProgress)
+                progress = PollProgress.from_dict(answer["progress"])
             call.calls.restore(progress.last, progress.requests)
             if "output" in answer:
                 return answer["output"]
@@ -125,7 +125,7 @@ class PollApi(AsyncHandler):
     def _suspended(
         self, call: StepCall, progress: PollProgress, frozen: dict[str, Any] | None
     ) -> SuspendStep:
-        saved: dict[str, Any] = {"progress": msgspec.to_builtins(progress)}
+        saved: dict[str, Any] = {"progress": progress.to_dict()}
         if frozen is not None:
             saved["request"] = frozen
         wait = Wait(
@@ -136,7 +136,7 @@ class PollApi(AsyncHandler):
             step_id=call.step_id,
             branch_id=call.info.branch_id,
             item_index=call.info.item_index,
-            details={**saved, "rules": msgspec.to_builtins(self._rules)},
+            details={**saved, "rules": self._rules.to_dict()},
         )
         return SuspendStep((wait,), saved)
 

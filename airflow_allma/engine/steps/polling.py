@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.common.json_form import JsonForm
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.outside_calls import HttpCall, OutsideCalls
 from airflow_allma.engine.step_handler import StepCall
@@ -29,7 +30,7 @@ _GRACE_SECONDS: Final = 3600.0
 """How much longer than its calls and intervals a poll can take: an outage of Airflow does not end it."""
 
 
-class PollRules(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class PollRules(JsonForm, msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """How a step polls.
 
     Attributes:
@@ -54,7 +55,7 @@ class PollRules(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         return since + self.max_attempts * (self.interval + CALL_TRIES * call_seconds) + _GRACE_SECONDS
 
 
-class PollProgress(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
+class PollProgress(JsonForm, msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     """How far a poll is; JSON without secrets.
 
     Attributes:
