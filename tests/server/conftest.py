@@ -10,6 +10,10 @@ import pytest
 
 from tests.support.parked_tasks import ParkedTasks, parked_tasks
 
+KEY = "order:4711"
+PAYLOAD = {"approved": True, "by": "Zoë"}
+BODY = {"correlationValue": KEY, "payload": PAYLOAD}
+
 
 @pytest.fixture
 def tasks(airflow_db: Path) -> Iterator[ParkedTasks]:
@@ -56,3 +60,21 @@ def client(tasks: ParkedTasks) -> Iterator[Any]:
 
     with TestClient(create_app(), raise_server_exceptions=True) as made:
         yield made
+
+
+@pytest.fixture
+def waker(tasks: ParkedTasks) -> Any:
+    """The waker, whose rounds the test starts."""
+    from airflow_allma.server.waker import Waker
+
+    return Waker()
+
+
+@pytest.fixture
+def resume(client: Any, sign_in: Callable[[str], dict[str, str]]) -> Callable[..., Any]:
+    """Send an event as a user with a role, and return the response."""
+
+    def send(body: Any = BODY, role: str = "user", **options: Any) -> Any:
+        return client.post("/resume", headers=sign_in(role), json=body, **options)
+
+    return send

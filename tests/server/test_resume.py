@@ -10,20 +10,9 @@ from datetime import timedelta
 import pytest
 
 from airflow_allma.common.wait_keys import WAKE_KEY, wait_key, wait_token
+from tests.server.conftest import BODY, KEY, PAYLOAD
 
 pytestmark = pytest.mark.airflow
-
-KEY = "order:4711"
-PAYLOAD = {"approved": True, "by": "Zoë"}
-BODY = {"correlationValue": KEY, "payload": PAYLOAD}
-
-
-@pytest.fixture
-def resume(client, sign_in):
-    def send(body=BODY, role="user", **options):
-        return client.post("/resume", headers=sign_in(role), json=body, **options)
-
-    return send
 
 
 def test_an_event_wakes_the_task_that_waits_for_it(tasks, resume):

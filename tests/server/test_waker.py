@@ -1,4 +1,4 @@
-"""What the waker does: wake tasks when that is safe, refuse second waits, deliver what came early."""
+"""What the waker does in each round: wake tasks when that is safe, and refuse second waits."""
 
 from __future__ import annotations
 
@@ -9,28 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_allma.common.wait_keys import WAKE_KEY, hand_over_key, wait_key, wait_token
+from tests.server.conftest import KEY
 
 pytestmark = pytest.mark.airflow
 
-KEY = "order:4711"
-BODY = {"correlationValue": KEY, "payload": {"n": 1}}
 SECONDS = timedelta(seconds=1)
-HAND_OVER = hand_over_key(wait_token(KEY))
-
-
-@pytest.fixture
-def waker(tasks):
-    from airflow_allma.server.waker import Waker
-
-    return Waker()
-
-
-@pytest.fixture
-def resume(client, sign_in):
-    def send(body=BODY, role="user"):
-        return client.post("/resume", headers=sign_in(role), json=body)
-
-    return send
 
 
 # when it is safe
@@ -181,201 +164,6 @@ def test_tasks_that_parked_long_ago_are_looked_at_by_the_first_round_only(tasks,
     assert new.state == "scheduled"
 
 
-# events that come early
-
-
-def early_variables():
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        return list(session.scalars(select(Variable.key)))
-
-
-def test_an_event_that_nothing_waits_for_is_kept_and_delivered_later(tasks, waker, resume):
-    answer = resume()
-    assert (answer.status_code, answer.json()) == (202, {"state": "kept", "seconds": 600})
-    waker.do_round()
-    task = tasks.park(KEY)
-    waker.do_round()
-    assert task.state == "scheduled"
-    assert task.event(KEY)["payload"] == {"n": 1}
-    assert task.event(KEY)["by"] == "a-user"
-    assert early_variables() == []
-
-
-def test_a_kept_event_stands_encrypted_in_the_database(tasks, resume, session, monkeypatch):
-    from airflow.models.crypto import get_fernet
-    from cryptography.fernet import Fernet
-    from sqlalchemy import text
-
-    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
-    get_fernet.cache_clear()
-    try:
-        resume({"correlationValue": KEY, "payload": {"pin": "planted-secret"}})
-    finally:
-        get_fernet.cache_clear()
-    ((stored, is_encrypted),) = session.execute(text("select val, is_encrypted from variable"))
-    assert is_encrypted
-    assert "planted-secret" not in stored
-
-
-def test_a_second_early_event_for_a_key_is_refused(tasks, resume):
-    assert resume().status_code == 202
-    assert resume().status_code == 409
-
-
-def test_an_early_event_of_one_sender_does_not_keep_that_of_another_away(tasks, waker, resume, monkeypatch):
-    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-
-    assert resume({**BODY, "payload": {"n": 0}}, role="op").status_code == 202
-    assert resume().status_code == 202
-    monkeypatch.setattr(
-        SimpleAuthManager, "is_authorized_dag", lambda self, *, user, **_: user.get_name() == "a-user"
-    )
-    task = tasks.park(KEY)
-    waker.do_round()
-    assert (task.event(KEY)["payload"], early_variables()) == ({"n": 1}, [])
-
-
-def test_a_kept_event_is_not_kept_longer_than_said(tasks, waker, resume, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__ALLMA__EARLY_EVENT_SECONDS", "1")
-    assert resume().json()["seconds"] == 1
-    deadline = time.monotonic() + 30
-    while early_variables() and time.monotonic() < deadline:
-        waker.do_round()
-    assert early_variables() == []
-    task = tasks.park(KEY)
-    waker.do_round()
-    assert task.state == "awaiting_input"
-
-
-def test_without_a_time_early_events_are_refused(tasks, resume, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__ALLMA__EARLY_EVENT_SECONDS", "0")
-    answer = resume()
-    assert answer.status_code == 404
-    assert "Nothing waits for this correlationValue" in answer.json()["detail"]
-
-
-def test_who_may_resume_nothing_cannot_have_events_kept(tasks, resume):
-    assert resume(role="viewer").status_code == 403
-    assert early_variables() == []
-
-
-def test_rights_are_checked_again_when_a_kept_event_is_delivered(tasks, waker, resume, monkeypatch, caplog):
-    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-
-    assert resume().status_code == 202
-    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", lambda self, **_: False)
-    task = tasks.park(KEY)
-    waker.do_round()
-    assert (task.state, task.event(KEY), early_variables()) == ("awaiting_input", None, [])
-    assert "came early was not delivered: You may not resume" in caplog.text
-
-
-def test_tokens_of_users_are_not_kept(tasks, resume, monkeypatch):
-    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-
-    claims = {"sub": "a", "role": "user", "access_token": "planted-secret"}
-    monkeypatch.setattr(SimpleAuthManager, "serialize_user", lambda self, user: claims)
-    assert resume().status_code == 404
-    assert early_variables() == []
-
-
-def test_the_number_of_kept_events_is_limited(tasks, resume, monkeypatch):
-    from airflow_allma.server import early_events
-
-    monkeypatch.setattr(early_events, "MAX_EARLY_EVENTS", 2)
-    statuses = [resume({"correlationValue": f"k{n}"}).status_code for n in range(3)]
-    assert statuses == [202, 202, 429]
-
-
-def test_a_variable_that_is_not_an_event_is_removed_with_a_warning(tasks, waker, session, caplog):
-    from airflow.models.variable import Variable
-
-    session.add(Variable("allma_early_event.x", "planted-secret"))
-    session.add(Variable("other", "stays"))
-    session.commit()
-    waker.do_round()
-    assert early_variables() == ["other"]
-    assert "allma_early_event.x" in caplog.text
-    assert "planted-secret" not in caplog.text
-
-
-# events of ended runs
-
-
-@pytest.mark.parametrize("encode", [dict, json.dumps])
-def test_a_run_hands_its_result_over_to_the_run_that_waits_for_it(tasks, waker, encode):
-    parent = tasks.park(KEY)
-    child = tasks.park(dag_id="child", state="success", started_by=parent)
-    child.push(HAND_OVER, encode({"key": KEY, "payload": {"total": 7}}))
-    waker.do_round()
-    assert parent.state == "scheduled"
-    assert parent.event(KEY)["payload"] == {"total": 7}
-    assert parent.event(KEY)["by"] == f"run {child.run_id} of child"
-    assert child.xcoms() == {}
-
-
-def test_a_hand_over_waits_for_a_parent_that_has_not_parked_yet(tasks, waker):
-    parent = tasks.park(state="running")
-    child = tasks.park(dag_id="child", state="success", started_by=parent)
-    child.push(HAND_OVER, {"key": KEY, "payload": {}})
-    waker.do_round()
-    parent.wait_for(KEY)
-    parent.change(state="awaiting_input", updated_at=datetime.now(UTC) - timedelta(minutes=1))
-    waker.do_round()
-    assert parent.state == "scheduled"
-
-
-def test_a_run_hands_its_result_over_to_a_run_further_up(tasks, waker):
-    first = tasks.park(KEY)
-    second = tasks.park(dag_id="child", state="success", started_by=first)
-    third = tasks.park(dag_id="grandchild", state="success", started_by=second)
-    third.push(HAND_OVER, {"key": KEY, "payload": {}})
-    waker.do_round()
-    assert first.state == "scheduled"
-
-
-@pytest.mark.parametrize("how", ["a run that nobody started", "a run of another parent", "its own run"])
-def test_a_run_hands_its_result_over_to_no_other_run(tasks, waker, how):
-    other = tasks.park() if how == "a run of another parent" else None
-    stranger = tasks.park(KEY)
-    child = (
-        stranger if how == "its own run" else tasks.park(dag_id="child", state="success", started_by=other)
-    )
-    child.push(HAND_OVER, {"key": KEY, "payload": {"approved": True}})
-    waker.do_round()
-    assert (stranger.state, stranger.event(KEY)) == ("awaiting_input", None)
-
-
-def test_the_link_of_a_run_that_a_user_started_does_not_count(tasks, waker, session):
-    from airflow.models.dagrun import DagRun
-
-    parent = tasks.park(KEY)
-    child = tasks.park(dag_id="child", state="success", started_by=parent)
-    session.query(DagRun).filter_by(run_id=child.run_id).update({"run_type": "manual"})
-    session.commit()
-    child.push(HAND_OVER, {"key": KEY, "payload": {}})
-    waker.do_round()
-    assert parent.state == "awaiting_input"
-
-
-def test_many_hand_overs_that_nothing_waits_for_do_not_delay_another(tasks, waker):
-    parent = tasks.park(KEY)
-    child = tasks.park(dag_id="child", state="success", started_by=parent)
-    for number in range(120):
-        child.push(hand_over_key(wait_token(f"k{number}")), {"key": f"k{number}", "payload": {}})
-    child.push(HAND_OVER, {"key": KEY, "payload": {}})
-    waker.do_round()
-    assert parent.state == "scheduled"
-    assert len(child.xcoms()) == 120
-
-
-# rows that are not what they should be
-
-
 DEEP = "[" * 100_000
 
 
@@ -399,26 +187,6 @@ def test_a_wait_at_no_time_is_no_wait(tasks, resume, times):
     task = tasks.park(KEY)
     task.push(wait_key(wait_token(KEY)), {"key": KEY, "step": "s", "since": 1.0, "until": 1.0, **times})
     assert resume().json()["state"] == "kept"
-
-
-@pytest.mark.parametrize("value", [[], {"key": ""}, {"key": KEY, "payload": []}, {"key": 7, "payload": {}}])
-def test_a_hand_over_that_is_not_an_event_is_removed_with_a_warning(tasks, waker, caplog, value):
-    child = tasks.park(dag_id="child", state="success", started_by=tasks.park(KEY))
-    child.push(HAND_OVER, value)
-    waker.do_round()
-    assert child.xcoms() == {}
-    assert f"its XCom {HAND_OVER} is not an event" in caplog.text
-
-
-def test_a_hand_over_to_a_parent_that_has_ended_is_removed(tasks, waker, caplog):
-    parent = tasks.park(KEY)
-    parent.change(state="failed")
-    child = tasks.park(dag_id="child", state="success", started_by=parent)
-    child.push(HAND_OVER, {"key": KEY, "payload": {"pin": "planted-secret"}})
-    waker.do_round()
-    assert child.xcoms() == {}
-    assert "does not wait any more" in caplog.text
-    assert "planted-secret" not in caplog.text
 
 
 # the thread
