@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from airflow_allma.distributed.local_run import ChunkedForkRunner
-from airflow_allma.engine import RunInfo, Services, compile_flow, run_while_polling
+from airflow_allma.engine import RunInfo, Services, compile_flow, run_segment
 from airflow_allma.flow import AirflowOptions, parse_flow
 from airflow_allma.loading import FLOW_CHECKS
 from airflow_allma.settings import AllmaSettings
@@ -82,7 +82,7 @@ async def _run(items: int, concurrency: int) -> tuple[int, Jobs]:
     services = Services(store=MemoryStore(), fork_runner=ChunkedForkRunner(settings))
     state = program.start_state({"items": list(range(items))}, "run-1")
     try:
-        ended = await run_while_polling(program, state, info, services)
+        ended = await run_segment(program, state, info, services, stays=True)
     finally:
         await services.close()
         await runner.cleanup()

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from airflow_allma.cli.event_option import EventOption
 from airflow_allma.engine import RunInfo, SegmentStatus, Services
-from airflow_allma.engine.driving import run_while_polling
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.flow_program import FlowProgram
 from airflow_allma.engine.flow_runs import (
@@ -22,6 +21,7 @@ from airflow_allma.engine.flow_runs import (
     check_flow_depth,
     parent_of_child,
 )
+from airflow_allma.engine.runner import run_segment
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.flow.ids import safe_dag_id
 from airflow_allma.storage import encode_value
@@ -65,7 +65,7 @@ class QueuedRuns:
         """Keep a run for later, unless the same request has been made before.
 
         Raises:
-            PermanentStepError: there is no such flow, or too many runs were started.
+            PermanentStepError: the flow does not exist, or too many runs were started.
         """
         if (known := self._known.get(request.key)) is not None:
             return known
@@ -120,7 +120,7 @@ class QueuedRuns:
         try:
             state = program.start_state({**source, **request.payload}, info.flow_execution_id)
             result = await self._events.drive(
-                lambda: run_while_polling(program, state, info, services), services
+                lambda: run_segment(program, state, info, services, stays=True), services
             )
         except AllmaError as error:
             return {**answer, "status": "FAILED", "error": step_error_from(error).as_dict()}

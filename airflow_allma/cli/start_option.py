@@ -9,7 +9,7 @@ from typing import Any, Final
 from airflow_allma.cli.event_option import EventOption
 from airflow_allma.cli.json_options import UsageError, read_object
 from airflow_allma.common.nearest import nearest
-from airflow_allma.engine import RunInfo, SegmentResult, Services, run_while_polling
+from airflow_allma.engine import RunInfo, SegmentResult, Services, run_segment
 from airflow_allma.engine.flow_program import FlowProgram
 from airflow_allma.engine.program import Program
 from airflow_allma.engine.state import RunState
@@ -92,8 +92,9 @@ class StartOption:
         """
         program, first = self.program(flow)
         state = self._state(flow, first, info.flow_execution_id)
-        run = run_while_polling if self.step is None else run_one_step
-        return await events.drive(lambda: run(program, state, info, services), services)
+        if self.step is not None:
+            return await events.drive(lambda: run_one_step(program, state, info, services), services)
+        return await events.drive(lambda: run_segment(program, state, info, services, stays=True), services)
 
     def _state(self, flow: FlowProgram, first: str, flow_execution_id: str) -> RunState:
         if self.context is None:

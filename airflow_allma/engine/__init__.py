@@ -9,7 +9,6 @@ from __future__ import annotations
 from airflow_allma.engine.aggregate_stream import JoinedResults, aggregate_target, join_results
 from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.compile import CompiledFlows, compile_flow
-from airflow_allma.engine.driving import run_while_polling
 from airflow_allma.engine.flow_library import FlowLibrary, find_flow
 from airflow_allma.engine.flow_program import FlowProgram
 from airflow_allma.engine.fork_run import ForkRun, branch_state
@@ -82,7 +81,6 @@ __all__ = [
     "run_fork",
     "run_items",
     "run_segment",
-    "run_while_polling",
     "skip_step",
     "start_step",
     "unrepeatable_steps",

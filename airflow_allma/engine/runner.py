@@ -14,6 +14,7 @@ from airflow_allma.engine.program import Program
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.step_runner import NeedsWaiting, run_inline_step, run_step
+from airflow_allma.engine.suspension import next_due, only_polls
 
 __all__ = ["run_inline", "run_segment"]
 
@@ -28,6 +29,7 @@ async def run_segment(
     *,
     inside: Container[str] | None = None,
     last_try: bool | None = None,
+    stays: bool = False,
 ) -> SegmentResult:
     """Run from ``state.next_step`` until the run leaves the segment, ends, fails or suspends.
 
@@ -40,6 +42,7 @@ async def run_segment(
         last_try: who does the retries of ``onError.retries``. None: the engine, with delays in between.
             False: the caller, who gets RETRY for an error that can be retried. True: no one; this is
             the last try.
+        stays: whether the process stays while the run polls: between the calls it sleeps here.
 
     Returns:
         The result of the segment. A failure of a step is a result, not an exception.
@@ -60,8 +63,11 @@ async def run_segment(
                 result = await run_step(step, state, info, services, last_try)
         else:
             result = await run_step(step, state, info, services, last_try)
-        if result is not None:
+        if result is None:
+            continue
+        if not (stays and result.status is SegmentStatus.SUSPENDED and only_polls(result.waits)):
             return result
+        await services.sleep(max(0.0, next_due(result.waits) - services.now()))
 
 
 def run_inline(program: Program, state: RunState, info: RunInfo, services: Services) -> SegmentResult:

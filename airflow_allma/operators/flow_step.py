@@ -152,18 +152,18 @@ class FlowStepOperator(FlowOperator):
         begin: Callable[[], Awaitable[RunState]],
         last_try: bool | None,
     ) -> SegmentResult:
-        from airflow_allma.engine import run_segment, run_while_polling
+        from airflow_allma.engine import run_segment
 
         state = task.restore(await begin(), self.base_context())
-        # A task of one step gives its process back between the calls of a poll.
-        run = run_segment if self.retried_by_airflow else run_while_polling
-        return await run(
+        return await run_segment(
             self.program_of(current),
             state,
             self.info_of(current),
             current.services,
             inside=frozenset(self.steps),
             last_try=last_try,
+            # A task of one step gives its process back between the calls of a poll.
+            stays=not self.retried_by_airflow,
         )
 
     def _is_last_try(self, current: TaskContext, notes: TryNotes) -> bool | None:

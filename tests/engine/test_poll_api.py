@@ -10,7 +10,6 @@ import pytest
 
 from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.engine import Services
-from airflow_allma.engine.driving import run_while_polling
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.runner import run_segment
 from airflow_allma.engine.secrets import Secrets
@@ -75,7 +74,7 @@ class World:
     def drive(self, last_try=None):
         """Run to the end in one process."""
         return asyncio.run(
-            run_while_polling(self.program, self.state, INFO, self.services(), last_try=last_try)
+            run_segment(self.program, self.state, INFO, self.services(), last_try=last_try, stays=True)
         )
 
     def segment(self, *answers):
@@ -412,7 +411,7 @@ def test_polls_have_the_same_results_in_every_place(steps, runner):
     world.program = program_of(steps)
     world.state = world.program.start_state(payload, INFO.flow_execution_id)
     services = world.services(fork_runner=runner, store=MemoryStore())
-    result = asyncio.run(run_while_polling(world.program, world.state, INFO, services))
+    result = asyncio.run(run_segment(world.program, world.state, INFO, services, stays=True))
     assert result.status is SegmentStatus.COMPLETED
     context = result.state.context
     outputs = [context["output"]] if "output" in context else context["steps_output"]["fan"]["aggregatedData"]
@@ -432,7 +431,7 @@ def test_a_thousand_polls_hold_a_place_only_while_they_call(chunked):
         AllmaSettings.without_airflow(AirflowOptions(max_in_memory_items=10, max_chunks=1))
     )
     services = world.services(fork_runner=runner if chunked else None, store=MemoryStore())
-    result = asyncio.run(run_while_polling(world.program, world.state, INFO, services))
+    result = asyncio.run(run_segment(world.program, world.state, INFO, services, stays=True))
     assert len(result.state.context["steps_output"]["fan"]["aggregatedData"]) == 1000
     assert sum(world.http.calls.values()) == 3000
     assert world.http.most == 20
