@@ -29,7 +29,7 @@ class FlowLibrary(Protocol):
             version: its version, as a string, or ``LATEST_VERSION``.
 
         Raises:
-            PermanentStepError: there is no such flow or version, or it does not run.
+            PermanentStepError: the flow or this version of it does not exist, or does not run.
         """
 
 
@@ -42,7 +42,7 @@ def find_flow(loaded: LoadedFolder, flow_id: str, version: str = LATEST_VERSION)
         version: its version, also one that is not published, or ``LATEST_VERSION``.
 
     Raises:
-        PermanentStepError: there is no such flow or version, or it does not run.
+        PermanentStepError: the flow or this version of it does not exist, or does not run.
     """
     versions: dict[str, FlowSource] = {}
     sources = (source for file in loaded.files for source in file.flows if source.flow.id == flow_id)

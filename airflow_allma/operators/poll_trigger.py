@@ -90,7 +90,7 @@ class PollTrigger(BaseTrigger):
             return
         try:
             poll.restore(await asyncio.to_thread(pull_of_trigger, self.task_instance, PROGRESS_KEY))
-        except Exception:  # noqa: BLE001 - without it a call is repeated, which is no reason to fail
+        except Exception:  # noqa: BLE001 - without it a call is repeated; the step must not fail for that
             _LOG.warning("Whether step %s has made calls before is not known", self.step_id, exc_info=True)
 
     async def _save(self, poll: FrozenPoll) -> None:
