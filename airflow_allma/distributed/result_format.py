@@ -16,12 +16,17 @@ never write the same key. Objects with other names are ignored. A line is one br
     {"item": 13, "offset": 1992, "branch": "fetch", "status": "failed", "error": {...}}
     {"item": 14, "offset": 2144, "branch": "fetch", "status": "skipped"}
 
-``item`` counts the chunk's lines from 0, ``offset`` is where the line begins in the manifest, in bytes.
-Of several results of one item and branch, in the order of their parts, the first success counts; without any,
-the last other result does. A skipped one means that the branch does not apply to the item.
+``item`` counts the chunk's lines from 0, ``offset`` is where the line begins in the manifest, in bytes. A
+skipped result means that the branch does not apply to the item.
+
+Results of items that were selected to run again, good ones too, also have a ``generation``, from 1; so have
+those that later runs of the chunk add for the same item and branch. Of several results of one item and branch
+those of the highest generation count (``counts_instead``): in the order of their parts the first success, or
+without any the last other result.
 
 The **summary** (``manifest.json``) is written last, when the chunk has ended: how many items it had, how they
-ended, and the parts. Readers need only the parts; the summary states that nothing is missing.
+ended, and the parts. Readers need only the parts; the summary states that nothing is missing, and up to which
+generation what was selected has run.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ import re
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -43,9 +48,12 @@ from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
 from airflow_allma.storage.pointer import Pointer
 
 __all__ = [
+    "MAX_GENERATION",
     "ChunkSummary",
+    "Generation",
     "ResultLine",
     "ResultPart",
+    "counts_instead",
     "list_parts",
     "part_pointer",
     "read_chunk_summary",
@@ -58,6 +66,11 @@ _BLOCK_BYTES: Final = 256 << 10
 # An output can be as large as memory allows: it was one value when it was written.
 _MAX_LINE_BYTES: Final = 1 << 40
 
+MAX_GENERATION: Final = (1 << 53) - 1
+"""The largest integer that JavaScript, too, reads exactly from JSON."""
+Generation = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
+"""Which selection a result belongs to; 0 for none. A later selection has a higher one."""
+
 
 class ResultLine(msgspec.Struct, frozen=True):
     """The result of one branch run of one item.
@@ -69,6 +82,7 @@ class ResultLine(msgspec.Struct, frozen=True):
         status: how it ended.
         output: the branch's result, still encoded; only of ``ok``.
         error: the error object, still encoded; only of ``failed``.
+        generation: the selection with which it ran.
     """
 
     item: int
@@ -77,6 +91,7 @@ class ResultLine(msgspec.Struct, frozen=True):
     status: BranchStatus
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    generation: Generation = 0
 
     @property
     def is_ok(self) -> bool:
@@ -90,6 +105,13 @@ class ResultLine(msgspec.Struct, frozen=True):
 
 
 _decode_line = msgspec.json.Decoder(ResultLine).decode
+
+
+def counts_instead(line: ResultLine, before: ResultLine) -> bool:
+    """Return whether a result counts instead of an earlier one of the same item and branch."""
+    if line.generation != before.generation:
+        return line.generation > before.generation
+    return not before.is_ok
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +144,7 @@ class ChunkSummary(msgspec.Struct, frozen=True):
         failed: branch runs that failed in the end.
         parts: the keys of the parts.
         skipped: branch runs whose branch does not apply to the item.
+        generation: the last selection of items of the chunk that has run to its end; 0 for none.
         version: the version of this format.
     """
 
@@ -130,6 +153,7 @@ class ChunkSummary(msgspec.Struct, frozen=True):
     failed: int
     parts: list[str]
     skipped: int = 0
+    generation: Generation = 0
     version: Literal[1] = 1
 
 

@@ -1,7 +1,8 @@
-"""The status of each branch run of a chunk so far."""
+"""The status of each branch run of a chunk so far, and the selection with which it ran."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from itertools import compress
 from typing import Final, Protocol, TypeVar
@@ -28,21 +29,30 @@ _Result = TypeVar("_Result", bound=Marked)
 
 
 class ResultMarks:
-    """Remembers the status of each item and branch in one byte: a chunk can have millions of items."""
+    """Remembers the status of each item and branch in one byte: a chunk can have millions of items.
+
+    Generations take eight bytes more, and only in chunks that have results of selected items.
+
+    Attributes:
+        last_generation: the highest generation of a result; 0 if none has one.
+    """
 
     def __init__(self) -> None:
         self._branches: dict[str, bytearray] = {}
+        self._generations: dict[str, array[int]] = {}
+        self.last_generation = 0
         self._counts = [0] * (max(_MARKS.values()) + 1)
 
-    def note(self, item: int, branch: str, status: BranchStatus) -> bool:
+    def note(self, item: int, branch: str, status: BranchStatus, generation: int = 0) -> bool:
         """Note the status of a branch run; return False when that changes nothing.
 
-        A success is final; of any other statuses the last one counts.
+        The highest generation counts. In it a success is final; of any other statuses the last one counts.
 
         Args:
             item: the item's index in the chunk, from 0.
             branch: the branch's id.
             status: its status.
+            generation: that of the result.
         """
         marks = self._branches.get(branch)
         if marks is None:
@@ -50,7 +60,11 @@ class ResultMarks:
         if item >= len(marks):
             marks.extend(bytes(item + _GROW_BY - len(marks)))
         before, mark = marks[item], _MARKS[status]
-        if before == _OK or before == mark == _SKIPPED:
+        if (generation or self.last_generation) and generation != (latest := self.generation(item, branch)):
+            if generation < latest:
+                return False
+            self._set_generation(item, branch, generation)
+        elif before == _OK or before == mark == _SKIPPED:
             return False
         marks[item] = mark
         self._counts[before] -= 1
@@ -58,7 +72,10 @@ class ResultMarks:
         return True
 
     def note_all(self, results: Sequence[_Result]) -> Sequence[_Result]:
-        """Note many results; return those that change something, which is nearly always all of them."""
+        """Note many results without a generation; return those that change something.
+
+        These are nearly always all of them.
+        """
         if not results or self._all_new(results):
             return results
         note = self.note
@@ -90,6 +107,20 @@ class ResultMarks:
         """Return whether a branch run has succeeded or was skipped."""
         marks = self._branches.get(branch, b"")
         return item < len(marks) and marks[item] >= _SKIPPED
+
+    def generation(self, item: int, branch: str) -> int:
+        """Return the generation of the result of a branch run; 0 if it has none."""
+        generations = self._generations.get(branch, ())
+        return generations[item] if item < len(generations) else 0
+
+    def _set_generation(self, item: int, branch: str, generation: int) -> None:
+        generations = self._generations.get(branch)
+        if generations is None:
+            generations = self._generations[branch] = array("Q")
+        if item >= len(generations):
+            generations.frombytes(bytes((item + _GROW_BY - len(generations)) * generations.itemsize))
+        generations[item] = generation
+        self.last_generation = max(self.last_generation, generation)
 
     def count(self, status: BranchStatus) -> int:
         """Return the number of branch runs of this status."""

@@ -12,7 +12,13 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 
-from airflow_allma.distributed.result_format import ResultLine, ResultPart, list_parts, read_part
+from airflow_allma.distributed.result_format import (
+    ResultLine,
+    ResultPart,
+    counts_instead,
+    list_parts,
+    read_part,
+)
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import ObjectStore
 
@@ -99,6 +105,6 @@ def _final_results(lines: list[ResultLine], ranks: dict[str, int]) -> list[Resul
     chosen: dict[str, ResultLine] = {}
     for line in lines:
         before = chosen.get(line.branch)
-        if before is None or not before.is_ok:
+        if before is None or counts_instead(line, before):
             chosen[line.branch] = line
     return sorted(chosen.values(), key=lambda line: (ranks.get(line.branch, len(ranks)), line.branch))

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from airflow_allma.distributed.item_selection import ItemSelection
 from airflow_allma.distributed.result_format import (
     ChunkSummary,
     list_parts,
@@ -40,6 +41,8 @@ class NewResult(msgspec.Struct, gc=False):
     status: BranchStatus
     output: Any = msgspec.UNSET
     error: Any = msgspec.UNSET
+    generation: int | msgspec.UnsetType = msgspec.UNSET
+    """Set by the writer, where it is not 0."""
 
 
 class ResultWriter:
@@ -85,6 +88,7 @@ class ResultWriter:
         self._waiting_bytes = 0
         self._waiting_since = 0.0
         self._marks = ResultMarks()
+        self._selection: ItemSelection | None = None
         try:
             parts = list_parts(store, location)
         except ObjectNotFoundError:
@@ -94,7 +98,7 @@ class ResultWriter:
         self._keys = [part.info.pointer.key for part in parts]
         for part in parts:
             for line in read_part(store, part):
-                self._marks.note(line.item, line.branch, line.status)
+                self._marks.note(line.item, line.branch, line.status, line.generation)
 
     @property
     def is_empty(self) -> bool:
@@ -124,6 +128,14 @@ class ResultWriter:
         """Return whether this branch run succeeded, now or in an earlier run of the chunk."""
         return self._marks.is_ok(item, branch)
 
+    def select(self, selection: ItemSelection) -> None:
+        """Let the results that follow for selected items count instead of all earlier ones."""
+        self._selection = selection
+
+    def generation(self, item: int, branch: str) -> int:
+        """Return the generation of the result of this branch run; 0 if it has none."""
+        return self._marks.generation(item, branch)
+
     @property
     def waiting_bytes(self) -> int:
         """Bytes of results that wait for the next part."""
@@ -142,7 +154,7 @@ class ResultWriter:
     def add(self, results: Sequence[NewResult]) -> bool:
         """Add results; those that change nothing are ignored.
 
-        A success is final; of any other results the last one counts.
+        A success is final, except for selected items; of any other results the last one counts.
 
         Returns:
             Whether it is time to flush.
@@ -150,6 +162,9 @@ class ResultWriter:
         Raises:
             ObjectDecodeError: an output or error is not a JSON value; the results before it are added.
         """
+        has_generations = self._selection is not None or self._marks.last_generation > 0
+        if has_generations:
+            self._set_generations(results)
         try:
             encoded = self._encoder.encode_lines(results)
         except (UnicodeEncodeError, TypeError, ValueError, RecursionError, OverflowError):
@@ -160,7 +175,7 @@ class ResultWriter:
             encode_value(results[0])
             raise
         with self._lock:
-            fresh = self._marks.note_all(results)
+            fresh = self._noted(results) if has_generations else self._marks.note_all(results)
             if len(fresh) < len(results):
                 encoded = self._encoder.encode_lines(fresh)
             if fresh:
@@ -170,6 +185,26 @@ class ResultWriter:
                 self._encoded.append(encoded)
                 self._waiting_bytes += len(encoded)
             return self.is_due
+
+    def _set_generations(self, results: Sequence[NewResult]) -> None:
+        """Give each result its selection's generation, or that of the result that the item and branch have.
+
+        So a result of an item that is selected no longer is compared with the last one as any other is.
+        """
+        for result in results:
+            generation = self._marks.generation(result.item, result.branch)
+            if self._selection is not None and result.item in self._selection.items:
+                generation = max(generation, self._selection.generation)
+            result.generation = generation or msgspec.UNSET
+
+    def _noted(self, results: Sequence[NewResult]) -> list[NewResult]:
+        """Note results that can have a generation; return those that change something."""
+        note = self._marks.note
+        return [
+            result
+            for result in results
+            if note(result.item, result.branch, result.status, result.generation or 0)
+        ]
 
     def add_output(self, item: int, offset: int, branch: str, output: Any) -> bool:
         """Add the output of a branch run that succeeded, as ``add`` does."""
@@ -215,7 +250,8 @@ class ResultWriter:
             StorageError: raised by the store.
         """
         self.flush()
-        summary = ChunkSummary(items, self.succeeded, self.failed, list(self._keys), self.skipped)
+        generation = max(self._marks.last_generation, self._selection.generation if self._selection else 0)
+        summary = ChunkSummary(items, self.succeeded, self.failed, list(self._keys), self.skipped, generation)
         encoded = self._encoder.encode(summary)
         self._store.write(summary_pointer(self._location), encoded, content_type=JSON_TYPE)
         return summary

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_allma.distributed.result_format import list_parts, read_chunk_summary
+from airflow_allma.distributed.item_selection import ItemSelection
+from airflow_allma.distributed.result_format import list_parts, part_pointer, read_chunk_summary
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import ResultWriter
 from airflow_allma.exceptions import ObjectDecodeError, StorageUnavailableError
@@ -79,15 +80,14 @@ def test_the_format_on_disk_is_the_documented_one():
         "succeeded": 1,
         "failed": 1,
         "skipped": 1,
+        "generation": 0,
         "parts": [part.info.pointer.key],
     }
 
 
 STATUSES = ("ok", "failed", "skipped")
-RUNS = st.lists(
-    st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab"), st.sampled_from(STATUSES)), max_size=20),
-    max_size=5,
-)
+RUN = st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab"), st.sampled_from(STATUSES)), max_size=20)
+RUNS = st.lists(RUN, max_size=5)
 
 
 @given(RUNS, st.integers(1, 400))
@@ -114,6 +114,91 @@ def test_the_first_success_counts_else_the_last_of_the_others_over_any_number_of
             counts = [states.count(status) for status in STATUSES]
             assert [writer.succeeded, writer.failed, writer.skipped] == counts
     assert found(store) == [(*run, *expected[run]) for run in sorted(expected)]
+
+
+LINES = st.lists(
+    st.tuples(
+        st.integers(0, 5),
+        st.sampled_from("ab"),
+        st.sampled_from(STATUSES),
+        st.sampled_from((0, 0, 1, 2**53 - 1)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def write_part(store: MemoryStore, sequence: int, lines: list[dict[str, Any]]) -> None:
+    items = [line["item"] for line in lines]
+    pointer = part_pointer(
+        CHUNK, sequence=sequence, first=min(items), last=max(items), count=len(items), writer="w"
+    )
+    store.write(pointer, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+
+@given(st.lists(LINES, max_size=6))
+def test_the_highest_generation_counts_as_a_naive_reader_of_all_lines_finds(parts):
+    store = new_store()
+    numbers = itertools.count()
+    written = []
+    for sequence, part in enumerate(parts):
+        lines = [
+            {"item": item, "offset": 0, "branch": branch, "status": status, "output": next(numbers)}
+            | ({"generation": generation} if generation else {})
+            for item, branch, status, generation in sorted(part, key=lambda line: line[0])
+        ]
+        write_part(store, sequence, lines)
+        written += lines
+    expected = {}
+    for item, branch in sorted({(line["item"], line["branch"]) for line in written}):
+        same = [line for line in written if (line["item"], line["branch"]) == (item, branch)]
+        last = max(line.get("generation", 0) for line in same)
+        same = [line for line in same if line.get("generation", 0) == last]
+        counting = next((line for line in same if line["status"] == "ok"), same[-1])
+        expected[item, branch] = (counting["status"], counting["output"])
+    lines_read = list(read_results(store, CHUNK))
+    assert [(line.item, line.branch) for line in lines_read] == list(expected)
+    for line in lines_read:
+        assert (line.status, json.loads(bytes(line.output))) == expected[line.item, line.branch]
+    writer = ResultWriter(store, CHUNK)
+    states = [status for status, _ in expected.values()]
+    assert [writer.succeeded, writer.failed, writer.skipped] == [states.count(status) for status in STATUSES]
+
+
+SELECTIONS = st.none() | st.builds(
+    ItemSelection, st.integers(1, 3), st.frozensets(st.integers(0, 12), max_size=4)
+)
+
+
+@given(st.lists(st.tuples(SELECTIONS, RUN), max_size=5))
+def test_results_of_a_selection_replace_earlier_ones_and_later_runs_add_to_them(runs):
+    store = new_store()
+    expected: dict[tuple[int, str], tuple[str, int | None, int]] = {}
+    numbers = itertools.count()
+    for selection, results in runs:
+        with ResultWriter(store, CHUNK, flush_bytes=100) as writer:
+            if selection is not None:
+                writer.select(selection)
+            for item, branch, status in results:
+                number = next(numbers)
+                before, _, generation = expected.get((item, branch), ("", None, 0))
+                is_selected = selection is not None and item in selection.items
+                new = max(generation, selection.generation) if is_selected else generation
+                if status == "skipped":
+                    writer.add_skipped(item, 0, branch)
+                else:
+                    (writer.add_output if status == "ok" else writer.add_error)(item, 0, branch, number)
+                if new > generation or before != "ok":
+                    expected[item, branch] = (status, None if status == "skipped" else number, new)
+                assert writer.generation(item, branch) == new
+            summary = writer.finish(13)
+            generations = [generation for _, _, generation in expected.values()]
+            assert summary.generation >= max(generations, default=0)
+            assert summary.generation >= (selection.generation if selection else 0)
+            states = [status for status, _, _ in expected.values()]
+            counts = [states.count(status) for status in STATUSES]
+            assert [summary.succeeded, summary.failed, summary.skipped] == counts
+    assert found(store) == [(*run, *expected[run][:2]) for run in sorted(expected)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=30), st.integers(1, 6), st.randoms())
