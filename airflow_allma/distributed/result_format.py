@@ -82,7 +82,8 @@ class ResultLine(msgspec.Struct, frozen=True):
         status: how it ended.
         output: the branch's result, still encoded; only of ``ok``.
         error: the error object, still encoded; only of ``failed``.
-        generation: the selection with which it ran.
+        generation: the selection with which it ran. In a line it is before the value, so that readers
+            need not read a large one to see whether the line counts.
     """
 
     item: int

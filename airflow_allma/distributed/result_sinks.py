@@ -238,7 +238,7 @@ class StoredSink:
             item = result.item_index - first
             offset = offset_of(item)
             if result.status is ok:
-                line = NewResult(item, offset, result.branch_id, ok, result.output)
+                line = NewResult(item, offset, result.branch_id, ok, output=result.output)
             elif result.status is failed:
                 line = NewResult(item, offset, result.branch_id, failed, error=result.error)
             else:

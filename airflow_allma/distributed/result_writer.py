@@ -39,10 +39,10 @@ class NewResult(msgspec.Struct, gc=False):
     offset: int
     branch: str
     status: BranchStatus
-    output: Any = msgspec.UNSET
-    error: Any = msgspec.UNSET
     generation: int | msgspec.UnsetType = msgspec.UNSET
     """Set by the writer, where it is not 0."""
+    output: Any = msgspec.UNSET
+    error: Any = msgspec.UNSET
 
 
 class ResultWriter:

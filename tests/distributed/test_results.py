@@ -165,6 +165,19 @@ def test_the_highest_generation_counts_as_a_naive_reader_of_all_lines_finds(part
     assert [writer.succeeded, writer.failed, writer.skipped] == [states.count(status) for status in STATUSES]
 
 
+def test_a_generation_is_written_before_the_value():
+    store = new_store()
+    with ResultWriter(store, CHUNK) as writer:
+        writer.select(ItemSelection(7, frozenset({1})))
+        writer.add_error(1, 10, "a", {"errorName": "E"})
+        writer.add_output(2, 20, "a", "x")
+    [part] = list_parts(store, CHUNK)
+    assert store.read(part.info.pointer).splitlines() == [
+        b'{"item":1,"offset":10,"branch":"a","status":"failed","generation":7,"error":{"errorName":"E"}}',
+        b'{"item":2,"offset":20,"branch":"a","status":"ok","output":"x"}',
+    ]
+
+
 SELECTIONS = st.none() | st.builds(
     ItemSelection, st.integers(1, 3), st.frozensets(st.integers(0, 12), max_size=4)
 )
