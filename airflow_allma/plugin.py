@@ -9,7 +9,7 @@ from typing import Any, Final
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_allma.compat import is_task_process
-from airflow_allma.server.registration import EXTERNAL_VIEWS, FASTAPI_APPS, ROOT_MIDDLEWARES
+from airflow_allma.server.registration import EXTERNAL_VIEWS, FASTAPI_APPS, REACT_APPS, ROOT_MIDDLEWARES
 from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable, StartPointsTimetable
 
 __all__ = ["AllmaPlugin"]
@@ -38,6 +38,7 @@ class AllmaPlugin(AirflowPlugin):
     fastapi_apps = FASTAPI_APPS
     fastapi_root_middlewares = ROOT_MIDDLEWARES
     external_views = EXTERNAL_VIEWS
+    react_apps = REACT_APPS
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:

@@ -12,7 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-__all__ = ["EXTERNAL_VIEWS", "FASTAPI_APPS", "ROOT_MIDDLEWARES", "LazyApp", "WakerMiddleware"]
+from airflow_allma import __version__
+
+__all__ = ["EXTERNAL_VIEWS", "FASTAPI_APPS", "REACT_APPS", "ROOT_MIDDLEWARES", "LazyApp", "WakerMiddleware"]
 
 _LOG: Final = logging.getLogger("airflow_allma.server")
 _UNAVAILABLE: Final = b'{"detail": "airflow-allma could not be loaded in this API server; its log says why"}'
@@ -106,4 +108,19 @@ EXTERNAL_VIEWS: Final[list[dict[str, Any]]] = [
         "destination": "nav",
         "category": "browse",
     }
+]
+
+_BUNDLE: Final = f"allma/static/{__version__}/host-react.js"
+"""Without a leading slash: Airflow may be below a path. The version makes browsers load new files."""
+_PAGES: Final = (
+    ("Allma flows", "nav", "allma-flows"),
+    ("Allma flow", "dag", "allma-flow"),
+    ("Allma run", "dag_run", "allma-run"),
+    ("Allma items", "task_instance", "allma-items"),
+)
+"""Name (static/ui/host-react.js has the same ones), where Airflow shows it, and the end of its address."""
+REACT_APPS: Final[list[dict[str, Any]]] = [
+    {"name": name, "bundle_url": _BUNDLE, "destination": destination, "url_route": route}
+    | ({"category": "browse"} if destination == "nav" else {})
+    for name, destination, route in _PAGES
 ]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import subprocess
 import sys
+from importlib.resources import files
 
 import pytest
 
 from airflow_allma.server import registration
-from airflow_allma.server.registration import EXTERNAL_VIEWS, FASTAPI_APPS, LazyApp, WakerMiddleware
+from airflow_allma.server.registration import (
+    EXTERNAL_VIEWS,
+    FASTAPI_APPS,
+    REACT_APPS,
+    LazyApp,
+    WakerMiddleware,
+)
 
 pytestmark = pytest.mark.airflow
 
@@ -42,8 +51,14 @@ def test_airflow_takes_what_is_registered():
     apps, middlewares = plugins_manager.get_fastapi_plugins()
     assert [app for app in apps if app["name"] == "Allma flows"] == FASTAPI_APPS
     assert any(one["middleware"] is WakerMiddleware for one in middlewares)
-    views, _ = plugins_manager._get_ui_plugins()
+    views, apps = plugins_manager._get_ui_plugins()
     assert EXTERNAL_VIEWS[0]["url_route"] in {view["url_route"] for view in views}
+    assert {app["url_route"] for app in REACT_APPS} <= {app["url_route"] for app in apps}
+
+
+def test_the_bundle_has_every_name_under_which_airflow_looks_for_a_page():
+    source = files("airflow_allma.server").joinpath("static", "ui", "host-react.js").read_text()
+    assert json.loads(re.search(r"NAMES = (\[.*\]);", source)[1]) == [app["name"] for app in REACT_APPS]
 
 
 def test_an_application_that_cannot_be_imported_answers_503_and_nothing_else_breaks(caplog):

@@ -1,0 +1,5 @@
+// A page to come.
+
+export default ({ html, Empty }) => function Items() {
+  return html`<${Empty} title="Nothing here yet" />`;
+};

@@ -1,0 +1,5 @@
+// The picture of a flow.
+
+export default () => function Picture() {
+  return null;
+};

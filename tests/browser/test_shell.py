@@ -1,0 +1,39 @@
+"""The pages' shell: they load, say what is wrong, and ask no other host."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.support.ui_server import STATIC
+
+
+def test_every_library_is_the_one_that_its_list_names():
+    lines = (STATIC / "vendor" / "VERSIONS").read_text().splitlines()
+    rows = [line.split(" ") for line in lines if line and not line.startswith("#")]
+    assert {row[0] for row in rows} == {file.name for file in (STATIC / "vendor").iterdir()} - {"VERSIONS"}
+    for name, package, *_, digest in rows:
+        assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == digest, name
+        assert f"{package}.LICENSE" in {row[0] for row in rows}
+
+
+@pytest.mark.parametrize("file", [file.name for file in sorted(STATIC.glob("*.js"))])
+def test_no_module_makes_html_of_text(file):
+    source = Path(STATIC / file).read_text()
+    for name in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "dangerouslySetInnerHTML",
+        "eval(",
+        "Function(",
+    ):
+        assert name not in source
+
+
+def test_the_page_of_its_own_loads(ui_server, page_of):
+    page, _ = page_of(ui_server.url)
+    page.goto(f"{ui_server.url}/allma/ui")
+    page.wait_for_selector(".allma[data-page=flows]")

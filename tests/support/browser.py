@@ -1,0 +1,103 @@
+"""Debian's Chromium, driven by Playwright, with an eye on everything that a page must not do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+REQUIRED = "ALLMA_REQUIRE_BROWSER"
+"""Set to 1, a missing browser fails the tests in place of skipping them."""
+SECONDS = 15
+
+
+def find_chromium() -> str | None:
+    """Return the path of Chromium, if it is installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Run a browser without a window; skips the tests without one, unless it is required."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing("Playwright is not installed: pip install playwright")
+    path = find_chromium()
+    if path is None:
+        _missing("Chromium is not installed: apt-get install chromium")
+    # Chromium's own sandbox does not work for root, and its pages are ours.
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class Watch:
+    """What a page did: messages on its console, errors, and requests to other hosts.
+
+    Args:
+        page: a page that has loaded nothing yet.
+        url: the address of the server that it may talk to.
+    """
+
+    def __init__(self, page: Page, url: str) -> None:
+        self._host = urlsplit(url).netloc
+        self.problems: list[str] = []
+        self.statuses: list[tuple[int, str]] = []
+        self.allowed: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        page.on("request", self._asked)
+        page.on("response", lambda response: self.statuses.append((response.status, response.url)))
+
+    def allow(self, text: str) -> None:
+        """Let messages with this text through, such as those about an answer that a test provokes."""
+        self.allowed.append(text)
+
+    def check(self) -> None:
+        """Fail if anything was wrong."""
+        left = [one for one in self.problems if not any(text in one for text in self.allowed)]
+        assert not left, left
+
+    def _said(self, message: Any) -> None:
+        if message.type in {"error", "warning"}:
+            self.problems.append(f"{message.type}: {message.text} {message.location}")
+
+    def _asked(self, request: Any) -> None:
+        split = urlsplit(request.url)
+        if split.scheme not in {"data", "blob"} and split.netloc != self._host:
+            self.problems.append(f"request to {request.url}")
+
+
+def accessibility_problems(page: Page, within: str = ".allma") -> list[str]:
+    """Return what axe-core finds against WCAG A and AA, one line for each element."""
+    from axe_playwright_python import sync_playwright as axe
+
+    source = (Path(axe.__file__).parent / "axe.min.js").read_text()
+    page.evaluate(source)
+    run = "within => axe.run(within, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+    found = page.evaluate(run, within)
+    return [
+        f"{one['id']}: {node['html'][:150]} {node['failureSummary'][:200]}"
+        for one in found["violations"]
+        for node in one["nodes"]
+    ]
