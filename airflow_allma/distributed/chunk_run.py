@@ -16,6 +16,7 @@ from typing import Any, Final
 from airflow_allma.common.batching import batched
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.chunk_progress import Progress
+from airflow_allma.distributed.item_selection import ItemSelection
 from airflow_allma.distributed.lost_results import unwritable_result
 from airflow_allma.distributed.parked_runs import RunKey
 from airflow_allma.distributed.result_sinks import ResultSink
@@ -61,6 +62,7 @@ class ChunkRun:
 
     Attributes:
         progress: the progress of the chunk.
+        selection: the only items that run, if some are selected.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class ChunkRun:
         progress_seconds: float = _PROGRESS_SECONDS,
     ) -> None:
         self.progress = Progress(chunk)
+        self.selection: ItemSelection | None = None
         self._run_of_fork = run
         self._chunk = chunk
         self._sink = sink
@@ -95,7 +98,12 @@ class ChunkRun:
         return [wait for run in runs for wait in run.waits]
 
     async def run(
-        self, concurrency: int, values: Callable[[], Sequence[Any]], *, keeps_failures: bool = False
+        self,
+        concurrency: int,
+        values: Callable[[], Sequence[Any]],
+        *,
+        keeps_failures: bool = False,
+        selection: ItemSelection | None = None,
     ) -> None:
         """Run what has no success yet; branch runs that an earlier try left waiting continue.
 
@@ -103,28 +111,47 @@ class ChunkRun:
             concurrency: maximum of branch runs in flight.
             values: returns the fork's whole list; called only for a chunk of a list.
             keeps_failures: whether items that failed do not run again.
+            selection: the only items that run, good ones too, once each; of what it names an earlier try can
+                have run a part.
 
         Raises:
             AllmaError: the items cannot be read, are not those that were planned, or the results cannot be
                 stored.
         """
+        if selection is not None:
+            self.select(selection)
         parked = [(key, self._parked_run(key, kept)) for key, kept in self._sink.parked]
         # A result can have been stored just before the process was killed.
-        ended = [key for key, _ in parked if self._sink.is_done(*key)]
+        ended = [key for key, _ in parked if self._sink.is_done(*key) and not self._is_outdated(*key)]
         for key in ended:
             self._sink.parked.remove(key)
-        if keeps_failures:
+        if keeps_failures or selection is not None:
             self._keep_failures()
         continued = [run for key, run in parked if key in self._sink.parked]
         self._continued = {key.item for key, _ in parked if key in self._sink.parked}
         await self._run(concurrency, self._remaining(self._source(values)), continued)
         self._chunk.require_count(self.progress.items)
 
+    def select(self, selection: ItemSelection) -> None:
+        """Let results of selected items count instead of earlier ones; also before ``wake``."""
+        self.selection = selection
+        self._sink.select(selection)
+
+    def _is_outdated(self, item: int, branch: str) -> bool:
+        """Return whether a branch run is selected and has not run since."""
+        selection = self.selection
+        return (
+            selection is not None
+            and item in selection.items
+            and self._sink.generation(item, branch) < selection.generation
+        )
+
     def _keep_failures(self) -> None:
-        """Let the failures of an earlier try stand, except those of branch runs that wait again."""
+        """Let the failures of an earlier try stand, except those of branch runs that run or wait again."""
         indexes = {branch.branch_id: branch.index for branch in self._run_of_fork.fork.branches}
         for item, branch, error in self._sink.failures():
-            if branch in indexes and RunKey(item, branch) not in self._sink.parked:
+            runs_again = RunKey(item, branch) in self._sink.parked or self._is_outdated(item, branch)
+            if branch in indexes and not runs_again:
                 self._failed.add((item, branch))
                 result = BranchResult(
                     self._first + item, indexes[branch], branch, BranchStatus.FAILED, error=error
@@ -229,17 +256,20 @@ class ChunkRun:
 
     def _is_done(self, item: int) -> bool:
         """Return whether no branch has to run again for an item of the chunk."""
-        fork, sink = self._run_of_fork.fork, self._sink
-        if fork.first_only and any(
-            sink.has_succeeded(item, branch.branch_id) or (item, branch.branch_id) in self._failed
-            for branch in fork.branches
-        ):
+        if self.selection is not None and item not in self.selection.items:
+            return True
+        fork = self._run_of_fork.fork
+        if fork.first_only and any(self._has_applied(item, branch) for branch in fork.branches):
             return True
         return all(self._has_ended(item, branch) for branch in fork.branches)
 
+    def _has_applied(self, item: int, branch: CompiledBranch) -> bool:
+        key = (item, branch.branch_id)
+        return (self._sink.has_succeeded(*key) or key in self._failed) and not self._is_outdated(*key)
+
     def _has_ended(self, item: int, branch: CompiledBranch) -> bool:
         key = (item, branch.branch_id)
-        return self._sink.is_done(*key) or key in self._failed
+        return (self._sink.is_done(*key) or key in self._failed) and not self._is_outdated(*key)
 
     def _add(self, results: Sequence[BranchResult]) -> None:
         annotated = self._offsets.annotate(results, self._first)

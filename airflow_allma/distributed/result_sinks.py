@@ -10,7 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from airflow_allma.distributed.item_selection import ItemSelection
 from airflow_allma.distributed.parked_runs import ParkedRuns, ParkedRunsFolder
+from airflow_allma.distributed.result_format import read_chunk_summary
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchResult, BranchStatus, Services
@@ -45,6 +47,19 @@ class ResultSink(Protocol):
 
     def failures(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield item, branch and error of the branch runs that have failed in earlier tries."""
+
+    def generation(self, item: int, branch: str) -> int:
+        """Return the generation of the result of this branch run; 0 if it has none."""
+
+    def last_generation(self) -> int:
+        """Return the generation of the last selection that has run to its end; 0 if none has.
+
+        Raises:
+            StorageError: the chunk's summary cannot be read.
+        """
+
+    def select(self, selection: ItemSelection) -> None:
+        """Let the results that follow for selected items count instead of all earlier ones."""
 
     def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
         """Add results.
@@ -127,6 +142,17 @@ class InlineSink:
     def failures(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield nothing, for the same reason."""
         yield from ()
+
+    def generation(self, item: int, branch: str) -> int:  # noqa: ARG002 - the protocol's signature
+        """Return 0, for the same reason."""
+        return 0
+
+    def last_generation(self) -> int:
+        """Return 0, for the same reason."""
+        return 0
+
+    def select(self, selection: ItemSelection) -> None:
+        """Do nothing: without results of an earlier try all items run."""
 
     def add(
         self,
@@ -229,6 +255,19 @@ class StoredSink:
             for line in read_results(self._store, self._location):
                 if line.status is BranchStatus.FAILED:
                     yield line.item, line.branch, line.value()
+
+    def generation(self, item: int, branch: str) -> int:
+        """Return the generation of the stored result of this branch run; 0 if it has none."""
+        return self._writer.generation(item, branch)
+
+    def last_generation(self) -> int:
+        """Return the generation in the chunk's summary."""
+        summary = read_chunk_summary(self._store, self._location)
+        return summary.generation if summary is not None else 0
+
+    def select(self, selection: ItemSelection) -> None:
+        """Let the results that follow for selected items count instead of all stored ones."""
+        self._writer.select(selection)
 
     def add(self, results: Sequence[BranchResult], first: int, offset_of: Callable[[int], int]) -> None:
         """Add results, and start writing a part when it is due."""

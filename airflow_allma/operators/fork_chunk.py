@@ -12,6 +12,7 @@ from airflow_allma.compat import is_unanswered, send_label
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_items import load_fork_context, load_fork_values
+from airflow_allma.operators.rerun_selection import load_selection
 from airflow_allma.operators.run_states import load_suspended, save_suspended
 from airflow_allma.operators.suspended_task import Suspension, Wakeup, park
 from airflow_allma.operators.task_context import LOG, TaskContext
@@ -127,6 +128,7 @@ class ForkChunkOperator(FlowOperator):
         """
         from airflow_allma.distributed.chunk_results import chunk_folder
         from airflow_allma.distributed.chunk_run import ChunkRun
+        from airflow_allma.distributed.item_selection import ItemSelection
         from airflow_allma.distributed.result_sinks import open_sink
         from airflow_allma.engine import ForkRun
 
@@ -145,11 +147,18 @@ class ForkChunkOperator(FlowOperator):
                 )
                 # An item that failed after its event came would wait for another one.
                 keeps_failures = notes.has_parked()
+                selection = load_selection(current.ti, self.chunks, chunk, sink, notes)
+                if selection is not None:
+                    LOG.info("%d selected items rerun; all others keep their results", len(selection.items))
                 current.run(
-                    lambda: chunk_run.run(plan.concurrency, lambda: values, keeps_failures=keeps_failures)
+                    lambda: chunk_run.run(
+                        plan.concurrency, lambda: values, keeps_failures=keeps_failures, selection=selection
+                    )
                 )
             else:
                 Suspension({}, tuple(already), before["consumed"]).begin(current, wakeup)
+                if (selected := before.get("selection")) is not None:
+                    chunk_run.select(ItemSelection.from_dict(selected))
                 current.run(lambda: chunk_run.wake(plan.concurrency, before["progress"]))
         progress = chunk_run.progress
         if chunk_run.waits:
@@ -177,6 +186,8 @@ class ForkChunkOperator(FlowOperator):
             # Results and items that wait are stored: no later try needs these events again.
             current.events.forget()
         saved = {"kept": kept, "progress": progress.to_dict(), "consumed": current.events.consumed}
+        if chunk_run.selection is not None:
+            saved["selection"] = chunk_run.selection.to_dict()
         save_suspended(current, saved)
         LOG.info("%s", progress)
         send_label(current.ti, f"{range_label(chunk.first, progress.items)}, {progress.waiting} waiting")

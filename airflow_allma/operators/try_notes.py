@@ -56,6 +56,15 @@ class TryNotes:
         if not self.has_parked():
             self._write({"parked": True})
 
+    def has_selection(self, generation: int) -> bool:
+        """Return whether an earlier try of this round has run the items of this selection."""
+        return bool(self._tries_before and self._read().get("selection") == generation)
+
+    def add_selection(self, generation: int) -> None:
+        """Note that this round runs the items of a selection."""
+        if not self.has_selection(generation):
+            self._write({"selection": generation})
+
     def begin_side_effects(self, step: str, steps: tuple[str, ...]) -> None:
         """Note that steps which must not run twice may have side effects from now on.
 

@@ -14,7 +14,7 @@ from airflow_allma.common.checkpoint_notes import CHECKPOINT_KEY
 from airflow_allma.compat import NOT_MAPPED, count_xcoms
 from airflow_allma.operators.transport import from_json, json_bytes
 
-__all__ = ["Key", "may_have", "pull", "pull_all", "pull_all_returned", "pull_returned", "push"]
+__all__ = ["Key", "may_have", "pull", "pull_all", "pull_all_returned", "pull_raw", "pull_returned", "push"]
 
 _RETURN_VALUE: Final = "return_value"
 
@@ -34,6 +34,8 @@ class Key(StrEnum):
     """The run of a task that waits, for the same task when it continues."""
     CHECKPOINT = CHECKPOINT_KEY
     """The last checkpoint that the run has passed, until the API server has written it into its note."""
+    RERUN = "allma_rerun"
+    """The items of a fork that are to run again, written over Airflow's API for the ``chunks`` task."""
     ERROR = "allma_error"
     """The four fields of the error with which a step failed."""
 
@@ -47,6 +49,15 @@ def pull(ti: Any, task_id: str, key: Key, map_index: int = NOT_MAPPED) -> Any:
     """Return what one task instance pushed; None when it pushed nothing."""
     encoded = ti.xcom_pull(task_ids=task_id, key=key.value, map_indexes=map_index)
     return None if encoded is None else from_json(encoded)
+
+
+def pull_raw(ti: Any, task_id: str, key: Key) -> Any:
+    """Return what a task that is not mapped has under a key, as it is; None if it has nothing.
+
+    Airflow logs an error if a single value is asked for and does not exist, but not so for a list.
+    """
+    values = ti.xcom_pull(task_ids=[task_id], key=key.value) or ()
+    return next((value for value in values if value is not None), None)
 
 
 def pull_all(ti: Any, task_id: str, key: Key) -> Iterator[Any]:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_allma.common.wait_keys import WaitRow, event_key, wait_key, wait_token
+from airflow_allma.distributed.item_selection import ForkSelection
 from airflow_allma.engine.services import Services
 from airflow_allma.operators import task_context
+from airflow_allma.operators.xcoms import Key
 from airflow_allma.storage import MemoryStore, Pointer
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork
@@ -236,6 +238,29 @@ def test_after_a_clear_good_items_stay_and_failed_ones_wait_anew(waiting):
     assert chunk.rows()["item:4"].since == START + 600
     chunk.wake(3, 4, 5, number=2)
     assert chunk.results() == ALL
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_selected_items_wait_anew_and_good_results_are_replaced_when_their_events_come(waiting, killed):
+    chunk = waiting()
+    chunk.start()
+    chunk.wake(0, 1, 2, 4, 5)
+    chunk.seconds += 600
+    chunk.wake()
+    selection = ForkSelection.of(7, {0: [1, 3]})
+    chunk.run.xcoms["f.chunks", -1, Key.RERUN] = selection.encode()
+    chunk.start(2, cleared_after=1)
+    assert set(chunk.rows()) == {"item:1", "item:3"}
+    if killed:
+        chunk.kill()
+        chunk.run.run(CHUNK, 0, chunk.chunk, (3, 1))
+        assert set(chunk.rows()) == {"item:1", "item:3"}
+    chunk.send(1, 3, v="new")
+    tokens = [wait_token("item:1"), wait_token("item:3")]
+    tries = (3 if killed else 2, 1)
+    chunk.run.wake(CHUNK, 0, chunk.chunk, tries, {"arrived": tokens, "conflict": []})
+    assert chunk.state == "success"
+    assert [one["v"] for one in chunk.results()] == ["v0", "new", "v2", "new", "v4", "v5"]
 
 
 def test_a_chunk_that_fails_items_without_tolerance_fails_at_its_end_only(waiting):
