@@ -29,6 +29,9 @@ class StepRecord:
         calls: what the step did outside of the flow, in all tries.
         flow_id: its flow, if a step of another flow runs it.
         checkpoint: with a step that marks one, the last checkpoint that the run has passed.
+        at: when it began, in seconds since the epoch.
+        within: in a trace, where the step ran inside of the traced path: fork, branch and index of the item
+            of each fork around it, the outermost first.
     """
 
     step_id: str
@@ -45,3 +48,5 @@ class StepRecord:
     calls: OutsideCalls = NO_CALLS
     flow_id: str | None = None
     checkpoint: dict[str, Any] | None = None
+    at: float = 0.0
+    within: tuple[tuple[str, str, int], ...] = ()

@@ -55,6 +55,7 @@ class StepExecution(msgspec.Struct, gc=False):
             return
         succeeded = error is None and not self.step.ends_path
         masks = self.services.secrets.masks
+        seconds = perf_counter() - self.started
         recorder(
             StepRecord(
                 step_id=self.step.id,
@@ -64,13 +65,14 @@ class StepExecution(msgspec.Struct, gc=False):
                 meta=masks.json(self.state.last_meta or {}) if succeeded else {},
                 error=error,
                 next_step=self.state.next_step if self.state.next_step != self.step.id or succeeded else None,
-                seconds=perf_counter() - self.started,
+                seconds=seconds,
                 tries=self.tries,
                 calls=self.calls,
                 branch_id=self.info.branch_id,
                 item_index=self.info.item_index,
                 flow_id=self.info.flow_id if self.info.parent is not None else None,
                 checkpoint=self.state.checkpoint if self.step.milestone is not None else None,
+                at=self.services.now() - seconds,
             )
         )
 
