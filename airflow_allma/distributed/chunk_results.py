@@ -18,7 +18,7 @@ from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, Com
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError
 from airflow_allma.storage import OffloadLocation
 
-__all__ = ["ChunkOutcomes", "ChunkResults", "chunk_folder"]
+__all__ = ["ChunkOutcomes", "ChunkResults", "chunk_folder", "results_folder"]
 
 _IGNORES_OUTPUTS: Final = frozenset({"COLLECT_ARRAY", "NONE"})
 """Strategies that pass outputs on, or drop them, without reading them."""
@@ -36,10 +36,14 @@ def chunk_folder(
         plan: the fork's plan; results of another plan are never read.
         chunk: the chunk.
     """
+    folder = results_folder(services, info, fork, plan)
+    return None if folder is None else folder.below(f"{chunk.number:06d}")
+
+
+def results_folder(services: Services, info: RunInfo, fork: str, plan: ChunkPlan) -> OffloadLocation | None:
+    """Return the folder of all chunks of a plan; the arguments and None are as for ``chunk_folder``."""
     location = services.settings.results_location
-    if location is None:
-        return None
-    return location.below(*info.key_ids, fork, "results", plan.token, f"{chunk.number:06d}")
+    return None if location is None else location.below(*info.key_ids, fork, "results", plan.token)
 
 
 class ChunkOutcomes(Protocol):

@@ -120,6 +120,7 @@ class TraceForm:
 
     def _call(self, call: OutsideCall) -> dict[str, Any]:
         shown: dict[str, Any]
+        sizes: dict[str, Any]
         if isinstance(call, HttpCall):
             shown = {"service": "http", "method": call.method, "target": self._target(mask_url(call.url))}
             shown["status"] = call.status

@@ -130,12 +130,12 @@ def test_names_that_look_secret_are_masked():
 def test_what_airflow_masks_is_masked_at_any_depth_and_in_keys_and_targets():
     def redact(value):
         # As Airflow's: a few levels of objects, and any text.
-        return value.replace("airflow-secret", "***") if isinstance(value, str) else value
+        return value.replace("airflow-planted", "***") if isinstance(value, str) else value
 
-    value = {"a": [{"b": "x airflow-secret"}], "airflow-secret": 1}
+    value = {"a": [{"b": "x airflow-planted"}], "airflow-planted": 1}
     masked = form(redact=redact)
     assert masked.value(value) == {"a": [{"b": "x ***"}], "***": 1}
-    made = calls(HttpCall("GET", "https://o.test/airflow-secret", 200, 1, 0, 0))
+    made = calls(HttpCall("GET", "https://o.test/airflow-planted", 200, 1, 0, 0))
     trace = masked.step(StepRecord("a", "API_CALL", {}, {}, None, None, 1.0, calls=made))
     assert trace["calls"][0]["target"] == "https://o.test/***"
 
