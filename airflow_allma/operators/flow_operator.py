@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -33,6 +34,16 @@ class FlowOperator(BaseOperator):
     """
 
     ui_color = "#e8f0fe"
+
+    whole_flow: str | None = None
+    """The flow's JSON, for the API server, in the first task of a long flow; else None."""
+
+    @classmethod
+    @cache
+    def get_serialized_fields(cls) -> frozenset[str]:
+        """Return what of a task the Dag processor writes into the database."""
+        fields: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
+        return fields | {"whole_flow"}
 
     def __init__(self, *, flow: FlowRef, step: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

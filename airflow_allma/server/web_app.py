@@ -1,168 +1,70 @@
-# No `from __future__ import annotations`: FastAPI reads the annotations of the routes, which are made in a
-# function, and could not resolve them as strings.
-"""The routes below ``/allma``: resume a waiting task, list what waits, and the page for both."""
+"""The application below ``/allma``: events, the API of the pages, and the pages' own files."""
 
-from collections.abc import Callable
-from functools import partial
+from __future__ import annotations
+
+from collections.abc import Mapping
 from http import HTTPStatus
-from importlib.resources import files
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final
 
-import anyio
-from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from airflow.api_fastapi.core_api.security import get_user
-from airflow.utils.session import create_session
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import SQLAlchemyError
 
-from airflow_allma.configuration import integer_setting
-from airflow_allma.server.delivery import Event, NobodyWaitsError, NotDeliveredError, deliver
-from airflow_allma.server.early_events import keep_event
-from airflow_allma.server.open_waits import TaskWait, dags_with_waits, list_waits
-from airflow_allma.server.resume_body import check_sender, event_fields, read_body
-from airflow_allma.server.rights import UserRights, claims_of
+from airflow_allma.exceptions import AllmaError, StorageError
+from airflow_allma.server.api_routes import api_routers
+from airflow_allma.server.delivery import NotDeliveredError
+from airflow_allma.server.event_routes import event_router, refused
+from airflow_allma.server.not_found import NotFoundError
+from airflow_allma.server.page_routes import page_router
+from airflow_allma.server.work_pool import BusyError
 
-__all__ = ["create_app"]
+__all__ = ["API_PATH", "create_app"]
 
-_THREADS: Final = 8
-"""Threads for requests, apart from those of Airflow's own routes."""
-_MAX_LISTED: Final = 20_000
-_PAGE: Final = 100
-_STATIC: Final = {"events.js": "text/javascript", "events.css": "text/css"}
-_PAGE_HEADERS: Final = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "frame-ancestors 'self'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
+API_PATH: Final = "/api"
+
+_STATUS: Final[Mapping[type[AllmaError], HTTPStatus]] = {
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    StorageError: HTTPStatus.SERVICE_UNAVAILABLE,
+    AllmaError: HTTPStatus.CONFLICT,
 }
-
-CurrentUser = Annotated[BaseUser, Depends(get_user)]
-T = TypeVar("T")
+_RETRY_SECONDS: Final = "5"
 
 
 def create_app() -> FastAPI:
-    """Return the application; Airflow mounts it, without any sign-in of its own."""
+    """Return the application; Airflow mounts it, without any sign-in of its own.
+
+    ``access`` makes the routers of all routes with data.
+    """
     app = FastAPI(title="Allma flows", docs_url=None, redoc_url=None, openapi_url=None)
-    limiter = anyio.CapacityLimiter(_THREADS)
-
-    async def in_thread(function: Callable[[Session], T]) -> T:
-        def call() -> T:
-            with create_session() as session:
-                return function(session)
-
-        return await anyio.to_thread.run_sync(call, limiter=limiter)
-
-    @app.exception_handler(NotDeliveredError)
-    async def refused(request: Request, error: NotDeliveredError) -> JSONResponse:
-        del request
-        return JSONResponse({"detail": str(error)}, error.status)
-
-    @app.post("/resume", status_code=HTTPStatus.ACCEPTED)
-    async def resume(request: Request, user: CurrentUser) -> dict[str, Any]:
-        check_sender(request.headers)
-        max_bytes = integer_setting("max_event_bytes")
-        body = await read_body(request.stream(), request.headers.get("content-length"), max_bytes)
-        key, payload = event_fields(body, max_bytes)
-        return await in_thread(partial(_resume, Event(key, payload, user.get_name()), user))
-
-    @app.get("/waits")
-    async def waits(  # noqa: PLR0917 - FastAPI passes them by name
-        user: CurrentUser,
-        dag_id: Annotated[str | None, Query(alias="dagId")] = None,
-        run_id: Annotated[str | None, Query(alias="runId")] = None,
-        key: Annotated[str, Query(description="part of the correlation key")] = "",
-        limit: Annotated[int, Query(ge=1, le=_PAGE)] = 50,
-        offset: Annotated[int, Query(ge=0)] = 0,
-    ) -> dict[str, Any]:
-        chosen = partial(_waits, user, lambda wait: _matches(wait, dag_id, run_id, key))
-        return await in_thread(lambda session: chosen(session, limit, offset))
-
-    @app.get("/events")
-    async def page() -> Response:
-        return _file("events.html", "text/html")
-
-    @app.get("/static/{name}")
-    async def static(name: str) -> Response:
-        if name not in _STATIC:
-            return JSONResponse({"detail": "Not found"}, HTTPStatus.NOT_FOUND)
-        return _file(name, _STATIC[name])
-
+    app.include_router(event_router())
+    for router in api_routers():
+        app.include_router(router, prefix=API_PATH)
+    app.include_router(page_router())
+    app.add_exception_handler(NotDeliveredError, refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(SQLAlchemyError, _no_database)
+    for error in _STATUS:
+        app.add_exception_handler(error, _failed)
     return app
 
 
-def _resume(event: Event, user: BaseUser, session: Session) -> dict[str, Any]:
-    rights = UserRights(user)
-    try:
-        wait = deliver(session, event, rights.may_resume)
-    except NobodyWaitsError:
-        if not rights.may_resume_any():
-            raise _without_rights() from None
-        return _keep(session, event, user)
-    except NotDeliveredError as error:
-        # Whoever may resume nothing does not learn from the answer whether something waits.
-        if error.status is HTTPStatus.FORBIDDEN and not rights.may_resume_any():
-            raise _without_rights() from None
-        raise
-    task = wait.task
-    return {
-        "state": "delivered",
-        "dagId": task.dag_id,
-        "runId": task.run_id,
-        "taskId": task.task_id,
-        "mapIndex": task.map_index,
-    }
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    del request
+    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+    headers = {"Retry-After": _RETRY_SECONDS} if isinstance(error, BusyError) else None
+    return JSONResponse({"detail": str(error)}, status, headers)
 
 
-def _without_rights() -> NotDeliveredError:
-    return NotDeliveredError(HTTPStatus.FORBIDDEN, "You may not resume tasks of any Dag")
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    del request
+    found: Any = error.errors() if isinstance(error, RequestValidationError) else ()
+    reasons = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in found)
+    return JSONResponse({"detail": "; ".join(reasons)}, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
-def _keep(session: Session, event: Event, user: BaseUser) -> dict[str, Any]:
-    seconds = integer_setting("early_event_seconds")
-    claims = claims_of(user)
-    if seconds <= 0 or claims is None:
-        raise NobodyWaitsError
-    keep_event(session, event, claims, seconds)
-    return {"state": "kept", "seconds": seconds}
-
-
-def _matches(wait: TaskWait, dag_id: str | None, run_id: str | None, key: str) -> bool:
-    return dag_id in {None, wait.task.dag_id} and run_id in {None, wait.task.run_id} and key in wait.wait.key
-
-
-def _waits(
-    user: BaseUser, matches: Callable[[TaskWait], bool], session: Session, limit: int, offset: int
-) -> dict[str, Any]:
-    rights = UserRights(user)
-    dag_ids = [dag_id for dag_id in dags_with_waits(session) if rights.may_see(dag_id)]
-    found = [wait for wait in list_waits(session, dag_ids, at_most=_MAX_LISTED) if matches(wait)]
-    shown = found[offset : offset + limit]
-    return {
-        "waits": [_described(wait) | {"mayResume": rights.may_resume(wait.task.dag_id)} for wait in shown],
-        "total": len(found),
-        "limit": limit,
-        "offset": offset,
-    }
-
-
-def _described(wait: TaskWait) -> dict[str, Any]:
-    written = wait.wait
-    return {
-        "key": written.key,
-        "dagId": wait.task.dag_id,
-        "runId": wait.task.run_id,
-        "taskId": wait.task.task_id,
-        "mapIndex": wait.task.map_index,
-        "step": written.step,
-        "branch": written.branch,
-        "item": written.item,
-        "message": written.message,
-        "since": written.since,
-        "until": written.until,
-    }
-
-
-def _file(name: str, media_type: str) -> Response:
-    content = files("airflow_allma.server").joinpath("static", name).read_bytes()
-    return Response(content, media_type=media_type, headers=_PAGE_HEADERS)
+async def _no_database(request: Request, error: Exception) -> JSONResponse:
+    del request, error
+    detail = "Airflow's database did not answer as expected; the API server's log says more."
+    return JSONResponse({"detail": detail}, HTTPStatus.SERVICE_UNAVAILABLE)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.airflow import RunDag
+from tests.support.page_runs import PageRuns
 from tests.support.parked_tasks import ParkedTasks, parked_tasks
 
 KEY = "order:4711"
@@ -78,3 +80,14 @@ def resume(client: Any, sign_in: Callable[[str], dict[str, str]]) -> Callable[..
         return client.post("/resume", headers=sign_in(role), json=body, **options)
 
     return send
+
+
+@pytest.fixture
+def pages(run_dag: RunDag, sign_in: Callable[[str], dict[str, str]]) -> Iterator[PageRuns]:
+    """Run flows, and ask the API about them."""
+    from fastapi.testclient import TestClient
+
+    from airflow_allma.server.web_app import create_app
+
+    with TestClient(create_app(), raise_server_exceptions=True) as client:
+        yield PageRuns(run_dag, client, sign_in)

@@ -80,6 +80,9 @@ class TaskBuilder:
                 self._add(node)
             elif node.role is TaskRole.ITEMS:
                 self._add_fork(self._forks[node.fork])
+        if self.dag_plan.whole_flow is not None:
+            start: Any = self.tasks[self.plan.start]
+            start.whole_flow = self.dag_plan.whole_flow
 
     def _add_fork(self, group: GroupNode) -> None:
         nodes = self.plan.of_fork(group.fork)

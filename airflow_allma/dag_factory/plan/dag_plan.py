@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from airflow_allma.dag_factory.plan.doc_md import dag_doc_md
+from airflow_allma.dag_factory.plan.doc_md import dag_doc_md, flow_json
+from airflow_allma.dag_factory.plan.flow_text import MAX_SHOWN
 from airflow_allma.dag_factory.plan.payload_params import ParamPlan, plan_params
 from airflow_allma.dag_factory.plan.schedule_plan import SchedulePlan, plan_schedule
 from airflow_allma.dag_factory.plan.segments import TaskPlan, plan_tasks
@@ -42,6 +43,7 @@ class DagPlan:
         run_timeout: time limit of a run; None: no limit.
         task_defaults: arguments of all tasks, by Airflow's names.
         mail: the start points for e-mails of all flows, if this flow has one.
+        whole_flow: the flow's JSON if the documentation cannot have all of it; None otherwise.
     """
 
     flow: Flow
@@ -57,6 +59,7 @@ class DagPlan:
     run_timeout: timedelta | None
     task_defaults: Mapping[str, Any]
     mail: tuple[MailRoute, ...] = ()
+    whole_flow: str | None = None
 
 
 def plan_dag(flow: Flow, mail: tuple[MailRoute, ...] = ()) -> DagPlan:
@@ -71,6 +74,7 @@ def plan_dag(flow: Flow, mail: tuple[MailRoute, ...] = ()) -> DagPlan:
     """
     options = flow.airflow
     schedule = plan_schedule(flow)
+    source = flow_json(flow)
     return DagPlan(
         flow=flow,
         tasks=plan_tasks(flow),
@@ -78,13 +82,14 @@ def plan_dag(flow: Flow, mail: tuple[MailRoute, ...] = ()) -> DagPlan:
         params=plan_params(flow, is_scheduled=schedule.is_scheduled),
         display_name=NAME.fit(options.dag_display_name or flow.name or flow.id),
         description=None if flow.description is None else DESCRIPTION.fit(flow.description),
-        doc_md=dag_doc_md(flow),
+        doc_md=dag_doc_md(flow, source),
         tags=frozenset(TAG.fit(tag) for tag in (FLOW_TAG, *flow.tags, *options.tags) if tag),
         catchup=bool(options.catchup),
         max_active_runs=options.max_active_runs or (_MAX_CONTINUOUS_RUNS if schedule.is_continuous else None),
         run_timeout=_seconds(options.run_timeout_seconds),
         task_defaults=_task_defaults(options),
         mail=mail if flow.mail_start_points else (),
+        whole_flow=source if len(source) > MAX_SHOWN else None,
     )
 
 

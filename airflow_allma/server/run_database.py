@@ -1,0 +1,365 @@
+"""All that the pages read from Airflow's database: columns, never entities.
+
+Airflow does not declare its models stable for plugins. A contract test checks the columns named here, for
+each version of Airflow that is supported.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from airflow.models.dag import DagModel, DagTag
+from airflow.models.dag_version import DagVersion
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from airflow_allma.common.batching import batched
+
+__all__ = [
+    "DagRow",
+    "RunRow",
+    "TaskCounts",
+    "TaskRow",
+    "VersionRow",
+    "XComRow",
+    "count_tasks",
+    "dag_versions",
+    "find_dag",
+    "find_run",
+    "find_tasks",
+    "find_version",
+    "find_xcoms",
+    "last_runs",
+    "list_dags",
+    "serialized_dag",
+]
+
+_MAX_IN: Final = 500
+
+
+def _columns(*columns: Any) -> Any:
+    # Airflow's models are only partly typed.
+    return select(*columns)
+
+
+@dataclass(frozen=True, slots=True)
+class DagRow:
+    """A Dag.
+
+    Attributes:
+        dag_id: its id.
+        name: what the UI calls it.
+        description: what the UI says about it.
+        is_paused: whether it is paused.
+        is_stale: whether no file defines it any more.
+        file: the file that defines it, relative to its bundle.
+        bundle: the bundle.
+        timetable: its schedule, as Airflow shows it; None if it has none.
+        timetable_description: the schedule in words.
+    """
+
+    dag_id: str
+    name: str
+    description: str | None
+    is_paused: bool
+    is_stale: bool
+    file: str | None
+    bundle: str | None
+    timetable: str | None
+    timetable_description: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run of a Dag; times are None until it has them.
+
+    Attributes:
+        run_id: its id.
+        state: Airflow's state.
+        start: when it began.
+        end: when it ended.
+        run_after: when it was due.
+    """
+
+    run_id: str
+    state: str
+    start: datetime | None
+    end: datetime | None
+    run_after: datetime
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in {"queued", "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of a Dag.
+
+    Attributes:
+        version_id: its id.
+        number: its number, from 1.
+        created_at: when the Dag processor first saw it.
+        dag_hash: identifies its content; Airflow replaces that of a version that no run has used.
+    """
+
+    version_id: Any
+    number: int
+    created_at: datetime
+    dag_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """The instances of one task in one state.
+
+    Attributes:
+        task_id: the task.
+        state: Airflow's state; "none" if they have none.
+        count: how many there are.
+        start: when the first of them began.
+        end: when the last of them ended.
+        tries: the highest number of tries.
+    """
+
+    task_id: str
+    state: str
+    count: int
+    start: datetime | None
+    end: datetime | None
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task instance.
+
+    Attributes:
+        task_id: the task.
+        map_index: its map index; -1 if it is not mapped.
+        state: Airflow's state; "none" if it has none.
+        label: its label in the UI; None without one.
+        tries: how often it was tried.
+        start: when the last try began.
+        end: when it ended.
+        seconds: how long it took.
+    """
+
+    task_id: str
+    map_index: int
+    state: str
+    label: str | None
+    tries: int
+    start: datetime | None
+    end: datetime | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class XComRow:
+    """An XCom: what a task instance pushed under a key, as the database has it."""
+
+    task_id: str
+    map_index: int
+    key: str
+    value: Any
+
+    def json(self) -> Any:
+        """Return what our tasks pushed as JSON; None if this is something else.
+
+        A backend that stores XComs elsewhere leaves a reference here.
+        """
+        try:
+            return json.loads(self.value)
+        except (TypeError, ValueError, RecursionError):
+            return None
+
+
+# `DagRun.state` and two labels are properties of the entities; these are their columns.
+_RUN_STATE: Final = DagRun.__table__.c.state
+_LABEL: Final = TaskInstance.__table__.c.rendered_map_index
+_DAG: Final = (
+    DagModel.dag_id,
+    DagModel.dag_display_name,
+    DagModel.description,
+    DagModel.is_paused,
+    DagModel.is_stale,
+    DagModel.relative_fileloc,
+    DagModel.bundle_name,
+    DagModel.timetable_summary,
+    DagModel.timetable_description,
+)
+_VERSION: Final = (
+    DagVersion.id,
+    DagVersion.version_number,
+    DagVersion.created_at,
+    SerializedDagModel.dag_hash,
+)
+
+
+def find_dag(session: Session, dag_id: str) -> DagRow | None:
+    """Return a Dag; None if there is none with this id."""
+    row = session.execute(_columns(*_DAG).where(DagModel.dag_id == dag_id)).one_or_none()
+    return None if row is None else DagRow(*row)
+
+
+def list_dags(session: Session, tag: str, dag_ids: Iterable[str]) -> list[DagRow]:
+    """Return the Dags with a tag among those with some ids, by id; not those that no file defines."""
+    tagged = _columns(DagTag.dag_id).where(DagTag.name == tag)
+    known = set(session.scalars(tagged)) & set(dag_ids)
+    found: list[DagRow] = []
+    for some in batched(sorted(known), _MAX_IN):
+        query = _columns(*_DAG).where(DagModel.dag_id.in_(some), DagModel.is_stale.is_(False))
+        found += (DagRow(*row) for row in session.execute(query))
+    return sorted(found, key=lambda dag: dag.dag_id)
+
+
+def find_run(session: Session, dag_id: str, run_id: str) -> RunRow | None:
+    """Return a run; None if there is none with this id."""
+    query = _columns(DagRun.run_id, _RUN_STATE, DagRun.start_date, DagRun.end_date, DagRun.run_after)
+    row = session.execute(query.where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).one_or_none()
+    return None if row is None else RunRow(*row)
+
+
+def last_runs(session: Session, dag_ids: Sequence[str], count: int) -> dict[str, list[RunRow]]:
+    """Return the last runs of some Dags, by Dag id, the newest first."""
+    rank = func.row_number().over(partition_by=DagRun.dag_id, order_by=DagRun.run_after.desc())
+    found: dict[str, list[RunRow]] = {}
+    for some in batched(dag_ids, _MAX_IN):
+        ranked = (
+            _columns(
+                DagRun.dag_id,
+                DagRun.run_id,
+                _RUN_STATE.label("state"),
+                DagRun.start_date,
+                DagRun.end_date,
+                DagRun.run_after,
+                rank.label("rank"),
+            )
+            .where(DagRun.dag_id.in_(some))
+            .subquery()
+        )
+        query = _columns(ranked).where(ranked.c.rank <= count).order_by(ranked.c.dag_id, ranked.c.rank)
+        for dag_id, *run, _ in session.execute(query):
+            found.setdefault(dag_id, []).append(RunRow(*run))
+    return found
+
+
+def find_version(session: Session, dag_id: str, run_id: str | None = None) -> VersionRow | None:
+    """Return the newest version that a run has used; that of the Dag without a run, or if it used none."""
+    query = _versions(dag_id).limit(1)
+    if run_id is not None:
+        used = _columns(TaskInstance.dag_version_id).where(
+            TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
+        )
+        created = _columns(DagRun.created_dag_version_id).where(
+            DagRun.dag_id == dag_id, DagRun.run_id == run_id
+        )
+        for ids in (used, created):
+            row = session.execute(query.where(DagVersion.id.in_(ids))).one_or_none()
+            if row is not None:
+                return VersionRow(*row)
+    row = session.execute(query).one_or_none()
+    return None if row is None else VersionRow(*row)
+
+
+def dag_versions(session: Session, dag_id: str, limit: int) -> list[VersionRow]:
+    """Return the versions of a Dag, the newest first."""
+    return [VersionRow(*row) for row in session.execute(_versions(dag_id).limit(limit))]
+
+
+def _versions(dag_id: str) -> Any:
+    joined = _columns(*_VERSION).join(SerializedDagModel, SerializedDagModel.dag_version_id == DagVersion.id)
+    return joined.where(DagVersion.dag_id == dag_id).order_by(DagVersion.version_number.desc())
+
+
+def serialized_dag(session: Session, version: VersionRow) -> dict[str, Any] | None:
+    """Return a version of a Dag as the Dag processor serialized it; None if it was removed since."""
+    table = SerializedDagModel.__table__.c
+    query = _columns(table.data, table.data_compressed).where(table.dag_version_id == version.version_id)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        return None
+    data = row.data if row.data is not None else json.loads(zlib.decompress(row.data_compressed))
+    return data if isinstance(data, dict) else None
+
+
+def count_tasks(session: Session, dag_id: str, run_id: str) -> list[TaskCounts]:
+    """Return the task instances of a run, counted by task and state."""
+    query = (
+        _columns(
+            TaskInstance.task_id,
+            func.coalesce(TaskInstance.state, "none"),
+            func.count(),
+            func.min(TaskInstance.start_date),
+            func.max(TaskInstance.end_date),
+            func.max(TaskInstance.try_number),
+        )
+        .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        .group_by(TaskInstance.task_id, TaskInstance.state)
+    )
+    return [TaskCounts(*row) for row in session.execute(query)]
+
+
+def find_tasks(
+    session: Session,
+    dag_id: str,
+    run_id: str,
+    task_ids: Iterable[str],
+    *,
+    map_indexes: Sequence[int] | None = None,
+    limit: int | None = None,
+) -> list[TaskRow]:
+    """Return instances of some tasks, by task id and map index."""
+    query = (
+        _columns(
+            TaskInstance.task_id,
+            TaskInstance.map_index,
+            func.coalesce(TaskInstance.state, "none"),
+            _LABEL,
+            TaskInstance.try_number,
+            TaskInstance.start_date,
+            TaskInstance.end_date,
+            TaskInstance.duration,
+        )
+        .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        .order_by(TaskInstance.task_id, TaskInstance.map_index)
+    )
+    if map_indexes is not None:
+        query = query.where(TaskInstance.map_index.in_(map_indexes))
+    found = [
+        TaskRow(*row)
+        for some in batched(task_ids, _MAX_IN)
+        for row in session.execute(query.where(TaskInstance.task_id.in_(some)).limit(limit))
+    ]
+    return sorted(found, key=lambda task: (task.task_id, task.map_index))
+
+
+def find_xcoms(
+    session: Session,
+    dag_id: str,
+    run_id: str,
+    task_ids: Iterable[str],
+    keys: Sequence[str],
+    *,
+    map_indexes: Sequence[int] | None = None,
+) -> Iterator[XComRow]:
+    """Yield the XComs of some tasks, in no order."""
+    query = _columns(XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value).where(
+        XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.key.in_(keys)
+    )
+    if map_indexes is not None:
+        query = query.where(XComModel.map_index.in_(map_indexes))
+    for some in batched(task_ids, _MAX_IN):
+        for row in session.execute(query.where(XComModel.task_id.in_(some))):
+            yield XComRow(*row)
