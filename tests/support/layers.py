@@ -33,7 +33,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "loading": _TIMETABLES | {"timetables"},
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,
-    "server": _FACTORY,
+    "server": _TOP,
     "cli": _TOP - {"operators"},
     "plugin": _TOP | {"server"},
     "provider": _TOP,
