@@ -16,10 +16,10 @@ from airflow_allma import __version__
 
 __all__ = ["STATIC_ROOT", "page_router"]
 
-STATIC_ROOT: Final = Path(__file__).parent / "static"
+STATIC_ROOT: Final = Path(__file__).parent / "static" / "ui"
 
-_PAGE: Final = STATIC_ROOT / "ui" / "page.html"
-_VERSION_MARK: Final = b"@VERSION@"
+_PAGE: Final = STATIC_ROOT / "page.html"
+_VERSION_MARK: Final = b"{version}"
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _CHECKED: Final = "no-cache"
