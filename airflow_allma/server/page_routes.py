@@ -48,9 +48,7 @@ def page_router() -> APIRouter:
         return FileResponse(file, media_type=_type_of(file), headers=headers)
 
     @router.get("/ui")
-    @router.get("/ui/{path:path}")
-    def page(path: str = "") -> Response:
-        del path
+    def page() -> Response:
         if not _PAGE.is_file():
             return JSONResponse({"detail": "This installation has no pages."}, HTTPStatus.NOT_FOUND)
         content = _PAGE.read_bytes().replace(_VERSION_MARK, __version__.encode())

@@ -51,7 +51,9 @@ def test_browsers_keep_only_files_that_never_change(files, monkeypatch, installe
     page_routes._installed_files.cache_clear()
 
 
-@pytest.mark.parametrize("path", ["../secret.js", "..%2fsecret.js", "vendor/%2e%2e/%2e%2e/secret.js", "vendor", ""])
+@pytest.mark.parametrize(
+    "path", ["../secret.js", "..%2fsecret.js", "vendor/%2e%2e/%2e%2e/secret.js", "vendor", ""]
+)
 def test_only_the_files_of_the_folder_are_served(files, path):
     answer = files.get(f"/static/{__version__}/{path}")
     assert answer.status_code == 404

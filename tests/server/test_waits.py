@@ -99,7 +99,7 @@ def test_an_xcom_that_is_no_wait_is_not_listed(tasks, waits):
     assert [wait["key"] for wait in waits()["waits"]] == ["k"]
 
 
-OPEN_ROUTES = {"/events", "/static/{name}", "/static/{version}/{path:path}", "/ui", "/ui/{path:path}"}
+OPEN_ROUTES = {"/events", "/static/{name}", "/static/{version}/{path:path}", "/ui"}
 
 
 def test_every_route_with_data_needs_a_sign_in(client):
