@@ -1,0 +1,350 @@
+"""What a rerun of items of a fork will do, in words and as the requests to Airflow's own API that do it.
+
+The requests are sent by whoever asked, with their own rights: this module only describes them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import quote
+
+from airflow_allma.dag_factory.plan.segments import TaskNode, TaskPlan, TaskRole
+from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSelection, next_generation
+
+__all__ = ["RerunFork", "RerunItems", "RerunSubject", "RerunWhat", "plan_rerun"]
+
+SELECTION_KEY: Final = "allma_rerun"
+"""The key of the XCom with a selection; the same as ``operators.xcoms.Key.RERUN``."""
+
+_ENDED: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", None})
+_FAILED: Final = frozenset({"failed", "upstream_failed"})
+_NAMED_TASKS: Final = 5
+
+
+class RerunWhat(StrEnum):
+    """Which items are to run again."""
+
+    FAILED = "failed"
+    """All that failed, or have no result."""
+    KIND = "kind"
+    """Those that failed for the same reason."""
+    ITEM = "item"
+    """One, whatever its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerunSubject:
+    """Which items are to run again.
+
+    Attributes:
+        what: all that failed, those of one kind, or one item.
+        kind: the kind's id, for ``kind``.
+        index: the item's index in the fork, for ``item``.
+    """
+
+    what: RerunWhat
+    kind: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerunItems:
+    """The items that a ``RerunSubject`` means.
+
+    Attributes:
+        count: how many they are.
+        chunks: chunk number -> indexes in the chunk, from 0, of a fork that runs in chunks.
+        branches: index of the branch -> indexes of items, of a fork whose items are task instances.
+        is_complete: whether ``chunks`` names all of them; if not, only the chunks are known.
+    """
+
+    count: int
+    chunks: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    branches: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RerunFork:
+    """A fork in a run, as Airflow's database has it.
+
+    Attributes:
+        dag_id: the Dag.
+        run_id: the run.
+        run_state: its state.
+        plan: the tasks of the run's Dag.
+        fork: the fork's step id.
+        states: full task id -> map index -> state, of the fork's own tasks.
+        in_chunks: whether it runs in chunks.
+        is_stored: whether the results of chunks are stored.
+        chunk_items: chunk number -> how many items it has, where that is known.
+        selection: the value of the XCom ``allma_rerun`` of the fork's ``chunks`` task; None without one.
+    """
+
+    dag_id: str
+    run_id: str
+    run_state: str | None
+    plan: TaskPlan
+    fork: str
+    states: Mapping[str, Mapping[int, str | None]]
+    in_chunks: bool
+    is_stored: bool
+    chunk_items: Mapping[int, int | None] = field(default_factory=dict)
+    selection: Any = None
+
+    def task(self, role: TaskRole) -> TaskNode:
+        """Return one of the fork's own tasks.
+
+        Raises:
+            KeyError: the flow has no such fork.
+        """
+        for node in self.plan.of_fork(self.fork):
+            if node.role is role and node.branch is None:
+                return node
+        raise KeyError(self.fork)
+
+    def first_task(self, branch: int) -> TaskNode:
+        """Return the task in which a branch begins."""
+        return next(node for node in self.plan.of_fork(self.fork) if node.branch == branch)
+
+    def running(self) -> int:
+        """Return how many task instances of the fork have not ended."""
+        return sum(state not in _ENDED for states in self.states.values() for state in states.values())
+
+
+def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> dict[str, Any]:
+    """Return what a rerun will do.
+
+    Args:
+        tasks: the fork and its tasks.
+        subject: which items.
+        items: the same, as indexes.
+
+    Returns:
+        ``items``: how many run; ``sentence``: what will run; ``others``: what happens to the other items;
+        ``clear``: the body of ``POST /api/v2/dags/{dag_id}/clearTaskInstances``; ``selection``: the request
+        to send before (``path`` below ``/api/v2``, ``method``, ``body``), or None; ``command``: a line for a
+        shell that does the same; ``blocked``: why it cannot be done now, or None.
+    """
+    rerun = (_ChunkRerun if tasks.in_chunks else _MemoryRerun)(tasks, subject, items)
+    instances = rerun.instances()
+    count = rerun.count()
+    return {
+        "items": count,
+        "sentence": f"{rerun.what_runs(count)} {_downstream_sentence(tasks, instances)}",
+        "others": rerun.others(),
+        "clear": {
+            "dry_run": False,
+            "dag_run_id": tasks.run_id,
+            "task_ids": instances,
+            # With the default, true, chunks that tolerate failed items would stay as they are.
+            "only_failed": False,
+            "include_downstream": True,
+            "reset_dag_runs": True,
+            "prevent_running_task": True,
+        },
+        "selection": rerun.selection(),
+        "command": _command(tasks, subject),
+        "blocked": _blocked(tasks, instances, subject),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _MemoryRerun:
+    """The rerun of items that are task instances: their branches run again from their first task."""
+
+    tasks: RerunFork
+    subject: RerunSubject
+    items: RerunItems
+
+    def instances(self) -> list[list[Any]]:
+        return [
+            [self.tasks.first_task(branch).task_id, index]
+            for branch, indexes in sorted(self.items.branches.items())
+            for index in sorted(indexes)
+        ]
+
+    def count(self) -> int:
+        return self.items.count
+
+    def what_runs(self, count: int) -> str:
+        return f"{_subject_of(self.subject, count)} {_runs_again(count)}."
+
+    def others(self) -> str:
+        return "All other items keep their results."
+
+    def selection(self) -> dict[str, Any] | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkRerun:
+    """The rerun of items that run in chunks."""
+
+    tasks: RerunFork
+    subject: RerunSubject
+    items: RerunItems
+
+    @property
+    def numbers(self) -> list[int]:
+        """The chunks that are cleared."""
+        numbers = {number for number, items in self.items.chunks.items() if items or not self._is_exact}
+        if self.subject.what is RerunWhat.FAILED:
+            # A chunk whose process was lost has items without a result, and no failure of theirs.
+            states = self.tasks.states.get(self.tasks.task(TaskRole.CHUNK).task_id, {})
+            numbers |= {number for number, state in states.items() if state in _FAILED and number >= 0}
+        return sorted(numbers)
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the chunks run nothing but the items that are meant."""
+        if not self.tasks.is_stored:
+            return False
+        selected = sum(map(len, self.items.chunks.values()))
+        few = self.items.is_complete and selected <= MAX_SELECTED_ITEMS
+        return self.subject.what is RerunWhat.FAILED or few
+
+    def instances(self) -> list[list[Any]]:
+        task = self.tasks.task(TaskRole.CHUNK).task_id
+        return [[task, number] for number in self.numbers]
+
+    def count(self) -> int:
+        if self.tasks.is_stored:
+            return self.items.count
+        counts = [self.tasks.chunk_items.get(number) for number in self.numbers]
+        return sum(count or 0 for count in counts) or self.items.count
+
+    def what_runs(self, count: int) -> str:
+        chunks = _in_chunks(len(self.numbers))
+        if not self.tasks.is_stored:
+            return f"All items of {_chunks(len(self.numbers))} run again: {_items(count)}, good ones too."
+        if not self._is_exact:
+            return (
+                f"These are more than {MAX_SELECTED_ITEMS:,} items, so all failed items of "
+                f"{_chunks(len(self.numbers))} run again."
+            )
+        if self.subject.what is RerunWhat.FAILED and not count:
+            return f"The items without a result run again, {chunks}."
+        return f"{_subject_of(self.subject, count)} {_runs_again(count)}, {chunks}."
+
+    def others(self) -> str:
+        if not self.tasks.is_stored:
+            return (
+                "Results of chunks are not stored. With [allma] offload_location only the selected items "
+                "would run again."
+            )
+        if self._is_exact and self.subject.what is not RerunWhat.FAILED:
+            return "All other items of these chunks keep their results, failed ones too."
+        return "All good items keep their results."
+
+    def selection(self) -> dict[str, Any] | None:
+        """Return the request that writes the selection.
+
+        One that was written before, and never ran, must not restrict a rerun of all failed items.
+        """
+        is_selected = self._is_exact and self.subject.what is not RerunWhat.FAILED
+        if not is_selected and self.tasks.selection is None:
+            return None
+        chunks = {number: sorted(items) for number, items in self.items.chunks.items() if items}
+        selection = ForkSelection.of(
+            next_generation(_generation(self.tasks.selection)), chunks if is_selected else {}
+        )
+        task = self.tasks.task(TaskRole.CHUNKS).task_id
+        path = "/".join(
+            quote(part, safe="")
+            for part in (
+                "dags",
+                self.tasks.dag_id,
+                "dagRuns",
+                self.tasks.run_id,
+                "taskInstances",
+                task,
+                "xcomEntries",
+            )
+        )
+        body: dict[str, Any] = {"value": selection.encode(), "map_index": -1}
+        if self.tasks.selection is None:
+            return {"path": path, "method": "POST", "body": {"key": SELECTION_KEY, **body}}
+        return {"path": f"{path}/{SELECTION_KEY}", "method": "PATCH", "body": body}
+
+
+def _generation(encoded: Any) -> int:
+    """Return the generation of the selection that is replaced."""
+    try:
+        return ForkSelection.parse(encoded).generation
+    except ValueError:
+        return 0
+
+
+def _subject_of(subject: RerunSubject, count: int) -> str:
+    match subject.what:
+        case RerunWhat.ITEM:
+            return f"Item {subject.index}"
+        case RerunWhat.KIND:
+            return f"The {_items(count, 'failed')} of this kind"
+    return f"The {_items(count, 'failed')}"
+
+
+def _runs_again(count: int) -> str:
+    return "runs again" if count == 1 else "run again"
+
+
+def _items(count: int, which: str = "") -> str:
+    return f"{count:,} {which + ' ' if which else ''}item{'' if count == 1 else 's'}"
+
+
+def _chunks(count: int) -> str:
+    return "1 chunk" if count == 1 else f"{count:,} chunks"
+
+
+def _in_chunks(count: int) -> str:
+    return f"in {_chunks(count)}"
+
+
+def _downstream_sentence(tasks: RerunFork, instances: Iterable[Sequence[Any]]) -> str:
+    """Return which tasks run after the items."""
+    inside = {node.task_id for node in tasks.plan.of_fork(tasks.fork)}
+    after = [task for task in _downstream(tasks.plan, {task for task, _ in instances}) if task not in inside]
+    aggregate = tasks.task(TaskRole.AGGREGATE).task_id
+    if not after:
+        return f"Then {aggregate} joins all results again."
+    named = ", ".join(after[:_NAMED_TASKS])
+    more = len(after) - _NAMED_TASKS
+    rest = f" and {more:,} more" if more > 0 else ""
+    count = "the task" if len(after) == 1 else f"the {len(after):,} tasks"
+    return f"Then {aggregate} joins all results again, and {count} after it can run again: {named}{rest}."
+
+
+def _downstream(plan: TaskPlan, beginning: Collection[str]) -> Iterator[str]:
+    """Yield the tasks that wait for some tasks, directly or not, in the order of the plan."""
+    reached = set(beginning)
+    for node in plan.tasks:
+        if node.task_id not in reached and not reached.isdisjoint(node.upstream):
+            reached.add(node.task_id)
+            yield node.task_id
+
+
+def _blocked(tasks: RerunFork, instances: Sequence[Any], subject: RerunSubject) -> str | None:
+    if tasks.run_state in {"running", "queued"}:
+        return f"The run is {tasks.run_state}: items can run again when it has ended."
+    if running := tasks.running():
+        count = "1 task of this fork has" if running == 1 else f"{running:,} tasks of this fork have"
+        return f"{count} not ended yet: items can run again after that."
+    if not instances:
+        if subject.what is RerunWhat.ITEM:
+            return f"No task has run item {subject.index}, or will."
+        return "No item of this fork has failed."
+    return None
+
+
+def _command(tasks: RerunFork, subject: RerunSubject) -> str:
+    parts = ["airflow-allma", "rerun", tasks.dag_id, tasks.run_id, "--fork", tasks.fork]
+    if subject.what is RerunWhat.KIND:
+        parts += ["--kind", subject.kind or ""]
+    elif subject.what is RerunWhat.ITEM:
+        parts += ["--index", str(subject.index)]
+    return shlex.join(parts)
