@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
-from airflow_allma.dag_factory.plan.segments import TaskNode, TaskPlan, TaskRole
+from airflow_allma.dag_factory.plan import TaskNode, TaskPlan, TaskRole
 from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSelection, next_generation
 
 __all__ = ["RerunFork", "RerunItems", "RerunSubject", "RerunWhat", "plan_rerun"]

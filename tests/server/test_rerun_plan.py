@@ -1,0 +1,213 @@
+"""What a rerun will do: which task instances are cleared, which items are selected, and the words for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_allma.dag_factory.plan import plan_tasks
+from airflow_allma.distributed.item_selection import ForkSelection
+from airflow_allma.flow import Flow
+from airflow_allma.operators.xcoms import Key
+from airflow_allma.server.rerun_plan import (
+    SELECTION_KEY,
+    RerunFork,
+    RerunItems,
+    RerunSubject,
+    RerunWhat,
+    plan_rerun,
+)
+from tests.airflow.flows import branch, compose, flow, fork
+
+FAILED = RerunSubject(RerunWhat.FAILED)
+KIND = RerunSubject(RerunWhat.KIND, kind="0123456789ab")
+ITEM = RerunSubject(RerunWhat.ITEM, index=4711)
+PLAN = plan_tasks(
+    Flow.model_validate(
+        flow(
+            "rerun",
+            {
+                "f": fork(branch("w", "a"), branch("v", "b"), to="y"),
+                "w": compose(to="w2"),
+                "w2": compose(),
+                "v": compose(),
+                "y": compose(to="z"),
+                "z": compose(),
+            },
+        )
+    )
+)
+CHUNKS = RerunItems(37, {0: [3], 2: list(range(36))})
+
+
+def rerun(
+    subject: RerunSubject, items: RerunItems, states: dict[int, str | None] | None = None, **more: Any
+) -> dict[str, Any]:
+    in_chunks = more.pop("in_chunks", True)
+    task = "f.chunk" if in_chunks else "f.a.w"
+    fields: dict[str, Any] = {
+        "dag_id": "rerun",
+        "run_id": "manual__2026-11-26T14:00:00+00:00",
+        "run_state": "failed",
+        "plan": PLAN,
+        "fork": "f",
+        "states": {task: states or {0: "failed", 1: "success", 2: "failed"}},
+        "in_chunks": in_chunks,
+        "is_stored": True,
+        **more,
+    }
+    return plan_rerun(RerunFork(**fields), subject, items)
+
+
+def test_the_failed_items_of_chunks_need_no_selection_and_clear_their_chunks():
+    plan = rerun(FAILED, CHUNKS)
+    assert plan == {
+        "items": 37,
+        "sentence": "The 37 failed items run again, in 2 chunks. Then f.aggregate joins all results again, "
+        "and the 2 tasks after it can run again: y, z.",
+        "others": "All good items keep their results.",
+        "clear": {
+            "dry_run": False,
+            "dag_run_id": "manual__2026-11-26T14:00:00+00:00",
+            "task_ids": [["f.chunk", 0], ["f.chunk", 2]],
+            "only_failed": False,
+            "include_downstream": True,
+            "reset_dag_runs": True,
+            "prevent_running_task": True,
+        },
+        "selection": None,
+        "command": "airflow-allma rerun rerun manual__2026-11-26T14:00:00+00:00 --fork f",
+        "blocked": None,
+    }
+
+
+def test_chunks_that_were_lost_or_tolerate_failures_are_cleared_too():
+    plan = rerun(FAILED, CHUNKS, {0: "success", 1: "failed", 2: "success", 3: "upstream_failed"})
+    assert plan["clear"]["task_ids"] == [["f.chunk", n] for n in range(4)]
+    lost = rerun(FAILED, RerunItems(0), {0: "failed"})
+    assert lost["sentence"].startswith("The items without a result run again, in 1 chunk. Then")
+    assert lost["blocked"] is None
+
+
+@pytest.mark.parametrize("subject", [KIND, ITEM])
+def test_one_kind_or_item_travels_as_a_selection_that_the_chunks_read(subject):
+    items = RerunItems(3, {7: [5, 0], 2: [1]})
+    plan = rerun(subject, items)
+    assert plan["clear"]["task_ids"] == [["f.chunk", 2], ["f.chunk", 7]]
+    selection = plan["selection"]
+    assert (selection["method"], selection["path"]) == (
+        "POST",
+        "dags/rerun/dagRuns/manual__2026-11-26T14%3A00%3A00%2B00%3A00/taskInstances/f.chunks/xcomEntries",
+    )
+    assert (selection["body"]["key"], selection["body"]["map_index"]) == (SELECTION_KEY, -1)
+    parsed = ForkSelection.parse(selection["body"]["value"])
+    assert parsed.chunks == {"7": [0, 5], "2": [1]}
+    assert plan["others"] == "All other items of these chunks keep their results, failed ones too."
+    expected = {KIND: "The 3 failed items of this kind run again, in 2 chunks.", ITEM: "Item 4711"}
+    assert plan["sentence"].startswith(expected[subject])
+
+
+def test_the_key_of_the_selection_is_that_of_the_chunks_task():
+    assert SELECTION_KEY == Key.RERUN
+
+
+def test_a_new_selection_replaces_the_last_one_and_a_rerun_of_all_failures_makes_it_void():
+    last = ForkSelection.of(2**40, {1: [1]}).encode()
+    plan = rerun(KIND, CHUNKS, selection=last)
+    assert plan["selection"]["method"] == "PATCH"
+    assert plan["selection"]["path"].endswith("/taskInstances/f.chunks/xcomEntries/allma_rerun")
+    assert ForkSelection.parse(plan["selection"]["body"]["value"]).generation == 2**40 + 1
+    assert "key" not in plan["selection"]["body"]
+    void = rerun(FAILED, CHUNKS, selection=last)["selection"]
+    assert ForkSelection.parse(void["body"]["value"]).chunks == {}
+    damaged = rerun(KIND, CHUNKS, selection={"not": "JSON text"})["selection"]
+    assert damaged["method"] == "PATCH"
+    assert json.loads(damaged["body"]["value"])["generation"] > 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        RerunItems(20_000, {0: [1], 1: [2]}, is_complete=False),
+        RerunItems(10_001, {0: list(range(10_000)), 1: [2]}),
+    ],
+)
+def test_more_items_than_a_selection_can_name_rerun_as_the_failures_of_their_chunks(items):
+    plan = rerun(KIND, items)
+    assert plan["selection"] is None
+    assert plan["sentence"].startswith(
+        "These are more than 10,000 items, so all failed items of 2 chunks run again. Then f.aggregate"
+    )
+    assert plan["others"] == "All good items keep their results."
+
+
+@pytest.mark.parametrize("subject", [FAILED, KIND, ITEM])
+def test_without_stored_results_whole_chunks_rerun_and_the_plan_says_so(subject):
+    plan = rerun(subject, CHUNKS, is_stored=False, chunk_items={0: 50, 1: 50, 2: 1_000})
+    assert (plan["items"], plan["selection"]) == (1_050, None)
+    assert plan["sentence"].startswith("All items of 2 chunks run again: 1,050 items, good ones too. Then")
+    assert "[allma] offload_location" in plan["others"]
+
+
+def test_items_that_are_task_instances_are_cleared_where_their_branch_begins():
+    plan = rerun(FAILED, RerunItems(2, branches={0: [9, 4], 1: [4]}), in_chunks=False)
+    assert plan["clear"]["task_ids"] == [["f.a.w", 4], ["f.a.w", 9], ["f.b.v", 4]]
+    assert (plan["selection"], plan["items"]) == (None, 2)
+    assert plan["sentence"].startswith("The 2 failed items run again. Then f.aggregate joins")
+    assert plan["others"] == "All other items keep their results."
+    one = rerun(ITEM, RerunItems(1, branches={0: [4711], 1: [4711]}), in_chunks=False)
+    assert one["sentence"].startswith("Item 4711 runs again. Then")
+    assert one["command"].endswith("--fork f --index 4711")
+
+
+@pytest.mark.parametrize(
+    ("subject", "items", "more", "sentence"),
+    [
+        (
+            FAILED,
+            CHUNKS,
+            {"run_state": "running"},
+            "The run is running: items can run again when it has ended.",
+        ),
+        (
+            FAILED,
+            CHUNKS,
+            {"run_state": "queued"},
+            "The run is queued: items can run again when it has ended.",
+        ),
+        (
+            FAILED,
+            CHUNKS,
+            {"states": {0: "failed", 1: "awaiting_input"}},
+            "1 task of this fork has not ended yet: items can run again after that.",
+        ),
+        (
+            ITEM,
+            CHUNKS,
+            {"states": {0: "running", 1: "queued", 2: "success"}},
+            "2 tasks of this fork have not ended yet: items can run again after that.",
+        ),
+        (FAILED, RerunItems(0), {"states": {0: "success"}}, "No item of this fork has failed."),
+        (ITEM, RerunItems(0), {}, "No task has run item 4711, or will."),
+    ],
+)
+def test_what_cannot_be_done_now_says_why(subject, items, more, sentence):
+    assert rerun(subject, items, more.pop("states", None), **more)["blocked"] == sentence
+
+
+def test_the_command_quotes_what_a_shell_would_read():
+    plan = rerun(KIND, CHUNKS, run_id="it's; rm -rf", dag_id="d")
+    assert plan["command"] == "airflow-allma rerun d 'it'\"'\"'s; rm -rf' --fork f --kind 0123456789ab"
+    assert "/it%27s%3B%20rm%20-rf/" in plan["selection"]["path"]
+
+
+def test_many_tasks_downstream_are_counted_and_the_first_are_named():
+    steps = {"f": fork(branch("w"), to="s0"), "w": compose()}
+    steps |= {f"s{n}": compose(**({"to": f"s{n + 1}"} if n < 7 else {})) for n in range(8)}
+    plan = plan_tasks(Flow.model_validate(flow("long", steps)))
+    sentence = rerun(FAILED, CHUNKS, plan=plan)["sentence"]
+    assert "the 8 tasks after it can run again: s0, s1, s2, s3, s4 and 3 more." in sentence
+    plan = plan_tasks(Flow.model_validate(flow("short", {"f": fork(branch("w")), "w": compose()})))
+    assert rerun(FAILED, CHUNKS, plan=plan)["sentence"].endswith("Then f.aggregate joins all results again.")
