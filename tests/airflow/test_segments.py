@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_allma.dag_factory.plan.drawing import draw_mermaid, draw_text
 from airflow_allma.dag_factory.plan.segments import TaskNode, TaskPlan, TaskRole, plan_tasks
-from airflow_allma.dag_factory.plan.step_graph import components, reachable
 from airflow_allma.flow import Flow
+from airflow_allma.flow.step_graph import components, reachable
 
 
 def flow(steps: dict[str, Any], start: str = "a", **more: Any) -> Flow:

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from airflow_allma.dag_factory.plan.step_graph import Component, StepGraph, components, successors_of
 from airflow_allma.dag_factory.plan.task_names import NameTable
 from airflow_allma.flow import (
     BranchGranularity,
@@ -35,6 +34,7 @@ from airflow_allma.flow import (
     safe_dag_id,
 )
 from airflow_allma.flow.airflow_limits import DISPLAY_NAME
+from airflow_allma.flow.step_graph import Component, StepGraph, components, successors_of
 
 __all__ = ["GroupNode", "TaskNode", "TaskPlan", "TaskRole", "plan_tasks"]
 

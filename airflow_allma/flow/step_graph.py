@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from airflow_allma.flow import Flow, Step, StepType
+from airflow_allma.flow.models import Flow
+from airflow_allma.flow.steps import OnError, Step, StepType
 
-__all__ = ["Component", "StepGraph", "components", "reachable", "successors_of"]
+__all__ = [
+    "Component",
+    "Exit",
+    "ExitKind",
+    "StepGraph",
+    "components",
+    "exits_of",
+    "reachable",
+    "successors_of",
+]
 
 StepGraph = Mapping[str, Sequence[str]]
 """Step id -> the ids of the steps that can follow it, in the order in which the step names them."""
@@ -29,17 +40,59 @@ class Component:
     successors: tuple[str, ...]
 
 
-def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
-    """Return the steps that can follow: by transitions, by default, as fallback; none after END_FLOW."""
+class ExitKind(StrEnum):
+    """Why a flow goes from a step to another one."""
+
+    CONDITION = "condition"
+    """A transition's condition was true."""
+    NEXT = "next"
+    """No transition was taken."""
+    FALLBACK = "fallback"
+    """The step failed, and its own error handler names the other step."""
+    DEFAULT_FALLBACK = "default fallback"
+    """The step failed, and the flow's error handler for all steps names the other step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """One way from a step to another one.
+
+    Attributes:
+        target: id of the other step.
+        kind: why the flow takes it.
+        condition: the transition's condition; empty for the other kinds.
+    """
+
+    target: str
+    kind: ExitKind
+    condition: str = ""
+
+
+def exits_of(step: Step, flow: Flow) -> tuple[Exit, ...]:
+    """Return the ways from a step to others, in the order in which it names them; none after END_FLOW."""
     if step.step_type is StepType.END_FLOW:
         return ()
-    handler = step.on_error
-    if handler is None and flow.default_step_config is not None:
-        handler = flow.default_step_config.default_error_handler
-    targets = [transition.next_step_instance_id for transition in step.transitions]
-    targets.append(step.default_next_step_instance_id or "")
-    targets.append((handler.fallback_step_instance_id if handler else None) or "")
-    return tuple(dict.fromkeys(target for target in targets if target))
+    found = [
+        Exit(transition.next_step_instance_id, ExitKind.CONDITION, transition.condition)
+        for transition in step.transitions
+    ]
+    if step.default_next_step_instance_id:
+        found.append(Exit(step.default_next_step_instance_id, ExitKind.NEXT))
+    if step.on_error is not None:
+        found += _fallback(step.on_error, ExitKind.FALLBACK)
+    elif flow.default_step_config is not None:
+        found += _fallback(flow.default_step_config.default_error_handler, ExitKind.DEFAULT_FALLBACK)
+    return tuple(found)
+
+
+def _fallback(handler: OnError | None, kind: ExitKind) -> list[Exit]:
+    target = handler.fallback_step_instance_id if handler else None
+    return [Exit(target, kind)] if target else []
+
+
+def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:
+    """Return the steps that can follow: by transitions, by default, as fallback; none after END_FLOW."""
+    return tuple(dict.fromkeys(way.target for way in exits_of(step, flow)))
 
 
 def reachable(graph: StepGraph, *starts: str) -> tuple[str, ...]:
