@@ -50,7 +50,7 @@ class ExitKind(StrEnum):
     FALLBACK = "fallback"
     """The step failed, and its own error handler names the other step."""
     DEFAULT_FALLBACK = "default fallback"
-    """The step failed, and the flow's error handler for all steps names the other step."""
+    """The step failed, and the flow's error handler for all steps names the other step, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,15 @@ def exits_of(step: Step, flow: Flow) -> tuple[Exit, ...]:
     ]
     if step.default_next_step_instance_id:
         found.append(Exit(step.default_next_step_instance_id, ExitKind.NEXT))
-    if step.on_error is not None:
-        found += _fallback(step.on_error, ExitKind.FALLBACK)
-    elif flow.default_step_config is not None:
-        found += _fallback(flow.default_step_config.default_error_handler, ExitKind.DEFAULT_FALLBACK)
+    default = _fallback(flow.default_step_config.default_error_handler if flow.default_step_config else None)
+    target = _fallback(step.on_error) if step.on_error is not None else default
+    if target:
+        found.append(Exit(target, ExitKind.DEFAULT_FALLBACK if target == default else ExitKind.FALLBACK))
     return tuple(found)
 
 
-def _fallback(handler: OnError | None, kind: ExitKind) -> list[Exit]:
-    target = handler.fallback_step_instance_id if handler else None
-    return [Exit(target, kind)] if target else []
+def _fallback(handler: OnError | None) -> str | None:
+    return handler.fallback_step_instance_id if handler else None
 
 
 def successors_of(step: Step, flow: Flow) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ _LARGE: Final = 3_000
 
 # How much the wishes count: a straight path first, then boxes, then points of lines, which go around boxes.
 _HEAVY: Final = 1.0
-_LIGHT: Final = 0.01
-_LIGHTEST: Final = 0.0001
+_LIGHT: Final = 0.0001
+_LIGHTEST: Final = 0.000001
 
 
 @dataclass(frozen=True, slots=True)

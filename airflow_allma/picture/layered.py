@@ -267,7 +267,7 @@ class _Layout:
                 after_label = self._rank_of[number - 1] % 2 == 1
                 y += _LABEL_GAP if is_label or after_label else _RANK_GAP
                 widest = max((abs(self._x[a] - self._x[b]) for b in layer for a in self._upper[b]), default=0)
-                y += min(40, widest // 14)  # steep curves are hard to follow
+                y += min(30, widest // 18)  # steep curves are hard to follow
             self._tops.append(y)
             boxes = [self._boxes[element].height for element in layer if element < len(self._boxes)]
             y += LABEL_HEIGHT if is_label else max(boxes)
@@ -279,7 +279,6 @@ class _Layout:
             return self._loop(arrow)
         is_back, is_cut = index in self._ranks.back, index in self._cut
         label = self._labels[index]
-        shift = _BACK_SHIFT if is_back else 0
         points: list[Point] = []
         chain = self._chains[index]
         joint = (0 if is_back else len(chain) - 1) if index in self._joined else -1
@@ -288,9 +287,12 @@ class _Layout:
             x, top, bottom = self._x[element], self._tops[layer], self._bottoms[layer]
             if position == joint:
                 points.append((x, bottom if is_back else top))
-            elif element >= len(self._boxes):
+                continue
+            if element >= len(self._boxes):
                 points += [(x, top), (x, bottom)]
-            elif position == 0:
+                continue
+            shift = min(_BACK_SHIFT, self._boxes[element].width // 4) if is_back else 0
+            if position == 0:
                 points += [(x + shift, top + self._boxes[element].height), (x + shift, bottom)]
             else:
                 points.append((x + shift, top))

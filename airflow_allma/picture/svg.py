@@ -13,7 +13,6 @@ from airflow_allma.picture.shapes import Edge, EdgeKind, Node, NodeKind, Picture
 __all__ = ["render_svg"]
 
 _RADIUS: Final = 6
-_MARKS: Final = {NodeKind.LOOP: "↻", NodeKind.FORK: "⑃"}
 _STYLE: Final = """\
 svg{font-family:Inter,system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;\
 --bg:#fff;--box:#fff;--frame:#f4f7fb;--line:#8a99ad;--edge:#b6c2d1;--fg:#1a2433;--muted:#566479;--bad:#c4372f}
@@ -25,6 +24,7 @@ svg{font-family:Inter,system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;\
 .edge{fill:none;stroke:var(--line);stroke-width:1.3}.fallback{stroke:var(--bad);stroke-dasharray:5 4}
 .head{fill:var(--line)}.head.bad{fill:var(--bad)}
 .t{font-size:13px;font-weight:600;fill:var(--fg)}.d{font-size:11px;fill:var(--muted)}.b{font-weight:600}
+.label{paint-order:stroke;stroke:var(--bg);stroke-width:5px}
 .mid{text-anchor:middle}.mark{fill:var(--muted);text-anchor:end}
 """
 
@@ -81,8 +81,8 @@ def _node(node: Node) -> Iterator[str]:
     else:
         yield f'<text class="t" x="{left}" y="{node.y + 22}">{title}</text>'
         yield f'<text class="d" x="{left}" y="{node.y + 40}">{detail}</text>'
-    if node.kind in _MARKS:
-        yield f'<text class="t mark" x="{node.x + node.w - 10}" y="{node.y + 22}">{_MARKS[node.kind]}</text>'
+    if node.kind is NodeKind.LOOP:
+        yield f'<text class="t mark" x="{node.x + node.w - 10}" y="{node.y + 22}">↻</text>'
     yield "</g>"
 
 
@@ -95,7 +95,7 @@ def _edge(edge: Edge) -> Iterator[str]:
     yield f'<path class="{style}" d="{line_path(edge.points)}"{head}/>'
     if edge.at is not None and edge.text:
         x, y = edge.at
-        yield f'<text class="d mid" x="{x}" y="{y + LABEL_HEIGHT // 2 - 5}">{_text(edge.text)}</text>'
+        yield f'<text class="d mid label" x="{x}" y="{y + LABEL_HEIGHT // 2 - 5}">{_text(edge.text)}</text>'
     yield "</g>"
 
 
