@@ -148,11 +148,17 @@ def plan(  # noqa: PLR0917 - typer passes options by name
 
 
 @app.command()
-def graph(flow: FlowFile, flow_id: FlowId = None) -> None:
+def graph(
+    flow: FlowFile,
+    svg: Annotated[
+        bool, typer.Option("--svg", help="Print the flow's steps as an SVG picture instead.")
+    ] = False,
+    flow_id: FlowId = None,
+) -> None:
     """Show the Airflow tasks that a flow becomes, as text and as a Mermaid chart."""
     from airflow_allma.cli.graph_command import draw_flow_file
 
-    raise typer.Exit(draw_flow_file(flow, flow_id))
+    raise typer.Exit(draw_flow_file(flow, flow_id, svg=svg))
 
 
 @app.command()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 
 import jsonschema
 import pytest
@@ -33,6 +34,13 @@ def test_the_edges_of_the_chart_are_between_declared_tasks(repository):
     joined = {end.strip() for line in chart.splitlines() if "-->" in line for end in line.split("-->")}
     assert joined
     assert joined <= named
+
+
+def test_with_svg_the_graph_is_a_picture_of_the_steps(repository):
+    result = run_cli("graph", repository / "dags/product_details.json", "--svg")
+    assert (result.code, result.err) == (0, "")
+    texts = {element.text for element in ET.fromstring(result.out).iter() if element.tag.endswith("text")}
+    assert {"Start", "Fetch product details"} & texts
 
 
 def test_for_a_broken_flow_graph_prints_its_problems(tmp_path):

@@ -16,7 +16,7 @@ _TIMETABLES = _ENGINE | {"engine"}
 _DISTRIBUTED = _ENGINE | {"engine", "settings"}
 _OPERATORS = _TIMETABLES | {"timetables", "distributed", "settings", "configuration", "compat"}
 _FACTORY = _OPERATORS | {"operators", "loading"}
-_TOP = _FACTORY | {"dag_factory"}
+_TOP = _FACTORY | {"dag_factory", "picture"}
 
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset(),
@@ -33,6 +33,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "loading": _TIMETABLES | {"timetables"},
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,
+    "picture": _LOWEST | {"flow"},
     "server": _TOP,
     "cli": _TOP - {"operators"},
     "plugin": _TOP | {"server"},
