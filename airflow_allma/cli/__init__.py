@@ -203,7 +203,8 @@ def list_events(  # noqa: PLR0917 - typer passes options by name
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List what waits for which event since when, the longest waits first."""
-    from airflow_allma.cli.events_command import AirflowServer, list_waits
+    from airflow_allma.cli.airflow_server import AirflowServer
+    from airflow_allma.cli.events_command import list_waits
 
     server = AirflowServer(url, token, user, password)
     raise typer.Exit(list_waits(server, dag_id=dag, key=key, as_json=as_json))
@@ -221,9 +222,36 @@ def resume_event(  # noqa: PLR0917 - as above
     password: ServerPassword = "",
 ) -> None:
     """Send an event to the flow that waits for a key."""
-    from airflow_allma.cli.events_command import AirflowServer, resume_wait
+    from airflow_allma.cli.airflow_server import AirflowServer
+    from airflow_allma.cli.events_command import resume_wait
 
     raise typer.Exit(resume_wait(AirflowServer(url, token, user, password), key, payload))
+
+
+@app.command()
+def rerun(  # noqa: PLR0917 - as above
+    dag: Annotated[str, typer.Argument(help="The Dag.")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of its run, which has ended.")],
+    fork: Annotated[str, typer.Option("--fork", help="The fork's step id.")],
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Only items that failed in this way: a kind's id.")
+    ] = None,
+    index: Annotated[
+        int | None, typer.Option("--index", help="One item by its index, from 0; a good one too.", min=0)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
+    url: ServerUrl = "",
+    token: ServerToken = "",
+    user: ServerUser = "",
+    password: ServerPassword = "",
+) -> None:
+    """Rerun the failed items of a fork, those that failed in the same way, or one item."""
+    from airflow_allma.cli.airflow_server import AirflowServer
+    from airflow_allma.cli.rerun_command import rerun_items
+
+    server = AirflowServer(url, token, user, password)
+    code = rerun_items(server, dag, run_id, fork=fork, kind=kind, index=index, dry_run=dry_run)
+    raise typer.Exit(code)
 
 
 def main() -> None:

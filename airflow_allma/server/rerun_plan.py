@@ -342,9 +342,12 @@ def _blocked(tasks: RerunFork, instances: Sequence[Any], subject: RerunSubject) 
 
 
 def _command(tasks: RerunFork, subject: RerunSubject) -> str:
-    parts = ["airflow-allma", "rerun", tasks.dag_id, tasks.run_id, "--fork", tasks.fork]
+    parts = ["airflow-allma", "rerun", "--fork", tasks.fork]
     if subject.what is RerunWhat.KIND:
         parts += ["--kind", subject.kind or ""]
     elif subject.what is RerunWhat.ITEM:
         parts += ["--index", str(subject.index)]
-    return shlex.join(parts)
+    names = [tasks.dag_id, tasks.run_id]
+    if any(name.startswith("-") for name in names):
+        parts.append("--")
+    return shlex.join([*parts, *names])

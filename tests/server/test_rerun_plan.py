@@ -78,7 +78,7 @@ def test_the_failed_items_of_chunks_need_no_selection_and_clear_their_chunks():
             "prevent_running_task": True,
         },
         "selection": None,
-        "command": "airflow-allma rerun rerun manual__2026-11-26T14:00:00+00:00 --fork f",
+        "command": "airflow-allma rerun --fork f rerun manual__2026-11-26T14:00:00+00:00",
         "blocked": None,
     }
 
@@ -159,7 +159,7 @@ def test_items_that_are_task_instances_are_cleared_where_their_branch_begins():
     assert plan["others"] == "All other items keep their results."
     one = rerun(ITEM, RerunItems(1, branches={0: [4711], 1: [4711]}), in_chunks=False)
     assert one["sentence"].startswith("Item 4711 runs again. Then")
-    assert one["command"].endswith("--fork f --index 4711")
+    assert one["command"].startswith("airflow-allma rerun --fork f --index 4711 rerun ")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,8 @@ def test_what_cannot_be_done_now_says_why(subject, items, more, sentence):
 
 def test_the_command_quotes_what_a_shell_would_read():
     plan = rerun(KIND, CHUNKS, run_id="it's; rm -rf", dag_id="d")
-    assert plan["command"] == "airflow-allma rerun d 'it'\"'\"'s; rm -rf' --fork f --kind 0123456789ab"
+    assert plan["command"] == "airflow-allma rerun --fork f --kind 0123456789ab d 'it'\"'\"'s; rm -rf'"
+    assert rerun(FAILED, CHUNKS, dag_id="-x")["command"].startswith("airflow-allma rerun --fork f -- -x ")
     assert "/it%27s%3B%20rm%20-rf/" in plan["selection"]["path"]
 
 
