@@ -47,7 +47,7 @@ test-fast: setup ## the tests that need no Airflow process
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
 
 test-celery: setup ## two Celery workers, one is killed; installs redis-server and postgresql (apt) if missing
-	.ci/install-servers
+	.ci/install-servers --no-browser
 	$(BIN)/python -m pytest tests/test_celery.py
 
 lint: setup ## ruff (rules and format) and codespell
