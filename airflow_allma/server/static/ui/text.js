@@ -1,20 +1,20 @@
 // What is shown of numbers, times and texts. Nothing here knows a framework.
 
-const PICTURES = 0x2400; // "␀" and after it a picture of each control character
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
-/** Return a text with every control character and every invisible or direction-changing one as a visible sign. */
-export function visible(text) {
-  return String(text ?? "").replace(HIDDEN, (sign) => {
-    const code = sign.codePointAt(0);
-    if (code < 0x20) return String.fromCodePoint(PICTURES + code);
-    return code === 0x7f ? "␡" : `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
-  });
+function escaped(sign) {
+  const code = sign.codePointAt(0);
+  return `\\${code < 0x100 ? "x" : "u"}${code.toString(16).padStart(code < 0x100 ? 2 : 4, "0")}`;
 }
 
-/** Return a text as one line: line breaks and tabs are shown as signs too. */
+/** Return a text with every control character and every invisible or direction-changing one as an escape. */
+export function visible(text) {
+  return String(text ?? "").replace(HIDDEN, escaped);
+}
+
+/** Return a text as one line: line breaks and tabs are escapes too. */
 export function oneLine(text) {
-  return visible(text).replace(/[\n\t]/g, (sign) => String.fromCodePoint(PICTURES + sign.codePointAt(0)));
+  return visible(text).replaceAll("\n", "\\n").replaceAll("\t", "\\t");
 }
 
 const NUMBERS = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
@@ -35,9 +35,10 @@ export function count(value, one, many = `${one}s`) {
   return `${number(value)} ${value === 1 ? one : many}`;
 }
 
-/** Return seconds as "85 ms", "3.2 s", "4 min 05 s" or "2 h 10 min". */
+/** Return seconds as "< 1 ms", "85 ms", "3.2 s", "4 min 05 s" or "2 h 10 min". */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "";
+  if (seconds < 0.0005) return seconds > 0 ? "< 1 ms" : "0 ms";
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   const whole = Math.round(seconds);

@@ -1,0 +1,54 @@
+// The dialog that says what a rerun will do, and then does it through Airflow's own API.
+
+export default (kit) => {
+  const { html, useState, api, change, count, Button, Copy, Dialog, Loading, Problem, useJson } = kit;
+
+  function title(what, kind, index) {
+    if (what === "item") return `Rerun item ${kit.number(index)}`;
+    return what === "kind" ? `Rerun the failures of this kind` : "Rerun failed items";
+  }
+
+  async function run(plan, dagId) {
+    if (plan.selection) {
+      const { path, method, body } = plan.selection;
+      await change(path, method, body);
+    }
+    const answer = await change(`dags/${encodeURIComponent(dagId)}/clearTaskInstances`, "POST", plan.clear);
+    return answer.total_entries;
+  }
+
+  /** `what`: failed, kind or item; `onDone(sentence)` is called when Airflow has taken the rerun. */
+  return function RerunDialog({ dagId, runId, fork, what, kind, index, branch, onClose, onDone }) {
+    const { data: plan, error, reload } = useJson(
+      api(["dags", dagId, "runs", runId, "forks", fork, "rerun"], { what, kind, index, branch }),
+    );
+    const [isBusy, setBusy] = useState(false);
+    const [failure, setFailure] = useState(null);
+    const start = async () => {
+      setBusy(true);
+      setFailure(null);
+      try {
+        const cleared = await run(plan, dagId);
+        onDone(`${count(plan.items, "item")} will run again: Airflow cleared ${count(cleared, "task instance")}.`);
+      } catch (problem) {
+        setFailure(problem);
+        setBusy(false);
+      }
+    };
+    const isPossible = plan && !plan.blocked && plan.items > 0;
+    const actions = html`
+      ${plan?.command && html`<${Copy} text=${plan.command} label="Copy as command" />`}
+      <${Button} onClick=${onClose}>Cancel<//>
+      <${Button} kind="primary" disabled=${!isPossible || isBusy} onClick=${start}>${plan ? `Rerun ${count(plan.items, "item")}` : "Rerun"}<//>`;
+    return html`<${Dialog} title=${title(what, kind, index)} onClose=${onClose} actions=${actions}>
+      ${!plan && !error && html`<${Loading} lines=${3} />`}
+      ${error && html`<${Problem} error=${error} onRetry=${reload} />`}
+      ${plan && html`<p>${kit.visible(plan.sentence)}</p>`}
+      ${plan?.others && html`<p className="muted">${kit.visible(plan.others)}</p>`}
+      ${plan?.blocked && html`<p className="allma-note">${kit.visible(plan.blocked)}</p>`}
+      ${plan && !plan.blocked && plan.items === 0 && html`<p className="allma-note">Nothing failed, so nothing would run.</p>`}
+      ${plan?.command && html`<pre className="allma-command" tabIndex="0">${kit.visible(plan.command)}</pre>`}
+      ${failure && html`<${Problem} error=${failure} title="Airflow did not take the rerun" />`}
+    <//>`;
+  };
+};

@@ -1,0 +1,207 @@
+"""The items of a fork: what the page shows, finds, links to and reruns, over made-up data."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.browser import accessibility_problems
+from tests.support.ui_items import FakeFork
+
+ROWS = ".allma-list tbody tr"
+
+
+def wait_for_rows(page, number):
+    from playwright.sync_api import expect
+
+    expect(page.locator(ROWS)).to_have_count(number)
+
+
+def text_of(page, selector):
+    return [one.inner_text() for one in page.locator(selector).all()]
+
+
+@pytest.fixture
+def open_items(ui_server, page_of):
+    def open_page(run="ended", query="", **options):
+        page, watch = page_of(ui_server.url, **options)
+        page.goto(f"{ui_server.url}/allma/ui?dag_id=orders&run_id={run}&allma_fork=enrich{query}")
+        page.wait_for_selector(".allma-page h1, .allma-problem")
+        return page, watch
+
+    return open_page
+
+
+def test_a_kind_of_failures_is_one_click_and_its_address_survives_a_reload(open_items):
+    page, _ = open_items()
+    page.wait_for_selector(ROWS)
+    assert "37" in page.locator(".allma-facts").first.inner_text()
+    assert [row.split("\t")[:2] for row in text_of(page, ".allma-kinds tbody tr")] == [
+        ["13", "HTTPError"],
+        ["12", "ValidationError"],
+        ["12", "StepTimeout"],
+    ]
+    assert page.locator(ROWS).count() == 37
+    page.get_by_role("button", name="ValidationError", exact=True).click()
+    page.wait_for_selector(".chip")
+    wait_for_rows(page, 12)
+    page.reload()
+    page.wait_for_selector(ROWS)
+    assert page.locator(ROWS).count() == 12
+    assert "12 items found" in page.locator(".allma-filters").inner_text()
+    page.locator(".chip").click()
+    wait_for_rows(page, 37)
+
+
+def test_the_keyboard_is_enough(open_items):
+    page, _ = open_items()
+    page.wait_for_selector(ROWS)
+    for key in ("j", "j", "ArrowUp", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".allma-item h2:text('Item 2,709')")
+    page.keyboard.press("k")
+    page.wait_for_selector(".allma-item h2:text-is('Item 7')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".allma-item", state="detached")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog:has-text('next item')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
+    page.keyboard.press("/")
+    page.keyboard.type("u-0013517")
+    page.keyboard.press("Enter")
+    wait_for_rows(page, 1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.type("4,711")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".allma-item h2:text('Item 4,711')")
+
+
+def test_an_item_shows_input_steps_calls_and_output_and_links_to_its_task(open_items, ui_server):
+    page, _ = open_items(query="&allma_item=4711", width=1000)
+    page.wait_for_selector(".allma-trace")
+    assert not page.locator(".allma-list").is_visible()  # a narrow page shows the item alone
+    shown = page.locator(".allma-item").inner_text()
+    for part in ("u-0004711", "get_profile", "API_CALL · 85 ms", "200", "user4711@example.com", "gold"):
+        assert part in shown
+    log = page.get_by_role("link", name="Open the log")
+    assert log.get_attribute(
+        "href"
+    ) == f"{ui_server.url}/dags/orders/runs/ended/tasks/enrich.chunk/mapped/0?x=".removesuffix("?x=")
+    page.get_by_role("button", name="Next item").click()
+    page.wait_for_selector(".allma-item h2:text('Item 4,712')")
+    page.get_by_role("button", name="get_orders").click()
+    page.wait_for_selector(".allma-json[aria-label='Output of get_orders']")
+
+
+def test_a_value_that_was_cut_says_so_and_can_be_downloaded_whole(open_items):
+    page, _ = open_items("huge", "&allma_item=4711")
+    page.wait_for_selector("text=Only the beginning is shown")
+    assert "20 MiB in all" in page.locator(".allma-json[aria-label=Output]").inner_text()
+    address = page.get_by_role("link", name="Download the output").get_attribute("href")
+    assert address.endswith("/forks/enrich/items/4711/value?part=output&branch=enrich_user")
+
+
+def test_hostile_labels_and_errors_are_text_with_visible_control_characters(open_items):
+    page, _ = open_items("hostile", "&allma_item=7")
+    page.wait_for_selector(".allma-trace")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".allma img").count() == 0
+    shown = page.locator(".allma").inner_text()
+    assert r'<img src=x onerror="window.hacked=1">\u202egnp.exe\x07\nsecond line' in shown
+    assert not set("\u202e\x07") & set(shown)
+
+
+def test_a_rerun_of_a_kind_sends_the_selection_first_and_shows_the_answer(open_items, ui_server):
+    page, _ = open_items()
+    page.get_by_role("button", name="Rerun 12 failures of StepTimeout").click()
+    page.wait_for_selector("dialog:has-text('12 items in 7 chunks run again')")
+    assert "airflow-allma rerun orders ended" in page.locator("dialog").inner_text()
+    page.get_by_role("button", name="Rerun 12 items").click()
+    page.wait_for_selector("text=12 items will run again: Airflow cleared 8 task instances.")
+    (first, path, selection), (second, clear_path, clear) = ui_server.changes
+    assert (first, second) == ("POST", "POST")
+    assert path == "/api/v2/dags/orders/dagRuns/ended/taskInstances/enrich.chunks/xcomEntries"
+    assert selection["key"] == "allma_rerun"
+    assert clear_path == "/api/v2/dags/orders/clearTaskInstances"
+    assert clear["dry_run"] is False
+    assert clear["only_failed"] is False
+
+
+def test_a_rerun_without_rights_shows_what_airflow_says(open_items, ui_server):
+    ui_server.refuse = (403, "Forbidden")
+    page, watch = open_items()
+    watch.allow("403")
+    page.get_by_role("button", name="Rerun 37 failed").click()
+    page.get_by_role("button", name="Rerun 37 items").click()
+    page.wait_for_selector(
+        "dialog .allma-problem:has-text('Airflow does not allow this to you (403: Forbidden)')"
+    )
+    assert len(ui_server.changes) == 1
+
+
+def test_a_rerun_that_cannot_be_done_now_says_why(open_items):
+    page, _ = open_items("running")
+    page.get_by_role("button", name="Rerun 16 failed").click()
+    page.wait_for_selector("dialog:has-text('The run is still running')")
+    assert page.get_by_role("button", name="Rerun 16 items").is_disabled()
+
+
+def test_a_running_fork_is_live_until_it_ends(open_items, ui_server):
+    page, _ = open_items("running")
+    page.wait_for_selector("text=about 1 min 10 s")
+    ui_server.forks["running"] = FakeFork()
+    page.wait_for_selector(".allma-facts :text-is('99,963')")
+    wait_for_rows(page, 37)
+    asked = len(ui_server.requests)
+    page.wait_for_timeout(3500)  # more than one period of polling
+    assert len(ui_server.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("run", "text"),
+    [
+        ("forbidden", "Airflow does not allow this to you (403: Forbidden)"),
+        ("deleted", "The results of fork enrich were deleted from s3://bucket/runs/1."),
+        ("silent", "The object store did not answer within 10 s."),
+        ("clean", "No item failed"),
+        ("empty", "This fork had no items"),
+        ("old", "This run is from an earlier version: steps were not stored."),
+    ],
+)
+def test_every_state_is_a_sentence(open_items, run, text):
+    page, watch = open_items(run, "&allma_show=failed")
+    watch.allow("Failed to load resource")
+    page.wait_for_selector(f".allma :text('{text}')")
+
+
+def test_an_index_out_of_range_is_a_sentence(open_items):
+    page, watch = open_items(query="&allma_item=5000000")
+    watch.allow("404")
+    page.wait_for_selector(".allma-item :text('The fork has 100,000 items: there is no item 5000000.')")
+
+
+def test_a_session_that_ended_goes_to_the_sign_in(open_items, ui_server, page_of):
+    page, watch = page_of(ui_server.url)
+    watch.allow("401")
+    page.goto(f"{ui_server.url}/allma/ui?dag_id=orders&run_id=unauthorized&allma_fork=enrich")
+    page.wait_for_url("**/api/v2/auth/login?next=**allma_fork**")
+
+
+def test_items_in_memory_have_the_same_page_without_chunks(open_items):
+    page, _ = open_items("memory")
+    page.wait_for_selector(ROWS)
+    assert page.locator(ROWS).count() == 5
+    assert "Chunk" not in page.locator(".allma-list thead").inner_text()
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 2560)])
+def test_the_page_meets_wcag_aa(open_items, dark, width):
+    page, _ = open_items(query="&allma_item=7", dark=dark, width=width)
+    page.wait_for_selector(".allma-trace")
+    page.locator(".allma-menu summary").click()
+    assert accessibility_problems(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog")
+    assert accessibility_problems(page, "dialog") == []
