@@ -113,7 +113,7 @@ class ChunkWorker:
     async def _run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:
         settings = EngineSettings(offload_location=OffloadLocation(BUCKET))
         services = Services(store=self._store, settings=settings, **self._services)
-        with StoredSink(self._store, folder) as sink:
+        with StoredSink(self._store, folder, fork=self.fork) as sink:
             fork_run = ForkRun(self.fork, self._context, self.info, services)
             work = ChunkRun(fork_run, ChunkSpec(chunk.number, "", manifest=chunk), sink, LOG)
             try:

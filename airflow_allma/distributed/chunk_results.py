@@ -13,12 +13,13 @@ import msgspec
 
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec, count_lines
 from airflow_allma.distributed.lost_results import lost_result, missing_branches
+from airflow_allma.distributed.result_index import write_plan
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, CompiledFork, RunInfo, Services
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError
 from airflow_allma.storage import OffloadLocation
 
-__all__ = ["ChunkOutcomes", "ChunkResults", "chunk_folder", "results_folder"]
+__all__ = ["ChunkOutcomes", "ChunkResults", "chunk_folder", "results_folder", "store_plan"]
 
 _IGNORES_OUTPUTS: Final = frozenset({"COLLECT_ARRAY", "NONE"})
 """Strategies that pass outputs on, or drop them, without reading them."""
@@ -44,6 +45,17 @@ def results_folder(services: Services, info: RunInfo, fork: str, plan: ChunkPlan
     """Return the folder of all chunks of a plan; the arguments and None are as for ``chunk_folder``."""
     location = services.settings.results_location
     return None if location is None else location.below(*info.key_ids, fork, "results", plan.token)
+
+
+def store_plan(services: Services, info: RunInfo, fork: str, plan: ChunkPlan) -> None:
+    """Store a plan beside the results, where there is an offload location.
+
+    Raises:
+        StorageError: it cannot be stored.
+    """
+    folder = results_folder(services, info, fork, plan)
+    if folder is not None and services.store is not None:
+        write_plan(services.store, folder, plan, fork, info)
 
 
 class ChunkOutcomes(Protocol):

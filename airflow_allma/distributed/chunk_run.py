@@ -246,6 +246,7 @@ class ChunkRun:
         progress, first = self.progress, self._first
         for batch in source:
             progress.items += len(batch)
+            self._sink.note_items(batch)
             remaining = batch
             if not self._is_fresh:
                 remaining = [pair for pair in batch if not self._is_done(pair[0])]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Self
 
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec, chunk_concurrency, plan_fork_chunks
-from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder
+from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder, store_plan
 from airflow_allma.distributed.chunk_run import ChunkRun
 from airflow_allma.distributed.fork_decision import ForkDecision, ForkMode, decide_fork
 from airflow_allma.distributed.result_sinks import open_sink
@@ -167,7 +167,9 @@ class ChunkedForkRunner:
             (*info.key_ids, fork.step_id, attempt),
         )
         concurrency = chunk_concurrency(fork, len(chunks), 1, self.settings)
-        return ChunkPlan(tuple(chunks), decision.count, attempt, concurrency)
+        plan = ChunkPlan(tuple(chunks), decision.count, attempt, concurrency)
+        await services.in_thread(store_plan, services, info, fork.step_id, plan)
+        return plan
 
     async def _run_chunk(
         self,
@@ -184,7 +186,7 @@ class ChunkedForkRunner:
         try:
             folder = chunk_folder(services, run.info, run.fork.step_id, plan, chunk)
             sink = await services.in_thread(
-                open_sink, folder, services, self.settings, suspends=run.fork.suspends, kept=kept
+                open_sink, folder, services, self.settings, fork=run.fork, kept=kept
             )
             with sink:
                 chunk_run = ChunkRun(run, chunk, sink, services.log)

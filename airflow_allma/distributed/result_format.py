@@ -57,6 +57,7 @@ __all__ = [
     "list_parts",
     "part_pointer",
     "read_chunk_summary",
+    "read_located",
     "read_part",
     "summary_pointer",
 ]
@@ -211,20 +212,30 @@ def read_part(store: ObjectStore, part: ResultPart) -> Generator[ResultLine, Non
         ObjectDecodeError: a line is not a result, or the part does not have the lines that its name states.
         StorageError: raised by the store.
     """
+    with closing(read_located(store, part)) as batches:
+        for _, lines in batches:
+            yield from lines
+
+
+def read_located(
+    store: ObjectStore, part: ResultPart
+) -> Generator[tuple[list[int], list[ResultLine]], None, None]:
+    """Yield the lines of one part in batches, with where each begins, in bytes; raises as ``read_part``."""
     count = 0
     chunk = ManifestRange.whole(part.info)
     with closing(
         read_line_batches(store, chunk, max_line_bytes=_MAX_LINE_BYTES, block_bytes=_BLOCK_BYTES)
     ) as batches:
         for batch in batches:
-            for line in _decoded(batch, part):
+            lines = _decoded(batch, part)
+            for line in lines:
                 if not part.first <= line.item <= part.last:
                     raise ObjectDecodeError(
                         f"{part.info.pointer} has a result of item {line.item}, but its name states items "
                         f"{part.first} to {part.last}."
                     )
-                count += 1
-                yield line
+            count += len(lines)
+            yield batch.offsets, lines
     if count != part.count:
         raise ObjectDecodeError(
             f"{part.info.pointer} has {count} results, not the {part.count} that its name states."

@@ -10,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from airflow_allma.distributed.item_labels import ItemLabels
 from airflow_allma.distributed.item_selection import ItemSelection
 from airflow_allma.distributed.parked_runs import ParkedRuns, ParkedRunsFolder
 from airflow_allma.distributed.result_format import read_chunk_summary
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
-from airflow_allma.engine import BranchResult, BranchStatus, Services
+from airflow_allma.engine import BranchResult, BranchStatus, CompiledFork, Services
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import ObjectStore, OffloadLocation
@@ -74,6 +75,13 @@ class ResultSink(Protocol):
             StorageError: results could not be stored.
         """
 
+    def note_items(self, batch: Sequence[tuple[int, Any]]) -> None:
+        """Note the items of the chunk as they are read, all of them and in order.
+
+        Args:
+            batch: pairs of an index in the chunk and an item.
+        """
+
     def tick(self) -> None:
         """Do what is due, without waiting; called about once a second while branches run.
 
@@ -127,6 +135,9 @@ class InlineSink:
     def is_empty(self) -> bool:
         """Whether no result exists yet."""
         return not self._results
+
+    def note_items(self, batch: Sequence[tuple[int, Any]]) -> None:
+        """Do nothing: an XCom has no labels."""
 
     def tick(self) -> None:
         """Do nothing: results are written at the end."""
@@ -215,7 +226,8 @@ class StoredSink:
         location: the chunk's own folder.
         part_bytes: a part is written when this many bytes of results wait.
         part_seconds: or when a result has waited this long.
-        suspends: whether branch runs of the chunk can wait for events.
+        fork: the fork: it names its items, and its branch runs can wait for events; None if that does not
+            matter.
     """
 
     def __init__(
@@ -225,9 +237,11 @@ class StoredSink:
         part_bytes: int = 1 << 20,
         part_seconds: float = 10.0,
         *,
-        suspends: bool = False,
+        fork: CompiledFork | None = None,
     ) -> None:
         self._store, self._location = store, location
+        suspends = fork is not None and fork.suspends
+        self._labels = None if fork is None else ItemLabels(store, location, fork)
         self._parked_runs = ParkedRunsFolder(store, location) if suspends else None
         self.parked = self._parked_runs.load() if self._parked_runs else ParkedRuns()
         self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
@@ -287,6 +301,11 @@ class StoredSink:
         if self._writer.add(lines):
             self._start_flush()
 
+    def note_items(self, batch: Sequence[tuple[int, Any]]) -> None:
+        """Note the labels of items as they are read."""
+        if self._labels is not None:
+            self._labels.add(batch)
+
     def tick(self) -> None:
         """Start writing a part when a result has waited long enough, even if no other follows."""
         if self._writer.is_due:
@@ -302,13 +321,15 @@ class StoredSink:
         """Write the branch runs that wait; the task itself has nothing to keep."""
         if self._parked_runs is not None:
             self._parked_runs.save(self.parked)
+        if self._labels is not None:
+            self._labels.save()
         return {}
 
     def finish(self, items: int) -> dict[str, Any]:
         """Write what waits and return the number of items: the aggregate finds the results by itself."""
         # After a clear, items that failed begin anew, whatever they waited for.
         self.park()
-        self._writer.finish(items)
+        self._writer.finish(items, self._labels)
         return {"items": items}
 
     def _raise_failure(self) -> None:
@@ -332,7 +353,7 @@ def open_sink(
     services: Services,
     settings: AllmaSettings,
     *,
-    suspends: bool = False,
+    fork: CompiledFork,
     kept: Mapping[str, Any] | None = None,
 ) -> ResultSink:
     """Return the sink for a chunk: its folder below the offload location, or memory if there is none.
@@ -341,7 +362,7 @@ def open_sink(
         folder: the chunk's folder.
         services: the store.
         settings: the size of parts and XComs.
-        suspends: whether branch runs of the chunk can wait for events.
+        fork: the fork.
         kept: what ``ResultSink.park`` returned, for a task that was woken.
 
     Raises:
@@ -349,4 +370,4 @@ def open_sink(
     """
     if folder is None or services.store is None:
         return InlineSink(settings.max_inline_bytes, kept)
-    return StoredSink(services.store, folder, settings.result_part_bytes, suspends=suspends)
+    return StoredSink(services.store, folder, settings.result_part_bytes, fork=fork)

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
 
+from airflow_allma.distributed.failure_index import FailureIndex
+from airflow_allma.distributed.item_labels import ItemLabels
 from airflow_allma.distributed.item_selection import ItemSelection
+from airflow_allma.distributed.part_writer import FLUSH_BYTES, FLUSH_SECONDS, PartWriter, find_marks
 from airflow_allma.distributed.result_format import (
     ChunkSummary,
+    ResultPart,
     list_parts,
     part_pointer,
-    read_part,
+    read_located,
     summary_pointer,
+)
+from airflow_allma.distributed.result_index import (
+    MARK_BYTES,
+    MARK_LINES,
+    ChunkIndex,
+    ItemTrace,
+    PartIndex,
+    failures_pointer,
+    index_pointer,
+    list_trace_parts,
+    trace_part_pointer,
 )
 from airflow_allma.distributed.result_marks import ResultMarks
 from airflow_allma.engine import BranchStatus
@@ -25,11 +40,11 @@ from airflow_allma.exceptions import ObjectNotFoundError, StorageError
 from airflow_allma.storage.content import encode_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import JSON_LINES_TYPE, JSON_TYPE, ObjectStore
+from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["NewResult", "ResultWriter"]
 
-_FLUSH_BYTES: Final = 1 << 20
-_FLUSH_SECONDS: Final = 10.0
+_FAILED: Final = BranchStatus.FAILED
 
 
 class NewResult(msgspec.Struct, gc=False):
@@ -50,7 +65,7 @@ class ResultWriter:
 
     ``add`` never blocks on the store; ``flush`` does, and can be called from another thread. As a context
     manager it flushes at the end, also when the block raises, so that finished results are kept. The caller
-    calls ``finish``, which writes the summary, once every item has ended.
+    calls ``finish``, which writes the index and the summary, once every item has ended.
 
     Args:
         store: the store of the location.
@@ -69,36 +84,66 @@ class ResultWriter:
         store: ObjectStore,
         location: OffloadLocation,
         *,
-        flush_bytes: int = _FLUSH_BYTES,
-        flush_seconds: float = _FLUSH_SECONDS,
+        flush_bytes: int = FLUSH_BYTES,
+        flush_seconds: float = FLUSH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._location = location
-        self._flush_bytes = flush_bytes
-        self._flush_seconds = flush_seconds
-        self._clock = clock
-        self._writer = uuid.uuid4().hex
         self._encoder = msgspec.json.Encoder()
-        self._lock = threading.Lock()
-        self._flushing = threading.Lock()
-        # Results that wait: encoded lines in batches, and the item of each line.
-        self._items: list[int] = []
-        self._encoded: list[bytes] = []
-        self._waiting_bytes = 0
-        self._waiting_since = 0.0
+        writer = uuid.uuid4().hex
+        self._parts, self._traces = (
+            PartWriter(
+                store,
+                location,
+                name_part,
+                writer=writer,
+                flush_bytes=flush_bytes,
+                flush_seconds=flush_seconds,
+                clock=clock,
+            )
+            for name_part in (part_pointer, trace_part_pointer)
+        )
         self._marks = ResultMarks()
+        self._failures = FailureIndex()
+        self._untraced = 0
         self._selection: ItemSelection | None = None
         try:
             parts = list_parts(store, location)
         except ObjectNotFoundError:
             # Local folders create their buckets with the first object; S3 refuses the first part.
             parts = []
-        self._sequence = max((part.sequence for part in parts), default=-1) + 1
-        self._keys = [part.info.pointer.key for part in parts]
+        if parts:
+            self._take_over(parts)
+
+    def _take_over(self, parts: Sequence[ResultPart]) -> None:
+        """Note what earlier runs of the chunk have written."""
         for part in parts:
-            for line in read_part(store, part):
-                self._marks.note(line.item, line.branch, line.status, line.generation)
+            items: list[int] = []
+            ends: list[int] = []
+            for offsets, lines in read_located(self._store, part):
+                items += [line.item for line in lines]
+                ends += offsets
+                for line in lines:
+                    if self._marks.note(line.item, line.branch, line.status, line.generation):
+                        if line.status is _FAILED:
+                            self._failures.add(line.item, line.branch, line.offset, line.value())
+                        elif self._failures:
+                            self._failures.discard(line.item, line.branch)
+            size = part.info.size
+            sizes = (end - start for start, end in pairwise([*ends, size]))
+            marks = find_marks(items, ((1, length) for length in sizes))
+            self._parts.parts.append(
+                PartIndex(part.info.pointer.key, part.first, part.last, part.count, size, marks)
+            )
+        self._parts.sequence = max(part.sequence for part in parts) + 1
+        traces = list_trace_parts(self._store, self._location)
+        self._traces.sequence = max((part.sequence for part in traces), default=-1) + 1
+        # Without marks: none of them is large.
+        self._traces.parts += [
+            PartIndex(part.info.pointer.key, part.first, part.last, part.count, part.info.size)
+            for part in traces
+        ]
 
     @property
     def is_empty(self) -> bool:
@@ -138,18 +183,13 @@ class ResultWriter:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of results that wait for the next part."""
-        return self._waiting_bytes
+        """Bytes of results and traces that wait for the next parts."""
+        return self._parts.waiting_bytes + self._traces.waiting_bytes
 
     @property
     def is_due(self) -> bool:
         """Whether it is time to flush."""
-        if not self._encoded:
-            return False
-        return (
-            self._waiting_bytes >= self._flush_bytes
-            or self._clock() - self._waiting_since >= self._flush_seconds
-        )
+        return self._parts.is_due or self._traces.is_due
 
     def add(self, results: Sequence[NewResult]) -> bool:
         """Add results; those that change nothing are ignored.
@@ -166,7 +206,7 @@ class ResultWriter:
         if has_generations:
             self._set_generations(results)
         try:
-            encoded = self._encoder.encode_lines(results)
+            encoded = self._encode(results)
         except (UnicodeEncodeError, TypeError, ValueError, RecursionError, OverflowError):
             if len(results) > 1:
                 # Find the invalid one, and lose none of those before it.
@@ -174,17 +214,51 @@ class ResultWriter:
                     self.add((result,))
             encode_value(results[0])
             raise
-        with self._lock:
-            fresh = self._noted(results) if has_generations else self._marks.note_all(results)
-            if len(fresh) < len(results):
-                encoded = self._encoder.encode_lines(fresh)
-            if fresh:
-                if not self._encoded:
-                    self._waiting_since = self._clock()
-                self._items.extend([result.item for result in fresh])
-                self._encoded.append(encoded)
-                self._waiting_bytes += len(encoded)
-            return self.is_due
+        had_failures = self._marks.count(_FAILED) > 0
+        fresh = self._noted(results) if has_generations else self._marks.note_all(results)
+        if len(fresh) < len(results):
+            encoded = self._encode(fresh)
+        if fresh:
+            if had_failures or self._marks.count(_FAILED):
+                self._note_failures(fresh)
+            batches, counts = encoded
+            self._parts.add([result.item for result in fresh], batches, counts)
+        return self.is_due
+
+    def _encode(self, results: Sequence[NewResult]) -> tuple[list[bytes], list[int]]:
+        """Return the lines of results in batches that are short enough for marks, and the lines of each."""
+        encode_lines = self._encoder.encode_lines
+        batches: list[bytes] = []
+        counts: list[int] = []
+        for start in range(0, len(results), MARK_LINES):
+            some = results if len(results) <= MARK_LINES else results[start : start + MARK_LINES]
+            lines = encode_lines(some)
+            if len(lines) < MARK_BYTES or len(some) == 1:
+                batches.append(lines)
+                counts.append(len(some))
+            else:
+                batches += lines.splitlines(keepends=True)
+                counts += [1] * len(some)
+        return batches, counts
+
+    def _note_failures(self, results: Sequence[NewResult]) -> None:
+        failures = self._failures
+        for result in results:
+            if result.status is _FAILED:
+                failures.add(result.item, result.branch, result.offset, result.error)
+            elif failures:
+                failures.discard(result.item, result.branch)
+
+    def add_trace(self, trace: ItemTrace) -> bool:
+        """Add the trace of a branch run before its result; return whether it is time to flush."""
+        if generation := self._next_generation(trace.item, trace.branch):
+            trace = msgspec.structs.replace(trace, generation=generation)
+        self._traces.add([trace.item], [self._encoder.encode_lines((trace,))], [1])
+        return self.is_due
+
+    def skip_trace(self) -> None:
+        """Count a failed branch run that has no trace, since there are too many."""
+        self._untraced += 1
 
     def _set_generations(self, results: Sequence[NewResult]) -> None:
         """Give each result its selection's generation, or that of the result that the item and branch have.
@@ -192,10 +266,13 @@ class ResultWriter:
         So a result of an item that is selected no longer is compared with the last one as any other is.
         """
         for result in results:
-            generation = self._marks.generation(result.item, result.branch)
-            if self._selection is not None and result.item in self._selection.items:
-                generation = max(generation, self._selection.generation)
-            result.generation = generation or msgspec.UNSET
+            result.generation = self._next_generation(result.item, result.branch) or msgspec.UNSET
+
+    def _next_generation(self, item: int, branch: str) -> int:
+        generation = self._marks.generation(item, branch)
+        if self._selection is not None and item in self._selection.items:
+            return max(generation, self._selection.generation)
+        return generation
 
     def _noted(self, results: Sequence[NewResult]) -> list[NewResult]:
         """Note results that can have a generation; return those that change something."""
@@ -219,42 +296,54 @@ class ResultWriter:
         return self.add((NewResult(item, offset, branch, BranchStatus.SKIPPED),))
 
     def flush(self) -> None:
-        """Write the results that wait as one part. If that fails, they keep waiting.
+        """Write what waits as parts. If that fails, it keeps waiting.
 
         Raises:
             StorageError: raised by the store.
         """
-        with self._flushing:
-            with self._lock:
-                items, self._items = self._items, []
-                batches, self._encoded = self._encoded, []
-                taken_bytes, self._waiting_bytes = self._waiting_bytes, 0
-            if not batches:
-                return
-            try:
-                self._write_part(items, batches)
-            except BaseException:
-                with self._lock:
-                    self._items = items + self._items
-                    self._encoded = batches + self._encoded
-                    self._waiting_bytes += taken_bytes
-                raise
+        self._parts.flush()
+        self._traces.flush()
 
-    def finish(self, items: int) -> ChunkSummary:
-        """Flush, and write the summary.
+    def finish(self, items: int, labels: ItemLabels | None = None) -> ChunkSummary:
+        """Flush, and write the index and the summary.
 
         Args:
             items: the number of the chunk's items.
+            labels: the labels of the items; None if they are not known.
 
         Raises:
             StorageError: raised by the store.
         """
         self.flush()
+        self._write_index(items, labels)
         generation = max(self._marks.last_generation, self._selection.generation if self._selection else 0)
-        summary = ChunkSummary(items, self.succeeded, self.failed, list(self._keys), self.skipped, generation)
-        encoded = self._encoder.encode(summary)
-        self._store.write(summary_pointer(self._location), encoded, content_type=JSON_TYPE)
+        keys = [part.key for part in self._parts.parts]
+        summary = ChunkSummary(items, self.succeeded, self.failed, keys, self.skipped, generation)
+        self._write(summary_pointer(self._location), self._encoder.encode(summary))
         return summary
+
+    def _write_index(self, items: int, labels: ItemLabels | None) -> None:
+        label_of = (lambda _: "") if labels is None else labels.read()
+        failures = self._failures.lines(label_of)
+        if failures:
+            lines = self._encoder.encode_lines(failures)
+            self._write(failures_pointer(self._location), lines, JSON_LINES_TYPE)
+        index = ChunkIndex(
+            items,
+            self.succeeded,
+            self.failed,
+            self.skipped,
+            self._parts.parts,
+            self._failures.kinds(),
+            len(failures),
+            labels is not None and labels.are_stored,
+            self._traces.parts,
+            self._untraced,
+        )
+        self._write(index_pointer(self._location), self._encoder.encode(index))
+
+    def _write(self, pointer: Pointer, data: bytes, content_type: str = JSON_TYPE) -> None:
+        self._store.write(pointer, data, content_type=content_type)
 
     def __enter__(self) -> Self:
         return self
@@ -268,22 +357,3 @@ class ResultWriter:
             if error is None:
                 raise
             error.add_note(f"Results could not be written: {failure}")
-
-    def _write_part(self, items: list[int], batches: list[bytes]) -> None:
-        body = b"".join(batches)
-        ordered = sorted(items)
-        if ordered != items:
-            lines = body.splitlines(keepends=True)
-            # Sorting is stable: a failure and a success of one item keep their order.
-            body = b"".join([lines[number] for number in sorted(range(len(items)), key=items.__getitem__)])
-        pointer = part_pointer(
-            self._location,
-            sequence=self._sequence,
-            first=ordered[0],
-            last=ordered[-1],
-            count=len(items),
-            writer=self._writer,
-        )
-        self._store.write(pointer, body, content_type=JSON_LINES_TYPE)
-        self._sequence += 1
-        self._keys.append(pointer.key)

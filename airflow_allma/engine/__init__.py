@@ -19,6 +19,7 @@ from airflow_allma.engine.items import (
     classify_items,
     label_of,
     list_in_context,
+    own_label,
     resolve_items,
 )
 from airflow_allma.engine.pointer_cache import PointerCache
@@ -75,6 +76,7 @@ __all__ = [
     "join_results",
     "label_of",
     "list_in_context",
+    "own_label",
     "pass_checkpoint",
     "repeat_step",
     "resolve_items",

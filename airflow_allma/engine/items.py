@@ -25,6 +25,7 @@ __all__ = [
     "classify_items",
     "label_of",
     "list_in_context",
+    "own_label",
     "resolve_items",
 ]
 
@@ -128,7 +129,13 @@ def label_of(fork: CompiledFork, item: Any, index: int) -> str:
 
     It is printable and not too long, whatever the item contains.
     """
-    if fork.label_path is not None:
+    label = own_label(fork, item)
+    return str(index) if label is None else label
+
+
+def own_label(fork: CompiledFork, item: Any) -> str | None:
+    """Return the name that an item itself contains; None if it contains none."""
+    if fork.label_path is not None and item.__class__ is not ItemError:
         try:
             label = fork.label_path.find(item)
         except ExpressionEvaluationError:
@@ -140,7 +147,7 @@ def label_of(fork: CompiledFork, item: Any, index: int) -> str:
             value = item.get(key)
             if _can_be_label(value):
                 return _label(value)
-    return str(index)
+    return None
 
 
 def _label(value: Any) -> str:

@@ -138,7 +138,7 @@ class ForkChunkOperator(FlowOperator):
         folder = chunk_folder(services, info, self.step, plan, chunk)
         before = None if wakeup is None else load_suspended(current)
         kept = None if before is None else before["kept"]
-        with open_sink(folder, services, current.settings, suspends=fork.suspends, kept=kept) as sink:
+        with open_sink(folder, services, current.settings, fork=fork, kept=kept) as sink:
             chunk_run = ChunkRun(ForkRun(fork, fork_context, info, services), chunk, sink, LOG)
             already = chunk_run.waits if before is not None else []
             if before is None or wakeup is None:
@@ -167,7 +167,8 @@ class ForkChunkOperator(FlowOperator):
             self._park(current, chunk, chunk_run, sink, already)
         if progress.reused:
             LOG.info("%d items had results of an earlier try", progress.reused)
-        push(current.ti, Key.RESULTS, {"number": chunk.number, **sink.finish(progress.items)})
+        counts = {"number": chunk.number, "failed": progress.failures.items, "first": chunk.first}
+        push(current.ti, Key.RESULTS, {**counts, **sink.finish(progress.items)})
         return progress
 
     def _park(

@@ -60,6 +60,7 @@ class ForkChunksOperator(FlowOperator):
 
     def _plan(self, current: TaskContext, decision: ForkDecision) -> ChunkPlan:
         from airflow_allma.distributed.chunk_plan import ChunkPlan, chunk_concurrency, plan_fork_chunks
+        from airflow_allma.distributed.chunk_results import store_plan
 
         fork = current.fork(self.step)
         chunks = []
@@ -76,4 +77,6 @@ class ForkChunksOperator(FlowOperator):
         # with the id of one that has been deleted since.
         token = ChunkPlan.token_of(chunks, load_state(current, self.items), current.run_after)
         concurrency = chunk_concurrency(fork, len(chunks), self.chunks_at_once, current.settings)
-        return ChunkPlan(tuple(chunks), decision.count, token, concurrency)
+        plan = ChunkPlan(tuple(chunks), decision.count, token, concurrency)
+        store_plan(current.services, current.info, self.step, plan)
+        return plan

@@ -29,7 +29,8 @@ class Key(StrEnum):
     RESULT = "allma_result"
     """The result of one branch run."""
     RESULTS = "allma_results"
-    """The results of a chunk's branch runs, or their count if they are stored."""
+    """How many items a chunk had, how many of them failed, the index of its first item among all items (null
+    if its lines are not counted), and the results of its branch runs, unless they are stored."""
     SUSPENDED = "allma_suspended"
     """The run of a task that waits, for the same task when it continues."""
     CHECKPOINT = CHECKPOINT_KEY
