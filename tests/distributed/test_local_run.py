@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_allma.distributed.local_run import ChunkedForkRunner
 from airflow_allma.distributed.result_format import list_parts
+from airflow_allma.distributed.result_index import read_index, read_plan
 from airflow_allma.engine import EngineSettings
 from airflow_allma.flow import AirflowOptions
 from airflow_allma.settings import AllmaSettings
@@ -61,6 +62,12 @@ def test_results_of_chunks_are_stored_in_parts_below_the_fork():
     assert sum(key.endswith("/manifest.json") for key in keys) > 1
     folders = {key.partition("/parts/")[0] for key in keys if "/parts/" in key}
     assert all(list_parts(store, OffloadLocation("bucket", folder)) for folder in folders)
+    indexes = [read_index(store, OffloadLocation("bucket", folder)) for folder in sorted(folders)]
+    assert sum(index.items for index in indexes if index is not None) == 20
+    [plan] = [key.removesuffix("/plan.json") for key in keys if key.endswith("/plan.json")]
+    stored = read_plan(store, OffloadLocation("bucket", plan))
+    assert stored is not None
+    assert (stored.fork, len(stored.plan.chunks)) == ("fan", len(folders))
 
 
 def test_a_bad_line_fails_alone_in_both_ways():
