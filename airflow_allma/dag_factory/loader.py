@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_allma.common.broken_flows import broken_flows_line
 from airflow_allma.common.completion_runs import completion_dag_id, flow_dag_id
 from airflow_allma.compat import check_policies
 from airflow_allma.configuration import dag_limit
@@ -124,10 +125,23 @@ def report_problems(
     with _garbage_collection_off():
         loaded = FlowFolders.of(places).load_all()
         problems = list(loaded.problems)
-        _build_dags(loaded, options, problems, None)
+        dags = _build_dags(loaded, options, problems, None)
     broken = list(dict.fromkeys(problem.file for problem in problems if problem.is_error))
     if broken:
-        raise FlowError(_summary(broken, problems, len(loaded.flows)))
+        named = broken_flows_line(_broken_flows(loaded, options, problems, dags))
+        raise FlowError(_summary(broken, problems, len(loaded.flows), named))
+
+
+def _broken_flows(
+    loaded: LoadedFolder, options: LoaderOptions, problems: Iterable[Problem], dags: Mapping[str, DAG]
+) -> dict[str, list[str]]:
+    """Return the ids of the flows that do not run, by their files as problems show them."""
+    flows = {file.file: [*file.broken_flow_ids] for file in loaded.files}
+    for source in loaded.flows:
+        if safe_dag_id(source.flow.id) not in dags and _is_kept(source.flow, options):
+            flows[source.file].append(source.flow.id)
+    shown = {problem.file: problem.shown_file for problem in problems if problem.is_error}
+    return {shown[file]: ids for file, ids in flows.items() if ids and file in shown}
 
 
 @contextmanager
@@ -233,14 +247,14 @@ def _report(problems: Iterable[Problem], on_problem: OnProblem | None, *, is_log
             on_problem(problem)
 
 
-def _summary(broken: list[str], problems: list[Problem], flows: int) -> str:
+def _summary(broken: list[str], problems: list[Problem], flows: int, named: str) -> str:
     shown = [str(problem) for file in broken for problem in dict.fromkeys(problems) if problem.file == file]
     if len(broken) == 1:
         errors = "1 flow file has errors; its flows do not run until it is fixed"
     else:
         errors = f"{len(broken)} flow files have errors; their flows do not run until the files are fixed"
     fitting = _first(shown)
-    lines = [f"{errors}. Other flows that run: {flows}.", *fitting]
+    lines = [f"{errors}. Other flows that run: {flows}.", *([named] if named else []), *fitting]
     if len(shown) > len(fitting):
         lines.append(f"{len(shown) - len(fitting)} more: see `allma_problem` in the Dag processor's log.")
     return "\n\n".join(lines)

@@ -85,10 +85,14 @@ class Problem:
         """Whether the problem keeps the flow from running."""
         return self.severity is Severity.ERROR
 
-    def __str__(self) -> str:
+    @property
+    def shown_file(self) -> str:
+        """The file's path, printable and not too long."""
         # A file's name can have any characters; bytes that are not UTF-8 are surrogates in it.
-        file = shortened(printable(self.file), _MAX_FILE_LENGTH)
-        where = f"{file}:{self.line}:{self.column}" if self.line else file
+        return shortened(printable(self.file), _MAX_FILE_LENGTH)
+
+    def __str__(self) -> str:
+        where = f"{self.shown_file}:{self.line}:{self.column}" if self.line else self.shown_file
         return f"{where}: {self.severity}: {self.path}: {self.message}"
 
 

@@ -3,24 +3,30 @@
 """The API of the pages: GET only, JSON, each route with the rights of its Dag."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user
 from airflow.utils.session import create_session
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
 
-from airflow_allma.server.access import RUN_PATH, dag_router
+from airflow_allma.server.access import DAG_PATH, RUN_PATH, dag_router, signed_in_router
 from airflow_allma.server.dag_flows import DagFlow, DagFlows
+from airflow_allma.server.flow_list import FlowQuery, list_flows
+from airflow_allma.server.flow_view import flow_page
 from airflow_allma.server.fork_views import fork_states, fork_summary
 from airflow_allma.server.not_found import NotFoundError
-from airflow_allma.server.run_database import RunRow, count_tasks, find_run
+from airflow_allma.server.run_database import RunRow, count_tasks, find_dag, find_run
 from airflow_allma.server.run_view import run_header, step_states
 from airflow_allma.server.work_pool import WorkPool
 
 __all__ = ["api_routers"]
 
 T = TypeVar("T")
+
+CurrentUser = Annotated[BaseUser, Depends(get_user)]
 
 _THREADS: Final = 8
 _SECONDS: Final = 30.0
@@ -33,7 +39,8 @@ def api_routers() -> Sequence[APIRouter]:
     flows = DagFlows()
     pool = WorkPool("allma-api", _THREADS, _SECONDS)
 
-    return [_run_router(flows, Reader(pool))]
+    read = Reader(pool)
+    return [_flows_router(flows, read), _flow_router(flows, read), _run_router(flows, read)]
 
 
 class Reader:
@@ -50,6 +57,42 @@ class Reader:
                 return work(session)
 
         return await self._pool.run(call)
+
+
+def _flows_router(flows: DagFlows, read: Reader) -> APIRouter:
+    router = signed_in_router()
+
+    @router.get("/flows")
+    async def all_flows(
+        user: CurrentUser,
+        q: Annotated[str, Query(max_length=200)] = "",
+        state: Literal["active", "paused", "broken", "unpublished"] | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        offset: Annotated[int, Query(ge=0)] = 0,
+    ) -> dict[str, Any]:
+        query = FlowQuery(q, state, limit, offset)
+        return await read(lambda session: list_flows(session, flows, user, query))
+
+    return router
+
+
+def _flow_router(flows: DagFlows, read: Reader) -> APIRouter:
+    router = dag_router(DAG_PATH)
+
+    @router.get("/flow")
+    async def flow(dag_id: str) -> dict[str, Any]:
+        def work(session: Session) -> dict[str, Any]:
+            dag = find_dag(session, dag_id)
+            if dag is None:
+                raise NotFoundError(f"There is no Dag {dag_id!r:.300}.")
+            found = flows.find(session, dag_id)
+            if found is None:
+                return {"isFlow": False}
+            return {**flow_page(session, flows, dag, found), "picture": None}
+
+        return await read(work)
+
+    return router
 
 
 def _run_router(flows: DagFlows, read: Reader) -> APIRouter:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_allma.server.memory_runs import BranchRun, MemoryFork
-from airflow_allma.server.run_view import iso
+from airflow_allma.server.run_view import epoch
 
 __all__ = ["item_status", "memory_counts"]
 
@@ -44,8 +44,8 @@ def memory_counts(fork: MemoryFork, *, is_running: bool) -> dict[str, Any]:
         "waiting": counts["waiting"],
         "perSecond": speed,
         "secondsLeft": (fork.count - ended) / speed if is_running and speed else None,
-        "start": iso(start),
-        "end": iso(end),
+        "start": epoch(start),
+        "end": epoch(end),
         "isRunning": is_running,
     }
 

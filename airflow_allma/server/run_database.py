@@ -16,6 +16,7 @@ from typing import Any, Final
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
+from airflow.models.errors import ParseImportError
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
@@ -26,14 +27,17 @@ from airflow_allma.common.batching import batched
 
 __all__ = [
     "DagRow",
+    "ImportErrorRow",
     "RunRow",
     "TaskCounts",
     "TaskRow",
     "VersionRow",
     "XComRow",
     "count_tasks",
+    "dag_tags",
     "dag_versions",
     "find_dag",
+    "find_import_errors",
     "find_run",
     "find_tasks",
     "find_version",
@@ -185,6 +189,19 @@ class XComRow:
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class ImportErrorRow:
+    """An import error.
+
+    Attributes:
+        text: its traceback.
+        dag_ids: the Dags that the same file has, or had.
+    """
+
+    text: str
+    dag_ids: tuple[str, ...]
+
+
 # `DagRun.state` and two labels are properties of the entities; these are their columns.
 _RUN_STATE: Final = DagRun.__table__.c.state
 _LABEL: Final = TaskInstance.__table__.c.rendered_map_index
@@ -214,14 +231,41 @@ def find_dag(session: Session, dag_id: str) -> DagRow | None:
 
 
 def list_dags(session: Session, tag: str, dag_ids: Iterable[str]) -> list[DagRow]:
-    """Return the Dags with a tag among those with some ids, by id; not those that no file defines."""
+    """Return the Dags with a tag among those with some ids, by id; also those that no file defines now."""
     tagged = _columns(DagTag.dag_id).where(DagTag.name == tag)
     known = set(session.scalars(tagged)) & set(dag_ids)
     found: list[DagRow] = []
     for some in batched(sorted(known), _MAX_IN):
-        query = _columns(*_DAG).where(DagModel.dag_id.in_(some), DagModel.is_stale.is_(False))
+        query = _columns(*_DAG).where(DagModel.dag_id.in_(some))
         found += (DagRow(*row) for row in session.execute(query))
     return sorted(found, key=lambda dag: dag.dag_id)
+
+
+def dag_tags(session: Session, dag_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the tags of some Dags, by Dag id."""
+    found: dict[str, list[str]] = {}
+    for some in batched(dag_ids, _MAX_IN):
+        query = _columns(DagTag.dag_id, DagTag.name).where(DagTag.dag_id.in_(some)).order_by(DagTag.name)
+        for dag_id, name in session.execute(query):
+            found.setdefault(dag_id, []).append(name)
+    return found
+
+
+def find_import_errors(session: Session, text: str, limit: int) -> list[ImportErrorRow]:
+    """Return the import errors that contain a text, each with the Dags of its file."""
+    query = _columns(ParseImportError.filename, ParseImportError.bundle_name, ParseImportError.stacktrace)
+    rows = session.execute(
+        query.where(ParseImportError.stacktrace.contains(text, autoescape=True))
+        .order_by(ParseImportError.id)
+        .limit(limit)
+    ).all()
+    found = []
+    for file, bundle, stacktrace in rows:
+        dags = _columns(DagModel.dag_id).where(
+            DagModel.relative_fileloc == file, DagModel.bundle_name == bundle
+        )
+        found.append(ImportErrorRow(stacktrace or "", tuple(session.scalars(dags))))
+    return found
 
 
 def find_run(session: Session, dag_id: str, run_id: str) -> RunRow | None:

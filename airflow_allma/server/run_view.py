@@ -10,7 +10,7 @@ from airflow_allma.dag_factory.plan import TaskRole
 from airflow_allma.server.dag_flows import DagFlow
 from airflow_allma.server.run_database import RunRow, TaskCounts
 
-__all__ = ["iso", "run_header", "step_states", "tasks_of_steps"]
+__all__ = ["epoch", "run_header", "step_states", "tasks_of_steps"]
 
 _STATES: Final[Mapping[str, str]] = {
     "none": "none",
@@ -34,9 +34,9 @@ _SHOWN: Final = ("running", "waiting", "queued", "failed", "upstream_failed", "s
 """Of a step with tasks in several states, the first of these is the step's."""
 
 
-def iso(time: datetime | None) -> str | None:
-    """Return a time as ISO 8601."""
-    return None if time is None else time.isoformat()
+def epoch(time: datetime | None) -> float | None:
+    """Return a time in seconds since the epoch."""
+    return None if time is None else time.timestamp()
 
 
 def run_header(dag_id: str, run: RunRow, found: DagFlow) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def run_header(dag_id: str, run: RunRow, found: DagFlow) -> dict[str, Any]:
         "flowId": found.flow.id,
         "version": found.flow.version,
         "state": run.state,
-        "start": iso(run.start),
-        "end": iso(run.end),
+        "start": epoch(run.start),
+        "end": epoch(run.end),
         "isRunning": run.is_running,
     }
 
@@ -95,8 +95,8 @@ def _state(found: DagFlow, step: str, tasks: list[str], counts: list[TaskCounts]
     return {
         "state": state,
         "counts": totals,
-        "start": iso(start),
-        "end": iso(end) if is_over else None,
+        "start": epoch(start),
+        "end": epoch(end) if is_over else None,
         "seconds": (end - start).total_seconds() if is_over and start and end else None,
         "tries": max((one.tries for one in counts), default=0),
         "tasks": [

@@ -10,7 +10,7 @@ from tests.server.test_waits import OPEN_ROUTES
 
 pytestmark = pytest.mark.airflow
 
-ALL_DAGS_ROUTES: set[str] = set()
+ALL_DAGS_ROUTES = {"/api/flows"}
 """Routes that are about no Dag in particular, and ask for each Dag what the user may see."""
 
 PATHS = {
