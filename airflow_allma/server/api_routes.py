@@ -18,7 +18,8 @@ from airflow_allma.server.flow_list import FlowQuery, list_flows
 from airflow_allma.server.flow_view import flow_page
 from airflow_allma.server.fork_views import fork_states, fork_summary
 from airflow_allma.server.not_found import NotFoundError
-from airflow_allma.server.run_database import RunRow, count_tasks, find_dag, find_run
+from airflow_allma.server.run_database import count_tasks, find_dag, find_run
+from airflow_allma.server.run_rows import RunRow
 from airflow_allma.server.run_view import run_header, step_states
 from airflow_allma.server.work_pool import WorkPool
 

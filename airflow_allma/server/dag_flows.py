@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from airflow_allma.dag_factory.plan import GroupNode, TaskNode, TaskPlan, plan_tasks
 from airflow_allma.dag_factory.plan.flow_text import WHOLE_FLOW, flow_in_doc_md
 from airflow_allma.flow import Flow, safe_dag_id
-from airflow_allma.server.run_database import VersionRow, find_version, serialized_dag
+from airflow_allma.server.run_database import find_version, serialized_dag
+from airflow_allma.server.run_rows import VersionRow
 
 __all__ = ["DagFlow", "DagFlows", "ForkTasks"]
 

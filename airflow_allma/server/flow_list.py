@@ -15,14 +15,8 @@ from airflow_allma.flow import safe_dag_id
 from airflow_allma.flow.ids import FLOW_TAG
 from airflow_allma.server.dag_flows import DagFlows
 from airflow_allma.server.read_rights import ReadRights
-from airflow_allma.server.run_database import (
-    DagRow,
-    RunRow,
-    dag_tags,
-    find_import_errors,
-    last_runs,
-    list_dags,
-)
+from airflow_allma.server.run_database import dag_tags, find_import_errors, last_runs, list_dags
+from airflow_allma.server.run_rows import DagRow, RunRow
 from airflow_allma.server.run_view import epoch
 
 __all__ = ["STATES", "FlowQuery", "list_flows", "schedule_in_words"]

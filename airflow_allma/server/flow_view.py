@@ -18,7 +18,8 @@ from airflow_allma.flow.validation import check_flow
 from airflow_allma.loading import flow_checks
 from airflow_allma.server.dag_flows import DagFlow, DagFlows
 from airflow_allma.server.flow_list import schedule_in_words
-from airflow_allma.server.run_database import DagRow, VersionRow, dag_versions
+from airflow_allma.server.run_database import dag_versions
+from airflow_allma.server.run_rows import DagRow, VersionRow
 from airflow_allma.server.run_view import epoch
 
 __all__ = ["flow_page"]

@@ -13,7 +13,8 @@ from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.dag_flows import DagFlow, ForkTasks
 from airflow_allma.server.memory_items import memory_counts
 from airflow_allma.server.memory_runs import read_memory_fork
-from airflow_allma.server.run_database import RunRow, XComRow, find_xcoms
+from airflow_allma.server.run_database import find_xcoms
+from airflow_allma.server.run_rows import RunRow, XComRow
 
 __all__ = ["ForkState", "fork_states", "fork_summary"]
 

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from airflow_allma.dag_factory.plan import TaskNode
 from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.dag_flows import ForkTasks
-from airflow_allma.server.run_database import TaskRow, find_tasks, find_xcoms
+from airflow_allma.server.run_database import find_tasks, find_xcoms
+from airflow_allma.server.run_rows import TaskRow
 
 __all__ = ["BranchRun", "MemoryFork", "read_memory_fork"]
 

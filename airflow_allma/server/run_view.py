@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from airflow_allma.dag_factory.plan import TaskRole
 from airflow_allma.server.dag_flows import DagFlow
-from airflow_allma.server.run_database import RunRow, TaskCounts
+from airflow_allma.server.run_rows import RunRow, TaskCounts
 
 __all__ = ["epoch", "run_header", "step_states", "tasks_of_steps"]
 
