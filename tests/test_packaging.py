@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 
 import pytest
 from packaging.requirements import Requirement
@@ -62,3 +65,30 @@ def test_airflow_has_an_upper_bound_and_the_newest_job_lifts_it(project, reposit
     assert lifted.name == "apache-airflow"
     assert lifted.specifier.contains("4.0")
     assert not lifted.specifier.contains("3.2.9")
+
+
+@pytest.fixture(scope="module")
+def wheel(repository, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=repository, check=True, capture_output=True)
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as opened:
+        yield opened
+
+
+def test_the_wheel_has_every_file_of_the_pages_and_the_licenses_of_their_libraries(wheel, repository):
+    root = "airflow_allma/server/static/"
+    packed = {name.removeprefix(root) for name in wheel.namelist() if name.startswith(root)}
+    files = (repository / root).rglob("*")
+    assert packed == {file.relative_to(repository / root).as_posix() for file in files if file.is_file()}
+    assert {"ui/vendor/VERSIONS", "ui/vendor/htm.LICENSE", "ui/vendor/preact.LICENSE"} <= packed
+
+
+def test_no_file_of_the_pages_names_another_host(wheel):
+    for name in wheel.namelist():
+        # What an example in a comment or a licence names is not asked for.
+        if name.startswith("airflow_allma/server/static/") and not name.endswith((".LICENSE", "VERSIONS")):
+            text = wheel.read(name).decode()
+            hosts = set(re.findall(r"(?:https?:)?//([a-z0-9-]+\.[a-z0-9.-]+)", text))
+            assert hosts <= {"www.w3.org"}, name  # the names of SVG and MathML, which nobody fetches
