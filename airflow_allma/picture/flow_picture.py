@@ -166,7 +166,10 @@ class _Drawer:
         merged = [(source, target, _merged(found)) for (source, target, _), found in lines.items()]
         drawing = lay_out(
             [Box(block.width, block.height) for block in blocks],
-            [Arrow(source, target, line.width, line.kind) for source, target, line in merged],
+            [
+                Arrow(source, target, line.width, line.kind, line.kind is EdgeKind.FALLBACK)
+                for source, target, line in merged
+            ],
         )
         width = max(drawing.width, frame.width - 2 * left)
         left += (width - drawing.width) // 2

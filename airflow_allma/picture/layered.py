@@ -50,12 +50,14 @@ class Arrow:
         target: index of a box.
         label: width of the label in pixels; 0 for none.
         group: arrows of one group and target share a line.
+        is_aside: whether the way straight on is that of another arrow, if there is one.
     """
 
     source: int
     target: int
     label: int = 0
     group: str = ""
+    is_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,16 +217,21 @@ class _Layout:
         boxes = sorted(range(len(self._boxes)), key=lambda box: (ranks[box], box))
         for box in reversed(boxes):
             depths[box] = max((depths[self._arrows[index].target] + 1 for index in leaving[box]), default=0)
+
+        def preference(index: int) -> tuple[bool, bool, int, int]:
+            arrow = self._arrows[index]
+            return not arrow.is_aside, self._span(index) == 1, depths[arrow.target], -index
+
         spine: set[int] = set()
         taken: set[int] = set()
         for box in boxes:
             free = [
                 index
                 for index in leaving[box]
-                if self._span(index) == 1 and self._arrows[index].target not in taken
+                if index not in self._joined and self._arrows[index].target not in taken
             ]
             if free:
-                best = max(free, key=lambda index: (depths[self._arrows[index].target], -index))
+                best = max(free, key=preference)
                 spine.add(best)
                 taken.add(self._arrows[best].target)
         return spine

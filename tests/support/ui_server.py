@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.support import ui_flows
 from tests.support.ui_items import HOSTILE, FakeFork
 
 PORT = 8899
@@ -128,8 +129,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(status, {"detail": detail})
         elif len(parts) > 5 and parts[4] == "forks" and run_id in self.server.forks:
             self._fork(self.server.forks[run_id], parts, query)
+        elif (found := self._flow(parts, query)) is not None:
+            self._json(200, found)
         else:
             self._fixture("/".join(parts))
+
+    def _flow(self, parts: list[str], query: Mapping[str, str]) -> Any:
+        match parts:
+            case ["flows"]:
+                return ui_flows.flow_list(query)
+            case ["dags", dag_id, "flow"]:
+                return ui_flows.flow_page(dag_id)
+            case ["dags", dag_id, "runs", run_id]:
+                return ui_flows.run_page(dag_id, run_id, self.server.forks.get(run_id, _BASE).summary())
+            case ["dags", dag_id, "runs", _, "steps", step_id]:
+                return ui_flows.step_page(dag_id, step_id)
+        return None
 
     def _fork(self, fork: FakeFork, parts: list[str], query: Mapping[str, str]) -> None:
         _, dag_id, _, run_id, _, name, *rest = parts
