@@ -1,4 +1,4 @@
-"""Flows and runs for the pages' tests, in the shapes of the HTTP API; pictures are drawn as the server does."""
+"""Flows and runs for the pages' tests, in the shapes of the HTTP API; the pictures are the server's own."""
 
 from __future__ import annotations
 

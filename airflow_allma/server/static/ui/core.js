@@ -7,8 +7,8 @@ import { makeUi } from "./ui.js";
 
 const ROUTES = { flows: "allma-flows", flow: "allma-flow", run: "allma-run", items: "allma-items" };
 
-async function addStyles() {
-  const href = new URL("./allma.css", import.meta.url).href;
+async function addStyles(name) {
+  const href = new URL(name, import.meta.url).href;
   if ([...globalThis.document.styleSheets].some((sheet) => sheet.href === href)) return;
   const link = Object.assign(globalThis.document.createElement("link"), { rel: "stylesheet", href });
   const done = new Promise((resolve) => {
@@ -108,4 +108,4 @@ export function make(host) {
   };
 }
 
-await addStyles();
+await Promise.all(["./allma.css", "./flows.css"].map(addStyles));

@@ -92,9 +92,9 @@ export default (kit) => {
         ["Steps", steps || null],
         ["Warnings", problems.length > 0 && html`<${Button} kind="link" onClick=${() => put({ tab: "json" })}>${count(problems.length, "problem")}<//>`],
       ]} />
-      <div className="allma-filters"><${Tabs} label="What is shown" tabs=${tabs} selected=${tab} onSelect=${(key) => put({ tab: key === "picture" ? null : key })} /></div>
+      <div className="allma-tools"><${Tabs} label="What is shown" tabs=${tabs} selected=${tab} onSelect=${(key) => put({ tab: key === "picture" ? null : key })} /></div>
       ${tab === "picture" && (data.picture
-        ? html`<div className=${`allma-split ${node ? "open" : ""}`}>
+        ? html`<div className=${`allma-beside ${node ? "open" : ""}`}>
             <${Picture} picture=${data.picture} selected=${query.step} onSelect=${(one) => put({ step: one.step === query.step ? null : one.step })} />
             ${node && html`<${Step} key=${node.id} node=${node} document=${document} lines=${lines} put=${put} />`}
           </div>`

@@ -48,7 +48,7 @@ export default (kit) => {
       clearTimeout(timer.current);
       timer.current = setTimeout(() => onSearch(next.trim()), WAIT_MILLISECONDS);
     };
-    return html`<form role="search" className="allma-search" onSubmit=${(event) => { event.preventDefault(); onSearch(text.trim()); }}>
+    return html`<form role="search" className="allma-find" onSubmit=${(event) => { event.preventDefault(); onSearch(text.trim()); }}>
       <input type="search" placeholder="Search flows" aria-label="Search flows by name, id or tag" value=${text} onInput=${change} onChange=${change} autoComplete="off" />
     </form>`;
   }
@@ -64,7 +64,7 @@ export default (kit) => {
     const flows = data?.flows ?? [];
     const last = offset + flows.length;
     return html`<${Page} title="Flows" note=${data && count(data.total, "flow")}>
-      <div className="allma-filters">
+      <div className="allma-tools">
         <${Search} value=${query.q ?? ""} onSearch=${(q) => put({ q, offset: null })} />
         <${Tabs} label="State" tabs=${tabs} selected=${state ?? ""} onSelect=${(key) => put({ state: key, offset: null })} />
       </div>

@@ -2,7 +2,7 @@
 // is walked through with the arrow keys.
 
 const ZOOMS = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.25, 1.5, 2];
-const SMALLEST_FIT = 0.5; // with less, names could not be read
+const SMALLEST_FIT = 0.65; // with less, names could not be read
 const TALLEST = 0.7; // of the window, as in flows.css
 const CULL_AT = 400; // nodes; of a larger picture only what is in sight is drawn
 const AROUND = 400; // pixels around what is in sight
@@ -53,7 +53,7 @@ export default (kit) => {
       return html`<div className="allma-node branch" style=${{ ...place, height: `${node.h}px` }} title=${full}><b>${oneLine(node.title)}</b> ${oneLine(node.detail)}</div>`;
     }
     const state = info?.palette ?? "";
-    const name = [node.title, info?.word, info?.line ?? node.detail].filter(Boolean).map(oneLine).join(", ");
+    const name = [node.title, `${info?.word ?? ""}${info?.line ?? node.detail}`].filter(Boolean).map(oneLine).join(", ");
     const button = html`<button type="button" className=${`allma-node ${node.kind === "fork" ? "head" : node.kind} ${state}`} data-node=${node.id} data-step=${node.step}
       style=${node.kind === "fork" ? undefined : { ...place, height: `${node.h}px` }} title=${full} aria-label=${name} aria-pressed=${isSelected} tabIndex=${canFocus ? 0 : -1}
       onClick=${() => onSelect(node)} onKeyDown=${(event) => onKey(event, node)}><${Head} node=${node} info=${info} /></button>`;

@@ -121,7 +121,7 @@ export default (kit) => {
       ${data.error && html`<div className="allma-problem" role="alert"><div><strong>${oneLine(data.error.errorName ?? "The run failed")}</strong><p>${visible(data.error.errorMessage ?? "")}</p></div></div>`}
       ${data.note && html`<p className="allma-note">${oneLine(data.note)}</p>`}
       ${data.picture
-        ? html`<div className=${`allma-split ${node ? "open" : ""}`}>
+        ? html`<div className=${`allma-beside ${node ? "open" : ""}`}>
             <${Picture} picture=${data.picture} label="Picture of the run" infoOf=${infoOf} selected=${query.step} onSelect=${(one) => put({ step: one.step === query.step ? null : one.step })} />
             ${node && html`<${Step} key=${node.step} dagId=${dagId} runId=${runId} node=${node} state=${steps[node.step]} fork=${forkOf.get(node.step)} isRunning=${data.isRunning} put=${put} />`}
           </div>`

@@ -1,0 +1,166 @@
+"""Flows, one flow and one run: lists, pictures, sources, what waits; over made-up data."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.browser import accessibility_problems
+from tests.support.ui_items import HOSTILE
+
+NODES = "button.allma-node"
+
+
+@pytest.fixture
+def open_page(ui_server, page_of):
+    def open_page(query="", *, wait=".allma-page", **options):
+        page, watch = page_of(ui_server.url, **options)
+        page.goto(f"{ui_server.url}/allma/ui{query}")
+        page.wait_for_selector(wait)
+        return page, watch
+
+    return open_page
+
+
+def test_flows_are_found_by_name_and_state_and_have_pages(open_page):
+    page, _ = open_page(wait=".allma-table")
+    rows = page.locator(".allma-table tbody tr")
+    assert rows.count() == 50
+    page.get_by_role("button", name="Next").click()
+    page.wait_for_selector("text=51 to 65 of 65")
+    page.get_by_role("button", name="Broken").click()
+    page.wait_for_selector("text=NO_SUCH")
+    assert rows.count() == 1
+    page.get_by_role("button", name="All", exact=False).first.click()
+    page.get_by_role("searchbox").fill("orders")
+    page.wait_for_selector("text=1 flow")
+    page.reload()
+    page.wait_for_selector(".allma-table")
+    assert rows.count() == 1
+    assert (
+        page.get_by_role("link", name="manual__1: failed").get_attribute("title").endswith("37 items failed")
+    )
+    page.get_by_role("searchbox").fill("no such flow")
+    page.wait_for_selector("text=No flow matches")
+
+
+def test_a_step_of_the_picture_opens_to_its_json_and_its_lines(open_page):
+    page, _ = open_page("?dag_id=orders", wait=NODES)
+    page.get_by_role("button", name="use_cached").click()
+    side = page.locator(".allma-side")
+    assert '"stepType": "NO_OP"' in side.locator(".allma-json").inner_text()
+    page.keyboard.press("Tab")
+    side.get_by_role("button", name="lines").click()
+    page.wait_for_selector(".row.chosen")
+    assert "use_cached" in page.locator(".row.chosen").first.inner_text()
+    page.get_by_role("button", name="Line 12").click()
+    page.reload()
+    page.wait_for_selector(".row.chosen")
+    page.get_by_role("button", name="Versions").click()
+    page.wait_for_selector("text=runs now")
+
+
+def test_the_arrow_keys_walk_through_the_picture_and_it_zooms(open_page):
+    page, _ = open_page("?dag_id=long", wait=NODES)
+    page.locator(NODES).first.focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowDown")
+        page.wait_for_timeout(20)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".allma-side h2:text('step_')")
+    page.get_by_role("button", name="Zoom to fit").click()
+    page.wait_for_function("document.querySelector('[aria-label=\"Zoom to fit\"]').textContent === '10 %'")
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_function("document.querySelector('[aria-label=\"Zoom to fit\"]').textContent === '15 %'")
+
+
+def test_of_a_large_flow_only_what_is_in_sight_is_drawn(open_page):
+    page, _ = open_page("?dag_id=huge&allma_step=step_900", wait=f'{NODES}[data-step="step_900"]')
+    assert page.locator(NODES).count() < 60
+
+
+def test_a_run_shows_states_and_a_step_opens_to_what_it_got_and_gave(open_page):
+    page, _ = open_page("?dag_id=orders&run_id=ended", wait=NODES)
+    assert page.get_by_role("button", name="Load orders, succeeded · 3.2 s · 2 tries").count() == 1
+    fork = page.get_by_role("button", name="Enrich users, failed · 100,000 of 100,000 items · 37 failed")
+    assert fork.count() == 1
+    page.get_by_role("button", name="Load orders").click()
+    page.wait_for_selector(".allma-trace")
+    text = page.locator(".allma-side").inner_text()
+    assert "shop-1" in text
+    assert "503" in text
+    fork.click()
+    page.locator(".allma-side").get_by_role("link", name="100,000 items").click()
+    page.wait_for_selector(".allma[data-page=items]")
+
+
+def test_what_waits_is_resumed_through_the_existing_route(open_page, ui_server):
+    page, _ = open_page("?dag_id=orders&run_id=waiting", wait=NODES)
+    page.get_by_role("button", name="Resume order-4711").click()
+    page.get_by_role("textbox", name="Payload").fill('{"approved": tru}')
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Resume").click()
+    dialog.get_by_text("The payload is not JSON").wait_for()
+    page.get_by_role("textbox", name="Payload").fill('{"approved": true}')
+    dialog.get_by_role("button", name="Resume").click()
+    page.wait_for_selector("text=order-4711 was resumed.")
+    body = {"correlationValue": "order-4711", "payload": {"approved": True}}
+    assert ui_server.changes == [("POST", "/allma/resume", body)]
+
+
+def test_a_run_is_triggered_with_the_example_as_its_payload(open_page, ui_server):
+    page, watch = open_page("?dag_id=orders&allma_tab=payload")
+    watch.allow("403")
+    page.get_by_role("button", name="Trigger").first.click()
+    ui_server.refuse = (403, "Forbidden")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Trigger").click()
+    dialog.get_by_text("Airflow does not allow this to you").wait_for()
+    body = {"logical_date": None, "conf": {"shop": "shop-1"}}
+    assert ui_server.changes == [("POST", "/api/v2/dags/orders/dagRuns", body)]
+
+
+def test_hostile_names_are_text(open_page):
+    page, _ = open_page("?dag_id=hostile&allma_step=a", wait=".allma-side")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+    assert HOSTILE[:20] in page.locator("h1").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("?dag_id=other", "Not an Allma flow"),
+        ("?dag_id=orders&run_id=forbidden", "Airflow does not allow this"),
+        ("?dag_id=orders&run_id=silent", "did not answer"),
+        ("?dag_id=nowhere", "No fixture"),
+    ],
+)
+def test_what_cannot_be_shown_is_a_sentence(open_page, query, text):
+    page, watch = open_page(query)
+    watch.allow("status of")
+    page.wait_for_selector(f"text={text}")
+
+
+@pytest.mark.parametrize(
+    ("dark", "query", "wait"),
+    [
+        (False, "?allma_q=nightly-0", ".allma-table"),
+        (False, "?dag_id=orders&allma_tab=json&allma_step=check", ".row.chosen"),
+        (True, "?dag_id=orders&run_id=waiting&allma_step=load_orders", ".allma-trace"),
+    ],
+)
+def test_the_pages_are_accessible(open_page, dark, query, wait):
+    page, _ = open_page(query, wait=wait, dark=dark)
+    assert accessibility_problems(page) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "wait"),
+    [("", ".allma-table"), ("?dag_id=orders&run_id=ended&allma_step=enrich", ".allma-side")],
+)
+def test_nothing_is_wider_than_the_window(open_page, query, wait):
+    page, _ = open_page(query, wait=wait)
+    for width in (640, 1280, 2560):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("(e => e.scrollWidth <= e.clientWidth + 1)(document.querySelector('.allma'))")
