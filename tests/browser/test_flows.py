@@ -96,7 +96,7 @@ def test_a_run_shows_states_and_a_step_opens_to_what_it_got_and_gave(open_page):
 def test_what_waits_is_resumed_through_the_existing_route(open_page, ui_server):
     page, _ = open_page("?dag_id=orders&run_id=waiting", wait=NODES)
     page.get_by_role("button", name="Resume order-4711").click()
-    page.get_by_role("textbox", name="Payload").fill('{"approved": tru}')
+    page.get_by_role("textbox", name="Payload").fill('{"approved": }')
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Resume").click()
     dialog.get_by_text("The payload is not JSON").wait_for()
