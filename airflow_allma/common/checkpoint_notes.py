@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from airflow_allma.common.printable import printable, shortened
 
-__all__ = ["CHECKPOINT_KEY", "checkpoint_line", "note_with"]
+__all__ = ["CHECKPOINT_KEY", "CHECKPOINT_LINE", "checkpoint_line", "note_with"]
 
 CHECKPOINT_KEY: Final = "allma_checkpoint"
 """The XCom with which a task tells the API server which checkpoint its run has passed."""
 
-_LINE: Final = re.compile(r"^Checkpoint \d+ of \d+ \(\d+ %\): .*$", re.MULTILINE)
+CHECKPOINT_LINE: Final = re.compile(r"^Checkpoint \d+ of \d+ \(\d+ %\): .*$", re.MULTILINE)
 _MAX_LABEL: Final = 200
 _MAX_NOTE: Final = 1000
-"""Characters of ``dag_run_note.content``."""
+"""Characters of ``dag_run_note.content`` and ``task_instance_note.content``."""
 
 
 def checkpoint_line(reached: Mapping[str, Any]) -> str | None:
@@ -44,14 +44,19 @@ def checkpoint_line(reached: Mapping[str, Any]) -> str | None:
     return f"Checkpoint {ordinal} of {total} ({percent} %): {shown}, {passed:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def note_with(note: str | None, line: str) -> str:
+def note_with(note: str | None, line: str, pattern: re.Pattern[str] = CHECKPOINT_LINE) -> str:
     """Return a note with this line in the place of the one before, or at the end; the rest is people's.
 
     A note that has no room for it is returned unchanged.
+
+    Args:
+        note: the note.
+        line: the line.
+        pattern: matches the line before.
     """
     note = note or ""
-    if _LINE.search(note):
-        changed = _LINE.sub(lambda _: line, note, count=1)
+    if pattern.search(note):
+        changed = pattern.sub(lambda _: line, note, count=1)
     else:
         changed = f"{note}\n{line}" if note else line
     return changed if len(changed) <= _MAX_NOTE else note

@@ -11,6 +11,7 @@ and ``lineage``, ``airflow.timetables.base``, ``airflow.plugins_manager``, and t
 from __future__ import annotations
 
 from airflow_allma.compat.dag_checks import StoredDag, check_policies, stored_dag
+from airflow_allma.compat.failure_lines import without_traceback
 from airflow_allma.compat.ignore_rules import IgnoreRule, ignore_rule
 from airflow_allma.compat.other_runs import OtherRun, find_dag_run
 from airflow_allma.compat.started_runs import (
@@ -79,5 +80,6 @@ __all__ = [
     "stored_dag",
     "task_states",
     "unanswered_requests",
+    "without_traceback",
     "wrap_supervisor",
 ]

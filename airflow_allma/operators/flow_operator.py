@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_allma.compat import without_traceback
 from airflow_allma.operators.airflow_runs import AirflowRuns
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.retry_policy import StepRetryError
+from airflow_allma.operators.run_urls import StartedRunLink
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, push
 
@@ -95,7 +97,8 @@ class FlowOperator(BaseOperator):
         self.started_run_url = url
         if is_new:
             for link in self.operator_extra_links:
-                current.ti.xcom_push(key=link.xcom_key, value=url)
+                if isinstance(link, StartedRunLink):
+                    current.ti.xcom_push(key=link.xcom_key, value=url)
 
     @property
     def own_runs_at(self) -> int | None:
@@ -118,5 +121,5 @@ class FlowOperator(BaseOperator):
         push(ti, Key.ERROR, error)
         message = f"{error.get('errorName', 'Error')}: {error.get('errorMessage', '')}"
         if retry:
-            raise StepRetryError(message, failures=failures)
-        raise AirflowFailException(message)
+            raise without_traceback(StepRetryError(message, failures=failures)) from None
+        raise without_traceback(AirflowFailException(message)) from None

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_allma.compat import is_unanswered, task_states
-from airflow_allma.exceptions import AllmaError, PermanentStepError, StepError
+from airflow_allma.exceptions import (
+    AllmaError,
+    ParallelBranchExecutionError,
+    PermanentStepError,
+    StepError,
+)
 from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_chunk import load_chunk_plan
 from airflow_allma.operators.fork_results import BranchTasks, ChunkTaskOutcomes, memory_results
 from airflow_allma.operators.run_states import load_state, return_value, save_state
+from airflow_allma.operators.run_urls import ItemsLink
 from airflow_allma.operators.task_context import LOG, TaskContext
-from airflow_allma.operators.xcoms import Key, pull
+from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
+    from airflow_allma.distributed.failure_summary import FailureSummary
     from airflow_allma.distributed.fork_decision import ForkDecision
     from airflow_allma.engine import BranchResult, RunState
     from airflow_allma.operators.flow_branch import FlowBranchOperator
@@ -44,6 +52,8 @@ class ForkAggregateOperator(FlowOperator):
     Returns:
         ``{"aggregatedData": ...}``, or the error object if the fork failed and the flow continues.
     """
+
+    operator_extra_links = (ItemsLink(),)
 
     def __init__(
         self, *, items: str, branches: Sequence[BranchTasks], chunks: str, chunk: str, **kwargs: Any
@@ -142,21 +152,39 @@ class ForkAggregateOperator(FlowOperator):
         )
 
     def _output(self, current: TaskContext, states: Mapping[str, str | None]) -> dict[str, Any]:
+        from airflow_allma.distributed.failure_summary import FailureSummary
         from airflow_allma.engine import aggregate_target, join_results
 
         fork = current.fork(self.step)
         for task in (self.items, self.chunks):
             if states.get(task) != "success":
                 raise _error_of(current, task, states.get(task))
-        joined = join_results(
-            fork,
-            self._results(current, states),
-            current.services,
-            aggregate_target(fork, current.info, current.services),
-            max_inline_bytes=current.settings.max_inline_bytes,
-        )
-        LOG.info("%d of %d branch runs failed", joined.failed, joined.count)
+        summary = FailureSummary()
+        try:
+            joined = join_results(
+                fork,
+                summary.watch(self._results(current, states)),
+                current.services,
+                aggregate_target(fork, current.info, current.services),
+                max_inline_bytes=current.settings.max_inline_bytes,
+            )
+        except ParallelBranchExecutionError:
+            self._report(current, summary)
+            raise
+        self._report(current, summary)
         return joined.output
+
+    def _report(self, current: TaskContext, summary: FailureSummary) -> None:
+        """Log what failed, and pass its number to the API server, for the notes of the task and the run."""
+        for line in summary.lines():
+            LOG.log(WARNING if summary.failed else INFO, "%s", line)
+        # A later try replaces what the notes said before.
+        if summary.failed or int(current.ti.try_number or 1) > 1:
+            counts = {"fork": self.step, "items": summary.items, "failed": summary.failed}
+            try:
+                push(current.ti, Key.FORK_NOTE, counts)
+            except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a note must not fail a task
+                LOG.warning("The notes of the run and of this task do not show the failed items: %s", error)
 
     def _results(self, current: TaskContext, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
         from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_allma.compat import is_unanswered, send_label
+from airflow_allma.compat import is_unanswered, send_label, without_traceback
 from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_items import load_fork_context, load_fork_values
 from airflow_allma.operators.rerun_selection import load_selection
 from airflow_allma.operators.run_states import load_suspended, save_suspended
+from airflow_allma.operators.run_urls import ItemsLink
 from airflow_allma.operators.suspended_task import Suspension, Wakeup, park
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.try_notes import TryNotes
@@ -51,6 +52,8 @@ class ForkChunkOperator(FlowOperator):
     """
 
     template_fields = ("chunk",)
+
+    operator_extra_links = (ItemsLink(),)
 
     def __init__(self, *, items: str, chunks: str, chunk: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -112,9 +115,11 @@ class ForkChunkOperator(FlowOperator):
         if failed:
             self._report_failures(current, chunk, progress)
             if current.fork(self.step).config.fail_on_branch_error:
-                raise AirflowFailException(
-                    f"{failed} of {progress.items} items failed; the log above shows the first of them. "
-                    f"{_how_to_rerun(current)}"
+                raise without_traceback(
+                    AirflowFailException(
+                        f"{failed} of {progress.items} items failed; the log above shows the first of them. "
+                        f"{_how_to_rerun(current)}"
+                    )
                 )
         return {"items": progress.items, "failed": failed, "first": chunk.first}
 

@@ -7,20 +7,44 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_allma.common.fork_notes import items_url
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-__all__ = ["StartedRunLink", "run_url"]
+__all__ = ["ItemsLink", "StartedRunLink", "run_url"]
 
 
 def run_url(dag_id: str | None, run_id: str | None) -> str | None:
     """Return the address of a run in the UI; None if Airflow's configuration does not say where that is."""
-    from airflow.sdk import conf
-
-    base = conf.get("api", "base_url", fallback="") or ""
+    base = _base_url()
     if not base or not dag_id or not run_id:
         return None
     return f"{base.rstrip('/')}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+
+
+def _base_url() -> str:
+    from airflow.sdk import conf
+
+    return conf.get("api", "base_url", fallback="") or ""
+
+
+class ItemsLink(BaseOperatorLink):
+    """The link from a task of a fork to the page with the fork's items; stored when the task ends."""
+
+    @property
+    def name(self) -> str:
+        """The button's text in the UI."""
+        return "Allma items"
+
+    @property
+    def xcom_key(self) -> str:
+        """The XCom with the address."""
+        return "_link_AllmaItems"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Return the address, in the task's process."""
+        return items_url(_base_url(), ti_key.dag_id, ti_key.run_id, str(getattr(operator, "step", "")))
 
 
 class StartedRunLink(BaseOperatorLink):

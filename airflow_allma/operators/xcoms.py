@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from airflow_allma.common.checkpoint_notes import CHECKPOINT_KEY
+from airflow_allma.common.fork_notes import FORK_NOTE_KEY
 from airflow_allma.compat import NOT_MAPPED, count_xcoms
 from airflow_allma.operators.transport import from_json, json_bytes
 
@@ -35,6 +36,8 @@ class Key(StrEnum):
     """The run of a task that waits, for the same task when it continues."""
     CHECKPOINT = CHECKPOINT_KEY
     """The last checkpoint that the run has passed, until the API server has written it into its note."""
+    FORK_NOTE = FORK_NOTE_KEY
+    """How many items of a fork failed, until the API server has written it into the notes."""
     RERUN = "allma_rerun"
     """The items of a fork that are to run again, written over Airflow's API for the ``chunks`` task."""
     ERROR = "allma_error"

@@ -1,24 +1,38 @@
-"""Writes the last checkpoint that a run has passed into its note: tasks cannot write notes."""
+"""Writes what tasks say of their run into notes, as tasks cannot write notes.
+
+A run's note has the last checkpoint that it has passed, and for each fork how many of its items failed; the
+note of the fork's last task has the latter, too. What people wrote stays.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
+from airflow.configuration import conf
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_allma.common.checkpoint_notes import CHECKPOINT_KEY, checkpoint_line, note_with
+from airflow_allma.common.checkpoint_notes import (
+    CHECKPOINT_KEY,
+    CHECKPOINT_LINE,
+    checkpoint_line,
+    note_with,
+)
+from airflow_allma.common.fork_notes import FORK_NOTE_KEY, ForkNote, items_url
 
-__all__ = ["write_checkpoint_notes"]
+__all__ = ["write_run_notes"]
 
 _AT_ONCE: Final = 100
+_KEYS: Final = (CHECKPOINT_KEY, FORK_NOTE_KEY)
 
 
-def write_checkpoint_notes(session: Session) -> int:
-    """Copy the checkpoints that tasks have pushed into the notes of their runs, and remove the XComs.
+def write_run_notes(session: Session) -> int:
+    """Copy what tasks have pushed into notes, and remove the XComs.
 
     Args:
         session: committed at the end.
@@ -26,28 +40,45 @@ def write_checkpoint_notes(session: Session) -> int:
     Returns:
         how many there may still be.
     """
-    query = select(XComModel).where(XComModel.key == CHECKPOINT_KEY).order_by(XComModel.timestamp)
+    query = select(XComModel).where(XComModel.key.in_(_KEYS)).order_by(XComModel.timestamp)
     rows = session.scalars(query.limit(_AT_ONCE).with_for_update(of=XComModel, skip_locked=True)).all()
     for row in rows:
-        line = _line_of(row.value)
-        run = session.scalar(select(DagRun).filter_by(dag_id=row.dag_id, run_id=row.run_id))
-        if line is not None and run is not None:
-            _write(run, line)
+        found = _line_of(row)
+        if found is not None:
+            line, pattern = found
+            names: dict[str, Any] = {"dag_id": row.dag_id, "run_id": row.run_id}
+            run = session.scalar(select(DagRun).filter_by(**names))
+            _write(run, "dag_run_note", line, pattern)
+            if row.key == FORK_NOTE_KEY:
+                names |= {"task_id": row.task_id, "map_index": row.map_index}
+                task = session.scalar(select(TaskInstance).filter_by(**names))
+                _write(task, "task_instance_note", line, pattern)
         session.delete(row)
     session.commit()
     return len(rows) if len(rows) == _AT_ONCE else 0
 
 
-def _write(run: Any, line: str) -> None:
-    if run.dag_run_note is None:
-        run.note = note_with(None, line)
+def _write(owner: Any, attribute: str, line: str, pattern: re.Pattern[str]) -> None:
+    if owner is None:
+        return
+    before = getattr(owner, attribute)
+    if before is None:
+        owner.note = note_with(None, line, pattern)
     else:
-        run.dag_run_note.content = note_with(run.note, line)
+        before.content = note_with(before.content, line, pattern)
 
 
-def _line_of(value: Any) -> str | None:
+def _line_of(row: Any) -> tuple[str, re.Pattern[str]] | None:
+    """Return the line that an XCom means, and what matches the line before."""
     try:
-        reached = json.loads(value)
+        saved = json.loads(row.value)
     except (TypeError, ValueError, RecursionError):
         return None
-    return checkpoint_line(reached) if isinstance(reached, dict) else None
+    if row.key == CHECKPOINT_KEY:
+        line = checkpoint_line(saved) if isinstance(saved, dict) else None
+        return None if line is None else (line, CHECKPOINT_LINE)
+    note = ForkNote.read(saved)
+    if note is None:
+        return None
+    base = conf.get("api", "base_url", fallback="") or ""
+    return note.line(items_url(base, row.dag_id, row.run_id, note.fork)), note.pattern

@@ -28,7 +28,7 @@ from airflow_allma.server.early_events import deliver_early_events
 from airflow_allma.server.hand_overs import deliver_hand_overs
 from airflow_allma.server.open_waits import TaskKey, lock_task
 from airflow_allma.server.queued_events import queue_late_events
-from airflow_allma.server.run_notes import write_checkpoint_notes
+from airflow_allma.server.run_notes import write_run_notes
 from airflow_allma.server.waking import Schedulers, task_key, wake_parked
 
 __all__ = ["DUTIES", "Duty", "Waker", "wake_requested"]
@@ -99,7 +99,7 @@ DUTIES: tuple[tuple[str, Duty], ...] = (
     ("refuse second waits for a key", _refuse_conflicts),
     ("queue runs for asset events", lambda session, _: queue_late_events(session)),
     ("wake tasks", lambda session, _: wake_requested(session)),
-    ("write checkpoints into notes", lambda session, _: write_checkpoint_notes(session)),
+    ("write checkpoints into notes", lambda session, _: write_run_notes(session)),
     ("start completion actions", lambda session, _: start_missing_completion_runs(session)),
 )
 """What a round of the waker does, in this order."""
