@@ -27,6 +27,7 @@ _TAKES_IT = re.compile(r"def \w+\([^)]*\b(?:airflow_client|airflow_instance|depl
 
 pytest_plugins = [
     "tests.support.airflow",
+    "tests.support.browser",
     "tests.support.download_server",
     "tests.support.fake_lambda",
     "tests.support.moto",

@@ -187,6 +187,8 @@ def airflow_instance(
             # Parsing the flows of all tests every 2 s takes half a core; `deploy` has them parsed at once.
             "dag_processor": {"min_file_process_interval": "8"},
             "allma": {"notifiers": "airflow.providers.amazon.aws.notifications.*"},
+            # Airflow makes the second one's password and adds it to passwords.json.
+            "core": {"simple_auth_manager_users": "admin:admin,viewer:viewer"},
         },
         # runs the callbacks of deadlines
         triggerer=True,

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import pytest
@@ -101,3 +101,45 @@ def accessibility_problems(page: Page, within: str = ".allma") -> list[str]:
         for one in found["violations"]
         for node in one["nodes"]
     ]
+
+
+# Not for the session: Playwright's event loop runs in this thread; tests of other modules start theirs.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the tests of a module."""
+    with running_browser() as running:
+        yield running
+
+
+class PageOf(Protocol):
+    """The type of the fixture `page_of`."""
+
+    def __call__(
+        self, url: str, *, dark: bool = ..., width: int = ..., height: int = ..., token: str | None = ...
+    ) -> tuple[Page, Watch]:
+        """Open an empty page that may talk to the server at `url`, signed in if there is a token."""
+
+
+@pytest.fixture
+def page_of(browser: Browser) -> Iterator[PageOf]:
+    """Open pages, each in a context of its own; a page that did something wrong fails the test."""
+    contexts, watches = [], []
+
+    def make(
+        url: str, *, dark: bool = False, width: int = 1400, height: int = 900, token: str | None = None
+    ) -> tuple[Page, Watch]:
+        scheme: Literal["dark", "light"] = "dark" if dark else "light"
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})
+        contexts.append(context)
+        context.set_default_timeout(SECONDS * 1000)
+        if token:
+            context.add_cookies([{"name": "_token", "value": token, "url": url}])
+        page = context.new_page()
+        watches.append(Watch(page, url))
+        return page, watches[-1]
+
+    yield make
+    for context in contexts:
+        context.close()
+    for watch in watches:
+        watch.check()

@@ -55,7 +55,7 @@ export default (kit) => {
     </div>`;
   }
 
-  function Kinds({ summary, chosen, onKind, onRerun, goTo }) {
+  function Kinds({ summary, chosen, onKind, onRerun, goTo, address }) {
     const columns = [
       { key: "count", title: "Items", className: "index", cell: (kind) => number(kind.count) },
       { key: "error", title: "Failure", className: "nowrap", cell: (kind) => html`<button type="button" className="allma-button link" aria-pressed=${chosen === kind.kind} onClick=${(event) => { event.stopPropagation(); onKind(kind.kind); }}>${oneLine(kind.errorName ?? "Other failures")}</button>` },
@@ -66,7 +66,8 @@ export default (kit) => {
       { key: "rerun", title: html`<span className="hidden">Rerun</span>`, className: "number", cell: (kind) => html`<${Button} className="allma-button outline small" aria-label=${`Rerun ${count(kind.count, "failure")} of ${kind.errorName}`} onClick=${(event) => { event.stopPropagation(); onRerun(kind.kind); }}>Rerun<//>` },
     ];
     return html`<section className="allma-kinds" aria-label="Failures by kind">
-      <h3>Failures by kind</h3>
+      <div className="allma-value-head"><h3>Failures by kind</h3>
+        <a className="allma-button ghost small" href=${address("failed")} download>Download failures</a></div>
       <${Table} label="Failures by kind" columns=${columns} rows=${summary.kinds} keyOf=${(kind) => kind.kind} selected=${chosen} onRow=${(kind) => onKind(kind.kind)} />
     </section>`;
   }
@@ -97,6 +98,7 @@ export default (kit) => {
     const [done, setDone] = useState(null);
     const navigate = kit.useNavigate();
     const parts = ["dags", dagId, "runs", runId, "forks", summary.fork];
+    const address = (show) => api([...parts, "download"], { show });
     const goTo = (query) => ({ dagId, runId, query: { fork: summary.fork, ...query } });
     const onKind = (chosen) => {
       const patch = { show: "failed", kind: chosen === kind ? null : chosen, start: null, item: null, label: null, text: null };
@@ -116,7 +118,7 @@ export default (kit) => {
         <${Badge} state=${stateOf(summary)} /><span className="muted">${where}</span>
         <div className="allma-actions">
           <${GoTo} goTo=${goTo} put=${put} />
-          <${Downloads} summary=${summary} address=${(show) => api([...parts, "download"], { show })} />
+          <${Downloads} summary=${summary} address=${address} />
           <${Button} kind="primary" disabled=${!summary.failed} onClick=${() => setRerun({ what: "failed" })}>${summary.failed ? `Rerun ${number(summary.failed)} failed` : "Rerun failed"}<//>
         </div>
       </div>
@@ -124,7 +126,7 @@ export default (kit) => {
       ${summary.problem && html`<${Problem} error=${new kit.RequestError(0, summary.problem)} />`}
       ${summary.note && html`<p className="allma-note">${oneLine(summary.note)}</p>`}
       <${Counts} summary=${summary} />
-      ${summary.kinds?.length > 0 && html`<${Kinds} summary=${summary} chosen=${kind} onKind=${onKind} goTo=${goTo} onRerun=${(chosen) => setRerun({ what: "kind", kind: chosen })} />`}
+      ${summary.kinds?.length > 0 && html`<${Kinds} summary=${summary} chosen=${kind} onKind=${onKind} goTo=${goTo} address=${address} onRerun=${(chosen) => setRerun({ what: "kind", kind: chosen })} />`}
       ${rerun && html`<${RerunDialog} dagId=${dagId} runId=${runId} fork=${summary.fork} ...${rerun} onClose=${() => setRerun(null)} onDone=${taken} />`}
     </section>`;
   };
