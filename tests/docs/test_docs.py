@@ -45,6 +45,8 @@ _BLOCK = re.compile(
     r"(?:^<!-- run: (?P<run>[^\n]*) -->\n)?^```json\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+# In Markdown, and in HTML where the dark theme has a picture of its own.
+_IMAGE = re.compile(r'!\[[^\]]+\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"')
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -177,7 +179,8 @@ def test_every_image_exists_and_is_used():
     shown = {
         (page.parent / path).resolve()
         for page in PAGES
-        for path in re.findall(r"!\[[^\]]+\]\(([^)\s]+)\)", page.read_text())
+        for markdown, html in _IMAGE.findall(page.read_text())
+        for path in (markdown or html,)
     }
     assert shown == set(images.iterdir())
 

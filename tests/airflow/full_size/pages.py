@@ -1,7 +1,7 @@
 """The pages of a run of 100,000 items of which 37 fail, in a real Airflow: how many clicks it takes to what.
 
 Run it with ``python -m tests.airflow.full_size.pages [ITEMS]``; it prints a table, then one JSON object.
-Chromium and PostgreSQL must be installed. Clicks are counted from Airflow's page of the run; typing is not a click.
+Chromium and PostgreSQL must be installed. Clicks are counted from the page of the run; typing is no click.
 """
 
 from __future__ import annotations

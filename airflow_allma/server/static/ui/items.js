@@ -82,7 +82,7 @@ export default (kit) => {
         <option value="">All branches</option>${summary.branches.map((name) => html`<option key=${name} value=${name}>${oneLine(name)}</option>`)}</select>`}
       ${query.kind && html`<${Button} className="allma-button outline small chip" aria-label="Show failures of every kind" onClick=${() => put({ kind: null, start: null })}>${oneLine(kind?.errorName ?? "one kind")}${kind?.step ? ` in ${oneLine(kind.step)}` : ""} ✕<//>`}
       ${query.chunk && html`<${Button} className="allma-button outline small chip" aria-label="Show the items of every chunk" onClick=${() => put({ chunk: "all", start: null })}>Chunk ${query.chunk} ✕<//>`}
-      <span className="muted" role="status">${found && `${count(page.total, "item")} found`}</span>
+      <span className="muted" role="status">${found && `${page.isExact === false ? "at least " : ""}${count(page.total, "item")} found`}</span>
     </div>`;
   }
 
@@ -107,7 +107,9 @@ export default (kit) => {
     </div>`;
   }
 
-  function Nothing({ query, show, summary, note }) {
+  function Nothing({ query, show, summary, note, next, put }) {
+    // The server looks at a bounded number of items for each page.
+    if (next !== null && next !== undefined) return html`<${Empty} title="Nothing found yet">${oneLine(note ?? "")} <${Button} onClick=${() => put({ start: next })}>Search on<//><//>`;
     if (summary?.items === 0) return html`<${Empty} title="This fork had no items" />`;
     if (query.label || query.text) return html`<${Empty} title="No item matches">${note ? oneLine(note) : "Change or clear the search."}<//>`;
     if (show === "failed") return html`<${Empty} title="No item failed">${summary?.isRunning ? "So far." : ""}<//>`;
@@ -197,7 +199,7 @@ export default (kit) => {
           <div className="allma-list" aria-busy=${list.isLoading}>
             ${!page && !list.error && html`<${Loading} lines=${8} />`}
             ${page && html`<${Table} label="Items" columns=${COLUMNS.filter((one) => one.key !== "chunk" || summary.mode === "chunks")} rows=${rows} keyOf=${keyOf} onRow=${openRow}
-              selected=${here >= 0 ? keyOf(rows[here]) : undefined} empty=${html`<${Nothing} query=${query} show=${show} summary=${summary} note=${page.note} />`} />`}
+              selected=${here >= 0 ? keyOf(rows[here]) : undefined} empty=${html`<${Nothing} query=${query} show=${show} summary=${summary} note=${page.note} next=${page.next} put=${put} />`} />`}
             ${page && html`<${Pager} query=${query} show=${show} rows=${rows} next=${page.next} put=${put} steps=${steps} />`}
           </div>
           ${open !== undefined && html`<${Item} key=${open} dagId=${dagId} runId=${runId} fork=${fork} index=${open} branch=${branch} isRunning=${isLive(summary)} put=${put} onClose=${close} onStep=${step} onChanged=${changed} />`}
