@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from airflow_allma.dag_factory.plan.flow_text import MAX_SHOWN, json_block
-from airflow_allma.flow import Flow, Step
+from airflow_allma.flow import Flow, Step, safe_dag_id
 from airflow_allma.flow.airflow_limits import DESCRIPTION
 
 __all__ = ["dag_doc_md", "flow_json", "step_doc_md"]
@@ -15,10 +16,12 @@ _MAX_STEP_LENGTH: Final = 8 << 10
 
 
 def dag_doc_md(flow: Flow, source: str) -> str:
-    """Return a flow's description and its JSON, which is ``flow_json(flow)``."""
+    """Return a flow's description, the address of its picture, and its JSON, which is ``flow_json(flow)``."""
     parts = [f"Flow `{flow.id}`, version {flow.version}."]
     if flow.description:
         parts.insert(0, DESCRIPTION.fit(flow.description))
+    # Relative: Airflow can be below a path of its host. Browsers send the user's cookie.
+    parts.append(f"![Picture of the flow](allma/api/dags/{quote(safe_dag_id(flow.id), safe='')}/picture.svg)")
     parts.append(json_block(source, MAX_SHOWN))
     return "\n\n".join(parts)
 
