@@ -15,6 +15,8 @@ AllmaError
 │   ├── ObjectDecodeError             the bytes are not valid JSON, UTF-8 or gzip, as the reader expects
 │   ├── StorageUnavailableError       throttling, 5xx or a lost connection; the same call may succeed later
 │   └── StorageConfigurationError     a connection or the offload location is missing, or a key is not allowed
+├── InspectionError                   a question about the items of a run cannot be answered as it was asked
+│   └── ItemNotFoundError             there is no such item, branch or fork
 ├── SecretError                       a connection or a Variable cannot be used
 │   ├── SecretNotFoundError           it does not exist
 │   └── SecretUnavailableError        what stores it does not answer; the same lookup may succeed later
@@ -46,6 +48,8 @@ __all__ = [
     "ExpressionEvaluationError",
     "ExpressionSyntaxError",
     "FlowError",
+    "InspectionError",
+    "ItemNotFoundError",
     "NotifierError",
     "ObjectAccessDeniedError",
     "ObjectChangedError",
@@ -185,6 +189,14 @@ class StorageUnavailableError(StorageError):
 
 class StorageConfigurationError(StorageError):
     """A setting, a connection or a key is missing or not allowed."""
+
+
+class InspectionError(AllmaError):
+    """A question about the items of a run cannot be answered as it was asked; the message says why."""
+
+
+class ItemNotFoundError(InspectionError):
+    """There is no such item, branch, fork or run."""
 
 
 class SecretError(AllmaError):

@@ -14,6 +14,7 @@ _LOWEST = frozenset({"exceptions", "common"})
 _ENGINE = _LOWEST | {"flow", "expressions", "storage"}
 _TIMETABLES = _ENGINE | {"engine"}
 _DISTRIBUTED = _ENGINE | {"engine", "settings"}
+_INSPECTION = _DISTRIBUTED | {"distributed"}
 _OPERATORS = _TIMETABLES | {"timetables", "distributed", "settings", "configuration", "compat"}
 _FACTORY = _OPERATORS | {"operators", "loading"}
 _TOP = _FACTORY | {"dag_factory", "picture"}
@@ -29,13 +30,14 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "settings": _LOWEST | {"flow"},
     "configuration": _LOWEST | {"flow", "settings", "compat"},
     "distributed": _DISTRIBUTED,
+    "inspection": _INSPECTION,
     "timetables": _TIMETABLES,
     "loading": _TIMETABLES | {"timetables"},
     "operators": _OPERATORS,
     "dag_factory": _FACTORY,
     "picture": _LOWEST | {"flow"},
-    "server": _TOP,
-    "cli": _TOP - {"operators"},
+    "server": _TOP | {"inspection"},
+    "cli": (_TOP - {"operators"}) | {"inspection"},
     "plugin": _TOP | {"server"},
     "provider": _TOP,
     # Public names, imported when they are first used.

@@ -1,0 +1,252 @@
+"""One item with everything that is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from airflow_allma.distributed.result_index import ItemTrace
+from airflow_allma.engine import label_of
+from airflow_allma.exceptions import AllmaError, InspectionError, ItemNotFoundError, StorageError
+from airflow_allma.inspection.chunk_reader import ChunkReader
+from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem
+from airflow_allma.inspection.fork_view import ForkView
+from airflow_allma.inspection.item_rows import MAX_VALUE_BYTES, cut_value
+from airflow_allma.inspection.page_rows import lost_note, rows_of
+from airflow_allma.inspection.stored_lines import FoundLine
+from airflow_allma.storage import encode_value
+from airflow_allma.storage.decoding import BOM, decode_line
+from airflow_allma.storage.jsonl import MAX_LINE_BYTES
+from airflow_allma.storage.line_counter import LineCounter
+
+__all__ = ["PARTS", "item_detail", "item_value"]
+
+PARTS: Final = ("input", "output", "error")
+_FIRST_READ: Final = 64 << 10
+_MAX_NUMBERED_BYTES: Final = 4 << 20
+"""How far into a manifest lines are counted, only to number one."""
+_MAX_SEARCHED_BYTES: Final = 16 << 20
+"""How far into a chunk the line of an item without a result is looked for."""
+_BLOCK_BYTES: Final = 256 << 10
+
+
+class _Found(NamedTuple):
+    """An item and the results of its branches.
+
+    Attributes:
+        placed: where it is.
+        chunk: its chunk.
+        lines: the result that counts of each branch.
+        line: the one that is shown; None if it has none.
+    """
+
+    placed: PlacedItem
+    chunk: ChunkReader
+    lines: Sequence[FoundLine]
+    line: FoundLine | None
+
+
+class _Input(NamedTuple):
+    """The beginning of an item's JSON, its size, and where its line begins in the manifest."""
+
+    value: bytes
+    size: int
+    offset: int | None = None
+
+
+def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[str, Any]:
+    """Return one item: input, output or error, trace, chunk, and where its line is.
+
+    Values above 1 MiB are cut, see ``item_rows.cut_value``. Secrets are masked with the view's ``mask``.
+
+    Args:
+        view: the fork.
+        index: the item.
+        branch: which branch run; None for the first that failed, otherwise the first that ran.
+
+    Raises:
+        ItemNotFoundError: there is no such item or branch.
+        StorageError: the store cannot be read.
+    """
+    reader = ForkReader(view)
+    found = _find(reader, index, branch)
+    placed, chunk, line = found.placed, found.chunk, found.line
+    rows = rows_of(reader, placed, {placed.item: found.lines})
+    row = next((row for row in rows if line is None or row["branch"] == line.branch), rows[0])
+    detail: dict[str, Any] = {
+        **{name: row[name] for name in ("index", "label", "branch", "status", "message")},
+        "branches": [{"branch": row["branch"], "status": row["status"]} for row in rows],
+    }
+    notes = lost_note(reader)
+    given = None
+    try:
+        given = _input(reader, found)
+    except StorageError as error:
+        notes.append(f"The input cannot be read: {error}")
+    shown = (None, False) if given is None else cut_value(given.value, given.size, view.mask)
+    detail["input"], detail["inputCut"] = shown
+    if view.fork is not None and given is not None and chunk.label(placed.item) is None:
+        with suppress(AllmaError):
+            detail["label"] = label_of(view.fork, decode_line(given.value), index)
+    if line is not None and line.size:
+        part = "output" if line.status == "ok" else "error"
+        detail[part], detail[f"{part}Cut"] = cut_value(line.value, line.size, view.mask)
+    return {
+        **detail,
+        **_trace(found, view),
+        "chunk": {
+            "number": chunk.number,
+            "label": chunk.spec.label,
+            "mapIndex": chunk.state.map_index,
+            "first": reader.first_of(placed.chunk),
+            "count": chunk.items,
+        },
+        "line": None if given is None or given.offset is None else _line(reader, chunk, given.offset),
+        "task": {
+            "taskId": f"{view.fork_id}.chunk",
+            "mapIndex": chunk.state.map_index,
+            "logUrl": None,
+            "uiUrl": None,
+        },
+        "previous": index - 1 if index else None,
+        "next": index + 1 if index + 1 < reader.known_items else None,
+        "tries": chunk.state.tries,
+        "note": " ".join(notes) or None,
+    }
+
+
+def item_value(view: ForkView, index: int, part: str, branch: str | None = None) -> Iterator[bytes]:
+    """Return the blocks of an item's whole input, output or error, as JSON; nothing of it is masked.
+
+    Args:
+        view: the fork.
+        index: the item.
+        part: ``input``, ``output`` or ``error``.
+        branch: as for ``item_detail``.
+
+    Raises:
+        InspectionError: there is no such part.
+        ItemNotFoundError: there is no such item or branch, or it has no such value.
+        StorageError: the store cannot be read; also raised while the blocks are read.
+    """
+    if part not in PARTS:
+        raise InspectionError(f"part must be one of {', '.join(PARTS)}; it is {part[:40]!r}.")
+    reader = ForkReader(view)
+    found = _find(reader, index, branch)
+    line = found.line
+    if part == "input":
+        given = _input(reader, found)
+        if given is None:
+            raise ItemNotFoundError(f"The input of item {index} is not known.")
+        if len(given.value) == given.size or given.offset is None or found.chunk.spec.manifest is None:
+            return iter((given.value,))
+        manifest = found.chunk.spec.manifest
+        end = given.offset + given.size
+        return view.store.stream(manifest.pointer, given.offset, end, if_match=manifest.etag)
+    if line is None or line.status != ("ok" if part == "output" else "failed"):
+        raise ItemNotFoundError(f"Item {index} has no {part}.")
+    if line.is_whole or line.part is None:
+        return iter((line.value,))
+    return view.store.stream(line.part, line.start, line.start + line.size)
+
+
+def _find(reader: ForkReader, index: int, branch: str | None) -> _Found:
+    placed = reader.require(index)
+    chunk = reader.chunks[placed.chunk]
+    lines = reader.results({placed.chunk: [placed.item]}).get(placed.chunk, {}).get(placed.item, [])
+    if branch is None:
+        shown = next((line for line in lines if line.status == "failed"), None)
+        shown = shown or next((line for line in lines if line.status == "ok"), lines[0] if lines else None)
+        return _Found(placed, chunk, lines, shown)
+    for line in lines:
+        if line.branch == branch:
+            return _Found(placed, chunk, lines, line)
+    known = list(reader.view.branches) or [line.branch for line in lines]
+    if branch not in known:
+        raise ItemNotFoundError(f"{reader.view.fork_id} has no branch {branch[:80]!r}: {', '.join(known)}.")
+    return _Found(placed, chunk, lines, None)
+
+
+def _input(reader: ForkReader, found: _Found) -> _Input | None:
+    """Return an item's JSON as the chunk got it; None if it is not known."""
+    view, chunk, item = reader.view, found.chunk, found.placed.item
+    manifest = chunk.spec.manifest
+    if manifest is None:
+        values = () if view.values is None else chunk.spec.slice_of(view.values())
+        if item >= len(values):
+            return None
+        encoded = encode_value(values[item])
+        return _Input(encoded, len(encoded))
+    offset = next((line.offset for line in found.lines if line.offset >= 0), None)
+    if offset is None:
+        offset = chunk.line_offset(item, _MAX_SEARCHED_BYTES)
+    if offset is None:
+        return None
+    value, size = b"", _FIRST_READ
+    while True:
+        block = view.store.read(
+            manifest.pointer, offset + len(value), offset + len(value) + size, if_match=manifest.etag
+        )
+        before, newline, _ = block.partition(b"\n")
+        value += before
+        if newline or len(block) < size or len(value) > MAX_LINE_BYTES:
+            break
+        size = min(4 * size, MAX_VALUE_BYTES)
+    value = value.removesuffix(b"\r").removeprefix(BOM)
+    return _Input(value[:MAX_VALUE_BYTES], len(value), offset)
+
+
+def _line(reader: ForkReader, chunk: ChunkReader, offset: int) -> dict[str, Any] | None:
+    manifest = chunk.spec.manifest
+    if manifest is None:
+        return None
+    line: dict[str, Any] = {"pointer": manifest.pointer.uri, "byte": offset}
+    counter = LineCounter(reader.view.store, manifest.pointer, manifest.etag, max_bytes=_MAX_NUMBERED_BYTES)
+    with suppress(StorageError):
+        if (number := counter.number_at(offset)) is not None:
+            line["number"] = number
+    return line
+
+
+def _trace(found: _Found, view: ForkView) -> dict[str, Any]:
+    """Return the steps of the branch run that is shown, or why there are none."""
+    line = found.line
+    chosen: ItemTrace | None = None
+    try:
+        for encoded in found.chunk.objects.traces(found.placed.item):
+            trace = msgspec.json.decode(encoded, type=ItemTrace)
+            if line is not None and trace.branch == line.branch and trace.status.value == line.status:
+                chosen = trace
+    except (StorageError, msgspec.DecodeError) as error:
+        return {"trace": None, "traceNote": f"The record of the steps cannot be read: {error}"}
+    if chosen is None:
+        return {"trace": None, "traceNote": _why_no_trace(found, view)}
+    shown: dict[str, Any] = {"trace": view.mask(chosen.steps), "traceNote": chosen.note or None}
+    if chosen.omitted_steps:
+        shown["omittedSteps"] = chosen.omitted_steps
+    return shown
+
+
+def _why_no_trace(found: _Found, view: ForkView) -> str:
+    line, chunk = found.line, found.chunk
+    replay = "`airflow-allma replay` runs the item again on your machine and shows its steps."
+    if line is None:
+        return "The item has not ended, so that no steps are recorded yet."
+    if chunk.inline is not None or view.location is None:
+        return "Without [allma] offload_location the steps of items in chunks are in the task's log only."
+    index = chunk.files.index
+    if index is None and (chunk.state.handed_on is not None or chunk.counts.is_final):
+        return f"This chunk ran before the steps of items were recorded. {replay}"
+    if line.status == "failed":
+        if index is not None and index.untraced:
+            return f"So many items of this chunk failed that not all are recorded. {replay}"
+        return f"The steps of this item are not recorded: [allma] trace_items may be none. {replay}"
+    if line.status == "skipped":
+        return "The branch does not apply to the item: no step ran."
+    return (
+        "Only the steps of failed items are recorded. For those of all items set enableExecutionLogs in the "
+        f"flow, or [allma] trace_items to all or to a sample such as sample:1000. {replay}"
+    )

@@ -1,0 +1,128 @@
+"""All results of a fork, or those of one status, as JSON Lines."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from airflow_allma.distributed.chunk_plan import count_lines
+from airflow_allma.distributed.result_reader import read_results
+from airflow_allma.engine import BranchStatus
+from airflow_allma.exceptions import InspectionError, ObjectNotFoundError, StorageError
+from airflow_allma.inspection.chunk_reader import ChunkReader
+from airflow_allma.inspection.fork_reader import ForkReader
+from airflow_allma.inspection.fork_view import ForkView
+
+__all__ = ["download"]
+
+_SHOWN: Final = {"all": None, "failed": BranchStatus.FAILED, "succeeded": BranchStatus.OK}
+_BLOCK_BYTES: Final = 128 << 10
+
+_encode = msgspec.json.encode
+
+
+def download(view: ForkView, show: str = "all") -> Generator[bytes, None, None]:
+    """Yield blocks of JSON Lines, one line for each branch run that has ended, by item, then by branch.
+
+    A line is ``{"itemIndex", "label"?, "branch", "status", "output" or "error"}``. One chunk is read at a
+    time. What cannot be read is a line ``{"problem": sentence}``, since a download that has begun has no
+    other way to say it. Values are as they were stored: nothing is masked.
+
+    Args:
+        view: the fork.
+        show: ``all``, ``failed`` or ``succeeded``.
+
+    Raises:
+        InspectionError: it is something else.
+    """
+    if show not in _SHOWN:
+        raise InspectionError(f"show must be one of {', '.join(_SHOWN)}; it is {show[:40]!r}.")
+    return _blocks(view, _SHOWN[show])
+
+
+def _blocks(view: ForkView, status: BranchStatus | None) -> Generator[bytes, None, None]:
+    reader = ForkReader(view)
+    block = bytearray()
+    first: int | None = 0
+    for number, spec in enumerate(view.plan.chunks):
+        # A reader of its own for each chunk: what it has read is not needed for the next one.
+        chunk = reader.release(number)
+        first = spec.first if spec.first is not None else first
+        try:
+            for line in _lines(reader, chunk, status, first):
+                block += line
+                if len(block) >= _BLOCK_BYTES:
+                    yield bytes(block)
+                    block.clear()
+            first = _next_first(view, chunk, first)
+        except StorageError as error:
+            sentence = f"Results of chunk {chunk.number} are missing here: {error}"
+            block += _encode({"problem": sentence}) + b"\n"
+            first = None
+    if block:
+        yield bytes(block)
+
+
+def _next_first(view: ForkView, chunk: ChunkReader, first: int | None) -> int | None:
+    items = chunk.items
+    if items is None and chunk.spec.manifest is not None and not chunk.counts.is_final:
+        items = count_lines(view.store, chunk.spec.manifest)
+    return None if items is None or first is None else first + items
+
+
+def _lines(
+    reader: ForkReader, chunk: ChunkReader, status: BranchStatus | None, first: int | None
+) -> Iterator[bytes]:
+    counts = chunk.counts
+    if counts.is_final and not _count_of(chunk, status):
+        return
+    if chunk.is_missing:
+        raise ObjectNotFoundError(
+            "they were deleted from the offload location. Clear the chunk to run its items again."
+        )
+    for item, branch, ended, value in _results(reader, chunk, status):
+        line: dict[str, Any] = {"itemIndex": None if first is None else first + item}
+        if (label := chunk.label(item)) is not None:
+            line["label"] = label
+        line |= {"branch": branch, "status": ended}
+        if value:
+            line["output" if ended == "ok" else "error"] = msgspec.Raw(value)
+        yield _encode(line) + b"\n"
+
+
+def _count_of(chunk: ChunkReader, status: BranchStatus | None) -> int:
+    counts = chunk.counts
+    if status is None:
+        return 1
+    return (counts.failed if status is BranchStatus.FAILED else counts.succeeded) or 0
+
+
+def _results(
+    reader: ForkReader, chunk: ChunkReader, status: BranchStatus | None
+) -> Iterator[tuple[int, str, str, Any]]:
+    """Yield item, branch, status and encoded value of the results that count."""
+    view = reader.view
+    if chunk.inline is not None:
+        found = chunk.inline_results([line.item for line in chunk.inline])
+        for lines in found.values():
+            for line in lines:
+                if status is None or line.status == status.value:
+                    yield line.item, line.branch, line.status, line.value
+        return
+    folder = view.folder(chunk.number)
+    if folder is None or not chunk.files.parts:
+        return
+    if status is BranchStatus.FAILED:
+        for item, _, branch, error in chunk.failed_results():
+            yield item, branch, "failed", _encode(error)
+        return
+    for result in read_results(view.store, folder, list(view.branches)):
+        if status is None or result.status is status:
+            value = result.output if result.is_ok else result.error
+            yield result.item, result.branch, result.status.value, _raw(value)
+
+
+def _raw(value: msgspec.Raw | msgspec.UnsetType) -> bytes:
+    return b"" if isinstance(value, msgspec.UnsetType) else bytes(value)

@@ -1,0 +1,95 @@
+"""Items whose label contains a text, from the labels that chunks store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from airflow_allma.exceptions import ObjectNotFoundError
+from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.item_query import ItemQuery, page
+from airflow_allma.inspection.page_rows import item_rows, lost_note
+
+__all__ = ["label_page"]
+
+_AHEAD: Final = 64
+"""Chunks whose labels are searched at the same time."""
+_MAX_COUNTED: Final = 100_000
+"""Hits that are counted for the total."""
+
+
+class _Hits(NamedTuple):
+    """The items of a chunk whose label contains the text; None if the chunk has no labels yet."""
+
+    chunk: int
+    items: Sequence[int] | None
+
+
+def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
+    """Return a page of the items whose label contains a text.
+
+    Raises:
+        StorageError: raised by the store.
+    """
+    text = (query.label or "").lower()
+    found: list[PlacedItem] = []
+    total, unlabelled, chunk = 0, 0, 0
+    while chunk < len(reader.chunks) and not (total > _MAX_COUNTED or reader.budget.is_spent):
+        ahead = range(chunk, min(chunk + _AHEAD, len(reader.chunks)))
+        reader.load(reader.chunks[number] for number in ahead)
+        # Here, not in the threads: they must not wait for each other.
+        firsts = {number: reader.first_of(number) for number in ahead if not _has_labels(reader, number)}
+        for hits in in_threads(lambda number: _search(reader, number, text, firsts.get(number)), ahead):  # noqa: B023
+            if hits.items is None:
+                unlabelled += 1
+                continue
+            # One more than the page has, to know whether another follows.
+            first = max(query.start - total, 0)
+            of_page = hits.items[first : first + query.limit + 1 - len(found)]
+            total += len(hits.items)
+            index = reader.first_of(hits.chunk) if of_page else None
+            found += [
+                PlacedItem(None if index is None else index + item, hits.chunk, item) for item in of_page
+            ]
+        chunk = ahead.stop
+    is_searched = chunk == len(reader.chunks)
+    shown = found[: query.limit]
+    rows = [row for rows in item_rows(reader, shown) for row in rows if query.fits(row)]
+    notes = lost_note(reader)
+    if unlabelled:
+        notes.append(
+            f"{unlabelled} chunks have no labels to search: they have not ended, or ran before labels were "
+            "stored. Search for a text instead, which reads inputs and results."
+        )
+    return page(
+        rows,
+        total=total,
+        is_exact=is_searched and not unlabelled,
+        next_start=query.start + len(shown) if len(found) > len(shown) else None,
+        notes=notes,
+    )
+
+
+def _has_labels(reader: ForkReader, number: int) -> bool:
+    index = reader.chunks[number].files.index
+    return index is not None and index.labels
+
+
+def _search(reader: ForkReader, number: int, text: str, first: int | None) -> _Hits:
+    chunk = reader.chunks[number]
+    if not _has_labels(reader, number):
+        if chunk.files.index is None and chunk.inline is None:
+            return _Hits(number, None)
+        return _Hits(number, _index_hits(first, chunk.items, text))
+    try:
+        return _Hits(number, chunk.search_labels(text.encode(errors="replace")))
+    except ObjectNotFoundError:
+        reader.lost.add(chunk.number)
+        return _Hits(number, None)
+
+
+def _index_hits(first: int | None, count: int | None, text: str) -> Sequence[int] | None:
+    """Return the items whose index contains the text: their labels say no more."""
+    if first is None or count is None:
+        return None
+    return [item for item in range(count) if text in str(first + item)] if text.isdecimal() else ()

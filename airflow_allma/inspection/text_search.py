@@ -1,0 +1,203 @@
+"""Items whose input or result contains a text: chunks are read until the budget is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+from airflow_allma.exceptions import ObjectNotFoundError
+from airflow_allma.inspection.chunk_reader import ChunkReader
+from airflow_allma.inspection.fork_reader import Budget, ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.item_query import ItemQuery, page
+from airflow_allma.inspection.page_rows import item_rows, lost_note
+from airflow_allma.inspection.stored_lines import find_line, scan_lines
+from airflow_allma.storage import encode_value
+from airflow_allma.storage.jsonl import read_line_batches
+from airflow_allma.storage.manifest_ranges import ByteRange
+
+__all__ = ["text_page"]
+
+_AHEAD: Final = 8
+_BLOCK_BYTES: Final = 256 << 10
+
+
+class _Searched(NamedTuple):
+    """What a search of a chunk found.
+
+    Attributes:
+        items: items of the chunk with a hit, in order.
+        until: items before this one were searched; None for all.
+    """
+
+    items: list[int]
+    until: int | None = None
+
+
+class _Work(NamedTuple):
+    """The search of one chunk, from one of its items on."""
+
+    reader: ForkReader
+    number: int
+    text: bytes
+    start: int
+    budget: Budget
+
+
+def text_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
+    """Return a page of the items whose input or result contains a text.
+
+    ASCII letters match in either case. The search reads everything, from the item at which the page starts
+    until the page is full or the budget is spent; ``next`` is the item at which it stopped.
+
+    Raises:
+        StorageError: raised by the store.
+    """
+    text = json.dumps(query.text, ensure_ascii=False)[1:-1].encode(errors="replace").lower()
+    rows: list[dict[str, Any]] = []
+    start: int | None = query.start
+    is_full = False
+    while start is not None and not is_full and not reader.budget.is_spent:
+        first = reader.position(start)
+        if first is None:
+            start = None
+            break
+        ahead = range(first.chunk, min(first.chunk + _AHEAD, len(reader.chunks)))
+        works = [
+            _Work(
+                reader,
+                number,
+                text,
+                first.item if number == first.chunk else 0,
+                reader.budget.share(len(ahead)),
+            )
+            for number in ahead
+        ]
+        searched = list(zip(ahead, in_threads(_search, works), strict=True))
+        reader.budget.spend(sum(work.budget.spent for work in works))
+        start, is_full = _add_hits(reader, query, searched, rows)
+    notes = lost_note(reader)
+    if start is not None and not is_full:
+        notes.append(f"The search stopped before item {start}, to keep the server free; it can go on there.")
+    return page(
+        rows,
+        total=len(rows) if start is None and not query.start else None,
+        is_exact=start is None and not query.start and reader.items is not None,
+        next_start=start,
+        notes=notes,
+    )
+
+
+def _add_hits(
+    reader: ForkReader, query: ItemQuery, searched: list[tuple[int, _Searched]], rows: list[dict[str, Any]]
+) -> tuple[int | None, bool]:
+    """Add the rows of hits, as long as there is room.
+
+    Returns:
+        The index at which the search goes on, None at the end, and whether the page is full.
+    """
+    for number, found in searched:
+        first = reader.first_of(number)
+        if first is None:
+            return None, False
+        hits = [PlacedItem(first + item, number, item) for item in found.items]
+        for at in range(0, len(hits), query.limit):
+            block = hits[at : at + query.limit]
+            for placed, of_item in zip(block, item_rows(reader, block), strict=True):
+                fitting = [row for row in of_item if query.fits(row)]
+                if rows and len(rows) + len(fitting) > query.limit:
+                    return placed.index, True
+                rows += fitting
+        if found.until is not None:
+            return first + found.until, len(rows) >= query.limit
+    following = reader.first_of(searched[-1][0] + 1)
+    is_end = following is None or following >= reader.known_items
+    return None if is_end else following, len(rows) >= query.limit
+
+
+def _search(work: _Work) -> _Searched:
+    """Search the inputs and results of a chunk."""
+    chunk = work.reader.chunks[work.number]
+    try:
+        inputs, results = _search_inputs(work, chunk), _search_results(work, chunk)
+    except ObjectNotFoundError:
+        work.reader.lost.add(chunk.number)
+        return _Searched([])
+    ends = [found.until for found in (inputs, results) if found.until is not None]
+    # A line that is larger than the budget is passed over, so that the search goes on after it.
+    until = max(min(ends), work.start + 1) if ends else None
+    items = sorted({*inputs.items, *results.items})
+    return _Searched([item for item in items if until is None or item < until], until)
+
+
+def _search_inputs(work: _Work, chunk: ChunkReader) -> _Searched:
+    found: list[int] = []
+    with closing(_inputs(work, chunk)) as lines:
+        for item, line in lines:
+            if work.budget.is_spent:
+                return _Searched(found, item)
+            work.budget.spend(len(line))
+            if work.text in line.lower():
+                found.append(item)
+    return _Searched(found)
+
+
+def _inputs(work: _Work, chunk: ChunkReader) -> Generator[tuple[int, bytes], None, None]:
+    """Yield item and input, as JSON, from the item on with which the search starts."""
+    view, lines = work.reader.view, chunk.spec.manifest
+    if lines is None:
+        values = () if view.values is None else chunk.spec.slice_of(view.values())
+        for item in range(work.start, len(values)):
+            yield item, encode_value(values[item])
+        return
+    item, offset = 0, chunk.offset_of(work.start) if work.start else None
+    if offset:
+        # A line belongs to the range that has the byte before it.
+        item, lines = work.start, replace(lines, range=ByteRange(offset - 1, lines.range.end))
+    with closing(read_line_batches(view.store, lines, block_bytes=_BLOCK_BYTES)) as batches:
+        for batch in batches:
+            for line in batch.lines:
+                if item >= work.start:
+                    yield item, line
+                item += 1
+
+
+def _search_results(work: _Work, chunk: ChunkReader) -> _Searched:
+    if chunk.inline is not None:
+        lines = [line for line in chunk.inline if line.item >= work.start and work.text in line.value.lower()]
+        return _Searched([line.item for line in lines])
+    parts = sorted(chunk.files.parts, key=lambda part: part.first)
+    found: list[int] = []
+    until = None
+    for number, part in enumerate(parts):
+        if part.last < work.start:
+            continue
+        start, _ = part.byte_range(work.start, part.last)
+        blocks = work.reader.view.store.stream(part.pointer, start, block_bytes=_BLOCK_BYTES)
+        with closing(blocks):
+            for raw in scan_lines(blocks, start):
+                if work.budget.is_spent:
+                    item = find_line(raw, part.pointer).item
+                    until = min([item, *(later.first for later in parts[number + 1 :])])
+                    break
+                work.budget.spend(raw.length)
+                # Most lines need not be decoded.
+                if work.text not in raw.data.lower():
+                    continue
+                line = find_line(raw, part.pointer)
+                if line.item >= work.start and work.text in line.value.lower():
+                    found.append(line.item)
+        if until is not None:
+            break
+    if len({part.writer for part in parts}) > 1:
+        found = _counting(work, chunk, sorted(set(found)))
+    return _Searched(found, until)
+
+
+def _counting(work: _Work, chunk: ChunkReader, items: list[int]) -> list[int]:
+    """Return the items in whose results that count the text is: others have run again since."""
+    jobs = chunk.jobs(items)
+    final = chunk.final([(job, chunk.read(job)) for job in jobs])
+    return [item for item in items if any(work.text in line.value.lower() for line in final.get(item, ()))]
