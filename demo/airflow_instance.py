@@ -272,6 +272,11 @@ class AirflowInstance:
         """Return the last lines of every component's log."""
         return "\n".join(process.tail(lines) for process in self._processes)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not stopped since."""
+        return bool(self._processes)
+
     def stop(self) -> None:
         """Stop all components and wait until their processes are gone; calling it again does nothing.
 

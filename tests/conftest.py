@@ -15,6 +15,8 @@ from tests.support import airflow_home
 
 airflow_home.enter()
 
+from tests.support.airflow import RUNNING_AIRFLOW  # noqa: E402 - imports Airflow
+
 # In CI the same examples every time: no change should fail because of an older defect. Elsewhere they vary.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("default", deadline=None)
@@ -50,12 +52,33 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class OneAirflow(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            if not _needs_the_running_airflow(config.rootpath / file):
-                return file
-            return "airflow-waits" if PurePath(file).name in WAITING else "airflow"
+            return _group(config, nodeid)
 
     return OneAirflow(config, log)
+
+
+def _group(config: pytest.Config, nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    if not _needs_the_running_airflow(config.rootpath / file):
+        return file
+    return "airflow-waits" if PurePath(file).name in WAITING else "airflow"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start the running Airflow again if a worker got tests of both groups after all."""
+    instance = item.config.stash.get(RUNNING_AIRFLOW, None)
+    if instance is not None and not instance.is_running and "airflow_instance" in item.fixturenames:
+        instance.start()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """On xdist's workers, stop the running Airflow after its last test: it would slow down all others."""
+    instance = item.config.stash.get(RUNNING_AIRFLOW, None)
+    if instance is None or not hasattr(item.config, "workerinput"):
+        return
+    if nextitem is None or _group(item.config, nextitem.nodeid) != _group(item.config, item.nodeid):
+        instance.stop()
 
 
 WAITING = frozenset(

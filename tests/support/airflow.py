@@ -20,6 +20,8 @@ from tests.support import airflow_home
 
 BUNDLE = "dags-folder"
 LOADER = "allma_flows.py"
+RUNNING_AIRFLOW = pytest.StashKey[AirflowInstance]()
+"""Where the config keeps the running Airflow."""
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +162,7 @@ def _result(dag_id: str, run_id: str, state: str) -> RunResult:
 
 @pytest.fixture(scope="session")
 def airflow_instance(
+    request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     database_cache: DatabaseCache,
     moto_endpoint: str,
@@ -194,6 +197,7 @@ def airflow_instance(
         triggerer=True,
     )
     with instance:
+        request.config.stash[RUNNING_AIRFLOW] = instance
         yield instance
 
 
