@@ -13,7 +13,7 @@ PYTEST_ARGS ?= -n 3
 
 # No Airflow process, no database of Airflow: a few minutes.
 FAST_TESTS := tests/common tests/expressions tests/flow tests/storage tests/engine tests/distributed \
-  tests/timetables tests/picture tests/cli tests/conformance/test_vectors.py tests/test_layers.py
+  tests/inspection tests/timetables tests/picture tests/cli tests/conformance/test_vectors.py tests/test_layers.py
 
 .PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit coverage bench fuzz schemas constraints clean
 

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import settings
 
 from tests.support import airflow_home
+from tests.support.running_airflow import RUNNING_AIRFLOW
 
 airflow_home.enter()
-
-from tests.support.airflow import RUNNING_AIRFLOW  # noqa: E402 - imports Airflow
 
 # In CI the same examples every time: no change should fail because of an older defect. Elsewhere they vary.
 settings.register_profile("ci", derandomize=True, deadline=None)

@@ -17,11 +17,10 @@ from demo.metadata_db import DatabaseCache, new_sqlite
 from demo.postgres import find_postgres
 from demo.servers import aws_connection
 from tests.support import airflow_home
+from tests.support.running_airflow import RUNNING_AIRFLOW
 
 BUNDLE = "dags-folder"
 LOADER = "allma_flows.py"
-RUNNING_AIRFLOW = pytest.StashKey[AirflowInstance]()
-"""Where the config keeps the running Airflow."""
 
 
 @pytest.fixture(scope="session")
