@@ -78,21 +78,21 @@ class AirflowClient:
         """Close the connections."""
         self._http.close()
 
-    def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
-        """Call `/api/v2/PATH` and return the decoded response.
+    def call(self, method: str, path: str, *, body: Any = None, api: str = "api/v2", **query: Any) -> Any:
+        """Call `/api/v2/PATH`, or a path of another API, and return the decoded response.
 
         Raises:
             AirflowApiError: the response is not a success.
         """
-        response = self._send(method, path, body, query)
+        response = self._send(method, f"/{api}/{path}", body, query)
         if response.status_code == httpx.codes.UNAUTHORIZED:
             self._token = ""
-            response = self._send(method, path, body, query)
+            response = self._send(method, f"/{api}/{path}", body, query)
         for attempt in range(1, MAX_ATTEMPTS):
             if not _was_rolled_back(response):
                 break
             time.sleep(attempt * POLL_SECONDS)
-            response = self._send(method, path, body, query)
+            response = self._send(method, f"/{api}/{path}", body, query)
         if not response.is_success:
             raise AirflowApiError(
                 f"{method} {path}: {response.status_code} {response.text[:2000]}", response.status_code
@@ -103,7 +103,7 @@ class AirflowClient:
         if not self._token:
             self._token = self._sign_in()
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
-        return self._http.request(method, f"/api/v2/{path}", json=body, params=query, headers=headers)
+        return self._http.request(method, path, json=body, params=query, headers=headers)
 
     def _sign_in(self) -> str:
         response = self._http.post("/auth/token", json=self._credentials)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_allma.dag_factory.plan import plan_tasks
-from airflow_allma.distributed.item_selection import ForkSelection
+from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSelection
 from airflow_allma.flow import Flow
 from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.rerun_plan import (
@@ -131,7 +131,7 @@ def test_a_new_selection_replaces_the_last_one_and_a_rerun_of_all_failures_makes
     "items",
     [
         RerunItems(20_000, {0: [1], 1: [2]}, is_complete=False),
-        RerunItems(10_001, {0: list(range(10_000)), 1: [2]}),
+        RerunItems(10_001, {0: list(range(MAX_SELECTED_ITEMS)), 1: [2]}),
     ],
 )
 def test_more_items_than_a_selection_can_name_rerun_as_the_failures_of_their_chunks(items):
