@@ -27,6 +27,7 @@ def failure_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
         StorageError: raised by the store.
     """
     counts = in_threads(lambda chunk: _listed_count(reader, chunk, query), reader.chunks)
+    counts = [count if number in reader.scope else 0 for number, count in enumerate(counts)]
     before, first = query.start, 0
     while first < len(counts) and (count := counts[first]) is not None and count <= before:
         before -= count
@@ -148,16 +149,16 @@ def _listed_count(reader: ForkReader, chunk: ChunkReader, query: ItemQuery) -> i
 
 def _total(reader: ForkReader, query: ItemQuery, matched: int | None) -> tuple[int | None, bool]:
     """Return how many rows there are, and whether that is exact."""
-    is_final = all(chunk.is_final for chunk in reader.chunks)
+    is_final = all(chunk.is_final for chunk in reader.scoped_chunks)
     if query.label or query.text or (query.branch and len(reader.view.branches) != 1):
         return matched, is_final and matched is not None
     if query.kind:
-        indexes = [chunk.files.index for chunk in reader.chunks if chunk.failed != 0]
+        indexes = [chunk.files.index for chunk in reader.scoped_chunks if chunk.failed != 0]
         if any(index is None or OTHER.id in {kind.kind for kind in index.kinds} for index in indexes):
             return matched, is_final and matched is not None
         kinds = [kind for index in indexes if index is not None for kind in index.kinds]
         return sum(kind.count for kind in kinds if kind.kind == query.kind), is_final
-    failed = [chunk.failed for chunk in reader.chunks]
+    failed = [chunk.failed for chunk in reader.scoped_chunks]
     known = [count for count in failed if count is not None]
     if len(known) < len(failed):
         return matched, False
@@ -181,7 +182,7 @@ def _unnumbered_note(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _unlisted_note(reader: ForkReader) -> list[str]:
-    unlisted = [chunk.number for chunk in reader.chunks if not chunk.lists_all_failures]
+    unlisted = [chunk.number for chunk in reader.scoped_chunks if not chunk.lists_all_failures]
     if not unlisted:
         return []
     note = (

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Final, TypeVar
 
 from airflow_allma.distributed.chunk_plan import count_lines
-from airflow_allma.exceptions import ItemNotFoundError, ObjectNotFoundError
+from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import ChunkListing, list_chunks
 from airflow_allma.inspection.chunk_reader import ChunkReader, FailureList
 from airflow_allma.inspection.fork_view import ForkView
@@ -119,6 +119,7 @@ class ForkReader:
     Attributes:
         lost: the numbers of chunks whose results were deleted, as far as they were asked for.
         is_stopped: whether a search ended because of the budget.
+        scope: the chunks that are looked at, by their places in the plan: all, or those of a query.
     """
 
     def __init__(self, view: ForkView, budget: Budget | None = None) -> None:
@@ -127,6 +128,7 @@ class ForkReader:
         self.chunks = [ChunkReader(view, spec, self._list) for spec in view.plan.chunks]
         self.lost: set[int] = set()
         self.is_stopped = False
+        self.scope = range(len(self.chunks))
         self._lock = threading.Lock()
         self._listed_one_by_one = 0
         self._all_listed: Mapping[int, ChunkListing] | None = None
@@ -136,6 +138,21 @@ class ForkReader:
     def release(self, number: int) -> ChunkReader:
         """Return a further reader of a chunk, whose content is not kept with that of the others."""
         return ChunkReader(self.view, self.view.plan.chunks[number], self._list)
+
+    def limit_to(self, number: int) -> None:
+        """Look at one chunk only.
+
+        Raises:
+            InspectionError: there is no chunk with this number.
+        """
+        if not 0 <= number < len(self.chunks):
+            raise InspectionError(f"There is no chunk {number}: the fork has {len(self.chunks)} chunks.")
+        self.scope = range(number, number + 1)
+
+    @property
+    def scoped_chunks(self) -> list[ChunkReader]:
+        """The chunks that are looked at."""
+        return self.chunks[self.scope.start : self.scope.stop]
 
     # Where items are.
 
@@ -202,6 +219,22 @@ class ForkReader:
         """How many items have an index so far; all of them if ``items`` is known."""
         items = self.items
         return self._firsts[-1] if items is None else items
+
+    @property
+    def known_end(self) -> int:
+        """The index at which what is looked at ends, as far as it is known."""
+        end = self.first_of(self.scope.stop) if self.scope.stop < len(self.chunks) else None
+        return self.known_items if end is None else end
+
+    def start_from(self, index: int) -> int:
+        """Return the first index of what is looked at that is not before a given one.
+
+        A chunk whose first item has no index yet has no pages by index: then it is the end of all of them.
+        """
+        if not self.scope.start:
+            return index
+        first = self.first_of(self.scope.start)
+        return self.known_items if first is None else max(index, first)
 
     @cached_property
     def _planned_firsts(self) -> list[int] | None:

@@ -34,6 +34,8 @@ def item_page(view: ForkView, query: ItemQuery, budget: Budget | None = None) ->
         StorageError: the store cannot be read.
     """
     reader = ForkReader(view, budget)
+    if query.chunk is not None:
+        reader.limit_to(query.chunk)
     if query.is_of_failures:
         return failure_page(reader, query)
     if query.label:
@@ -47,7 +49,7 @@ def _index_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     size = query.limit if query.show == "all" and not query.branch else _FILTERED_BLOCK
-    start: int | None = query.start
+    start: int | None = reader.start_from(query.start)
     is_full = False
     while start is not None and not is_full:
         items = list(_block(reader, query, start, size))
@@ -83,7 +85,7 @@ def _add_rows(
             return placed.index, True
         rows += fitting
     following = (block[-1].index or 0) + 1
-    return following if following < reader.known_items else None, len(rows) >= query.limit
+    return following if following < reader.known_end else None, len(rows) >= query.limit
 
 
 def _block(reader: ForkReader, query: ItemQuery, start: int, size: int) -> Iterator[PlacedItem]:
@@ -91,7 +93,7 @@ def _block(reader: ForkReader, query: ItemQuery, start: int, size: int) -> Itera
     index, found = start, 0
     while found < size:
         position = reader.position(index)
-        if position is None:
+        if position is None or position.chunk not in reader.scope:
             return
         chunk = reader.chunks[position.chunk]
         if not _can_fit(chunk, query):
@@ -115,10 +117,10 @@ def _total(reader: ForkReader, query: ItemQuery) -> tuple[int | None, bool]:
     if query.branch or query.show == "running":
         return None, False
     if query.show == "all":
-        items = reader.items
+        items = reader.items if query.chunk is None else reader.chunks[query.chunk].items
         return (reader.known_items, False) if items is None else (items, True)
-    reader.load(reader.chunks)
-    counts = [chunk.counts for chunk in reader.chunks]
+    reader.load(reader.scoped_chunks)
+    counts = [chunk.counts for chunk in reader.scoped_chunks]
     is_exact = all(count.is_final for count in counts)
     return (sum(count.succeeded or 0 for count in counts), True) if is_exact else (None, False)
 

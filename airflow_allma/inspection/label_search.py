@@ -33,9 +33,9 @@ def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     """
     text = (query.label or "").lower()
     found: list[PlacedItem] = []
-    total, unlabelled, chunk = 0, 0, 0
-    while chunk < len(reader.chunks) and not (total > _MAX_COUNTED or reader.budget.is_spent):
-        ahead = range(chunk, min(chunk + _AHEAD, len(reader.chunks)))
+    total, unlabelled, chunk = 0, 0, reader.scope.start
+    while chunk < reader.scope.stop and not (total > _MAX_COUNTED or reader.budget.is_spent):
+        ahead = range(chunk, min(chunk + _AHEAD, reader.scope.stop))
         reader.load(reader.chunks[number] for number in ahead)
         # Here, not in the threads: they must not wait for each other.
         firsts = {number: reader.first_of(number) for number in ahead if not _has_labels(reader, number)}
@@ -52,7 +52,7 @@ def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
                 PlacedItem(None if index is None else index + item, hits.chunk, item) for item in of_page
             ]
         chunk = ahead.stop
-    is_searched = chunk == len(reader.chunks)
+    is_searched = chunk == reader.scope.stop
     shown = found[: query.limit]
     rows = [row for rows in item_rows(reader, shown) for row in rows if query.fits(row)]
     notes = lost_note(reader)

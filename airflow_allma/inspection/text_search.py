@@ -57,14 +57,14 @@ def text_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     """
     text = json.dumps(query.text, ensure_ascii=False)[1:-1].encode(errors="replace").lower()
     rows: list[dict[str, Any]] = []
-    start: int | None = query.start
+    start: int | None = reader.start_from(query.start)
     is_full = False
     while start is not None and not is_full and not reader.budget.is_spent:
         first = reader.position(start)
-        if first is None:
+        if first is None or first.chunk not in reader.scope:
             start = None
             break
-        ahead = range(first.chunk, min(first.chunk + _AHEAD, len(reader.chunks)))
+        ahead = range(first.chunk, min(first.chunk + _AHEAD, reader.scope.stop))
         works = [
             _Work(
                 reader,
@@ -113,7 +113,7 @@ def _add_hits(
         if found.until is not None:
             return first + found.until, len(rows) >= query.limit
     following = reader.first_of(searched[-1][0] + 1)
-    is_end = following is None or following >= reader.known_items
+    is_end = following is None or following >= reader.known_end
     return None if is_end else following, len(rows) >= query.limit
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from airflow_allma.exceptions import InspectionError
 from airflow_allma.inspection import (
     ItemQuery,
     download,
@@ -96,6 +98,22 @@ def test_any_walk_over_any_filter_gives_each_result_once(fork: StoredFork, limit
     assert keys(walk(fork, limit, show="failed", text="timeout")) == [
         row for row in expected(fork, "failed") if row[0] % 3 == 0
     ]
+
+
+@settings(max_examples=25, deadline=None, phases=[Phase.generate])
+@given(forks(), st.integers(2, 9))
+def test_pages_of_a_chunk_have_the_rows_of_all_pages_that_are_in_it(fork: StoredFork, limit: int):
+    for query in ({}, {"show": "failed"}, {"show": "succeeded"}, {"label": "1"}, {"text": "hello"}):
+        every = walk(fork, limit, **query)
+        for chunk in range(len(fork.chunks)):
+            of_chunk = [row for row in every if row["chunk"] == chunk]
+            assert walk(fork, limit, chunk=chunk, **query) == of_chunk
+
+
+def test_a_chunk_that_does_not_exist_is_an_error():
+    fork = write_fork([StoredChunk(1, [[(0, "main", "o")]], "index", 1, True)], ("main",), handed_on=True)
+    with pytest.raises(InspectionError, match="There is no chunk 1: the fork has 1 chunks"):
+        item_page(fork.view, ItemQuery(chunk=1))
 
 
 @settings(max_examples=25, deadline=None, phases=[Phase.generate])
