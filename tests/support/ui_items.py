@@ -203,7 +203,7 @@ class FakeFork:
             }
             if self.mode == "chunks"
             else None,
-            "line": {"pointer": "s3://bucket/users.jsonl", "byte": index * 153, "number": index}
+            "line": {"pointer": "s3://bucket/users.jsonl", "byte": index * 153, "number": index + 1}
             if self.mode == "chunks"
             else None,
             "task": {

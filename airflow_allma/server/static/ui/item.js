@@ -22,7 +22,7 @@ export default (kit) => {
 
   function Line({ line }) {
     if (!line) return null;
-    const place = [line.number !== null && line.number !== undefined && `line ${number(line.number + 1)}`, `byte ${number(line.byte)}`].filter(Boolean).join(", ");
+    const place = [line.number !== null && line.number !== undefined && `line ${number(line.number)}`, `byte ${number(line.byte)}`].filter(Boolean).join(", ");
     return html`<span><code>${oneLine(line.pointer)}</code> ${place}</span>`;
   }
 

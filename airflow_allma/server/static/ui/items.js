@@ -15,7 +15,7 @@ export default (kit) => {
   const Item = makeItem(kit);
 
   const COLUMNS = [
-    { key: "index", title: "Index", className: "index", cell: (row) => html`<button type="button" className="allma-button link">${number(row.index)}</button>` },
+    { key: "index", title: "Index", className: "index", cell: (row) => row.index === null ? html`<span className="muted">not known</span>` : html`<button type="button" className="allma-button link">${number(row.index)}</button>` },
     { key: "label", title: "Label", className: "label", cell: (row) => html`<span title=${oneLine(row.label ?? "")}>${oneLine(row.label ?? "")}</span>` },
     { key: "status", title: "Status", className: "nowrap", cell: (row) => html`<${Badge} state=${row.status} />` },
     { key: "step", title: "Step", className: "nowrap wide", cell: (row) => oneLine(row.step ?? "") },
@@ -141,7 +141,8 @@ export default (kit) => {
     const list = useJson(address, { live: () => isLive(summary) });
     const page = list.data;
     const rows = page?.rows ?? [];
-    const keyOf = (row) => `${row.index}/${row.branch ?? ""}`;
+    // Items of a chunk after one that goes on have no index yet.
+    const keyOf = (row) => `${row.index ?? `${row.chunk}:${row.item}`}/${row.branch ?? ""}`;
     const open = query.item;
     const here = rows.findIndex((row) => (open === undefined ? keyOf(row) === selected : String(row.index) === open && (!branch || row.branch === branch)));
 
@@ -151,6 +152,7 @@ export default (kit) => {
     }, [here, page]);
 
     const openRow = (row) => {
+      if (row.index === null) return;
       setSelected(keyOf(row));
       put({ item: row.index }, { push: open === undefined });
     };
@@ -185,6 +187,8 @@ export default (kit) => {
       list.reload();
     };
 
+    const known = { chunk: summary?.mode === "chunks", seconds: rows.some((row) => typeof row.seconds === "number") };
+    const columns = COLUMNS.filter((one) => known[one.key] ?? true);
     const back = html`<nav className="allma-back"><${Link} to=${{ dagId, runId }}>‹ Flow run<//><${Button} kind="ghost" className="allma-button ghost small" aria-label="Keys" onClick=${() => setHelp(true)}>?<//></nav>`;
     if (!summary) return html`<${Page}>${back}${sum.error ? html`<${Problem} error=${sum.error} onRetry=${sum.reload} />` : html`<${Loading} lines=${8} />`}<//>`;
     return html`<${Page}>
@@ -198,7 +202,7 @@ export default (kit) => {
         <div className=${open === undefined ? "allma-split" : "allma-split open"}>
           <div className="allma-list" aria-busy=${list.isLoading}>
             ${!page && !list.error && html`<${Loading} lines=${8} />`}
-            ${page && html`<${Table} label="Items" columns=${COLUMNS.filter((one) => one.key !== "chunk" || summary.mode === "chunks")} rows=${rows} keyOf=${keyOf} onRow=${openRow}
+            ${page && html`<${Table} label="Items" columns=${columns} rows=${rows} keyOf=${keyOf} onRow=${openRow}
               selected=${here >= 0 ? keyOf(rows[here]) : undefined} empty=${html`<${Nothing} query=${query} show=${show} summary=${summary} note=${page.note} next=${page.next} put=${put} />`} />`}
             ${page && html`<${Pager} query=${query} show=${show} rows=${rows} next=${page.next} put=${put} steps=${steps} />`}
           </div>
