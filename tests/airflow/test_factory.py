@@ -58,7 +58,8 @@ def test_a_dag_has_the_flows_name_description_tags_and_documentation(dag):
     assert dag.description == "It has a bit of everything."
     assert dag.tags == {"allma", "one", "two", "three"}
     assert "It has a bit of everything." in dag.doc_md
-    assert "![Picture of the flow](allma/api/dags/rich-flow/picture.svg)\n" in dag.doc_md
+    picture = "allma/api/dags/rich-flow/picture.svg"
+    assert f"[![Picture of the flow]({picture})]({picture})\n" in dag.doc_md
     written = dag.doc_md.split("```json\n")[1].split("\n```")[0]
     assert json.loads(written)["steps"]["z"]["inputMappings"] == RICH["steps"]["z"]["inputMappings"]
 

@@ -88,6 +88,8 @@ def test_a_run_shows_states_and_a_step_opens_to_what_it_got_and_gave(open_page):
     text = page.locator(".allma-side").inner_text()
     assert "shop-1" in text
     assert "503" in text
+    # Chunks have no tasks of the branch's steps, but their failures are known.
+    assert page.get_by_role("button", name="get_profile, 13 failed").count() == 1
     fork.click()
     page.locator(".allma-side").get_by_role("link", name="100,000 items").click()
     page.wait_for_selector(".allma[data-page=items]")

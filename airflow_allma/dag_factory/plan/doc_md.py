@@ -21,7 +21,9 @@ def dag_doc_md(flow: Flow, source: str) -> str:
     if flow.description:
         parts.insert(0, DESCRIPTION.fit(flow.description))
     # Relative: Airflow can be below a path of its host. Browsers send the user's cookie.
-    parts.append(f"![Picture of the flow](allma/api/dags/{quote(safe_dag_id(flow.id), safe='')}/picture.svg)")
+    # Airflow shows it at most 300 pixels wide, so it is also a link to itself.
+    picture = f"allma/api/dags/{quote(safe_dag_id(flow.id), safe='')}/picture.svg"
+    parts.append(f"[![Picture of the flow]({picture})]({picture})")
     parts.append(json_block(source, MAX_SHOWN))
     return "\n\n".join(parts)
 

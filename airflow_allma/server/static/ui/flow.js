@@ -81,7 +81,9 @@ export default (kit) => {
       { key: "versions", title: "Versions" },
       { key: "payload", title: "Payload" },
     ];
-    return html`<${Page} title=${oneLine(data.name || data.flowId)} actions=${html`<${Button} kind="primary" onClick=${() => setTrigger(true)}>Trigger<//>`}>
+    // Airflow's own header, above this page, has the name and a form to trigger.
+    const head = kit.inAirflow ? {} : { title: oneLine(data.name || data.flowId), actions: html`<${Button} kind="primary" onClick=${() => setTrigger(true)}>Trigger<//>` };
+    return html`<${Page} ...${head}>
       ${error && html`<${Problem} error=${error} onRetry=${reload} />`}
       ${data.description && html`<p className="allma-about">${oneLine(data.description)}</p>`}
       <${Facts} facts=${[

@@ -19,6 +19,8 @@ export default (kit) => {
 
   const ORDER = ["failed", "running", "waiting", "queued", "upstream_failed", "success", "skipped", "none"];
 
+  const IDLE = ["skipped", "upstream_failed", "queued"]; // no time of theirs means anything
+
   function secondsOf({ start, end, seconds }, isRunning) {
     if (seconds !== null && seconds !== undefined) return seconds;
     if (!start) return null;
@@ -28,7 +30,7 @@ export default (kit) => {
   function stepInfo(state, node) {
     if (!state || state.state === "none") return { line: node.detail };
     const total = Object.values(state.counts ?? {}).reduce((sum, one) => sum + one, 0);
-    const parts = [duration(secondsOf(state, state.state === "running"))];
+    const parts = IDLE.includes(state.state) ? [] : [duration(secondsOf(state, state.state === "running"))];
     if (state.tries > 1) parts.push(count(state.tries, "try", "tries"));
     if (total > 1) {
       // Of a step that ran for many items, how it went is more than how long it took.
@@ -36,6 +38,22 @@ export default (kit) => {
       return { state: state.state, palette: paletteOf(state.state), word: first, line: others.map((part) => ` · ${part}`).join("") };
     }
     return { state: state.state, palette: paletteOf(state.state), word: WORDS[state.state] ?? NAMES[state.state] ?? state.state, line: parts.filter(Boolean).map((part) => ` · ${part}`).join("") };
+  }
+
+  function chunkedInfo(fork, node) {
+    // Chunks have no tasks of the branch's steps: which items failed where is what is known.
+    const failed = (fork.kinds ?? []).filter((kind) => kind.step === node.step).reduce((sum, kind) => sum + kind.count, 0);
+    return failed ? { state: "failed", palette: "failed", word: `${number(failed)} failed`, line: node.detail && ` · ${node.detail}` } : { line: node.detail };
+  }
+
+  /** Return the fork of the main path in which each node is, by the node's id. */
+  function forksAround(picture, forkOf) {
+    const around = new Map();
+    for (const node of picture?.nodes ?? []) {
+      const fork = node.kind === "branch" && forkOf.get(node.step);
+      around.set(node.id, fork || around.get(node.parent));
+    }
+    return around;
   }
 
   function forkInfo(fork, state) {
@@ -52,12 +70,12 @@ export default (kit) => {
     };
   }
 
-  function Step({ dagId, runId, node, state, fork, isRunning, put }) {
+  function Step({ dagId, runId, node, shown, state, fork, around, isRunning, put }) {
     const { data, error, isLoading, reload } = useJson(api(["dags", dagId, "runs", runId, "steps", node.step]), { live: isRunning && state && ["running", "queued", "waiting"].includes(state.state) });
     const task = data?.task;
     return html`<aside className="allma-side" aria-label=${`Step ${oneLine(node.title)}`} aria-busy=${isLoading}>
       <div className="allma-head">
-        <h2>${oneLine(node.title)}</h2>${state && html`<${Badge} state=${state.state} />`}
+        <h2>${oneLine(node.title)}</h2>${shown.state && html`<${Badge} color=${shown.palette}>${shown.word}<//>`}
         <div className="allma-actions"><${Button} className="allma-button ghost small" aria-label="Close the step" onClick=${() => put({ step: null })}>✕<//></div>
       </div>
       <${Facts} facts=${[
@@ -68,14 +86,15 @@ export default (kit) => {
         ["Tries", state?.tries > 1 && state.tries],
         ["Log", task?.logUrl && html`<${Link} to=${task.logUrl}>Open the log<//>`],
         ["Items", fork && html`<${Link} to=${{ dagId, runId, query: { fork: fork.fork } }}>${count(fork.items, "item")}<//>`],
+        ["Items", around && html`<${Link} to=${{ dagId, runId, query: { fork: around.fork } }}>Each with its own record<//>`],
         ["Flow", node.flow && !node.flow.includes("{{") && html`<${Link} to=${{ dagId: node.flow }}>${oneLine(node.flow)}<//>`],
         ["In the flow", html`<${Link} to=${{ dagId, query: { step: node.step } }}>Show its JSON<//>`],
       ]} />
       ${error && html`<${Problem} error=${error} onRetry=${reload} />`}
       ${!data && isLoading && html`<${Loading} />`}
-      ${data?.note && html`<p className="allma-note">${oneLine(data.note)}</p>`}
+      ${data?.note && around?.mode !== "chunks" && html`<p className="allma-note">${oneLine(data.note)}</p>`}
       ${data?.trace?.length > 0 && html`<${Trace} steps=${data.trace} label=${`Steps of ${oneLine(node.title)}`} />`}
-      ${data && !data.trace?.length && !data.note && html`<p className="muted">${!state || state.state === "none" ? "The step has not run." : "Nothing was recorded of this step."}</p>`}
+      ${data && !around && !data.trace?.length && !data.note && html`<p className="muted">${!state || state.state === "none" ? "The step has not run." : "Nothing was recorded of this step."}</p>`}
     </aside>`;
   }
 
@@ -97,9 +116,12 @@ export default (kit) => {
     if (!data.isFlow) return html`<${Page}><${Empty} title="Not an Allma flow">The runs of flows have their picture and their items here.<//><//>`;
     const forks = data.forks ?? [];
     const forkOf = new Map(forks.map((fork) => [fork.fork, fork]));
+    const inside = forksAround(data.picture, forkOf);
     const steps = data.steps ?? {};
     const infoOf = (node) => {
       if (!node.step || node.kind === "branch") return undefined;
+      const around = inside.get(node.id);
+      if (around?.mode === "chunks") return chunkedInfo(around, node);
       const fork = forkOf.get(node.step);
       return fork ? forkInfo(fork, steps[node.step]) : stepInfo(steps[node.step], node);
     };
@@ -110,11 +132,11 @@ export default (kit) => {
       ${error && html`<${Problem} error=${error} onRetry=${reload} />`}
       ${done && html`<p className="allma-note done" role="status">${done}</p>`}
       <${Facts} facts=${[
-        ["State", html`<${Badge} state=${data.state} />`],
+        ["State", !kit.inAirflow && html`<${Badge} state=${data.state} />`],
         ["Flow", html`<${Link} to=${{ dagId }}>${oneLine(data.flowId)}<//>`],
         ["Version", data.version],
-        ["Start", data.start && html`<${Time} value=${data.start} />`],
-        ["Duration", seconds !== null && duration(seconds)],
+        ["Start", !kit.inAirflow && data.start && html`<${Time} value=${data.start} />`],
+        ["Duration", !kit.inAirflow && seconds !== null && duration(seconds)],
         ["Checkpoint", data.checkpoint && html`<span>${oneLine(data.checkpoint.name)} <small className="muted"><${Time} value=${data.checkpoint.at} /></small></span>`],
         ["Waits", waits.length > 0 && count(waits.length, "event")],
       ]} />
@@ -123,7 +145,7 @@ export default (kit) => {
       ${data.picture
         ? html`<div className=${`allma-beside ${node ? "open" : ""}`}>
             <${Picture} picture=${data.picture} label="Picture of the run" infoOf=${infoOf} selected=${query.step} onSelect=${(one) => put({ step: one.step === query.step ? null : one.step })} />
-            ${node && html`<${Step} key=${node.step} dagId=${dagId} runId=${runId} node=${node} state=${steps[node.step]} fork=${forkOf.get(node.step)} isRunning=${data.isRunning} put=${put} />`}
+            ${node && html`<${Step} key=${node.step} dagId=${dagId} runId=${runId} node=${node} shown=${infoOf(node) ?? {}} state=${inside.get(node.id)?.mode === "chunks" ? undefined : steps[node.step]} fork=${forkOf.get(node.step)} around=${inside.get(node.id)} isRunning=${data.isRunning} put=${put} />`}
           </div>`
         : html`<${Empty} title="No picture">The flow of this run could not be read; it may be from an earlier version of airflow-allma.<//>`}
       ${waits.length > 0 && html`<${Waits} waits=${waits} onChanged=${(sentence) => { setDone(sentence); changed(); }} />`}
