@@ -1,6 +1,6 @@
-"""The command line, ``airflow-allma``: init, validate, run, plan, graph, schema, events.
+"""The command line, ``airflow-allma``: flows are checked, run and drawn, and stored results are read.
 
-None of the commands but ``events`` needs a running Airflow.
+None of the commands but ``events`` and ``rerun`` needs a running Airflow.
 
 Exit codes: 0 success; 1 a flow has errors (``validate``) or ended FAILED (``run``); 2 wrong usage, or the
 flow is not valid; 3 the flow waits for an event (``run``).
@@ -252,6 +252,99 @@ def rerun(  # noqa: PLR0917 - as above
     server = AirflowServer(url, token, user, password)
     code = rerun_items(server, dag, run_id, fork=fork, kind=kind, index=index, dry_run=dry_run)
     raise typer.Exit(code)
+
+
+StoredRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|FOLDER",
+        help="FLOW/RUN-ID below the offload location, or the run's folder: a path, s3:// or file:/// URL",
+    ),
+]
+ForkId = Annotated[str, typer.Option("--fork", help="The fork's step id.")]
+ItemIndex = Annotated[int, typer.Option("--index", help="The item's index, from 0.", min=0)]
+BranchId = Annotated[
+    str | None, typer.Option("--branch", help="Which branch. Default: one that failed, if there is one.")
+]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", help="file:///folder, in which bucket B is the folder B. Default: AWS."),
+]
+
+
+@app.command()
+def items(  # noqa: PLR0917 - typer passes options by name
+    run: StoredRun,
+    fork: ForkId,
+    failed: Annotated[bool, typer.Option("--failed", help="Only items that failed.")] = False,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only failures of this kind: its id.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Only labels that contain this.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Only items whose input or result contains this.")
+    ] = None,
+    branch: Annotated[str | None, typer.Option("--branch", help="Only this branch.")] = None,
+    start: Annotated[int, typer.Option("--start", help="Where the page before ended.", min=0)] = 0,
+    limit: Annotated[int, typer.Option("--limit", help="Rows at most.", min=1, max=500)] = 50,
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show how a fork's items ended: counts, failures by kind, and a page of items."""
+    from airflow_allma.cli.items_command import print_items
+
+    query = {
+        "show": "failed" if failed else "all",
+        "kind": kind,
+        "label": label,
+        "text": text,
+        "branch": branch,
+        "start": start,
+        "limit": limit,
+    }
+    raise typer.Exit(print_items(run, fork, query=query, store=store, as_json=as_json))
+
+
+@app.command()
+def item(  # noqa: PLR0917 - as above
+    run: StoredRun,
+    fork: ForkId,
+    index: ItemIndex,
+    branch: BranchId = None,
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show one item: its input, its steps with what they called, and its output or error."""
+    from airflow_allma.cli.items_command import print_item
+
+    code = print_item(run, fork, index=index, branch=branch, store=store, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def replay(  # noqa: PLR0917 - as above
+    run: StoredRun,
+    fork: ForkId,
+    index: ItemIndex,
+    flows: Annotated[
+        Path, typer.Option("--flows", help="The folder of flows, or the flow's file.", exists=True)
+    ] = Path(),
+    branch: BranchId = None,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", help="The data at the fork if the branch reads it: a JSON file or object."),
+    ] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", help="The item, if it is not recorded: a JSON file or object.")
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Write a record of every step to stderr.")] = False,
+    store: Store = None,
+    deploy: Deploy = None,
+) -> None:
+    """Run an item again on this machine, with what its steps call and write."""
+    from airflow_allma.cli.deploy_option import read_deploy_options
+    from airflow_allma.cli.replay_command import Replay, replay_item
+
+    options = Replay(run, fork, index, branch, flows, context, item, store, read_deploy_options(deploy or ()))
+    raise typer.Exit(replay_item(options, trace=trace))
 
 
 def main() -> None:

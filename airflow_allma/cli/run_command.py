@@ -43,11 +43,11 @@ from airflow_allma.engine.threads import CallThreads
 from airflow_allma.exceptions import AllmaError, StorageConfigurationError
 from airflow_allma.flow import DeployVariables, Flow
 from airflow_allma.settings import ENGINE_LIMITS, OPTIONS, AllmaSettings
-from airflow_allma.storage import LocalStore, encode_value
+from airflow_allma.storage import LocalStore, ObjectStore, encode_value
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.opening import open_folder, open_store
 
-__all__ = ["open_store_option", "run_flow_file"]
+__all__ = ["open_services", "open_store_option", "run_flow_file"]
 
 
 def run_flow_file(
@@ -147,28 +147,11 @@ async def _run(
     info = RunInfo.now(
         flow.id, flow.version, str(uuid.uuid4()), enable_execution_logs=flow.enable_execution_logs
     )
-    location = OffloadLocation.from_setting(flow.airflow.offload_location)
-    concurrency = flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency
-    aws = EnvironmentAws(concurrency)
     with Progress() as progress:
-        services = Services(
-            store=store or open_store(aws, location),
-            aws=aws,
-            own_modules=OwnModules(external_modules()),
-            secrets=open_secrets(),
-            settings=EngineSettings(
-                offload_location=location,
-                branch_concurrency=concurrency,
-                **_limits(),
-            ),
-            threads=CallThreads(concurrency),
-            recorder=_trace if trace else None,
-            on_branch_result=progress.branch_ended,
-            flows=flows,
-            fork_runner=ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow)) if chunks else None,
-            runs=(started := QueuedRuns(events)),
-        )
-        started.services = services
+        services, started = open_services(flow, store, flows, events, trace=trace)
+        services.on_branch_result = progress.branch_ended
+        if chunks:
+            services.fork_runner = ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow))
         try:
             result = await start.run(program, info, services, events)
             if start.step is None and result.status is not SegmentStatus.SUSPENDED:
@@ -177,6 +160,45 @@ async def _run(
             return result
         finally:
             await services.close()
+
+
+def open_services(
+    flow: Flow, store: ObjectStore | None, flows: FlowLibrary, events: EventOption, *, trace: bool
+) -> tuple[Services, QueuedRuns]:
+    """Return what steps can use on the command line, and the runs that they will have started.
+
+    Args:
+        flow: the flow.
+        store: the store; None for AWS.
+        flows: the flows that its steps can run.
+        events: the events for which it can wait.
+        trace: whether every step is written to standard error.
+
+    Raises:
+        UsageError: a limit in the environment is not a whole number.
+        StorageConfigurationError: the flow's offload location is not allowed.
+    """
+    location = OffloadLocation.from_setting(flow.airflow.offload_location)
+    concurrency = flow.airflow.chunk_concurrency or EngineSettings().branch_concurrency
+    aws = EnvironmentAws(concurrency)
+    started = QueuedRuns(events)
+    services = Services(
+        store=store or open_store(aws, location),
+        aws=aws,
+        own_modules=OwnModules(external_modules()),
+        secrets=open_secrets(),
+        settings=EngineSettings(
+            offload_location=location,
+            branch_concurrency=concurrency,
+            **_limits(),
+        ),
+        threads=CallThreads(concurrency),
+        recorder=_trace if trace else None,
+        flows=flows,
+        runs=started,
+    )
+    started.services = services
+    return services, started
 
 
 def _limits() -> dict[str, Any]:
