@@ -26,10 +26,10 @@ class ItemQuery:
         text: only items whose input or result contains this, in the same way; of failures: whose label, step,
             error name or message does.
         branch: only this branch.
-        chunk: only items of the chunk with this number.
         start: where the page begins: the ``next`` of the page before. It is the index of an item, or for
             failures and labels the number of hits before it.
         limit: rows at most; all branches of an item are on one page, so that there can be more.
+        chunk: only items of the chunk with this number.
 
     Raises:
         InspectionError: at construction, if a value is not allowed.
@@ -40,9 +40,9 @@ class ItemQuery:
     label: str | None = None
     text: str | None = None
     branch: str | None = None
-    chunk: int | None = None
     start: int = 0
     limit: int = 50
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         if self.show not in SHOWN:
