@@ -30,6 +30,7 @@ __all__ = [
     "deploy_variables",
     "external_modules",
     "integer_setting",
+    "load_server_settings",
     "load_settings",
     "string_setting",
     "warn_about_sqlite",
@@ -66,6 +67,19 @@ def load_settings(own: AirflowOptions | None = None) -> AllmaSettings:
     settings = AllmaSettings.from_values(configured | lowered, own, max_map_length=max_map_length)
     folder = _local_location() if is_local and not settings.offload_location else ""
     return settings.changed(local_location=folder, lowered=frozenset(lowered))
+
+
+def load_server_settings(own: AirflowOptions | None = None) -> AllmaSettings:
+    """Read the settings in the API server: where the tasks of a flow have stored their results.
+
+    Args:
+        own: the flow's ``airflow`` object, whose values override.
+    """
+    settings = load_settings(own)
+    folder = None if settings.offload_location else _local_folder()
+    # What tasks of the LocalExecutor stored is on this disk, if the API server runs on the same machine.
+    found = folder.as_uri() if folder is not None and folder.is_dir() else ""
+    return settings.changed(local_location=found)
 
 
 def integer_setting(name: str) -> int:
@@ -193,14 +207,21 @@ def _is_chosen(section: str, name: str, value: object, default: object) -> bool:
 
 
 @cache
-def _local_location() -> str:
-    """Return the folder for results below Airflow's home, as a URI; "" if it is not for this deployment."""
+def _local_folder() -> Path | None:
+    """Return the folder for results below Airflow's home; None if this deployment runs no local tasks."""
     from airflow.sdk import conf
 
     if conf.get("core", "executor", fallback="") not in _LOCAL_EXECUTORS:
-        return ""
+        return None
     home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser().absolute()
-    folder = home / _LOCAL_FOLDER
+    return home / _LOCAL_FOLDER
+
+
+def _local_location() -> str:
+    """Return the folder for results as a URI, and create it; "" if it is not for this deployment."""
+    folder = _local_folder()
+    if folder is None:
+        return ""
     try:
         # Results can contain whatever a flow handles: only Airflow's user can read them.
         folder.mkdir(mode=0o700, exist_ok=True)

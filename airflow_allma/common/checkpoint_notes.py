@@ -9,12 +9,13 @@ from typing import Any, Final
 
 from airflow_allma.common.printable import printable, shortened
 
-__all__ = ["CHECKPOINT_KEY", "CHECKPOINT_LINE", "checkpoint_line", "note_with"]
+__all__ = ["CHECKPOINT_KEY", "CHECKPOINT_LINE", "checkpoint_in", "checkpoint_line", "note_with"]
 
 CHECKPOINT_KEY: Final = "allma_checkpoint"
 """The XCom with which a task tells the API server which checkpoint its run has passed."""
 
-CHECKPOINT_LINE: Final = re.compile(r"^Checkpoint \d+ of \d+ \(\d+ %\): .*$", re.MULTILINE)
+CHECKPOINT_LINE: Final = re.compile(r"^Checkpoint \d+ of \d+ \(\d+ %\): (.*)$", re.MULTILINE)
+_END: Final = re.compile(r"(.*), (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _MAX_LABEL: Final = 200
 _MAX_NOTE: Final = 1000
 """Characters of ``dag_run_note.content`` and ``task_instance_note.content``."""
@@ -60,3 +61,15 @@ def note_with(note: str | None, line: str, pattern: re.Pattern[str] = CHECKPOINT
     else:
         changed = f"{note}\n{line}" if note else line
     return changed if len(changed) <= _MAX_NOTE else note
+
+
+def checkpoint_in(note: str | None) -> tuple[str, float] | None:
+    """Return the last checkpoint in a note: its label, and when it was passed in seconds since the epoch."""
+    line = CHECKPOINT_LINE.search(note or "")
+    end = _END.fullmatch(line[1]) if line is not None else None
+    if end is None:
+        return None
+    try:
+        return end[1], datetime.fromisoformat(f"{end[2]}+00:00").timestamp()
+    except ValueError:
+        return None

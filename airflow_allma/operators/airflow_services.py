@@ -25,10 +25,14 @@ class AirflowAws:
     Args:
         conn_id: the connection; "" for the credentials of the process's environment.
         connections: how many calls of one client can be in flight at once, if the connection does not say.
+        patience: time limit of a request, in seconds; None: as the connection says.
     """
 
-    def __init__(self, conn_id: str, connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self, conn_id: str, connections: int = MAX_CONNECTIONS, patience: float | None = None
+    ) -> None:
         self._conn_id = conn_id
+        self._patience = patience
         self._connections = connections
         self._clients = ClientCache(self._make)
 
@@ -49,11 +53,14 @@ class AirflowAws:
 
     def _make(self, service: str, region: str | None, retries: bool) -> Any:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+        from botocore.config import Config
 
         self._require_connection()
         hook = AwsBaseHook(aws_conn_id=self._conn_id or None, client_type=service, region_name=region)
         try:
             config = client_config(hook.config, service, retries=retries, connections=self._connections)
+            if self._patience is not None:
+                config = config.merge(Config(connect_timeout=self._patience, read_timeout=self._patience))
             return hook.get_client_type(region_name=hook.region_name, config=config)
         except Exception as error:
             raise StorageConfigurationError(

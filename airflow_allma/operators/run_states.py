@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.common.wait_keys import hand_over_key, wait_token
@@ -21,6 +21,7 @@ __all__ = [
     "load_state",
     "load_suspended",
     "loaded_state",
+    "restored_state",
     "return_value",
     "save_state",
     "save_suspended",
@@ -108,8 +109,18 @@ def loaded_state(current: TaskContext, saved: dict[str, Any]) -> dict[str, Any]:
     Raises:
         StorageError: the stored state is gone or cannot be read.
     """
+    return restored_state(saved, lambda stored: _load_stored(current, stored))
+
+
+def restored_state(saved: dict[str, Any], load: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Return a state as ``RunState.to_dict`` made it.
+
+    Args:
+        saved: what ``save_state`` pushed; changed if it is not stored elsewhere.
+        load: loads a stored state; called with its pointer.
+    """
     if "stored" in saved:
-        saved = _load_stored(current, saved["stored"])
+        saved = load(saved["stored"])
     if saved.pop(_LAST_OUTPUT_IS_LAST_WRITE, False):
         saved["lastOutput"] = saved["journal"][-1][1]
     if _PAYLOAD_KEYS in saved:

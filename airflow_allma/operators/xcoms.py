@@ -40,6 +40,8 @@ class Key(StrEnum):
     """How many items of a fork failed, until the API server has written it into the notes."""
     RERUN = "allma_rerun"
     """The items of a fork that are to run again, written over Airflow's API for the ``chunks`` task."""
+    TRACE = "allma_trace"
+    """The steps that the task has run, for pages: ``{"steps": [...]}`` in the form of ``engine.traces``."""
     ERROR = "allma_error"
     """The four fields of the error with which a step failed."""
 

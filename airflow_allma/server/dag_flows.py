@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 
 from airflow_allma.dag_factory.plan import GroupNode, TaskNode, TaskPlan, plan_tasks
 from airflow_allma.dag_factory.plan.flow_text import WHOLE_FLOW, flow_in_doc_md
+from airflow_allma.engine import FlowProgram, compile_flow
 from airflow_allma.flow import Flow, safe_dag_id
+from airflow_allma.picture import Picture, draw_flow
 from airflow_allma.server.run_database import find_version, serialized_dag
 from airflow_allma.server.run_rows import VersionRow
 
@@ -79,6 +81,16 @@ class DagFlow:
         """Its forks whose items have tasks of their own, by step id."""
         groups = (group for group in self.tasks.groups if group.branch is None)
         return {group.fork: ForkTasks(group, self.tasks.of_fork(group.fork)) for group in groups}
+
+    @cached_property
+    def program(self) -> FlowProgram:
+        """The compiled flow."""
+        return compile_flow(self.flow)
+
+    @cached_property
+    def picture(self) -> Picture:
+        """Its picture."""
+        return draw_flow(self.flow)
 
     def fork(self, name: str) -> ForkTasks | None:
         """Return a fork by its step id or the id of its group of tasks; None if there is none."""

@@ -1,9 +1,9 @@
-"""What is known of a run's forks: how their items run, and how many have ended how."""
+"""What Airflow's database knows of a run's forks: how their items run, and what their tasks handed on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -11,17 +11,16 @@ from sqlalchemy.orm import Session
 from airflow_allma.dag_factory.plan import TaskRole
 from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.dag_flows import DagFlow, ForkTasks
-from airflow_allma.server.memory_items import memory_counts
-from airflow_allma.server.memory_runs import read_memory_fork
-from airflow_allma.server.run_database import find_xcoms
-from airflow_allma.server.run_rows import RunRow, XComRow
+from airflow_allma.server.memory_runs import MemoryFork, read_memory_fork
+from airflow_allma.server.run_database import find_tasks, find_xcoms
+from airflow_allma.server.run_rows import RunRow, TaskRow, XComRow
 
-__all__ = ["ForkState", "fork_states", "fork_summary"]
+__all__ = ["ForkState", "empty_summary", "read_forks"]
 
 
 @dataclass(frozen=True, slots=True)
 class ForkState:
-    """What the tasks of a fork have handed on.
+    """A fork of a run, as Airflow's database has it.
 
     Attributes:
         found: the flow.
@@ -30,6 +29,9 @@ class ForkState:
         run: the run.
         decision: what the ``items`` task decided; None if it has not yet.
         plan: what the ``chunks`` task planned; None for a fork in memory, or if it has not yet.
+        chunks: the task instances of the chunks.
+        handed_on: map index -> what a chunk's task passed on.
+        memory: the branch runs of a fork in memory; None for one in chunks, or if nothing is decided.
     """
 
     found: DagFlow
@@ -38,51 +40,65 @@ class ForkState:
     run: RunRow
     decision: Mapping[str, Any] | None
     plan: Mapping[str, Any] | None
+    chunks: tuple[TaskRow, ...] = ()
+    handed_on: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    memory: MemoryFork | None = None
+
+    @property
+    def is_in_chunks(self) -> bool:
+        """Whether the items run in chunks."""
+        return self.decision is not None and self.decision.get("mode") == "chunks"
 
 
-def fork_states(
+def read_forks(
     session: Session, found: DagFlow, forks: Sequence[ForkTasks], dag_id: str, run: RunRow
 ) -> list[ForkState]:
-    """Read what the tasks of some forks have handed on."""
+    """Read some forks of a run."""
     roles = (TaskRole.ITEMS, TaskRole.CHUNKS)
     asked = [fork.task(role) for fork in forks for role in roles]
-    rows = find_xcoms(session, dag_id, run.run_id, asked, [Key.PLAN.value])
-    plans = {row.task_id: _object(row) for row in rows}
-    return [
-        ForkState(found, fork, dag_id, run, *(plans.get(fork.task(role)) for role in roles)) for fork in forks
-    ]
+    plans = _objects(find_xcoms(session, dag_id, run.run_id, asked, [Key.PLAN.value]))
+    states = []
+    for fork in forks:
+        decision, plan = (plans.get((fork.task(role), -1)) for role in roles)
+        states.append(_read_fork(session, ForkState(found, fork, dag_id, run, decision, plan)))
+    return states
 
 
-def _object(row: XComRow) -> dict[str, Any] | None:
-    value = row.json()
-    return value if isinstance(value, dict) else None
+def _read_fork(session: Session, state: ForkState) -> ForkState:
+    if state.decision is None:
+        return state
+    if not state.is_in_chunks:
+        count = state.decision.get("count")
+        count = count if isinstance(count, int) else 0
+        memory = read_memory_fork(session, state.tasks, state.dag_id, state.run.run_id, count)
+        return replace(state, memory=memory)
+    task = state.tasks.task(TaskRole.CHUNK)
+    rows = find_tasks(session, state.dag_id, state.run.run_id, [task])
+    pushed = find_xcoms(session, state.dag_id, state.run.run_id, [task], [Key.RESULTS.value])
+    handed_on = {map_index: value for (_, map_index), value in _objects(pushed).items()}
+    return replace(state, chunks=tuple(rows), handed_on=handed_on)
 
 
-def fork_summary(session: Session, state: ForkState) -> dict[str, Any]:
-    """Return what is known of a fork: how its items run, and how many have ended how."""
+def _objects(rows: Iterable[XComRow]) -> dict[tuple[str, int], dict[str, Any]]:
+    values = (((row.task_id, row.map_index), row.json()) for row in rows)
+    return {place: value for place, value in values if isinstance(value, dict)}
+
+
+def empty_summary(state: ForkState) -> dict[str, Any]:
+    """Return the summary of a fork of which nothing is known yet but how its items will run."""
     step = state.tasks.group.step
-    summary: dict[str, Any] = {
+    decision = state.decision or {}
+    return {
         "fork": state.tasks.fork,
         "name": state.tasks.group.label,
-        "mode": "memory",
+        "mode": "chunks" if state.is_in_chunks else "memory",
         **_NOT_BEGUN,
+        "items": decision.get("count"),
         "branches": [branch.branch_id for branch in step.parallel_branches],
     }
-    decision = state.decision
-    if decision is None:
-        return summary
-    summary["mode"] = "chunks" if decision.get("mode") == "chunks" else "memory"
-    if summary["mode"] == "memory":
-        count = decision.get("count")
-        items = read_memory_fork(
-            session, state.tasks, state.dag_id, state.run.run_id, count if isinstance(count, int) else 0
-        )
-        summary |= memory_counts(items, is_running=state.run.is_running)
-    return summary
 
 
 _NOT_BEGUN: Final[Mapping[str, Any]] = {
-    "items": None,
     "isExact": False,
     "ended": 0,
     "succeeded": 0,
@@ -102,4 +118,3 @@ _NOT_BEGUN: Final[Mapping[str, Any]] = {
     "problem": None,
     "note": None,
 }
-"""The summary of a fork that the run has not reached."""

@@ -98,11 +98,15 @@ def find_waits(session: Session, tokens: Iterable[str]) -> list[TaskWait]:
     return found
 
 
-def list_waits(session: Session, dag_ids: Sequence[str], *, at_most: int) -> list[TaskWait]:
-    """Return the open waits of some Dags, the longest ones first."""
+def list_waits(
+    session: Session, dag_ids: Sequence[str], *, at_most: int, run_id: str | None = None
+) -> list[TaskWait]:
+    """Return the open waits of some Dags, or of one run of them, the longest ones first."""
     found: list[TaskWait] = []
     for some in batched(dag_ids, _KEYS_AT_ONCE):
         query = _open_waits().where(XComModel.dag_id.in_(some)).order_by(XComModel.timestamp)
+        if run_id is not None:
+            query = query.where(XComModel.run_id == run_id)
         found += _read(session, query.limit(at_most))
     return sorted((wait for wait in found if wait.is_open), key=lambda wait: wait.order)[:at_most]
 

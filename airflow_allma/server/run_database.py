@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dag_version import DagVersion
-from airflow.models.dagrun import DagRun
+from airflow.models.dagrun import DagRun, DagRunNote
 from airflow.models.errors import ParseImportError
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from airflow_allma.common.batching import batched
@@ -38,10 +38,12 @@ __all__ = [
     "dag_versions",
     "find_dag",
     "find_import_errors",
+    "find_note",
     "find_run",
     "find_tasks",
     "find_version",
     "find_xcoms",
+    "first_tasks",
     "last_runs",
     "list_dags",
     "serialized_dag",
@@ -69,12 +71,26 @@ _DAG: Final = (
     DagModel.timetable_summary,
     DagModel.timetable_description,
 )
+_BAD: Final = ("failed", "upstream_failed")
 _VERSION: Final = (
     DagVersion.id,
     DagVersion.version_number,
     DagVersion.created_at,
     SerializedDagModel.dag_hash,
 )
+
+
+def _task_columns() -> tuple[Any, ...]:
+    return (
+        TaskInstance.task_id,
+        TaskInstance.map_index,
+        func.coalesce(TaskInstance.state, "none").label("state"),
+        _LABEL.label("label"),
+        TaskInstance.try_number,
+        TaskInstance.start_date,
+        TaskInstance.end_date,
+        TaskInstance.duration,
+    )
 
 
 def find_dag(session: Session, dag_id: str) -> DagRow | None:
@@ -126,6 +142,13 @@ def find_run(session: Session, dag_id: str, run_id: str) -> RunRow | None:
     query = _columns(DagRun.run_id, _RUN_STATE, DagRun.start_date, DagRun.end_date, DagRun.run_after)
     row = session.execute(query.where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).one_or_none()
     return None if row is None else RunRow(*row)
+
+
+def find_note(session: Session, dag_id: str, run_id: str) -> str | None:
+    """Return the note of a run; None without one."""
+    query = _columns(DagRunNote.content).join(DagRun, DagRun.id == DagRunNote.dag_run_id)
+    note: str | None = session.scalar(query.where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    return note
 
 
 def last_runs(session: Session, dag_ids: Sequence[str], count: int) -> dict[str, list[RunRow]]:
@@ -208,6 +231,22 @@ def count_tasks(session: Session, dag_id: str, run_id: str) -> list[TaskCounts]:
     return [TaskCounts(*row) for row in session.execute(query)]
 
 
+def first_tasks(session: Session, dag_id: str, run_id: str, count: int) -> dict[str, list[TaskRow]]:
+    """Return the first instances of each task of a run, by task id: failed ones first, then by map index."""
+    rank = func.row_number().over(
+        partition_by=TaskInstance.task_id,
+        order_by=(case((TaskInstance.state.in_(_BAD), 0), else_=1), TaskInstance.map_index),
+    )
+    of_run = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+    ranked = _columns(*_task_columns(), rank.label("rank")).where(*of_run).subquery()
+    query = _columns(ranked).where(ranked.c.rank <= count).order_by(ranked.c.task_id, ranked.c.rank)
+    found: dict[str, list[TaskRow]] = {}
+    for *task, _ in session.execute(query):
+        row = TaskRow(*task)
+        found.setdefault(row.task_id, []).append(row)
+    return found
+
+
 def find_tasks(
     session: Session,
     dag_id: str,
@@ -219,16 +258,7 @@ def find_tasks(
 ) -> list[TaskRow]:
     """Return instances of some tasks, by task id and map index."""
     query = (
-        _columns(
-            TaskInstance.task_id,
-            TaskInstance.map_index,
-            func.coalesce(TaskInstance.state, "none"),
-            _LABEL,
-            TaskInstance.try_number,
-            TaskInstance.start_date,
-            TaskInstance.end_date,
-            TaskInstance.duration,
-        )
+        _columns(*_task_columns())
         .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         .order_by(TaskInstance.task_id, TaskInstance.map_index)
     )

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from sqlalchemy.orm import Session
+
+from airflow_allma.common.checkpoint_notes import checkpoint_in
+from airflow_allma.compat import redact_connections
 from airflow_allma.dag_factory.plan import TaskRole
+from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.dag_flows import DagFlow
-from airflow_allma.server.run_rows import RunRow, TaskCounts
+from airflow_allma.server.open_waits import list_waits
+from airflow_allma.server.rights import UserRights
+from airflow_allma.server.run_database import count_tasks, find_note, find_tasks, find_xcoms, first_tasks
+from airflow_allma.server.run_rows import RunRow, TaskCounts, TaskRow
 
-__all__ = ["epoch", "run_header", "step_states", "tasks_of_steps"]
+__all__ = ["STEP_STATES", "epoch", "run_page", "tasks_of_steps"]
 
-_STATES: Final[Mapping[str, str]] = {
+STEP_STATES: Final[Mapping[str, str]] = {
     "none": "none",
     "removed": "none",
     "scheduled": "queued",
@@ -33,14 +42,29 @@ _STATES: Final[Mapping[str, str]] = {
 _SHOWN: Final = ("running", "waiting", "queued", "failed", "upstream_failed", "success", "skipped", "none")
 """Of a step with tasks in several states, the first of these is the step's."""
 
+_UNENDED: Final = frozenset({"running", "waiting", "queued"})
+_ENDED: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
+_MAX_TASKS: Final = 20
+_MAX_WAITS: Final = 200
+
 
 def epoch(time: datetime | None) -> float | None:
     """Return a time in seconds since the epoch."""
     return None if time is None else time.timestamp()
 
 
-def run_header(dag_id: str, run: RunRow, found: DagFlow) -> dict[str, Any]:
-    """Return what identifies a run, and its state."""
+def run_page(session: Session, dag_id: str, run: RunRow, found: DagFlow, user: BaseUser) -> dict[str, Any]:
+    """Return what the page of a run shows, but for its forks.
+
+    Args:
+        session: the database.
+        dag_id: the Dag.
+        run: the run.
+        found: its flow.
+        user: who asks; what waits needs a right of its own.
+    """
+    shown = first_tasks(session, dag_id, run.run_id, _MAX_TASKS)
+    checkpoint = checkpoint_in(find_note(session, dag_id, run.run_id))
     return {
         "isFlow": True,
         "dagId": dag_id,
@@ -51,6 +75,13 @@ def run_header(dag_id: str, run: RunRow, found: DagFlow) -> dict[str, Any]:
         "start": epoch(run.start),
         "end": epoch(run.end),
         "isRunning": run.is_running,
+        "picture": found.picture.to_json(),
+        "steps": _steps(found, count_tasks(session, dag_id, run.run_id), shown),
+        "forks": [],
+        "checkpoint": None if checkpoint is None else {"name": checkpoint[0], "at": checkpoint[1]},
+        "waits": _waits(session, dag_id, run.run_id, user),
+        "tokens": None,
+        "error": _error(session, dag_id, run, found) if run.state == "failed" else None,
     }
 
 
@@ -66,32 +97,32 @@ def tasks_of_steps(found: DagFlow) -> dict[str, list[str]]:
     return tasks
 
 
-def step_states(found: DagFlow, counts: Iterable[TaskCounts]) -> dict[str, dict[str, Any]]:
-    """Return the state of each step, by step id.
-
-    Args:
-        found: the flow.
-        counts: the run's task instances.
-    """
+def _steps(
+    found: DagFlow, counts: Iterable[TaskCounts], shown: Mapping[str, Sequence[TaskRow]]
+) -> dict[str, dict[str, Any]]:
     by_task: dict[str, list[TaskCounts]] = {}
     for one in counts:
         by_task.setdefault(one.task_id, []).append(one)
-    return {
-        step: _state(found, step, tasks, [one for task in tasks for one in by_task.get(task, ())])
-        for step, tasks in tasks_of_steps(found).items()
-    }
+    return {step: _step(found, step, tasks, by_task, shown) for step, tasks in tasks_of_steps(found).items()}
 
 
-def _state(found: DagFlow, step: str, tasks: list[str], counts: list[TaskCounts]) -> dict[str, Any]:
+def _step(
+    found: DagFlow,
+    step: str,
+    tasks: Sequence[str],
+    by_task: Mapping[str, Sequence[TaskCounts]],
+    shown: Mapping[str, Sequence[TaskRow]],
+) -> dict[str, Any]:
+    counts = [one for task in tasks for one in by_task.get(task, ())]
     totals: dict[str, int] = {}
     for one in counts:
-        state = _STATES.get(one.state, "none")
-        totals[state] = totals.get(state, 0) + one.count
+        name = STEP_STATES.get(one.state, "none")
+        totals[name] = totals.get(name, 0) + one.count
+    state = _fork_state(found, step, by_task) or next((one for one in _SHOWN if one in totals), "none")
     starts = [one.start for one in counts if one.start is not None]
     ends = [one.end for one in counts if one.end is not None]
     start, end = min(starts, default=None), max(ends, default=None)
-    state = _of_fork(found, step, counts) or next((one for one in _SHOWN if one in totals), "none")
-    is_over = state not in {"running", "waiting", "queued"}
+    is_over = state not in _UNENDED
     return {
         "state": state,
         "counts": totals,
@@ -100,22 +131,59 @@ def _state(found: DagFlow, step: str, tasks: list[str], counts: list[TaskCounts]
         "seconds": (end - start).total_seconds() if is_over and start and end else None,
         "tries": max((one.tries for one in counts), default=0),
         "tasks": [
-            {"taskId": task, "mapIndex": -1, "state": _only_state(task, counts)} for task in tasks[:20]
+            {"taskId": row.task_id, "mapIndex": row.map_index, "state": STEP_STATES.get(row.state, "none")}
+            for row in [row for task in tasks for row in shown.get(task, ())][:_MAX_TASKS]
         ],
     }
 
 
-def _only_state(task: str, counts: list[TaskCounts]) -> str:
-    states = {one.state for one in counts if one.task_id == task}
-    return next((state for state in _SHOWN if state in {_STATES.get(one, "none") for one in states}), "none")
-
-
-def _of_fork(found: DagFlow, step: str, counts: list[TaskCounts]) -> str | None:
-    """Return the state of a fork: that of its aggregate, once that has one; None for other steps."""
+def _fork_state(found: DagFlow, step: str, by_task: Mapping[str, Sequence[TaskCounts]]) -> str | None:
+    """Return the state of a fork, from all that runs in it; None for other steps."""
     fork = found.forks.get(step)
     if fork is None:
         return None
     aggregate = fork.task(TaskRole.AGGREGATE)
-    states = {_STATES.get(one.state, "none") for one in counts if one.task_id == aggregate}
-    ended = states & {"success", "failed", "skipped", "upstream_failed"}
-    return next(iter(ended), None)
+    of_aggregate = {STEP_STATES.get(one.state, "none") for one in by_task.get(aggregate, ())}
+    ended = of_aggregate & _ENDED
+    if ended:
+        return next(iter(ended))
+    states = {
+        STEP_STATES.get(one.state, "none") for node in fork.nodes for one in by_task.get(node.task_id, ())
+    }
+    unended = next((state for state in _SHOWN if state in states & _UNENDED), None)
+    return unended or ("running" if states & _ENDED else "none")
+
+
+def _waits(session: Session, dag_id: str, run_id: str, user: BaseUser) -> list[dict[str, Any]]:
+    rights = UserRights(user)
+    if not rights.may_see(dag_id):
+        return []
+    may_resume = rights.may_resume(dag_id)
+    found = list_waits(session, [dag_id], at_most=_MAX_WAITS, run_id=run_id)
+    return [
+        {
+            "key": wait.wait.key,
+            "step": wait.wait.step,
+            "message": wait.wait.message,
+            "since": wait.wait.since,
+            "until": wait.wait.until,
+            "mayResume": may_resume,
+        }
+        for wait in found
+    ]
+
+
+def _error(session: Session, dag_id: str, run: RunRow, found: DagFlow) -> Any:
+    """Return the error of the task of the main path that failed last; None if none has pushed one."""
+    ids = [node.task_id for node in found.tasks.tasks if not node.is_mapped]
+    failed = [row for row in find_tasks(session, dag_id, run.run_id, ids) if row.state == "failed"]
+    pushed = {
+        row.task_id: row.json()
+        for row in find_xcoms(
+            session, dag_id, run.run_id, [row.task_id for row in failed], [Key.ERROR.value], map_indexes=[-1]
+        )
+    }
+    for row in sorted(failed, key=lambda one: epoch(one.end) or 0, reverse=True):
+        if isinstance(pushed.get(row.task_id), dict):
+            return redact_connections(pushed[row.task_id])
+    return None

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from airflow_allma.exceptions import AllmaError, StorageError
+from airflow_allma.exceptions import AllmaError, InspectionError, ItemNotFoundError, StorageError
 from airflow_allma.server.api_routes import api_routers
 from airflow_allma.server.delivery import NotDeliveredError
 from airflow_allma.server.event_routes import event_router, refused
@@ -25,6 +25,8 @@ API_PATH: Final = "/api"
 
 _STATUS: Final[Mapping[type[AllmaError], HTTPStatus]] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
+    ItemNotFoundError: HTTPStatus.NOT_FOUND,
+    InspectionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageError: HTTPStatus.SERVICE_UNAVAILABLE,
     AllmaError: HTTPStatus.CONFLICT,

@@ -73,8 +73,12 @@ class WorkPool:
         )
         self._seconds = seconds
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, seconds: float | None = None) -> T:
         """Run a function in a thread.
+
+        Args:
+            work: the function.
+            seconds: a shorter time limit than the pool's.
 
         Raises:
             BusyError: too many wait already, or it took too long.
@@ -83,12 +87,13 @@ class WorkPool:
         future = self._executor.submit(work)
         future.add_done_callback(lambda _: release())
         waiting = asyncio.wrap_future(future)
-        done, _ = await asyncio.wait({waiting}, timeout=self._seconds)
+        limit = self._seconds if seconds is None else seconds
+        done, _ = await asyncio.wait({waiting}, timeout=limit)
         if done:
             return waiting.result()
         # Only what has not begun can be cancelled.
         waiting.cancel()
         raise BusyError(
-            f"This took more than {self._seconds:g} seconds. Try again later, or narrow down what you ask "
+            f"This took more than {limit:g} seconds. Try again later, or narrow down what you ask "
             "for; the log of the API server may say more."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_allma.common.aws_clients import AwsClients
 from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.object_store import ObjectStore
@@ -14,13 +15,20 @@ from airflow_allma.storage.s3 import S3Store
 __all__ = ["open_folder", "open_store"]
 
 
-def open_store(clients: AwsClients, location: OffloadLocation | None) -> ObjectStore:
+def open_store(
+    clients: AwsClients, location: OffloadLocation | None, *, backoff: Backoff | None = None
+) -> ObjectStore:
     """Return S3 through the clients and, when the offload location is a local folder, that folder.
 
     This makes no request: credential errors are raised by the first call.
+
+    Args:
+        clients: the source of boto3 clients.
+        location: the offload location.
+        backoff: how often and how fast to retry; None: as a task does.
     """
     folder = location.folder if location is not None else None
-    return RoutedStore(S3Store(clients), LocalStore(folder) if folder is not None else None)
+    return RoutedStore(S3Store(clients, backoff=backoff), LocalStore(folder) if folder is not None else None)
 
 
 def open_folder(uri: str) -> LocalStore:

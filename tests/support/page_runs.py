@@ -33,7 +33,7 @@ class PageRuns:
     def ask(self, path: str, role: str | None = "viewer", **query: Any) -> Any:
         """Return the answer to a request for a path below the API; without a role nobody asks."""
         headers = {} if role is None else self._sign_in(role)
-        return self.client.get(f"/api{path}", headers=headers, params=query)
+        return self.client.get(f"/api{path}", headers=headers, params=query or None)
 
     def get(self, path: str, **query: Any) -> Json:
         """Return the JSON that a path below the API answers."""
