@@ -65,10 +65,20 @@ def add_item_routes(router: APIRouter, api: ApiContext) -> None:
         label: Annotated[str | None, Query(max_length=200)] = None,
         text: Annotated[str | None, Query(max_length=200)] = None,
         branch: Branch = None,
+        chunk: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None,
         start: Index = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> dict[str, Any]:
-        query = ItemQuery(show, kind or None, label or None, text or None, branch or None, start, limit)
+        query = ItemQuery(
+            show=show,
+            kind=kind or None,
+            label=label or None,
+            text=text or None,
+            branch=branch or None,
+            chunk=chunk,
+            start=start,
+            limit=limit,
+        )
         return await api.answer(dag_id, run_id, fork, lambda answers: answers.page(query))
 
     @router.get("/forks/{fork:path}/rerun")

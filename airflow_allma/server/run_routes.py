@@ -41,7 +41,8 @@ def run_router(api: ApiContext) -> APIRouter:
             if found is None:
                 return {"isFlow": False}, []
             states = read_forks(session, found, [*found.forks.values()], dag_id, row)
-            return run_page(session, dag_id, row, found, user), states
+            in_chunks = {state.tasks.fork for state in states if state.is_in_chunks}
+            return run_page(session, row, found, user, dag_id=dag_id, in_chunks=in_chunks), states
 
         page, states = await api.read(work)
         if page["isFlow"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -53,15 +53,24 @@ def epoch(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
 
 
-def run_page(session: Session, dag_id: str, run: RunRow, found: DagFlow, user: BaseUser) -> dict[str, Any]:
+def run_page(
+    session: Session,
+    run: RunRow,
+    found: DagFlow,
+    user: BaseUser,
+    *,
+    dag_id: str,
+    in_chunks: Collection[str],
+) -> dict[str, Any]:
     """Return what the page of a run shows, but for its forks.
 
     Args:
         session: the database.
-        dag_id: the Dag.
         run: the run.
         found: its flow.
         user: who asks; what waits needs a right of its own.
+        dag_id: the Dag.
+        in_chunks: the forks whose items run in chunks: the tasks of their branches say nothing.
     """
     shown = first_tasks(session, dag_id, run.run_id, _MAX_TASKS)
     checkpoint = checkpoint_in(find_note(session, dag_id, run.run_id))
@@ -76,7 +85,7 @@ def run_page(session: Session, dag_id: str, run: RunRow, found: DagFlow, user: B
         "end": epoch(run.end),
         "isRunning": run.is_running,
         "picture": found.picture.to_json(),
-        "steps": _steps(found, count_tasks(session, dag_id, run.run_id), shown),
+        "steps": _steps(found, count_tasks(session, dag_id, run.run_id), shown, in_chunks),
         "forks": [],
         "checkpoint": None if checkpoint is None else {"name": checkpoint[0], "at": checkpoint[1]},
         "waits": _waits(session, dag_id, run.run_id, user),
@@ -98,8 +107,14 @@ def tasks_of_steps(found: DagFlow) -> dict[str, list[str]]:
 
 
 def _steps(
-    found: DagFlow, counts: Iterable[TaskCounts], shown: Mapping[str, Sequence[TaskRow]]
+    found: DagFlow,
+    counts: Iterable[TaskCounts],
+    shown: Mapping[str, Sequence[TaskRow]],
+    in_chunks: Collection[str],
 ) -> dict[str, dict[str, Any]]:
+    unused = {
+        node.task_id for node in found.tasks.tasks if node.branch is not None and node.fork in in_chunks
+    }
     by_task: dict[str, list[TaskCounts]] = {}
     for one in counts:
         by_task.setdefault(one.task_id, []).append(one)
