@@ -112,13 +112,14 @@ def _steps(
     shown: Mapping[str, Sequence[TaskRow]],
     in_chunks: Collection[str],
 ) -> dict[str, dict[str, Any]]:
-    unused = {
-        node.task_id for node in found.tasks.tasks if node.branch is not None and node.fork in in_chunks
-    }
+    in_branches = (node for node in found.tasks.tasks if node.branch is not None)
+    unused = {node.task_id for node in in_branches if node.fork in in_chunks}
     by_task: dict[str, list[TaskCounts]] = {}
     for one in counts:
-        by_task.setdefault(one.task_id, []).append(one)
-    return {step: _step(found, step, tasks, by_task, shown) for step, tasks in tasks_of_steps(found).items()}
+        if one.task_id not in unused:
+            by_task.setdefault(one.task_id, []).append(one)
+    used = {task: rows for task, rows in shown.items() if task not in unused}
+    return {step: _step(found, step, tasks, by_task, used) for step, tasks in tasks_of_steps(found).items()}
 
 
 def _step(
