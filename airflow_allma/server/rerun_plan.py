@@ -334,6 +334,10 @@ def _blocked(tasks: RerunFork, instances: Sequence[Any], subject: RerunSubject) 
     if running := tasks.running():
         count = "1 task of this fork has" if running == 1 else f"{running:,} tasks of this fork have"
         return f"{count} not ended yet: items can run again after that."
+    for role in (TaskRole.ITEMS, TaskRole.CHUNKS):
+        task = tasks.task(role).task_id
+        if (state := tasks.states.get(task, {}).get(-1)) in _FAILED:
+            return f"Task {task} is {state}: clear it and its downstream tasks, to run all items."
     if not instances:
         if subject.what is RerunWhat.ITEM:
             return f"No task has run item {subject.index}, or will."

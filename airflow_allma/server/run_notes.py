@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow.configuration import conf
@@ -45,40 +46,55 @@ def write_run_notes(session: Session) -> int:
     for row in rows:
         found = _line_of(row)
         if found is not None:
-            line, pattern = found
             names: dict[str, Any] = {"dag_id": row.dag_id, "run_id": row.run_id}
             run = session.scalar(select(DagRun).filter_by(**names))
-            _write(run, "dag_run_note", line, pattern)
+            _write(run, "dag_run_note", found)
             if row.key == FORK_NOTE_KEY:
                 names |= {"task_id": row.task_id, "map_index": row.map_index}
                 task = session.scalar(select(TaskInstance).filter_by(**names))
-                _write(task, "task_instance_note", line, pattern)
+                _write(task, "task_instance_note", found)
         session.delete(row)
     session.commit()
     return len(rows) if len(rows) == _AT_ONCE else 0
 
 
-def _write(owner: Any, attribute: str, line: str, pattern: re.Pattern[str]) -> None:
-    if owner is None:
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of a note.
+
+    Attributes:
+        text: the line.
+        pattern: matches the line before.
+        only_replaces: whether it says nothing new where there is none before.
+    """
+
+    text: str
+    pattern: re.Pattern[str]
+    only_replaces: bool = False
+
+
+def _write(owner: Any, attribute: str, line: _Line) -> None:
+    before = getattr(owner, attribute, None)
+    if owner is None or (line.only_replaces and not line.pattern.search(getattr(before, "content", ""))):
         return
-    before = getattr(owner, attribute)
     if before is None:
-        owner.note = note_with(None, line, pattern)
+        owner.note = note_with(None, line.text, line.pattern)
     else:
-        before.content = note_with(before.content, line, pattern)
+        before.content = note_with(before.content, line.text, line.pattern)
 
 
-def _line_of(row: Any) -> tuple[str, re.Pattern[str]] | None:
-    """Return the line that an XCom means, and what matches the line before."""
+def _line_of(row: Any) -> _Line | None:
+    """Return the line that an XCom means; None if it means nothing."""
     try:
         saved = json.loads(row.value)
     except (TypeError, ValueError, RecursionError):
         return None
     if row.key == CHECKPOINT_KEY:
         line = checkpoint_line(saved) if isinstance(saved, dict) else None
-        return None if line is None else (line, CHECKPOINT_LINE)
+        return None if line is None else _Line(line, CHECKPOINT_LINE)
     note = ForkNote.read(saved)
     if note is None:
         return None
     base = conf.get("api", "base_url", fallback="") or ""
-    return note.line(items_url(base, row.dag_id, row.run_id, note.fork)), note.pattern
+    url = items_url(base, row.dag_id, row.run_id, note.fork)
+    return _Line(note.line(url), note.pattern, only_replaces=not note.failed)

@@ -91,6 +91,15 @@ def test_a_rerun_replaces_the_line_of_the_same_fork_and_leaves_all_others(tasks,
     assert task.instance(session).note.splitlines()[:2] == ["Ask Ada", lines[1]]
 
 
+def test_nothing_is_written_where_no_item_failed_before_either(tasks, session):
+    task = tasks.park("order:1")
+    task.push(FORK_NOTE_KEY, {**FORK, "failed": 0})
+    write(session)
+    assert note_of(session, task) is None
+    assert task.instance(session).note is None
+    assert FORK_NOTE_KEY not in task.xcoms()
+
+
 def test_a_note_without_room_stays_as_people_wrote_it(tasks, session):
     task = tasks.park("order:1")
     task.instance(session).dag_run.note = "x" * 950
