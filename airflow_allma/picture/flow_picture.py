@@ -15,6 +15,7 @@ from airflow_allma.flow import (
     StartSubFlowStep,
     Step,
     StepType,
+    safe_dag_id,
 )
 from airflow_allma.flow.step_graph import Exit, ExitKind, components, exits_of
 from airflow_allma.picture.fitting import DETAIL_SIZE, TITLE_SIZE, bounded, fit, text_width
@@ -186,9 +187,9 @@ class _Drawer:
         if step.step_type is StepType.END_FLOW:
             kind = NodeKind.END
         elif isinstance(step, StartSubFlowStep):
-            kind, flow = NodeKind.SUBFLOW, step.sub_flow_definition_id
+            kind, flow = NodeKind.SUBFLOW, _dag_id(step.sub_flow_definition_id)
         elif isinstance(step, StartFlowExecutionStep):
-            kind, flow = NodeKind.SUBFLOW, step.flow_definition_id
+            kind, flow = NodeKind.SUBFLOW, _dag_id(step.flow_definition_id)
         elif isinstance(step, ParallelForkManagerStep):
             kind = NodeKind.FORK
         path = (*scope.path, step_id) if scope.path[-1] == "steps" else scope.path
@@ -248,6 +249,11 @@ class _Drawer:
             return _Scope(branch.own_steps, path if branch.sub_flow is not None else (*path, "steps"))
         around = self._flow.steps_of(branch)
         return scope if around is scope.steps else _Scope(around, ("steps",))
+
+
+def _dag_id(flow_id: str | None) -> str | None:
+    """Return the id of a flow's Dag; None if only the run's data say which flow it is."""
+    return None if not flow_id or "{{" in flow_id or flow_id.startswith("$") else safe_dag_id(flow_id)
 
 
 def _targets(exits: Sequence[Exit], *, with_default: bool = True) -> tuple[str, ...]:

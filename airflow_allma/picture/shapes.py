@@ -55,7 +55,7 @@ class Node:
         step: the step's id; None for a start. A branch has that of its fork.
         type: the step's type; empty if it is not a step.
         branch: the branch's id; None for other nodes.
-        flow: id of the flow that a sub-flow runs.
+        flow: id of the Dag of the flow that the step runs; None if that is not known before.
         path: where it is in the flow's JSON, keys and indexes.
     """
 

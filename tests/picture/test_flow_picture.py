@@ -114,6 +114,14 @@ def test_branches_are_frames_in_their_fork_and_paths_lead_to_their_json():
     assert [node.flow for node in picture.nodes if node.kind is NodeKind.SUBFLOW] == ["other"]
 
 
+@pytest.mark.parametrize(
+    ("named", "dag_id"), [("other flow", "other_flow--a666bd5180"), ("{{next}}", None), ("$.next", None)]
+)
+def test_a_step_that_starts_a_flow_names_its_dag_if_that_is_known(named, dag_id):
+    picture = picture_of({"a": {"stepType": "START_FLOW_EXECUTION", "flowDefinitionId": named}})
+    assert [node.flow for node in picture.nodes if node.kind is NodeKind.SUBFLOW] == [dag_id]
+
+
 def test_a_branch_that_leads_back_into_its_fork_is_drawn_once():
     picture = picture_of({"f": fork({"branchId": "b", "condition": "$.x", "startStepInstanceId": "f"})})
     forks = [node for node in picture.nodes if node.kind is NodeKind.FORK]

@@ -25,7 +25,7 @@ export default (kit) => {
         ["Type", html`<code>${oneLine(node.type)}</code>`],
         ["What it does", oneLine(node.detail)],
         ["Source", place && html`<${Button} kind="link" onClick=${() => put({ tab: "json" })}>${place.first === place.last ? `line ${place.first}` : `lines ${place.first} to ${place.last}`}<//>`],
-        ["Flow", node.flow && !node.flow.includes("{{") && html`<${Link} to=${{ dagId: node.flow }}>${oneLine(node.flow)}<//>`],
+        ["Flow", node.flow && html`<${Link} to=${{ dagId: node.flow }}>${oneLine(node.flow)}<//>`],
       ]} />
       ${value !== undefined && html`<${Json} label=${`JSON of step ${node.step}`} value=${value} />`}
     </aside>`;
@@ -96,7 +96,7 @@ export default (kit) => {
       ]} />
       <div className="allma-tools"><${Tabs} label="What is shown" tabs=${tabs} selected=${tab} onSelect=${(key) => put({ tab: key === "picture" ? null : key })} /></div>
       ${tab === "picture" && (data.picture
-        ? html`<div className=${`allma-beside ${node ? "open" : ""}`}>
+        ? html`<div className=${`allma-beside ${node ? "open" : ""}`} onKeyDown=${(event) => event.key === "Escape" && put({ step: null })}>
             <${Picture} picture=${data.picture} selected=${query.step} onSelect=${(one) => put({ step: one.step === query.step ? null : one.step })} />
             ${node && html`<${Step} key=${node.id} node=${node} document=${document} lines=${lines} put=${put} />`}
           </div>`

@@ -57,7 +57,7 @@ export default (kit) => {
     const [query, put] = kit.useQuery();
     const state = STATES.includes(query.state) ? query.state : undefined;
     const offset = Math.max(0, Number.parseInt(query.offset ?? "0", 10) || 0);
-    const { data, error, isLoading, reload } = useJson(api(["flows"], { q: query.q, state, limit: PAGE, offset: offset || undefined }), { live: true });
+    const { data, error, isLoading, reload } = useJson(api(["flows"], { q: query.q, state, limit: PAGE, offset: offset || undefined }), { live: (page) => Boolean(page?.flows.some((flow) => flow.lastRuns?.some((run) => ["running", "queued"].includes(run.state)))) });
     const counts = data?.counts ?? {};
     const all = STATES.reduce((sum, one) => sum + (counts[one] ?? 0), 0);
     const tabs = [{ key: "", title: "All", count: data ? all : undefined }, ...STATES.map((one) => ({ key: one, title: one[0].toUpperCase() + one.slice(1), count: data ? (counts[one] ?? 0) : undefined }))];

@@ -87,7 +87,7 @@ export default (kit) => {
         ["Log", task?.logUrl && html`<${Link} to=${task.logUrl}>Open the log<//>`],
         ["Items", fork && html`<${Link} to=${{ dagId, runId, query: { fork: fork.fork } }}>${count(fork.items, "item")}<//>`],
         ["Items", around && html`<${Link} to=${{ dagId, runId, query: { fork: around.fork } }}>Each with its own record<//>`],
-        ["Flow", node.flow && !node.flow.includes("{{") && html`<${Link} to=${{ dagId: node.flow }}>${oneLine(node.flow)}<//>`],
+        ["Flow", node.flow && html`<${Link} to=${{ dagId: node.flow }}>${oneLine(node.flow)}<//>`],
         ["In the flow", html`<${Link} to=${{ dagId, query: { step: node.step } }}>Show its JSON<//>`],
       ]} />
       ${error && html`<${Problem} error=${error} onRetry=${reload} />`}
@@ -143,7 +143,7 @@ export default (kit) => {
       ${data.error && html`<div className="allma-problem" role="alert"><div><strong>${oneLine(data.error.errorName ?? "The run failed")}</strong><p>${visible(data.error.errorMessage ?? "")}</p></div></div>`}
       ${data.note && html`<p className="allma-note">${oneLine(data.note)}</p>`}
       ${data.picture
-        ? html`<div className=${`allma-beside ${node ? "open" : ""}`}>
+        ? html`<div className=${`allma-beside ${node ? "open" : ""}`} onKeyDown=${(event) => event.key === "Escape" && put({ step: null })}>
             <${Picture} picture=${data.picture} label="Picture of the run" infoOf=${infoOf} selected=${query.step} onSelect=${(one) => put({ step: one.step === query.step ? null : one.step })} />
             ${node && html`<${Step} key=${node.step} dagId=${dagId} runId=${runId} node=${node} shown=${infoOf(node) ?? {}} state=${inside.get(node.id)?.mode === "chunks" ? undefined : steps[node.step]} fork=${forkOf.get(node.step)} around=${inside.get(node.id)} isRunning=${data.isRunning} put=${put} />`}
           </div>`
