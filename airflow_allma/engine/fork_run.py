@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from airflow_allma.common.merging import merge_deep
 from airflow_allma.common.work_budget import begin_step
@@ -20,8 +20,14 @@ from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentStatus
 from airflow_allma.engine.step_runner import NeedsWaiting
 from airflow_allma.engine.suspended_runs import ParkedRun, SuspendedRun
+from airflow_allma.engine.tracing import Trace
 
-__all__ = ["ForkRun", "branch_state"]
+__all__ = ["ForkRun", "OnTrace", "branch_state"]
+
+_FAILED: Final = BranchStatus.FAILED
+
+OnTrace = Callable[[BranchResult, Trace | None], None]
+"""Receives the result of a branch run and its trace, None if no step of it is noted; does not raise."""
 
 
 def branch_state(
@@ -54,12 +60,17 @@ class ForkRun:
         context: the main context.
         info: the run.
         services: what steps can use.
+        on_trace: receives the traces of branch runs; None if they are a part of the trace of the fork's own
+            run, or if there are none.
+        only_failures: whether ``on_trace`` needs only the results that are failures, and their traces.
     """
 
     fork: CompiledFork
     context: Mapping[str, Any]
     info: RunInfo
     services: Services
+    on_trace: OnTrace | None = None
+    only_failures: bool = False
 
     def branch_inline(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
         """Run one branch for one item, with steps that wait for nothing; a failure is a result.
@@ -81,13 +92,16 @@ class ForkRun:
                 return fork.not_applicable(branch, index)
             state = branch_state(branch, context, info, services)
             state.context_is_read = fork.reads_context and not branch.is_sub_flow
-            return fork.result(branch, index, run_inline(branch.program, state, info, services), load)
+            # Looking a result up in the context can fail after the last step.
+            state.ends_untraced = self.only_failures and not fork.reads_context
+            result = fork.result(branch, index, run_inline(branch.program, state, info, services), load)
+            return result if services.tracer is None else self._traced(result, state)
         except PointerNotLoaded as waiting:
             raise NeedsWaiting(state) from waiting
         except NeedsWaiting:
             raise
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-            return self._not_started(branch, info, error)
+            return self._not_started(branch, info, error, state)
 
     async def branch(
         self, branch: CompiledBranch, index: int, item: Any, state: RunState | None = None
@@ -120,17 +134,19 @@ class ForkRun:
                 else:
                     state = await evaluate(services, branch_state, branch, context, info, services)
                 state.context_is_read = fork.reads_context and not branch.is_sub_flow
+                state.ends_untraced = self.only_failures and not fork.reads_context
                 if branch.suspends:
                     state.journal = []
             segment = await run_segment(branch.program, state, info, services)
             if segment.status is SegmentStatus.SUSPENDED:
                 return SuspendedRun(index, item, branch, segment.state, segment.waits)
             try:
-                return fork.result(branch, index, segment, load)
+                result = fork.result(branch, index, segment, load)
             except PointerNotLoaded:
-                return await evaluate(services, fork.result, branch, index, segment, load)
+                result = await evaluate(services, fork.result, branch, index, segment, load)
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-            return self._not_started(branch, info, error)
+            return self._not_started(branch, info, error, state)
+        return result if services.tracer is None else self._traced(result, state)
 
     async def continue_run(self, run: SuspendedRun) -> BranchResult | SuspendedRun:
         """Continue a branch run that was suspended in this process."""
@@ -148,11 +164,31 @@ class ForkRun:
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
             return self._not_started(branch, info, error)
         state.context_is_read = self.fork.reads_context
+        state.ends_untraced = self.only_failures and not self.fork.reads_context
         return await self.branch(branch, run.item_index, run.item, state)
 
-    def _not_started(self, branch: CompiledBranch, info: RunInfo, error: Exception) -> BranchResult:
+    def _not_started(
+        self, branch: CompiledBranch, info: RunInfo, error: Exception, state: RunState | None = None
+    ) -> BranchResult:
         """Return the failure of an item that cannot be read, or whose condition or mappings are invalid."""
         shown = add_location(step_error_from(error), self.fork.step_id, info).as_dict()
-        return BranchResult(
-            info.item_index or 0, branch.index, branch.branch_id, BranchStatus.FAILED, error=shown
-        )
+        result = BranchResult(info.item_index or 0, branch.index, branch.branch_id, _FAILED, error=shown)
+        return result if self.services.tracer is None else self._traced(result, state)
+
+    def _traced(self, result: BranchResult, state: RunState | None) -> BranchResult:
+        """Pass the trace of a branch run on, and return its result."""
+        failed = result.error is not None
+        if self.on_trace is not None:
+            if failed or not self.only_failures:
+                self.on_trace(result, self._trace_of(state))
+        elif (around := self.info.trace) is not None and (trace := self._trace_of(state)) is not None:
+            around.merge(trace, failed=failed)
+        return result
+
+    def _trace_of(self, state: RunState | None) -> Trace | None:
+        if state is None or self.services.tracer is None:
+            return None
+        if state.trace is None and state.saved_trace is not None:
+            self.services.tracer.trace_of(state, self.info)
+        trace: Trace | None = state.trace
+        return trace

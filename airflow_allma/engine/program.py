@@ -64,6 +64,7 @@ class CompiledStep:
     Attributes:
         id: the step's id.
         model: the step as written in the flow.
+        type_name: its type, as written.
         handler: does the step's work.
         fork: the branches that its handler runs for items; None if it does not fork.
         successors: the steps that can come next, each once: by transition, default and fallback.
@@ -83,6 +84,7 @@ class CompiledStep:
     def __init__(self, step: Step, scope: Program) -> None:
         self.id = step.step_instance_id
         self.model = step
+        self.type_name = step.step_type.value
         self.milestone = scope.milestones.get(self.id)
         self.handler = handler = scope.handlers[step.step_type](step, scope)
         self.call_inline: Callable[[StepCall], Any] = (

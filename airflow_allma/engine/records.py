@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from airflow_allma.engine.outside_calls import NO_CALLS, OutsideCalls
 
 __all__ = ["StepRecord"]
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+# A struct, like all that is created for every step of every item.
+class StepRecord(msgspec.Struct, frozen=True, gc=False):
     """One finished execution of a step. Values are the flow's own: mask and shorten them before showing them.
 
     Attributes:
@@ -42,7 +43,7 @@ class StepRecord:
     next_step: str | None
     seconds: float
     tries: int = 1
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = {}
     branch_id: str | None = None
     item_index: int | None = None
     calls: OutsideCalls = NO_CALLS

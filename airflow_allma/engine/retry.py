@@ -193,6 +193,7 @@ def suspend(execution: StepExecution, suspension: SuspendStep, counts: AttemptCo
         counts.transient,
         counts.content,
         counts.own,
+        round(execution.began, 3),
     )
 
 

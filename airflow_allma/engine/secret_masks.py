@@ -93,6 +93,10 @@ class SecretMasks:
         self._forms: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
 
+    def __len__(self) -> int:
+        """Return how many forms of secrets are known."""
+        return len(self._forms)
+
     def add(self, values: Iterable[str]) -> list[str]:
         """Add secrets; return those of their forms that were not known yet."""
         forms = [form for value in values if value not in self._forms for form in _searched_forms(value)]

@@ -34,6 +34,7 @@ from airflow_allma.storage.keys import OffloadLocation
 
 if TYPE_CHECKING:
     from airflow_allma.engine.state import RunInfo
+    from airflow_allma.engine.tracing import Tracer
 
 __all__ = ["EngineSettings", "ForkRunner", "Services"]
 
@@ -109,6 +110,7 @@ class Services:
         pointers: the content of pointers that this process has loaded, bounded.
         recorder: called once for each finished step execution, on the event loop; None for no records.
         records_failures_only: whether the recorder is called for failures only.
+        tracer: keeps traces of items and paths; None for no traces.
         on_branch_result: called as each branch run of an in-process fork ends; None for no callback.
         on_checkpoint: called with ``$.reachedCheckpoint`` and the run as a run passes another checkpoint, on
             the event loop; None for no callback.
@@ -134,6 +136,7 @@ class Services:
     pointers: PointerCache = field(default_factory=PointerCache)
     recorder: Callable[[StepRecord], None] | None = None
     records_failures_only: bool = False
+    tracer: Tracer | None = None
     on_branch_result: Callable[[BranchResult], None] | None = None
     on_checkpoint: Callable[[dict[str, Any], RunInfo], None] | None = None
     fork_runner: ForkRunner | None = None

@@ -63,6 +63,8 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
         fork_id: inside a branch, its fork.
         fork_visit: how often the run had left the fork before, for the branch runs of a fork in a loop.
         parent: the run whose step started this one; None for a run that no step started.
+        trace: of the run in which a fork's step is, the ``Trace`` to which the steps of its branch runs are
+            added; None if they are not, or are kept elsewhere.
     """
 
     flow_id: str
@@ -78,6 +80,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
     parent: RunParent | None = None
     fork_id: str = ""
     fork_visit: int = 0
+    trace: Any = None
 
     @property
     def depth(self) -> int:
@@ -234,6 +237,9 @@ class RunState(msgspec.Struct, gc=False):
         ended: what expressions see of the run's end (``status``, ``endTime``, ``errorInfo``), for the actions
             after it; None before. It is not saved.
         checkpoint: the last checkpoint that the run has passed, as expressions see it; None for none.
+        trace: the run's ``Trace``, from the first step that is noted in it; not passed on to other tasks.
+        saved_trace: what another process has kept of the trace while the run waited.
+        ends_untraced: whether the step with which the path ends is not noted if it succeeds.
     """
 
     next_step: str | None
@@ -248,6 +254,9 @@ class RunState(msgspec.Struct, gc=False):
     suspended: SuspendedStep | None = None
     ended: Mapping[str, Any] | None = None
     checkpoint: dict[str, Any] | None = None
+    trace: Any = None
+    saved_trace: dict[str, Any] | None = None
+    ends_untraced: bool = False
 
     @classmethod
     def start(
@@ -346,6 +355,14 @@ class RunState(msgspec.Struct, gc=False):
             saved["checkpoint"] = self.checkpoint
         return saved
 
+    def suspended_form(self) -> dict[str, Any]:
+        """Return the state of a run that waits as a JSON object for ``from_dict``: with its trace."""
+        saved = self.to_dict()
+        trace = self.saved_trace if self.trace is None else self.trace.to_dict()
+        if trace is not None:
+            saved["trace"] = trace
+        return saved
+
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any], base_context: Mapping[str, Any] | None = None) -> Self:
         """Restore the state that ``to_dict`` saved.
@@ -369,6 +386,7 @@ class RunState(msgspec.Struct, gc=False):
         if "suspended" in saved:
             state.suspended = SuspendedStep.from_dict(saved["suspended"])
         state.checkpoint = saved.get("checkpoint")
+        state.saved_trace = saved.get("trace")
         return state
 
 

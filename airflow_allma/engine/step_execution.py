@@ -20,7 +20,7 @@ from airflow_allma.engine.transitions import CompiledTransition
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING
 
-__all__ = ["StepExecution", "commit_output", "discards_context"]
+__all__ = ["StepExecution", "commit_output", "discards_context", "is_untraced_end"]
 
 
 class StepExecution(msgspec.Struct, gc=False):
@@ -34,8 +34,9 @@ class StepExecution(msgspec.Struct, gc=False):
         step_input: its input, once it is built.
         tries: how often its handler was called.
         calls: what it did outside of the flow, in all tries.
-        started: value of ``perf_counter`` at the start; only used when there is a recorder.
+        started: value of ``perf_counter`` at the start; 0 without a recorder and traces.
         resumes: the step as it was when it suspended, until its handler is called again.
+        began_before: when it began, in seconds since the epoch, if it has been suspended since; otherwise 0.
     """
 
     step: CompiledStep
@@ -47,34 +48,49 @@ class StepExecution(msgspec.Struct, gc=False):
     started: float = 0.0
     calls: OutsideCalls = NO_CALLS
     resumes: SuspendedStep | None = None
+    began_before: float = 0.0
+
+    @property
+    def began(self) -> float:
+        """When the step began, in seconds since the epoch, in whatever process; 0 if that is not known."""
+        if self.began_before or not self.started:
+            return self.began_before
+        return self.services.now() - (perf_counter() - self.started)
 
     def record(self, error: dict[str, Any] | None = None) -> None:
-        """Pass the finished execution to the recorder, if there is one, with secrets masked."""
-        recorder = self.services.recorder
-        if recorder is None or (error is None and self.services.records_failures_only):
+        """Add the finished execution to the run's trace, and pass it to the recorder, if there are any."""
+        services, state = self.services, self.state
+        if services.tracer is not None and not (error is None and is_untraced_end(state)):
+            trace = state.trace or services.tracer.trace_of(state, self.info)
+            trace.add(self, error)
+        if services.recorder is None or (error is None and services.records_failures_only):
             return
         succeeded = error is None and not self.step.ends_path
-        masks = self.services.secrets.masks
-        seconds = perf_counter() - self.started
-        recorder(
+        masks = services.secrets.masks
+        services.recorder(
             StepRecord(
                 step_id=self.step.id,
-                step_type=self.step.model.step_type.value,
+                step_type=self.step.type_name,
                 input=masks.json(self.step_input),
-                output=masks.json(self.state.last_output) if succeeded else None,
-                meta=masks.json(self.state.last_meta or {}) if succeeded else {},
+                output=masks.json(state.last_output) if succeeded else None,
+                meta=masks.json(state.last_meta or {}) if succeeded else {},
                 error=error,
-                next_step=self.state.next_step if self.state.next_step != self.step.id or succeeded else None,
-                seconds=seconds,
+                next_step=state.next_step if state.next_step != self.step.id or succeeded else None,
+                seconds=perf_counter() - self.started,
                 tries=self.tries,
                 calls=self.calls,
                 branch_id=self.info.branch_id,
                 item_index=self.info.item_index,
                 flow_id=self.info.flow_id if self.info.parent is not None else None,
-                checkpoint=self.state.checkpoint if self.step.milestone is not None else None,
-                at=self.services.now() - seconds,
+                checkpoint=state.checkpoint if self.step.milestone is not None else None,
+                at=self.began,
             )
         )
+
+
+def is_untraced_end(state: RunState) -> bool:
+    """Return whether a step that has succeeded is not traced, since it ends a run whose trace is not kept."""
+    return state.ends_untraced and state.next_step is None
 
 
 _PATH_CHECK: Final = 1_000

@@ -24,7 +24,7 @@ from airflow_allma.engine.program import CompiledStep, Program
 from airflow_allma.engine.retry import call_with_retries, validate_output
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
-from airflow_allma.engine.step_execution import StepExecution, commit_output
+from airflow_allma.engine.step_execution import StepExecution, commit_output, is_untraced_end
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.suspension import SuspendStep
 from airflow_allma.exceptions import StepError
@@ -62,9 +62,8 @@ def _begin(step: CompiledStep, state: RunState, info: RunInfo, services: Service
     begin_step(services.settings.max_step_work, step.id)
     if step.milestone is not None:
         pass_checkpoint(step, state, info, services)
-    return StepExecution(
-        step, state, info, services, None, 1, perf_counter() if services.recorder is not None else 0.0
-    )
+    is_timed = services.recorder is not None or services.tracer is not None
+    return StepExecution(step, state, info, services, None, 1, perf_counter() if is_timed else 0.0)
 
 
 def pass_checkpoint(step: CompiledStep, state: RunState, info: RunInfo, services: Services) -> None:
@@ -114,7 +113,7 @@ def run_inline_step(
         except PointerNotLoaded:
             state.path.pop()
             raise
-    if services.recorder is not None:
+    if services.recorder is not None or (services.tracer is not None and not is_untraced_end(state)):
         execution.record()
     return None
 
@@ -158,6 +157,7 @@ def _resume(execution: StepExecution) -> None:
     if suspended is not None and suspended.step_id == execution.step.id:
         execution.resumes = suspended
         execution.step_input = suspended.step_input
+        execution.began_before = suspended.began
 
 
 async def run_one_step(program: Program, state: RunState, info: RunInfo, services: Services) -> SegmentResult:

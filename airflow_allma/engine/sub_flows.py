@@ -48,6 +48,8 @@ class SubFlowRun:
         self.program = program
         self.state = state
         self.info = info
+        if call.services.tracer is not None and call.state is not None:
+            state.trace = call.services.tracer.trace_of(call.state, call.info)
 
     @classmethod
     def begin(

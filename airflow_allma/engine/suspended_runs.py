@@ -37,7 +37,7 @@ class SuspendedRun(msgspec.Struct, gc=False):
 
     def park(self) -> ParkedRun:
         """Return what is needed to continue the run in another process."""
-        return ParkedRun(self.index, self.branch.index, self.item, self.state.to_dict(), self.waits)
+        return ParkedRun(self.index, self.branch.index, self.item, self.state.suspended_form(), self.waits)
 
 
 class ParkedRun(JsonForm, msgspec.Struct, frozen=True, gc=False, rename="camel"):

@@ -77,6 +77,7 @@ class SuspendedStep(JsonForm, msgspec.Struct, gc=False, rename="camel", omit_def
         transient: transient errors before that attempt.
         content: content errors before it.
         own: retries of ``onError.retries`` before it.
+        began: when the step began, in seconds since the epoch; 0 if that is not known.
     """
 
     step_id: str
@@ -86,6 +87,7 @@ class SuspendedStep(JsonForm, msgspec.Struct, gc=False, rename="camel", omit_def
     transient: int = 0
     content: int = 0
     own: int = 0
+    began: float = 0.0
 
 
 class SuspendStep(BaseException):

@@ -28,7 +28,7 @@ from airflow_allma.engine.outside_calls import AwsCall, HttpCall, OutsideCall
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.secret_masks import SecretMasks
 
-__all__ = ["MAX_TRACED_STEPS", "MAX_TRACE_BYTES", "TraceForm", "bound_steps"]
+__all__ = ["MAX_TRACED_STEPS", "MAX_TRACE_BYTES", "TraceForm", "bound_steps", "shorten_step"]
 
 MAX_TRACED_STEPS: Final = 100
 """Steps of a trace; of more, the first and the last fifty."""
@@ -57,6 +57,11 @@ class TraceForm:
         self._masks = masks
         self._max_bytes = max(0, max_bytes)
         self._redact = redact
+
+    @property
+    def known_secrets(self) -> int:
+        """How many secrets are masked: traces that were made with fewer have to be masked again."""
+        return len(self._masks)
 
     def step(self, record: StepRecord) -> dict[str, Any]:
         """Return the trace of one step."""
@@ -202,6 +207,24 @@ def bound_steps(steps: Sequence[Any], omitted: int = 0) -> tuple[list[Any], int]
         middle = len(kept) // 2 - (len(kept) % 2 == 0)
         del kept[middle], sizes[middle]
     return kept, omitted + len(steps) - len(kept)
+
+
+def shorten_step(step: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
+    """Return the trace of a step with a smaller maximum size of its input, output and error."""
+    shortened_step = dict(step)
+    for name in ("input", "output", "error"):
+        if name not in step:
+            continue
+        value = step[name]
+        if isinstance(value, dict) and value.keys() == {"$cut", "$bytes"}:
+            cut, size = str(value["$cut"]).encode(), value["$bytes"]
+        else:
+            cut = _encoded(value)
+            size = len(cut)
+        if len(cut) > max_bytes:
+            beginning = cut[:max_bytes].decode(errors="ignore")
+            shortened_step[name] = {"$cut": beginning, "$bytes": size}
+    return shortened_step
 
 
 def _without_ends(value: Any, longest: int) -> Any:

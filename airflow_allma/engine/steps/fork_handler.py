@@ -41,4 +41,6 @@ class ForkHandler(AsyncHandler):
         run = call.services.fork_runner or run_fork
         visit = visits(call.step_id, call.state)
         info = msgspec.structs.replace(call.info, fork_visit=visit) if visit else call.info
+        if call.services.tracer is not None and call.state is not None:
+            info = msgspec.structs.replace(info, trace=call.services.tracer.trace_of(call.state, info))
         return await run(self.fork, call.context, info, call.services, call.saved)

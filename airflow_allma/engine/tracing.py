@@ -1,0 +1,278 @@
+"""Which steps are traced while they run, and the steps of one item or path so far.
+
+A run of a million good items must not pay for traces that nobody keeps. While a branch runs, its trace is a
+list of references to what its steps got and returned; their JSON is made when the branch run has failed, or
+if it is kept for another reason. The last step of a branch run that succeeds is not even noted where only
+failures are kept.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+
+from airflow_allma.engine.context_size import json_size_up_to
+from airflow_allma.engine.outside_calls import NO_CALLS, OutsideCalls
+from airflow_allma.engine.records import StepRecord
+from airflow_allma.engine.state import RunInfo, RunState
+from airflow_allma.engine.traces import MAX_TRACED_STEPS, TraceForm, bound_steps, shorten_step
+from airflow_allma.exceptions import PermanentStepError
+
+if TYPE_CHECKING:
+    from airflow_allma.engine.program import CompiledStep
+    from airflow_allma.engine.step_execution import StepExecution
+
+__all__ = ["StepNote", "Trace", "TraceSelection", "Tracer"]
+
+_HALF: Final = MAX_TRACED_STEPS // 2
+_NOTED: Final = 16
+"""Steps whose values are kept as they are; of earlier ones only the JSON."""
+_MAX_NOTED_BYTES: Final = 16 << 10
+"""Values of steps that wait for something: larger ones are kept as JSON at once, which is bounded."""
+_PARKED: Final = 10
+"""Steps at each end of the trace of a run that waits in no process."""
+_PARKED_BYTES: Final = 1024
+"""Maximum size of each of their inputs and outputs, in bytes of JSON."""
+
+_SETTING: Final = re.compile(r"(none|failed|all)|sample:([1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSelection:
+    """Which items have traces.
+
+    Attributes:
+        failed: whether all that failed have.
+        every: every so many others, by index; 0 for no other, 1 for all.
+    """
+
+    failed: bool = True
+    every: int = 0
+
+    @classmethod
+    def parse(cls, setting: str) -> Self:
+        """Read ``[allma] trace_items``.
+
+        Raises:
+            PermanentStepError: it is something else than the documented values.
+        """
+        match = _SETTING.fullmatch(setting.strip())
+        if match is None:
+            raise PermanentStepError(
+                f"[allma] trace_items is {setting[:100]!r}; it must be none, failed, all, or such as "
+                "sample:1000 for every thousandth item."
+            )
+        if match[2]:
+            return cls(every=int(match[2]))
+        return cls(failed=match[1] != "none", every=1 if match[1] == "all" else 0)
+
+
+class StepNote(msgspec.Struct, frozen=True, gc=False):
+    """References to what is known about an execution of a step; like ``StepRecord``, but quickly made.
+
+    It has no reference to the run, whose trace it is in.
+    """
+
+    step: CompiledStep
+    input: Any
+    output: Any
+    error: dict[str, Any] | None
+    next_step: str | None
+    started: float
+    ended: float
+    began_before: float
+    tries: int
+    calls: OutsideCalls
+    flow_id: str | None
+    within: tuple[tuple[str, str, int], ...]
+
+
+class Trace:
+    """The steps of one item or path, in the order in which they ended.
+
+    Memory holds the first and the last steps of a long one.
+
+    Args:
+        form: makes the JSON.
+        now: returns the time in seconds since the epoch.
+        within: where it is inside of another trace, as in ``StepRecord``.
+    """
+
+    __slots__ = ("_form", "_known", "_now", "_omitted", "_steps", "within")
+
+    def __init__(
+        self,
+        form: TraceForm,
+        now: Callable[[], float],
+        within: tuple[tuple[str, str, int], ...] = (),
+    ) -> None:
+        self._form = form
+        self._now = now
+        self.within = within
+        self._omitted = 0
+        # Notes of the last steps, JSON of earlier ones.
+        self._steps: list[Any] = []
+        self._known: int | None = None
+
+    def add(self, execution: StepExecution, error: dict[str, Any] | None) -> None:
+        """Add a step that has ended.
+
+        Args:
+            execution: the step's execution.
+            error: the four fields of the error if it failed.
+        """
+        step, state, info, calls = execution.step, execution.state, execution.info, execution.calls
+        next_step = state.next_step
+        note = StepNote(
+            step,
+            execution.step_input,
+            state.last_output if error is None and not step.ends_path else None,
+            error,
+            None if error is not None and next_step == step.id else next_step,
+            execution.started,
+            perf_counter(),
+            execution.began_before,
+            execution.tries,
+            calls,
+            None if info.parent is None else info.flow_id,
+            self.within,
+        )
+        self._steps.append(note)
+        if len(self._steps) > _NOTED:
+            self._shorten(1)
+        # What waits for something can return much, and takes longer than looking at it.
+        if calls is not NO_CALLS and (_is_large(note.input) or _is_large(note.output)):
+            self._encode_at(len(self._steps) - 1)
+
+    def merge(self, inner: Trace, *, failed: bool) -> None:
+        """Add the steps of an item of a fork inside of this trace; of items that succeeded only some.
+
+        Args:
+            inner: the item's trace.
+            failed: whether the item failed.
+        """
+        if not failed and len(self._steps) >= _HALF:
+            self._omitted += len(inner._steps) + inner._omitted
+            return
+        self._steps += inner._steps
+        self._omitted += inner._omitted
+        if inner._known is not None:
+            self._known = inner._known if self._known is None else min(inner._known, self._known)
+        self._shorten(len(inner._steps))
+
+    def steps(self) -> tuple[list[dict[str, Any]], int]:
+        """Return the JSON of the steps, and how many are omitted between the first and the last ones."""
+        early = [step for step in self._steps if not isinstance(step, StepNote)]
+        if early and self._known != self._form.known_secrets:
+            early = self._form.mask_again(early)
+        remaining = iter(early)
+        steps = [
+            self._encode(step) if isinstance(step, StepNote) else next(remaining) for step in self._steps
+        ]
+        return bound_steps(steps, self._omitted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trace of a run that waits as a small JSON object, for ``restore``."""
+        steps, omitted = self.steps()
+        if len(steps) > 2 * _PARKED:
+            omitted += len(steps) - 2 * _PARKED
+            steps = [*steps[:_PARKED], *steps[-_PARKED:]]
+        return {"steps": [shorten_step(step, _PARKED_BYTES) for step in steps], "omitted": omitted}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Restore what ``to_dict`` returned, into an empty trace."""
+        self._steps, self._omitted = list(saved["steps"]), int(saved["omitted"])
+        # This process can know other secrets.
+        self._known = -1
+
+    def _encode(self, note: StepNote) -> dict[str, Any]:
+        seconds = note.ended - note.started
+        at = self._now() - (perf_counter() - note.started)
+        if note.began_before:
+            seconds += at - note.began_before
+            at = note.began_before
+        return self._form.step(
+            StepRecord(
+                step_id=note.step.id,
+                step_type=note.step.type_name,
+                input=note.input,
+                output=note.output,
+                error=note.error,
+                next_step=note.next_step,
+                seconds=seconds,
+                tries=note.tries,
+                calls=note.calls,
+                flow_id=note.flow_id,
+                at=at,
+                within=note.within,
+            )
+        )
+
+    def _encode_at(self, number: int) -> None:
+        note = self._steps[number]
+        if isinstance(note, StepNote):
+            if self._known is None:
+                self._known = self._form.known_secrets
+            self._steps[number] = self._encode(note)
+
+    def _shorten(self, added: int) -> None:
+        """Keep only the JSON of earlier steps, and not those in the middle, after some were added."""
+        steps = self._steps
+        end = len(steps) - _NOTED
+        for number in range(max(0, end - added), end):
+            self._encode_at(number)
+        if len(steps) >= MAX_TRACED_STEPS + _HALF:
+            self._omitted += len(steps) - MAX_TRACED_STEPS
+            del steps[_HALF:-_HALF]
+
+
+def _is_large(value: Any) -> bool:
+    return json_size_up_to(value, _MAX_NOTED_BYTES) > _MAX_NOTED_BYTES
+
+
+class Tracer:
+    """Traces the steps of a process.
+
+    Args:
+        form: makes the JSON.
+        selection: which items have traces.
+        now: returns the time in seconds since the epoch; tests pass in a fake.
+    """
+
+    def __init__(
+        self, form: TraceForm, selection: TraceSelection, now: Callable[[], float] = time.time
+    ) -> None:
+        self._form = form
+        self._now = now
+        self.selection = selection
+
+    def trace_of(self, state: RunState, info: RunInfo) -> Trace:
+        """Return the trace of a run; a new one if it has none yet."""
+        trace: Trace | None = state.trace
+        if trace is None:
+            within: tuple[tuple[str, str, int], ...] = ()
+            around: Trace | None = info.outer.trace if info.outer is not None else None
+            if around is not None:
+                within = (*around.within, (info.fork_id, info.branch_id or "", info.item_index or 0))
+            trace = state.trace = Trace(self._form, self._now, within)
+            if state.saved_trace is not None:
+                trace.restore(state.saved_trace)
+                state.saved_trace = None
+        return trace
+
+    def keeps(self, info: RunInfo, item: int) -> bool:
+        """Return whether the trace of an item is kept that has not failed."""
+        if not self.selection.failed:
+            return False
+        every = 1 if info.enable_execution_logs else self.selection.every
+        return every > 0 and item % every == 0
+
+    def keeps_good(self, info: RunInfo) -> bool:
+        """Return whether the traces of some items are kept that have not failed."""
+        return self.selection.failed and (self.selection.every > 0 or info.enable_execution_logs)
