@@ -119,6 +119,17 @@ OPTIONS: Final[dict[str, Option]] = {
     "log_bytes": Option(
         "Maximum size of each input, output or error in a task's log, in bytes of JSON (UTF-8).", "4096"
     ),
+    "trace_items": Option(
+        "Which items of forks have traces: what each step got, returned and called. ``failed``: those that "
+        "failed. ``all``: all, as for flows with ``enableExecutionLogs``. ``sample:1000``: those that failed, "
+        "and every thousandth. ``none``: no traces, also not of the main path.",
+        "failed",
+        "string",
+        "sample:1000",
+    ),
+    "trace_bytes": Option(
+        "Maximum size of each input, output or error in a trace, in bytes of JSON (UTF-8).", "4096"
+    ),
     "offload_location": Option(
         "Where large values, spilled lists and chunk results are stored. Empty: step outputs stay in XComs; "
         "lists and results are stored in ``allma`` below ``AIRFLOW_HOME`` under the LocalExecutor, and stay "
@@ -263,6 +274,8 @@ class AllmaSettings:
     output_offload_bytes: int
     max_unpack_ratio: int
     log_bytes: int
+    trace_items: str
+    trace_bytes: int
     offload_location: str
     aws_conn_id: str
     allowed_connections: str

@@ -39,7 +39,9 @@ from airflow_allma.engine import (
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.engine.own_modules import OwnModules
+from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.threads import CallThreads
+from airflow_allma.engine.tracing import Tracer
 from airflow_allma.exceptions import AllmaError, StorageConfigurationError
 from airflow_allma.flow import DeployVariables, Flow
 from airflow_allma.settings import ENGINE_LIMITS, OPTIONS, AllmaSettings
@@ -152,6 +154,7 @@ async def _run(
         services.on_branch_result = progress.branch_ended
         if chunks:
             services.fork_runner = ChunkedForkRunner(AllmaSettings.without_airflow(flow.airflow))
+            services.tracer = _open_tracer(services.secrets)
         try:
             result = await start.run(program, info, services, events)
             if start.step is None and result.status is not SegmentStatus.SUSPENDED:
@@ -207,15 +210,23 @@ def _limits() -> dict[str, Any]:
     Raises:
         UsageError: one of them is not a whole number.
     """
-    limits: dict[str, Any] = {}
-    for name in ENGINE_LIMITS:
-        value = environment_setting(name)
-        try:
-            limits[name] = int(value.strip() or OPTIONS[name].default)
-        except ValueError:
-            variable = environment_variable(name)
-            raise UsageError(f"{variable} must be a whole number; it is {value[:40]!r}") from None
-    return limits
+    return {name: _whole_number(name) for name in ENGINE_LIMITS}
+
+
+def _whole_number(name: str) -> int:
+    value = environment_setting(name)
+    try:
+        return int(value.strip() or OPTIONS[name].default)
+    except ValueError:
+        variable = environment_variable(name)
+        raise UsageError(f"{variable} must be a whole number; it is {value[:40]!r}") from None
+
+
+def _open_tracer(secrets: Secrets) -> Tracer | None:
+    """Return what keeps the traces of items in chunks."""
+    items = environment_setting("trace_items") or OPTIONS["trace_items"].default
+    log = logging.getLogger("airflow_allma.engine")
+    return Tracer.of_settings(items, _whole_number("trace_bytes"), secrets.masks, log)
 
 
 def _trace(record: StepRecord) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from airflow_allma.common.batching import batched
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.chunk_progress import Progress
+from airflow_allma.distributed.chunk_traces import traced_run
 from airflow_allma.distributed.item_selection import ItemSelection
 from airflow_allma.distributed.lost_results import unwritable_result
 from airflow_allma.distributed.parked_runs import RunKey
@@ -77,7 +78,7 @@ class ChunkRun:
     ) -> None:
         self.progress = Progress(chunk)
         self.selection: ItemSelection | None = None
-        self._run_of_fork = run
+        self._run_of_fork, self._traces = traced_run(run, sink, chunk.first or 0)
         self._chunk = chunk
         self._sink = sink
         self._log = log
@@ -282,7 +283,10 @@ class ChunkRun:
                 for result in results:
                     self._add((result,))
             else:
-                self._add((unwritable_result(results[0], error),))
+                failure = unwritable_result(results[0], error)
+                if self._traces is not None:
+                    self._traces.add_unwritable(failure)
+                self._add((failure,))
             return
         if annotated is not results:
             for result in annotated:

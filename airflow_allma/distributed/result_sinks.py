@@ -10,17 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from airflow_allma.distributed.inline_sink import InlineSink
 from airflow_allma.distributed.item_labels import ItemLabels
 from airflow_allma.distributed.item_selection import ItemSelection
 from airflow_allma.distributed.parked_runs import ParkedRuns, ParkedRunsFolder
 from airflow_allma.distributed.result_format import read_chunk_summary
+from airflow_allma.distributed.result_index import ItemTrace
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchResult, BranchStatus, CompiledFork, Services
-from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import ObjectStore, OffloadLocation
-from airflow_allma.storage.content import encode_value
 
 __all__ = ["InlineSink", "ResultSink", "StoredSink", "open_sink"]
 
@@ -75,6 +75,16 @@ class ResultSink(Protocol):
             StorageError: results could not be stored.
         """
 
+    @property
+    def keeps_traces(self) -> bool:
+        """Whether ``add_trace`` does something."""
+
+    def add_trace(self, trace: ItemTrace) -> None:
+        """Add the trace of a branch run, before its result. Does not raise and does not wait."""
+
+    def skip_trace(self) -> None:
+        """Count a failed branch run that has no trace, since there are too many."""
+
     def note_items(self, batch: Sequence[tuple[int, Any]]) -> None:
         """Note the items of the chunk as they are read, all of them and in order.
 
@@ -111,111 +121,6 @@ class ResultSink(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-class InlineSink:
-    """Keeps results for the task's own XCom; has none of an earlier try.
-
-    Args:
-        max_bytes: maximum size of an XCom, in bytes of JSON.
-        kept: what ``park`` returned before the task was woken.
-    """
-
-    def __init__(self, max_bytes: int, kept: Mapping[str, Any] | None = None) -> None:
-        self._max_bytes = max_bytes
-        self._results: list[list[Any]] = []
-        self._bytes = 1
-        self.parked = ParkedRuns()
-        if kept:
-            self._results = list(kept["results"])
-            self._bytes = len(encode_value(self._results))
-            self.parked = ParkedRuns.from_list(kept["parked"])
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no result exists yet."""
-        return not self._results
-
-    def note_items(self, batch: Sequence[tuple[int, Any]]) -> None:
-        """Do nothing: an XCom has no labels."""
-
-    def tick(self) -> None:
-        """Do nothing: results are written at the end."""
-
-    def is_done(self, item: int, branch: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Return False: Airflow deletes a task's XComs when the task runs again."""
-        return False
-
-    def has_succeeded(self, item: int, branch: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Return False, for the same reason."""
-        return False
-
-    def failures(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        """Yield nothing, for the same reason."""
-        yield from ()
-
-    def generation(self, item: int, branch: str) -> int:  # noqa: ARG002 - the protocol's signature
-        """Return 0, for the same reason."""
-        return 0
-
-    def last_generation(self) -> int:
-        """Return 0, for the same reason."""
-        return 0
-
-    def select(self, selection: ItemSelection) -> None:
-        """Do nothing: without results of an earlier try all items run."""
-
-    def add(
-        self,
-        results: Sequence[BranchResult],
-        first: int,
-        offset_of: Callable[[int], int],  # noqa: ARG002 - the protocol's signature
-    ) -> None:
-        """Add results."""
-        try:
-            added = [[result.item_index - first, result.to_dict()] for result in results]
-        except RecursionError as error:
-            raise ObjectDecodeError(
-                "The value cannot be written as JSON: it is nested too deeply."
-            ) from error
-        size = len(encode_value(added)) - 1
-        self._results.extend(added)
-        self._bytes += size
-
-    def park(self) -> dict[str, Any]:
-        """Return the branch runs that wait, and all results.
-
-        Raises:
-            StorageConfigurationError: they are too large.
-        """
-        kept = self.parked.to_list()
-        self._require_size(self._bytes + len(encode_value(kept)), "The results and waiting items")
-        return {"results": self._results, "parked": kept}
-
-    def finish(self, items: int) -> dict[str, Any]:
-        """Return all results.
-
-        Raises:
-            StorageConfigurationError: they are too large.
-        """
-        self._require_size(self._bytes, "The results")
-        return {"items": items, "results": self._results}
-
-    def _require_size(self, size: int, what: str) -> None:
-        if size > self._max_bytes:
-            raise StorageConfigurationError(
-                f"{what} of this chunk are {size} bytes of JSON, more than [allma] max_inline_bytes "
-                f"({self._max_bytes}). Set [allma] offload_location, so that they are written there, or "
-                "make chunk_bytes smaller."
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
 
 class StoredSink:
@@ -300,6 +205,20 @@ class StoredSink:
             lines.append(line)
         if self._writer.add(lines):
             self._start_flush()
+
+    @property
+    def keeps_traces(self) -> bool:
+        """Return True: traces are stored beside the results."""
+        return True
+
+    def add_trace(self, trace: ItemTrace) -> None:
+        """Add a trace, and start writing a part when it is due and none is being written."""
+        if self._writer.add_trace(trace) and self._flush is None:
+            self._flush = self._thread.submit(self._writer.flush)
+
+    def skip_trace(self) -> None:
+        """Count a failed branch run without a trace, for the index."""
+        self._writer.skip_trace()
 
     def note_items(self, batch: Sequence[tuple[int, Any]]) -> None:
         """Note the labels of items as they are read."""

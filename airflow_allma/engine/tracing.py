@@ -8,6 +8,7 @@ failures are kept.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ import msgspec
 from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.outside_calls import NO_CALLS, OutsideCalls
 from airflow_allma.engine.records import StepRecord
+from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.engine.state import RunInfo, RunState
 from airflow_allma.engine.traces import MAX_TRACED_STEPS, TraceForm, bound_steps, shorten_step
 from airflow_allma.exceptions import PermanentStepError
@@ -48,16 +50,14 @@ class TraceSelection:
     """Which items have traces.
 
     Attributes:
-        failed: whether all that failed have.
-        every: every so many others, by index; 0 for no other, 1 for all.
+        every: besides those that failed every so many others, by index; 0 for no other, 1 for all.
     """
 
-    failed: bool = True
     every: int = 0
 
     @classmethod
-    def parse(cls, setting: str) -> Self:
-        """Read ``[allma] trace_items``.
+    def parse(cls, setting: str) -> Self | None:
+        """Read ``[allma] trace_items``; None for no traces, neither of items nor of the main path.
 
         Raises:
             PermanentStepError: it is something else than the documented values.
@@ -68,9 +68,9 @@ class TraceSelection:
                 f"[allma] trace_items is {setting[:100]!r}; it must be none, failed, all, or such as "
                 "sample:1000 for every thousandth item."
             )
-        if match[2]:
-            return cls(every=int(match[2]))
-        return cls(failed=match[1] != "none", every=1 if match[1] == "all" else 0)
+        if match[1] == "none":
+            return None
+        return cls(int(match[2] or 0) or int(match[1] == "all"))
 
 
 class StepNote(msgspec.Struct, frozen=True, gc=False):
@@ -252,6 +252,31 @@ class Tracer:
         self._now = now
         self.selection = selection
 
+    @classmethod
+    def of_settings(
+        cls,
+        items: str,
+        max_bytes: int,
+        masks: SecretMasks,
+        log: logging.Logger,
+        redact: Callable[[Any], Any] | None = None,
+    ) -> Self | None:
+        """Return the tracer for ``[allma] trace_items`` and ``trace_bytes``; None if nothing is traced.
+
+        Args:
+            items: which items have traces. A wrong value fails no run: it is logged.
+            max_bytes: as in ``TraceForm``, like the others.
+            masks: as in ``TraceForm``.
+            log: the logger.
+            redact: as in ``TraceForm``.
+        """
+        try:
+            selection = TraceSelection.parse(items)
+        except PermanentStepError as error:
+            log.warning("%s Now it means failed.", error)
+            selection = TraceSelection()
+        return None if selection is None else cls(TraceForm(masks, max_bytes, redact), selection)
+
     def trace_of(self, state: RunState, info: RunInfo) -> Trace:
         """Return the trace of a run; a new one if it has none yet."""
         trace: Trace | None = state.trace
@@ -268,11 +293,9 @@ class Tracer:
 
     def keeps(self, info: RunInfo, item: int) -> bool:
         """Return whether the trace of an item is kept that has not failed."""
-        if not self.selection.failed:
-            return False
         every = 1 if info.enable_execution_logs else self.selection.every
         return every > 0 and item % every == 0
 
     def keeps_good(self, info: RunInfo) -> bool:
         """Return whether the traces of some items are kept that have not failed."""
-        return self.selection.failed and (self.selection.every > 0 or info.enable_execution_logs)
+        return self.selection.every > 0 or info.enable_execution_logs

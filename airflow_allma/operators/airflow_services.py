@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_allma.common.aws_clients import MAX_CONNECTIONS, ClientCache, client_config
+from airflow_allma.compat import redact_connections
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
 
@@ -102,15 +103,17 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
     from airflow_allma.engine.own_modules import OwnModules
     from airflow_allma.engine.secrets import Secrets
     from airflow_allma.engine.threads import CallThreads
+    from airflow_allma.engine.tracing import Tracer
     from airflow_allma.operators.airflow_secrets import AirflowSecrets
     from airflow_allma.storage.keys import OffloadLocation
 
     aws = AirflowAws(settings.aws_conn_id, settings.chunk_concurrency)
+    secrets = Secrets(AirflowSecrets())
     return Services(
         store=open_store(settings, aws),
         aws=aws,
         own_modules=OwnModules(settings.external_modules),
-        secrets=Secrets(AirflowSecrets()),
+        secrets=secrets,
         settings=EngineSettings(
             offload_location=OffloadLocation.from_setting(settings.offload_location),
             output_offload_bytes=settings.output_offload_bytes,
@@ -124,5 +127,8 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
         threads=CallThreads(settings.chunk_concurrency),
         recorder=recorder,
         records_failures_only=recorder is not None and recorder.only_failures,
+        tracer=Tracer.of_settings(
+            settings.trace_items, settings.trace_bytes, secrets.masks, log, redact_connections
+        ),
         log=log,
     )

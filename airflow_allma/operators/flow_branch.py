@@ -160,6 +160,15 @@ class FlowBranchOperator(FlowStepOperator):
         """Return the run as seen inside the branch."""
         return current.info.in_branch(self.fork, self._branch(current).branch_id, self._item.index)
 
+    def keeps_trace(self, current: TaskContext, result: SegmentResult) -> bool:
+        """Return whether the item has failed or can still fail in another task, or its trace is kept anyway."""
+        from airflow_allma.engine import SegmentStatus
+
+        if result.status is not SegmentStatus.COMPLETED:
+            return True
+        tracer = current.services.tracer
+        return tracer is not None and tracer.keeps(self.info_of(current), self._item.index)
+
     def on_success(self, current: TaskContext, result: SegmentResult, returned: Any) -> None:
         """Push what the return value does not say: the branch's state or, if it ends here, its result."""
         from airflow_allma.engine import SegmentStatus, evaluate

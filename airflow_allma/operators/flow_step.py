@@ -18,6 +18,7 @@ from airflow_allma.operators.run_states import return_value, save_state
 from airflow_allma.operators.run_urls import StartedRunLink
 from airflow_allma.operators.suspended_task import SuspendableTask, TriggerEnd, Wakeup
 from airflow_allma.operators.task_context import TaskContext
+from airflow_allma.operators.trace_xcom import push_trace
 from airflow_allma.operators.try_notes import TryNotes
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class FlowStepOperator(FlowOperator):
             self.on_failure(current, step_error_from(error).as_dict())
         if result.status is SegmentStatus.SUSPENDED:
             task.suspend(result)
+        if self.keeps_trace(current, result):
+            push_trace(current, result.state)
         try:
             return self._end(current, notes, result)
         finally:
@@ -233,6 +236,10 @@ class FlowStepOperator(FlowOperator):
     def info_of(self, current: TaskContext) -> RunInfo:
         """Return the run as this task's steps see it."""
         return current.info
+
+    def keeps_trace(self, current: TaskContext, result: SegmentResult) -> bool:  # noqa: ARG002
+        """Return whether the trace of the task's steps is pushed."""
+        return True
 
     def on_success(self, current: TaskContext, result: SegmentResult, returned: Any) -> None:  # noqa: ARG002
         """Push the run's state for the tasks downstream.

@@ -23,6 +23,7 @@ from airflow_allma.operators.fork_results import BranchTasks, ChunkTaskOutcomes,
 from airflow_allma.operators.run_states import load_state, return_value, save_state
 from airflow_allma.operators.run_urls import ItemsLink
 from airflow_allma.operators.task_context import LOG, TaskContext
+from airflow_allma.operators.trace_xcom import push_trace
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class ForkAggregateOperator(FlowOperator):
                     current.program, state, self.step, failure, info=current.info, services=current.services
                 )
             )
+        push_trace(current, result.state)
         if result.status is SegmentStatus.FAILED:
             self.fail(current.ti, result.error or {})
         save_state(current, result.state)

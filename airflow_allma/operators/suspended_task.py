@@ -165,6 +165,7 @@ class SuspendableTask:
         if "nextStep" in saved:
             return RunState.from_dict(saved, base_context)
         begin.suspended = SuspendedStep.from_dict(saved["suspended"])
+        begin.saved_trace = saved.get("trace")
         return begin
 
     def suspend(self, result: SegmentResult) -> NoReturn:
@@ -174,10 +175,10 @@ class SuspendableTask:
             TaskAwaitingInput: the run waits for events, until the first deadline.
             TaskDeferred: it waits for a poll or another run.
         """
-        state = result.state.to_dict()
+        state = result.state.suspended_form()
         if len(result.state.path) == self._ran_before:
             # The state is that in which the task began, which it finds again.
-            state = {"suspended": state["suspended"]}
+            state = {name: state[name] for name in ("suspended", "trace") if name in state}
         current = self._current
         saved = Suspension(state, result.waits, current.events.consumed)
         save_suspended(current, saved.to_dict())
