@@ -121,8 +121,8 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "trace_items": Option(
         "Which items of forks have traces: what each step got, returned and called. ``failed``: those that "
-        "failed. ``all``: all, as for flows with ``enableExecutionLogs``. ``sample:1000``: those that failed, "
-        "and every thousandth. ``none``: no traces, also not of the main path.",
+        "failed. ``all``: all, as in flows with ``enableExecutionLogs``. ``sample:1000``: those that "
+        "failed, and every thousandth. ``none``: no traces, also not of the main path.",
         "failed",
         "string",
         "sample:1000",

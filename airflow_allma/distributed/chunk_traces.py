@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from airflow_allma.distributed.result_index import MAX_LISTED_FAILURES, ItemTrace
 from airflow_allma.distributed.result_sinks import ResultSink
 from airflow_allma.engine import BranchResult, BranchStatus, ForkRun
@@ -67,6 +69,8 @@ def traced_run(run: ForkRun, sink: ResultSink, first: int) -> tuple[ForkRun, Chu
     tracer = run.services.tracer
     if tracer is None:
         return run, None
+    # On the command line the fork's own run is in this process, and has a trace.
+    run = replace(run, info=msgspec.structs.replace(run.info, trace=None))
     if not sink.keeps_traces:
         return replace(run, on_trace=_ignore, only_failures=True), None
     traces = ChunkTraces(tracer, run, sink, first)

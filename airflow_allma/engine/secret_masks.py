@@ -93,8 +93,9 @@ class SecretMasks:
         self._forms: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
 
-    def __len__(self) -> int:
-        """Return how many forms of secrets are known."""
+    @property
+    def count(self) -> int:
+        """How many forms of secrets are known."""
         return len(self._forms)
 
     def add(self, values: Iterable[str]) -> list[str]:

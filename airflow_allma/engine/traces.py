@@ -61,7 +61,7 @@ class TraceForm:
     @property
     def known_secrets(self) -> int:
         """How many secrets are masked: traces that were made with fewer have to be masked again."""
-        return len(self._masks)
+        return self._masks.count
 
     def step(self, record: StepRecord) -> dict[str, Any]:
         """Return the trace of one step."""

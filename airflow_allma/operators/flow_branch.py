@@ -161,7 +161,7 @@ class FlowBranchOperator(FlowStepOperator):
         return current.info.in_branch(self.fork, self._branch(current).branch_id, self._item.index)
 
     def keeps_trace(self, current: TaskContext, result: SegmentResult) -> bool:
-        """Return whether the item has failed or can still fail in another task, or its trace is kept anyway."""
+        """Return whether the item has failed, can fail in another task, or has a trace in any case."""
         from airflow_allma.engine import SegmentStatus
 
         if result.status is not SegmentStatus.COMPLETED:

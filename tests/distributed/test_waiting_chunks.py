@@ -22,6 +22,7 @@ from airflow_allma.engine import (
     run_segment,
 )
 from airflow_allma.engine.suspension import Answers, SuspendReason
+from airflow_allma.engine.tracing import Tracer
 from airflow_allma.flow import AirflowOptions
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
@@ -55,6 +56,7 @@ class ChunkedRun:
         self.store = MemoryStore()
         self.write(items)
         self.answers = Answers()
+        self.tracer: Tracer | None = None
         self.seconds = START
         self.settings = EngineSettings(
             offload_location=LOCATION if offload else None, output_offload_bytes=1 << 30
@@ -77,6 +79,7 @@ class ChunkedRun:
             now=lambda: self.seconds,
             settings=self.settings,
             fork_runner=self.runner,
+            tracer=self.tracer,
         )
         state = RunState.from_dict(json.loads(json.dumps(self.state)))
         result = asyncio.run(run_segment(self.program, state, INFO, services))

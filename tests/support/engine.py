@@ -139,6 +139,7 @@ def run(
     fakes: Fakes | None = None,
     flow: Json | None = None,
     last_try: bool | None = None,
+    info: RunInfo = INFO,
     **services: Any,
 ) -> FlowResult:
     """Run a flow to its end and return its result.
@@ -149,16 +150,17 @@ def run(
         fakes: the fakes to use; new ones if None.
         flow: further fields of the flow.
         last_try: as ``run_segment``.
+        info: the run.
         services: fields of ``Services`` that replace those of the fakes.
     """
     program = steps if isinstance(steps, FlowProgram) else program_of(steps, **(flow or {}))
     used_fakes = fakes or Fakes()
 
     async def main() -> SegmentResult:
-        state = program.start_state(payload or {}, INFO.flow_execution_id)
+        state = program.start_state(payload or {}, info.flow_execution_id)
         used = used_fakes.services(**services)
         try:
-            return await run_segment(program, state, INFO, used, last_try=last_try)
+            return await run_segment(program, state, info, used, last_try=last_try)
         finally:
             await used.close()
 
