@@ -22,6 +22,7 @@ NAMES = (
     "map-api",
     "map-aws",
     "map-compose",
+    "map-kept",
     "map-memory",
     "parse",
     "polls",

@@ -84,7 +84,7 @@ def folder_of(number: int) -> OffloadLocation:
 class ChunkWorker:
     """A runner of chunks of one flow; each runs as in a chunk task.
 
-    ``services`` are further ones of its steps.
+    ``labels`` says whether labels are kept; ``services`` are further ones of its steps.
     """
 
     def __init__(
@@ -94,9 +94,11 @@ class ChunkWorker:
         *,
         concurrency: int = 64,
         context: Any = None,
+        labels: bool = True,
         **services: Any,
     ) -> None:
         self._services = services
+        self._labels = labels
         program = compile_flow(parse_flow(flow))
         fork = program.steps["fork"].fork
         assert fork is not None
@@ -113,7 +115,7 @@ class ChunkWorker:
     async def _run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:
         settings = EngineSettings(offload_location=OffloadLocation(BUCKET))
         services = Services(store=self._store, settings=settings, **self._services)
-        with StoredSink(self._store, folder, fork=self.fork) as sink:
+        with StoredSink(self._store, folder, fork=self.fork if self._labels else None) as sink:
             fork_run = ForkRun(self.fork, self._context, self.info, services)
             work = ChunkRun(fork_run, ChunkSpec(chunk.number, "", manifest=chunk), sink, LOG)
             try:

@@ -23,12 +23,13 @@ from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledStep, Program
 from airflow_allma.engine.retry import call_with_retries
 from airflow_allma.engine.services import Services
-from airflow_allma.engine.state import RunInfo, RunState, member_path, state_view
+from airflow_allma.engine.state import RunInfo, RunState, state_view
 from airflow_allma.engine.step_execution import StepExecution
 from airflow_allma.engine.steps import HANDLERS
 from airflow_allma.exceptions import StepError
 from airflow_allma.expressions import compile_condition, compile_context_mappings, compile_template
 from airflow_allma.expressions.js_values import to_string
+from airflow_allma.expressions.targets import member_path
 from airflow_allma.flow import (
     ApiCallStep,
     ApiUrlTemplate,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from airflow_allma.common.merging import merge_deep
 from airflow_allma.common.pointer_key import POINTER_KEY
-from airflow_allma.engine.state import RunInfo, RunState, member_path, state_view
+from airflow_allma.engine.state import RunInfo, RunState, state_view
 from airflow_allma.exceptions import ExpressionEvaluationError, WorkLimitError
 from airflow_allma.expressions import (
     NOTHING,
@@ -20,6 +20,7 @@ from airflow_allma.expressions import (
     compile_target,
     copy_value,
 )
+from airflow_allma.expressions.targets import member_path
 from airflow_allma.flow.state_names import STATE_NAMES
 
 __all__ = ["InputPlan", "OutputPlan", "mentions_state"]

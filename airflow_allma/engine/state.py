@@ -12,6 +12,7 @@ import msgspec
 from airflow_allma.common.timestamps import iso_milliseconds
 from airflow_allma.engine.suspension import SuspendedStep, Wait
 from airflow_allma.expressions import NOTHING, compile_path
+from airflow_allma.expressions.targets import member_path
 
 __all__ = [
     "RunInfo",
@@ -19,7 +20,6 @@ __all__ = [
     "RunState",
     "SegmentResult",
     "SegmentStatus",
-    "member_path",
     "state_view",
     "visits",
 ]
@@ -193,14 +193,6 @@ def state_view(
     if state is not None and state.ended is not None:
         view |= state.ended
     return view
-
-
-def member_path(parent: str, name: str) -> str:
-    """Return the JSONPath of an object's member, whatever its name."""
-    if name.isidentifier():
-        return f"{parent}.{name}"
-    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{parent}['{quoted}']"
 
 
 class SegmentStatus(StrEnum):

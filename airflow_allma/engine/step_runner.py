@@ -8,6 +8,7 @@ whose items run as tasks) runs through the same ones: ``start_step`` in the proc
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, Segment
 from airflow_allma.engine.step_execution import StepExecution, commit_output, is_untraced_end
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.suspension import SuspendStep
-from airflow_allma.exceptions import StepError
+from airflow_allma.exceptions import AllmaError, StepError
 
 __all__ = [
     "NeedsWaiting",
@@ -247,7 +248,16 @@ async def repeat_step(
         AllmaError: the next step cannot be determined, or a transition was taken too often.
     """
     execution = _begin_elsewhere(program, state, step_id, info, services)
+    if services.tracer is None:
+        await evaluate(services, commit_output, execution, output, output)
+        return
+    step_input = None
+    # Only for the trace: no object is loaded for it.
+    with suppress(AllmaError, PointerNotLoaded):
+        plan, load = execution.step.input_plan, services.pointers.load
+        step_input = plan.build(state.context, info, load, services.log, step_id, state)
     await evaluate(services, commit_output, execution, output, output)
+    services.tracer.trace_of(state, info).add_repeated(execution.step, state, step_input)
 
 
 def _begin_elsewhere(

@@ -9,7 +9,8 @@ A step is an object of this form, here, in a chunk's stored traces and in XComs:
 ``error``, the four fields, replaces ``output`` of a step that failed. ``next`` is null at the end of the
 path, and where the run ended with the error. ``flow`` is the flow of a step that another flow runs.
 ``within`` says where a step of a fork inside of the traced path ran: ``[{"fork", "branch", "item"}]``, the
-outermost fork first. ``omittedCalls`` counts earlier calls. An input, output or error with too much JSON is
+outermost fork first. ``omittedCalls`` counts earlier calls. ``note`` says what is not known of a step that
+ran in another task: ``seconds`` and ``at`` are then null. An input, output or error with too much JSON is
 ``{"$cut": "the beginning of its JSON", "$bytes": n}``.
 """
 

@@ -42,6 +42,11 @@ _PARKED: Final = 10
 _PARKED_BYTES: Final = 1024
 """Maximum size of each of their inputs and outputs, in bytes of JSON."""
 
+_UNKNOWN: Final = -1.0
+_REPEATED: Final = (
+    "This step ran in an earlier task of the item, whose log says how long it took and what it called."
+)
+
 _SETTING: Final = re.compile(r"(none|failed|all)|sample:([1-9][0-9]{0,8})")
 
 
@@ -150,6 +155,36 @@ class Trace:
         if calls is not NO_CALLS and (_is_large(note.input) or _is_large(note.output)):
             self._encode_at(len(self._steps) - 1)
 
+    def add_repeated(self, step: CompiledStep, state: RunState, step_input: Any) -> None:
+        """Add a step that ran in an earlier task, of which only the output was passed on.
+
+        Args:
+            step: the step.
+            state: the run's state after it.
+            step_input: its input, built again; None if that is not possible.
+        """
+        self._steps.append(
+            StepNote(
+                step,
+                step_input,
+                state.last_output,
+                None,
+                state.next_step,
+                _UNKNOWN,
+                _UNKNOWN,
+                0.0,
+                1,
+                NO_CALLS,
+                None,
+                self.within,
+            )
+        )
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether a step in it has called something outside of the flow."""
+        return any(step.calls.count if isinstance(step, StepNote) else step["calls"] for step in self._steps)
+
     def merge(self, inner: Trace, *, failed: bool) -> None:
         """Add the steps of an item of a fork inside of this trace; of items that succeeded only some.
 
@@ -192,26 +227,30 @@ class Trace:
         self._known = -1
 
     def _encode(self, note: StepNote) -> dict[str, Any]:
+        shown = self._form.step(self._record(note))
+        if note.started == _UNKNOWN:
+            shown |= {"seconds": None, "at": None, "note": _REPEATED}
+        return shown
+
+    def _record(self, note: StepNote) -> StepRecord:
         seconds = note.ended - note.started
         at = self._now() - (perf_counter() - note.started)
         if note.began_before:
             seconds += at - note.began_before
             at = note.began_before
-        return self._form.step(
-            StepRecord(
-                step_id=note.step.id,
-                step_type=note.step.type_name,
-                input=note.input,
-                output=note.output,
-                error=note.error,
-                next_step=note.next_step,
-                seconds=seconds,
-                tries=note.tries,
-                calls=note.calls,
-                flow_id=note.flow_id,
-                at=at,
-                within=note.within,
-            )
+        return StepRecord(
+            step_id=note.step.id,
+            step_type=note.step.type_name,
+            input=note.input,
+            output=note.output,
+            error=note.error,
+            next_step=note.next_step,
+            seconds=seconds,
+            tries=note.tries,
+            calls=note.calls,
+            flow_id=note.flow_id,
+            at=at,
+            within=note.within,
         )
 
     def _encode_at(self, number: int) -> None:

@@ -15,7 +15,7 @@ from airflow_allma.expressions.scanner import QUOTES, Scanner, check_length
 from airflow_allma.expressions.syntax_tree import Key, make_key
 from airflow_allma.expressions.undefined import NOTHING
 
-__all__ = ["MAX_KEYS", "Target", "compile_target"]
+__all__ = ["MAX_KEYS", "Target", "compile_target", "member_path"]
 
 _log = logging.getLogger(__name__)
 
@@ -121,3 +121,11 @@ def _bracketed(scanner: Scanner) -> Key:
     if not scanner.take("]"):
         scanner.fail("the bracket that opens here is not closed; add ']'", opening)
     return make_key(name)
+
+
+def member_path(parent: str, name: str) -> str:
+    """Return the JSONPath of an object's member, whatever its name."""
+    if name.isidentifier():
+        return f"{parent}.{name}"
+    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{parent}['{quoted}']"

@@ -161,11 +161,15 @@ class FlowBranchOperator(FlowStepOperator):
         return current.info.in_branch(self.fork, self._branch(current).branch_id, self._item.index)
 
     def keeps_trace(self, current: TaskContext, result: SegmentResult) -> bool:
-        """Return whether the item has failed, can fail in another task, or has a trace in any case."""
+        """Return whether the item has failed, or its trace is kept anyway, or this task has called something.
+
+        The trace of the task in which an item ends has the steps of earlier tasks too, but not their calls.
+        """
         from airflow_allma.engine import SegmentStatus
 
         if result.status is not SegmentStatus.COMPLETED:
-            return True
+            trace = result.state.trace
+            return result.status is SegmentStatus.FAILED or (trace is not None and trace.has_calls)
         tracer = current.services.tracer
         return tracer is not None and tracer.keeps(self.info_of(current), self._item.index)
 

@@ -42,7 +42,8 @@ def save_state(current: TaskContext, state: RunState, *, items: list[Any] | None
         state: the state.
         items: a fork's list, if it is not part of the state; ``load_state`` returns it under ``items``.
     """
-    saved = state.to_dict()
+    # A branch goes on in another task, whose trace has the steps of this one too.
+    saved = state.to_dict() if state.journal is None else state.suspended_form()
     if items is not None:
         saved["items"] = items
     if state.journal is None:
