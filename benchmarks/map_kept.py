@@ -7,7 +7,7 @@ largest relative difference between two rounds of that reference, a noise below 
 
 ``kept`` is the default: an index, labels (the items have none here) and traces of items that failed (none
 here). ``labelled`` has items with labels. ``three_steps`` runs three steps for each item, two of which are
-noted. ``all_traces`` keeps the traces of all items. ``..._bytes`` are bytes per million items, without results.
+noted. ``all_traces`` keeps the traces of all items. ``..._bytes`` are bytes per million items.
 """
 
 from __future__ import annotations

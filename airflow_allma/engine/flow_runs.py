@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
-from airflow_allma.engine.state import RunInfo, RunParent, RunState, visits
+from airflow_allma.engine.state import RunInfo, RunParent, RunState
 from airflow_allma.exceptions import PermanentStepError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check_flow_depth",
     "execution_key",
     "parent_of_child",
+    "visits",
 ]
 
 LATEST_VERSION: Final = "LATEST_PUBLISHED"
@@ -213,3 +214,11 @@ def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:
         state: the state before the step; None counts as its first visit.
     """
     return StepStarts.of(info, step_id).key(info, state)
+
+
+def visits(step_id: str, state: RunState | None) -> int:
+    """Return how often a run has left a step; 0 before it begins."""
+    counts = state.transition_counts if state is not None else None
+    if not counts:
+        return 0
+    return sum([count for counter, count in counts.items() if counter.rpartition(":")[0] == step_id])

@@ -21,7 +21,6 @@ __all__ = [
     "SegmentResult",
     "SegmentStatus",
     "state_view",
-    "visits",
 ]
 
 
@@ -134,14 +133,6 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False):
             self.parent,
             fork_id,
         )
-
-
-def visits(step_id: str, state: RunState | None) -> int:
-    """Return how often a run has left a step; 0 before it begins."""
-    counts = state.transition_counts if state is not None else None
-    if not counts:
-        return 0
-    return sum([count for counter, count in counts.items() if counter.rpartition(":")[0] == step_id])
 
 
 _RUNNING: Final = "RUNNING"

@@ -16,6 +16,7 @@ from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, state_view
 from airflow_allma.engine.suspension import SuspendedStep
+from airflow_allma.engine.tracing import StepNote, Trace
 from airflow_allma.engine.transitions import CompiledTransition
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING
@@ -61,8 +62,8 @@ class StepExecution(msgspec.Struct, gc=False):
         """Add the finished execution to the run's trace, and pass it to the recorder, if there are any."""
         services, state = self.services, self.state
         if services.tracer is not None and not (error is None and is_untraced_end(state)):
-            trace = state.trace or services.tracer.trace_of(state, self.info)
-            trace.add(self, error)
+            trace: Trace = state.trace or services.tracer.trace_of(state, self.info)
+            trace.add(self._note(error, trace.within))
         if services.recorder is None or (error is None and services.records_failures_only):
             return
         succeeded = error is None and not self.step.ends_path
@@ -85,6 +86,24 @@ class StepExecution(msgspec.Struct, gc=False):
                 checkpoint=state.checkpoint if self.step.milestone is not None else None,
                 at=self.began,
             )
+        )
+
+    def _note(self, error: dict[str, Any] | None, within: tuple[tuple[str, str, int], ...]) -> StepNote:
+        step, state, info = self.step, self.state, self.info
+        next_step = state.next_step
+        return StepNote(
+            step,
+            self.step_input,
+            state.last_output if error is None and not step.ends_path else None,
+            error,
+            None if error is not None and next_step == step.id else next_step,
+            self.started,
+            perf_counter(),
+            self.began_before,
+            self.tries,
+            self.calls,
+            None if info.parent is None else info.flow_id,
+            within,
         )
 
 

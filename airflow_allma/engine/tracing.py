@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
@@ -25,10 +25,6 @@ from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.engine.state import RunInfo, RunState
 from airflow_allma.engine.traces import MAX_TRACED_STEPS, TraceForm, bound_steps, shorten_step
 from airflow_allma.exceptions import PermanentStepError
-
-if TYPE_CHECKING:
-    from airflow_allma.engine.program import CompiledStep
-    from airflow_allma.engine.step_execution import StepExecution
 
 __all__ = ["StepNote", "Trace", "TraceSelection", "Tracer"]
 
@@ -78,13 +74,25 @@ class TraceSelection:
         return cls(int(match[2] or 0) or int(match[1] == "all"))
 
 
+class NotedStep(Protocol):
+    """What a trace says about a step itself."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def type_name(self) -> str:
+        """Its type, as written."""
+
+
 class StepNote(msgspec.Struct, frozen=True, gc=False):
     """References to what is known about an execution of a step; like ``StepRecord``, but quickly made.
 
     It has no reference to the run, whose trace it is in.
     """
 
-    step: CompiledStep
+    step: NotedStep
     input: Any
     output: Any
     error: dict[str, Any] | None
@@ -125,37 +133,16 @@ class Trace:
         self._steps: list[Any] = []
         self._known: int | None = None
 
-    def add(self, execution: StepExecution, error: dict[str, Any] | None) -> None:
-        """Add a step that has ended.
-
-        Args:
-            execution: the step's execution.
-            error: the four fields of the error if it failed.
-        """
-        step, state, info, calls = execution.step, execution.state, execution.info, execution.calls
-        next_step = state.next_step
-        note = StepNote(
-            step,
-            execution.step_input,
-            state.last_output if error is None and not step.ends_path else None,
-            error,
-            None if error is not None and next_step == step.id else next_step,
-            execution.started,
-            perf_counter(),
-            execution.began_before,
-            execution.tries,
-            calls,
-            None if info.parent is None else info.flow_id,
-            self.within,
-        )
+    def add(self, note: StepNote) -> None:
+        """Add a step that has ended."""
         self._steps.append(note)
         if len(self._steps) > _NOTED:
             self._shorten(1)
         # What waits for something can return much, and takes longer than looking at it.
-        if calls is not NO_CALLS and (_is_large(note.input) or _is_large(note.output)):
+        if note.calls is not NO_CALLS and (_is_large(note.input) or _is_large(note.output)):
             self._encode_at(len(self._steps) - 1)
 
-    def add_repeated(self, step: CompiledStep, state: RunState, step_input: Any) -> None:
+    def add_repeated(self, step: NotedStep, state: RunState, step_input: Any) -> None:
         """Add a step that ran in an earlier task, of which only the output was passed on.
 
         Args:

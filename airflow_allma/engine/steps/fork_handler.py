@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from airflow_allma.engine.flow_runs import visits
 from airflow_allma.engine.forking import run_fork
 from airflow_allma.engine.program import CompiledFork, Program
-from airflow_allma.engine.state import visits
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.flow import ParallelForkManagerStep
 
