@@ -9,13 +9,13 @@ from typing import Any, Final
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_allma.compat import is_task_process
-from airflow_allma.server.registration import EXTERNAL_VIEWS, FASTAPI_APPS, REACT_APPS, ROOT_MIDDLEWARES
 from airflow_allma.timetables.aws_timetables import AwsCronTimetable, AwsRateTimetable, StartPointsTimetable
 
 __all__ = ["AllmaPlugin"]
 
 _LOG: Final = logging.getLogger(__name__)
 
+_REGISTRATION: Final = "airflow_allma.server.registration"
 _TASK_IMPORTS: Final = (
     "aiohttp",
     "airflow_allma.dag_factory.build",
@@ -24,6 +24,19 @@ _TASK_IMPORTS: Final = (
     "airflow_allma.storage.s3",
     "encodings.utf_8_sig",
 )
+
+
+def _registered(name: str) -> list[Any]:
+    """Return what is registered for the API server; nothing if that is broken.
+
+    Airflow drops a plugin that fails, and with it the timetables of all flows.
+    """
+    try:
+        found: list[Any] = getattr(importlib.import_module(_REGISTRATION), name)
+    except Exception:  # noqa: BLE001 - whatever it is
+        _LOG.exception("Airflow's UI has no pages of flows, and nothing wakes waiting flows")
+        return []
+    return found
 
 
 class AllmaPlugin(AirflowPlugin):
@@ -35,10 +48,10 @@ class AllmaPlugin(AirflowPlugin):
         AwsRateTimetable,
         StartPointsTimetable,
     ]
-    fastapi_apps = FASTAPI_APPS
-    fastapi_root_middlewares = ROOT_MIDDLEWARES
-    external_views = EXTERNAL_VIEWS
-    react_apps = REACT_APPS
+    fastapi_apps = _registered("FASTAPI_APPS")
+    fastapi_root_middlewares = _registered("ROOT_MIDDLEWARES")
+    external_views = _registered("EXTERNAL_VIEWS")
+    react_apps = _registered("REACT_APPS")
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
@@ -60,5 +73,5 @@ def _warm_up() -> None:
     try:
         prewarm()
     except Exception:  # noqa: BLE001 - such as a setting that is not a number
-        # Airflow drops a plugin that fails, and with it the timetables of all flows.
+        # As above.
         _LOG.exception("Warm-up failed: tasks of flows start more slowly, and may fail for the same reason")

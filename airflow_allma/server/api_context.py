@@ -100,24 +100,56 @@ class ApiContext:
         Raises:
             BusyError: too many downloads run already.
         """
-        release = self.downloads.take()
-        try:
-            first = await self.store.run(lambda: next(blocks, b""))
-        except BaseException:
-            release()
-            raise
-        return self._rest(first, blocks, release)
+        stream = _Blocks(blocks, self.store, self.downloads.take())
+        await stream.begin()
+        return stream
 
-    async def _rest(
-        self, first: bytes, blocks: Iterator[bytes], release: Callable[[], None]
-    ) -> AsyncIterator[bytes]:
+
+class _Blocks:
+    """Blocks that are read one after another in our own threads, and a slot until the last one.
+
+    Not a generator: a response whose client has gone before its first block is never iterated, and a
+    generator that has not begun would keep its slot.
+    """
+
+    def __init__(self, blocks: Iterator[bytes], pool: WorkPool, release: Callable[[], None]) -> None:
+        self._blocks = blocks
+        self._pool = pool
+        self._release: Callable[[], None] | None = release
+        self._next: bytes | None = None
+
+    async def begin(self) -> None:
+        """Read the first block, whose error can still become an answer."""
         try:
-            block: bytes | None = first
-            while block is not None:
-                yield block
-                block = await self.store.run(lambda: next(blocks, None))
-        finally:
+            self._next = await self._pool.run(lambda: next(self._blocks, b""))
+        except BaseException:
+            self.close()
+            raise
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        block, self._next = self._next, None
+        try:
+            if block is None:
+                block = await self._pool.run(lambda: next(self._blocks, None))
+        except BaseException:
+            self.close()
+            raise
+        if block is None:
+            self.close()
+            raise StopAsyncIteration
+        return block
+
+    def close(self) -> None:
+        """Give the slot back."""
+        release, self._release = self._release, None
+        if release is not None:
             release()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def require_run(session: Session, dag_id: str, run_id: str) -> RunRow:

@@ -112,3 +112,28 @@ def test_a_waker_that_cannot_start_does_not_stop_the_api_server(monkeypatch, cap
     call(WakerMiddleware(app), {"type": "lifespan"})
     assert seen == ["lifespan"]
     assert "The waker did not start" in caplog.text
+
+
+BROKEN_PAGES = """
+import sys
+sys.modules["airflow_allma.server.registration"] = None
+from airflow_allma.plugin import AllmaPlugin
+assert AllmaPlugin.fastapi_apps == AllmaPlugin.react_apps == AllmaPlugin.external_views == []
+AllmaPlugin.validate()
+from airflow_allma.dag_factory import build_dag
+from airflow_allma.flow import Flow
+from airflow.serialization.serialized_objects import DagSerialization
+flow = {"id": "f", "startStepInstanceId": "a", "steps": {"a": {"stepType": "NO_OP"}},
+        "airflow": {"schedule": "cron(0 6 * * ? *)"}}
+dag = build_dag(Flow.model_validate(flow))
+print(type(dag.timetable).__name__, [kind.__name__ for kind in AllmaPlugin.timetables])
+"""
+
+
+def test_broken_pages_do_not_take_timetables_and_flows_along():
+    ran = subprocess.run([sys.executable, "-c", BROKEN_PAGES], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip().splitlines()[-1] == (
+        "AwsCronTimetable ['AwsCronTimetable', 'AwsRateTimetable', 'StartPointsTimetable']"
+    )
+    assert "has no pages of flows" in ran.stderr + ran.stdout
