@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.airflow.flows import Json, branch, compose, failing, flow, fork, route
+from tests.airflow.flows import Json, branch, compose, flow, fork
 
 FORK = "enrich"
 
@@ -22,7 +22,7 @@ class UserApi(ThreadingHTTPServer):
     Args:
         items: number of users.
         failed: how many of them fail, spread over all, in turn for one of three reasons: 503 of the profile,
-            404 of the orders, a profile that the flow refuses.
+            404 of the orders, a profile without its plan.
 
     Attributes:
         calls: how often each path was asked for.
@@ -57,7 +57,7 @@ class UserApi(ThreadingHTTPServer):
             self.calls[path] += 1
         kind = None if self.is_repaired else self.failing.get(int(path.rpartition("-")[2]))
         if path.startswith("/profiles"):
-            return (503, {}) if kind == 0 else (200, {"plan": "none" if kind == 2 else "gold"})
+            return (503, {}) if kind == 0 else (200, {} if kind == 2 else {"plan": "gold"})
         return (404, {}) if kind == 1 else (200, {"orders": [1, 2, 3]})
 
 
@@ -102,7 +102,10 @@ def enrichment_flow(
 ) -> Json:
     """Return a flow that enriches the users of `users` (a pointer, or a list), and fails if one fails."""
     user = "{{currentItem.userId}}"
-    profile = {**_call(f"{url}/profiles/{user}", to="check"), "onError": {"retries": {"count": 0}}}
+    profile = {
+        **_call(f"{url}/profiles/{user}", to="get_orders"),
+        "outputValidation": {"requiredFields": ["$.data.plan"]},
+    }
     return flow(
         flow_id,
         {
@@ -115,8 +118,6 @@ def enrichment_flow(
                 maxConcurrency=16,
             ),
             "get_profile": profile,
-            "check": route(("$.steps_output.get_profile.data.plan == 'none'", "reject"), to="get_orders"),
-            "reject": failing(),
             "get_orders": _call(f"{url}/orders/{user}", to="merge"),
             "merge": compose(
                 {

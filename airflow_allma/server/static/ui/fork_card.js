@@ -38,7 +38,7 @@ export default (kit) => {
     const label = `${number(summary.ended)} of ${number(summary.items)} items have ended, ${number(summary.failed)} failed`;
     return html`<div className="allma-progress">
       <${Facts} facts=${[
-        ["Items", summary.items === null ? "not known yet" : `${summary.isExact === false ? "at least " : ""}${number(summary.items)}`],
+        ["Items", summary.items === null ? "not known yet" : number(summary.items)],
         ["Succeeded", number(summary.succeeded)],
         ["Failed", html`<span className=${summary.failed ? "red" : ""}>${number(summary.failed)}</span>`],
         ["Skipped", summary.skipped > 0 && number(summary.skipped)],
