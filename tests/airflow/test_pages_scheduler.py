@@ -55,7 +55,7 @@ def airflow_page(users, airflow_instance, page_of):
 def test_tabs_work_one_after_the_other_and_a_deep_link_survives_a_reload(airflow_page):
     page, _ = airflow_page(RUN_PAGE)
     page.get_by_role("link", name="Allma run").click()
-    page.get_by_role("link", name="Enrich users", exact=True).last.click()
+    page.locator(".allma-card").get_by_role("link", name="Enrich users").click()
     page.wait_for_selector(".allma-list tbody tr")
     assert page.locator(".allma-list tbody tr").count() == FAILED
     page.keyboard.press("j")
