@@ -26,7 +26,7 @@ export default (kit) => {
   }
 
   function Counts({ summary }) {
-    const left = summary.isRunning && summary.secondsLeft !== null && summary.secondsLeft !== undefined;
+    const left = summary.isRunning && summary.secondsLeft !== null && summary.secondsLeft !== undefined && summary.ended < summary.items;
     const parts = [
       { state: "success", value: summary.succeeded },
       { state: "failed", value: summary.failed },

@@ -18,10 +18,10 @@ export default (kit) => {
     { key: "index", title: "Index", className: "index", cell: (row) => row.index === null ? html`<span className="muted">not known</span>` : html`<button type="button" className="allma-button link">${number(row.index)}</button>` },
     { key: "label", title: "Label", className: "label", cell: (row) => html`<span title=${oneLine(row.label ?? "")}>${oneLine(row.label ?? "")}</span>` },
     { key: "status", title: "Status", className: "nowrap", cell: (row) => html`<${Badge} state=${row.status} />` },
-    { key: "step", title: "Step", className: "nowrap wide", cell: (row) => oneLine(row.step ?? "") },
+    { key: "step", title: "Step", className: "nowrap spare", cell: (row) => oneLine(row.step ?? "") },
     { key: "error", title: "Error", className: "text", cell: (row) => row.errorName && html`<span title=${oneLine(row.message ?? "")}><b>${oneLine(row.errorName)}</b> ${oneLine(row.message ?? "")}</span>` },
-    { key: "seconds", title: "Duration", className: "number wide", cell: (row) => duration(row.seconds) },
-    { key: "chunk", title: "Chunk", className: "number wide", cell: (row) => (row.chunk === null || row.chunk === undefined ? "" : number(row.chunk)) },
+    { key: "seconds", title: "Duration", className: "number spare", cell: (row) => duration(row.seconds) },
+    { key: "chunk", title: "Chunk", className: "number spare", cell: (row) => (row.chunk === null || row.chunk === undefined ? "" : number(row.chunk)) },
   ];
 
   function Search({ name, label, value, put, field }) {
