@@ -217,6 +217,7 @@ def _local_folder() -> Path | None:
     return home / _LOCAL_FOLDER
 
 
+@cache
 def _local_location() -> str:
     """Return the folder for results as a URI, and create it; "" if it is not for this deployment."""
     folder = _local_folder()

@@ -7,7 +7,8 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psutil
 import pytest
@@ -137,6 +138,27 @@ def chunks(client: AirflowClient, run_id: str) -> list[TaskInstance]:
     return [task for task in client.task_instances(USERS.dag_id, run_id) if task.task_id == CHUNK]
 
 
+def check_pages(client: AirflowClient, run_id: str) -> None:
+    """Check that the pages show what both workers, and their successor, have stored."""
+
+    def ask(path: str = "", **query: Any) -> Any:
+        fork = f"dags/{USERS.dag_id}/runs/{quote(run_id, safe='')}/forks/{USERS.fork}"
+        return client.call("GET", fork + path, api="allma/api", **query)
+
+    summary = ask()
+    assert (summary["mode"], summary["items"], summary["ended"]) == ("chunks", COUNT, COUNT)
+    assert summary["problem"] is None
+    pages, start = list[dict[str, Any]](), 0
+    while start is not None:
+        page = ask("/items", start=start, limit=90)
+        pages, start = [*pages, *page["rows"]], page["next"]
+    assert [row["index"] for row in pages] == [*range(COUNT)]
+    assert {row["status"] for row in pages} == {"ok"}
+    item = ask("/items/150")
+    assert item["output"]["userId"] == user_id(150)
+    assert item["line"]["pointer"].startswith(f"s3://{BUCKET}/")
+
+
 def worker_of(task: TaskInstance, workers: list[ManagedProcess]) -> str:
     """Return the name of the worker that runs a task now."""
     assert task.pid is not None
@@ -181,6 +203,7 @@ def test_a_map_whose_worker_is_killed_loses_no_item_and_repeats_none_whose_resul
 
     result = finish_walkthrough(client, USERS, run_id, aws.url)
     check_users(client, result, aws.url, COUNT)
+    check_pages(client, run_id)
     tries = {task.map_index: task.try_number for task in chunks(client, run_id)}
     assert len(tries) >= 5
     assert tries[ran["worker-0"]] > 1

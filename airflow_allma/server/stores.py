@@ -19,7 +19,9 @@ from airflow_allma.storage.opening import open_store
 
 __all__ = ["OpenStore", "Stores"]
 
-_KEPT: Final = 16
+_KEPT: Final = 4
+"""Each with the memory of its cache; most deployments have one store."""
+_CACHE_BYTES: Final = 32 << 20
 _KEPT_SECONDS: Final = 600.0
 """A connection that was changed is used after this time."""
 
@@ -40,7 +42,7 @@ class OpenStore:
 
     store: ObjectStore
     location: OffloadLocation | None
-    cache: ObjectCache = field(default_factory=ObjectCache)
+    cache: ObjectCache = field(default_factory=lambda: ObjectCache(_CACHE_BYTES))
 
     def run_folder(self, dag_id: str, run_id: str) -> OffloadLocation | None:
         """Return the folder of a run; None if results are not stored."""
