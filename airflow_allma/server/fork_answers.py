@@ -50,7 +50,7 @@ from airflow_allma.server.stores import OpenStore, Stores
 from airflow_allma.server.ui_paths import log_path, task_path
 from airflow_allma.storage import load_content
 
-__all__ = ["ForkAnswers", "answers_of"]
+__all__ = ["ForkAnswers", "answers_of", "merged_traces"]
 
 _SHOWN: Final = ("all", "failed", "succeeded")
 _RETURN_VALUE: Final = "return_value"
@@ -237,12 +237,8 @@ class _MemoryAnswers(_Answers):
         """Return the steps of a branch run."""
         tasks = [task.task_id for task in run.tasks]
         found = self._pushed(tasks, (Key.TRACE.value,), [run.index])
-        steps: list[Any] = []
-        for task in tasks:
-            trace = _decoded(found.get((task, run.index, Key.TRACE.value)))
-            if isinstance(trace, dict) and isinstance(trace.get("steps"), list):
-                steps += trace["steps"]
-        return steps
+        traces = [_steps(found.get((task, run.index, Key.TRACE.value))) for task in tasks]
+        return merged_traces([steps for steps in traces if steps])
 
     def _pushed(
         self, tasks: Sequence[str], keys: Sequence[str], map_indexes: Sequence[int] | None
@@ -303,6 +299,30 @@ def _output(run: BranchRun, found: dict[tuple[str, int, str], Any]) -> Any:
             if isinstance(result, dict):
                 return result.get("output")
     return None if run.task is None else found.get((run.task.task_id, run.index, _RETURN_VALUE))
+
+
+def merged_traces(traces: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return the steps of a branch run from what each of its tasks has recorded, in the order of tasks.
+
+    The last one has the steps of the tasks before it too, but does not know how long they took and what they
+    called.
+    """
+    if not traces:
+        return []
+    *earlier, last = traces
+    steps = list(last)
+    for step in (step for trace in earlier for step in trace):
+        for place, known in enumerate(steps):
+            if known.get("step") == step.get("step") and known.get("seconds") is None:
+                steps[place] = step
+                break
+    return steps
+
+
+def _steps(value: Any) -> list[dict[str, Any]]:
+    trace = _decoded(value)
+    steps = trace.get("steps") if isinstance(trace, dict) else None
+    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
 
 
 def _decoded(value: Any) -> Any:

@@ -161,3 +161,14 @@ def test_what_waits_is_shown_to_those_who_may_see_it(pages, run_path, monkeypatc
 
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", without_waits)
     assert pages.get(run_path)["waits"] == []
+
+
+def test_the_steps_of_a_branch_are_joined_from_its_tasks():
+    from airflow_allma.server.fork_answers import merged_traces
+
+    first = [{"step": "a", "seconds": 1.0, "calls": ["x"]}]
+    second = [{"step": "a", "seconds": None, "calls": []}, {"step": "b", "seconds": 2.0, "calls": []}]
+    third = [*second[:1], {"step": "b", "seconds": None}, {"step": "a", "seconds": 3.0, "calls": []}]
+    assert merged_traces([first, second, third]) == [*first, second[1], third[2]]
+    assert merged_traces([second]) == second
+    assert merged_traces([]) == []
