@@ -97,6 +97,13 @@ def test_a_run_shows_states_and_a_step_opens_to_what_it_got_and_gave(open_page):
     page.wait_for_selector(".allma[data-page=items]")
 
 
+def test_of_a_branch_that_one_task_runs_the_steps_that_failed_are_marked(open_page):
+    page, _ = open_page("?dag_id=orders&run_id=memory", wait=NODES)
+    assert page.get_by_role("button", name="get_profile, 2 failed").count() == 1
+    assert page.get_by_role("button", name="check_profile, 2 failed").count() == 1
+    assert page.locator(f"{NODES}[data-step=use_cached].failed").count() == 0
+
+
 def test_what_waits_is_resumed_through_the_existing_route(open_page, ui_server):
     page, _ = open_page("?dag_id=orders&run_id=waiting", wait=NODES)
     page.get_by_role("button", name="Resume order-4711").click()

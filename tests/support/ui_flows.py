@@ -249,6 +249,13 @@ def run_page(dag_id: str, run_id: str, fork: Json) -> Json | None:
             **_state("failed" if bad else "success", 4),
             "counts": {"success": 99_963, "failed": 37},
         }
+        if fork["mode"] == "memory":
+            # One task runs the branch: all of its steps have the task's state.
+            whole = {
+                "tasks": [{"taskId": "enrich.enrich_user.get_profile", "mapIndex": -1, "state": "failed"}]
+            }
+            for step_id in ("get_profile", "use_cached", "check_profile"):
+                steps[step_id] = {**_state("failed", 4), "counts": {"failed": 5, "success": 115}, **whole}
         steps["nothing_to_do"] = _state("skipped", 2)
     return {
         "isFlow": True,

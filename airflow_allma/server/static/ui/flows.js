@@ -26,7 +26,7 @@ export default (kit) => {
       ${flow.dagId && ["active", "paused"].includes(flow.state) ? html`<${Link} to=${{ dagId: flow.dagId }}>${name}<//>` : html`<strong>${name}</strong>`}
       <small className="muted">${[id, version].filter(Boolean).join(" · ")}</small>
       ${flow.description && html`<small className="muted cut" title=${oneLine(flow.description)}>${oneLine(flow.description)}</small>`}
-      ${flow.problem && html`<small className="error">${oneLine(flow.problem)}</small>`}
+      ${flow.problem && html`<small className="error problem" title=${oneLine(flow.problem)}>${oneLine(flow.problem)}</small>`}
     </div>`;
   }
 

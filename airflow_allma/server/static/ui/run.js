@@ -40,8 +40,8 @@ export default (kit) => {
     return { state: state.state, palette: paletteOf(state.state), word: WORDS[state.state] ?? NAMES[state.state] ?? state.state, line: parts.filter(Boolean).map((part) => ` · ${part}`).join("") };
   }
 
-  function chunkedInfo(fork, node) {
-    // Chunks have no tasks of the branch's steps: which items failed where is what is known.
+  function itemsInfo(fork, node) {
+    // Where one task runs all steps of a branch, its state says nothing of a step; the failures of items do.
     const failed = (fork.kinds ?? []).filter((kind) => kind.step === node.step).reduce((sum, kind) => sum + kind.count, 0);
     return failed ? { state: "failed", palette: "failed", word: `${number(failed)} failed`, line: node.detail && ` · ${node.detail}` } : { line: node.detail };
   }
@@ -118,10 +118,13 @@ export default (kit) => {
     const forkOf = new Map(forks.map((fork) => [fork.fork, fork]));
     const inside = forksAround(data.picture, forkOf);
     const steps = data.steps ?? {};
+    const uses = new Map(); // task -> number of steps that it runs
+    for (const { tasks } of Object.values(steps)) for (const { taskId } of tasks ?? []) uses.set(taskId, (uses.get(taskId) ?? 0) + 1);
+    const runsWhole = (fork, node) => fork.mode === "chunks" || (steps[node.step]?.tasks ?? []).some((task) => uses.get(task.taskId) > 1);
     const infoOf = (node) => {
       if (!node.step || node.kind === "branch") return undefined;
       const around = inside.get(node.id);
-      if (around?.mode === "chunks") return chunkedInfo(around, node);
+      if (around && runsWhole(around, node)) return itemsInfo(around, node);
       const fork = forkOf.get(node.step);
       return fork ? forkInfo(fork, steps[node.step]) : stepInfo(steps[node.step], node);
     };
@@ -145,7 +148,7 @@ export default (kit) => {
       ${data.picture
         ? html`<div className=${`allma-beside ${node ? "open" : ""}`} onKeyDown=${(event) => event.key === "Escape" && put({ step: null })}>
             <${Picture} picture=${data.picture} label="Picture of the run" infoOf=${infoOf} selected=${query.step} onSelect=${(one) => put({ step: one.step === query.step ? null : one.step })} />
-            ${node && html`<${Step} key=${node.step} dagId=${dagId} runId=${runId} node=${node} shown=${infoOf(node) ?? {}} state=${inside.get(node.id)?.mode === "chunks" ? undefined : steps[node.step]} fork=${forkOf.get(node.step)} around=${inside.get(node.id)} isRunning=${data.isRunning} put=${put} />`}
+            ${node && html`<${Step} key=${node.step} dagId=${dagId} runId=${runId} node=${node} shown=${infoOf(node) ?? {}} state=${inside.get(node.id) && runsWhole(inside.get(node.id), node) ? undefined : steps[node.step]} fork=${forkOf.get(node.step)} around=${inside.get(node.id)} isRunning=${data.isRunning} put=${put} />`}
           </div>`
         : html`<${Empty} title="No picture">The flow of this run could not be read; it may be from an earlier version of airflow-allma.<//>`}
       ${waits.length > 0 && html`<${Waits} waits=${waits} onChanged=${(sentence) => { setDone(sentence); changed(); }} />`}
