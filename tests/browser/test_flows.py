@@ -76,7 +76,7 @@ def test_the_arrow_keys_walk_through_the_picture_and_it_zooms(open_page):
 
 
 def test_of_a_large_flow_only_what_is_in_sight_is_drawn(open_page):
-    page, _ = open_page("?dag_id=huge&allma_step=step_900", wait=f'{NODES}[data-step="step_900"]')
+    page, _ = open_page("?dag_id=huge&allma_step=step_300", wait=f'{NODES}[data-step="step_300"]')
     assert page.locator(NODES).count() < 60
 
 

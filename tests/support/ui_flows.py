@@ -119,7 +119,7 @@ def _flows() -> Mapping[str, tuple[Flow, Json]]:
         "orders": ("Orders", _orders()),
         "one": ("One step", {"only": _step()}),
         "long": ("300 steps", _chain(300)),
-        "huge": ("2,000 steps", _chain(2_000)),
+        "huge": ("600 steps", _chain(600)),
         "hostile": (HOSTILE, _hostile()),
     }
     flows = {}
