@@ -29,6 +29,7 @@ NAMES = (
     "resume-race",
     "stock",
     "sub-flows",
+    "ui",
 )
 
 
@@ -43,10 +44,11 @@ def main(arguments: list[str]) -> int:
     run = importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}")
     for option, parameter in inspect.signature(run).parameters.items():
+        flag = f"--{option.replace('_', '-')}"
         if parameter.default is False:
-            parser.add_argument(f"--{option}", action="store_true")
+            parser.add_argument(flag, action="store_true")
         else:
-            parser.add_argument(f"--{option}", type=int, default=parameter.default, metavar="N")
+            parser.add_argument(flag, type=int, default=parameter.default, metavar="N")
     measures: dict[str, Measure] = run(**vars(parser.parse_args(arguments[1:])))
     report = {
         "name": name,

@@ -66,7 +66,10 @@ class KindCounts:
 
 @dataclass(slots=True)
 class _Sums:
-    """What the chunks of a fork add up to; counts are of branch runs, except for ``items`` and ``ended``."""
+    """What the chunks of a fork add up to; ``succeeded``, ``failed`` and ``skipped`` count branch runs.
+
+    ``counted`` are the items of chunks of a manifest that have ended, and ``counted_bytes`` their bytes.
+    """
 
     items: int = 0
     unknown: int = 0
@@ -77,7 +80,8 @@ class _Sums:
     failed: int = 0
     skipped: int = 0
     is_exact: bool = True
-    bytes_ended: int = 0
+    counted: int = 0
+    counted_bytes: int = 0
     states: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_CHUNK_STATES, 0))
 
 
@@ -125,7 +129,8 @@ def _sum(reader: ForkReader, chunks: Iterable[ChunkReader]) -> _Sums:
         ended = items if chunk.is_final and items is not None else chunk.counts.ended
         sums.ended += ended
         if chunk.spec.manifest is not None and chunk.is_final:
-            sums.bytes_ended += chunk.spec.manifest.range.end - chunk.spec.manifest.range.start
+            sums.counted += ended
+            sums.counted_bytes += chunk.spec.manifest.range.end - chunk.spec.manifest.range.start
         left = None if items is None else max(items - ended, 0)
         if state == "waiting":
             sums.waiting += left or 0
@@ -255,6 +260,6 @@ def _items(view: ForkView, sums: _Sums) -> int | None:
         return sums.items
     ranges = [chunk.manifest.range for chunk in view.plan.chunks if chunk.manifest is not None]
     total = sum(one.end - one.start for one in ranges)
-    if not sums.bytes_ended or not sums.ended:
+    if not sums.counted_bytes or not sums.counted:
         return None
-    return max(round(sums.ended * total / sums.bytes_ended), sums.items)
+    return max(round(sums.counted * total / sums.counted_bytes), sums.items, sums.ended)

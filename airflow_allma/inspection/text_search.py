@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from airflow_allma.exceptions import ObjectNotFoundError
+from airflow_allma.inspection.chunk_files import StoredPart
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.fork_reader import Budget, ForkReader, PlacedItem, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
+from airflow_allma.inspection.result_lookup import BLOCK_BYTES
 from airflow_allma.inspection.stored_lines import find_line, scan_lines
 from airflow_allma.storage import encode_value
 from airflow_allma.storage.jsonl import read_line_batches
@@ -21,7 +23,6 @@ from airflow_allma.storage.manifest_ranges import ByteRange
 __all__ = ["text_page"]
 
 _AHEAD: Final = 8
-_BLOCK_BYTES: Final = 256 << 10
 
 
 class _Searched(NamedTuple):
@@ -30,14 +31,16 @@ class _Searched(NamedTuple):
     Attributes:
         items: items of the chunk with a hit, in order.
         until: items before this one were searched; None for all.
+        spent: bytes that were read.
     """
 
     items: list[int]
     until: int | None = None
+    spent: int = 0
 
 
 class _Work(NamedTuple):
-    """The search of one chunk, from one of its items on."""
+    """The search of one chunk, from one of its items on; inputs and results each have the budget."""
 
     reader: ForkReader
     number: int
@@ -65,18 +68,14 @@ def text_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
             start = None
             break
         ahead = range(first.chunk, min(first.chunk + _AHEAD, reader.scope.stop))
+        budget = reader.budget.share(2 * len(ahead))
         works = [
-            _Work(
-                reader,
-                number,
-                text,
-                first.item if number == first.chunk else 0,
-                reader.budget.share(len(ahead)),
-            )
+            _Work(reader, number, text, first.item if number == first.chunk else 0, budget)
             for number in ahead
         ]
-        searched = list(zip(ahead, in_threads(_search, works), strict=True))
-        reader.budget.spend(sum(work.budget.spent for work in works))
+        found = in_threads(_search, works)
+        reader.budget.spend(sum(one.spent for one in found))
+        searched = list(zip(ahead, found, strict=True))
         start, is_full = _add_hits(reader, query, searched, rows)
     notes = lost_note(reader)
     if start is not None and not is_full:
@@ -126,22 +125,25 @@ def _search(work: _Work) -> _Searched:
         work.reader.lost.add(chunk.number)
         return _Searched([])
     ends = [found.until for found in (inputs, results) if found.until is not None]
-    # A line that is larger than the budget is passed over, so that the search goes on after it.
-    until = max(min(ends), work.start + 1) if ends else None
+    until = min(ends, default=None)
     items = sorted({*inputs.items, *results.items})
-    return _Searched([item for item in items if until is None or item < until], until)
+    return _Searched(
+        [item for item in items if until is None or item < until], until, inputs.spent + results.spent
+    )
 
 
 def _search_inputs(work: _Work, chunk: ChunkReader) -> _Searched:
     found: list[int] = []
+    budget = work.budget.share(1)
     with closing(_inputs(work, chunk)) as lines:
         for item, line in lines:
-            if work.budget.is_spent:
-                return _Searched(found, item)
-            work.budget.spend(len(line))
+            # The first one is always searched, so that the search goes on after one that is too large.
+            if budget.is_spent and item > work.start:
+                return _Searched(found, item, budget.spent)
+            budget.spend(len(line))
             if work.text in line.lower():
                 found.append(item)
-    return _Searched(found)
+    return _Searched(found, None, budget.spent)
 
 
 def _inputs(work: _Work, chunk: ChunkReader) -> Generator[tuple[int, bytes], None, None]:
@@ -156,7 +158,7 @@ def _inputs(work: _Work, chunk: ChunkReader) -> Generator[tuple[int, bytes], Non
     if offset:
         # A line belongs to the range that has the byte before it.
         item, lines = work.start, replace(lines, range=ByteRange(offset - 1, lines.range.end))
-    with closing(read_line_batches(view.store, lines, block_bytes=_BLOCK_BYTES)) as batches:
+    with closing(read_line_batches(view.store, lines, block_bytes=BLOCK_BYTES)) as batches:
         for batch in batches:
             for line in batch.lines:
                 if item >= work.start:
@@ -168,32 +170,42 @@ def _search_results(work: _Work, chunk: ChunkReader) -> _Searched:
     if chunk.inline is not None:
         lines = [line for line in chunk.inline if line.item >= work.start and work.text in line.value.lower()]
         return _Searched([line.item for line in lines])
-    parts = sorted(chunk.files.parts, key=lambda part: part.first)
+    budget = work.budget.share(1)
     found: list[int] = []
-    until = None
-    for number, part in enumerate(parts):
-        if part.last < work.start:
-            continue
-        start, _ = part.byte_range(work.start, part.last)
-        blocks = work.reader.view.store.stream(part.pointer, start, block_bytes=_BLOCK_BYTES)
-        with closing(blocks):
-            for raw in scan_lines(blocks, start):
-                if work.budget.is_spent:
-                    item = find_line(raw, part.pointer).item
-                    until = min([item, *(later.first for later in parts[number + 1 :])])
-                    break
-                work.budget.spend(raw.length)
-                # Most lines need not be decoded.
-                if work.text not in raw.data.lower():
-                    continue
-                line = find_line(raw, part.pointer)
-                if line.item >= work.start and work.text in line.value.lower():
-                    found.append(line.item)
-        if until is not None:
-            break
-    if len({part.writer for part in parts}) > 1:
+    ends: list[int] = []
+    for part in sorted(chunk.files.parts, key=lambda part: part.first):
+        if part.last >= work.start:
+            items, end = _search_part(work, part, budget)
+            found += items
+            ends += [] if end is None else [end]
+    if len({part.writer for part in chunk.files.parts}) > 1:
         found = _counting(work, chunk, sorted(set(found)))
-    return _Searched(found, until)
+    return _Searched(found, min(ends, default=None), budget.spent)
+
+
+def _search_part(work: _Work, part: StoredPart, budget: Budget) -> tuple[list[int], int | None]:
+    """Return the items of a part with a hit, and the first one that was not searched any more."""
+    if budget.is_spent and part.first > work.start:
+        return [], part.first
+    found: list[int] = []
+    start, _ = part.byte_range(work.start, part.last)
+    is_before = True
+    with closing(work.reader.view.store.stream(part.pointer, start, block_bytes=BLOCK_BYTES)) as blocks:
+        for raw in scan_lines(blocks, start):
+            if is_before or budget.is_spent:
+                item = find_line(raw, part.pointer, 0).item
+                is_before = item < work.start
+                if budget.is_spent and item > work.start:
+                    return found, item
+            if is_before:
+                continue
+            budget.spend(raw.length)
+            # Most lines need not be decoded.
+            if work.text in raw.data.lower():
+                line = find_line(raw, part.pointer)
+                if work.text in line.value.lower():
+                    found.append(line.item)
+    return found, None
 
 
 def _counting(work: _Work, chunk: ChunkReader, items: list[int]) -> list[int]:
