@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +15,12 @@ from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectN
 from airflow_allma.inspection.chunk_files import ChunkListing, list_chunks
 from airflow_allma.inspection.chunk_reader import ChunkReader, FailureList
 from airflow_allma.inspection.fork_view import ForkView
+from airflow_allma.inspection.read_budget import Budget
 from airflow_allma.inspection.result_lookup import ByteJob
 from airflow_allma.inspection.stored_lines import KEEP_BYTES, FoundLine
 from airflow_allma.storage import OffloadLocation
 
-__all__ = ["Budget", "ForkReader", "PlacedItem", "in_threads"]
+__all__ = ["ForkReader", "PlacedItem", "in_threads"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -29,8 +29,8 @@ _THREADS: Final = 16
 _LISTED_ONE_BY_ONE: Final = 8
 """More chunks than these are listed with one call for the whole fork."""
 _LISTING_SECONDS: Final = 2.0
-_MAX_BYTES: Final = 64 << 20
-_MAX_SECONDS: Final = 5.0
+_COUNTED_AHEAD: Final = 4
+"""Chunks whose lines are counted at the same time."""
 _EMPTY: Final = ChunkListing()
 
 
@@ -47,51 +47,6 @@ def in_threads(function: Callable[[_T], _R], values: Sequence[_T]) -> list[_R]:
     if len(values) < 2:
         return [function(value) for value in values]
     return list(_pool().map(function, values))
-
-
-class Budget:
-    """How much one answer may read: searches stop there, and say where.
-
-    Args:
-        max_bytes: bytes.
-        max_seconds: time.
-        clock: returns seconds; tests pass their own.
-
-    Attributes:
-        spent: bytes that were read.
-    """
-
-    def __init__(
-        self,
-        max_bytes: int = _MAX_BYTES,
-        max_seconds: float = _MAX_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._bytes = max_bytes
-        self.spent = 0
-        self._clock = clock
-        self._until = clock() + max_seconds
-
-    def spend(self, count: int) -> None:
-        """Note that bytes were read."""
-        self._bytes -= count
-        self.spent += count
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether no more should be read."""
-        return self._bytes <= 0 or self._clock() >= self._until
-
-    def share(self, parts: int) -> Budget:
-        """Return a new budget that has an equal part of the bytes that are left, and all of the time."""
-        return Budget(
-            max(self.bytes_left // parts, 1), max(self._until - self._clock(), 0.0), clock=self._clock
-        )
-
-    @property
-    def bytes_left(self) -> int:
-        """Bytes that can still be read."""
-        return max(self._bytes, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +111,12 @@ class ForkReader:
 
     # Where items are.
 
-    def first_of(self, chunk: int) -> int | None:
+    def first_of(self, chunk: int, *, counts_lines: bool = True) -> int | None:
         """Return the index of a chunk's first item; None if items before it cannot be counted yet.
+
+        Args:
+            chunk: the chunk, by its place in the plan; the number of chunks for the end.
+            counts_lines: whether the lines of chunks that have not ended are read to count them.
 
         Raises:
             StorageError: raised by the store.
@@ -165,17 +124,26 @@ class ForkReader:
         planned = self.view.plan.chunks[chunk].first if chunk < len(self.chunks) else self.view.plan.items
         if planned is not None:
             return planned
-        self._know(lambda: len(self._firsts) > chunk)
+        self._know(lambda: len(self._firsts) > chunk, counts_lines=counts_lines)
         return self._firsts[chunk] if len(self._firsts) > chunk else None
 
     @property
     def items(self) -> int | None:
-        """The number of the fork's items; None if it is not known yet.
+        """The number of the fork's items; None if it is not known yet. No lines are read to count them.
 
         Raises:
             StorageError: raised by the store.
         """
-        return self.first_of(len(self.chunks))
+        return self.first_of(len(self.chunks), counts_lines=False)
+
+    def has(self, index: int) -> bool:
+        """Return whether there is an item of this index in what is looked at, as far as it is known.
+
+        Raises:
+            StorageError: raised by the store.
+        """
+        placed = self.position(index)
+        return placed is not None and placed.chunk in self.scope
 
     def position(self, index: int) -> PlacedItem | None:
         """Return where an item is; None if there is none of this index, or its chunk is not known yet.
@@ -205,8 +173,8 @@ class ForkReader:
         placed = self.position(index)
         if placed is not None:
             return placed
-        items = self.items
-        if items is None and index >= self.known_items:
+        items = self.first_of(len(self.chunks))
+        if items is None and index >= 0:
             raise ItemNotFoundError(
                 f"Item {index} has no number yet: a chunk before it has not ended, and its items are not "
                 f"counted. Items 0 to {self.known_items - 1} can be opened."
@@ -219,12 +187,6 @@ class ForkReader:
         """How many items have an index so far; all of them if ``items`` is known."""
         items = self.items
         return self._firsts[-1] if items is None else items
-
-    @property
-    def known_end(self) -> int:
-        """The index at which what is looked at ends, as far as it is known."""
-        end = self.first_of(self.scope.stop) if self.scope.stop < len(self.chunks) else None
-        return self.known_items if end is None else end
 
     def start_from(self, index: int) -> int:
         """Return the first index of what is looked at that is not before a given one.
@@ -242,16 +204,25 @@ class ForkReader:
         known = [first for first in firsts if first is not None]
         return known if known and len(known) == len(self.chunks) else None
 
-    def _know(self, is_enough: Callable[[], bool]) -> None:
+    def _know(self, is_enough: Callable[[], bool], *, counts_lines: bool = True) -> None:
         """Count the items of one chunk after the other until it is enough, or one cannot be counted."""
         while len(self._firsts) <= len(self.chunks) and not is_enough():
             at = len(self._firsts) - 1
-            ahead = self.chunks[at : at + 4 * _THREADS]
-            counts = in_threads(self._count, ahead)
-            for count in counts:
-                if count is None:
-                    return
-                self._firsts.append(self._firsts[-1] + count)
+            if self._add_counts(in_threads(lambda chunk: chunk.items, self.chunks[at : at + 4 * _THREADS])):
+                continue
+            ahead = self.chunks[at : at + _COUNTED_AHEAD]
+            if not counts_lines or not self._add_counts(in_threads(self._count, ahead)):
+                return
+
+    def _add_counts(self, counts: Iterable[int | None]) -> int:
+        """Add the items of the chunks that follow, up to one that is not known; return of how many."""
+        added = 0
+        for count in counts:
+            if count is None:
+                break
+            self._firsts.append(self._firsts[-1] + count)
+            added += 1
+        return added
 
     def _count(self, chunk: ChunkReader) -> int | None:
         items = chunk.items

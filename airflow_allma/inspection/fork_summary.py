@@ -12,8 +12,9 @@ from airflow_allma.distributed.result_index import MAX_KINDS, KindCount
 from airflow_allma.engine.failure_kinds import OTHER
 from airflow_allma.exceptions import StorageError
 from airflow_allma.inspection.chunk_reader import ChunkReader
-from airflow_allma.inspection.fork_reader import Budget, ForkReader, in_threads
+from airflow_allma.inspection.fork_reader import ForkReader, in_threads
 from airflow_allma.inspection.fork_view import ForkView
+from airflow_allma.inspection.read_budget import Budget
 
 __all__ = ["KindCounts", "fork_summary"]
 
@@ -177,14 +178,14 @@ def _add_kinds(reader: ForkReader, number: int, kinds: KindCounts) -> None:
         reader.failures(number)
         _add_listed(reader, number, kinds)
         return
-    first = reader.first_of(number)
+    first = reader.first_of(number, counts_lines=False)
     for kind in index.kinds:
         kinds.add(kind, None if first is None else first + kind.first)
 
 
 def _add_listed(reader: ForkReader, number: int, kinds: KindCounts) -> None:
     """Add the kinds of a chunk whose failures were read one by one."""
-    first = reader.first_of(number)
+    first = reader.first_of(number, counts_lines=False)
     for failure in reader.failures(number).entries:
         kind = KindCount(
             failure.kind, failure.error_name, failure.step, failure.status, failure.message, 1, failure.item

@@ -112,7 +112,7 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
             "uiUrl": None,
         },
         "previous": index - 1 if index else None,
-        "next": index + 1 if index + 1 < reader.known_items else None,
+        "next": index + 1 if reader.has(index + 1) else None,
         "tries": chunk.state.tries,
         "note": " ".join(notes) or None,
     }

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.failure_pages import failure_page
-from airflow_allma.inspection.fork_reader import Budget, ForkReader, PlacedItem
+from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.label_search import label_page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
+from airflow_allma.inspection.read_budget import Budget
 from airflow_allma.inspection.text_search import text_page
 
 __all__ = ["ItemQuery", "item_page"]
@@ -49,6 +50,9 @@ def _index_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     size = query.limit if query.show == "all" and not query.branch else _FILTERED_BLOCK
+    if query.show != "all":
+        # At the same time, not one after the other as the page comes to them.
+        reader.load(chunk for chunk in reader.scoped_chunks if not _has_ended(chunk, query))
     start: int | None = reader.start_from(query.start)
     is_full = False
     while start is not None and not is_full:
@@ -66,7 +70,7 @@ def _index_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
         total=total,
         is_exact=is_exact,
         next_start=start,
-        notes=[*notes, *_uncounted_note(reader), *lost_note(reader)],
+        notes=[*notes, *(_uncounted_note(reader) if start is None else ()), *lost_note(reader)],
     )
 
 
@@ -85,7 +89,7 @@ def _add_rows(
             return placed.index, True
         rows += fitting
     following = (block[-1].index or 0) + 1
-    return following if following < reader.known_end else None, len(rows) >= query.limit
+    return following if reader.has(following) else None, len(rows) >= query.limit
 
 
 def _block(reader: ForkReader, query: ItemQuery, start: int, size: int) -> Iterator[PlacedItem]:
@@ -105,6 +109,11 @@ def _block(reader: ForkReader, query: ItemQuery, start: int, size: int) -> Itera
         yield position
         index += 1
         found += 1
+
+
+def _has_ended(chunk: ChunkReader, query: ItemQuery) -> bool:
+    """Return whether a page of what runs need not look at a chunk."""
+    return query.show == "running" and chunk.state.has_ended
 
 
 def _can_fit(chunk: ChunkReader, query: ItemQuery) -> bool:

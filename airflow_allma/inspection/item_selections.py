@@ -7,9 +7,10 @@ from typing import Any, Final
 from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS
 from airflow_allma.exceptions import InspectionError
 from airflow_allma.inspection.failure_pages import failure_lists, matching_failures
-from airflow_allma.inspection.fork_reader import Budget, ForkReader
+from airflow_allma.inspection.fork_reader import ForkReader
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.item_query import ItemQuery
+from airflow_allma.inspection.read_budget import Budget
 
 __all__ = ["selected_items"]
 

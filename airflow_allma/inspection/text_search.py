@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple
 from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import StoredPart
 from airflow_allma.inspection.chunk_reader import ChunkReader
-from airflow_allma.inspection.fork_reader import Budget, ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
+from airflow_allma.inspection.read_budget import Budget
 from airflow_allma.inspection.result_lookup import BLOCK_BYTES
 from airflow_allma.inspection.stored_lines import find_line, scan_lines
 from airflow_allma.storage import encode_value
@@ -112,7 +113,7 @@ def _add_hits(
         if found.until is not None:
             return first + found.until, len(rows) >= query.limit
     following = reader.first_of(searched[-1][0] + 1)
-    is_end = following is None or following >= reader.known_end
+    is_end = following is None or not reader.has(following)
     return None if is_end else following, len(rows) >= query.limit
 
 

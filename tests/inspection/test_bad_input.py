@@ -23,9 +23,9 @@ from airflow_allma.inspection import (
     item_value,
     selected_items,
 )
-from airflow_allma.inspection.fork_reader import Budget
 from airflow_allma.inspection.item_rows import cut_value, error_row, item_row, shown_value
 from airflow_allma.inspection.object_cache import ObjectCache
+from airflow_allma.inspection.read_budget import Budget
 from airflow_allma.inspection.stored_lines import find_line, scan_lines
 from airflow_allma.storage import MemoryStore, Pointer
 from tests.support.faulty_store import FaultyStore, fail_when
