@@ -17,7 +17,7 @@ from airflow_allma.flow import (
     StepType,
     safe_dag_id,
 )
-from airflow_allma.flow.step_graph import Exit, ExitKind, components, exits_of
+from airflow_allma.flow.step_graph import Exit, ExitKind, StepGraph, components, exits_of
 from airflow_allma.picture.fitting import DETAIL_SIZE, TITLE_SIZE, bounded, fit, text_width
 from airflow_allma.picture.layered import Arrow, Box, Route, lay_out
 from airflow_allma.picture.shapes import Edge, EdgeKind, Node, NodeKind, Picture
@@ -111,6 +111,8 @@ class _Drawer:
         self._drawn = 0
         # A branch can lead back into its fork: a fork is drawn with its branches once.
         self._forks: set[tuple[int, str]] = set()
+        # Many branches can have the same steps; the flow keeps their maps, so an id stays theirs.
+        self._ways: dict[int, tuple[Mapping[str, Sequence[Exit]], StepGraph, StepGraph]] = {}
 
     def root(self) -> _Block:
         flow = self._flow
@@ -126,11 +128,8 @@ class _Drawer:
 
     def _fill(self, frame: _Block, scope: _Scope, entries: Sequence[str], left: int, top: int) -> None:
         """Draw the steps that entries reach into a frame, and give the frame its size."""
-        exits = {step_id: exits_of(step, self._flow) for step_id, step in scope.steps.items()}
-        parts = components({step_id: _targets(found) for step_id, found in exits.items()}, *entries)
-        # What follows from "any step fails" is no loop of the flow's own.
-        own = {step_id: _targets(found, with_default=False) for step_id, found in exits.items()}
-        order = [step_id for part in parts for step_id in part.steps]
+        exits, graph, own = self._ways_of(scope)
+        order = [step_id for part in components(graph, *entries) for step_id in part.steps]
         loops = {step for part in components(own, *order) if part.is_loop for step in part.steps}
         handler = _handler(exits, order)
         blocks: list[_Block] = []
@@ -155,6 +154,17 @@ class _Drawer:
                     key = (index[step_id], index[way.target], line.kind)
                     lines.setdefault(key, []).append(line)
         self._arrange(frame, blocks, lines, left, top)
+
+    def _ways_of(self, scope: _Scope) -> tuple[Mapping[str, Sequence[Exit]], StepGraph, StepGraph]:
+        """Return the exits of the scope's steps, and two graphs of them: all, and the flow's own."""
+        key = id(scope.steps)
+        if key not in self._ways:
+            exits = {step_id: exits_of(step, self._flow) for step_id, step in scope.steps.items()}
+            graph = {step_id: _targets(found) for step_id, found in exits.items()}
+            # What follows from "any step fails" is no loop of the flow's own.
+            own = {step_id: _targets(found, with_default=False) for step_id, found in exits.items()}
+            self._ways[key] = (exits, graph, own)
+        return self._ways[key]
 
     def _arrange(
         self,

@@ -158,7 +158,7 @@ def flows(draw, depth=0):
 
 
 @given(flows())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_nodes_never_overlap_and_are_within_their_frames(steps):
     picture = picture_of(steps)
     assert picture == picture_of(steps)
