@@ -95,7 +95,9 @@ class ForkRun:
             # Looking a result up in the context can fail after the last step.
             state.ends_untraced = self.only_failures and not fork.reads_context
             result = fork.result(branch, index, run_inline(branch.program, state, info, services), load)
-            return result if services.tracer is None else self._traced(result, state)
+            if services.tracer is None or (self.only_failures and result.error is None):
+                return result
+            return self._traced(result, state)
         except PointerNotLoaded as waiting:
             raise NeedsWaiting(state) from waiting
         except NeedsWaiting:

@@ -151,12 +151,15 @@ def own_label(fork: CompiledFork, item: Any) -> str | None:
 
 
 def _label(value: Any) -> str:
+    if value.__class__ is str and len(value) <= _MAX_LABEL_LENGTH and value.isprintable():
+        return value
     # Escapes are longer than what they replace.
     return printable(str(value)[:_MAX_LABEL_LENGTH])[:_MAX_LABEL_LENGTH]
 
 
 def _can_be_label(value: Any) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+    # A tuple of types is compared faster than their union.
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != ""
 
 
 class ItemFeed:

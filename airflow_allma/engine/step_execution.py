@@ -21,7 +21,7 @@ from airflow_allma.engine.transitions import CompiledTransition
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING
 
-__all__ = ["StepExecution", "commit_output", "discards_context", "is_untraced_end"]
+__all__ = ["StepExecution", "commit_output", "discards_context"]
 
 
 class StepExecution(msgspec.Struct, gc=False):
@@ -61,9 +61,26 @@ class StepExecution(msgspec.Struct, gc=False):
     def record(self, error: dict[str, Any] | None = None) -> None:
         """Add the finished execution to the run's trace, and pass it to the recorder, if there are any."""
         services, state = self.services, self.state
-        if services.tracer is not None and not (error is None and is_untraced_end(state)):
-            trace: Trace = state.trace or services.tracer.trace_of(state, self.info)
-            trace.add(self._note(error, trace.within))
+        is_untraced_end = error is None and state.ends_untraced and state.next_step is None
+        if services.tracer is not None and not is_untraced_end:
+            step, info, next_step = self.step, self.info, state.next_step
+            trace: Trace = state.trace or services.tracer.trace_of(state, info)
+            trace.add(
+                StepNote(
+                    step,
+                    self.step_input,
+                    state.last_output if error is None and not step.ends_path else None,
+                    error,
+                    None if error is not None and next_step == step.id else next_step,
+                    self.started,
+                    perf_counter(),
+                    self.began_before,
+                    self.tries,
+                    self.calls,
+                    None if info.parent is None else info.flow_id,
+                    trace.within,
+                )
+            )
         if services.recorder is None or (error is None and services.records_failures_only):
             return
         succeeded = error is None and not self.step.ends_path
@@ -87,29 +104,6 @@ class StepExecution(msgspec.Struct, gc=False):
                 at=self.began,
             )
         )
-
-    def _note(self, error: dict[str, Any] | None, within: tuple[tuple[str, str, int], ...]) -> StepNote:
-        step, state, info = self.step, self.state, self.info
-        next_step = state.next_step
-        return StepNote(
-            step,
-            self.step_input,
-            state.last_output if error is None and not step.ends_path else None,
-            error,
-            None if error is not None and next_step == step.id else next_step,
-            self.started,
-            perf_counter(),
-            self.began_before,
-            self.tries,
-            self.calls,
-            None if info.parent is None else info.flow_id,
-            within,
-        )
-
-
-def is_untraced_end(state: RunState) -> bool:
-    """Return whether a step that has succeeded is not traced, since it ends a run whose trace is not kept."""
-    return state.ends_untraced and state.next_step is None
 
 
 _PATH_CHECK: Final = 1_000

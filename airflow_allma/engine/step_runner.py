@@ -25,7 +25,7 @@ from airflow_allma.engine.program import CompiledStep, Program
 from airflow_allma.engine.retry import call_with_retries, validate_output
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
-from airflow_allma.engine.step_execution import StepExecution, commit_output, is_untraced_end
+from airflow_allma.engine.step_execution import StepExecution, commit_output
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.suspension import SuspendStep
 from airflow_allma.exceptions import AllmaError, StepError
@@ -114,7 +114,10 @@ def run_inline_step(
         except PointerNotLoaded:
             state.path.pop()
             raise
-    if services.recorder is not None or (services.tracer is not None and not is_untraced_end(state)):
+    # Looked at here, since calling a function would cost more.
+    if services.recorder is not None or (
+        services.tracer is not None and not (state.ends_untraced and state.next_step is None)
+    ):
         execution.record()
     return None
 
