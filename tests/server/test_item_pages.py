@@ -19,6 +19,7 @@ ITEMS = [
     {"id": "u-2", "bad": True, "password": SECRET},
 ]
 FAILED = [0, 2]
+NEW_FILES = {"index.json", "failures.jsonl", "labels.gz", "plan.json"}
 
 
 def flow(name, *, chunks):
@@ -247,6 +248,30 @@ def test_a_store_that_does_not_answer_is_a_sentence_and_the_run_is_shown(pages, 
     assert answer.status_code in {200, 503}
     assert "S3 did not answer" in answer.text
     assert pages.ask(f"{fork_path}/items/0/value", part="error").status_code == 503
+
+
+@pytest.mark.parametrize("mode", ["chunks"], indirect=True)
+def test_runs_from_before_there_was_an_index_are_shown(pages, fork_path, runs):
+    removed = [
+        file
+        for file in runs["folder"].rglob("*")
+        if file.is_file() and (file.name in NEW_FILES or "traces" in file.parts)
+    ]
+    kept = {file: file.read_bytes() for file in removed}
+    assert {file.name for file in removed} >= {"index.json", "failures.jsonl", "plan.json"}
+    for file in removed:
+        file.unlink()
+    try:
+        summary = pages.get(fork_path)
+        assert (summary["items"], summary["failed"], summary["problem"]) == (3, 2, None)
+        assert [row["index"] for row in pages.get(f"{fork_path}/items", show="failed")["rows"]] == FAILED
+        item = pages.get(f"{fork_path}/items/2")
+        assert item["error"]["errorName"] == "PermanentStepError"
+        assert item["trace"] is None
+        assert item["traceNote"]
+    finally:
+        for file, content in kept.items():
+            file.write_bytes(content)
 
 
 @pytest.mark.parametrize("mode", ["chunks"], indirect=True)
