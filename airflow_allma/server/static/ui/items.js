@@ -47,6 +47,7 @@ export default (kit) => {
         if (isField && event.key === "Escape") event.target.blur();
         const isInside = event.target === globalThis.document.body || event.target.closest?.(".allma");
         if (isField || !isInside) return;
+        if (event.key.startsWith("Arrow") && event.target.closest?.(".allma-item")) return; // they scroll there
         if (event.key === "Enter" && event.target.closest?.("button, a, summary")) return;
         if (current.current(event.key)) {
           event.preventDefault();
