@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REQUIRED = "ALLMA_REQUIRE_BROWSER"
 """Set to 1, a missing browser fails the tests in place of skipping them."""
-SECONDS = 15
+SECONDS = 30
 
 
 def find_chromium() -> str | None:
