@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from functools import cached_property
 from typing import Final, TypeVar
 
 import msgspec
 
+from airflow_allma.common.lazy_property import lazy_property
 from airflow_allma.distributed.result_format import ChunkSummary
 from airflow_allma.distributed.result_index import ChunkIndex, FailureLine
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
@@ -16,7 +16,7 @@ from airflow_allma.inspection.chunk_files import ChunkFiles, ChunkListing, Store
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.result_lookup import BLOCK_BYTES, byte_jobs
 from airflow_allma.inspection.stored_lines import scan_lines
-from airflow_allma.storage import Pointer
+from airflow_allma.storage import OffloadLocation, Pointer
 from airflow_allma.storage.gzip_stream import decompress
 
 __all__ = ["ENTRY_BYTES", "ChunkObjects"]
@@ -54,7 +54,7 @@ class ChunkObjects:
         self._folder = view.folder(number)
         self._list_folder = list_folder
 
-    @cached_property
+    @lazy_property
     def files(self) -> ChunkFiles:
         """The results and traces that are stored.
 
@@ -70,7 +70,14 @@ class ChunkObjects:
         index = None if etag is None else self._index(etag)
         return ChunkFiles.of_listing(self._listing, index, folder)
 
-    @cached_property
+    def has_at_hand(self, name: str) -> bool:
+        """Return whether an object of a chunk that has handed on its results was read before and is kept."""
+        folder, version = self._folder, self._state.version
+        if folder is None or self._state.handed_on is None or not version:
+            return folder is None
+        return self._cache.has((self._pointer(folder, name), version))
+
+    @lazy_property
     def _listing(self) -> ChunkListing:
         return self._list_folder(self._number)
 
@@ -177,7 +184,7 @@ class ChunkObjects:
         folder = self._folder
         if folder is None:
             raise ObjectNotFoundError(f"The results of chunk {self._number} are not stored.")
-        pointer = Pointer(folder.bucket, f"{folder.prefix}/{name}", region=folder.region)
+        pointer = self._pointer(folder, name)
 
         def read() -> tuple[_T, int]:
             try:
@@ -188,6 +195,10 @@ class ChunkObjects:
                 return absent
 
         return self._cache.get((pointer, version), read) if version else read()[0]
+
+    @staticmethod
+    def _pointer(folder: OffloadLocation, name: str) -> Pointer:
+        return Pointer(folder.bucket, f"{folder.prefix}/{name}", region=folder.region)
 
     def _invalid(self, name: str, error: Exception) -> ObjectDecodeError:
         return ObjectDecodeError(f"{name} of chunk {self._number} cannot be read: {error}.")

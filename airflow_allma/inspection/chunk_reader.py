@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.common.lazy_property import lazy_property
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.result_index import MAX_LISTED_FAILURES, FailureLine
 from airflow_allma.engine import BranchResult
@@ -99,7 +99,7 @@ class ChunkReader:
         """The chunk's number."""
         return self.spec.number
 
-    @cached_property
+    @lazy_property
     def inline(self) -> list[FoundLine] | None:
         """The results of a chunk that stored none but handed them on; None for others."""
         handed_on = self.state.handed_on
@@ -108,7 +108,7 @@ class ChunkReader:
         lines = [handed_on_line(item, BranchResult.from_dict(saved)) for item, saved in handed_on["results"]]
         return sorted(lines, key=lambda line: line.item)
 
-    @cached_property
+    @lazy_property
     def files(self) -> ChunkFiles:
         """The objects of the chunk.
 
@@ -117,7 +117,7 @@ class ChunkReader:
         """
         return ChunkFiles() if self.inline is not None else self.objects.files
 
-    @cached_property
+    @lazy_property
     def counts(self) -> ChunkCounts:
         """How many items the chunk has, and how they ended.
 
@@ -193,12 +193,19 @@ class ChunkReader:
         return None if handed_on is None else int(handed_on["items"])
 
     @property
+    def told_items(self) -> int | None:
+        """The number of the chunk's items if it was planned or handed on; nothing is read."""
+        return self._handed_on_items if self.spec.count is None else self.spec.count
+
+    def has_at_hand(self, name: str) -> bool:
+        """Return whether an object beside the results can be had without reading it."""
+        return self.inline is not None or self.objects.has_at_hand(name)
+
+    @property
     def items(self) -> int | None:
         """The number of the chunk's items, without reading anything if it is known so."""
-        if self.spec.count is not None:
-            return self.spec.count
-        handed_on = self._handed_on_items
-        return self.counts.items if handed_on is None else handed_on
+        told = self.told_items
+        return self.counts.items if told is None else told
 
     def _inline_counts(self, lines: list[FoundLine]) -> ChunkCounts:
         number = {"ok": 0, "failed": 0, "skipped": 0}
@@ -269,7 +276,7 @@ class ChunkReader:
 
     # Failures.
 
-    @cached_property
+    @lazy_property
     def failures(self) -> FailureList:
         """The first failures of the chunk, so far.
 
@@ -312,7 +319,7 @@ class ChunkReader:
 
     # Labels and traces.
 
-    @cached_property
+    @lazy_property
     def labels(self) -> bytes | None:
         """The labels, one line for each item; None if they are not stored, or say no more than the index.
 
@@ -324,7 +331,7 @@ class ChunkReader:
             return None
         return self.objects.labels()
 
-    @cached_property
+    @lazy_property
     def _label_lines(self) -> list[bytes]:
         return (self.labels or b"").split(b"\n")
 

@@ -26,7 +26,11 @@ def failure_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     Raises:
         StorageError: raised by the store.
     """
-    counts = in_threads(lambda chunk: _listed_count(reader, chunk, query), reader.chunks)
+    counts = in_threads(
+        lambda chunk: _listed_count(reader, chunk, query),
+        reader.chunks,
+        lambda chunk: chunk.has_at_hand("index.json") or (chunk.has_short_list and not query.kind),
+    )
     counts = [count if number in reader.scope else 0 for number, count in enumerate(counts)]
     before, first = query.start, 0
     while first < len(counts) and (count := counts[first]) is not None and count <= before:
@@ -75,13 +79,17 @@ def failure_lists(
             expected += counts[waiting[size]] or 1
             size += 1
         ahead, waiting = waiting[:size], waiting[size:]
-        lists = in_threads(reader.failures, ahead)
+        lists = in_threads(reader.failures, ahead, lambda number: _is_at_hand(reader.chunks[number]))
         for number, failures in zip(ahead, lists, strict=True):
             if reader.chunks[number].files.index is None:
                 reader.budget.spend(sum(part.bytes for part in reader.chunks[number].files.parts))
             wanted -= len(failures.entries)
             yield number, failures
     reader.is_stopped = bool(waiting)
+
+
+def _is_at_hand(chunk: ChunkReader) -> bool:
+    return chunk.has_at_hand("index.json") and chunk.has_at_hand("failures.jsonl")
 
 
 def matching_failures(

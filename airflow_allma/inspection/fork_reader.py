@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import compress
 from typing import Final, TypeVar
 
 from airflow_allma.distributed.chunk_plan import count_lines
@@ -39,14 +40,26 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="allma-inspection")
 
 
-def in_threads(function: Callable[[_T], _R], values: Sequence[_T]) -> list[_R]:
+def in_threads(
+    function: Callable[[_T], _R], values: Sequence[_T], at_hand: Callable[[_T], bool] | None = None
+) -> list[_R]:
     """Return the results of a function that reads from a store, for several values at the same time.
 
     The function must not call this one: the threads are few, and would wait for each other.
+
+    Args:
+        function: reads.
+        values: its arguments.
+        at_hand: returns whether the function reads nothing for a value, so that a thread would cost more than
+            it saves.
     """
-    if len(values) < 2:
+    is_apart = [at_hand is None or not at_hand(value) for value in values]
+    if sum(is_apart) < 2:
         return [function(value) for value in values]
-    return list(_pool().map(function, values))
+    read = _pool().map(function, compress(values, is_apart))
+    # What is at hand first, while the threads read.
+    found = [None if apart else (function(value),) for value, apart in zip(values, is_apart, strict=True)]
+    return [next(read) if one is None else one[0] for one in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +221,8 @@ class ForkReader:
         """Count the items of one chunk after the other until it is enough, or one cannot be counted."""
         while len(self._firsts) <= len(self.chunks) and not is_enough():
             at = len(self._firsts) - 1
-            if self._add_counts(in_threads(lambda chunk: chunk.items, self.chunks[at : at + 4 * _THREADS])):
+            chunks = self.chunks[at : at + 4 * _THREADS]
+            if self._add_counts(in_threads(lambda chunk: chunk.items, chunks, _tells_items)):
                 continue
             ahead = self.chunks[at : at + _COUNTED_AHEAD]
             if not counts_lines or not self._add_counts(in_threads(self._count, ahead)):
@@ -249,7 +263,7 @@ class ForkReader:
             StorageError: raised by the store.
         """
         chunks = list(chunks)
-        in_threads(lambda chunk: chunk.files, chunks)
+        in_threads(lambda chunk: chunk.files, chunks, lambda chunk: chunk.has_at_hand("index.json"))
         self.lost.update(chunk.number for chunk in chunks if chunk.is_missing)
 
     def failures(self, number: int) -> FailureList:
@@ -353,3 +367,7 @@ class ForkReader:
             return found, 600 * entries
 
         return self.view.cache.get(("listing", folder, number), read, seconds=_LISTING_SECONDS)
+
+
+def _tells_items(chunk: ChunkReader) -> bool:
+    return chunk.told_items is not None

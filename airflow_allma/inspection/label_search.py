@@ -39,7 +39,12 @@ def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
         reader.load(reader.chunks[number] for number in ahead)
         # Here, not in the threads: they must not wait for each other.
         firsts = {number: reader.first_of(number) for number in ahead if not _has_labels(reader, number)}
-        for hits in in_threads(lambda number: _search(reader, number, text, firsts.get(number)), ahead):  # noqa: B023
+        searched = in_threads(
+            lambda number: _search(reader, number, text, firsts.get(number)),  # noqa: B023
+            ahead,
+            lambda number: reader.chunks[number].has_at_hand("labels.gz"),
+        )
+        for hits in searched:
             if hits.items is None:
                 unlabelled += 1
                 continue

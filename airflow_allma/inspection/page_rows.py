@@ -30,7 +30,8 @@ def item_rows(reader: ForkReader, items: Sequence[PlacedItem]) -> list[list[dict
     for placed in items:
         wanted.setdefault(placed.chunk, []).append(placed.item)
     found = reader.results({chunk: sorted(set(of)) for chunk, of in wanted.items()}, _ERROR_BYTES)
-    in_threads(lambda chunk: chunk.labels, [reader.chunks[number] for number in wanted])
+    chunks = [reader.chunks[number] for number in wanted]
+    in_threads(lambda chunk: chunk.labels, chunks, lambda chunk: chunk.has_at_hand("labels.gz"))
     return [rows_of(reader, placed, found[placed.chunk]) for placed in items]
 
 

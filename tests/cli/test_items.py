@@ -132,6 +132,7 @@ def test_one_item_is_shown_with_its_line_and_error(stored):
     assert result.out.startswith("Item 11, u-11: failed\n")
     assert "line 12, byte " in result.out
     assert 'Input: {"id": "u-11"}' in result.out
+    assert "   1  shape (DATA_TRANSFORMATION), " in result.out
     assert "Error: {" in result.out
     answer = run_cli("item", run, "--fork", "users", "--index", 12, "--json").json
     assert (answer["status"], answer["output"]) == ("ok", {"name": "Ada 12"})
