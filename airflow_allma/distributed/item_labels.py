@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from airflow_allma.distributed.result_index import labels_pointer
 from airflow_allma.engine import CompiledFork, own_label
+from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import ObjectStore
@@ -29,10 +31,14 @@ class ItemLabels:
         store: the store of the location.
         chunk: the chunk's own folder.
         fork: the fork, which names its items.
+        masks: the secrets that the process knows; an item can have one in its name.
     """
 
-    def __init__(self, store: ObjectStore, chunk: OffloadLocation, fork: CompiledFork) -> None:
+    def __init__(
+        self, store: ObjectStore, chunk: OffloadLocation, fork: CompiledFork, masks: SecretMasks
+    ) -> None:
         self._store = store
+        self._masks = masks
         self._pointer = labels_pointer(chunk)
         self._fork = fork
         self._packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
@@ -79,9 +85,17 @@ class ItemLabels:
         if self._has_labels and self._saved is None:
             self._packed.append(self._packer.compress(b"\n" * self._unnamed))
             self._packed.append(self._packer.flush())
-            self._saved = b"".join(self._packed)
+            self._saved = self._masked(b"".join(self._packed))
             self._packed = []
             self._store.write(self._pointer, self._saved, content_type=_TYPE)
+
+    def _masked(self, packed: bytes) -> bytes:
+        """Mask secrets, most of which become known only after the items are read."""
+        if not self._masks.count:
+            return packed
+        text = zlib.decompress(packed, _GZIP).decode()
+        masked = self._masks.text(text)
+        return packed if masked == text else gzip.compress(masked.encode(), _LEVEL)
 
     @property
     def are_stored(self) -> bool:

@@ -19,6 +19,7 @@ from airflow_allma.distributed.result_index import ItemTrace
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchResult, BranchStatus, CompiledFork, Services
+from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import ObjectStore, OffloadLocation
 
@@ -133,6 +134,7 @@ class StoredSink:
         part_seconds: or when a result has waited this long.
         fork: the fork: it names its items, and its branch runs can wait for events; None if that does not
             matter.
+        masks: the secrets that the process knows, which are masked in names of items.
     """
 
     def __init__(
@@ -143,10 +145,11 @@ class StoredSink:
         part_seconds: float = 10.0,
         *,
         fork: CompiledFork | None = None,
+        masks: SecretMasks | None = None,
     ) -> None:
         self._store, self._location = store, location
         suspends = fork is not None and fork.suspends
-        self._labels = None if fork is None else ItemLabels(store, location, fork)
+        self._labels = None if fork is None else ItemLabels(store, location, fork, masks or SecretMasks())
         self._parked_runs = ParkedRunsFolder(store, location) if suspends else None
         self.parked = self._parked_runs.load() if self._parked_runs else ParkedRuns()
         self._writer = ResultWriter(store, location, flush_bytes=part_bytes, flush_seconds=part_seconds)
@@ -289,4 +292,6 @@ def open_sink(
     """
     if folder is None or services.store is None:
         return InlineSink(settings.max_inline_bytes, kept)
-    return StoredSink(services.store, folder, settings.result_part_bytes, fork=fork)
+    return StoredSink(
+        services.store, folder, settings.result_part_bytes, fork=fork, masks=services.secrets.masks
+    )

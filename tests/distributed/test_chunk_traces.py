@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -312,15 +313,39 @@ def test_a_secret_in_input_header_and_output_is_in_nothing_that_is_stored_beside
     fakes.http.route("GET", "https://api.test/0*", json_response({"echo": SECRET, "long": SECRET * 500}))
     fakes.http.route("GET", "https://api.test/1*", json_response({"wrong": SECRET}, 404))
     secrets = Secrets(SecretsInMemory([{"id": "shop", "password": SECRET}], {}))
-    items = [{"n": n, "text": f"see {SECRET}"} for n in range(2)]
+    items = [{"id": f"{n} {SECRET}", "n": n, "text": f"see {SECRET}"} for n in range(2)]
     ran = Ran(steps, items, chunk_bytes=1 << 20, fakes=fakes, secrets=secrets, masks=secrets.masks)
     kept = [
-        ran.store.read(info.pointer).decode(errors="replace")
+        ran.store.read(info.pointer)
         for info in ran.store.list("bucket", "offload/")
-        if info.pointer.key.endswith(("index.json", "failures.jsonl", "plan.json"))
+        if info.pointer.key.endswith(("index.json", "failures.jsonl", "plan.json", "labels.gz"))
         or "/traces/" in info.pointer.key
     ]
-    assert len(kept) == 4
+    kept = [(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode() for data in kept]
+    assert "0 ***\n1 ***\n" in kept
+    assert len(kept) == 5
     assert len(ran.traces()) == 2
     assert not [text[max(0, text.find("planted") - 90) :] for text in kept if "planted" in text]
     assert all('"password":"***"' in text for text in kept if '"steps"' in text)
+
+
+def test_the_trace_of_an_item_whose_sub_flow_waited_in_no_process_goes_on():
+    child = {"early": compose(inputMappings={"n": "$.n"}, **then("w")), "w": wait("item:{{n}}")}
+    flow = {
+        "fan": fork("sub", config=TOLERANT),
+        "sub": sub_flow("child", inputMappings={"n": "$.currentItem.n"}, **then("after")),
+        "after": needs("good"),
+    }
+    waiting = ChunkedRun(flow, [{"n": 0}])
+    waiting.flows = library({"child": child})
+    waiting.tracer = Tracer(TraceForm(SecretMasks(), 4096), TraceSelection())
+    assert waiting.keys() == ["item:0"]
+    waiting.go_on(item_0={"v": 1})
+    [trace] = waiting.stored("traces")
+    shown = [(step["step"], step.get("flow"), "error" in step) for step in trace["steps"]]
+    assert shown == [
+        ("early", "child", False),
+        ("w", "child", False),
+        ("sub", None, False),
+        ("after", None, True),
+    ]

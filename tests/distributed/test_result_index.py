@@ -29,6 +29,7 @@ from airflow_allma.distributed.result_index import (
 )
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchStatus, ItemError, RunInfo
+from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.exceptions import ObjectDecodeError, PermanentStepError
 from airflow_allma.expressions import compile_path
 from airflow_allma.storage.keys import OffloadLocation
@@ -236,7 +237,7 @@ LABELLED = {
 @pytest.mark.parametrize("path", LABELLED)
 def test_labels_are_one_line_each_in_item_order(path):
     store = MemoryStore()
-    labels = ItemLabels(store, CHUNK, Fork(path))
+    labels = ItemLabels(store, CHUNK, Fork(path), SecretMasks())
     items, expected = zip(*LABELLED[path], strict=True)
     unnamed = [(number, {"x": number}) for number in range(300)]
     labels.add(unnamed)
@@ -248,16 +249,16 @@ def test_labels_are_one_line_each_in_item_order(path):
     stored = gzip.decompress(store.read(labels_pointer(CHUNK))).decode().split("\n")
     assert stored == [*[""] * 300, *expected, "", *[""] * 300, ""]
     # As a process sees them that only continues items.
-    later = ItemLabels(store, CHUNK, Fork(path))
+    later = ItemLabels(store, CHUNK, Fork(path), SecretMasks())
     assert later.are_stored
     assert [later.read()(item) for item in (299, 300, 10_000)] == ["", expected[0], ""]
 
 
 def test_items_without_labels_store_none():
     store = MemoryStore()
-    labels = ItemLabels(store, CHUNK, Fork())
+    labels = ItemLabels(store, CHUNK, Fork(), SecretMasks())
     labels.add([(0, {"x": 1})])
     labels.save()
     assert not labels.are_stored
-    assert not ItemLabels(store, CHUNK, Fork()).are_stored
+    assert not ItemLabels(store, CHUNK, Fork(), SecretMasks()).are_stored
     assert labels.read()(0) == ""

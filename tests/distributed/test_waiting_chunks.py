@@ -57,6 +57,7 @@ class ChunkedRun:
         self.write(items)
         self.answers = Answers()
         self.tracer: Tracer | None = None
+        self.flows: Any = None
         self.seconds = START
         self.settings = EngineSettings(
             offload_location=LOCATION if offload else None, output_offload_bytes=1 << 30
@@ -80,6 +81,7 @@ class ChunkedRun:
             settings=self.settings,
             fork_runner=self.runner,
             tracer=self.tracer,
+            flows=self.flows,
         )
         state = RunState.from_dict(json.loads(json.dumps(self.state)))
         result = asyncio.run(run_segment(self.program, state, INFO, services))
