@@ -14,7 +14,6 @@ from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_items import load_fork_context, load_fork_values
 from airflow_allma.operators.rerun_selection import load_selection
 from airflow_allma.operators.run_states import load_suspended, save_suspended
-from airflow_allma.operators.run_urls import ItemsLink
 from airflow_allma.operators.suspended_task import Suspension, Wakeup, park
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.try_notes import TryNotes
@@ -52,8 +51,6 @@ class ForkChunkOperator(FlowOperator):
     """
 
     template_fields = ("chunk",)
-
-    operator_extra_links = (ItemsLink(),)
 
     def __init__(self, *, items: str, chunks: str, chunk: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

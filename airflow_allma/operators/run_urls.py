@@ -30,7 +30,10 @@ def _base_url() -> str:
 
 
 class ItemsLink(BaseOperatorLink):
-    """The link from a task of a fork to the page with the fork's items; stored when the task ends."""
+    """The link from the last task of a fork to the page with the fork's items; stored when that task ends.
+
+    Not from its other tasks: each instance would need a request for it.
+    """
 
     @property
     def name(self) -> str:
