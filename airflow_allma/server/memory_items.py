@@ -29,10 +29,14 @@ __all__ = [
     "require_item",
 ]
 
-_NO_TRACE: Final = (
-    "Nothing is recorded of the steps: the branch has not run, or it ran with a version that recorded none. "
-    "Clear the item's tasks to record them."
-)
+_NO_TRACE: Final[Mapping[str, str]] = {
+    "ok": "Only the steps of failed items are recorded. For those of all items set enableExecutionLogs in "
+    "the flow, or [allma] trace_items to all or to a sample such as sample:1000.",
+    "failed": "Nothing is recorded of the steps: the item's process was lost, it ran with a version that "
+    "recorded none, or [allma] trace_items is none. Clear the item's tasks to run it again.",
+    "skipped": "The branch does not apply to the item: no step ran.",
+}
+_NOT_ENDED: Final = "The steps are recorded when the item has ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,7 @@ def memory_detail(
     return {
         **detail,
         "trace": values.mask(list(steps)) if steps else None,
-        "traceNote": None if steps else _NO_TRACE,
+        "traceNote": None if steps else _NO_TRACE.get(run.status, _NOT_ENDED),
         "chunk": None,
         "line": None,
         "task": {

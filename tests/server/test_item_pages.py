@@ -134,13 +134,16 @@ def test_an_item_shows_its_input_error_and_task(pages, fork_path, mode):
     run = unquote(found["task"]["uiUrl"]).removesuffix(f"/tasks/{task}/mapped/2")
     assert run == fork_path.removesuffix("/forks/fork")
     assert found["task"]["logUrl"].startswith(found["task"]["uiUrl"])
-    assert found["trace"] or found["traceNote"]
+    assert [(step["step"], step["next"]) for step in found["trace"]] == [("check", "break"), ("break", None)]
+    assert found["traceNote"] is None
 
 
 def test_an_item_shows_its_output_without_secrets(pages, fork_path):
     found = pages.get(f"{fork_path}/items/1", branch="b")
     assert found["output"] == {"id": "u-1<b>", "apiKey": "***"}
     assert "error" not in found
+    assert found["trace"] is None
+    assert "Only the steps of failed items are recorded" in found["traceNote"]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def push(run_path, task_id, key, value):
         )
 
 
+def test_a_step_shows_what_its_task_has_recorded(pages, run_path):
+    (step,) = pages.get(f"{run_path}/steps/first")["trace"]
+    assert (step["step"], step["output"], step["next"]) == ("first", {"id": 7}, "fork")
+
+
 def test_a_step_shows_its_task_and_what_is_recorded(pages, run_path):
     steps = [{"step": "first", "type": "DATA_TRANSFORMATION", "input": {}, "next": "fork", "tries": 1}]
     push(run_path, "first", "allma_trace", {"steps": [*steps, {"step": "other"}]})
