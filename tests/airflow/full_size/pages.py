@@ -67,7 +67,7 @@ def failures_by_kind(visitor: Visitor) -> str:
     visitor.click("link", "Allma run")
     visitor.wait(".allma-kinds tbody tr")
     rows = visitor.page.locator(".allma-kinds tbody tr").all()
-    return " | ".join(row.inner_text().replace("\t", " ").replace("Rerun", "").strip() for row in rows)
+    return "; ".join(row.inner_text().replace("\t", " ").replace("Rerun", "").strip() for row in rows)
 
 
 def one_item(visitor: Visitor) -> str:
