@@ -165,7 +165,9 @@ class SuspendableTask:
         if "nextStep" in saved:
             return RunState.from_dict(saved, base_context)
         begin.suspended = SuspendedStep.from_dict(saved["suspended"])
-        begin.saved_trace = saved.get("trace")
+        if "trace" in saved:
+            # It has what this process has repeated so far, and more.
+            begin.trace, begin.saved_trace = None, saved["trace"]
         return begin
 
     def suspend(self, result: SegmentResult) -> NoReturn:
