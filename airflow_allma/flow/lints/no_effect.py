@@ -81,7 +81,6 @@ _ONE_CONTENT_ERROR: Final = (
 )
 
 _NOT_YET_OF_FLOW: Final = (
-    _Row("enableExecutionLogs", "there are no execution logs yet; every task's log shows its steps"),
     _Row(
         "defaultInferenceParameters",
         "steps that call language models are not supported yet",
