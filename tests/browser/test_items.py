@@ -94,6 +94,60 @@ def test_an_item_shows_input_steps_calls_and_output_and_links_to_its_task(open_i
     page.wait_for_selector(".allma-json[aria-label='Output of get_orders']")
 
 
+def change_answer(page, path, change):
+    """Let a function change the JSON that the pages get from a path."""
+
+    def answer(route):
+        response = route.fetch()
+        body = response.json()
+        change(body)
+        route.fulfill(response=response, json=body)
+
+    page.route(path, answer)
+
+
+def test_what_is_not_known_of_an_item_is_said(open_items):
+    page, _ = open_items()
+    page.wait_for_selector(ROWS)
+
+    def change(item):
+        item |= {"note": "The input cannot be read.", "traceNote": "The trace is not complete."}
+        step = next(step for step in item["trace"] if step["calls"])
+        step |= {
+            "note": "It ran in an earlier task.",
+            "omittedCalls": 1_234,
+            "within": [{"fork": "inner", "branch": "each", "item": 1_711}],
+        }
+
+    change_answer(page, "**/items/4711*", change)
+    page.get_by_label("Go to the item with this index").fill("4711")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".allma-trace")
+    shown = page.locator(".allma-item").inner_text()
+    for part in (
+        "The input cannot be read.",
+        "The trace is not complete.",
+        "It ran in an earlier task.",
+        "1,234 earlier calls left out",
+        "in inner, branch each, item 1,711",
+    ):
+        assert part in shown
+    page.unroute_all(behavior="wait")
+
+
+def test_items_of_a_lost_chunk_can_rerun_although_none_failed(open_items):
+    page, _ = open_items()
+    page.wait_for_selector(ROWS)
+    change_answer(page, "**/forks/enrich", lambda summary: summary.update(failed=0, kinds=[]))
+    change_answer(page, "**/rerun?*", lambda plan: plan.update(items=0, sentence="Lost items run again."))
+    page.reload()
+    page.get_by_role("button", name="Rerun failed").click()
+    page.wait_for_selector("dialog:has-text('Lost items run again.')")
+    page.get_by_role("dialog").get_by_role("button", name="Rerun", exact=True).click()
+    page.get_by_text("Items without a result will run again").wait_for()
+    page.unroute_all(behavior="wait")
+
+
 def test_a_value_that_was_cut_says_so_and_can_be_downloaded_whole(open_items):
     page, _ = open_items("huge", "&allma_item=4711")
     page.wait_for_selector("text=Only the beginning is shown")

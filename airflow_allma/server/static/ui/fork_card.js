@@ -119,7 +119,7 @@ export default (kit) => {
         <div className="allma-actions">
           <${GoTo} goTo=${goTo} put=${put} />
           <${Downloads} summary=${summary} address=${address} />
-          <${Button} kind="primary" disabled=${!summary.failed} onClick=${() => setRerun({ what: "failed" })}>${summary.failed ? `Rerun ${number(summary.failed)} failed` : "Rerun failed"}<//>
+          <${Button} kind="primary" disabled=${!summary.failed && !summary.chunks?.failed} onClick=${() => setRerun({ what: "failed" })}>${summary.failed ? `Rerun ${number(summary.failed)} failed` : "Rerun failed"}<//>
         </div>
       </div>
       ${done && html`<p className="allma-note done" role="status">${done}</p>`}

@@ -1,4 +1,4 @@
-// One item: what it got, what its steps did, what it gave.
+// One item: its input, its steps, and its output or error.
 
 import makeRerun from "./rerun.js";
 import makeTrace from "./trace.js";
@@ -26,7 +26,7 @@ export default (kit) => {
     return html`<span><code>${oneLine(line.pointer)}</code> ${place}</span>`;
   }
 
-  function Links({ item, dagId, runId }) {
+  function Links({ item }) {
     const { task, chunk } = item;
     return html`<${Facts} facts=${[
       ["Label", oneLine(item.label ?? "")],
@@ -38,7 +38,7 @@ export default (kit) => {
     ]} />`;
   }
 
-  /** `index`: of the item; `put`: changes the query; `onStep(-1 or 1)` goes to a neighbour. */
+  /** `index`: of the item; `put`: changes the query; `onStep(-1 or 1)` goes to a neighbor. */
   return function Item({ dagId, runId, fork, index, branch, isRunning, put, onClose, onStep, onChanged }) {
     const parts = ["dags", dagId, "runs", runId, "forks", fork, "items", String(index)];
     const { data, error, isLoading, reload } = useJson(api(parts, { branch }), { live: (item) => Boolean(isRunning && item && !["ok", "failed", "skipped"].includes(item.status)) });
@@ -63,15 +63,16 @@ export default (kit) => {
       ${item && html`<div>
         ${item.branches?.length > 1 && html`<${Tabs} label="Branch" selected=${item.branch} onSelect=${(name) => put({ branch: name })} tabs=${item.branches.map((one) => ({ key: one.branch, title: html`<span>${oneLine(one.branch)} <${Badge} state=${one.status} /></span>` }))} />`}
         ${item.error && html`<div className="allma-problem"><div><strong>${oneLine(item.error.errorName)}</strong><p>${visible(item.error.errorMessage)}</p></div></div>`}
-        <${Links} item=${item} dagId=${dagId} runId=${runId} />
+        ${item.note && html`<p className="allma-note">${visible(item.note)}</p>`}
+        <${Links} item=${item} />
         <section className="allma-value"><h3>Steps</h3>
-          ${item.trace?.length ? html`<${Trace} steps=${item.trace} omitted=${item.omittedSteps ?? 0} label=${`Steps of item ${index}`} />` : html`<p className="muted">${visible(item.traceNote ?? "The steps of this item were not stored.")}</p>`}
+          ${item.trace?.length ? html`<${Trace} steps=${item.trace} omitted=${item.omittedSteps ?? 0} label=${`Steps of item ${index}`} note=${item.traceNote} />` : html`<p className="muted">${visible(item.traceNote ?? "The steps of this item were not stored.")}</p>`}
         </section>
         <${Value} title="Input" value=${item.input} isCut=${item.inputCut} address=${value("input")} />
         <${Value} title="Output" value=${item.output} isCut=${item.outputCut} address=${value("output")} />
         <${Value} title="Error" value=${item.error} isCut=${item.errorCut} address=${value("error")} />
       </div>`}
-      ${isRerun && html`<${RerunDialog} dagId=${dagId} runId=${runId} fork=${fork} what="item" index=${index} branch=${branch} onClose=${() => setRerun(false)} onDone=${(sentence) => { setRerun(false); setDone(sentence); onChanged(); }} />`}
+      ${isRerun && html`<${RerunDialog} dagId=${dagId} runId=${runId} fork=${fork} what="item" index=${index} onClose=${() => setRerun(false)} onDone=${(sentence) => { setRerun(false); setDone(sentence); onChanged(); }} />`}
     </aside>`;
   };
 };

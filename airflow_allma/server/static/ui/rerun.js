@@ -5,7 +5,12 @@ export default (kit) => {
 
   function title(what, kind, index) {
     if (what === "item") return `Rerun item ${kit.number(index)}`;
-    return what === "kind" ? `Rerun the failures of this kind` : "Rerun failed items";
+    return what === "kind" ? "Rerun failures of this kind" : "Rerun failed items";
+  }
+
+  function nameOf(plan) {
+    // Of a chunk whose process was lost nobody knows how many items have no result.
+    return plan.items ? count(plan.items, "item") : "Items without a result";
   }
 
   async function run(plan, dagId) {
@@ -17,10 +22,10 @@ export default (kit) => {
     return answer.total_entries;
   }
 
-  /** `what`: failed, kind or item; `onDone(sentence)` is called when Airflow has taken the rerun. */
-  return function RerunDialog({ dagId, runId, fork, what, kind, index, branch, onClose, onDone }) {
+  /** `what`: failed, kind or item; `onDone(sentence)` is called when Airflow has accepted the rerun. */
+  return function RerunDialog({ dagId, runId, fork, what, kind, index, onClose, onDone }) {
     const { data: plan, error, reload } = useJson(
-      api(["dags", dagId, "runs", runId, "forks", fork, "rerun"], { what, kind, index, branch }),
+      api(["dags", dagId, "runs", runId, "forks", fork, "rerun"], { what, kind, index }),
     );
     const [isBusy, setBusy] = useState(false);
     const [failure, setFailure] = useState(null);
@@ -29,26 +34,25 @@ export default (kit) => {
       setFailure(null);
       try {
         const cleared = await run(plan, dagId);
-        onDone(`${count(plan.items, "item")} will run again: Airflow cleared ${count(cleared, "task instance")}.`);
+        onDone(`${nameOf(plan)} will run again: Airflow cleared ${count(cleared, "task instance")}.`);
       } catch (problem) {
         setFailure(problem);
         setBusy(false);
       }
     };
-    const isPossible = plan && !plan.blocked && plan.items > 0;
+    const isPossible = plan && !plan.blocked;
     const actions = html`
       ${plan?.command && html`<${Copy} text=${plan.command} label="Copy as command" />`}
       <${Button} onClick=${onClose}>Cancel<//>
-      <${Button} kind="primary" disabled=${!isPossible || isBusy} onClick=${start}>${plan ? `Rerun ${count(plan.items, "item")}` : "Rerun"}<//>`;
+      <${Button} kind="primary" disabled=${!isPossible || isBusy} onClick=${start}>${plan?.items ? `Rerun ${count(plan.items, "item")}` : "Rerun"}<//>`;
     return html`<${Dialog} title=${title(what, kind, index)} onClose=${onClose} actions=${actions}>
       ${!plan && !error && html`<${Loading} lines=${3} />`}
       ${error && html`<${Problem} error=${error} onRetry=${reload} />`}
       ${plan && html`<p>${kit.visible(plan.sentence)}</p>`}
       ${plan?.others && html`<p className="muted">${kit.visible(plan.others)}</p>`}
       ${plan?.blocked && html`<p className="allma-note">${kit.visible(plan.blocked)}</p>`}
-      ${plan && !plan.blocked && plan.items === 0 && html`<p className="allma-note">Nothing failed, so nothing would run.</p>`}
       ${plan?.command && html`<pre className="allma-command" tabIndex="0">${kit.visible(plan.command)}</pre>`}
-      ${failure && html`<${Problem} error=${failure} title="Airflow did not take the rerun" />`}
+      ${failure && html`<${Problem} error=${failure} title="Airflow refused the rerun" />`}
     <//>`;
   };
 };

@@ -1,9 +1,9 @@
-// The steps of an item, or of a run, as a timeline: what each got and gave, and what it called outside.
+// The steps of an item, or of a run, as a timeline: input, output and calls of each.
 
 const CALLS_AT_ONCE = 3;
 
 export default (kit) => {
-  const { html, useState, bytes, count, duration, visible, oneLine, Badge, Button, Json, Link } = kit;
+  const { html, useState, bytes, count, duration, number, visible, oneLine, Badge, Button, Json } = kit;
 
   function Call({ call }) {
     const what = call.method ?? call.operation ?? "";
@@ -17,10 +17,11 @@ export default (kit) => {
     </div>`;
   }
 
-  function Calls({ calls }) {
+  function Calls({ calls, omitted }) {
     const [isWhole, setWhole] = useState(false);
     const shown = isWhole ? calls : calls.slice(0, CALLS_AT_ONCE);
     return html`<div className="allma-calls">
+      ${omitted > 0 && html`<p className="muted">${count(omitted, "earlier call")} left out</p>`}
       ${shown.map((call, index) => html`<${Call} key=${index} call=${call} />`)}
       ${shown.length < calls.length && html`<${Button} kind="link" onClick=${() => setWhole(true)}>show all ${count(calls.length, "call")}<//>`}
     </div>`;
@@ -35,21 +36,22 @@ export default (kit) => {
     return html`<li className=${`allma-step ${step.error ? "failed" : "success"}`}>
       <button type="button" className="allma-step-head" aria-expanded=${isOpen} onClick=${() => setOpen(!isOpen)}>
         <span className="fold" aria-hidden="true">${isOpen ? "▾" : "▸"}</span>
-        <strong>${oneLine(step.step)}</strong>${step.flow && html`<span className="muted">in flow ${oneLine(step.flow)}</span>`}
+        <strong>${oneLine(step.step)}</strong>${step.flow && html`<span className="muted">in flow ${oneLine(step.flow)}</span>`}${step.within?.map((one) => html`<span key=${one.fork} className="muted">in ${oneLine(one.fork)}, branch ${oneLine(one.branch)}, item ${number(one.item)}</span>`)}
         ${step.error && html`<${Badge} state="failed">failed<//>`}
         <span className="muted tail">${tail}</span>
       </button>
       <div className="allma-lane" aria-hidden="true"><span style=${{ marginLeft: `${Math.min(99, Math.max(0, left))}%`, width: `${Math.min(100, Math.max(0.5, width))}%` }}></span></div>
       ${step.error && html`<p className="error">${oneLine(step.error.errorName)}: ${visible(step.error.errorMessage)}</p>`}
-      ${step.calls?.length > 0 && html`<${Calls} calls=${step.calls} />`}
+      ${step.calls?.length > 0 && html`<${Calls} calls=${step.calls} omitted=${step.omittedCalls} />`}
+      ${step.note && html`<p className="muted">${visible(step.note)}</p>`}
       ${isOpen && parts.map(([name, value]) => html`<div key=${name} className="allma-value"><h4>${name}</h4><${Json} label=${`${name} of ${step.step}`} value=${value} /></div>`)}
       ${isOpen && !parts.length && html`<p className="muted">Neither input nor output was stored.</p>`}
       ${isOpen && step.next && html`<p className="muted">Next step: ${oneLine(step.next)}</p>`}
     </li>`;
   }
 
-  /** `steps`: StepTrace objects; `omitted`: how many are missing in the middle. */
-  return function Trace({ steps, omitted = 0, label = "Steps" }) {
+  /** `steps`: StepTrace objects; `omitted`: how many are missing in the middle; `note`: what else is missing. */
+  return function Trace({ steps, omitted = 0, note = null, label = "Steps" }) {
     const timed = steps.filter((step) => typeof step.at === "number");
     const start = timed.length ? Math.min(...timed.map((step) => step.at)) : 0;
     const end = timed.length ? Math.max(...timed.map((step) => step.at + (step.seconds ?? 0))) : 0;
@@ -59,6 +61,7 @@ export default (kit) => {
       if (index === gap) rows.push(html`<li key="gap" className="muted">${count(omitted, "step")} left out</li>`);
       rows.push(html`<${Step} key=${index} step=${step} start=${start} span=${end - start} isOpenAtFirst=${Boolean(step.error) || steps.length === 1} />`);
     });
+    if (note) rows.push(html`<li key="note" className="muted">${visible(note)}</li>`);
     return html`<ol className="allma-trace" aria-label=${label}>${rows}</ol>`;
   };
 };
