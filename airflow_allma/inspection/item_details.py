@@ -234,7 +234,7 @@ def _why_no_trace(found: _Found, view: ForkView) -> str:
     line, chunk = found.line, found.chunk
     replay = "`airflow-allma replay` runs the item again on your machine and shows its steps."
     if line is None:
-        return "The item has not ended, so that no steps are recorded yet."
+        return "The item has not ended: no steps are recorded yet."
     if chunk.inline is not None or view.location is None:
         return "Without [allma] offload_location the steps of items in chunks are in the task's log only."
     index = chunk.files.index

@@ -106,7 +106,7 @@ class _Answers:
     def fork_id(self) -> str:
         return self.state.tasks.fork
 
-    def given(self) -> list[Any] | None:
+    def inputs(self) -> list[Any] | None:
         """Return the fork's list; None if it cannot be had.
 
         Raises:
@@ -169,7 +169,7 @@ class _ChunkAnswers(_Answers):
             },
             branches=[branch.branch_id for branch in state.tasks.group.step.parallel_branches],
             fork=flow.program.fork(self.fork_id),
-            values=lambda: self.given() or (),
+            values=lambda: self.inputs() or (),
             name=state.tasks.group.label,
             is_running=state.run.is_running,
             mask=_mask,
@@ -224,7 +224,7 @@ class _MemoryAnswers(_Answers):
 
     @property
     def values(self) -> ItemValues:
-        return ItemValues(self.given, self.outputs, self.traces, _mask)
+        return ItemValues(self.inputs, self.outputs, self.traces, _mask)
 
     def outputs(self, runs: Sequence[BranchRun]) -> list[Any]:
         """Return the outputs of branch runs that succeeded."""

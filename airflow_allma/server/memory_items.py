@@ -44,13 +44,13 @@ class ItemValues:
     """The values of items, which are read only where they are shown.
 
     Attributes:
-        given: returns the fork's list; None if it cannot be had.
+        inputs: returns the fork's list; None if it cannot be had.
         outputs: returns the output of each of some branch runs that succeeded.
         traces: returns the steps of a branch run.
         mask: masks the secrets in a value.
     """
 
-    given: Callable[[], Sequence[Any] | None]
+    inputs: Callable[[], Sequence[Any] | None]
     outputs: Callable[[Sequence[BranchRun]], Sequence[Any]]
     traces: Callable[[BranchRun], Sequence[Any]]
     mask: Callable[[Any], Any]
@@ -97,9 +97,9 @@ def _kinds(fork: MemoryFork) -> list[dict[str, Any]]:
 
 def memory_page(fork: MemoryFork, query: ItemQuery, values: ItemValues) -> dict[str, Any]:
     """Return a page of items; see ``inspection.item_page`` for its form."""
-    rows = [(run.index, _row(run)) for run in fork.runs]
-    given = values.given() if query.text and not query.is_of_failures else None
-    hits = [(index, row) for index, row in rows if _fits(query, row, given)]
+    searched = _searched_values(fork, values) if query.text and not query.is_of_failures else {}
+    rows = ((run, _row(run)) for run in fork.runs)
+    hits = [(run.index, row) for run, row in rows if _fits(query, row, searched.get(id(run), ()))]
     if query.is_of_failures or query.label:
         shown = hits[query.start : query.start + query.limit]
         following = query.start + query.limit if len(hits) > query.start + query.limit else None
@@ -114,7 +114,17 @@ def memory_page(fork: MemoryFork, query: ItemQuery, values: ItemValues) -> dict[
     return page([row for _, row in shown], total=total, is_exact=True, next_start=following)
 
 
-def _fits(query: ItemQuery, row: Mapping[str, Any], given: Sequence[Any] | None) -> bool:
+def _searched_values(fork: MemoryFork, values: ItemValues) -> dict[int, list[Any]]:
+    """Return the input and the output of each branch run, by its identity, as far as they are known."""
+    inputs = values.inputs() or ()
+    searched = {id(run): [inputs[run.index]] for run in fork.runs if run.index < len(inputs)}
+    succeeded = [run for run in fork.runs if run.status == "ok"]
+    for run, output in zip(succeeded, values.outputs(succeeded), strict=True):
+        searched.setdefault(id(run), []).append(output)
+    return searched
+
+
+def _fits(query: ItemQuery, row: Mapping[str, Any], searched: Sequence[Any]) -> bool:
     if not query.fits(dict(row)) or (query.kind and row["kind"] != query.kind):
         return False
     if query.label and query.label.casefold() not in str(row["label"]).casefold():
@@ -122,10 +132,9 @@ def _fits(query: ItemQuery, row: Mapping[str, Any], given: Sequence[Any] | None)
     if not query.text:
         return True
     text = query.text.casefold()
-    named = [row[name] for name in ("label", "step", "errorName", "message") if row[name]]
-    if given is not None and row["index"] < len(given):
-        named.append(msgspec.json.encode(given[row["index"]]).decode())
-    return any(text in str(one).casefold() for one in named)
+    texts = [str(row[name]) for name in ("label", "step", "errorName", "message") if row[name]]
+    texts += (msgspec.json.encode(value).decode() for value in searched)
+    return any(text in one.casefold() for one in texts)
 
 
 def _row(run: BranchRun) -> dict[str, Any]:
@@ -181,9 +190,9 @@ def memory_detail(
         **{name: row[name] for name in ("index", "label", "branch", "status", "message")},
         "branches": [{"branch": one.branch, "status": one.status} for one in fork.of_item(index)],
     }
-    given = values.given()
-    has_input = given is not None and index < len(given)
-    shown = shown_value(given[index], values.mask) if given is not None and has_input else (None, False)
+    inputs = values.inputs() or ()
+    has_input = index < len(inputs)
+    shown = shown_value(inputs[index], values.mask) if has_input else (None, False)
     detail["input"], detail["inputCut"] = shown
     if run.status == "ok":
         (output,) = values.outputs([run])
@@ -221,9 +230,9 @@ def memory_value(
     """
     run = _find_run(fork, index, branch)
     if part == "input":
-        given = values.given()
-        if given is not None and index < len(given):
-            return msgspec.json.encode(given[index])
+        inputs = values.inputs() or ()
+        if index < len(inputs):
+            return msgspec.json.encode(inputs[index])
     elif part == "output" and run.status == "ok":
         (output,) = values.outputs([run])
         return msgspec.json.encode(output)

@@ -18,7 +18,7 @@ from airflow_allma.server.ui_paths import log_path
 
 __all__ = ["step_page"]
 
-_NOT_RUN: Final = "The run has not come to this step."
+_NOT_RUN: Final = "The run has not reached this step."
 _NOT_RECORDED: Final = (
     "Nothing is recorded of this step: it ran with a version that recorded nothing, its process was lost, or "
     "somebody marked its task. Clear the task to record it."

@@ -102,6 +102,8 @@ def test_pages_show_all_or_some_items(pages, fork_path, mode):
     if mode == "chunks":
         assert rows(chunk=2) == ([2], None)
     assert rows(show="failed", text="not the URI") == (FAILED, None)
+    # Of the successes only the output has this.
+    assert rows(text="apikey") == ([1], None)
     indexes, following = rows(limit=2)
     assert indexes == [0, 1]
     assert rows(limit=2, start=following) == ([2], None)
