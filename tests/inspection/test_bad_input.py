@@ -326,3 +326,17 @@ def test_counts_of_a_running_fork_have_speed_and_time_left():
         "queued": 0,
         "waiting": 0,
     }
+
+
+def test_lines_of_running_chunks_are_counted_only_as_far_as_a_page_needs_them():
+    fork = write_fork([StoredChunk(6, [OK[:2]], "running", counted=False) for _ in range(40)])
+    store = FaultyStore(fork.view.store)
+    view = replace(fork.view, store=store)
+    page = item_page(view, ItemQuery(limit=5))
+    assert [row["index"] for row in page["rows"]] == [0, 1, 2, 3, 4]
+    assert [row["status"] for row in page["rows"]] == ["ok", "ok", "running", "running", "running"]
+    assert (page["total"] >= 6, page["isExact"], page["next"]) == (True, False, 5)
+    counted = [pointer for _, pointer in store.calls if pointer.key == "data/users.jsonl"]
+    assert 0 < len(counted) <= 4
+    fork_summary(replace(fork.view, store=(other := FaultyStore(fork.view.store)), cache=ObjectCache()), 1.0)
+    assert not any(pointer.key == "data/users.jsonl" for _, pointer in other.calls)
