@@ -10,7 +10,7 @@ from airflow_allma.compat.missing_names import warn_once
 
 __all__ = ["without_traceback"]
 
-_MARK: Final = "_allma_is_told"
+_MARK: Final = "_allma_is_one_line"
 
 _Error = TypeVar("_Error", bound=BaseException)
 
@@ -27,12 +27,12 @@ def without_traceback(error: _Error) -> _Error:
     processors = structlog.get_config().get("processors")
     if not isinstance(processors, list):
         warn_once("list of structlog processors", "Failures are logged with a traceback")
-    elif _say_in_one_line not in processors:
-        processors.insert(0, _say_in_one_line)
+    elif _log_one_line not in processors:
+        processors.insert(0, _log_one_line)
     return error
 
 
-def _say_in_one_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _log_one_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     error = sys.exc_info()[1]
     if event.get("exc_info") and getattr(error, _MARK, False):
         del event["exc_info"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from airflow_allma.distributed.result_index import MAX_KINDS, MAX_LISTED_FAILURES, FailureLine, KindCount
 from airflow_allma.engine.failure_kinds import OTHER, FailureKind, kind_of, short_message
 
@@ -89,19 +91,8 @@ class FailureIndex:
         listed = []
         for key in sorted(self._lines)[: self._max_listed]:
             line = self._lines[key]
-            listed.append(
-                FailureLine(
-                    line.item,
-                    line.branch,
-                    line.offset,
-                    label_of(line.item),
-                    line.step,
-                    line.error_name,
-                    line.status,
-                    line.message,
-                    line.kind if line.kind in self._numbers else OTHER.id,
-                )
-            )
+            kind = line.kind if line.kind in self._numbers else OTHER.id
+            listed.append(msgspec.structs.replace(line, label=label_of(line.item), kind=kind))
         return listed
 
     def _number(self, kind: FailureKind) -> int:

@@ -299,7 +299,7 @@ class Tracer:
         try:
             selection = TraceSelection.parse(items)
         except PermanentStepError as error:
-            log.warning("%s Now it means failed.", error)
+            log.warning("%s Only failed items are traced.", error)
             selection = TraceSelection()
         return None if selection is None else cls(TraceForm(masks, max_bytes, redact), selection)
 

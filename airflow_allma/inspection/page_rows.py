@@ -17,7 +17,7 @@ from airflow_allma.inspection.stored_lines import FoundLine
 __all__ = ["failure_row", "item_rows", "lost_note", "rows_of"]
 
 _ERROR_BYTES: Final = 64 << 10
-_UNENDED: Final = {"running": "running", "waiting": "waiting"}
+_UNFINISHED: Final = frozenset({"running", "waiting"})
 
 
 def item_rows(reader: ForkReader, items: Sequence[PlacedItem]) -> list[list[dict[str, Any]]]:
@@ -48,8 +48,8 @@ def rows_of(
     if (reader.view.first_only and has_run) or (lines and not reader.view.branches):
         return rows
     if not lines and not reader.view.branches:
-        return [_row(chunk, placed, None, _unended(chunk))]
-    return rows + [_row(chunk, placed, branch, _unended(chunk)) for branch in missing]
+        return [_row(chunk, placed, None, _unfinished(chunk))]
+    return rows + [_row(chunk, placed, branch, _unfinished(chunk)) for branch in missing]
 
 
 def failure_row(reader: ForkReader, placed: PlacedItem, failure: FailureLine) -> dict[str, Any]:
@@ -95,8 +95,9 @@ def _row(
     )
 
 
-def _unended(chunk: ChunkReader) -> str:
-    return _UNENDED.get(chunk.state.state, "none")
+def _unfinished(chunk: ChunkReader) -> str:
+    """Return the status of the items of a chunk that have no result."""
+    return chunk.state.state if chunk.state.state in _UNFINISHED else "none"
 
 
 def _failure(line: FoundLine) -> FailureLine | None:

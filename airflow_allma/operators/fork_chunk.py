@@ -151,7 +151,7 @@ class ForkChunkOperator(FlowOperator):
                 keeps_failures = notes.has_parked()
                 selection = load_selection(current.ti, self.chunks, chunk, sink, notes)
                 if selection is not None:
-                    LOG.info("%d selected items rerun; all others keep their results", len(selection.items))
+                    LOG.info("Rerunning %d selected items; others keep their results", len(selection.items))
                 current.run(
                     lambda: chunk_run.run(
                         plan.concurrency, lambda: values, keeps_failures=keeps_failures, selection=selection

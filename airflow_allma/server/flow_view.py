@@ -1,4 +1,4 @@
-"""A flow as its page shows it: its source with what is unusual in it, its versions, and its payload."""
+"""A flow as its page shows it: its source with warnings, its versions, and its payload."""
 
 from __future__ import annotations
 

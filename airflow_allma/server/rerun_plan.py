@@ -14,11 +14,9 @@ from urllib.parse import quote
 
 from airflow_allma.dag_factory.plan import TaskNode, TaskPlan, TaskRole
 from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSelection, next_generation
+from airflow_allma.operators.xcoms import Key
 
 __all__ = ["RerunFork", "RerunItems", "RerunSubject", "RerunWhat", "plan_rerun"]
-
-SELECTION_KEY: Final = "allma_rerun"
-"""The key of the XCom with a selection; the same as ``operators.xcoms.Key.RERUN``."""
 
 _ENDED: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", None})
 _FAILED: Final = frozenset({"failed", "upstream_failed"})
@@ -268,8 +266,8 @@ class _ChunkRerun:
         )
         body: dict[str, Any] = {"value": selection.encode(), "map_index": -1}
         if self.tasks.selection is None:
-            return {"path": path, "method": "POST", "body": {"key": SELECTION_KEY, **body}}
-        return {"path": f"{path}/{SELECTION_KEY}", "method": "PATCH", "body": body}
+            return {"path": path, "method": "POST", "body": {"key": Key.RERUN.value, **body}}
+        return {"path": f"{path}/{Key.RERUN.value}", "method": "PATCH", "body": body}
 
 
 def _generation(encoded: Any) -> int:

@@ -198,7 +198,7 @@ def test_the_label_and_the_state_tell_of_all_failed_items_not_only_of_the_select
         assert run.clear(0) == [1, 2]
     assert run.dag_run.states["f.chunk_0"] == "failed"
     messages = [record.getMessage() for record in caplog.records]
-    assert "2 selected items rerun; all others keep their results" in messages
+    assert "Rerunning 2 selected items; others keep their results" in messages
     assert any(message.startswith("1 of 6 items failed (items 0-5)") for message in messages)
     run.refused = set()
     run.select(2, c0=[3])

@@ -125,7 +125,7 @@ def test_a_run_is_triggered_with_the_example_as_its_payload(open_page, ui_server
     ui_server.refuse = (403, "Forbidden")
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Trigger").click()
-    dialog.get_by_text("Airflow does not allow this to you").wait_for()
+    dialog.get_by_text("Airflow does not allow you to do this").wait_for()
     body = {"logical_date": None, "conf": {"shop": "shop-1"}}
     assert ui_server.changes == [("POST", "/api/v2/dags/orders/dagRuns", body)]
 
@@ -141,7 +141,7 @@ def test_hostile_names_are_text(open_page):
     ("query", "text"),
     [
         ("?dag_id=other", "Not an Allma flow"),
-        ("?dag_id=orders&run_id=forbidden", "Airflow does not allow this"),
+        ("?dag_id=orders&run_id=forbidden", "Airflow does not allow you"),
         ("?dag_id=orders&run_id=silent", "did not answer"),
         ("?dag_id=nowhere", "No fixture"),
     ],

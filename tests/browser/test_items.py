@@ -189,7 +189,7 @@ def test_a_rerun_without_rights_shows_what_airflow_says(open_items, ui_server):
     page.get_by_role("button", name="Rerun 37 failed").click()
     page.get_by_role("button", name="Rerun 37 items").click()
     page.wait_for_selector(
-        "dialog .allma-problem:has-text('Airflow does not allow this to you (403: Forbidden)')"
+        "dialog .allma-problem:has-text('Airflow does not allow you to do this (403: Forbidden)')"
     )
     assert len(ui_server.changes) == 1
 
@@ -215,7 +215,7 @@ def test_a_running_fork_is_live_until_it_ends(open_items, ui_server):
 @pytest.mark.parametrize(
     ("run", "text"),
     [
-        ("forbidden", "Airflow does not allow this to you (403: Forbidden)"),
+        ("forbidden", "Airflow does not allow you to do this (403: Forbidden)"),
         ("deleted", "The results of fork enrich were deleted from s3://bucket/runs/1."),
         ("silent", "The object store did not answer within 10 s."),
         ("clean", "No item failed"),

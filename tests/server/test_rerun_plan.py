@@ -12,7 +12,6 @@ from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSel
 from airflow_allma.flow import Flow
 from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.rerun_plan import (
-    SELECTION_KEY,
     RerunFork,
     RerunItems,
     RerunSubject,
@@ -104,16 +103,12 @@ def test_one_kind_or_item_travels_as_a_selection_that_the_chunks_read(subject):
         "POST",
         "dags/rerun/dagRuns/manual__2026-11-26T14%3A00%3A00%2B00%3A00/taskInstances/f.chunks/xcomEntries",
     )
-    assert (selection["body"]["key"], selection["body"]["map_index"]) == (SELECTION_KEY, -1)
+    assert (selection["body"]["key"], selection["body"]["map_index"]) == (Key.RERUN, -1)
     parsed = ForkSelection.parse(selection["body"]["value"])
     assert parsed.chunks == {"7": [0, 5], "2": [1]}
     assert plan["others"] == "All other items of these chunks keep their results, failed ones too."
     expected = {KIND: "The 3 failed items of this kind run again, in 2 chunks.", ITEM: "Item 4711"}
     assert plan["sentence"].startswith(expected[subject])
-
-
-def test_the_key_of_the_selection_is_that_of_the_chunks_task():
-    assert SELECTION_KEY == Key.RERUN
 
 
 def test_a_new_selection_replaces_the_last_one_and_a_rerun_of_all_failures_makes_it_void():

@@ -13,7 +13,7 @@ async function addStyles(name) {
   const link = Object.assign(globalThis.document.createElement("link"), { rel: "stylesheet", href });
   const done = new Promise((resolve) => {
     link.onload = resolve;
-    link.onerror = resolve; // without its looks the page still says everything
+    link.onerror = resolve; // the page can be read without its styles
   });
   globalThis.document.head.append(link);
   await done;
@@ -63,7 +63,7 @@ export function make(host) {
         (error) => {
           pages.delete(name);
           console.warn(error);
-          if (isOn) show({ name, error: new data.RequestError(0, "This page could not be loaded. Load it again; if that does not help, the API server's log says why.") });
+          if (isOn) show({ name, error: new data.RequestError(0, "This page could not be loaded. Reload it; if that does not help, the API server's log says why.") });
         },
       );
       return () => { isOn = false; };
@@ -90,8 +90,8 @@ export function make(host) {
     render() {
       const { error } = this.state;
       if (!error) return this.props.children;
-      const told = new data.RequestError(0, `This page failed: ${error.message}`);
-      return html`<${kit.Problem} error=${told} onRetry=${() => this.setState({ error: null })} />`;
+      const failure = new data.RequestError(0, `This page failed: ${error.message}`);
+      return html`<${kit.Problem} error=${failure} onRetry=${() => this.setState({ error: null })} />`;
     }
   }
 

@@ -36,11 +36,11 @@ export class RequestError extends Error {
 }
 
 function sentence(status, body) {
-  const detail = body?.detail;
-  const said = typeof detail === "string" ? detail : Array.isArray(detail) ? detail.map((one) => one?.msg).filter(Boolean).join("; ") : "";
-  if (status === 401) return "You are not signed in to Airflow, or not any more. Sign in, then load this page again.";
-  if (status === 403) return `Airflow does not allow this to you (403${said ? `: ${said}` : ""}). Ask whoever manages the rights in Airflow.`;
-  return said || `The server answered ${status} without a reason. Its log may tell more.`;
+  const reason = body?.detail;
+  const detail = typeof reason === "string" ? reason : Array.isArray(reason) ? reason.map((one) => one?.msg).filter(Boolean).join("; ") : "";
+  if (status === 401) return "You are not signed in to Airflow, or your session has expired. Sign in, then reload this page.";
+  if (status === 403) return `Airflow does not allow you to do this (403${detail ? `: ${detail}` : ""}). Ask an Airflow administrator for the permission.`;
+  return detail || `The server answered ${status} and gave no reason. Its log may say more.`;
 }
 
 /** Send a request and return its JSON; a `RequestError` with a sentence otherwise. */
@@ -102,7 +102,7 @@ export function makeUseJson({ useEffect, useRef, useState }) {
           next = { url, error };
         }
         if (abort.signal.aborted) return;
-        // A failed poll keeps what is shown; the error stands above it.
+        // A failed poll keeps what is shown, below the error.
         setState((old) => (next.error && old.url === url ? { ...next, data: old.data } : next));
         wait(next);
       };

@@ -1,4 +1,4 @@
-// One flow: its picture, its JSON, its versions, and what a run of it gets.
+// One flow: its picture, its JSON, its versions, and its payload.
 
 import makePicture from "./picture.js";
 import makeSource from "./source.js";
@@ -68,7 +68,7 @@ export default (kit) => {
     }, [source]);
     const lines = useMemo(() => linesOf(source), [source]);
     if (!data) return html`<${Page}>${error ? html`<${Problem} error=${error} onRetry=${reload} />` : isLoading && html`<${Loading} lines=${8} />`}<//>`;
-    if (!data.isFlow) return html`<${Page}><${Empty} title="Not an Allma flow">This Dag was written in Python, or by another tool. Flows have their picture here.<//><//>`;
+    if (!data.isFlow) return html`<${Page}><${Empty} title="Not an Allma flow">This page shows Dags that are made from Allma flows only.<//><//>`;
     const problems = data.problems ?? [];
     const node = data.picture?.nodes.find((one) => one.step === query.step && one.kind !== "branch");
     const own = node && pathIn(document, node.path);

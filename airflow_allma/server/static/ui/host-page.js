@@ -9,17 +9,17 @@ const PREFIX = "allma_";
 const CHANGED = "allma-address";
 const SVG_NAME = /^(?:clip|dominant|fill|font|marker(?=[ESM])|paint|shape|stop|stroke|text(?!L)|vector)[A-Z]/;
 
-function attributes(given) {
+function attributes(props) {
   const made = {};
-  for (const [name, value] of Object.entries(given)) {
+  for (const [name, value] of Object.entries(props)) {
     if (name === "className") made.class = value;
     else made[SVG_NAME.test(name) ? name.replace(/[A-Z]/g, (sign) => `-${sign.toLowerCase()}`) : name] = value;
   }
   return made;
 }
 
-function element(type, given, ...children) {
-  return createElement(type, given && typeof type === "string" ? attributes(given) : given, ...children);
+function element(type, props, ...children) {
+  return createElement(type, props && typeof type === "string" ? attributes(props) : props, ...children);
 }
 
 function go(url, push) {

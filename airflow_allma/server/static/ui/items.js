@@ -110,7 +110,7 @@ export default (kit) => {
 
   function Nothing({ query, show, summary, note, next, put }) {
     // The server looks at a bounded number of items for each page.
-    if (next !== null && next !== undefined) return html`<${Empty} title="Nothing found yet">${oneLine(note ?? "")} <${Button} onClick=${() => put({ start: next })}>Search on<//><//>`;
+    if (next !== null && next !== undefined) return html`<${Empty} title="Nothing found yet">${oneLine(note ?? "")} <${Button} onClick=${() => put({ start: next })}>Continue the search<//><//>`;
     if (summary?.items === 0) return html`<${Empty} title="This fork had no items" />`;
     if (query.label || query.text) return html`<${Empty} title="No item matches">${note ? oneLine(note) : "Change or clear the search."}<//>`;
     if (show === "failed") return html`<${Empty} title="No item failed">${summary?.isRunning ? "So far." : ""}<//>`;

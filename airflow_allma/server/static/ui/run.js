@@ -1,4 +1,4 @@
-// One run of a flow: its picture with states, what each step got and gave, its forks, and what waits.
+// One run of a flow: its picture with states, the input and output of each step, its forks, and what waits.
 
 import makeFork from "./fork_card.js";
 import makePicture from "./picture.js";
@@ -14,12 +14,12 @@ export default (kit) => {
   const Trace = makeTrace(kit);
   const Waits = makeWaits(kit);
 
-  const WORDS = { upstream_failed: "not run: failed before", none: "" };
-  const NAMES = { success: "succeeded", failed: "failed", running: "running", queued: "queued", waiting: "waiting", skipped: "skipped", upstream_failed: "not run", none: "not started" };
+  const WORDS = { none: "" };
+  const NAMES = { success: "succeeded", failed: "failed", running: "running", queued: "queued", waiting: "waiting", skipped: "skipped", upstream_failed: "upstream failed", none: "not started" };
 
   const ORDER = ["failed", "running", "waiting", "queued", "upstream_failed", "success", "skipped", "none"];
 
-  const IDLE = ["skipped", "upstream_failed", "queued"]; // no time of theirs means anything
+  const IDLE = ["skipped", "upstream_failed", "queued"]; // their times mean nothing
 
   function secondsOf({ start, end, seconds }, isRunning) {
     if (seconds !== null && seconds !== undefined) return seconds;
@@ -86,9 +86,9 @@ export default (kit) => {
         ["Tries", state?.tries > 1 && state.tries],
         ["Log", task?.logUrl && html`<${Link} to=${task.logUrl}>Open the log<//>`],
         ["Items", fork && html`<${Link} to=${{ dagId, runId, query: { fork: fork.fork } }}>${count(fork.items, "item")}<//>`],
-        ["Items", around && html`<${Link} to=${{ dagId, runId, query: { fork: around.fork } }}>Each with its own record<//>`],
+        ["Items", around && html`<${Link} to=${{ dagId, runId, query: { fork: around.fork } }}>Show the items<//>`],
         ["Flow", node.flow && html`<${Link} to=${{ dagId: node.flow }}>${oneLine(node.flow)}<//>`],
-        ["In the flow", html`<${Link} to=${{ dagId, query: { step: node.step } }}>Show its JSON<//>`],
+        ["Definition", html`<${Link} to=${{ dagId, query: { step: node.step } }}>Show its JSON<//>`],
       ]} />
       ${error && html`<${Problem} error=${error} onRetry=${reload} />`}
       ${!data && isLoading && html`<${Loading} />`}
@@ -113,7 +113,7 @@ export default (kit) => {
       reload();
     };
     if (!data) return html`<${Page}>${error ? html`<${Problem} error=${error} onRetry=${reload} />` : isLoading && html`<${Loading} lines=${8} />`}<//>`;
-    if (!data.isFlow) return html`<${Page}><${Empty} title="Not an Allma flow">The runs of flows have their picture and their items here.<//><//>`;
+    if (!data.isFlow) return html`<${Page}><${Empty} title="Not an Allma flow">This page shows runs of Allma flows only.<//><//>`;
     const forks = data.forks ?? [];
     const forkOf = new Map(forks.map((fork) => [fork.fork, fork]));
     const inside = forksAround(data.picture, forkOf);
@@ -144,7 +144,6 @@ export default (kit) => {
         ["Waits", waits.length > 0 && count(waits.length, "event")],
       ]} />
       ${data.error && html`<div className="allma-problem" role="alert"><div><strong>${oneLine(data.error.errorName ?? "The run failed")}</strong><p>${visible(data.error.errorMessage ?? "")}</p></div></div>`}
-      ${data.note && html`<p className="allma-note">${oneLine(data.note)}</p>`}
       ${data.picture
         ? html`<div className=${`allma-beside ${node ? "open" : ""}`} onKeyDown=${(event) => event.key === "Escape" && put({ step: null })}>
             <${Picture} picture=${data.picture} label="Picture of the run" infoOf=${infoOf} selected=${query.step} onSelect=${(one) => put({ step: one.step === query.step ? null : one.step })} />

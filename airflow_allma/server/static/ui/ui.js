@@ -4,7 +4,7 @@ import { signInPage, airflow, makeUseJson } from "./data.js";
 import { makeJson } from "./json_view.js";
 import { duration, moment, oneLine, number } from "./text.js";
 
-// State of a run, task or item: Airflow's palette of colours and the word shown.
+// State of a run, task or item: Airflow's palette of colors and the word shown.
 const STATES = {
   ok: ["success", "succeeded"],
   success: ["success", "success"],
@@ -21,7 +21,7 @@ const STATES = {
   unpublished: ["none", "unpublished"],
 };
 
-/** Return Airflow's palette of colours of a state, such as "success" or "failed". */
+/** Return Airflow's palette of colors of a state, such as "success" or "failed". */
 export function paletteOf(state) {
   return (STATES[state] ?? [state && /^[a-z_]+$/.test(state) ? state : "none"])[0];
 }
@@ -116,7 +116,7 @@ export function makeUi(kit) {
 
   function Problem({ error, onRetry, title }) {
     if (!error) return null;
-    const heading = title ?? (error.status === 401 ? "Sign in" : error.status === 403 ? "No access" : error.status === 404 ? "Not found" : "This does not work now");
+    const heading = title ?? (error.status === 401 ? "Sign in" : error.status === 403 ? "No access" : error.status === 404 ? "Not found" : "Something went wrong");
     return html`<div className="allma-problem" role="alert">
       <div><strong>${heading}</strong><p>${oneLine(error.message)}</p></div>
       ${error.status === 401 ? html`<a className="allma-button outline" href=${signInPage()}>Sign in</a>` : onRetry && html`<${Button} onClick=${onRetry}>Try again<//>`}

@@ -47,7 +47,7 @@ export default (kit) => {
       { key: "key", title: "Waits for", cell: (wait) => html`<code className="allma-key">${oneLine(wait.key)}</code>` },
       { key: "message", title: "Message", className: "text", cell: (wait) => html`<span title=${oneLine(wait.message ?? "")}>${oneLine(wait.message ?? "")}</span>` },
       { key: "since", title: "Since", className: "nowrap", cell: (wait) => html`<${Time} value=${wait.since} />` },
-      { key: "until", title: "Until", className: "nowrap", cell: (wait) => html`<span className=${late(wait) ? "error" : ""}><${Time} value=${wait.until} />${late(wait) ? " (over)" : ""}</span>` },
+      { key: "until", title: "Until", className: "nowrap", cell: (wait) => html`<span className=${late(wait) ? "error" : ""}><${Time} value=${wait.until} />${late(wait) ? " (expired)" : ""}</span>` },
       { key: "resume", title: html`<span className="hidden">Resume</span>`, className: "number", cell: (wait) => html`<${Button} className="allma-button primary small" disabled=${!wait.mayResume} title=${wait.mayResume ? undefined : "You may not resume tasks of this Dag."} aria-label=${`Resume ${oneLine(wait.key)}`} onClick=${() => setChosen(wait)}>Resume<//>` },
     ];
     return html`<section aria-label="What waits">
