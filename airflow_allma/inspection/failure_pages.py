@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from airflow_allma.common.counted import counted
 from airflow_allma.distributed.result_index import FailureLine
 from airflow_allma.engine.failure_kinds import OTHER
 from airflow_allma.inspection.chunk_reader import ChunkReader, FailureList
@@ -194,7 +195,7 @@ def _unlisted_note(reader: ForkReader) -> list[str]:
     if not unlisted:
         return []
     note = (
-        f"{len(unlisted)} chunks (the first is chunk {unlisted[0]}) have more failures than are listed here. "
-        "The download has all of them."
+        f"Not all failures of {counted(len(unlisted), 'chunk')} (the first is chunk {unlisted[0]}) are "
+        "listed here. The download has all of them."
     )
     return [note]

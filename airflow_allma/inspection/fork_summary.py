@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.common.counted import counted
 from airflow_allma.distributed.result_index import MAX_KINDS, KindCount
 from airflow_allma.engine.failure_kinds import OTHER
 from airflow_allma.exceptions import StorageError
@@ -112,8 +113,8 @@ def fork_summary(view: ForkView, now: float, budget: Budget | None = None) -> di
     if reader.lost and problem is None:
         number = min(reader.lost)
         problem = (
-            f"Results of {len(reader.lost)} chunks (the first is chunk {number}) are not in the offload "
-            "location any more. Clear these chunks to run their items again."
+            f"Results of {counted(len(reader.lost), 'chunk')} (the first is chunk {number}) are not in the "
+            "offload location any more. Clear these chunks to run their items again."
         )
     return _summary(view, now, sums, kinds, problem)
 

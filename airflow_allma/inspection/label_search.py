@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from airflow_allma.common.counted import counted
 from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
@@ -63,8 +64,8 @@ def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     notes = lost_note(reader)
     if unlabelled:
         notes.append(
-            f"{unlabelled} chunks have no labels to search: they have not ended, or ran before labels were "
-            "stored. Search for a text instead, which reads inputs and results."
+            f"No labels to search in {counted(unlabelled, 'chunk')}: not ended yet, or run before labels "
+            "were stored. Search for a text instead, which reads inputs and results."
         )
     return page(
         rows,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_allma.common.counted import counted
 from airflow_allma.distributed.result_index import FailureLine
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.failure_entries import failure_line
@@ -65,8 +66,9 @@ def lost_note(reader: ForkReader) -> list[str]:
     folder = reader.view.results_folder
     where = "" if folder is None else f" in {folder.uri}"
     note = (
-        f"Results of {len(lost)} chunks (the first is chunk {lost[0]}) are not{where} any more: somebody, or "
-        "a lifecycle rule of the bucket, deleted them. Clear these chunks to run their items again."
+        f"Results of {counted(len(lost), 'chunk')} (the first is chunk {lost[0]}) are not{where} any more: "
+        "somebody, or a lifecycle rule of the bucket, deleted them. Clear these chunks to run their items "
+        "again."
     )
     return [note]
 

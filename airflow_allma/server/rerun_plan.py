@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
+from airflow_allma.common.counted import counted
 from airflow_allma.dag_factory.plan import TaskNode, TaskPlan, TaskRole
 from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSelection, next_generation
 from airflow_allma.operators.xcoms import Key
@@ -217,17 +218,16 @@ class _ChunkRerun:
         return sum(count or 0 for count in counts) or self.items.count
 
     def what_runs(self, count: int) -> str:
-        chunks = _in_chunks(len(self.numbers))
+        chunks = counted(len(self.numbers), "chunk")
         if not self.tasks.is_stored:
-            return f"All items of {_chunks(len(self.numbers))} run again: {_items(count)}, good ones too."
+            return f"All items of {chunks} run again: {_items(count)}, good ones too."
         if not self._is_exact:
-            return (
-                f"These are more than {MAX_SELECTED_ITEMS:,} items, so all failed items of "
-                f"{_chunks(len(self.numbers))} run again."
-            )
+            is_many = self.items.count > MAX_SELECTED_ITEMS
+            reason = f"These are more than {MAX_SELECTED_ITEMS:,} items" if is_many else "Not all are listed"
+            return f"{reason}, so all failed items of {chunks} run again."
         if self.subject.what is RerunWhat.FAILED and not count:
-            return f"The items without a result run again, {chunks}."
-        return f"{_subject_of(self.subject, count)} {_runs_again(count)}, {chunks}."
+            return f"The items without a result run again, in {chunks}."
+        return f"{_subject_of(self.subject, count)} {_runs_again(count)}, in {chunks}."
 
     def others(self) -> str:
         if not self.tasks.is_stored:
@@ -292,15 +292,7 @@ def _runs_again(count: int) -> str:
 
 
 def _items(count: int, which: str = "") -> str:
-    return f"{count:,} {which + ' ' if which else ''}item{'' if count == 1 else 's'}"
-
-
-def _chunks(count: int) -> str:
-    return "1 chunk" if count == 1 else f"{count:,} chunks"
-
-
-def _in_chunks(count: int) -> str:
-    return f"in {_chunks(count)}"
+    return counted(count, f"{which} item" if which else "item")
 
 
 def _downstream_sentence(tasks: RerunFork, instances: Iterable[Sequence[Any]]) -> str:

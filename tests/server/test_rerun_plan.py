@@ -141,6 +141,11 @@ def test_more_items_than_a_selection_can_name_rerun_as_the_failures_of_their_chu
     assert plan["others"] == "All good items keep their results."
 
 
+def test_items_that_are_not_all_listed_rerun_as_the_failures_of_their_chunks():
+    plan = rerun(KIND, RerunItems(20, {0: [1]}, is_complete=False))
+    assert plan["sentence"].startswith("Not all are listed, so all failed items of 1 chunk run again.")
+
+
 @pytest.mark.parametrize("subject", [FAILED, KIND, ITEM])
 def test_without_stored_results_whole_chunks_rerun_and_the_plan_says_so(subject):
     plan = rerun(subject, CHUNKS, is_stored=False, chunk_items={0: 50, 1: 50, 2: 1_000})
