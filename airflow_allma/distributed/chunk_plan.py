@@ -76,6 +76,20 @@ class ChunkSpec:
             manifest=ManifestRange.from_dict(manifest) if manifest else None,
         )
 
+    def check(self) -> None:
+        """Check the numbers of a chunk that was restored.
+
+        Raises:
+            ValueError: one of them is none, or negative; the message names it.
+        """
+        _check_number("number", self.number)
+        for name, value in (("first", self.first), ("count", self.count)):
+            if value is not None:
+                _check_number(name, value)
+        if self.manifest is not None:
+            for value in (*self.manifest.range, self.manifest.size):
+                _check_number("manifest", value)
+
     def slice_of(self, values: Sequence[Any]) -> Sequence[Any]:
         """Return the chunk's part of the fork's list."""
         first, count = self.first or 0, self.count or 0
@@ -122,13 +136,22 @@ class ChunkPlan:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> ChunkPlan:
-        """Restore what ``to_dict`` returned."""
-        return cls(
+        """Restore what ``to_dict`` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is something else. Users can write XComs, too.
+        """
+        plan = cls(
             tuple(map(ChunkSpec.from_dict, saved["chunks"])),
             saved.get("items"),
             str(saved["token"]),
             int(saved["concurrency"]),
         )
+        for chunk in plan.chunks:
+            chunk.check()
+        if plan.items is not None:
+            _check_number("items", plan.items)
+        return plan
 
     @staticmethod
     def token_of(chunks: Iterable[ChunkSpec], *data: Any) -> str:
@@ -136,6 +159,11 @@ class ChunkPlan:
         digest = hashlib.sha256(msgspec.json.encode([chunk.to_dict() for chunk in chunks]))
         digest.update(msgspec.json.encode(data))
         return digest.hexdigest()[:16]
+
+
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{name} of a chunk must be a number from 0 on, not {value!r:.40}")
 
 
 def range_label(first: int | None, count: int) -> str:

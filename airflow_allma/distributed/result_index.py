@@ -34,7 +34,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -80,6 +80,7 @@ MAX_LISTED_FAILURES: Final = 10_000
 """Failures of one chunk that are listed one by one, and failed items of one run of it that have traces."""
 
 _TRACE_NAME: Final = re.compile(r"traces/(\d{6,})-(\d+)-(\d+)-(\d+)-([0-9a-z]+)\.jsonl")
+_Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class PartIndex(msgspec.Struct, frozen=True):
@@ -96,11 +97,11 @@ class PartIndex(msgspec.Struct, frozen=True):
     """
 
     key: str
-    first: int
-    last: int
-    count: int
-    bytes: int
-    marks: list[tuple[int, int]] = []
+    first: _Number
+    last: _Number
+    count: _Number
+    bytes: _Number
+    marks: list[tuple[_Number, _Number]] = []
 
 
 class KindCount(msgspec.Struct, frozen=True, rename="camel"):
@@ -121,8 +122,8 @@ class KindCount(msgspec.Struct, frozen=True, rename="camel"):
     step: str
     status: int | None
     message: str
-    count: int
-    first: int
+    count: _Number
+    first: _Number
 
     @classmethod
     def of(cls, kind: FailureKind, count: int, first: int) -> KindCount:
@@ -147,16 +148,16 @@ class ChunkIndex(msgspec.Struct, frozen=True, rename="camel"):
         version: the version of this format.
     """
 
-    items: int
-    succeeded: int
-    failed: int
-    skipped: int
+    items: _Number
+    succeeded: _Number
+    failed: _Number
+    skipped: _Number
     parts: list[PartIndex]
     kinds: list[KindCount] = []
-    listed_failures: int = 0
+    listed_failures: _Number = 0
     labels: bool = False
     traces: list[PartIndex] = []
-    untraced: int = 0
+    untraced: _Number = 0
     version: Literal[1] = 1
 
 

@@ -13,6 +13,7 @@ from airflow_allma.common.lazy_property import lazy_property
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.result_index import MAX_LISTED_FAILURES, FailureLine
 from airflow_allma.engine import BranchResult
+from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.inspection.chunk_files import ChunkFiles, ChunkListing
 from airflow_allma.inspection.chunk_objects import ENTRY_BYTES, ChunkObjects
 from airflow_allma.inspection.failure_entries import failure_line
@@ -101,11 +102,24 @@ class ChunkReader:
 
     @lazy_property
     def inline(self) -> list[FoundLine] | None:
-        """The results of a chunk that stored none but handed them on; None for others."""
+        """The results of a chunk that stored none but handed them on; None for others.
+
+        Raises:
+            ObjectDecodeError: what it handed on is something else.
+        """
         handed_on = self.state.handed_on
         if handed_on is None or "results" not in handed_on:
             return [] if self._folder is None else None
-        lines = [handed_on_line(item, BranchResult.from_dict(saved)) for item, saved in handed_on["results"]]
+        try:
+            lines = [
+                handed_on_line(int(item), BranchResult.from_dict(saved))
+                for item, saved in handed_on["results"]
+            ]
+        except (TypeError, ValueError) as error:
+            # Users can write XComs, too.
+            raise ObjectDecodeError(
+                f"What chunk {self.number} handed on is not a list of results: {error}. Clear its task."
+            ) from error
         return sorted(lines, key=lambda line: line.item)
 
     @lazy_property

@@ -60,7 +60,7 @@ class KindCounts:
             {
                 **msgspec.to_builtins(kind),
                 "first": None if kind.first < 0 else kind.first,
-                "share": round(kind.count / total, 4),
+                "share": round(kind.count / max(total, 1), 4),
             }
             for kind in ordered
         ]

@@ -26,7 +26,9 @@ __all__ = [
 MAX_VALUE_BYTES: Final = 1 << 20
 """Larger values are cut on pages; they can be downloaded."""
 _CUT_CHARACTERS: Final = 64 << 10
-_MEMBER: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*("(?:[^"\\]|\\.)*"?|[\[{]|[^\s,}\]]+)')
+# Possessive, and each character is looked at once: a JSON text in a string is a long run of escaped quotes.
+_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)("?)', re.DOTALL)
+_VALUE: Final = re.compile(r'\s*+:\s*+("(?:[^"\\]++|\\.)*+"?|[\[{]|[^\s,}\]]++)', re.DOTALL)
 
 
 def item_row(
@@ -95,13 +97,15 @@ def cut_value(encoded: bytes, size: int, mask: Callable[[Any], Any] = mask_secre
         size: bytes of the whole JSON.
         mask: masks its secrets.
     """
+    problem = {}
     if len(encoded) == size <= MAX_VALUE_BYTES:
         try:
             return mask(decode_line(encoded)), False
         except AllmaError as error:
-            return {"$cut": encoded[:_CUT_CHARACTERS].decode(errors="replace"), "$problem": str(error)}, True
-    beginning = encoded[: 2 * _CUT_CHARACTERS].decode(errors="ignore")[:_CUT_CHARACTERS]
-    return {"$cut": _masked_text(beginning), "$bytes": size}, True
+            problem = {"$problem": str(error)}
+    # Masked before it is cut: the end of a part of a secret would not be found.
+    shown = mask(_masked_text(encoded[: 2 * _CUT_CHARACTERS].decode(errors="replace")))
+    return {"$cut": str(shown)[:_CUT_CHARACTERS], **(problem or {"$bytes": size})}, True
 
 
 def _masked_text(beginning: str) -> str:
@@ -109,13 +113,15 @@ def _masked_text(beginning: str) -> str:
 
     It ends before a secret that is an object or a list, since its end is not known.
     """
-    pieces, at = [], 0
-    for member in _MEMBER.finditer(beginning):
-        if not looks_secret(member[1]):
+    pieces, at, end = [], 0, 0
+    while string := _STRING.search(beginning, end):
+        end = string.end()
+        value = _VALUE.match(beginning, end)
+        if value is None or not looks_secret(string[1]):
             continue
-        pieces.append(beginning[at : member.start(2)])
-        if member[2] in "[{":
+        pieces.append(beginning[at : value.start(1)])
+        if value[1] in "[{":
             return "".join([*pieces, MASK])
         pieces.append(f'"{MASK}"')
-        at = member.end()
+        at = end = value.end()
     return "".join([*pieces, beginning[at:]])

@@ -75,8 +75,16 @@ def _read_fork(session: Session, state: ForkState) -> ForkState:
     task = state.tasks.task(TaskRole.CHUNK)
     rows = find_tasks(session, state.dag_id, state.run.run_id, [task])
     pushed = find_xcoms(session, state.dag_id, state.run.run_id, [task], [Key.RESULTS.value])
-    handed_on = {map_index: value for (_, map_index), value in _objects(pushed).items()}
+    handed_on = {
+        map_index: value for (_, map_index), value in _objects(pushed).items() if _is_handed_on(value)
+    }
     return replace(state, chunks=tuple(rows), handed_on=handed_on)
+
+
+def _is_handed_on(value: Mapping[str, Any]) -> bool:
+    """Return whether a value is what a chunk's task hands on: users can write XComs, too."""
+    counts = [value.get("items"), value.get("failed", 0)]
+    return all(isinstance(count, int) and count >= 0 for count in counts)
 
 
 def _objects(rows: Iterable[XComRow]) -> dict[tuple[str, int], dict[str, Any]]:
