@@ -111,16 +111,13 @@ class ChunkReader:
         if handed_on is None or "results" not in handed_on:
             return [] if self._folder is None else None
         try:
-            lines = [
-                handed_on_line(int(item), BranchResult.from_dict(saved))
-                for item, saved in handed_on["results"]
-            ]
+            saved = [(int(item), BranchResult.from_dict(result)) for item, result in handed_on["results"]]
         except (TypeError, ValueError) as error:
             # Users can write XComs, too.
             raise ObjectDecodeError(
                 f"What chunk {self.number} handed on is not a list of results: {error}. Clear its task."
             ) from error
-        return sorted(lines, key=lambda line: line.item)
+        return sorted((handed_on_line(*one) for one in saved), key=lambda line: line.item)
 
     @lazy_property
     def files(self) -> ChunkFiles:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from airflow_allma.common.counted import counted
 from airflow_allma.exceptions import ObjectNotFoundError
-from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.fork_reader import Budget, ForkReader, PlacedItem, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
 
@@ -17,6 +17,8 @@ _AHEAD: Final = 64
 """Chunks whose labels are searched at the same time."""
 _MAX_COUNTED: Final = 100_000
 """Hits that are counted for the total."""
+_INDEXES: Final = 1 << 16
+"""Indexes that are searched before the budget is looked at."""
 
 
 class _Hits(NamedTuple):
@@ -86,7 +88,7 @@ def _search(reader: ForkReader, number: int, text: str, first: int | None) -> _H
     if not _has_labels(reader, number):
         if chunk.files.index is None and chunk.inline is None:
             return _Hits(number, None)
-        return _Hits(number, _index_hits(first, chunk.items, text))
+        return _Hits(number, _index_hits(first, chunk.items, text, reader.budget))
     try:
         return _Hits(number, chunk.search_labels(text.encode(errors="replace")))
     except ObjectNotFoundError:
@@ -94,8 +96,15 @@ def _search(reader: ForkReader, number: int, text: str, first: int | None) -> _H
         return _Hits(number, None)
 
 
-def _index_hits(first: int | None, count: int | None, text: str) -> Sequence[int] | None:
-    """Return the items whose index contains the text: their labels say no more."""
+def _index_hits(first: int | None, count: int | None, text: str, budget: Budget) -> Sequence[int] | None:
+    """Return the items whose index contains the text: their labels say no more; None beyond the budget."""
     if first is None or count is None:
         return None
-    return [item for item in range(count) if text in str(first + item)] if text.isdecimal() else ()
+    if not text.isdecimal():
+        return ()
+    found: list[int] = []
+    for start in range(0, count, _INDEXES):
+        if start and budget.is_spent:
+            return None
+        found += [item for item in range(start, min(start + _INDEXES, count)) if text in str(first + item)]
+    return found

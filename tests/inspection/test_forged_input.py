@@ -13,6 +13,7 @@ from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.distributed.result_index import index_pointer
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.inspection import ChunkState, ForkView, ItemQuery, fork_summary, item_page
+from airflow_allma.inspection.fork_reader import Budget
 from tests.support.stored_forks import StoredChunk, StoredFork, write_fork
 
 
@@ -48,7 +49,7 @@ def changed(saved: Any, path: list[str | int], value: Any) -> Any:
 )
 def test_a_plan_with_another_number_is_refused(fork: StoredFork, path: list[str | int], value: Any) -> None:
     if value is None and path[-1] in {"first", "count", "items"}:
-        return
+        pytest.skip("it can be missing")
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
         # Text search of a range from before the object never ended, and its thread served nobody else.
         ChunkPlan.from_dict(changed(fork.view.plan.to_dict(), path, value))
@@ -75,7 +76,7 @@ def test_an_index_with_a_negative_number_is_a_problem_in_words(
     index = json.loads(fork.view.store.read(pointer))
     fork.view.store.write(pointer, msgspec.json.encode(changed(index, path, -5)))
     assert "index.json of chunk 0 cannot be read" in fork_summary(fork.view, 0.0)["problem"]
-    with pytest.raises(ObjectDecodeError, match="index.json of chunk 0"):
+    with pytest.raises(ObjectDecodeError, match=r"index\.json of chunk 0"):
         item_page(fork.view, ItemQuery())
 
 
@@ -94,3 +95,21 @@ def test_results_of_another_form_are_a_problem_in_words(fork: StoredFork, result
     view: ForkView = replace(fork.view, chunks={0: ChunkState("success", handed_on)})
     with pytest.raises(ObjectDecodeError, match="What chunk 0 handed on"):
         item_page(view, ItemQuery())
+
+
+def test_the_search_of_indexes_ends_whatever_number_of_items_a_chunk_states(fork: StoredFork) -> None:
+    folder = fork.view.folder(0)
+    assert folder is not None
+    pointer = index_pointer(folder)
+    index = json.loads(fork.view.store.read(pointer))
+    many = changed(changed(index, ["labels"], False), ["items"], 10**18)
+    fork.view.store.write(pointer, msgspec.json.encode(many))
+    uncounted = tuple(replace(chunk, count=None) for chunk in fork.view.plan.chunks)
+    handed_on = {"number": 0, "items": 10**18, "failed": 1}
+    view = replace(
+        fork.view,
+        plan=replace(fork.view.plan, chunks=uncounted),
+        chunks={0: ChunkState("failed", handed_on, "1")},
+    )
+    found = item_page(view, ItemQuery(label="7"), Budget(max_seconds=0.1))
+    assert not found["isExact"]
