@@ -7,9 +7,10 @@ from typing import Any, Final, NamedTuple
 
 from airflow_allma.common.counted import counted
 from airflow_allma.exceptions import ObjectNotFoundError
-from airflow_allma.inspection.fork_reader import Budget, ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
+from airflow_allma.inspection.read_budget import Budget
 
 __all__ = ["label_page"]
 

@@ -13,7 +13,7 @@ from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.distributed.result_index import index_pointer
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.inspection import ChunkState, ForkView, ItemQuery, fork_summary, item_page
-from airflow_allma.inspection.fork_reader import Budget
+from airflow_allma.inspection.read_budget import Budget
 from tests.support.stored_forks import StoredChunk, StoredFork, write_fork
 
 
