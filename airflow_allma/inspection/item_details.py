@@ -81,19 +81,12 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
         "branches": [{"branch": row["branch"], "status": row["status"]} for row in rows],
     }
     notes = lost_note(reader)
-    given = None
+    item_input = None
     try:
-        given = _input(reader, found)
+        item_input = _input(reader, found)
     except StorageError as error:
         notes.append(f"The input cannot be read: {error}")
-    shown = (None, False) if given is None else cut_value(given.value, given.size, view.mask)
-    detail["input"], detail["inputCut"] = shown
-    if view.fork is not None and given is not None and chunk.label(placed.item) is None:
-        with suppress(AllmaError):
-            detail["label"] = label_of(view.fork, decode_line(given.value), index)
-    if line is not None and line.size:
-        part = "output" if line.status == "ok" else "error"
-        detail[part], detail[f"{part}Cut"] = cut_value(line.value, line.size, view.mask)
+    detail |= _values(view, found, item_input)
     return {
         **detail,
         **_trace(found, view),
@@ -104,7 +97,7 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
             "first": reader.first_of(placed.chunk),
             "count": chunk.items,
         },
-        "line": None if given is None or given.offset is None else _line(reader, chunk, given.offset),
+        "line": None if item_input is None else _line(reader, chunk, item_input.offset),
         "task": {
             "taskId": f"{view.fork_id}.chunk",
             "mapIndex": chunk.state.map_index,
@@ -116,6 +109,21 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
         "tries": chunk.state.tries,
         "note": " ".join(notes) or None,
     }
+
+
+def _values(view: ForkView, found: _Found, item_input: _Input | None) -> dict[str, Any]:
+    """Return input, output or error as they are shown, and the label if only the input has it."""
+    placed, line = found.placed, found.line
+    values: dict[str, Any] = {"input": None, "inputCut": False}
+    if item_input is not None:
+        values["input"], values["inputCut"] = cut_value(item_input.value, item_input.size, view.mask)
+        if view.fork is not None and found.chunk.label(placed.item) is None:
+            with suppress(AllmaError):
+                values["label"] = label_of(view.fork, decode_line(item_input.value), placed.index or 0)
+    if line is not None and line.size:
+        part = "output" if line.status == "ok" else "error"
+        values[part], values[f"{part}Cut"] = cut_value(line.value, line.size, view.mask)
+    return values
 
 
 def item_value(view: ForkView, index: int, part: str, branch: str | None = None) -> Iterator[bytes]:
@@ -138,14 +146,18 @@ def item_value(view: ForkView, index: int, part: str, branch: str | None = None)
     found = _find(reader, index, branch)
     line = found.line
     if part == "input":
-        given = _input(reader, found)
-        if given is None:
+        item_input = _input(reader, found)
+        if item_input is None:
             raise ItemNotFoundError(f"The input of item {index} is not known.")
-        if len(given.value) == given.size or given.offset is None or found.chunk.spec.manifest is None:
-            return iter((given.value,))
+        if (
+            len(item_input.value) == item_input.size
+            or item_input.offset is None
+            or found.chunk.spec.manifest is None
+        ):
+            return iter((item_input.value,))
         manifest = found.chunk.spec.manifest
-        end = given.offset + given.size
-        return view.store.stream(manifest.pointer, given.offset, end, if_match=manifest.etag)
+        end = item_input.offset + item_input.size
+        return view.store.stream(manifest.pointer, item_input.offset, end, if_match=manifest.etag)
     if line is None or line.status != ("ok" if part == "output" else "failed"):
         raise ItemNotFoundError(f"Item {index} has no {part}.")
     if line.is_whole or line.part is None:
@@ -199,9 +211,9 @@ def _input(reader: ForkReader, found: _Found) -> _Input | None:
     return _Input(value[:MAX_VALUE_BYTES], len(value), offset)
 
 
-def _line(reader: ForkReader, chunk: ChunkReader, offset: int) -> dict[str, Any] | None:
+def _line(reader: ForkReader, chunk: ChunkReader, offset: int | None) -> dict[str, Any] | None:
     manifest = chunk.spec.manifest
-    if manifest is None:
+    if manifest is None or offset is None:
         return None
     line: dict[str, Any] = {"pointer": manifest.pointer.uri, "byte": offset}
     counter = LineCounter(reader.view.store, manifest.pointer, manifest.etag, max_bytes=_MAX_NUMBERED_BYTES)

