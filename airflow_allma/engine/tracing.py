@@ -30,9 +30,9 @@ __all__ = ["StepNote", "Trace", "TraceSelection", "Tracer"]
 
 _HALF: Final = MAX_TRACED_STEPS // 2
 _NOTED: Final = 16
-"""Steps whose values are kept as they are; of earlier ones only the JSON."""
+"""Steps whose values are kept as they are; of earlier ones with large values only the JSON."""
 _MAX_NOTED_BYTES: Final = 16 << 10
-"""Values of steps that wait for something: larger ones are kept as JSON at once, which is bounded."""
+"""Larger values of earlier steps, and of steps that wait for something, are kept as JSON, which is bounded."""
 _PARKED: Final = 10
 """Steps at each end of the trace of a run that waits in no process."""
 _PARKED_BYTES: Final = 1024
@@ -129,7 +129,7 @@ class Trace:
         self._now = now
         self.within = within
         self._omitted = 0
-        # Notes of the last steps, JSON of earlier ones.
+        # Notes of steps, JSON of those with large values.
         self._steps: list[Any] = []
         self._known: int | None = None
 
@@ -248,11 +248,14 @@ class Trace:
             self._steps[number] = self._encode(note)
 
     def _shorten(self, added: int) -> None:
-        """Keep only the JSON of earlier steps, and not those in the middle, after some were added."""
+        """Keep only the JSON of earlier large steps, and not those in the middle, after some were added."""
         steps = self._steps
         end = len(steps) - _NOTED
         for number in range(max(0, end - added), end):
-            self._encode_at(number)
+            note = steps[number]
+            # The middle of a long loop is dropped: making JSON of all of it would take longer than the loop.
+            if isinstance(note, StepNote) and (_is_large(note.input) or _is_large(note.output)):
+                self._encode_at(number)
         if len(steps) >= MAX_TRACED_STEPS + _HALF:
             self._omitted += len(steps) - MAX_TRACED_STEPS
             del steps[_HALF:-_HALF]
