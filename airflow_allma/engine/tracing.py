@@ -32,7 +32,7 @@ _HALF: Final = MAX_TRACED_STEPS // 2
 _NOTED: Final = 16
 """Steps whose values are kept as they are; of earlier ones with large values only the JSON."""
 _MAX_NOTED_BYTES: Final = 16 << 10
-"""Larger values of earlier steps, and of steps that wait for something, are kept as JSON, which is bounded."""
+"""Larger values of earlier steps, and of steps that wait for something, are kept as bounded JSON."""
 _PARKED: Final = 10
 """Steps at each end of the trace of a run that waits in no process."""
 _PARKED_BYTES: Final = 1024
