@@ -204,7 +204,7 @@ class ChunkReader:
         return None if handed_on is None else int(handed_on["items"])
 
     @property
-    def told_items(self) -> int | None:
+    def handed_on_items(self) -> int | None:
         """The number of the chunk's items if it was planned or handed on; nothing is read."""
         return self._handed_on_items if self.spec.count is None else self.spec.count
 
@@ -215,8 +215,8 @@ class ChunkReader:
     @property
     def items(self) -> int | None:
         """The number of the chunk's items, without reading anything if it is known so."""
-        told = self.told_items
-        return self.counts.items if told is None else told
+        handed_on = self.handed_on_items
+        return self.counts.items if handed_on is None else handed_on
 
     def _inline_counts(self, lines: list[FoundLine]) -> ChunkCounts:
         number = {"ok": 0, "failed": 0, "skipped": 0}

@@ -103,7 +103,7 @@ class ForkReader:
         # The index of each chunk's first item, as far as it is known; one more for the end.
         self._firsts: list[int] = [0]
 
-    def release(self, number: int) -> ChunkReader:
+    def further_reader(self, number: int) -> ChunkReader:
         """Return a further reader of a chunk, whose content is not kept with that of the others."""
         return ChunkReader(self.view, self.view.plan.chunks[number], self._list)
 
@@ -370,4 +370,4 @@ class ForkReader:
 
 
 def _tells_items(chunk: ChunkReader) -> bool:
-    return chunk.told_items is not None
+    return chunk.handed_on_items is not None

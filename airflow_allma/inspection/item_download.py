@@ -48,7 +48,7 @@ def _blocks(view: ForkView, status: BranchStatus | None) -> Generator[bytes, Non
     first: int | None = 0
     for number, spec in enumerate(view.plan.chunks):
         # A reader of its own for each chunk: what it has read is not needed for the next one.
-        chunk = reader.release(number)
+        chunk = reader.further_reader(number)
         first = spec.first if spec.first is not None else first
         try:
             for line in _lines(reader, chunk, status, first):

@@ -26,14 +26,14 @@ class AirflowAws:
     Args:
         conn_id: the connection; "" for the credentials of the process's environment.
         connections: how many calls of one client can be in flight at once, if the connection does not say.
-        patience: time limit of a request, in seconds; None: as the connection says.
+        request_seconds: time limit of a request, in seconds; None: as the connection says.
     """
 
     def __init__(
-        self, conn_id: str, connections: int = MAX_CONNECTIONS, patience: float | None = None
+        self, conn_id: str, connections: int = MAX_CONNECTIONS, request_seconds: float | None = None
     ) -> None:
         self._conn_id = conn_id
-        self._patience = patience
+        self._request_seconds = request_seconds
         self._connections = connections
         self._clients = ClientCache(self._make)
 
@@ -60,8 +60,10 @@ class AirflowAws:
         hook = AwsBaseHook(aws_conn_id=self._conn_id or None, client_type=service, region_name=region)
         try:
             config = client_config(hook.config, service, retries=retries, connections=self._connections)
-            if self._patience is not None:
-                config = config.merge(Config(connect_timeout=self._patience, read_timeout=self._patience))
+            if self._request_seconds is not None:
+                config = config.merge(
+                    Config(connect_timeout=self._request_seconds, read_timeout=self._request_seconds)
+                )
             return hook.get_client_type(region_name=hook.region_name, config=config)
         except Exception as error:
             raise StorageConfigurationError(

@@ -1,4 +1,4 @@
-"""The stores that pages read: one for each connection and location, kept, and impatient."""
+"""The stores that pages read: one for each connection and location, kept, with a short time limit."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _CACHE_BYTES: Final = 32 << 20
 _KEPT_SECONDS: Final = 600.0
 """A connection that was changed is used after this time."""
 
-_PATIENCE: Final = 8.0
-"""Seconds: a page that does not come has no reader."""
+_REQUEST_SECONDS: Final = 8.0
+"""A page that takes longer has no reader any more."""
 _BACKOFF: Final = Backoff(attempts=2, first_seconds=0.1, max_seconds=0.5)
 
 
@@ -91,7 +91,7 @@ class Stores:
                 return found
             location = OffloadLocation.from_setting(settings.results_location)
             # This makes no request, nor a client.
-            aws = AirflowAws(settings.aws_conn_id, patience=_PATIENCE)
+            aws = AirflowAws(settings.aws_conn_id, request_seconds=_REQUEST_SECONDS)
             opened = OpenStore(open_store(aws, location, backoff=_BACKOFF), location)
             self._open[key] = (now, opened)
             if len(self._open) > _KEPT:
