@@ -24,6 +24,8 @@ __all__ = ["MAX_SELECTED_ITEMS", "ForkSelection", "ItemSelection", "next_generat
 
 MAX_SELECTED_ITEMS: Final = 10_000
 _MAX_BYTES: Final = 1 << 20
+_MAX_AHEAD_SECONDS: Final = 86_400
+"""How far the clock of whoever made a selection can be ahead."""
 
 _Number = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 _Item = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
@@ -91,6 +93,9 @@ class ForkSelection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         count = sum(map(len, selection.chunks.values()))
         if count > MAX_SELECTED_ITEMS:
             raise ValueError(f"it names {count:,} items, more than {MAX_SELECTED_ITEMS:,}")
+        if selection.generation > time.time() + _MAX_AHEAD_SECONDS:
+            # Results of such a generation would count for ever.
+            raise ValueError("its generation, a time in seconds, is more than a day ahead of the clock")
         return selection
 
     def encode(self) -> str:

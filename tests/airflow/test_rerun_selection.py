@@ -259,6 +259,7 @@ WRONG = [
     ({"version": 1}, "it must be a string with JSON, not dict"),
     ('{"version":2,"generation":1,"chunks":{}}', "Invalid enum value 2 - at `$.version`"),
     ('{"version":1,"generation":0,"chunks":{}}', "Expected `int` >= 1 - at `$.generation`"),
+    ('{"version":1,"generation":9007199254740991,"chunks":{}}', "more than a day ahead of the clock"),
     ('{"version":1,"generation":1,"chunks":{"../x":[1]}}', "matching regex"),
     ('{"version":1,"generation":1,"chunks":{"0":[]}}', "length >= 1 - at `$.chunks[...]`"),
     ('{"version":1,"generation":1,"chunks":{"0":[-1]}}', "Expected `int` >= 0"),
