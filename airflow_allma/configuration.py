@@ -206,7 +206,6 @@ def _is_chosen(section: str, name: str, value: object, default: object) -> bool:
 # The local folder
 
 
-@cache
 def _local_folder() -> Path | None:
     """Return the folder for results below Airflow's home; None if this deployment runs no local tasks."""
     from airflow.sdk import conf

@@ -90,7 +90,7 @@ def test_a_step_without_a_record_says_why(pages, run_path):
     push(run_path, "bad", "allma_trace", "nonsense")
     notes = {step: pages.get(f"{run_path}/steps/{step}")["note"] for step in ("bad", "never", "each")}
     assert "recorded nothing" in notes["bad"]
-    assert "has not come" in notes["never"]
+    assert "has not reached this step" in notes["never"]
     assert "each item" in notes["each"]
     assert pages.get(f"{run_path}/steps/each", mapIndex=1)["task"]["mapIndex"] == 1
     assert pages.get(f"{run_path}/steps/fork")["task"]["taskId"] == "fork.aggregate"
