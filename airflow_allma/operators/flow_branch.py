@@ -14,7 +14,7 @@ from airflow_allma.exceptions import AllmaError, PermanentStepError
 from airflow_allma.operators.branch_path import BranchPath
 from airflow_allma.operators.flow_step import FlowStepOperator
 from airflow_allma.operators.fork_results import push_result
-from airflow_allma.operators.run_states import load_state
+from airflow_allma.operators.run_states import load_state, save_state
 from airflow_allma.operators.task_context import TaskContext
 from airflow_allma.operators.transport import is_unchanged, json_bytes
 
@@ -188,7 +188,7 @@ class FlowBranchOperator(FlowStepOperator):
         if result.status is not SegmentStatus.COMPLETED:
             path, before = self._path, self._before
             if not is_exact or not current.run(lambda: path.repeats(self, before, returned, result.state)):
-                super().on_success(current, result, returned)
+                save_state(current, result.state)
             return
         fork, branch, index = current.fork(self.fork), self._branch(current), self._item.index
         load = current.services.pointers.load

@@ -18,7 +18,7 @@ from airflow_allma.operators.run_states import return_value, save_state
 from airflow_allma.operators.run_urls import StartedRunLink
 from airflow_allma.operators.suspended_task import SuspendableTask, TriggerEnd, Wakeup
 from airflow_allma.operators.task_context import TaskContext
-from airflow_allma.operators.trace_xcom import push_trace
+from airflow_allma.operators.trace_xcom import push_trace, trace_of
 from airflow_allma.operators.try_notes import TryNotes
 
 if TYPE_CHECKING:
@@ -238,18 +238,20 @@ class FlowStepOperator(FlowOperator):
         return current.info
 
     def keeps_trace(self, current: TaskContext, result: SegmentResult) -> bool:  # noqa: ARG002
-        """Return whether the trace of the task's steps is pushed."""
-        return True
+        """Return whether the trace of the task's steps is pushed: it is part of the state if it has one."""
+        from airflow_allma.engine import SegmentStatus
+
+        return result.status in {SegmentStatus.FAILED, SegmentStatus.RETRY}
 
     def on_success(self, current: TaskContext, result: SegmentResult, returned: Any) -> None:  # noqa: ARG002
-        """Push the run's state for the tasks downstream.
+        """Push the run's state for the tasks downstream, with the trace of the steps.
 
         Args:
             current: this try.
             result: the result of the segment.
             returned: the task's return value, which Airflow pushes next.
         """
-        save_state(current, result.state)
+        save_state(current, result.state, trace=trace_of(result.state))
 
     def on_timeout(self, current: TaskContext) -> None:
         """Push nothing: on the main path a task that ran too long has only failed."""

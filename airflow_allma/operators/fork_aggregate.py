@@ -23,7 +23,7 @@ from airflow_allma.operators.fork_results import BranchTasks, ChunkTaskOutcomes,
 from airflow_allma.operators.run_states import load_state, return_value, save_state
 from airflow_allma.operators.run_urls import ItemsLink
 from airflow_allma.operators.task_context import LOG, TaskContext
-from airflow_allma.operators.trace_xcom import push_trace
+from airflow_allma.operators.trace_xcom import push_trace, trace_of
 from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ class ForkAggregateOperator(FlowOperator):
                     current.program, state, self.step, failure, info=current.info, services=current.services
                 )
             )
-        push_trace(current, result.state)
         if result.status is SegmentStatus.FAILED:
+            push_trace(current, result.state)
             self.fail(current.ti, result.error or {})
-        save_state(current, result.state)
+        save_state(current, result.state, trace=trace_of(result.state))
         returned = return_value(current, result.output)
         self._emit_asset(context, current, result.output, returned)
         return returned

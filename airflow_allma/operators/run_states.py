@@ -25,6 +25,7 @@ __all__ = [
     "return_value",
     "save_state",
     "save_suspended",
+    "trace_in_state",
 ]
 
 _LAST_OUTPUT_IS_LAST_WRITE: Final = "lastOutputIsLastWrite"
@@ -34,13 +35,25 @@ _PAYLOAD_KEYS: Final = "payloadKeys"
 """Key of a saved state with the keys of the payload, which is not repeated under ``initialContextData``."""
 
 
-def save_state(current: TaskContext, state: RunState, *, items: list[Any] | None = None) -> None:
+_TASK_TRACE: Final = "taskTrace"
+"""Key of a pushed state with the trace of the steps that have led to it."""
+
+
+def save_state(
+    current: TaskContext,
+    state: RunState,
+    *,
+    items: list[Any] | None = None,
+    trace: Mapping[str, Any] | None = None,
+) -> None:
     """Push the run's state; a large one is stored, and a pointer is pushed instead.
 
     Args:
         current: this try.
         state: the state.
         items: a fork's list, if it is not part of the state; ``load_state`` returns it under ``items``.
+        trace: the trace of the task's steps, which ``trace_in_state`` returns. An XCom of its own would be
+            another request of every task.
     """
     # A branch goes on in another task, whose trace has the steps of this one too.
     saved = state.to_dict() if state.journal is None else state.suspended_form()
@@ -57,6 +70,8 @@ def save_state(current: TaskContext, state: RunState, *, items: list[Any] | None
     pointer = _store_if_large(current, saved, "state")
     if pointer is not None:
         saved = {"nextStep": saved["nextStep"], "stored": pointer.wrap()}
+    if trace is not None:
+        saved[_TASK_TRACE] = trace
     push(current.ti, Key.STATE, saved)
     if state.next_step is None and state.journal is None:
         _hand_over(current, state.context)
@@ -122,12 +137,18 @@ def restored_state(saved: dict[str, Any], load: Callable[[Any], dict[str, Any]])
     """
     if "stored" in saved:
         saved = load(saved["stored"])
+    saved.pop(_TASK_TRACE, None)
     if saved.pop(_LAST_OUTPUT_IS_LAST_WRITE, False):
         saved["lastOutput"] = saved["journal"][-1][1]
     if _PAYLOAD_KEYS in saved:
         context = saved["context"]
         context["initialContextData"] = {key: context[key] for key in saved.pop(_PAYLOAD_KEYS)}
     return saved
+
+
+def trace_in_state(saved: Any) -> Any:
+    """Return the trace in a state that ``save_state`` pushed; None if it has none."""
+    return saved.get(_TASK_TRACE) if isinstance(saved, dict) else None
 
 
 def save_suspended(current: TaskContext, saved: dict[str, Any]) -> None:

@@ -11,23 +11,34 @@ if TYPE_CHECKING:
     from airflow_allma.engine import RunState
     from airflow_allma.engine.tracing import Trace
 
-__all__ = ["push_trace"]
+__all__ = ["push_trace", "trace_of"]
+
+
+def trace_of(state: RunState) -> dict[str, Any] | None:
+    """Return the trace of the steps that have run in this task, as JSON; None if they are not traced."""
+    trace: Trace | None = state.trace
+    if trace is None:
+        return None
+    try:
+        steps, omitted = trace.steps()
+    except Exception as error:  # noqa: BLE001 - whatever the data of a flow provokes
+        # A trace must not fail a step.
+        LOG.warning("Pages do not show what the steps of this task did: %s", error)
+        return None
+    return {"steps": steps, **({"omittedSteps": omitted} if omitted else {})}
 
 
 def push_trace(current: TaskContext, state: RunState) -> None:
-    """Push the trace of the steps that have run in this task, if there are any.
+    """Push the trace of the steps that have run in this task, if there is one.
 
     Args:
         current: this try.
         state: the run's state after the steps.
     """
-    trace: Trace | None = state.trace
+    trace = trace_of(state)
     if trace is None:
         return
     try:
-        steps, omitted = trace.steps()
-        value: dict[str, Any] = {"steps": steps, **({"omittedSteps": omitted} if omitted else {})}
-        push(current.ti, Key.TRACE, value)
+        push(current.ti, Key.TRACE, trace)
     except Exception as error:  # noqa: BLE001 - whatever Airflow raises
-        # A trace must not fail a step.
         LOG.warning("Pages do not show what the steps of this task did: %s", error)

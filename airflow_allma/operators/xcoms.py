@@ -24,7 +24,8 @@ class Key(StrEnum):
     """The keys of the internal XComs."""
 
     STATE = "allma_state"
-    """The run's state as the task leaves it; ``nextStep`` decides which task continues."""
+    """The run's state as the task leaves it, and the trace of its steps; ``nextStep`` decides which task
+    continues."""
     PLAN = "allma_plan"
     """How a fork runs: mode, counts, chunks."""
     RESULT = "allma_result"
@@ -41,7 +42,8 @@ class Key(StrEnum):
     RERUN = "allma_rerun"
     """The items of a fork that are to run again, written over Airflow's API for the ``chunks`` task."""
     TRACE = "allma_trace"
-    """The steps that the task has run, for pages: ``{"steps": [...]}`` in the form of ``engine.traces``."""
+    """The steps that a task without a state has run, for pages: ``{"steps": [...]}`` in the form of
+    ``engine.traces``. It has failed, or runs for an item."""
     ERROR = "allma_error"
     """The four fields of the error with which a step failed."""
 

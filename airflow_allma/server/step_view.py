@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from airflow_allma.compat import redact_connections
 from airflow_allma.dag_factory.plan import TaskNode, TaskRole
+from airflow_allma.operators.run_states import trace_in_state
 from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.dag_flows import DagFlow
 from airflow_allma.server.not_found import NotFoundError
@@ -92,11 +93,10 @@ def _type_of(found: DagFlow, step_id: str) -> str | None:
 
 
 def _trace(session: Session, dag_id: str, run_id: str, row: TaskRow, step_id: str) -> list[Any]:
-    pushed = find_xcoms(
-        session, dag_id, run_id, [row.task_id], [Key.TRACE.value], map_indexes=[row.map_index]
-    )
-    for one in pushed:
-        value = one.json()
+    # A task that has failed has pushed no state.
+    keys = [Key.TRACE.value, Key.STATE.value]
+    for one in find_xcoms(session, dag_id, run_id, [row.task_id], keys, map_indexes=[row.map_index]):
+        value = one.json() if one.key == Key.TRACE.value else trace_in_state(one.json())
         steps = value.get("steps") if isinstance(value, dict) else None
         if isinstance(steps, list):
             # A loop runs a step several times.

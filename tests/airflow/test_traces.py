@@ -7,6 +7,7 @@ import json
 import pytest
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_allma.operators.run_states import trace_in_state
 from airflow_allma.operators.xcoms import Key
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, failing, flow, fork
@@ -14,7 +15,7 @@ from tests.airflow.flows import branch, compose, failing, flow, fork
 pytestmark = pytest.mark.airflow
 
 ITEMS = [{"id": "p1", "v": 1}, {"id": "p2", "v": 2, "good": 1}]
-TRACE = Key.TRACE.value
+STATE, TRACE = Key.STATE.value, Key.TRACE.value
 
 
 def needs_good(**more):
@@ -32,12 +33,16 @@ def two_tasks(**first):
 
 
 def steps_of(ended, task, index=-1):
-    return ended.xcom(task, index, TRACE)["steps"]
+    if (task, index, TRACE) in ended.xcoms:
+        return ended.xcom(task, index, TRACE)["steps"]
+    return trace_in_state(ended.xcom(task, index, STATE))["steps"]
 
 
 def traced(ended):
     """Return the task instances that have a trace."""
-    return {(name, index) for name, index, key in ended.xcoms if key == TRACE}
+    found = {(name, index) for name, index, key in ended.xcoms if key == TRACE}
+    states = [(name, index) for name, index, key in ended.xcoms if key == STATE]
+    return found | {where for where in states if trace_in_state(ended.xcom(*where, STATE))}
 
 
 def test_each_task_of_the_main_path_has_the_trace_of_its_steps(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -112,11 +113,12 @@ def test_one_kind_or_item_travels_as_a_selection_that_the_chunks_read(subject):
 
 
 def test_a_new_selection_replaces_the_last_one_and_a_rerun_of_all_failures_makes_it_void():
-    last = ForkSelection.of(2**40, {1: [1]}).encode()
+    later = int(time.time()) + 1_000
+    last = ForkSelection.of(later, {1: [1]}).encode()
     plan = rerun(KIND, CHUNKS, selection=last)
     assert plan["selection"]["method"] == "PATCH"
     assert plan["selection"]["path"].endswith("/taskInstances/f.chunks/xcomEntries/allma_rerun")
-    assert ForkSelection.parse(plan["selection"]["body"]["value"]).generation == 2**40 + 1
+    assert ForkSelection.parse(plan["selection"]["body"]["value"]).generation == later + 1
     assert "key" not in plan["selection"]["body"]
     void = rerun(FAILED, CHUNKS, selection=last)["selection"]
     assert ForkSelection.parse(void["body"]["value"]).chunks == {}

@@ -77,7 +77,8 @@ def test_a_step_shows_what_its_task_has_recorded(pages, run_path):
 
 def test_a_step_shows_its_task_and_what_is_recorded(pages, run_path):
     steps = [{"step": "first", "type": "DATA_TRANSFORMATION", "input": {}, "next": "fork", "tries": 1}]
-    push(run_path, "first", "allma_trace", {"steps": [*steps, {"step": "other"}]})
+    trace = {"steps": [*steps, {"step": "other"}]}
+    push(run_path, "first", "allma_state", {"nextStep": "fork", "taskTrace": trace})
     found = pages.get(f"{run_path}/steps/first")
     assert (found["step"], found["type"], found["note"]) == ("first", "DATA_TRANSFORMATION", None)
     assert found["trace"] == steps
