@@ -77,9 +77,5 @@ def test_results_of_the_local_executor_are_found_on_this_machine(tmp_path, monke
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
     monkeypatch.delenv("AIRFLOW__ALLMA__OFFLOAD_LOCATION", raising=False)
-    configuration._local_folder.cache_clear()
-    try:
-        settings = configuration.load_server_settings()
-    finally:
-        configuration._local_folder.cache_clear()
+    settings = configuration.load_server_settings()
     assert settings.results_location == ((tmp_path / "allma").as_uri() if found else "")
