@@ -30,7 +30,9 @@ def main(items: int) -> int:
         for flow_id, document in places.place_flows(url).items():
             document.setdefault("airflow", {})["offloadLocation"] = (root / "store").as_uri()
             (dags / f"{flow_id}.json").write_text(json.dumps(document), encoding="utf-8")
-        with AirflowInstance(root / "airflow", [dags], database="postgresql", parallelism=6) as instance:
+        with AirflowInstance(
+            root / "airflow", [dags], database="postgresql", parallelism=6, triggerer=True
+        ) as instance:
             client = instance.client
             for flow_id in places.place_flows(url):
                 client.wait_for_dag(flow_id, timeout=120)
