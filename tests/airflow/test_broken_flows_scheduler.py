@@ -11,7 +11,7 @@ import pytest
 
 from tests.airflow.finished_run import ask
 from tests.airflow.flows import compose, flow
-from tests.support.airflow import write_atomically
+from tests.support.airflow import parse_again, write_atomically
 
 pytestmark = pytest.mark.scheduler
 
@@ -63,6 +63,7 @@ def test_a_broken_flow_is_shown_and_paused_and_continues_when_it_is_fixed(
     broken = {**sound, "steps": {**sound["steps"], "after": compose(to="nowhere")}}
     text = json.dumps(broken, indent=1)
     write_atomically(file, text)
+    parse_again(airflow_instance)
 
     def shown():
         return [one for one in airflow_client.import_errors() if one["filename"] == PROBLEMS]
@@ -84,6 +85,7 @@ def test_a_broken_flow_is_shown_and_paused_and_continues_when_it_is_fixed(
     assert {run["dag_run_id"] for run in airflow_client.runs("breaks")} == started, "no new run is made"
 
     write_atomically(file, json.dumps({**sound, "airflow": {}}))
+    parse_again(airflow_instance)
     airflow_client.wait_for_dag("breaks")
     wait_for(lambda: not shown(), "the import error's end")
     assert airflow_client.wait_for_run("breaks", run_id) == "success"

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.airflow.flows import branch, compose, flow, fork
+from tests.support.airflow import parse_again
 from tests.support.hostile_flows import hostile_flows
 
 pytestmark = pytest.mark.scheduler
@@ -104,6 +105,7 @@ def test_two_hundred_hostile_flows_among_good_ones_are_shown_or_bounded(
         [*hostile.values(), *good],
         {b"not utf-8 \xff\x1b.json": '{"startStepInstanceId": 1, "steps": {}}'},
     )
+    parse_again(airflow_instance)
 
     wait_for(lambda: {one["id"] for one in good} <= dag_ids(airflow_client), "the good Dags")
     (error,) = wait_for(lambda: shown(airflow_client), "the import error")

@@ -19,7 +19,7 @@ from demo.airflow_instance import AirflowInstance
 from tests.airflow.finished_run import ask
 from tests.airflow.flows import Json, branch, compose, flow, fork
 from tests.airflow.shop import Answer, Shop, open_shop
-from tests.support.airflow import write_atomically
+from tests.support.airflow import parse_again, write_atomically
 
 pytestmark = pytest.mark.scheduler
 
@@ -295,6 +295,7 @@ def played(
         written = list(flows(shop, folder))
         for one in written:
             write_atomically(airflow_instance.dags[0] / f"{one['id']}.json", json.dumps(one))
+        parse_again(airflow_instance)
         for one in written:
             client.wait_for_dag(one["id"])
         futures = {

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from tests.support.airflow import LOADER, write_atomically
+from tests.support.airflow import parse_again, write_atomically
 from tests.support.browser import accessibility_problems
 from tests.support.user_enrichment import FORK, enrichment_flow, user_api, write_users
 
@@ -28,7 +28,7 @@ def users(airflow_instance, tmp_path_factory):
         chunk_bytes = (folder / "users.jsonl").stat().st_size // 3 + 1
         written = enrichment_flow(DAG, api.url, folder.as_uri(), chunk_bytes=chunk_bytes)
         write_atomically(airflow_instance.dags[0] / f"{DAG}.json", json.dumps(written))
-        (airflow_instance.dags[0] / LOADER).touch()
+        parse_again(airflow_instance)
         client = airflow_instance.client
         client.wait_for_dag(DAG)
         client.trigger(DAG, {"users": pointer}, run_id=RUN)
