@@ -21,7 +21,15 @@ _SHOWN_ANSWER: Final = 300
 
 
 class ServerError(AllmaError):
-    """The API server did not answer, or refused."""
+    """The API server did not answer, or refused.
+
+    Attributes:
+        status: the HTTP status of the answer; 0 without an answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -115,4 +123,4 @@ def _read(status: int, body: bytes, url: str) -> Any:
         return read
     detail = read.get("detail") if isinstance(read, dict) else body.decode("utf-8", "replace")
     reason = printable(str(detail)[:_SHOWN_ANSWER])
-    raise ServerError(f"{status} from {url}: {reason}")
+    raise ServerError(f"{status} from {url}: {reason}", status)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import quote
 
 import typer
@@ -12,6 +13,13 @@ from airflow_allma.cli.json_options import UsageError
 from airflow_allma.common.printable import printable
 
 __all__ = ["rerun_items"]
+
+_REFUSED: Final = range(400, 501)
+"""Statuses of answers that Airflow itself gives, not a proxy before it."""
+_STAYS: Final = (
+    "If the chunks are cleared later, only the selected items run. To prevent that, delete the XCom "
+    "allma_rerun of the fork's chunks task."
+)
 
 
 def rerun_items(
@@ -59,7 +67,26 @@ def rerun_items(
         if selection is not None:
             await ask(selection["method"], f"api/v2/{selection['path']}", {}, selection["body"])
         path = f"api/v2/dags/{quote(dag_id, safe='')}/clearTaskInstances"
-        cleared = await ask("POST", path, {}, plan["clear"])
+        try:
+            cleared = await ask("POST", path, {}, plan["clear"])
+        except ServerError as error:
+            if plan["undo"] is None:
+                raise
+            raise ServerError(f"{error}{await _undo(ask, plan['undo'], error)}", error.status) from error
         typer.echo(f"{cleared['total_entries']} task instances cleared.")
 
     return ask_server(server, work)
+
+
+async def _undo(ask: Ask, undo: Mapping[str, Any], refusal: ServerError) -> str:
+    """Make the selection void; return a sentence if it stays."""
+    reason = ""
+    # Without an answer of Airflow itself the tasks may have been cleared, and need the selection.
+    if refusal.status in _REFUSED:
+        try:
+            await ask(undo["method"], f"api/v2/{undo['path']}", {}, undo["body"])
+        except ServerError as error:
+            reason = f" The selection of items could not be removed: {error}."
+        else:
+            return ""
+    return f"{reason} {_STAYS}"

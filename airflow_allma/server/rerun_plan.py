@@ -126,8 +126,10 @@ def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> di
     Returns:
         ``items``: how many run; ``sentence``: what will run; ``others``: what happens to the other items;
         ``clear``: the body of ``POST /api/v2/dags/{dag_id}/clearTaskInstances``; ``selection``: the request
-        to send before (``path`` below ``/api/v2``, ``method``, ``body``), or None; ``command``: a line for a
-        shell that does the same; ``blocked``: why it cannot be done now, or None.
+        to send before (``path`` below ``/api/v2``, ``method``, ``body``), or None; ``undo``: the request that
+        makes the selection void, to send if Airflow refuses ``clear``, since the next clear would run only
+        these items; or None; ``command``: a line for a shell that does the same; ``blocked``: why it cannot
+        be done now, or None.
     """
     rerun = (_ChunkRerun if tasks.in_chunks else _MemoryRerun)(tasks, subject, items)
     instances = rerun.instances()
@@ -147,6 +149,7 @@ def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> di
             "prevent_running_task": True,
         },
         "selection": rerun.selection(),
+        "undo": rerun.undo(),
         "command": _command(tasks, subject),
         "blocked": _blocked(tasks, instances, subject),
     }
@@ -177,6 +180,9 @@ class _MemoryRerun:
         return "All other items keep their results."
 
     def selection(self) -> dict[str, Any] | None:
+        return None
+
+    def undo(self) -> dict[str, Any] | None:
         return None
 
 
@@ -240,7 +246,16 @@ class _ChunkRerun:
         return "All good items keep their results."
 
     def selection(self) -> dict[str, Any] | None:
-        """Return the request that writes the selection.
+        return _written(self.tasks, self._selection(), is_new=self.tasks.selection is None)
+
+    def undo(self) -> dict[str, Any] | None:
+        selection = self._selection()
+        if selection is None or not selection.chunks:
+            return None
+        return _written(self.tasks, ForkSelection.of(selection.generation + 1, {}), is_new=False)
+
+    def _selection(self) -> ForkSelection | None:
+        """Return the selection to write.
 
         One that was written before, and never ran, must not restrict a rerun of all failed items.
         """
@@ -248,26 +263,21 @@ class _ChunkRerun:
         if not is_selected and self.tasks.selection is None:
             return None
         chunks = {number: sorted(items) for number, items in self.items.chunks.items() if items}
-        selection = ForkSelection.of(
-            next_generation(_generation(self.tasks.selection)), chunks if is_selected else {}
-        )
-        task = self.tasks.task(TaskRole.CHUNKS).task_id
-        path = "/".join(
-            quote(part, safe="")
-            for part in (
-                "dags",
-                self.tasks.dag_id,
-                "dagRuns",
-                self.tasks.run_id,
-                "taskInstances",
-                task,
-                "xcomEntries",
-            )
-        )
-        body: dict[str, Any] = {"value": selection.encode(), "map_index": -1}
-        if self.tasks.selection is None:
-            return {"path": path, "method": "POST", "body": {"key": Key.RERUN.value, **body}}
-        return {"path": f"{path}/{Key.RERUN.value}", "method": "PATCH", "body": body}
+        generation = next_generation(_generation(self.tasks.selection))
+        return ForkSelection.of(generation, chunks if is_selected else {})
+
+
+def _written(tasks: RerunFork, selection: ForkSelection | None, *, is_new: bool) -> dict[str, Any] | None:
+    """Return the request that writes a selection."""
+    if selection is None:
+        return None
+    task = tasks.task(TaskRole.CHUNKS).task_id
+    parts = ["dags", tasks.dag_id, "dagRuns", tasks.run_id, "taskInstances", task, "xcomEntries"]
+    path = "/".join(quote(part, safe="") for part in parts)
+    body: dict[str, Any] = {"value": selection.encode(), "map_index": -1}
+    if is_new:
+        return {"path": path, "method": "POST", "body": {"key": Key.RERUN.value, **body}}
+    return {"path": f"{path}/{Key.RERUN.value}", "method": "PATCH", "body": body}
 
 
 def _generation(encoded: Any) -> int:

@@ -182,6 +182,22 @@ def test_a_rerun_of_a_kind_sends_the_selection_first_and_shows_the_answer(open_i
     assert clear["only_failed"] is False
 
 
+@pytest.mark.parametrize(("status", "stays"), [(409, False), (504, True)])
+def test_a_refused_clear_makes_the_selection_void_unless_it_may_be_needed(
+    open_items, ui_server, status, stays
+):
+    ui_server.refuse, ui_server.refused_path = (status, "Task is running"), "clearTaskInstances"
+    page, watch = open_items()
+    watch.allow(str(status))
+    page.get_by_role("button", name="Rerun 12 failures of StepTimeout").click()
+    page.get_by_role("button", name="Rerun 12 items").click()
+    problem = page.locator("dialog .allma-problem:has-text('Task is running')")
+    problem.wait_for()
+    assert ("delete the XCom allma_rerun" in problem.inner_text()) == stays
+    entries = [(method, body.get("value")) for method, path, body in ui_server.changes if "xcom" in path]
+    assert entries == [("POST", "{}")] + [("PATCH", "void")] * (not stays)
+
+
 def test_a_rerun_without_rights_shows_what_airflow_says(open_items, ui_server):
     ui_server.refuse = (403, "Forbidden")
     page, watch = open_items()

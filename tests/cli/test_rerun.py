@@ -17,6 +17,7 @@ PLAN = {
     "others": "All good items keep \x1b[31mtheir results.",
     "clear": {"dry_run": False, "task_ids": [["f.chunk", 0]]},
     "selection": {"path": "dags/d/xcomEntries/allma_rerun", "method": "PATCH", "body": {"value": "{}"}},
+    "undo": {"path": "dags/d/xcomEntries/allma_rerun", "method": "PATCH", "body": {"value": "void"}},
     "command": "",
     "blocked": None,
 }
@@ -29,10 +30,11 @@ class Recorder:
         self.asked: list[tuple[str, str, Any]] = []
         self.plan: dict[str, Any] = PLAN
         self.refused = ""
+        self.status = 403
 
     def answer(self, method: str, path: str) -> tuple[int, Any]:
         if self.refused and self.refused in path:
-            return 403, {"detail": "Forbidden"}
+            return self.status, {"detail": "Forbidden"}
         if "/allma/api/" in path:
             return 200, self.plan
         return 200, {"total_entries": 4} if method == "POST" else {}
@@ -92,7 +94,7 @@ def test_the_selection_is_written_before_the_chunks_are_cleared(server):
     ("options", "query"), [((), "what=failed"), (("--index", "4711"), "what=item&index=4711")]
 )
 def test_all_that_failed_or_one_item_and_a_dry_run_changes_nothing(server, options, query):
-    server.plan = {**PLAN, "selection": None}
+    server.plan = {**PLAN, "selection": None, "undo": None}
     assert run_cli("rerun", "--dry-run", "--fork", "f", *options, "d", RUN).code == 0
     assert server.asked == [("GET", f"{ROUTE}?{query}", None)]
     assert run_cli("rerun", "--fork", "f", *options, "d", RUN).code == 0
@@ -109,6 +111,29 @@ def test_what_is_blocked_or_refused_is_said_and_nothing_is_cleared(server):
     assert "403 from http" in ran.err
     assert "Forbidden" in ran.err
     assert [method for method, *_ in server.asked] == ["GET", "GET", "PATCH"]
+
+
+@pytest.mark.parametrize("status", [403, 409, 500])
+def test_a_refused_clear_makes_the_selection_void_again(server, status):
+    server.refused, server.status = "clearTaskInstances", status
+    ran = run_cli("rerun", "--fork", "f", "--index", "1", "d", RUN)
+    assert ran.code == 1
+    assert ran.err.endswith("clearTaskInstances: Forbidden\n")
+    path = "/airflow/api/v2/dags/d/xcomEntries/allma_rerun"
+    assert [entry for entry in server.asked if entry[0] == "PATCH"] == [
+        ("PATCH", path, {"value": "{}"}),
+        ("PATCH", path, {"value": "void"}),
+    ]
+    assert server.asked[-1][0] == "PATCH"
+
+
+def test_a_selection_stays_and_is_named_if_the_tasks_may_have_been_cleared(server):
+    server.refused, server.status = "clearTaskInstances", 504
+    ran = run_cli("rerun", "--fork", "f", "--index", "1", "d", RUN)
+    assert ran.code == 1
+    assert "504 from" in ran.err
+    assert "delete the XCom allma_rerun of the fork's chunks task." in ran.err
+    assert [method for method, *_ in server.asked] == ["GET", "PATCH", "POST"]
 
 
 @pytest.mark.parametrize(

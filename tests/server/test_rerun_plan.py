@@ -81,6 +81,7 @@ def test_the_failed_items_of_chunks_need_no_selection_and_clear_their_chunks():
             "prevent_running_task": True,
         },
         "selection": None,
+        "undo": None,
         "command": "airflow-allma rerun --fork f rerun manual__2026-11-26T14:00:00+00:00",
         "blocked": None,
     }
@@ -112,6 +113,18 @@ def test_one_kind_or_item_travels_as_a_selection_that_the_chunks_read(subject):
     assert plan["sentence"].startswith(expected[subject])
 
 
+@pytest.mark.parametrize("last", [None, ForkSelection.of(5, {1: [1]}).encode()])
+def test_a_selection_can_be_made_void_if_airflow_refuses_the_clear(last):
+    plan = rerun(ITEM, CHUNKS, selection=last)
+    written = ForkSelection.parse(plan["selection"]["body"]["value"])
+    undo = plan["undo"]
+    assert undo["method"] == "PATCH"
+    assert undo["path"].endswith("/taskInstances/f.chunks/xcomEntries/allma_rerun")
+    assert undo["body"]["map_index"] == -1
+    void = ForkSelection.parse(undo["body"]["value"])
+    assert (void.chunks, void.generation) == ({}, written.generation + 1)
+
+
 def test_a_new_selection_replaces_the_last_one_and_a_rerun_of_all_failures_makes_it_void():
     later = int(time.time()) + 1_000
     last = ForkSelection.of(later, {1: [1]}).encode()
@@ -121,6 +134,7 @@ def test_a_new_selection_replaces_the_last_one_and_a_rerun_of_all_failures_makes
     assert ForkSelection.parse(plan["selection"]["body"]["value"]).generation == later + 1
     assert "key" not in plan["selection"]["body"]
     void = rerun(FAILED, CHUNKS, selection=last)["selection"]
+    assert rerun(FAILED, CHUNKS, selection=last)["undo"] is None
     assert ForkSelection.parse(void["body"]["value"]).chunks == {}
     damaged = rerun(KIND, CHUNKS, selection={"not": "JSON text"})["selection"]
     assert damaged["method"] == "PATCH"

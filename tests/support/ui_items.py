@@ -245,6 +245,7 @@ class FakeFork:
         if what == "item":
             chosen = [int(index or 0)]
         chunks = sorted({number * self.chunks // self.items for number in chosen})
+        xcoms = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{self.name}.chunks/xcomEntries"
         clear = {
             "dry_run": False,
             "dag_run_id": run_id,
@@ -262,9 +263,16 @@ class FakeFork:
             "selection": None
             if what == "failed"
             else {
-                "path": f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{self.name}.chunks/xcomEntries",
+                "path": xcoms,
                 "method": "POST",
                 "body": {"key": "allma_rerun", "value": "{}", "map_index": -1},
+            },
+            "undo": None
+            if what == "failed"
+            else {
+                "path": f"{xcoms}/allma_rerun",
+                "method": "PATCH",
+                "body": {"value": "void", "map_index": -1},
             },
             "command": f"airflow-allma rerun {dag_id} {run_id} --fork {self.name}",
             "blocked": "The run is still running. Rerun when it has ended."

@@ -57,6 +57,7 @@ class UiServer(ThreadingHTTPServer):
     Attributes:
         changes: what was sent to Airflow's own API: method, path and JSON.
         refuse: status and detail of the next changes; None lets them through.
+        refused_path: only changes with this in their path are refused.
     """
 
     daemon_threads = True
@@ -66,6 +67,7 @@ class UiServer(ThreadingHTTPServer):
         self.changes: list[tuple[str, str, Any]] = []
         self.requests: list[str] = []
         self.refuse: tuple[int, str] | None = None
+        self.refused_path = ""
         self.forks = dict(FORKS)
 
     @property
@@ -103,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.server.changes.append((self.command, unquote(self.path), json.loads(body)))
-        if self.server.refuse is not None:
+        if self.server.refuse is not None and self.server.refused_path in self.path:
             status, detail = self.server.refuse
             self._json(status, {"detail": detail})
         else:

@@ -18,8 +18,25 @@ export default (kit) => {
       const { path, method, body } = plan.selection;
       await change(path, method, body);
     }
-    const answer = await change(`dags/${encodeURIComponent(dagId)}/clearTaskInstances`, "POST", plan.clear);
-    return answer.total_entries;
+    try {
+      const answer = await change(`dags/${encodeURIComponent(dagId)}/clearTaskInstances`, "POST", plan.clear);
+      return answer.total_entries;
+    } catch (problem) {
+      if (plan.undo) await undo(plan.undo, problem);
+      throw problem;
+    }
+  }
+
+  /** Make the selection void, or say that it stays: the fork's next clear would run only these items. */
+  async function undo({ path, method, body }, problem) {
+    // Without an answer of Airflow itself the tasks may have been cleared, and need the selection.
+    const isRefused = problem.status >= 400 && problem.status <= 500;
+    try {
+      if (isRefused && (await change(path, method, body))) return;
+    } catch (error) {
+      problem.message += ` The selection of items could not be removed: ${error.message}`;
+    }
+    problem.message += " If the chunks are cleared later, only the selected items run. To prevent that, delete the XCom allma_rerun of the fork's chunks task.";
   }
 
   /** `what`: failed, kind or item; `onDone(sentence)` is called when Airflow has accepted the rerun. */
@@ -38,6 +55,8 @@ export default (kit) => {
       } catch (problem) {
         setFailure(problem);
         setBusy(false);
+        // The run may have started, and the selection now exists.
+        reload();
       }
     };
     const isPossible = plan && !plan.blocked;
