@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from airflow_allma.distributed.chunk_layout import folder_of_chunk, results_of_fork
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec, count_lines
 from airflow_allma.distributed.lost_results import lost_result, missing_branches
 from airflow_allma.distributed.result_index import write_plan
@@ -38,13 +39,15 @@ def chunk_folder(
         chunk: the chunk.
     """
     folder = results_folder(services, info, fork, plan)
-    return None if folder is None else folder.below(f"{chunk.number:06d}")
+    return None if folder is None else folder_of_chunk(folder, chunk.number)
 
 
 def results_folder(services: Services, info: RunInfo, fork: str, plan: ChunkPlan) -> OffloadLocation | None:
     """Return the folder of all chunks of a plan; the arguments and None are as for ``chunk_folder``."""
     location = services.settings.results_location
-    return None if location is None else location.below(*info.key_ids, fork, "results", plan.token)
+    if location is None:
+        return None
+    return results_of_fork(location.below(*info.key_ids), fork).below(plan.token)
 
 
 def store_plan(services: Services, info: RunInfo, fork: str, plan: ChunkPlan) -> None:

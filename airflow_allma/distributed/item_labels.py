@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from airflow_allma.distributed.result_index import labels_pointer
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.engine import CompiledFork, own_label
 from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.exceptions import ObjectNotFoundError
@@ -39,7 +39,7 @@ class ItemLabels:
     ) -> None:
         self._store = store
         self._masks = masks
-        self._pointer = labels_pointer(chunk)
+        self._pointer = ChunkFile.LABELS.pointer(chunk)
         self._fork = fork
         self._packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
         self._packed: list[bytes] = []

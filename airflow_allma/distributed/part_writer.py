@@ -5,25 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
+from airflow_allma.distributed.chunk_layout import PartKind, PartName
 from airflow_allma.distributed.result_index import MARK_BYTES, MARK_LINES, PartIndex
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import JSON_LINES_TYPE, ObjectStore
-from airflow_allma.storage.pointer import Pointer
 
 __all__ = ["FLUSH_BYTES", "FLUSH_SECONDS", "PartWriter", "find_marks"]
 
 FLUSH_BYTES: Final = 1 << 20
 FLUSH_SECONDS: Final = 10.0
-
-
-class NamePart(Protocol):
-    """Returns where a part is stored, as ``part_pointer`` does."""
-
-    def __call__(
-        self, location: OffloadLocation, /, *, sequence: int, first: int, last: int, count: int, writer: str
-    ) -> Pointer: ...
 
 
 class PartWriter:
@@ -32,7 +24,7 @@ class PartWriter:
     Args:
         store: the store of the location.
         location: the chunk's own folder.
-        name_part: returns where a part is stored.
+        kind: what the lines are.
         writer: a name of this run of the chunk.
         flush_bytes: a flush is due when this many bytes wait.
         flush_seconds: a flush is due when a line has waited this long.
@@ -48,7 +40,7 @@ class PartWriter:
         self,
         store: ObjectStore,
         location: OffloadLocation,
-        name_part: NamePart,
+        kind: PartKind,
         *,
         writer: str,
         flush_bytes: int = FLUSH_BYTES,
@@ -59,7 +51,7 @@ class PartWriter:
         self.sequence = 0
         self.waiting_bytes = 0
         self._store, self._location = store, location
-        self._name_part = name_part
+        self._kind = kind
         self._writer = writer
         self._flush_bytes, self._flush_seconds = flush_bytes, flush_seconds
         self._clock = clock
@@ -131,9 +123,8 @@ class PartWriter:
             counts = [1] * len(lines)
             body = b"".join(batches)
         first, last, count = ordered[0], ordered[-1], len(items)
-        pointer = self._name_part(
-            self._location, sequence=self.sequence, first=first, last=last, count=count, writer=self._writer
-        )
+        name = PartName(self._kind, self.sequence, first, last, count, self._writer)
+        pointer = name.pointer(self._location)
         self._store.write(pointer, body, content_type=JSON_LINES_TYPE)
         self.sequence += 1
         marks = find_marks(ordered, zip(counts, map(len, batches), strict=True))

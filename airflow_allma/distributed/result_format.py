@@ -2,15 +2,11 @@
 
 Results are written as they come, so that a chunk that runs again runs only what is missing.
 
-Each chunk has a folder (an ``OffloadLocation``) of its own::
-
-    <chunk>/parts/<sequence>-<first>-<last>-<count>-<writer>.jsonl
-    <chunk>/manifest.json
-
-A **part** is JSON Lines, ordered by item. Parts are written whole and never changed: after a crash each one
-exists or does not. Its name has, in decimal digits, its number among the parts, its first and last item, and
-the number of its lines; ``writer`` is a random name for each run of the chunk, so that two overlapping runs
-never write the same key. Objects with other names are ignored. A line is one branch run of one item::
+Each chunk has a folder of its own; ``chunk_layout`` names the objects in it. A **part** is JSON Lines,
+ordered by item. Parts are written whole and never changed: after a crash each one exists or does not. Its
+name has, in decimal digits, its number among the parts, its first and last item, and the number of its lines;
+``writer`` is a random name for each run of the chunk, so that two overlapping runs never write the same key.
+Objects with other names are ignored. A line is one branch run of one item::
 
     {"item": 12, "offset": 1840, "branch": "fetch", "status": "ok", "output": ...}
     {"item": 13, "offset": 1992, "branch": "fetch", "status": "failed", "error": {...}}
@@ -31,38 +27,31 @@ generation what was selected has run.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from airflow_allma.distributed.chunk_layout import ChunkFile, Part
 from airflow_allma.engine import BranchStatus
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
 from airflow_allma.storage.jsonl import LineBatch, read_line_batches
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.manifest_ranges import ManifestRange
-from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
-from airflow_allma.storage.pointer import Pointer
+from airflow_allma.storage.object_store import ObjectStore
 
 __all__ = [
     "MAX_GENERATION",
     "ChunkSummary",
     "Generation",
     "ResultLine",
-    "ResultPart",
     "counts_instead",
-    "list_parts",
-    "part_pointer",
     "read_chunk_summary",
     "read_located",
     "read_part",
-    "summary_pointer",
 ]
 
-_NAME: Final = re.compile(r"parts/(\d{6,})-(\d+)-(\d+)-(\d+)-([0-9a-z]+)\.jsonl")
 _BLOCK_BYTES: Final = 256 << 10
 # An output can be as large as memory allows: it was one value when it was written.
 _MAX_LINE_BYTES: Final = 1 << 40
@@ -116,27 +105,6 @@ def counts_instead(line: ResultLine, before: ResultLine) -> bool:
     return not before.is_ok
 
 
-@dataclass(frozen=True, slots=True)
-class ResultPart:
-    """One part, as described by its name.
-
-    Attributes:
-        info: the object.
-        sequence: its number among the parts of the chunk; parts of overlapping runs can share one.
-        writer: the run of the chunk that wrote it.
-        first: its first item.
-        last: its last item.
-        count: its lines.
-    """
-
-    info: ObjectInfo
-    sequence: int
-    writer: str
-    first: int
-    last: int
-    count: int
-
-
 class ChunkSummary(msgspec.Struct, frozen=True):
     """The summary of a finished chunk.
 
@@ -159,21 +127,6 @@ class ChunkSummary(msgspec.Struct, frozen=True):
     version: Literal[1] = 1
 
 
-def list_parts(store: ObjectStore, location: OffloadLocation) -> list[ResultPart]:
-    """Return the parts of a chunk in the order in which they were written.
-
-    Raises:
-        StorageError: raised by the store, also for a missing bucket; a missing folder is not an error.
-    """
-    prefix = f"{location.prefix}/" if location.prefix else ""
-    parts = []
-    for info in store.list(location.bucket, f"{prefix}parts/"):
-        if match := _NAME.fullmatch(info.pointer.key.removeprefix(prefix)):
-            sequence, first, last, count = (int(digits) for digits in match.groups()[:4])
-            parts.append(ResultPart(info, sequence, match[5], first, last, count))
-    return sorted(parts, key=lambda part: (part.sequence, part.writer))
-
-
 def read_chunk_summary(store: ObjectStore, location: OffloadLocation) -> ChunkSummary | None:
     """Return a chunk's summary, or None when the chunk has not ended yet.
 
@@ -181,7 +134,7 @@ def read_chunk_summary(store: ObjectStore, location: OffloadLocation) -> ChunkSu
         ObjectDecodeError: it has another format.
         StorageError: raised by the store.
     """
-    pointer = summary_pointer(location)
+    pointer = ChunkFile.SUMMARY.pointer(location)
     try:
         data = store.read(pointer)
     except ObjectNotFoundError:
@@ -192,20 +145,7 @@ def read_chunk_summary(store: ObjectStore, location: OffloadLocation) -> ChunkSu
         raise ObjectDecodeError(f"{pointer} is not a summary of a chunk's results: {error}.") from error
 
 
-def summary_pointer(location: OffloadLocation) -> Pointer:
-    """Return where a chunk's summary is stored."""
-    return location.pointer("manifest", ending=".json")
-
-
-def part_pointer(
-    location: OffloadLocation, *, sequence: int, first: int, last: int, count: int, writer: str
-) -> Pointer:
-    """Return where a part is stored; the arguments are those of ``ResultPart``."""
-    name = f"{sequence:06d}-{first:010d}-{last:010d}-{count}-{writer}"
-    return location.pointer("parts", name, ending=".jsonl")
-
-
-def read_part(store: ObjectStore, part: ResultPart) -> Generator[ResultLine, None, None]:
+def read_part(store: ObjectStore, part: Part) -> Generator[ResultLine, None, None]:
     """Yield the lines of one part.
 
     Raises:
@@ -217,32 +157,30 @@ def read_part(store: ObjectStore, part: ResultPart) -> Generator[ResultLine, Non
             yield from lines
 
 
-def read_located(
-    store: ObjectStore, part: ResultPart
-) -> Generator[tuple[list[int], list[ResultLine]], None, None]:
+def read_located(store: ObjectStore, part: Part) -> Generator[tuple[list[int], list[ResultLine]], None, None]:
     """Yield the lines of one part in batches, with where each begins, in bytes; raises as ``read_part``."""
     count = 0
-    chunk = ManifestRange.whole(part.info)
+    name, chunk = part.name, ManifestRange.whole(part.info)
     with closing(
         read_line_batches(store, chunk, max_line_bytes=_MAX_LINE_BYTES, block_bytes=_BLOCK_BYTES)
     ) as batches:
         for batch in batches:
             lines = _decoded(batch, part)
             for line in lines:
-                if not part.first <= line.item <= part.last:
+                if not name.first <= line.item <= name.last:
                     raise ObjectDecodeError(
                         f"{part.info.pointer} has a result of item {line.item}, but its name states items "
-                        f"{part.first} to {part.last}."
+                        f"{name.first} to {name.last}."
                     )
             count += len(lines)
             yield batch.offsets, lines
-    if count != part.count:
+    if count != name.count:
         raise ObjectDecodeError(
-            f"{part.info.pointer} has {count} results, not the {part.count} that its name states."
+            f"{part.info.pointer} has {count} results, not the {name.count} that its name states."
         )
 
 
-def _decoded(batch: LineBatch, part: ResultPart) -> list[ResultLine]:
+def _decoded(batch: LineBatch, part: Part) -> list[ResultLine]:
     lines: list[ResultLine] = []
     try:
         # The lines decoded before a bad one stay in the list, whose length is its position.

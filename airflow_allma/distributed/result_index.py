@@ -1,12 +1,6 @@
 """The format of what is stored beside a chunk's results, so that any item is found without reading all.
 
-In the folder of a fork's plan, and in that of each of its chunks::
-
-    <plan>/plan.json
-    <chunk>/index.json
-    <chunk>/failures.jsonl
-    <chunk>/labels.gz
-    <chunk>/traces/<sequence>-<first>-<last>-<count>-<writer>.jsonl
+``chunk_layout`` names the objects: the plan is in the folder of a fork's plan, the rest in that of a chunk.
 
 The **plan** is what ``ChunkPlan.to_dict`` returns, with ``version``, ``fork``, ``flowId``, ``flowVersion``
 and ``runId``. It is written when the fork is planned.
@@ -31,21 +25,19 @@ have none of this except the plan and parts of traces: names of parts say which 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from airflow_allma.distributed.chunk_layout import ChunkFile, Part, plan_pointer
 from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.distributed.result_format import Generation
 from airflow_allma.engine import BranchStatus, RunInfo
 from airflow_allma.engine.failure_kinds import FailureKind
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
 from airflow_allma.storage.keys import OffloadLocation
-from airflow_allma.storage.object_store import JSON_TYPE, ObjectInfo, ObjectStore
-from airflow_allma.storage.pointer import Pointer
+from airflow_allma.storage.object_store import JSON_TYPE, ObjectStore
 
 __all__ = [
     "MARK_BYTES",
@@ -58,15 +50,8 @@ __all__ = [
     "KindCount",
     "PartIndex",
     "StoredPlan",
-    "TracePart",
-    "failures_pointer",
-    "index_pointer",
-    "labels_pointer",
-    "list_trace_parts",
-    "plan_pointer",
     "read_index",
     "read_plan",
-    "trace_part_pointer",
     "write_plan",
 ]
 
@@ -79,7 +64,6 @@ MAX_KINDS: Final = 200
 MAX_LISTED_FAILURES: Final = 10_000
 """Failures of one chunk that are listed one by one, and failed items of one run of it that have traces."""
 
-_TRACE_NAME: Final = re.compile(r"traces/(\d{6,})-(\d+)-(\d+)-(\d+)-([0-9a-z]+)\.jsonl")
 _Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -102,6 +86,12 @@ class PartIndex(msgspec.Struct, frozen=True):
     count: _Number
     bytes: _Number
     marks: list[tuple[_Number, _Number]] = []
+
+    @classmethod
+    def of(cls, part: Part, marks: list[tuple[int, int]]) -> PartIndex:
+        """Return the index of a part that is stored."""
+        name = part.name
+        return cls(part.info.pointer.key, name.first, name.last, name.count, part.info.size, marks)
 
 
 class KindCount(msgspec.Struct, frozen=True, rename="camel"):
@@ -255,56 +245,6 @@ class StoredPlan(msgspec.Struct, frozen=True):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TracePart:
-    """One part of a chunk's traces, as described by its name; the attributes are those of ``ResultPart``."""
-
-    info: ObjectInfo
-    sequence: int
-    writer: str
-    first: int
-    last: int
-    count: int
-
-
-def index_pointer(chunk: OffloadLocation) -> Pointer:
-    """Return where a chunk's index is stored."""
-    return chunk.pointer("index", ending=".json")
-
-
-def failures_pointer(chunk: OffloadLocation) -> Pointer:
-    """Return where a chunk's failures are stored."""
-    return chunk.pointer("failures", ending=".jsonl")
-
-
-def labels_pointer(chunk: OffloadLocation) -> Pointer:
-    """Return where the labels of a chunk's items are stored."""
-    return chunk.pointer("labels", ending=".gz")
-
-
-def trace_part_pointer(
-    chunk: OffloadLocation, *, sequence: int, first: int, last: int, count: int, writer: str
-) -> Pointer:
-    """Return where a part of a chunk's traces is stored; the arguments are those of ``TracePart``."""
-    name = f"{sequence:06d}-{first:010d}-{last:010d}-{count}-{writer}"
-    return chunk.pointer("traces", name, ending=".jsonl")
-
-
-def list_trace_parts(store: ObjectStore, chunk: OffloadLocation) -> list[TracePart]:
-    """Return the parts of a chunk's traces in the order in which they were written.
-
-    Raises:
-        StorageError: raised by the store, also for a missing bucket; a missing folder is not an error.
-    """
-    prefix = f"{chunk.prefix}/" if chunk.prefix else ""
-    parts = []
-    for info in store.list(chunk.bucket, f"{prefix}traces/"):
-        if match := _TRACE_NAME.fullmatch(info.pointer.key.removeprefix(prefix)):
-            sequence, first, last, count = (int(digits) for digits in match.groups()[:4])
-            parts.append(TracePart(info, sequence, match[5], first, last, count))
-    return sorted(parts, key=lambda part: (part.sequence, part.writer))
-
-
 def read_index(store: ObjectStore, chunk: OffloadLocation) -> ChunkIndex | None:
     """Return a chunk's index; None if it has none.
 
@@ -312,7 +252,7 @@ def read_index(store: ObjectStore, chunk: OffloadLocation) -> ChunkIndex | None:
         ObjectDecodeError: it has another format.
         StorageError: raised by the store.
     """
-    pointer = index_pointer(chunk)
+    pointer = ChunkFile.INDEX.pointer(chunk)
     try:
         data = store.read(pointer)
     except ObjectNotFoundError:
@@ -321,11 +261,6 @@ def read_index(store: ObjectStore, chunk: OffloadLocation) -> ChunkIndex | None:
         return msgspec.json.decode(data, type=ChunkIndex)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ObjectDecodeError(f"{pointer} is not the index of a chunk's results: {error}.") from error
-
-
-def plan_pointer(folder: OffloadLocation) -> Pointer:
-    """Return where the plan of a fork is stored, in the folder of its chunks."""
-    return folder.pointer("plan", ending=".json")
 
 
 def write_plan(

@@ -12,11 +12,10 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 
+from airflow_allma.distributed.chunk_layout import Part, list_parts
 from airflow_allma.distributed.result_format import (
     ResultLine,
-    ResultPart,
     counts_instead,
-    list_parts,
     read_part,
 )
 from airflow_allma.storage.keys import OffloadLocation
@@ -26,7 +25,7 @@ __all__ = ["read_results"]
 
 _SortKey = tuple[int, int, str]
 """Item, then sequence and writer of the part. The heap holds one line of each part, so keys differ."""
-_Open = tuple[_SortKey, ResultLine, Iterator[ResultLine], ResultPart]
+_Open = tuple[_SortKey, ResultLine, Iterator[ResultLine], Part]
 
 
 def read_results(
@@ -44,15 +43,15 @@ def read_results(
         StorageError: raised by the store.
     """
     ranks = {branch: rank for rank, branch in enumerate(branches)}
-    waiting = deque(sorted(list_parts(store, location), key=lambda part: part.first))
+    waiting = deque(sorted(list_parts(store, location), key=lambda part: part.name.first))
     heap: list[_Open] = []
     with ExitStack() as opened:
         while waiting or heap:
-            while waiting and (not heap or waiting[0].first <= heap[0][1].item):
+            while waiting and (not heap or waiting[0].name.first <= heap[0][1].item):
                 part = waiting.popleft()
                 _push(heap, opened.enter_context(closing(read_part(store, part))), part)
             if len(heap) == 1:
-                until = waiting[0].first if waiting else sys.maxsize
+                until = waiting[0].name.first if waiting else sys.maxsize
                 groups = _single_part(heap, until)
             else:
                 groups = iter([_next_item(heap)] if heap else [])
@@ -90,11 +89,11 @@ def _next_item(heap: list[_Open]) -> list[ResultLine]:
     return results
 
 
-def _sort_key(line: ResultLine, part: ResultPart) -> _SortKey:
-    return line.item, part.sequence, part.writer
+def _sort_key(line: ResultLine, part: Part) -> _SortKey:
+    return line.item, *part.name.order
 
 
-def _push(heap: list[_Open], lines: Iterator[ResultLine], part: ResultPart) -> None:
+def _push(heap: list[_Open], lines: Iterator[ResultLine], part: Part) -> None:
     line = next(lines, None)
     if line is not None:
         heapq.heappush(heap, (_sort_key(line, part), line, lines, part))

@@ -11,28 +11,18 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from airflow_allma.distributed.chunk_layout import ChunkFile, Part, PartKind, list_parts
 from airflow_allma.distributed.failure_index import FailureIndex
 from airflow_allma.distributed.item_labels import ItemLabels
 from airflow_allma.distributed.item_selection import ItemSelection
 from airflow_allma.distributed.part_writer import FLUSH_BYTES, FLUSH_SECONDS, PartWriter, find_marks
-from airflow_allma.distributed.result_format import (
-    ChunkSummary,
-    ResultPart,
-    list_parts,
-    part_pointer,
-    read_located,
-    summary_pointer,
-)
+from airflow_allma.distributed.result_format import ChunkSummary, read_located
 from airflow_allma.distributed.result_index import (
     MARK_BYTES,
     MARK_LINES,
     ChunkIndex,
     ItemTrace,
     PartIndex,
-    failures_pointer,
-    index_pointer,
-    list_trace_parts,
-    trace_part_pointer,
 )
 from airflow_allma.distributed.result_marks import ResultMarks
 from airflow_allma.engine import BranchStatus
@@ -96,13 +86,13 @@ class ResultWriter:
             PartWriter(
                 store,
                 location,
-                name_part,
+                kind,
                 writer=writer,
                 flush_bytes=flush_bytes,
                 flush_seconds=flush_seconds,
                 clock=clock,
             )
-            for name_part in (part_pointer, trace_part_pointer)
+            for kind in (PartKind.RESULTS, PartKind.TRACES)
         )
         self._marks = ResultMarks()
         self._failures = FailureIndex()
@@ -116,7 +106,7 @@ class ResultWriter:
         if parts:
             self._take_over(parts)
 
-    def _take_over(self, parts: Sequence[ResultPart]) -> None:
+    def _take_over(self, parts: Sequence[Part]) -> None:
         """Note what earlier runs of the chunk have written."""
         for part in parts:
             items: list[int] = []
@@ -130,20 +120,14 @@ class ResultWriter:
                             self._failures.add(line.item, line.branch, line.offset, line.value())
                         elif self._failures:
                             self._failures.discard(line.item, line.branch)
-            size = part.info.size
-            sizes = (end - start for start, end in pairwise([*ends, size]))
+            sizes = (end - start for start, end in pairwise([*ends, part.info.size]))
             marks = find_marks(items, ((1, length) for length in sizes))
-            self._parts.parts.append(
-                PartIndex(part.info.pointer.key, part.first, part.last, part.count, size, marks)
-            )
-        self._parts.sequence = max(part.sequence for part in parts) + 1
-        traces = list_trace_parts(self._store, self._location)
-        self._traces.sequence = max((part.sequence for part in traces), default=-1) + 1
+            self._parts.parts.append(PartIndex.of(part, marks))
+        self._parts.sequence = max(part.name.sequence for part in parts) + 1
+        traces = list_parts(self._store, self._location, PartKind.TRACES)
+        self._traces.sequence = max((part.name.sequence for part in traces), default=-1) + 1
         # Without marks: none of them is large.
-        self._traces.parts += [
-            PartIndex(part.info.pointer.key, part.first, part.last, part.count, part.info.size)
-            for part in traces
-        ]
+        self._traces.parts += [PartIndex.of(part, []) for part in traces]
 
     @property
     def is_empty(self) -> bool:
@@ -319,7 +303,7 @@ class ResultWriter:
         generation = max(self._marks.last_generation, self._selection.generation if self._selection else 0)
         keys = [part.key for part in self._parts.parts]
         summary = ChunkSummary(items, self.succeeded, self.failed, keys, self.skipped, generation)
-        self._write(summary_pointer(self._location), self._encoder.encode(summary))
+        self._write(ChunkFile.SUMMARY.pointer(self._location), self._encoder.encode(summary))
         return summary
 
     def _write_index(self, items: int, labels: ItemLabels | None) -> None:
@@ -327,7 +311,7 @@ class ResultWriter:
         failures = self._failures.lines(label_of)
         if failures:
             lines = self._encoder.encode_lines(failures)
-            self._write(failures_pointer(self._location), lines, JSON_LINES_TYPE)
+            self._write(ChunkFile.FAILURES.pointer(self._location), lines, JSON_LINES_TYPE)
         index = ChunkIndex(
             items,
             self.succeeded,
@@ -340,7 +324,7 @@ class ResultWriter:
             self._traces.parts,
             self._untraced,
         )
-        self._write(index_pointer(self._location), self._encoder.encode(index))
+        self._write(ChunkFile.INDEX.pointer(self._location), self._encoder.encode(index))
 
     def _write(self, pointer: Pointer, data: bytes, content_type: str = JSON_TYPE) -> None:
         self._store.write(pointer, data, content_type=content_type)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
+from airflow_allma.distributed.chunk_layout import PartKind, PartName, folder_of_chunk, split_chunk_key
 from airflow_allma.distributed.result_index import ChunkIndex, PartIndex
 from airflow_allma.storage import ObjectStore, OffloadLocation, Pointer
 from airflow_allma.storage.object_store import ObjectInfo
 
 __all__ = ["ChunkFiles", "ChunkListing", "StoredPart", "list_chunks"]
-
-_PART: Final = re.compile(r"(?:parts|traces)/(\d{6,})-(\d+)-(\d+)-(\d+)-([0-9a-z]+)\.jsonl")
-_CHUNK: Final = re.compile(r"(\d{6,})/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +112,8 @@ def _named(parts: Iterable[PartIndex], folder: OffloadLocation) -> tuple[StoredP
     found = []
     prefix = f"{folder.prefix}/"
     for part in parts:
-        match = _PART.fullmatch(part.key.removeprefix(prefix))
-        if match is None or not part.key.startswith(prefix):
+        name = PartName.parse(part.key.removeprefix(prefix))
+        if name is None or not part.key.startswith(prefix):
             continue
         pointer = Pointer(folder.bucket, part.key, region=folder.region)
         items = [item for item, _ in part.marks]
@@ -125,8 +121,8 @@ def _named(parts: Iterable[PartIndex], folder: OffloadLocation) -> tuple[StoredP
         found.append(
             StoredPart(
                 pointer,
-                int(match[1]),
-                match[5],
+                name.sequence,
+                name.writer,
                 part.first,
                 part.last,
                 part.count,
@@ -151,22 +147,25 @@ def list_chunks(
     Raises:
         StorageError: raised by the store, also for a missing bucket.
     """
-    parts: dict[int, dict[str, list[StoredPart]]] = {}
+    parts: dict[tuple[int, PartKind], list[StoredPart]] = {}
     etags: dict[int, dict[str, str]] = {}
-    for number, name, info in _objects(store, folder, chunk):
-        if match := _PART.fullmatch(name):
-            sequence, first, last, count = (int(digits) for digits in match.groups()[:4])
-            part = StoredPart(info.pointer, sequence, match[5], first, last, count, info.size)
-            parts.setdefault(number, {}).setdefault(name.partition("/")[0], []).append(part)
-        else:
-            etags.setdefault(number, {})[name] = info.etag
+    for number, path, info in _objects(store, folder, chunk):
+        of_chunk = etags.setdefault(number, {})
+        name = PartName.parse(path)
+        if name is None:
+            of_chunk[path] = info.etag
+            continue
+        part = StoredPart(
+            info.pointer, name.sequence, name.writer, name.first, name.last, name.count, info.size
+        )
+        parts.setdefault((number, name.kind), []).append(part)
     return {
         number: ChunkListing(
-            _ordered(parts.get(number, {}).get("parts", ())),
-            _ordered(parts.get(number, {}).get("traces", ())),
-            etags.get(number, {}),
+            _ordered(parts.get((number, PartKind.RESULTS), ())),
+            _ordered(parts.get((number, PartKind.TRACES), ())),
+            of_chunk,
         )
-        for number in {*parts, *etags}
+        for number, of_chunk in etags.items()
     }
 
 
@@ -179,6 +178,8 @@ def _objects(
 ) -> Iterator[tuple[int, str, ObjectInfo]]:
     """Yield chunk number, name in the chunk's folder, and the object."""
     prefix = f"{folder.prefix}/"
-    for info in store.list(folder.bucket, prefix if chunk is None else f"{prefix}{chunk:06d}/"):
-        if match := _CHUNK.fullmatch(info.pointer.key.removeprefix(prefix)):
-            yield int(match[1]), match[2], info
+    listed = folder if chunk is None else folder_of_chunk(folder, chunk)
+    for info in store.list(folder.bucket, f"{listed.prefix}/"):
+        in_chunk = split_chunk_key(info.pointer.key.removeprefix(prefix))
+        if in_chunk is not None:
+            yield *in_chunk, info

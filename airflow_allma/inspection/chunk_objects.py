@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from airflow_allma.common.lazy_property import lazy_property
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.result_format import ChunkSummary
 from airflow_allma.distributed.result_index import ChunkIndex, FailureLine
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
@@ -16,7 +17,6 @@ from airflow_allma.inspection.chunk_files import ChunkFiles, ChunkListing, Store
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.result_lookup import BLOCK_BYTES, byte_jobs
 from airflow_allma.inspection.stored_lines import scan_lines
-from airflow_allma.storage import OffloadLocation, Pointer
 from airflow_allma.storage.gzip_stream import decompress
 
 __all__ = ["ENTRY_BYTES", "ChunkObjects"]
@@ -66,23 +66,23 @@ class ChunkObjects:
             return ChunkFiles()
         if self._state.handed_on is not None and (index := self._index(self._state.version)) is not None:
             return ChunkFiles.of_index(index, folder)
-        etag = self._listing.etags.get("index.json")
+        etag = self._listing.etags.get(ChunkFile.INDEX)
         index = None if etag is None else self._index(etag)
         return ChunkFiles.of_listing(self._listing, index, folder)
 
-    def has_at_hand(self, name: str) -> bool:
+    def has_at_hand(self, name: ChunkFile) -> bool:
         """Return whether an object of a chunk that has handed on its results was read before and is kept."""
         folder, version = self._folder, self._state.version
         if folder is None or self._state.handed_on is None or not version:
             return folder is None
-        return self._cache.has((self._pointer(folder, name), version))
+        return self._cache.has((name.pointer(folder), version))
 
     @lazy_property
     def _listing(self) -> ChunkListing:
         return self._list_folder(self._number)
 
     def _index(self, version: str) -> ChunkIndex | None:
-        return self._read_if_there("index.json", version, ChunkIndex)
+        return self._read_if_there(ChunkFile.INDEX, version, ChunkIndex)
 
     def summary(self) -> ChunkSummary | None:
         """Return the summary of a chunk without an index; None if there is none.
@@ -90,8 +90,8 @@ class ChunkObjects:
         Raises:
             StorageError: raised by the store.
         """
-        etag = self._listing.etags.get("manifest.json")
-        return None if etag is None else self._read_if_there("manifest.json", etag, ChunkSummary)
+        etag = self._listing.etags.get(ChunkFile.SUMMARY)
+        return None if etag is None else self._read_if_there(ChunkFile.SUMMARY, etag, ChunkSummary)
 
     def failures(self) -> list[FailureLine]:
         """Return the failures that the index lists.
@@ -104,10 +104,10 @@ class ChunkObjects:
             try:
                 entries = [_decode_failure(line) for line in data.splitlines()]
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._invalid("failures.jsonl", error) from error
+                raise self._invalid(ChunkFile.FAILURES, error) from error
             return entries, len(entries) * ENTRY_BYTES
 
-        return self._read_with_index("failures.jsonl", decode)
+        return self._read_with_index(ChunkFile.FAILURES, decode)
 
     def labels(self) -> bytes:
         """Return the labels that are stored, one line for each item.
@@ -118,7 +118,7 @@ class ChunkObjects:
 
         def decode(data: bytes) -> tuple[bytes, int]:
             plain = bytearray()
-            for block in decompress([data], f"labels.gz of chunk {self._number}"):
+            for block in decompress([data], f"{ChunkFile.LABELS} of chunk {self._number}"):
                 plain += block
                 if len(plain) > _MAX_LABEL_BYTES:
                     raise ObjectDecodeError(
@@ -126,7 +126,7 @@ class ChunkObjects:
                     )
             return bytes(plain), len(plain)
 
-        return self._read_with_index("labels.gz", decode)
+        return self._read_with_index(ChunkFile.LABELS, decode)
 
     def traces(self, item: int) -> list[bytes]:
         """Return the trace lines of an item, in the order in which they were written.
@@ -153,7 +153,7 @@ class ChunkObjects:
                     found.append(raw.data)
         return found
 
-    def _read_if_there(self, name: str, version: str, kind: type[_T]) -> _T | None:
+    def _read_if_there(self, name: ChunkFile, version: str, kind: type[_T]) -> _T | None:
         """Return a JSON object of the chunk's folder; None if there is none, which is kept as well."""
 
         def decode(data: bytes) -> tuple[_T | None, int]:
@@ -164,14 +164,14 @@ class ChunkObjects:
 
         return self._read(name, version, decode, absent=(None, 100))
 
-    def _read_with_index(self, name: str, decode: Callable[[bytes], tuple[_T, int]]) -> _T:
+    def _read_with_index(self, name: ChunkFile, decode: Callable[[bytes], tuple[_T, int]]) -> _T:
         """Return an object that was written with the index."""
         version = self._state.version if self._state.handed_on is not None else self._listing.etags.get(name)
         return self._read(name, version or "", decode)
 
     def _read(
         self,
-        name: str,
+        name: ChunkFile,
         version: str,
         decode: Callable[[bytes], tuple[_T, int]],
         absent: tuple[_T, int] | None = None,
@@ -184,7 +184,7 @@ class ChunkObjects:
         folder = self._folder
         if folder is None:
             raise ObjectNotFoundError(f"The results of chunk {self._number} are not stored.")
-        pointer = self._pointer(folder, name)
+        pointer = name.pointer(folder)
 
         def read() -> tuple[_T, int]:
             try:
@@ -195,10 +195,6 @@ class ChunkObjects:
                 return absent
 
         return self._cache.get((pointer, version), read) if version else read()[0]
-
-    @staticmethod
-    def _pointer(folder: OffloadLocation, name: str) -> Pointer:
-        return Pointer(folder.bucket, f"{folder.prefix}/{name}", region=folder.region)
 
     def _invalid(self, name: str, error: Exception) -> ObjectDecodeError:
         return ObjectDecodeError(f"{name} of chunk {self._number} cannot be read: {error}.")

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.common.lazy_property import lazy_property
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.result_index import MAX_LISTED_FAILURES, FailureLine
 from airflow_allma.engine import BranchResult
@@ -208,7 +209,7 @@ class ChunkReader:
         """The number of the chunk's items if it was planned or handed on; nothing is read."""
         return self._handed_on_items if self.spec.count is None else self.spec.count
 
-    def has_at_hand(self, name: str) -> bool:
+    def has_at_hand(self, name: ChunkFile) -> bool:
         """Return whether an object beside the results can be had without reading it."""
         return self.inline is not None or self.objects.has_at_hand(name)
 

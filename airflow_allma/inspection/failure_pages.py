@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from airflow_allma.common.counted import counted
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.result_index import FailureLine
 from airflow_allma.engine.failure_kinds import OTHER
 from airflow_allma.inspection.chunk_reader import ChunkReader, FailureList
@@ -30,7 +31,7 @@ def failure_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     counts = in_threads(
         lambda chunk: _listed_count(reader, chunk, query),
         reader.chunks,
-        lambda chunk: chunk.has_at_hand("index.json") or (chunk.has_short_list and not query.kind),
+        lambda chunk: chunk.has_at_hand(ChunkFile.INDEX) or (chunk.has_short_list and not query.kind),
     )
     counts = [count if number in reader.scope else 0 for number, count in enumerate(counts)]
     before, first = query.start, 0
@@ -90,7 +91,7 @@ def failure_lists(
 
 
 def _is_at_hand(chunk: ChunkReader) -> bool:
-    return chunk.has_at_hand("index.json") and chunk.has_at_hand("failures.jsonl")
+    return chunk.has_at_hand(ChunkFile.INDEX) and chunk.has_at_hand(ChunkFile.FAILURES)
 
 
 def matching_failures(

@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from itertools import compress
 from typing import Final, TypeVar
 
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.chunk_plan import count_lines
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import ChunkListing, list_chunks
@@ -263,7 +264,7 @@ class ForkReader:
             StorageError: raised by the store.
         """
         chunks = list(chunks)
-        in_threads(lambda chunk: chunk.files, chunks, lambda chunk: chunk.has_at_hand("index.json"))
+        in_threads(lambda chunk: chunk.files, chunks, lambda chunk: chunk.has_at_hand(ChunkFile.INDEX))
         self.lost.update(chunk.number for chunk in chunks if chunk.is_missing)
 
     def failures(self, number: int) -> FailureList:

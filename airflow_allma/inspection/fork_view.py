@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from airflow_allma.distributed.chunk_layout import folder_of_chunk, results_of_fork
 from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.engine import CompiledFork
 from airflow_allma.engine.masking import mask_secrets
@@ -94,7 +95,7 @@ class ForkView:
     def folder(self, number: int) -> OffloadLocation | None:
         """Return the folder of a chunk's results; None if results are not stored."""
         results = self.results_folder
-        return None if results is None else results.below(f"{number:06d}")
+        return None if results is None else folder_of_chunk(results, number)
 
     @property
     def skips_nothing(self) -> bool:
@@ -108,4 +109,4 @@ class ForkView:
         """The folder of the results of all chunks of this plan."""
         if self.location is None:
             return None
-        return self.location.below(self.fork_id, "results", self.plan.token)
+        return results_of_fork(self.location, self.fork_id).below(self.plan.token)

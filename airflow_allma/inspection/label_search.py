@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from airflow_allma.common.counted import counted
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
@@ -46,7 +47,7 @@ def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
         searched = in_threads(
             lambda number: _search(reader, number, text, firsts.get(number)),  # noqa: B023
             ahead,
-            lambda number: reader.chunks[number].has_at_hand("labels.gz"),
+            lambda number: reader.chunks[number].has_at_hand(ChunkFile.LABELS),
         )
         for hits in searched:
             if hits.items is None:

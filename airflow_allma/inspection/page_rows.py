@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.common.counted import counted
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.result_index import FailureLine
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.failure_entries import failure_line
@@ -32,7 +33,7 @@ def item_rows(reader: ForkReader, items: Sequence[PlacedItem]) -> list[list[dict
         wanted.setdefault(placed.chunk, []).append(placed.item)
     found = reader.results({chunk: sorted(set(of)) for chunk, of in wanted.items()}, _ERROR_BYTES)
     chunks = [reader.chunks[number] for number in wanted]
-    in_threads(lambda chunk: chunk.labels, chunks, lambda chunk: chunk.has_at_hand("labels.gz"))
+    in_threads(lambda chunk: chunk.labels, chunks, lambda chunk: chunk.has_at_hand(ChunkFile.LABELS))
     return [rows_of(reader, placed, found[placed.chunk]) for placed in items]
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from airflow_allma.distributed.chunk_layout import (
+    PLAN_FILE,
+    fork_of_key,
+    results_of_fork,
+    split_chunk_key,
+)
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.distributed.result_index import StoredPlan, read_plan
 from airflow_allma.exceptions import ItemNotFoundError, ObjectNotFoundError
@@ -17,8 +22,6 @@ __all__ = ["StoredFork", "find_fork"]
 
 _MAX_LISTED: Final = 20_000
 """Objects of a run that are looked at to name its forks."""
-_OF_FORK: Final = re.compile(r"([^/]+)/(?:plan\.json|(\d{6,})/.+)")
-_OF_RUN: Final = re.compile(r"([^/]+)/results/.+")
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -58,23 +61,8 @@ def find_fork(store: ObjectStore, run: OffloadLocation, fork: str) -> StoredFork
         ItemNotFoundError: nothing is stored of it; the message names the forks that have results.
         StorageError: raised by the store.
     """
-    results = run.below(fork, "results")
-    plans: dict[str, _Plan] = {}
-    try:
-        for info in store.list(results.bucket, f"{results.prefix}/"):
-            match = _OF_FORK.fullmatch(info.pointer.key.removeprefix(f"{results.prefix}/"))
-            if match is None:
-                continue
-            plan = plans.setdefault(match[1], _Plan())
-            if match[2] is None:
-                plan.is_planned = True
-                plan.written = info.last_modified or _LONG_AGO
-            else:
-                plan.chunks.add(int(match[2]))
-                if not plan.is_planned:
-                    plan.written = max(plan.written, info.last_modified or _LONG_AGO)
-    except ObjectNotFoundError:
-        plans = {}
+    results = results_of_fork(run, fork)
+    plans = _list_plans(store, results)
     if not plans:
         raise ItemNotFoundError(_not_found(store, run, fork))
     token = max(plans, key=lambda token: (plans[token].written, token))
@@ -82,6 +70,29 @@ def find_fork(store: ObjectStore, run: OffloadLocation, fork: str) -> StoredFork
     chunk_plan = _plan_of(plans[token], token) if stored is None else stored.plan
     view = ForkView(fork, chunk_plan, store, run)
     return StoredFork(view, stored, len(plans) - 1)
+
+
+def _list_plans(store: ObjectStore, results: OffloadLocation) -> dict[str, _Plan]:
+    """Return token -> what is stored for the plan."""
+    plans: dict[str, _Plan] = {}
+    prefix = f"{results.prefix}/"
+    try:
+        for info in store.list(results.bucket, prefix):
+            token, _, name = info.pointer.key.removeprefix(prefix).partition("/")
+            in_chunk = split_chunk_key(name)
+            written = info.last_modified or _LONG_AGO
+            if name == PLAN_FILE:
+                plan = plans.setdefault(token, _Plan())
+                plan.is_planned = True
+                plan.written = written
+            elif in_chunk is not None:
+                plan = plans.setdefault(token, _Plan())
+                plan.chunks.add(in_chunk[0])
+                if not plan.is_planned:
+                    plan.written = max(plan.written, written)
+    except ObjectNotFoundError:
+        return {}
+    return plans
 
 
 def _plan_of(found: _Plan, token: str) -> ChunkPlan:
@@ -94,8 +105,9 @@ def _not_found(store: ObjectStore, run: OffloadLocation, fork: str) -> str:
     forks = set()
     try:
         for info in store.list(run.bucket, f"{run.prefix}/", _MAX_LISTED):
-            if match := _OF_RUN.fullmatch(info.pointer.key.removeprefix(f"{run.prefix}/")):
-                forks.add(match[1])
+            name = fork_of_key(info.pointer.key.removeprefix(f"{run.prefix}/"))
+            if name is not None:
+                forks.add(name)
     except ObjectNotFoundError:
         pass
     if forks:

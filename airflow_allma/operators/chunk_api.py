@@ -323,6 +323,7 @@ def _folder(
     services: Services, info: RunInfo, name: str, run_after: str, chunk: ChunkSpec
 ) -> OffloadLocation:
     """Return the folder of a chunk's results: a chunk of another plan, or of another run, has another."""
+    from airflow_allma.distributed.chunk_layout import results_of_fork
     from airflow_allma.distributed.chunk_plan import ChunkPlan
 
     location = services.settings.results_location
@@ -332,7 +333,7 @@ def _folder(
             "offload_location."
         )
     token = ChunkPlan.token_of([chunk], run_after)
-    return location.below(*info.key_ids, name, "results", token)
+    return results_of_fork(location.below(*info.key_ids), name).below(token)
 
 
 def _with_failures(results: Iterable[BranchResult], *, fail_on_error: bool) -> Iterator[BranchResult]:

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from airflow_allma.distributed.chunk_layout import list_parts
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.chunk_progress import Progress
 from airflow_allma.distributed.chunk_run import ChunkRun
-from airflow_allma.distributed.result_format import list_parts
 from airflow_allma.distributed.result_sinks import StoredSink
 from airflow_allma.engine import BranchResult, ForkRun, Services
 from airflow_allma.engine.http import HttpResponse
@@ -107,12 +107,12 @@ def test_a_finished_result_is_written_although_no_other_comes_after_it():
     written = []
 
     def is_released():
-        written[:] = [part.count for part in list_parts(store, FOLDER)]
+        written[:] = [part.name.count for part in list_parts(store, FOLDER)]
         return bool(written)
 
     assert run_two_items(store, is_released, tick_seconds=0.02)["items"] == 2
     assert written == [1]
-    assert [part.count for part in list_parts(store, FOLDER)] == [1, 1]
+    assert [part.name.count for part in list_parts(store, FOLDER)] == [1, 1]
 
 
 def test_the_log_tells_of_the_progress_while_items_run(caplog):

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_allma.distributed import chunk_traces
+from airflow_allma.distributed.chunk_layout import PartKind, list_parts
 from airflow_allma.distributed.chunk_traces import traced_run
 from airflow_allma.distributed.local_run import ChunkedForkRunner
-from airflow_allma.distributed.result_index import list_trace_parts, read_index
+from airflow_allma.distributed.result_index import read_index
 from airflow_allma.distributed.result_sinks import StoredSink
 from airflow_allma.engine import BranchResult, BranchStatus, EngineSettings, ForkRun, RunInfo
 from airflow_allma.engine.http_fake import json_response
@@ -177,7 +178,7 @@ def test_a_result_that_cannot_be_stored_says_that_its_steps_are_lost():
     assert traces is not None
     with sink:
         traces.add_unwritable(BranchResult(13, 0, "b", BranchStatus.FAILED, error={}))
-    [part] = list_trace_parts(store, CHUNK)
+    [part] = list_parts(store, CHUNK, PartKind.TRACES)
     trace = json.loads(store.read(part.info.pointer))
     assert (trace["item"], trace["steps"]) == (3, [])
     assert "cannot be stored" in trace["note"]

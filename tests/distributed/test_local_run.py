@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_allma.distributed.chunk_layout import list_parts
 from airflow_allma.distributed.local_run import ChunkedForkRunner
-from airflow_allma.distributed.result_format import list_parts
 from airflow_allma.distributed.result_index import read_index, read_plan
 from airflow_allma.engine import EngineSettings
 from airflow_allma.flow import AirflowOptions

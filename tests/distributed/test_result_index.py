@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_allma.distributed.chunk_layout import ChunkFile, PartKind, PartName, list_parts, plan_pointer
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.distributed.item_labels import ItemLabels
 from airflow_allma.distributed.item_selection import ItemSelection
@@ -17,14 +18,8 @@ from airflow_allma.distributed.result_index import (
     MARK_LINES,
     ItemTrace,
     PartIndex,
-    failures_pointer,
-    index_pointer,
-    labels_pointer,
-    list_trace_parts,
-    plan_pointer,
     read_index,
     read_plan,
-    trace_part_pointer,
     write_plan,
 )
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
@@ -54,7 +49,11 @@ def test_a_plan_is_found_again_with_what_it_belongs_to():
 def test_a_chunk_of_an_older_version_has_no_plan_index_or_traces():
     store = MemoryStore()
     store.write(CHUNK.pointer("manifest", ending=".json"), b"{}")
-    assert (read_plan(store, FOLDER), read_index(store, CHUNK), list_trace_parts(store, CHUNK)) == (
+    assert (
+        read_plan(store, FOLDER),
+        read_index(store, CHUNK),
+        list_parts(store, CHUNK, PartKind.TRACES),
+    ) == (
         None,
         None,
         [],
@@ -67,7 +66,7 @@ def test_a_chunk_of_an_older_version_has_no_plan_index_or_traces():
 def test_an_index_or_plan_of_another_format_is_an_error_that_names_it(data):
     store = MemoryStore()
     for pointer, read, folder in (
-        (index_pointer(CHUNK), read_index, CHUNK),
+        (ChunkFile.INDEX.pointer(CHUNK), read_index, CHUNK),
         (plan_pointer(FOLDER), read_plan, FOLDER),
     ):
         store.write(pointer, data)
@@ -78,13 +77,11 @@ def test_an_index_or_plan_of_another_format_is_an_error_that_names_it(data):
 def test_parts_of_traces_are_listed_in_order_and_other_objects_ignored():
     store = MemoryStore()
     for sequence in (2, 0):
-        pointer = trace_part_pointer(CHUNK, sequence=sequence, first=5, last=9, count=4, writer="ab")
-        store.write(pointer, b"")
+        store.write(PartName(PartKind.TRACES, sequence, 5, 9, 4, "ab").pointer(CHUNK), b"")
     store.write(CHUNK.pointer("traces", "other", ending=".jsonl"), b"")
-    parts = list_trace_parts(store, CHUNK)
-    assert [(part.sequence, part.first, part.last, part.count, part.writer) for part in parts] == [
-        (0, 5, 9, 4, "ab"),
-        (2, 5, 9, 4, "ab"),
+    parts = list_parts(store, CHUNK, PartKind.TRACES)
+    assert [part.name for part in parts] == [
+        PartName(PartKind.TRACES, sequence, 5, 9, 4, "ab") for sequence in (0, 2)
     ]
 
 
@@ -182,7 +179,7 @@ def test_the_index_of_a_chunk_that_ran_again_has_the_parts_failures_and_traces_o
     assert index.parts[0].marks
     assert [(part.first, part.last, part.count) for part in index.traces] == [(300, 302, 3), (301, 301, 1)]
     assert index.untraced == 1
-    _, lines = lines_of(store, failures_pointer(CHUNK).key)
+    _, lines = lines_of(store, ChunkFile.FAILURES.pointer(CHUNK).key)
     assert [json.loads(line) for line in lines] == [
         {
             "item": item,
@@ -246,7 +243,7 @@ def test_labels_are_one_line_each_in_item_order(path):
     labels.add(unnamed)
     labels.save()
     assert labels.are_stored
-    stored = gzip.decompress(store.read(labels_pointer(CHUNK))).decode().split("\n")
+    stored = gzip.decompress(store.read(ChunkFile.LABELS.pointer(CHUNK))).decode().split("\n")
     assert stored == [*[""] * 300, *expected, "", *[""] * 300, ""]
     # As a process sees them that only continues items.
     later = ItemLabels(store, CHUNK, Fork(path), SecretMasks())

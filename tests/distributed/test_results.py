@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_allma.distributed.chunk_layout import PartKind, PartName, list_parts
 from airflow_allma.distributed.item_selection import ItemSelection
-from airflow_allma.distributed.result_format import list_parts, part_pointer, read_chunk_summary
+from airflow_allma.distributed.result_format import read_chunk_summary
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import ResultWriter
 from airflow_allma.exceptions import ObjectDecodeError, StorageUnavailableError
@@ -130,10 +131,8 @@ LINES = st.lists(
 
 def write_part(store: MemoryStore, sequence: int, lines: list[dict[str, Any]]) -> None:
     items = [line["item"] for line in lines]
-    pointer = part_pointer(
-        CHUNK, sequence=sequence, first=min(items), last=max(items), count=len(items), writer="w"
-    )
-    store.write(pointer, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    name = PartName(PartKind.RESULTS, sequence, min(items), max(items), len(items), "w")
+    store.write(name.pointer(CHUNK), b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
 @given(st.lists(LINES, max_size=6))

@@ -8,8 +8,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from airflow_allma.distributed.chunk_layout import PartKind, PartName
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
-from airflow_allma.distributed.result_format import part_pointer
 from airflow_allma.engine import BranchResult, BranchStatus
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, StorageError, StorageUnavailableError
 from airflow_allma.inspection import (
@@ -135,7 +135,7 @@ def huge(size):
         b'{"item":%d,"offset":0,"branch":"main","status":"ok","output":%b}\n' % (item, value)
         for item, value in enumerate(values)
     )
-    store.write(part_pointer(folder, sequence=0, first=0, last=2, count=3, writer="a"), body)
+    store.write(PartName(PartKind.RESULTS, 0, 0, 2, 3, "a").pointer(folder), body)
     write_index(store, folder, 3, 0)
     return fork.view, values
 
@@ -300,7 +300,7 @@ def test_a_chunk_that_runs_again_is_not_shown_by_its_old_index():
 def test_a_result_of_a_later_selection_counts():
     fork = write_fork([StoredChunk(6, [OK], "running")])
     line = {"item": 2, "offset": 0, "branch": "main", "status": "failed", "generation": 3, "error": {}}
-    pointer = part_pointer(fork.view.folder(0), sequence=9, first=2, last=2, count=1, writer="b")
+    pointer = PartName(PartKind.RESULTS, 9, 2, 2, 1, "b").pointer(fork.view.folder(0))
     fork.view.store.write(pointer, msgspec.json.encode(line) + b"\n")
     page = item_page(fork.view, ItemQuery())
     assert [row["status"] for row in page["rows"]] == ["ok", "ok", "failed", "ok", "ok", "ok"]

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.chunk_plan import ChunkPlan
-from airflow_allma.distributed.result_index import index_pointer
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.inspection import ChunkState, ForkView, ItemQuery, fork_summary, item_page
 from airflow_allma.inspection.read_budget import Budget
@@ -72,7 +72,7 @@ def test_an_index_with_a_negative_number_is_a_problem_in_words(
 ) -> None:
     folder = fork.view.folder(0)
     assert folder is not None
-    pointer = index_pointer(folder)
+    pointer = ChunkFile.INDEX.pointer(folder)
     index = json.loads(fork.view.store.read(pointer))
     fork.view.store.write(pointer, msgspec.json.encode(changed(index, path, -5)))
     assert "index.json of chunk 0 cannot be read" in fork_summary(fork.view, 0.0)["problem"]
@@ -83,7 +83,7 @@ def test_an_index_with_a_negative_number_is_a_problem_in_words(
 def test_kinds_that_count_nothing_have_no_share(fork: StoredFork) -> None:
     folder = fork.view.folder(0)
     assert folder is not None
-    pointer = index_pointer(folder)
+    pointer = ChunkFile.INDEX.pointer(folder)
     index = json.loads(fork.view.store.read(pointer))
     fork.view.store.write(pointer, msgspec.json.encode(changed(index, ["kinds", 0, "count"], 0)))
     assert [kind["share"] for kind in fork_summary(fork.view, 0.0)["kinds"]] == [0]
@@ -100,7 +100,7 @@ def test_results_of_another_form_are_a_problem_in_words(fork: StoredFork, result
 def test_the_search_of_indexes_ends_whatever_number_of_items_a_chunk_states(fork: StoredFork) -> None:
     folder = fork.view.folder(0)
     assert folder is not None
-    pointer = index_pointer(folder)
+    pointer = ChunkFile.INDEX.pointer(folder)
     index = json.loads(fork.view.store.read(pointer))
     many = changed(changed(index, ["labels"], False), ["items"], 10**18)
     fork.view.store.write(pointer, msgspec.json.encode(many))

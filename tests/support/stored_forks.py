@@ -11,17 +11,13 @@ from typing import Any
 
 import msgspec
 
+from airflow_allma.distributed.chunk_layout import ChunkFile, Part, PartKind, PartName, list_parts
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
-from airflow_allma.distributed.result_format import list_parts
 from airflow_allma.distributed.result_index import (
     ChunkIndex,
     ItemTrace,
     KindCount,
     PartIndex,
-    failures_pointer,
-    index_pointer,
-    labels_pointer,
-    trace_part_pointer,
 )
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
@@ -193,9 +189,8 @@ def write_index(store: ObjectStore, folder: OffloadLocation, items: int, first: 
     traces = []
     if failed:
         last = failed[-1].item
-        pointer = trace_part_pointer(
-            folder, sequence=len(parts), first=failed[0].item, last=last, count=len(failed), writer="abc"
-        )
+        name = PartName(PartKind.TRACES, len(parts), failed[0].item, last, len(failed), "abc")
+        pointer = name.pointer(folder)
         body, marks = b"", []
         for line in failed:
             if not marks or marks[-1][0] != line.item:
@@ -219,14 +214,16 @@ def write_index(store: ObjectStore, folder: OffloadLocation, items: int, first: 
         failure_line(line.item, line.branch, line.offset, line.value(), label(first + line.item))
         for line in failed
     ]
-    store.write(failures_pointer(folder), b"".join(msgspec.json.encode(one) + b"\n" for one in entries))
+    store.write(
+        ChunkFile.FAILURES.pointer(folder), b"".join(msgspec.json.encode(one) + b"\n" for one in entries)
+    )
     labels = "".join(label(first + item) + "\n" for item in range(items))
-    store.write(labels_pointer(folder), gzip.compress(labels.encode()))
-    store.write(index_pointer(folder), msgspec.json.encode(index))
+    store.write(ChunkFile.LABELS.pointer(folder), gzip.compress(labels.encode()))
+    store.write(ChunkFile.INDEX.pointer(folder), msgspec.json.encode(index))
     return index
 
 
-def _part_index(store: ObjectStore, part: Any) -> PartIndex:
+def _part_index(store: ObjectStore, part: Part) -> PartIndex:
     data = store.read(part.info.pointer)
     marks, offset, last = [], 0, -1
     for count, line in enumerate(data.splitlines(keepends=True)):
@@ -235,4 +232,4 @@ def _part_index(store: ObjectStore, part: Any) -> PartIndex:
             marks.append((item, offset))
         offset += len(line)
         last = item
-    return PartIndex(part.info.pointer.key, part.first, part.last, part.count, len(data), marks)
+    return PartIndex.of(part, marks)
