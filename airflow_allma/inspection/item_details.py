@@ -207,7 +207,9 @@ def _input(reader: ForkReader, found: _Found) -> _Input | None:
         if newline or len(block) < size or len(value) > MAX_LINE_BYTES:
             break
         size = min(4 * size, MAX_VALUE_BYTES)
-    value = value.removesuffix(b"\r").removeprefix(BOM)
+    value = value.removesuffix(b"\r")
+    if value.startswith(BOM):
+        value, offset = value.removeprefix(BOM), offset + len(BOM)
     return _Input(value[:MAX_VALUE_BYTES], len(value), offset)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from dataclasses import replace
 
@@ -23,13 +24,13 @@ from airflow_allma.inspection import (
     item_value,
     selected_items,
 )
-from airflow_allma.inspection.item_rows import cut_value, error_row, item_row, shown_value
+from airflow_allma.inspection.item_rows import MAX_VALUE_BYTES, cut_value, error_row, item_row, shown_value
 from airflow_allma.inspection.object_cache import ObjectCache
 from airflow_allma.inspection.read_budget import Budget
 from airflow_allma.inspection.stored_lines import find_line, scan_lines
-from airflow_allma.storage import MemoryStore, Pointer
+from airflow_allma.storage import ManifestRange, MemoryStore, Pointer
 from tests.support.faulty_store import FaultyStore, fail_when
-from tests.support.stored_forks import RUN, StoredChunk, write_fork, write_index
+from tests.support.stored_forks import MANIFEST, RUN, StoredChunk, write_fork, write_index
 
 OK = [(item, "main", "o") for item in range(6)]
 SOME = [(item, "main", "f" if item % 2 else "o") for item in range(6)]
@@ -98,6 +99,23 @@ def test_a_manifest_that_has_changed_leaves_the_results():
     assert (detail["status"], detail["input"]) == ("failed", None)
     assert "The input cannot be read: " in detail["note"]
     assert "has changed" in detail["note"]
+
+
+@pytest.mark.parametrize("tries", [[[(0, "main", "o"), (1, "main", "o")]], []])
+def test_the_input_of_a_line_after_a_byte_order_mark_is_the_line_alone(tries):
+    # A stored offset can be that of the mark, which is not a part of the line.
+    fork = write_fork([StoredChunk(2, tries, ends="running")])
+    line = json.dumps({"note": "é" * (MAX_VALUE_BYTES // 2)}, ensure_ascii=False).encode()
+    for ending in (b"\n", b"\r\n"):
+        info = fork.view.store.write(MANIFEST, codecs.BOM_UTF8 + line + ending + b"{}" + ending)
+        lines = ManifestRange.whole(info)
+        (spec,) = fork.view.plan.chunks
+        view = replace(fork.view, plan=replace(fork.view.plan, chunks=(replace(spec, manifest=lines),)))
+        assert b"".join(item_value(view, 0, "input")) == line
+        detail = item_detail(view, 0)
+        assert detail["input"]["$bytes"] == len(line)
+        assert detail["line"]["byte"] == len(codecs.BOM_UTF8)
+        assert detail["line"]["number"] == 1
 
 
 @pytest.mark.parametrize("index", [6, 10**12, -1])
