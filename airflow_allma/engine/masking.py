@@ -8,7 +8,17 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-__all__ = ["MASK", "MAX_SHOWN_DEPTH", "looks_secret", "looks_secret_in_request", "mask_secrets", "mask_url"]
+import msgspec
+
+__all__ = [
+    "MASK",
+    "MAX_SHOWN_DEPTH",
+    "looks_secret",
+    "looks_secret_in_request",
+    "mask_json_text",
+    "mask_secrets",
+    "mask_url",
+]
 
 MASK: Final = "***"
 """Replaces a secret."""
@@ -17,6 +27,12 @@ MAX_SHOWN_DEPTH: Final = 64
 """Levels of objects and lists that logs and messages show."""
 
 _CUT: Final = "..."
+
+_DOCUMENT_STARTS: Final = ("{", "[")
+_MAX_DOCUMENT: Final = 64 << 10
+"""Characters of a string that is looked into: bodies of requests are smaller, and each traced step pays."""
+_STRING_LEVELS: Final = 2
+"""A message of a queue is a string, and can have another message in it as a string."""
 
 _SECRET_WORDS: Final = (
     "accesskey",
@@ -65,6 +81,9 @@ _SECRET_URL_NAMES: Final = frozenset({"code", "key"})
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _USER_INFO: Final = re.compile(r"(?<=://)[^/?#\\]*@")
+# Possessive, and each character is looked at once: a JSON text in a string is a long run of escaped quotes.
+_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)("?)', re.DOTALL)
+_VALUE: Final = re.compile(r'\s*+:\s*+("(?:[^"\\]++|\\.)*+"?|[\[{]|[^\s,}\]]++)', re.DOTALL)
 _PARAMETER: Final = re.compile(r"(?<=[?&;#])([^=&;#?]*)=([^&;#]*)")
 
 
@@ -118,16 +137,66 @@ def _mask_parameter(match: re.Match[str]) -> str:
 def mask_secrets(value: Any, max_depth: int = MAX_SHOWN_DEPTH) -> Any:
     """Return a copy of a JSON value with the values of secret-looking keys masked, at any depth.
 
-    Objects and lists below ``max_depth`` levels become ``"..."``: whatever writes the copy need not be able
-    to follow them.
+    Strings that are JSON objects or lists, or their beginnings, are masked inside too, up to 64 Ki
+    characters; so are such strings in complete ones. Objects and lists below ``max_depth`` levels become
+    ``"..."``: whatever writes the copy need not be able to follow them.
     """
+    return _masked(value, max_depth, _STRING_LEVELS)
+
+
+def _masked(value: Any, depth: int, strings: int) -> Any:
+    """Return a masked copy of a value, in which strings in strings are looked into for some levels."""
+    if isinstance(value, str):
+        # Before anything else is done: nearly no string is a JSON document.
+        if value.startswith(_DOCUMENT_STARTS) and strings:
+            return _masked_document(value, depth, strings - 1)
+        return value
     if isinstance(value, Mapping):
-        if not max_depth:
+        if not depth:
             return _CUT
         return {
-            key: MASK if looks_secret(str(key)) and item is not None else mask_secrets(item, max_depth - 1)
+            key: MASK if looks_secret(str(key)) and item is not None else _masked(item, depth - 1, strings)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [mask_secrets(item, max_depth - 1) for item in value] if max_depth else _CUT
+        return [_masked(item, depth - 1, strings) for item in value] if depth else _CUT
     return value
+
+
+def _masked_document(text: str, depth: int, strings: int) -> str:
+    """Return a string, masked if it is a JSON document; one without secrets keeps its white space."""
+    if len(text) > _MAX_DOCUMENT:
+        return mask_json_text(text[:_MAX_DOCUMENT]) + text[_MAX_DOCUMENT:]
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        # It can be the beginning of a document.
+        return mask_json_text(text)
+    masked = _masked(document, depth, strings)
+    if masked == document:
+        return text
+    try:
+        return msgspec.json.encode(masked).decode()
+    except (ValueError, OverflowError):
+        # A number that only the decoder knows.
+        return MASK
+
+
+def mask_json_text(beginning: str) -> str:
+    """Return the beginning of some JSON, cut anywhere, with the values of secret-looking names masked.
+
+    It ends before a secret that is an object or a list, since its end is not known. What was masked before
+    stays as it is.
+    """
+    pieces, at, end = [], 0, 0
+    while string := _STRING.search(beginning, end):
+        end = string.end()
+        value = _VALUE.match(beginning, end)
+        if value is None or value[1] == MASK or not looks_secret(string[1]):
+            continue
+        pieces.append(beginning[at : value.start(1)])
+        if value[1] in "[{":
+            return "".join([*pieces, MASK])
+        pieces.append(f'"{MASK}"')
+        at = end = value.end()
+    return "".join([*pieces, beginning[at:]])

@@ -169,7 +169,9 @@ class _Pruning:
             for key, member in value.items():
                 if self._left <= 0:
                     break
-                copied[self._text(str(key))] = self.copy(member, depth - 1)
+                # Before its value, which can leave nothing for it: names tell what to mask.
+                name = self._text(str(key))
+                copied[name] = self.copy(member, depth - 1)
             return copied
         if isinstance(value, list | tuple) and depth:
             members: list[Any] = []

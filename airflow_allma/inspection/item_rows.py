@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import msgspec
 
 from airflow_allma.common.printable import printable
 from airflow_allma.distributed.result_index import FailureLine
-from airflow_allma.engine.masking import MASK, looks_secret, mask_secrets
+from airflow_allma.engine.masking import mask_json_text, mask_secrets
 from airflow_allma.exceptions import AllmaError
 from airflow_allma.inspection.failure_entries import failure_line
 from airflow_allma.storage.decoding import decode_line
@@ -26,9 +25,6 @@ __all__ = [
 MAX_VALUE_BYTES: Final = 1 << 20
 """Larger values are cut on pages; they can be downloaded."""
 _CUT_CHARACTERS: Final = 64 << 10
-# Possessive, and each character is looked at once: a JSON text in a string is a long run of escaped quotes.
-_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)("?)', re.DOTALL)
-_VALUE: Final = re.compile(r'\s*+:\s*+("(?:[^"\\]++|\\.)*+"?|[\[{]|[^\s,}\]]++)', re.DOTALL)
 
 
 def item_row(
@@ -104,24 +100,5 @@ def cut_value(encoded: bytes, size: int, mask: Callable[[Any], Any] = mask_secre
         except AllmaError as error:
             problem = {"$problem": str(error)}
     # Masked before it is cut: the end of a part of a secret would not be found.
-    shown = mask(_masked_text(encoded[: 2 * _CUT_CHARACTERS].decode(errors="replace")))
+    shown = mask(mask_json_text(encoded[: 2 * _CUT_CHARACTERS].decode(errors="replace")))
     return {"$cut": str(shown)[:_CUT_CHARACTERS], **(problem or {"$bytes": size})}, True
-
-
-def _masked_text(beginning: str) -> str:
-    """Return the beginning of some JSON with the values of secret-looking names masked.
-
-    It ends before a secret that is an object or a list, since its end is not known.
-    """
-    pieces, at, end = [], 0, 0
-    while string := _STRING.search(beginning, end):
-        end = string.end()
-        value = _VALUE.match(beginning, end)
-        if value is None or not looks_secret(string[1]):
-            continue
-        pieces.append(beginning[at : value.start(1)])
-        if value[1] in "[{":
-            return "".join([*pieces, MASK])
-        pieces.append(f'"{MASK}"')
-        at = end = value.end()
-    return "".join([*pieces, beginning[at:]])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,41 @@ def test_secrets_are_masked_at_any_depth_in_a_copy():
     value = {"a": [{"apiKey": "x", "n": None}], "password": {"deep": 1}, "token": None}
     assert mask_secrets(value) == {"a": [{"apiKey": "***", "n": None}], "password": "***", "token": None}
     assert value["a"][0]["apiKey"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ('{"password": "x", "id": 7}', '{"password":"***","id":7}'),
+        ('[{"user": {"apiKey": ["x"]}}]', '[{"user":{"apiKey":"***"}}]'),
+        ('{"Message": "{\\"token\\": \\"x\\"}"}', '{"Message":"{\\"token\\":\\"***\\"}"}'),
+        # What has no secrets, or is no JSON document, stays as it is.
+        ('{"id" : 1.50,\n "password": null}', '{"id" : 1.50,\n "password": null}'),
+        # The beginning of one.
+        ('{"id":  7, "password": "x", "n', '{"id":  7, "password": "***", "n'),
+        ("[info] password", "[info] password"),
+        ('"password"', '"password"'),
+        ('{"password": "\ud800"}', '{"password": "***"}'),
+        ("[" * 20_000, "[" * 20_000),
+        ('{"n": 1' + "0" * 400 + ', "password": 1}', None),
+    ],
+)
+def test_secrets_in_strings_that_are_json_documents_are_masked(text, masked):
+    shown = mask_secrets({"body": [text]})["body"][0]
+    if masked is None:
+        assert '"password": 1' not in shown
+    else:
+        assert shown == masked
+
+
+def test_strings_are_looked_into_up_to_a_size_and_one_level_of_strings():
+    note = "y" * (64 << 10)
+    large = json.dumps({"password": "x", "note": note, "token": "x"})
+    assert mask_secrets(large) == json.dumps({"password": "***", "note": note, "token": "x"})
+    inner = '{"password":"x"}'
+    for _ in range(3):
+        inner = json.dumps({"body": inner})
+    assert mask_secrets(inner) == inner
 
 
 @pytest.mark.parametrize("opening", ["object", "list"])

@@ -127,6 +127,20 @@ def test_names_that_look_secret_are_masked():
     assert form().value(value) == {"password": "***", "headers": {"Authorization": "***"}, "id": 1}
 
 
+@pytest.mark.parametrize("size", [10, 3_000, 30_000, 300_000])
+def test_names_that_look_secret_are_masked_in_a_body_of_any_size(size):
+    body = json.dumps({"user": {"password": SECRET}, "note": "x" * size, "token": SECRET})
+    for value in (body, {"body": body}, {"messages": [body]}):
+        shown = json.dumps(form(2048).value(value))
+        assert "***" in shown
+        assert SECRET not in shown
+
+
+def test_a_name_is_kept_before_a_value_that_is_cut_so_that_it_can_be_masked():
+    shown = form(2048).value({"token": SECRET * 10_000, "after": 1})
+    assert shown["$cut"] == '{"token":"***"}'
+
+
 def test_what_airflow_masks_is_masked_at_any_depth_and_in_keys_and_targets():
     def redact(value):
         # As Airflow's: a few levels of objects, and any text.
