@@ -57,7 +57,8 @@ def rerun_items(
             raise UsageError("Pass --kind or --index, not both")
         run = f"allma/api/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
         plan = await ask("GET", f"{run}/forks/{quote(fork, safe='')}/rerun", query, None)
-        typer.echo(printable(f"{plan['sentence']} {plan['others']}"))
+        sentences = (plan["sentence"], plan["others"], plan["replaced"])
+        typer.echo(printable(" ".join(sentence for sentence in sentences if sentence)))
         if plan["blocked"]:
             raise ServerError(printable(plan["blocked"]))
         if dry_run:

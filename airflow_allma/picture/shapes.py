@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from airflow_allma.picture.layered import Point
@@ -109,15 +110,30 @@ class Edge:
     is_cut: bool = False
     is_joined: bool = False
 
+    @property
+    def path(self) -> str:
+        """The ``d`` of the line in SVG: straight beside boxes, curved between ranks."""
+        parts = [f"M{self.points[0][0]} {self.points[0][1]}"]
+        for (x1, y1), (x2, y2) in pairwise(self.points):
+            if x1 == x2 or y1 == y2:
+                parts.append(f"L{x2} {y2}")
+            else:
+                middle = (y1 + y2) // 2
+                parts.append(f"C{x1} {middle} {x2} {middle} {x2} {y2}")
+        return "".join(parts)
+
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object."""
+        """Return a JSON object; ``top`` and ``bottom`` say how far the path reaches."""
+        heights = [y for _, y in self.points]
         return {
             "from": self.source,
             "to": self.target,
             "kind": str(self.kind),
             "label": self.label,
             "text": self.text,
-            "points": [list(point) for point in self.points],
+            "path": self.path,
+            "top": min(heights),
+            "bottom": max(heights),
             "at": None if self.at is None else list(self.at),
             "isBack": self.is_back,
             "isCut": self.is_cut,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
-from airflow_allma.picture.layered import LABEL_HEIGHT, Point
+from airflow_allma.picture.layered import LABEL_HEIGHT
 from airflow_allma.picture.shapes import Edge, EdgeKind, Node, NodeKind, Picture
 
 __all__ = ["render_svg"]
@@ -92,23 +91,11 @@ def _edge(edge: Edge) -> Iterator[str]:
     arrow = "bad-arrow" if is_fallback else "arrow"
     head = "" if edge.is_joined or edge.is_cut else f' marker-end="url(#{arrow})"'
     yield f"<g><title>{_text(edge.label)}</title>" if edge.label else "<g>"
-    yield f'<path class="{style}" d="{line_path(edge.points)}"{head}/>'
+    yield f'<path class="{style}" d="{edge.path}"{head}/>'
     if edge.at is not None and edge.text:
         x, y = edge.at
         yield f'<text class="d mid label" x="{x}" y="{y + LABEL_HEIGHT // 2 - 5}">{_text(edge.text)}</text>'
     yield "</g>"
-
-
-def line_path(points: Sequence[Point]) -> str:
-    """Return the ``d`` of a line: straight beside boxes, curved between ranks."""
-    path = [f"M{points[0][0]} {points[0][1]}"]
-    for (x1, y1), (x2, y2) in pairwise(points):
-        if x1 == x2 or y1 == y2:
-            path.append(f"L{x2} {y2}")
-        else:
-            middle = (y1 + y2) // 2
-            path.append(f"C{x1} {middle} {x2} {middle} {x2} {y2}")
-    return "".join(path)
 
 
 def _text(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
@@ -82,6 +83,7 @@ class RerunFork:
         is_stored: whether the results of chunks are stored.
         chunk_items: chunk number -> how many items it has, where that is known.
         selection: the value of the XCom ``allma_rerun`` of the fork's ``chunks`` task; None without one.
+        chunk_starts: chunk number -> when the last try of its task began, in seconds since the epoch.
     """
 
     dag_id: str
@@ -94,6 +96,7 @@ class RerunFork:
     is_stored: bool
     chunk_items: Mapping[int, int | None] = field(default_factory=dict)
     selection: Any = None
+    chunk_starts: Mapping[int, float] = field(default_factory=dict)
 
     def task(self, role: TaskRole) -> TaskNode:
         """Return one of the fork's own tasks.
@@ -110,6 +113,10 @@ class RerunFork:
         """Return the task in which a branch begins."""
         return next(node for node in self.plan.of_fork(self.fork) if node.branch == branch)
 
+    def branches(self) -> int:
+        """Return how many branches of the fork have tasks of their own."""
+        return len({node.branch for node in self.plan.of_fork(self.fork) if node.branch is not None})
+
     def running(self) -> int:
         """Return how many task instances of the fork have not ended."""
         return sum(state not in _ENDED for states in self.states.values() for state in states.values())
@@ -125,6 +132,7 @@ def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> di
 
     Returns:
         ``items``: how many run; ``sentence``: what will run; ``others``: what happens to the other items;
+        ``replaced``: which rerun never runs because of this one, or None;
         ``clear``: the body of ``POST /api/v2/dags/{dag_id}/clearTaskInstances``; ``selection``: the request
         to send before (``path`` below ``/api/v2``, ``method``, ``body``), or None; ``undo``: the request that
         makes the selection void, to send if Airflow refuses ``clear``, since the next clear would run only
@@ -134,10 +142,12 @@ def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> di
     rerun = (_ChunkRerun if tasks.in_chunks else _MemoryRerun)(tasks, subject, items)
     instances = rerun.instances()
     count = rerun.count()
+    blocked = _blocked(tasks, instances, subject)
     return {
         "items": count,
         "sentence": f"{rerun.what_runs(count)} {_downstream_sentence(tasks, instances)}",
         "others": rerun.others(),
+        "replaced": None if blocked else rerun.replaced(),
         "clear": {
             "dry_run": False,
             "dag_run_id": tasks.run_id,
@@ -151,7 +161,7 @@ def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> di
         "selection": rerun.selection(),
         "undo": rerun.undo(),
         "command": _command(tasks, subject),
-        "blocked": _blocked(tasks, instances, subject),
+        "blocked": blocked,
     }
 
 
@@ -174,10 +184,20 @@ class _MemoryRerun:
         return self.items.count
 
     def what_runs(self, count: int) -> str:
-        return f"{_subject_of(self.subject, count)} {_runs_again(count)}."
+        where = ""
+        if (branches := self.tasks.branches()) > 1:
+            where = {
+                RerunWhat.FAILED: " in the branches that failed",
+                RerunWhat.KIND: " in the branches that failed in this way",
+                RerunWhat.ITEM: f" in all {branches} branches",
+            }[self.subject.what]
+        return f"{_subject_of(self.subject, count)} {_runs_again(count)}{where}."
 
     def others(self) -> str:
         return "All other items keep their results."
+
+    def replaced(self) -> str | None:
+        return None
 
     def selection(self) -> dict[str, Any] | None:
         return None
@@ -244,6 +264,30 @@ class _ChunkRerun:
         if self._is_exact and self.subject.what is not RerunWhat.FAILED:
             return "All other items of these chunks keep their results, failed ones too."
         return "All good items keep their results."
+
+    def replaced(self) -> str | None:
+        """Return which items were selected before, and wait for their chunks to run.
+
+        A selection is written before its chunks are cleared, and stays if nobody knows whether they were.
+        """
+        if self.tasks.selection is None:
+            return None
+        try:
+            selection = ForkSelection.parse(self.tasks.selection)
+        except ValueError:
+            return None
+        waiting = 0
+        for number, items in selection.chunks.items():
+            if self.tasks.chunk_starts.get(int(number), 0) < selection.generation:
+                waiting += len(set(items).difference(self.items.chunks.get(int(number), ())))
+        if not waiting:
+            return None
+        written = datetime.fromtimestamp(selection.generation, UTC)
+        was = "was" if waiting == 1 else "were"
+        return (
+            f"{counted(waiting, 'other item')} {was} selected to run again at {written:%Y-%m-%d %H:%M} UTC, "
+            "and that rerun has not begun: this one replaces it."
+        )
 
     def selection(self) -> dict[str, Any] | None:
         return _written(self.tasks, self._selection(), is_new=self.tasks.selection is None)

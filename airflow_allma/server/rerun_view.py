@@ -51,12 +51,15 @@ def rerun_view(
 
 def _fork(state: ForkState, *, is_stored: bool) -> RerunFork:
     ids = [node.task_id for node in state.tasks.nodes]
-    chunks_task = state.tasks.task(TaskRole.CHUNKS)
+    chunk_task, chunks_task = state.tasks.task(TaskRole.CHUNK), state.tasks.task(TaskRole.CHUNKS)
     run_id = state.run.run_id
     with create_session() as session:
         states: dict[str, dict[int, str | None]] = {task: {} for task in ids}
+        chunk_starts: dict[int, float] = {}
         for row in find_tasks(session, state.dag_id, run_id, ids):
             states[row.task_id][row.map_index] = None if row.state == "none" else row.state
+            if row.task_id == chunk_task and row.start is not None:
+                chunk_starts[row.map_index] = row.start.timestamp()
         written = find_xcoms(session, state.dag_id, run_id, [chunks_task], [Key.RERUN.value])
         selection = next((row.value for row in written), None)
     planned = (state.plan or {}).get("chunks") or ()
@@ -75,4 +78,5 @@ def _fork(state: ForkState, *, is_stored: bool) -> RerunFork:
             for place, chunk in enumerate(planned)
         },
         selection=selection,
+        chunk_starts=chunk_starts,
     )

@@ -210,6 +210,23 @@ def test_a_rerun_without_rights_shows_what_airflow_says(open_items, ui_server):
     assert len(ui_server.changes) == 1
 
 
+def test_a_run_that_has_changed_since_the_dialog_opened_is_shown_again_before_a_rerun(open_items, ui_server):
+    page, _ = open_items()
+    page.get_by_role("button", name="Rerun 12 failures of StepTimeout").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("12 items in 7 chunks run again").wait_for()
+    replaced = "2 other items were selected to run again."
+    change_answer(page, "**/rerun?*", lambda plan: plan.update(replaced=replaced))
+    dialog.get_by_role("button", name="Rerun 12 items").click()
+    dialog.get_by_text("The run has changed since this dialog was opened").wait_for()
+    dialog.get_by_text(replaced).wait_for()
+    assert ui_server.changes == []
+    dialog.get_by_role("button", name="Rerun 12 items").click()
+    page.get_by_text("12 items will run again").wait_for()
+    assert len(ui_server.changes) == 2
+    page.unroute_all(behavior="wait")
+
+
 def test_a_rerun_that_cannot_be_done_now_says_why(open_items):
     page, _ = open_items("running")
     page.get_by_role("button", name="Rerun 16 failed").click()

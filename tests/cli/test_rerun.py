@@ -15,6 +15,7 @@ PLAN = {
     "items": 3,
     "sentence": "The 3 failed items run again, in 1 chunk.",
     "others": "All good items keep \x1b[31mtheir results.",
+    "replaced": "2 other items were selected.",
     "clear": {"dry_run": False, "task_ids": [["f.chunk", 0]]},
     "selection": {"path": "dags/d/xcomEntries/allma_rerun", "method": "PATCH", "body": {"value": "{}"}},
     "undo": {"path": "dags/d/xcomEntries/allma_rerun", "method": "PATCH", "body": {"value": "void"}},
@@ -80,7 +81,8 @@ def test_the_selection_is_written_before_the_chunks_are_cleared(server):
     ran = run_cli("rerun", "--fork", "f", "--kind", "0123456789ab", "d", RUN)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == (
-        "The 3 failed items run again, in 1 chunk. All good items keep \\x1b[31mtheir results.\n"
+        "The 3 failed items run again, in 1 chunk. All good items keep \\x1b[31mtheir results. "
+        "2 other items were selected.\n"
         "4 task instances cleared.\n"
     )
     assert server.asked == [

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_allma.flow import STEP_MODELS, parse_flow
-from airflow_allma.picture import EdgeKind, NodeKind, draw_flow, render_svg
+from airflow_allma.picture import Edge, EdgeKind, NodeKind, draw_flow, render_svg
 from airflow_allma.picture.step_details import step_detail, url_detail
 from tests.support.flow_files import flow
 
@@ -183,6 +183,20 @@ def test_nodes_never_overlap_and_are_within_their_frames(steps):
             assert node.y + node.h <= y + h
     ET.fromstring(render_svg(picture, "f"))
     json.dumps(picture.to_json())
+
+
+def test_the_path_of_an_edge_is_straight_beside_boxes_and_curved_between_ranks():
+    edge = Edge("n0", "n1", EdgeKind.NEXT, "", "", ((10, 20), (10, 40), (30, 61), (30, 80)))
+    assert edge.to_json() | {"path": "M10 20L10 40C10 50 30 50 30 61L30 80", "top": 20, "bottom": 80} == (
+        edge.to_json()
+    )
+
+
+def test_pages_draw_the_same_lines_as_the_svg():
+    picture = picture_of({"a": step("b", ("$.c", "c")), "b": step("c"), "c": step(None, ("$.again", "a"))})
+    drawn = re.findall(r'<path class="edge[^"]*" d="([^"]+)"', render_svg(picture, "f"))
+    assert drawn == [edge["path"] for edge in picture.to_json()["edges"]]
+    assert "points" not in picture.to_json()["edges"][0]
 
 
 def test_hostile_names_are_text_in_the_svg():

@@ -71,6 +71,7 @@ def test_the_failed_items_of_chunks_need_no_selection_and_clear_their_chunks():
         "sentence": "The 37 failed items run again, in 2 chunks. Then f.aggregate joins all results again, "
         "and the 2 tasks after it can run again: y, z.",
         "others": "All good items keep their results.",
+        "replaced": None,
         "clear": {
             "dry_run": False,
             "dag_run_id": "manual__2026-11-26T14:00:00+00:00",
@@ -174,11 +175,62 @@ def test_items_that_are_task_instances_are_cleared_where_their_branch_begins():
     plan = rerun(FAILED, RerunItems(2, branches={0: [9, 4], 1: [4]}), in_chunks=False)
     assert plan["clear"]["task_ids"] == [["f.a.w", 4], ["f.a.w", 9], ["f.b.v", 4]]
     assert (plan["selection"], plan["items"]) == (None, 2)
-    assert plan["sentence"].startswith("The 2 failed items run again. Then f.aggregate joins")
+    assert plan["sentence"].startswith("The 2 failed items run again in the branches that failed. Then f.agg")
     assert plan["others"] == "All other items keep their results."
+    kind = rerun(KIND, RerunItems(1, branches={1: [4]}), in_chunks=False)
+    expected = "The 1 failed item of this kind runs again in the branches that failed in this way. Then"
+    assert kind["sentence"].startswith(expected)
     one = rerun(ITEM, RerunItems(1, branches={0: [4711], 1: [4711]}), in_chunks=False)
-    assert one["sentence"].startswith("Item 4711 runs again. Then")
+    assert one["sentence"].startswith("Item 4711 runs again in all 2 branches. Then")
     assert one["command"].startswith("airflow-allma rerun --fork f --index 4711 rerun ")
+
+
+def test_branches_are_not_mentioned_where_a_fork_in_memory_has_one():
+    plan = plan_tasks(Flow.model_validate(flow("one", {"f": fork(branch("w", "a")), "w": compose()})))
+    one = rerun(ITEM, RerunItems(1, branches={0: [4711]}), in_chunks=False, plan=plan)
+    assert one["sentence"].startswith("Item 4711 runs again. Then")
+
+
+MADE = 1_764_166_000  # 2025-11-26 14:06:40 UTC
+REPLACED = (
+    "selected to run again at 2025-11-26 14:06 UTC, and that rerun has not begun: this one replaces it."
+)
+
+
+@pytest.mark.parametrize("subject", [FAILED, KIND, ITEM])
+@pytest.mark.parametrize(
+    ("selected", "starts", "sentence"),
+    [
+        (
+            {0: [1, 3], 1: [4]},
+            {0: MADE - 60.0, 1: MADE - 60.0},
+            f"2 other items were {REPLACED}",
+        ),
+        (
+            {1: [4]},
+            {},
+            f"1 other item was {REPLACED}",
+        ),
+        ({0: [1], 1: [4]}, {0: MADE + 1.5, 1: MADE + 2.5}, None),
+        ({0: [3], 2: [0, 35]}, {0: MADE - 60.0, 2: MADE - 60.0}, None),
+        ({}, {0: MADE - 60.0}, None),
+    ],
+    ids=["two chunks", "never ran", "has run", "the same items", "void"],
+)
+def test_a_selection_that_no_chunk_has_read_is_said_to_be_replaced(subject, selected, starts, sentence):
+    last = ForkSelection.of(MADE, selected).encode()
+    plan = rerun(subject, CHUNKS, selection=last, chunk_starts=starts)
+    assert plan["replaced"] == sentence
+
+
+def test_a_rerun_that_cannot_be_done_now_replaces_nothing():
+    last = ForkSelection.of(MADE, {1: [4]}).encode()
+    assert rerun(KIND, CHUNKS, selection=last, run_state="queued")["replaced"] is None
+
+
+def test_what_is_not_a_selection_is_replaced_without_a_word():
+    assert rerun(KIND, CHUNKS, selection="[]")["replaced"] is None
+    assert rerun(KIND, RerunItems(1, branches={0: [1]}), in_chunks=False)["replaced"] is None
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,7 @@ class FakeFork:
             "sentence": f"{len(chosen)} items in {len(chunks)} chunks run again, then enrich.aggregate and "
             "the 2 tasks after it.",
             "others": f"The other {self.items - len(chosen):,} items keep their results.",
+            "replaced": None,
             "clear": clear,
             "selection": None
             if what == "failed"

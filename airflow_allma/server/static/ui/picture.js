@@ -1,4 +1,4 @@
-// The picture of a flow: boxes with names over lines; coordinates come from the server. It zooms, scrolls and
+// The picture of a flow: boxes with names over lines; coordinates and paths come from the server. It zooms, scrolls and
 // is walked through with the arrow keys.
 
 const ZOOMS = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.25, 1.5, 2];
@@ -6,17 +6,6 @@ const SMALLEST_FIT = 0.65; // with less, names could not be read
 const TALLEST = 0.7; // of the window, as in flows.css
 const CULL_AT = 400; // nodes; of a larger picture only what is in sight is drawn
 const AROUND = 400; // pixels around what is in sight
-
-/** Return the `d` of a line: straight beside boxes, curved between ranks. */
-export function linePath(points) {
-  return points.map(([x, y], index) => {
-    if (!index) return `M${x} ${y}`;
-    const [px, py] = points[index - 1];
-    if (px === x || py === y) return `L${x} ${y}`;
-    const middle = Math.floor((py + y) / 2);
-    return `C${px} ${middle} ${x} ${middle} ${x} ${y}`;
-  }).join("");
-}
 
 function isFrame(node) {
   return node.kind === "fork" || node.kind === "branch";
@@ -30,7 +19,7 @@ export default (kit) => {
       <defs>${["line", "fallback"].map((kind) => html`<marker key=${kind} id=${`${scope}-${kind}`} viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path className=${kind} d="M0 0L10 5L0 10z" /></marker>`)}</defs>
       ${edges.map((edge, index) => html`<g key=${index} className=${`edge ${edge.kind}`}>
         ${edge.label && html`<title>${oneLine(edge.label)}</title>`}
-        <path d=${linePath(edge.points)} markerEnd=${edge.isCut || edge.isJoined ? undefined : `url(#${scope}-${edge.kind === "fallback" ? "fallback" : "line"})`} />
+        <path d=${edge.path} markerEnd=${edge.isCut || edge.isJoined ? undefined : `url(#${scope}-${edge.kind === "fallback" ? "fallback" : "line"})`} />
         ${edge.at && edge.text && html`<text x=${edge.at[0]} y=${edge.at[1] + 4}>${oneLine(edge.text)}</text>`}
       </g>`)}
     </svg>`;
@@ -158,7 +147,7 @@ export default (kit) => {
       const from = sight ? [sight.x / z - AROUND, sight.y / z - AROUND] : [0, 0];
       const to = sight ? [(sight.x + sight.w) / z + AROUND, (sight.y + sight.h) / z + AROUND] : [2000, 2000];
       nodes = nodes.filter((node) => node.x < to[0] && node.y < to[1] && node.x + node.w > from[0] && node.y + node.h > from[1]);
-      edges = edges.filter((edge) => Math.min(...edge.points.map((point) => point[1])) < to[1] && Math.max(...edge.points.map((point) => point[1])) > from[1]);
+      edges = edges.filter((edge) => edge.top < to[1] && edge.bottom > from[1]);
     }
     const focusable = steps.some((node) => node.step === selected) ? selected : steps[0]?.step;
     const boxOf = (node) => html`<${Box} key=${node.id} node=${node} info=${infoOf?.(node)} isSelected=${node.step === selected} canFocus=${node.step === focusable} onSelect=${onSelect} onKey=${onKey} />`;
