@@ -184,14 +184,13 @@ class _MemoryRerun:
         return self.items.count
 
     def what_runs(self, count: int) -> str:
-        where = ""
-        if (branches := self.tasks.branches()) > 1:
-            where = {
-                RerunWhat.FAILED: " in the branches that failed",
-                RerunWhat.KIND: " in the branches that failed in this way",
-                RerunWhat.ITEM: f" in all {branches} branches",
-            }[self.subject.what]
-        return f"{_subject_of(self.subject, count)} {_runs_again(count)}{where}."
+        branches = self.tasks.branches()
+        where = {
+            RerunWhat.FAILED: " in the branches that failed",
+            RerunWhat.KIND: " in the branches that failed in this way",
+            RerunWhat.ITEM: f" in all {branches} branches",
+        }[self.subject.what]
+        return f"{_subject_of(self.subject, count)} {_runs_again(count)}{where if branches > 1 else ''}."
 
     def others(self) -> str:
         return "All other items keep their results."

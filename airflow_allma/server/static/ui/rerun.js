@@ -1,9 +1,10 @@
 // The dialog that says what a rerun will do, and then does it through Airflow's own API.
 
-const SENTENCES = ["sentence", "others", "replaced", "blocked"]; // what somebody has read before they press the button
+// What somebody has read before they press the button.
+const SENTENCES = ["sentence", "others", "replaced", "blocked"];
 const STAYS =
-  "If the chunks are cleared later, only the selected items run. To prevent that, delete the XCom allma_rerun " +
-  "of the fork's chunks task.";
+  "If the chunks are cleared later, only the selected items run. To prevent that, delete the XCom " +
+  "allma_rerun of the fork's chunks task.";
 
 function title(what, indexText) {
   if (what === "item") return `Rerun item ${indexText}`;
@@ -71,6 +72,7 @@ export default (kit) => {
     const fail = (heading, problem) => {
       setFailure({ heading, problem });
       setBusy(false);
+      reload(); // the run may have started, and the selection may exist now
     };
     const start = async () => {
       setBusy(true);
@@ -79,7 +81,6 @@ export default (kit) => {
       try {
         current = await confirmed(plan, address);
       } catch (problem) {
-        reload();
         fail("Nothing was sent", problem);
         return;
       }
@@ -87,8 +88,6 @@ export default (kit) => {
         const cleared = await run(current, dagId);
         onDone(`${nameOf(current)} will run again: Airflow cleared ${count(cleared, "task instance")}.`);
       } catch (problem) {
-        // The run may have started, and the selection now exists.
-        reload();
         fail("Airflow refused the rerun", problem);
       }
     };
