@@ -156,7 +156,7 @@ class StepStarts(msgspec.Struct, frozen=True, gc=False):
         branch_id: the branch of the step; None outside of forks.
         parent: what a run in the step's process knows of the run of the step.
         root_keys: the identifiers that begin the keys of everything stored by the run that no step started.
-        around: the beginning of the text of an execution key, up to the item.
+        key_prefix: the beginning of what is hashed for an execution key, up to the item.
     """
 
     step_id: str
@@ -165,7 +165,7 @@ class StepStarts(msgspec.Struct, frozen=True, gc=False):
     branch_id: str | None
     parent: RunParent
     root_keys: tuple[str, ...]
-    around: str
+    key_prefix: str
 
     @classmethod
     def of(cls, info: RunInfo, step_id: str) -> Self:
@@ -175,16 +175,10 @@ class StepStarts(msgspec.Struct, frozen=True, gc=False):
             info: the run of the step, or its branch run.
             step_id: the step.
         """
-        # With their lengths, so that no two lists of parts have the same text.
-        around = f"{len(info.flow_execution_id)}:{info.flow_execution_id}"
-        outer, branch_id = info.outer, info.branch_id
-        if branch_id is not None and outer is not None:
-            for fork, visit, branch, item in outer.branch_path:
-                around += f"{len(fork)}:{fork}{visit},{len(branch)}:{branch}{item},"
-            around += f"{len(info.fork_id)}:{info.fork_id}{outer.fork_visit},{len(branch_id)}:{branch_id}"
         parent = parent_of_child(info, step_id, ExecutionKind.SYNC_SUBFLOW)
         root_keys = info.key_ids if info.parent is None else info.key_ids[:-1]
-        return cls(step_id, outer, info.fork_id, branch_id, parent, root_keys, around)
+        prefix = _key_prefix(info)
+        return cls(step_id, info.outer, info.fork_id, info.branch_id, parent, root_keys, prefix)
 
     def includes(self, info: RunInfo) -> bool:
         """Return whether the step's runs for another branch run have all of this in common."""
@@ -197,10 +191,7 @@ class StepStarts(msgspec.Struct, frozen=True, gc=False):
 
     def key(self, info: RunInfo, state: RunState | None) -> str:
         """Return the ``execution_key`` of one run."""
-        step_id, count = self.step_id, str(visits(self.step_id, state))
-        item = f"{info.item_index or 0}," if self.outer is not None and self.branch_id is not None else ""
-        text = f"{self.around}{item}{len(step_id)}:{step_id}{len(count)}:{count}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _hashed_key(self.key_prefix, info, self.step_id, state)
 
 
 def parent_of_child(info: RunInfo, step_id: str, kind: ExecutionKind) -> RunParent:
@@ -220,7 +211,26 @@ def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:
         step_id: the step.
         state: the state before the step; None counts as its first visit.
     """
-    return StepStarts.of(info, step_id).key(info, state)
+    return _hashed_key(_key_prefix(info), info, step_id, state)
+
+
+def _key_prefix(info: RunInfo) -> str:
+    """Return what all executions of one branch have in common, whatever their item."""
+    # With their lengths, so that no two lists of parts have the same text.
+    prefix = f"{len(info.flow_execution_id)}:{info.flow_execution_id}"
+    outer, branch_id = info.outer, info.branch_id
+    if branch_id is not None and outer is not None:
+        for fork, visit, branch, item in outer.branch_path:
+            prefix += f"{len(fork)}:{fork}{visit},{len(branch)}:{branch}{item},"
+        prefix += f"{len(info.fork_id)}:{info.fork_id}{outer.fork_visit},{len(branch_id)}:{branch_id}"
+    return prefix
+
+
+def _hashed_key(prefix: str, info: RunInfo, step_id: str, state: RunState | None) -> str:
+    count = str(visits(step_id, state))
+    item = f"{info.item_index or 0}," if info.outer is not None and info.branch_id is not None else ""
+    text = f"{prefix}{item}{len(step_id)}:{step_id}{len(count)}:{count}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def visits(step_id: str, state: RunState | None) -> int:
