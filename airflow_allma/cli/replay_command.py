@@ -127,8 +127,8 @@ class _Work:
 def _recorded(view: ForkView, options: Replay) -> tuple[str | None, str | None]:
     """Return status and branch of the run of the item that is repeated; None if it has no result."""
     reader = ForkReader(view)
-    placed = reader.require(options.index)
-    lines = reader.results({placed.chunk: [placed.item]}, 0)[placed.chunk].get(placed.item, [])
+    position = reader.require_item(options.index)
+    lines = reader.results({position.chunk: [position.item]}, 0)[position.chunk].get(position.item, [])
     if options.branch is not None:
         lines = [line for line in lines if line.branch == options.branch]
     ranks = {"failed": 0, "ok": 1}

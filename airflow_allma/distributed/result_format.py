@@ -17,8 +17,7 @@ skipped result means that the branch does not apply to the item.
 
 Results of items that were selected to run again, good ones too, also have a ``generation``, from 1; so have
 those that later runs of the chunk add for the same item and branch. Of several results of one item and branch
-those of the highest generation count (``counts_instead``): in the order of their parts the first success, or
-without any the last other result.
+``final_results`` says which counts.
 
 The **summary** (``manifest.json``) is written last, when the chunk has ended: how many items it had, how they
 ended, and the parts. Readers need only the parts; the summary states that nothing is missing, and up to which
@@ -46,7 +45,6 @@ __all__ = [
     "ChunkSummary",
     "Generation",
     "ResultLine",
-    "counts_instead",
     "read_chunk_summary",
     "read_located",
     "read_part",
@@ -96,13 +94,6 @@ class ResultLine(msgspec.Struct, frozen=True):
 
 
 _decode_line = msgspec.json.Decoder(ResultLine).decode
-
-
-def counts_instead(line: ResultLine, before: ResultLine) -> bool:
-    """Return whether a result counts instead of an earlier one of the same item and branch."""
-    if line.generation != before.generation:
-        return line.generation > before.generation
-    return not before.is_ok
 
 
 class ChunkSummary(msgspec.Struct, frozen=True):

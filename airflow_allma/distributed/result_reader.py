@@ -13,9 +13,9 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 
 from airflow_allma.distributed.chunk_layout import Part, list_parts
+from airflow_allma.distributed.final_results import branch_ranks, final_results
 from airflow_allma.distributed.result_format import (
     ResultLine,
-    counts_instead,
     read_part,
 )
 from airflow_allma.storage.keys import OffloadLocation
@@ -42,7 +42,7 @@ def read_results(
         ObjectDecodeError: a part does not match its name.
         StorageError: raised by the store.
     """
-    ranks = {branch: rank for rank, branch in enumerate(branches)}
+    ranks = branch_ranks(branches)
     waiting = deque(sorted(list_parts(store, location), key=lambda part: part.name.first))
     heap: list[_Open] = []
     with ExitStack() as opened:
@@ -56,7 +56,7 @@ def read_results(
             else:
                 groups = iter([_next_item(heap)] if heap else [])
             for lines in groups:
-                yield from lines if len(lines) == 1 else _final_results(lines, ranks)
+                yield from lines if len(lines) == 1 else final_results(lines, ranks)
 
 
 def _single_part(heap: list[_Open], until: int) -> Iterator[list[ResultLine]]:
@@ -97,13 +97,3 @@ def _push(heap: list[_Open], lines: Iterator[ResultLine], part: Part) -> None:
     line = next(lines, None)
     if line is not None:
         heapq.heappush(heap, (_sort_key(line, part), line, lines, part))
-
-
-def _final_results(lines: list[ResultLine], ranks: dict[str, int]) -> list[ResultLine]:
-    """Return the result that counts for each branch."""
-    chosen: dict[str, ResultLine] = {}
-    for line in lines:
-        before = chosen.get(line.branch)
-        if before is None or counts_instead(line, before):
-            chosen[line.branch] = line
-    return sorted(chosen.values(), key=lambda line: (ranks.get(line.branch, len(ranks)), line.branch))

@@ -24,7 +24,7 @@ from airflow_allma.inspection.result_lookup import (
     ByteJob,
     byte_jobs,
     failed_results,
-    final_results,
+    final_by_item,
     handed_on_line,
     read_job,
 )
@@ -81,6 +81,8 @@ class ChunkReader:
 
     Attributes:
         objects: the single objects beside the results.
+        has_unlisted_failures: whether pages cannot list all failures of the chunk; False as long as nothing
+            that was read says so.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class ChunkReader:
         self._store = view.store
         self._folder = view.folder(spec.number)
         self.objects = ChunkObjects(view, spec.number, list_folder)
+        self.has_unlisted_failures = False
 
     @property
     def number(self) -> int:
@@ -118,7 +121,7 @@ class ChunkReader:
             raise ObjectDecodeError(
                 f"What chunk {self.number} handed on is not a list of results: {error}. Clear its task."
             ) from error
-        return sorted((handed_on_line(*one) for one in saved), key=lambda line: line.item)
+        return sorted((handed_on_line(item, result) for item, result in saved), key=lambda line: line.item)
 
     @lazy_property
     def files(self) -> ChunkFiles:
@@ -127,7 +130,12 @@ class ChunkReader:
         Raises:
             StorageError: raised by the store.
         """
-        return ChunkFiles() if self.inline is not None else self.objects.files
+        if self.inline is not None:
+            return ChunkFiles()
+        files = self.objects.files
+        if files.index is not None:
+            self.has_unlisted_failures = files.index.listed_failures < files.index.failed
+        return files
 
     @lazy_property
     def counts(self) -> ChunkCounts:
@@ -175,17 +183,6 @@ class ChunkReader:
         """Whether it is known without reading that all failures are listed."""
         failed = self._handed_on_failed
         return failed is not None and failed <= MAX_LISTED_FAILURES
-
-    @property
-    def lists_all_failures(self) -> bool:
-        """Whether pages can list all failures of the chunk; also if that has not been looked up."""
-        if "failures" in self.__dict__:
-            return self.failures.is_complete
-        return (
-            "files" not in self.__dict__
-            or self.files.index is None
-            or (self.files.index.listed_failures >= self.files.index.failed)
-        )
 
     @property
     def is_final(self) -> bool:
@@ -279,12 +276,12 @@ class ChunkReader:
             results: the jobs and what ``read`` returned for them.
         """
         in_order = sorted(results, key=lambda pair: (pair[0].part.order, pair[0].start))
-        return final_results((line for _, lines in in_order for line in lines), self._view.branches)
+        return final_by_item((line for _, lines in in_order for line in lines), self._view.branches)
 
     def inline_results(self, items: Sequence[int]) -> dict[int, list[FoundLine]]:
         """Return item -> results, as ``final``, of results that were handed on."""
         wanted = set(items)
-        return final_results((line for line in self.inline or () if line.item in wanted), self._view.branches)
+        return final_by_item((line for line in self.inline or () if line.item in wanted), self._view.branches)
 
     # Failures.
 
@@ -295,6 +292,11 @@ class ChunkReader:
         Raises:
             StorageError: raised by the store.
         """
+        failures = self._read_failures()
+        self.has_unlisted_failures = not failures.is_complete
+        return failures
+
+    def _read_failures(self) -> FailureList:
         if self.inline is not None:
             return _listed(
                 failure_line(line.item, line.branch, max(line.offset, 0), msgspec.json.decode(line.value))

@@ -10,7 +10,7 @@ from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.result_index import FailureLine
 from airflow_allma.engine.failure_kinds import OTHER
 from airflow_allma.inspection.chunk_reader import ChunkReader, FailureList
-from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import failure_row, lost_note
 
@@ -129,7 +129,9 @@ def _rows(reader: ForkReader, number: int, failures: Sequence[FailureLine]) -> l
     first = reader.first_of(number) if failures else None
     return [
         failure_row(
-            reader, PlacedItem(None if first is None else first + failure.item, number, failure.item), failure
+            reader,
+            ItemPosition(None if first is None else first + failure.item, number, failure.item),
+            failure,
         )
         for failure in failures
     ]
@@ -192,7 +194,7 @@ def _unnumbered_note(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _unlisted_note(reader: ForkReader) -> list[str]:
-    unlisted = [chunk.number for chunk in reader.scoped_chunks if not chunk.lists_all_failures]
+    unlisted = [chunk.number for chunk in reader.scoped_chunks if chunk.has_unlisted_failures]
     if not unlisted:
         return []
     note = (

@@ -22,7 +22,7 @@ from airflow_allma.inspection.result_lookup import ByteJob
 from airflow_allma.inspection.stored_lines import KEEP_BYTES, FoundLine
 from airflow_allma.storage import OffloadLocation
 
-__all__ = ["ForkReader", "PlacedItem", "in_threads"]
+__all__ = ["ForkReader", "ItemPosition", "in_threads"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -60,16 +60,16 @@ def in_threads(
     read = _pool().map(function, compress(values, is_apart))
     # What is at hand first, while the threads read.
     found = [None if apart else (function(value),) for value, apart in zip(values, is_apart, strict=True)]
-    return [next(read) if one is None else one[0] for one in found]
+    return [next(read) if result is None else result[0] for result in found]
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedItem:
+class ItemPosition:
     """An item and where it is.
 
     Attributes:
         index: its index among all items; None if it cannot be counted yet.
-        chunk: its chunk, by its place in the plan.
+        chunk: the position of its chunk in the plan.
         item: its index in the chunk, from 0.
     """
 
@@ -88,7 +88,7 @@ class ForkReader:
     Attributes:
         lost: the numbers of chunks whose results were deleted, as far as they were asked for.
         is_stopped: whether a search ended because of the budget.
-        scope: the chunks that are looked at, by their places in the plan: all, or those of a query.
+        scope: the chunks that are looked at, by their positions in the plan: all, or those of a query.
     """
 
     def __init__(self, view: ForkView, budget: Budget | None = None) -> None:
@@ -129,7 +129,7 @@ class ForkReader:
         """Return the index of a chunk's first item; None if items before it cannot be counted yet.
 
         Args:
-            chunk: the chunk, by its place in the plan; the number of chunks for the end.
+            chunk: the position of the chunk in the plan; the number of chunks for the end.
             counts_lines: whether the lines of chunks that have not ended are read to count them.
 
         Raises:
@@ -156,10 +156,10 @@ class ForkReader:
         Raises:
             StorageError: raised by the store.
         """
-        placed = self.position(index)
-        return placed is not None and placed.chunk in self.scope
+        position = self.find_item(index)
+        return position is not None and position.chunk in self.scope
 
-    def position(self, index: int) -> PlacedItem | None:
+    def find_item(self, index: int) -> ItemPosition | None:
         """Return where an item is; None if there is none of this index, or its chunk is not known yet.
 
         Raises:
@@ -170,23 +170,23 @@ class ForkReader:
             chunk = bisect_right(planned, index) - 1
             count = self.view.plan.chunks[chunk].count if chunk >= 0 else 0
             is_inside = index >= 0 and chunk >= 0 and index - planned[chunk] < (count or 0)
-            return PlacedItem(index, chunk, index - planned[chunk]) if is_inside else None
+            return ItemPosition(index, chunk, index - planned[chunk]) if is_inside else None
         self._know(lambda: self._firsts[-1] > index)
         chunk = bisect_right(self._firsts, index) - 1
         if index < 0 or chunk >= len(self._firsts) - 1:
             return None
-        return PlacedItem(index, chunk, index - self._firsts[chunk])
+        return ItemPosition(index, chunk, index - self._firsts[chunk])
 
-    def require(self, index: int) -> PlacedItem:
+    def require_item(self, index: int) -> ItemPosition:
         """Return where an item is.
 
         Raises:
             ItemNotFoundError: there is none of this index, or its chunk is not known yet.
             StorageError: raised by the store.
         """
-        placed = self.position(index)
-        if placed is not None:
-            return placed
+        position = self.find_item(index)
+        if position is not None:
+            return position
         items = self.first_of(len(self.chunks))
         if items is None and index >= 0:
             raise ItemNotFoundError(
@@ -324,21 +324,21 @@ class ForkReader:
             for number, wanted in items.items()
         }
 
-    def affordable(self, items: Sequence[PlacedItem]) -> Sequence[PlacedItem]:
+    def affordable(self, items: Sequence[ItemPosition]) -> Sequence[ItemPosition]:
         """Return as many of the items, which are in order, as the budget allows to read; at least one.
 
         Raises:
             StorageError: raised by the store.
         """
-        self.load(self.chunks[number] for number in {placed.chunk for placed in items})
+        self.load(self.chunks[number] for number in {position.chunk for position in items})
         while len(items) > 1 and self._bytes_of(items) > self.budget.bytes_left:
             items = items[: len(items) // 2]
         return items
 
-    def _bytes_of(self, items: Sequence[PlacedItem]) -> int:
+    def _bytes_of(self, items: Sequence[ItemPosition]) -> int:
         of_chunk: dict[int, list[int]] = {}
-        for placed in items:
-            of_chunk.setdefault(placed.chunk, []).append(placed.item)
+        for position in items:
+            of_chunk.setdefault(position.chunk, []).append(position.item)
         jobs = (job for number, wanted in of_chunk.items() for job in self.chunks[number].jobs(wanted))
         return sum(job.end - job.start for job in jobs)
 
@@ -364,7 +364,9 @@ class ForkReader:
             except ObjectNotFoundError:
                 # A bucket, or a folder on disk, that does not exist yet.
                 found = {}
-            entries = sum(len(one.parts) + len(one.traces) + len(one.etags) for one in found.values())
+            entries = sum(
+                len(listing.parts) + len(listing.traces) + len(listing.etags) for listing in found.values()
+            )
             return found, 600 * entries
 
         return self.view.cache.get(("listing", folder, number), read, seconds=_LISTING_SECONDS)

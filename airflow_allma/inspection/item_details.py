@@ -12,7 +12,7 @@ from airflow_allma.distributed.result_index import ItemTrace
 from airflow_allma.engine import label_of
 from airflow_allma.exceptions import AllmaError, InspectionError, ItemNotFoundError, StorageError
 from airflow_allma.inspection.chunk_reader import ChunkReader
-from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem
+from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.item_rows import MAX_VALUE_BYTES, cut_value
 from airflow_allma.inspection.page_rows import lost_note, rows_of
@@ -37,13 +37,13 @@ class _Found(NamedTuple):
     """An item and the results of its branches.
 
     Attributes:
-        placed: where it is.
+        position: its indexes, in the fork and in its chunk.
         chunk: its chunk.
         lines: the result that counts of each branch.
         line: the one that is shown; None if it has none.
     """
 
-    placed: PlacedItem
+    position: ItemPosition
     chunk: ChunkReader
     lines: Sequence[FoundLine]
     line: FoundLine | None
@@ -73,30 +73,18 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
     """
     reader = ForkReader(view)
     found = _find(reader, index, branch)
-    placed, chunk, line = found.placed, found.chunk, found.line
-    rows = rows_of(reader, placed, {placed.item: found.lines})
-    row = next((row for row in rows if line is None or row["branch"] == line.branch), rows[0])
-    detail: dict[str, Any] = {
-        **{name: row[name] for name in ("index", "label", "branch", "status", "message")},
-        "branches": [{"branch": row["branch"], "status": row["status"]} for row in rows],
-    }
+    chunk = found.chunk
     notes = lost_note(reader)
     item_input = None
     try:
         item_input = _input(reader, found)
     except StorageError as error:
         notes.append(f"The input cannot be read: {error}")
-    detail |= _values(view, found, item_input)
     return {
-        **detail,
+        **_statuses(reader, found),
+        **_values(view, found, item_input),
         **_trace(found, view),
-        "chunk": {
-            "number": chunk.number,
-            "label": chunk.spec.label,
-            "mapIndex": chunk.state.map_index,
-            "first": reader.first_of(placed.chunk),
-            "count": chunk.items,
-        },
+        "chunk": _chunk(reader, found),
         "line": None if item_input is None else _line(reader, chunk, item_input.offset),
         "task": {
             "taskId": f"{view.fork_id}.chunk",
@@ -111,15 +99,37 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
     }
 
 
+def _statuses(reader: ForkReader, found: _Found) -> dict[str, Any]:
+    """Return the fields of the branch run that is shown, and the status of each branch."""
+    position, line = found.position, found.line
+    rows = rows_of(reader, position, {position.item: found.lines})
+    shown = next((row for row in rows if line is None or row["branch"] == line.branch), rows[0])
+    return {
+        **{name: shown[name] for name in ("index", "label", "branch", "status", "message")},
+        "branches": [{"branch": row["branch"], "status": row["status"]} for row in rows],
+    }
+
+
+def _chunk(reader: ForkReader, found: _Found) -> dict[str, Any]:
+    chunk = found.chunk
+    return {
+        "number": chunk.number,
+        "label": chunk.spec.label,
+        "mapIndex": chunk.state.map_index,
+        "first": reader.first_of(found.position.chunk),
+        "count": chunk.items,
+    }
+
+
 def _values(view: ForkView, found: _Found, item_input: _Input | None) -> dict[str, Any]:
     """Return input, output or error as they are shown, and the label if only the input has it."""
-    placed, line = found.placed, found.line
+    position, line = found.position, found.line
     values: dict[str, Any] = {"input": None, "inputCut": False}
     if item_input is not None:
         values["input"], values["inputCut"] = cut_value(item_input.value, item_input.size, view.mask)
-        if view.fork is not None and found.chunk.label(placed.item) is None:
+        if view.fork is not None and found.chunk.label(position.item) is None:
             with suppress(AllmaError):
-                values["label"] = label_of(view.fork, decode_line(item_input.value), placed.index or 0)
+                values["label"] = label_of(view.fork, decode_line(item_input.value), position.index or 0)
     if line is not None and line.size:
         part = "output" if line.status == "ok" else "error"
         values[part], values[f"{part}Cut"] = cut_value(line.value, line.size, view.mask)
@@ -166,25 +176,25 @@ def item_value(view: ForkView, index: int, part: str, branch: str | None = None)
 
 
 def _find(reader: ForkReader, index: int, branch: str | None) -> _Found:
-    placed = reader.require(index)
-    chunk = reader.chunks[placed.chunk]
-    lines = reader.results({placed.chunk: [placed.item]}).get(placed.chunk, {}).get(placed.item, [])
+    position = reader.require_item(index)
+    chunk = reader.chunks[position.chunk]
+    lines = reader.results({position.chunk: [position.item]}).get(position.chunk, {}).get(position.item, [])
     if branch is None:
         shown = next((line for line in lines if line.status == "failed"), None)
         shown = shown or next((line for line in lines if line.status == "ok"), lines[0] if lines else None)
-        return _Found(placed, chunk, lines, shown)
+        return _Found(position, chunk, lines, shown)
     for line in lines:
         if line.branch == branch:
-            return _Found(placed, chunk, lines, line)
+            return _Found(position, chunk, lines, line)
     known = list(reader.view.branches) or [line.branch for line in lines]
     if branch not in known:
         raise ItemNotFoundError(f"{reader.view.fork_id} has no branch {branch[:80]!r}: {', '.join(known)}.")
-    return _Found(placed, chunk, lines, None)
+    return _Found(position, chunk, lines, None)
 
 
 def _input(reader: ForkReader, found: _Found) -> _Input | None:
     """Return an item's JSON as the chunk got it; None if it is not known."""
-    view, chunk, item = reader.view, found.chunk, found.placed.item
+    view, chunk, item = reader.view, found.chunk, found.position.item
     manifest = chunk.spec.manifest
     if manifest is None:
         values = () if view.values is None else chunk.spec.slice_of(view.values())
@@ -230,7 +240,7 @@ def _trace(found: _Found, view: ForkView) -> dict[str, Any]:
     line = found.line
     chosen: ItemTrace | None = None
     try:
-        for encoded in found.chunk.objects.traces(found.placed.item):
+        for encoded in found.chunk.objects.traces(found.position.item):
             trace = msgspec.json.decode(encoded, type=ItemTrace)
             if line is not None and trace.branch == line.branch and trace.status.value == line.status:
                 chosen = trace

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.failure_pages import failure_page
-from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem
+from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.label_search import label_page
@@ -75,7 +75,7 @@ def _index_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
 
 
 def _add_rows(
-    reader: ForkReader, query: ItemQuery, items: list[PlacedItem], rows: list[dict[str, Any]]
+    reader: ForkReader, query: ItemQuery, items: list[ItemPosition], rows: list[dict[str, Any]]
 ) -> tuple[int | None, bool]:
     """Add the rows of items, as long as there is room.
 
@@ -83,20 +83,20 @@ def _add_rows(
         The index that comes next, if there is one, and whether the page is full.
     """
     block = reader.affordable(items)
-    for placed, of_item in zip(block, item_rows(reader, block), strict=True):
+    for position, of_item in zip(block, item_rows(reader, block), strict=True):
         fitting = [row for row in of_item if query.fits(row)]
         if rows and len(rows) + len(fitting) > query.limit:
-            return placed.index, True
+            return position.index, True
         rows += fitting
     following = (block[-1].index or 0) + 1
     return following if reader.has(following) else None, len(rows) >= query.limit
 
 
-def _block(reader: ForkReader, query: ItemQuery, start: int, size: int) -> Iterator[PlacedItem]:
+def _block(reader: ForkReader, query: ItemQuery, start: int, size: int) -> Iterator[ItemPosition]:
     """Yield the next items that can fit, from a given index on."""
     index, found = start, 0
     while found < size:
-        position = reader.position(index)
+        position = reader.find_item(index)
         if position is None or position.chunk not in reader.scope:
             return
         chunk = reader.chunks[position.chunk]

@@ -47,16 +47,20 @@ def selected_items(
         raise InspectionError("what must be failed, kind (with a kind) or item (with an index).")
     reader = ForkReader(view, budget)
     if what == "item":
-        placed = reader.require(index or 0)
-        return {"items": 1, "chunks": {reader.chunks[placed.chunk].number: [placed.item]}, "isComplete": True}
-    query = ItemQuery(show="failed", kind=kind if what == "kind" else None)
+        position = reader.require_item(index or 0)
+        number = reader.chunks[position.chunk].number
+        return {"items": 1, "chunks": {number: [position.item]}, "isComplete": True}
+    return _failed_items(reader, ItemQuery(show="failed", kind=kind if what == "kind" else None))
+
+
+def _failed_items(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     reader.load(reader.chunks)
     counts = [None if chunk.failed is None else min(chunk.failed, 1) for chunk in reader.chunks]
     chunks: dict[int, list[int]] = {}
     selected, is_complete = 0, True
     for number, failures in failure_lists(reader, counts, 0, MAX_SELECTED_ITEMS):
         chunk = reader.chunks[number]
-        items = sorted({one.item for one in matching_failures(chunk, failures.entries, query)})
+        items = sorted({failure.item for failure in matching_failures(chunk, failures.entries, query)})
         is_complete = is_complete and failures.is_complete
         if items or not failures.is_complete:
             chunks[chunk.number] = items[: max(MAX_SELECTED_ITEMS - selected, 0)]

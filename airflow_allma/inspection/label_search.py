@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from airflow_allma.common.counted import counted
 from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.exceptions import ObjectNotFoundError
-from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
 from airflow_allma.inspection.read_budget import Budget
@@ -37,7 +37,7 @@ def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
         StorageError: raised by the store.
     """
     text = (query.label or "").lower()
-    found: list[PlacedItem] = []
+    found: list[ItemPosition] = []
     total, unlabelled, chunk = 0, 0, reader.scope.start
     while chunk < reader.scope.stop and not (total > _MAX_COUNTED or reader.budget.is_spent):
         ahead = range(chunk, min(chunk + _AHEAD, reader.scope.stop))
@@ -59,7 +59,7 @@ def label_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
             total += len(hits.items)
             index = reader.first_of(hits.chunk) if of_page else None
             found += [
-                PlacedItem(None if index is None else index + item, hits.chunk, item) for item in of_page
+                ItemPosition(None if index is None else index + item, hits.chunk, item) for item in of_page
             ]
         chunk = ahead.stop
     is_searched = chunk == reader.scope.stop

@@ -12,7 +12,7 @@ from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.result_index import FailureLine
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.failure_entries import failure_line
-from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition, in_threads
 from airflow_allma.inspection.item_rows import item_row
 from airflow_allma.inspection.stored_lines import FoundLine
 
@@ -22,41 +22,41 @@ _ERROR_BYTES: Final = 64 << 10
 _UNFINISHED: Final = frozenset({"running", "waiting"})
 
 
-def item_rows(reader: ForkReader, items: Sequence[PlacedItem]) -> list[list[dict[str, Any]]]:
+def item_rows(reader: ForkReader, items: Sequence[ItemPosition]) -> list[list[dict[str, Any]]]:
     """Return the rows of each item: one for each branch.
 
     Raises:
         StorageError: raised by the store.
     """
     wanted: dict[int, list[int]] = {}
-    for placed in items:
-        wanted.setdefault(placed.chunk, []).append(placed.item)
+    for position in items:
+        wanted.setdefault(position.chunk, []).append(position.item)
     found = reader.results({chunk: sorted(set(of)) for chunk, of in wanted.items()}, _ERROR_BYTES)
     chunks = [reader.chunks[number] for number in wanted]
     in_threads(lambda chunk: chunk.labels, chunks, lambda chunk: chunk.has_at_hand(ChunkFile.LABELS))
-    return [rows_of(reader, placed, found[placed.chunk]) for placed in items]
+    return [rows_of(reader, position, found[position.chunk]) for position in items]
 
 
 def rows_of(
-    reader: ForkReader, placed: PlacedItem, found: Mapping[int, Sequence[FoundLine]]
+    reader: ForkReader, position: ItemPosition, found: Mapping[int, Sequence[FoundLine]]
 ) -> list[dict[str, Any]]:
     """Return the rows of an item, from the results that its chunk has."""
-    chunk = reader.chunks[placed.chunk]
-    lines = found.get(placed.item, ())
-    rows = [_row(chunk, placed, line.branch, line.status, _failure(line)) for line in lines]
+    chunk = reader.chunks[position.chunk]
+    lines = found.get(position.item, ())
+    rows = [_row(chunk, position, line.branch, line.status, _failure(line)) for line in lines]
     known = {line.branch for line in lines}
     missing = [branch for branch in reader.view.branches if branch not in known]
     has_run = any(line.status != "skipped" for line in lines)
     if (reader.view.first_only and has_run) or (lines and not reader.view.branches):
         return rows
     if not lines and not reader.view.branches:
-        return [_row(chunk, placed, None, _unfinished(chunk))]
-    return rows + [_row(chunk, placed, branch, _unfinished(chunk)) for branch in missing]
+        return [_row(chunk, position, None, _unfinished(chunk))]
+    return rows + [_row(chunk, position, branch, _unfinished(chunk)) for branch in missing]
 
 
-def failure_row(reader: ForkReader, placed: PlacedItem, failure: FailureLine) -> dict[str, Any]:
+def failure_row(reader: ForkReader, position: ItemPosition, failure: FailureLine) -> dict[str, Any]:
     """Return the row of a failure that is listed."""
-    return _row(reader.chunks[placed.chunk], placed, failure.branch, "failed", failure)
+    return _row(reader.chunks[position.chunk], position, failure.branch, "failed", failure)
 
 
 def lost_note(reader: ForkReader) -> list[str]:
@@ -76,24 +76,24 @@ def lost_note(reader: ForkReader) -> list[str]:
 
 def _row(
     chunk: ChunkReader,
-    placed: PlacedItem,
+    position: ItemPosition,
     branch: str | None,
     status: str,
     failure: FailureLine | None = None,
 ) -> dict[str, Any]:
-    label = (failure.label if failure is not None else "") or chunk.label(placed.item)
+    label = (failure.label if failure is not None else "") or chunk.label(position.item)
     message = ""
     if status == "none" and chunk.state.has_ended:
         message = "No result is stored: the chunk ended before the item did, or the result was deleted."
     return item_row(
-        index=placed.index,
+        index=position.index,
         label=label,
         branch=branch,
         status=status,
         failure=failure,
         message=message,
         chunk=chunk.number,
-        item=placed.item,
+        item=position.item,
         map_index=chunk.state.map_index,
     )
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from airflow_allma.distributed.final_results import branch_ranks, final_results
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.engine import BranchResult, BranchStatus
 from airflow_allma.inspection.chunk_files import StoredPart
@@ -19,7 +20,7 @@ __all__ = [
     "ByteJob",
     "byte_jobs",
     "failed_results",
-    "final_results",
+    "final_by_item",
     "handed_on_line",
     "read_job",
 ]
@@ -80,24 +81,18 @@ def read_job(store: ObjectStore, job: ByteJob, keep: int = KEEP_BYTES) -> list[F
     return found
 
 
-def final_results(lines: Iterable[FoundLine], branches: Sequence[str]) -> dict[int, list[FoundLine]]:
+def final_by_item(lines: Iterable[FoundLine], branches: Sequence[str]) -> dict[int, list[FoundLine]]:
     """Return item -> the result that counts of each branch, by branch.
 
     Args:
         lines: results in the order in which they were written.
         branches: the branches' ids in their order; others follow, by name.
     """
-    chosen: dict[int, dict[str, FoundLine]] = {}
+    of_item: dict[int, list[FoundLine]] = {}
     for line in lines:
-        of_item = chosen.setdefault(line.item, {})
-        before = of_item.get(line.branch)
-        if before is None or line.counts_instead(before):
-            of_item[line.branch] = line
-    ranks = {branch: rank for rank, branch in enumerate(branches)}
-    return {
-        item: sorted(of_item.values(), key=lambda line: (ranks.get(line.branch, len(ranks)), line.branch))
-        for item, of_item in chosen.items()
-    }
+        of_item.setdefault(line.item, []).append(line)
+    ranks = branch_ranks(branches)
+    return {item: final_results(results, ranks) for item, results in of_item.items()}
 
 
 def failed_results(

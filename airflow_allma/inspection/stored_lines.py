@@ -115,12 +115,6 @@ class FoundLine(NamedTuple):
         """Whether ``value`` is all of the JSON."""
         return len(self.value) == self.size
 
-    def counts_instead(self, before: FoundLine) -> bool:
-        """Return whether it counts instead of an earlier result of the same item and branch."""
-        if self.generation != before.generation:
-            return self.generation > before.generation
-        return before.status != "ok"
-
 
 def find_line(line: RawLine, part: Pointer, keep: int = KEEP_BYTES) -> FoundLine:
     """Return the result that a line of a part states; of a large value at most ``keep`` bytes.

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import StoredPart
 from airflow_allma.inspection.chunk_reader import ChunkReader
-from airflow_allma.inspection.fork_reader import ForkReader, PlacedItem, in_threads
+from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition, in_threads
 from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
 from airflow_allma.inspection.read_budget import Budget
@@ -64,7 +64,7 @@ def text_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     start: int | None = reader.start_from(query.start)
     is_full = False
     while start is not None and not is_full and not reader.budget.is_spent:
-        first = reader.position(start)
+        first = reader.find_item(start)
         if first is None or first.chunk not in reader.scope:
             start = None
             break
@@ -75,7 +75,7 @@ def text_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
             for number in ahead
         ]
         found = in_threads(_search, works)
-        reader.budget.spend(sum(one.spent for one in found))
+        reader.budget.spend(sum(searched.spent for searched in found))
         searched = list(zip(ahead, found, strict=True))
         start, is_full = _add_hits(reader, query, searched, rows)
     notes = lost_note(reader)
@@ -102,13 +102,13 @@ def _add_hits(
         first = reader.first_of(number)
         if first is None:
             return None, False
-        hits = [PlacedItem(first + item, number, item) for item in found.items]
+        hits = [ItemPosition(first + item, number, item) for item in found.items]
         for at in range(0, len(hits), query.limit):
             block = hits[at : at + query.limit]
-            for placed, of_item in zip(block, item_rows(reader, block), strict=True):
+            for position, of_item in zip(block, item_rows(reader, block), strict=True):
                 fitting = [row for row in of_item if query.fits(row)]
                 if rows and len(rows) + len(fitting) > query.limit:
-                    return placed.index, True
+                    return position.index, True
                 rows += fitting
         if found.until is not None:
             return first + found.until, len(rows) >= query.limit
