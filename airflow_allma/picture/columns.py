@@ -60,10 +60,10 @@ def place_in_columns(
         side = below if is_upward else above
         for layer in reversed(layers) if is_upward else layers:
             wishes = [_wish(element, side, centers, boxes) for element in layer]
-            placed = spread(
+            new_centers = spread(
                 [wish for wish, _ in wishes], [weight for _, weight in wishes], layer, widths, gaps
             )
-            for element, center in zip(layer, placed, strict=True):
+            for element, center in zip(layer, new_centers, strict=True):
                 centers[element] = center
     return centers
 

@@ -113,7 +113,7 @@ class _Layout:
         self._labels: list[int | None] = [None] * len(arrows)
         self._joined: set[int] = set()
         # The longest first: the others join its line.
-        longest = sorted(range(len(arrows)), key=lambda one: (-self._span(one), one))
+        longest = sorted(range(len(arrows)), key=lambda index: (-self._span(index), index))
         chains = {index: self._chain(index) for index in longest}
         self._chains = [chains[index] for index in range(len(arrows))]
         self._connect()
@@ -131,7 +131,7 @@ class _Layout:
         left = _FREE_LINES + _LINES_PER_BOX * len(self._boxes)
         cut = set()
         reached: dict[tuple[int, str, bool], int] = {}
-        for index in sorted(range(len(self._arrows)), key=lambda one: (self._span(one), one)):
+        for index in sorted(range(len(self._arrows)), key=lambda index: (self._span(index), index)):
             arrow, span = self._arrows[index], self._span(index)
             line = (arrow.target, arrow.group, index in self._ranks.back)
             longer = max(0, span - 1 - reached.get(line, 0))

@@ -61,8 +61,8 @@ def _swept(layers: list[list[int]], neighbors: Neighbors, *, is_upward: bool) ->
         layer = layers[number]
         keys = {}
         for index, element in enumerate(layer):
-            places = [position[other] for other in neighbors[element] if other in position]
-            keys[element] = sum(places) / len(places) if places else float(index)
+            positions = [position[other] for other in neighbors[element] if other in position]
+            keys[element] = sum(positions) / len(positions) if positions else float(index)
         layer = sorted(layer, key=keys.__getitem__)
         result[number] = layer
         position = {element: index for index, element in enumerate(layer)}
@@ -72,12 +72,12 @@ def _swept(layers: list[list[int]], neighbors: Neighbors, *, is_upward: bool) ->
 def _crossings(layers: Sequence[Sequence[int]], lower: Neighbors) -> int:
     total = 0
     for above, below in pairwise(layers):
-        place = {element: index for index, element in enumerate(below)}
+        position = {element: index for index, element in enumerate(below)}
         ends: list[int] = []
         for element in above:
-            places = sorted(place[other] for other in lower[element])
-            for end in places:
+            positions = sorted(position[other] for other in lower[element])
+            for end in positions:
                 total += len(ends) - bisect_left(ends, end + 1)
-            for end in places:
+            for end in positions:
                 insort(ends, end)
     return total

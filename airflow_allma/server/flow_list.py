@@ -82,14 +82,14 @@ def list_flows(session: Session, flows: DagFlows, user: BaseUser, query: FlowQue
     """Return a page of the flows that a user may see, and how many there are in each state."""
     rights = ReadRights(user)
     text = query.text.strip().casefold()
-    listed = [one for one in _all(session, rights) if not text or one.matches(text)]
-    chosen = [one for one in listed if query.state in {None, one.state}]
+    listed = [flow for flow in _all(session, rights) if not text or flow.matches(text)]
+    chosen = [flow for flow in listed if query.state in {None, flow.state}]
     shown = chosen[query.offset : query.offset + query.limit]
-    dag_ids = [one.dag_id for one in shown if one.dag is not None]
-    runs = last_runs(session, [one for one in dag_ids if rights.may_see_runs(one)], _RUNS)
-    counts = Counter(one.state for one in listed)
+    dag_ids = [flow.dag_id for flow in shown if flow.dag is not None]
+    runs = last_runs(session, [dag_id for dag_id in dag_ids if rights.may_see_runs(dag_id)], _RUNS)
+    counts = Counter(flow.state for flow in listed)
     return {
-        "flows": [_described(session, flows, one, runs.get(one.dag_id, ())) for one in shown],
+        "flows": [_described(session, flows, flow, runs.get(flow.dag_id, ())) for flow in shown],
         "total": len(chosen),
         "counts": {state: counts[state] for state in STATES},
     }
@@ -106,7 +106,7 @@ def _all(session: Session, rights: ReadRights) -> list[_Listed]:
     # A Dag that is not in the list is one that the user may not see, or none yet.
     new = rights.without_dag(session, [dag_id for dag_id in broken if dag_id not in dags])
     listed += [_Listed(dag_id, "broken", broken=broken[dag_id]) for dag_id in new]
-    return sorted(listed, key=lambda one: (one.name.casefold(), one.dag_id))
+    return sorted(listed, key=lambda flow: (flow.name.casefold(), flow.dag_id))
 
 
 def _broken(session: Session, rights: ReadRights) -> Iterable[BrokenFlow]:

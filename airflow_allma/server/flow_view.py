@@ -69,7 +69,7 @@ def _problems(source: str) -> tuple[dict[str, Any], ...]:
     document = Document("", source)
     checks = flow_checks(allowed_secrets(), allowed_notifiers(), external_modules())
     checked = check_flow(document.value, checks=checks)
-    warnings = [one for one in checked.diagnostics if one.severity is not Severity.ERROR]
+    warnings = [found for found in checked.diagnostics if found.severity is not Severity.ERROR]
     return tuple(
         {
             "line": problem.line,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
 from airflow_allma.inspection import ItemQuery
@@ -24,18 +24,45 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _MAX_NAME: Final = 120
 
 Branch = Annotated[str | None, Query(max_length=200)]
+Kind = Annotated[str | None, Query(max_length=40)]
+Text = Annotated[str | None, Query(max_length=200)]
 Index = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
+def _item_query(  # noqa: PLR0917 - FastAPI passes them by name
+    show: Literal["all", "failed", "succeeded", "running"] = "all",
+    kind: Kind = None,
+    label: Text = None,
+    text: Text = None,
+    branch: Branch = None,
+    chunk: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None,
+    start: Index = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> ItemQuery:
+    return ItemQuery(
+        show=show,
+        kind=kind or None,
+        label=label or None,
+        text=text or None,
+        branch=branch or None,
+        chunk=chunk,
+        start=start,
+        limit=limit,
+    )
+
+
 def add_item_routes(router: APIRouter, api: ApiContext) -> None:
-    """Add the routes to the router of runs.
+    """Add the routes to the router of runs."""
+    # The ids of forks can have slashes: the longer paths come first.
+    _add_routes_of_one_item(router, api)
+    _add_routes_of_many_items(router, api)
 
-    The ids of forks can have slashes: the longer paths come first.
-    """
-    item = "/forks/{fork:path}/items/{index}"
 
-    @router.get(item + "/value")
-    async def value(  # noqa: PLR0917 - FastAPI passes them by name
+def _add_routes_of_one_item(router: APIRouter, api: ApiContext) -> None:
+    path = "/forks/{fork:path}/items/{index}"
+
+    @router.get(path + "/value")
+    async def value(  # noqa: PLR0917 - as above
         dag_id: str,
         run_id: str,
         fork: str,
@@ -49,36 +76,16 @@ def add_item_routes(router: APIRouter, api: ApiContext) -> None:
         found = await api.answer(dag_id, run_id, fork, blocks)
         return await _download(api, found, f"{fork}-{index}-{part}.json", _JSON)
 
-    @router.get(item)
-    async def one_item(
-        dag_id: str, run_id: str, fork: str, index: int, branch: Branch = None
-    ) -> dict[str, Any]:
+    @router.get(path)
+    async def item(dag_id: str, run_id: str, fork: str, index: int, branch: Branch = None) -> dict[str, Any]:
         return await api.answer(dag_id, run_id, fork, lambda answers: answers.detail(index, branch))
 
+
+def _add_routes_of_many_items(router: APIRouter, api: ApiContext) -> None:
     @router.get("/forks/{fork:path}/items")
-    async def items(  # noqa: PLR0917 - as above
-        dag_id: str,
-        run_id: str,
-        fork: str,
-        show: Literal["all", "failed", "succeeded", "running"] = "all",
-        kind: Annotated[str | None, Query(max_length=40)] = None,
-        label: Annotated[str | None, Query(max_length=200)] = None,
-        text: Annotated[str | None, Query(max_length=200)] = None,
-        branch: Branch = None,
-        chunk: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None,
-        start: Index = 0,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    async def items(
+        dag_id: str, run_id: str, fork: str, query: Annotated[ItemQuery, Depends(_item_query)]
     ) -> dict[str, Any]:
-        query = ItemQuery(
-            show=show,
-            kind=kind or None,
-            label=label or None,
-            text=text or None,
-            branch=branch or None,
-            chunk=chunk,
-            start=start,
-            limit=limit,
-        )
         return await api.answer(dag_id, run_id, fork, lambda answers: answers.page(query))
 
     @router.get("/forks/{fork:path}/rerun")
@@ -87,7 +94,7 @@ def add_item_routes(router: APIRouter, api: ApiContext) -> None:
         run_id: str,
         fork: str,
         what: Literal["failed", "kind", "item"] = "failed",
-        kind: Annotated[str | None, Query(max_length=40)] = None,
+        kind: Kind = None,
         index: Annotated[int | None, Query(ge=0, lt=1 << 53)] = None,
     ) -> dict[str, Any]:
         state = await api.fork(dag_id, run_id, fork)

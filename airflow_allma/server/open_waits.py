@@ -92,8 +92,8 @@ class TaskWait:
 def find_waits(session: Session, tokens: Iterable[str]) -> list[TaskWait]:
     """Return all waits for some keys, also those of tasks that have ended."""
     found: list[TaskWait] = []
-    for some in batched(tokens, _KEYS_AT_ONCE):
-        keys = [wait_key(token) for token in some]
+    for batch in batched(tokens, _KEYS_AT_ONCE):
+        keys = [wait_key(token) for token in batch]
         found += _read(session, _waits().where(XComModel.key.in_(keys)))
     return found
 
@@ -103,8 +103,8 @@ def list_waits(
 ) -> list[TaskWait]:
     """Return the open waits of some Dags, or of one run of them, the longest ones first."""
     found: list[TaskWait] = []
-    for some in batched(dag_ids, _KEYS_AT_ONCE):
-        query = _open_waits().where(XComModel.dag_id.in_(some)).order_by(XComModel.timestamp)
+    for batch in batched(dag_ids, _KEYS_AT_ONCE):
+        query = _open_waits().where(XComModel.dag_id.in_(batch)).order_by(XComModel.timestamp)
         if run_id is not None:
             query = query.where(XComModel.run_id == run_id)
         found += _read(session, query.limit(at_most))

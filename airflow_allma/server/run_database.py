@@ -104,8 +104,8 @@ def list_dags(session: Session, tag: str, dag_ids: Iterable[str]) -> list[DagRow
     tagged = _columns(DagTag.dag_id).where(DagTag.name == tag)
     known = set(session.scalars(tagged)) & set(dag_ids)
     found: list[DagRow] = []
-    for some in batched(sorted(known), _MAX_IN):
-        query = _columns(*_DAG).where(DagModel.dag_id.in_(some))
+    for batch in batched(sorted(known), _MAX_IN):
+        query = _columns(*_DAG).where(DagModel.dag_id.in_(batch))
         found += (DagRow(*row) for row in session.execute(query))
     return sorted(found, key=lambda dag: dag.dag_id)
 
@@ -113,8 +113,8 @@ def list_dags(session: Session, tag: str, dag_ids: Iterable[str]) -> list[DagRow
 def dag_tags(session: Session, dag_ids: Sequence[str]) -> dict[str, list[str]]:
     """Return the tags of some Dags, by Dag id."""
     found: dict[str, list[str]] = {}
-    for some in batched(dag_ids, _MAX_IN):
-        query = _columns(DagTag.dag_id, DagTag.name).where(DagTag.dag_id.in_(some)).order_by(DagTag.name)
+    for batch in batched(dag_ids, _MAX_IN):
+        query = _columns(DagTag.dag_id, DagTag.name).where(DagTag.dag_id.in_(batch)).order_by(DagTag.name)
         for dag_id, name in session.execute(query):
             found.setdefault(dag_id, []).append(name)
     return found
@@ -155,7 +155,7 @@ def last_runs(session: Session, dag_ids: Sequence[str], count: int) -> dict[str,
     """Return the last runs of some Dags, by Dag id, the newest first."""
     rank = func.row_number().over(partition_by=DagRun.dag_id, order_by=DagRun.run_after.desc())
     found: dict[str, list[RunRow]] = {}
-    for some in batched(dag_ids, _MAX_IN):
+    for batch in batched(dag_ids, _MAX_IN):
         ranked = (
             _columns(
                 DagRun.dag_id,
@@ -166,7 +166,7 @@ def last_runs(session: Session, dag_ids: Sequence[str], count: int) -> dict[str,
                 DagRun.run_after,
                 rank.label("rank"),
             )
-            .where(DagRun.dag_id.in_(some))
+            .where(DagRun.dag_id.in_(batch))
             .subquery()
         )
         query = _columns(ranked).where(ranked.c.rank <= count).order_by(ranked.c.dag_id, ranked.c.rank)
@@ -266,8 +266,8 @@ def find_tasks(
         query = query.where(TaskInstance.map_index.in_(map_indexes))
     found = [
         TaskRow(*row)
-        for some in batched(task_ids, _MAX_IN)
-        for row in session.execute(query.where(TaskInstance.task_id.in_(some)).limit(limit))
+        for batch in batched(task_ids, _MAX_IN)
+        for row in session.execute(query.where(TaskInstance.task_id.in_(batch)).limit(limit))
     ]
     return sorted(found, key=lambda task: (task.task_id, task.map_index))
 
@@ -287,6 +287,6 @@ def find_xcoms(
     )
     if map_indexes is not None:
         query = query.where(XComModel.map_index.in_(map_indexes))
-    for some in batched(task_ids, _MAX_IN):
-        for row in session.execute(query.where(XComModel.task_id.in_(some))):
+    for batch in batched(task_ids, _MAX_IN):
+        for row in session.execute(query.where(XComModel.task_id.in_(batch))):
             yield XComRow(*row)

@@ -55,7 +55,7 @@ def step_page(
     indexes = None if map_index is None else [map_index]
     rows = find_tasks(session, dag_id, run_id, [node.task_id for node in nodes], map_indexes=indexes)
     row = _shown(rows, nodes)
-    node = next((one for one in nodes if row is not None and one.task_id == row.task_id), nodes[0])
+    node = next((node for node in nodes if row is not None and node.task_id == row.task_id), nodes[0])
     page: dict[str, Any] = {"step": step_id, "type": _type_of(found, step_id), "task": None, "trace": []}
     if row is None:
         return {**page, "note": _NO_INSTANCES if node.is_mapped else _NOT_RUN}
@@ -76,7 +76,7 @@ def step_page(
 
 def _shown(rows: list[TaskRow], nodes: list[TaskNode]) -> TaskRow | None:
     """Return the task instance that says most: one that failed, or else of a fork its last task."""
-    order = {node.task_id: place for place, node in enumerate(nodes)}
+    order = {node.task_id: index for index, node in enumerate(nodes)}
     begun = [row for row in rows if row.state not in {"none", "removed"}] or rows
     ranked = sorted(begun, key=lambda row: (row.state != "failed", -order[row.task_id], row.map_index))
     roles = {node.task_id: node.role for node in nodes}
@@ -95,8 +95,8 @@ def _type_of(found: DagFlow, step_id: str) -> str | None:
 def _trace(session: Session, dag_id: str, run_id: str, row: TaskRow, step_id: str) -> list[Any]:
     # A task that has failed has pushed no state.
     keys = [Key.TRACE.value, Key.STATE.value]
-    for one in find_xcoms(session, dag_id, run_id, [row.task_id], keys, map_indexes=[row.map_index]):
-        value = one.json() if one.key == Key.TRACE.value else trace_in_state(one.json())
+    for xcom in find_xcoms(session, dag_id, run_id, [row.task_id], keys, map_indexes=[row.map_index]):
+        value = xcom.json() if xcom.key == Key.TRACE.value else trace_in_state(xcom.json())
         steps = value.get("steps") if isinstance(value, dict) else None
         if isinstance(steps, list):
             # A loop runs a step several times.

@@ -79,7 +79,7 @@ class Schedulers:
             return False
         beat = self.alive.get(task.queued_by_job_id) if task.queued_by_job_id is not None else None
         beats = self.alive.values() if beat is None else (beat,)
-        return any(one >= ready for one in beats)
+        return any(beat >= ready for beat in beats)
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class WakeReasons:
         """Restore what ``to_json`` returned; without reasons if it is something else."""
         try:
             read = json.loads(value)
-            return cls([str(one) for one in read["arrived"]], dict(read["conflict"]))
+            return cls([str(token) for token in read["arrived"]], dict(read["conflict"]))
         except (TypeError, ValueError, KeyError, RecursionError):
             return cls()
 

@@ -62,7 +62,7 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     del request
     found: Any = error.errors() if isinstance(error, RequestValidationError) else ()
-    reasons = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in found)
+    reasons = (f"{'.'.join(map(str, error['loc'][1:]))}: {error['msg']}" for error in found)
     return JSONResponse({"detail": "; ".join(reasons)}, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
