@@ -13,6 +13,7 @@ from airflow_allma.distributed.result_index import MAX_KINDS, KindCount
 from airflow_allma.engine.failure_kinds import OTHER
 from airflow_allma.exceptions import StorageError
 from airflow_allma.inspection.chunk_reader import ChunkReader
+from airflow_allma.inspection.fork_progress import fork_progress
 from airflow_allma.inspection.fork_reader import ForkReader, in_threads
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.read_budget import Budget
@@ -145,10 +146,10 @@ def _sum(reader: ForkReader, chunks: Iterable[ChunkReader]) -> _Sums:
 
 def _count_failures(reader: ForkReader, sums: _Sums, kinds: KindCounts) -> None:
     """Add the branch runs by status, and failures by kind."""
-    unended = []
+    unfinished = []
     for number, chunk in enumerate(reader.chunks):
         if not chunk.is_final:
-            unended.append(number)
+            unfinished.append(number)
             continue
         failed = chunk.failed or 0
         sums.failed += failed
@@ -161,7 +162,7 @@ def _count_failures(reader: ForkReader, sums: _Sums, kinds: KindCounts) -> None:
         if failed:
             _add_kinds(reader, number, kinds)
     affordable = []
-    for number in unended:
+    for number in unfinished:
         size = sum(part.bytes for part in reader.chunks[number].files.parts)
         if size and not reader.budget.is_spent:
             affordable.append(number)
@@ -220,9 +221,6 @@ def _summary(
     is_running = view.is_running and not all(state.has_ended for state in states)
     end = None if is_running or None in ends else max((end for end in ends if end is not None), default=None)
     items = _items(view, sums)
-    seconds = None if start is None else max((now if end is None else end) - start, 1e-3)
-    rate = None if seconds is None or not sums.ended else sums.ended / seconds
-    left = None if rate is None or items is None or not is_running else max(items - sums.ended, 0) / rate
     pointer = next((chunk.manifest.pointer for chunk in view.plan.chunks if chunk.manifest), None)
     source: dict[str, Any] = (
         {"kind": "list"} if pointer is None else {"kind": "object", "pointer": pointer.uri}
@@ -239,18 +237,13 @@ def _summary(
         "skipped": sums.skipped,
         "running": sums.running,
         "waiting": sums.waiting,
-        "perSecond": None if rate is None else round(rate, 2),
-        "secondsLeft": None if left is None else round(left, 1),
-        "start": start,
-        "end": end,
-        "isRunning": is_running,
+        **fork_progress(start=start, end=end, now=now, is_running=is_running, ended=sums.ended, items=items),
         "kinds": kinds.to_list(),
         "chunks": {"total": len(states), **sums.states},
         "branches": list(view.branches),
         "source": source,
         "stored": view.location is not None,
         "problem": problem,
-        "note": view.note,
     }
 
 
@@ -261,7 +254,7 @@ def _items(view: ForkView, sums: _Sums) -> int | None:
     if not sums.unknown:
         return sums.items
     ranges = [chunk.manifest.range for chunk in view.plan.chunks if chunk.manifest is not None]
-    total = sum(one.end - one.start for one in ranges)
+    total = sum(span.end - span.start for span in ranges)
     if not sums.counted_bytes or not sums.counted:
         return None
     return max(round(sums.counted * total / sums.counted_bytes), sums.items, sums.ended)

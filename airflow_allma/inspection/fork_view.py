@@ -66,7 +66,6 @@ class ForkView:
         fork: the compiled fork, for the labels of items whose chunk has not ended; None if unknown.
         values: returns the fork's list where the items are one; None if it cannot be had.
         name: the fork's name.
-        note: what the caller wants to be shown with the counts.
         is_running: whether the run has not ended.
         cache: what was read before from the same store; share one among views of one store.
         mask: masks the secrets in values that pages show.
@@ -82,7 +81,6 @@ class ForkView:
     fork: CompiledFork | None = None
     values: Callable[[], Sequence[Any]] | None = None
     name: str = ""
-    note: str | None = None
     is_running: bool = False
     mask: Callable[[Any], Any] = mask_secrets
     first_only: bool = False

@@ -17,7 +17,7 @@ from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.engine import list_in_context
 from airflow_allma.engine.failure_kinds import kind_of
 from airflow_allma.engine.masking import mask_secrets
-from airflow_allma.exceptions import AllmaError, InspectionError, StorageError, StorageUnavailableError
+from airflow_allma.exceptions import AllmaError, InspectionError, StorageError
 from airflow_allma.inspection import (
     ChunkState,
     ForkView,
@@ -49,11 +49,13 @@ from airflow_allma.server.run_view import STEP_STATES, epoch
 from airflow_allma.server.stores import OpenStore, Stores
 from airflow_allma.server.ui_paths import log_path, task_path
 from airflow_allma.storage import load_content
+from airflow_allma.storage.unavailable import UnavailableStore
 
 __all__ = ["ForkAnswers", "answers_of", "merged_traces"]
 
 _SHOWN: Final = ("all", "failed", "succeeded")
 _RETURN_VALUE: Final = "return_value"
+_NO_ANSWER: Final = UnavailableStore("the store did not answer in time.")
 
 
 class ForkAnswers(Protocol):
@@ -164,8 +166,8 @@ class _ChunkAnswers(_Answers):
             store=opened.store,
             location=opened.run_folder(state.dag_id, state.run.run_id),
             chunks={
-                chunk.number: _chunk_state(rows.get(place), state.handed_on.get(place))
-                for place, chunk in enumerate(plan.chunks)
+                chunk.number: _chunk_state(rows.get(map_index), state.handed_on.get(map_index))
+                for map_index, chunk in enumerate(plan.chunks)
             },
             branches=[branch.branch_id for branch in state.tasks.group.step.parallel_branches],
             fork=flow.program.fork(self.fork_id),
@@ -181,7 +183,7 @@ class _ChunkAnswers(_Answers):
         return fork_summary(self.view, time.time())
 
     def quick_summary(self) -> dict[str, Any]:
-        return fork_summary(replace(self.view, store=_NO_STORE), time.time())
+        return fork_summary(replace(self.view, store=_NO_ANSWER), time.time())
 
     def page(self, query: ItemQuery) -> dict[str, Any]:
         return item_page(self.view, query)
@@ -312,9 +314,9 @@ def merged_traces(traces: Sequence[Sequence[Any]]) -> list[Any]:
     *earlier, last = traces
     steps = list(last)
     for step in (step for trace in earlier for step in trace):
-        for place, known in enumerate(steps):
+        for index, known in enumerate(steps):
             if known.get("step") == step.get("step") and known.get("seconds") is None:
-                steps[place] = step
+                steps[index] = step
                 break
     return steps
 
@@ -330,13 +332,3 @@ def _decoded(value: Any) -> Any:
         return msgspec.json.decode(value) if isinstance(value, str) else None
     except msgspec.DecodeError:
         return None
-
-
-class _NoStore:
-    """A store that answers nothing: for what Airflow's database alone knows."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise StorageUnavailableError("the store did not answer in time.")
-
-
-_NO_STORE: Final[Any] = _NoStore()

@@ -89,7 +89,7 @@ def _is_handed_on(value: Mapping[str, Any]) -> bool:
 
 def _objects(rows: Iterable[XComRow]) -> dict[tuple[str, int], dict[str, Any]]:
     values = (((row.task_id, row.map_index), row.json()) for row in rows)
-    return {place: value for place, value in values if isinstance(value, dict)}
+    return {task: value for task, value in values if isinstance(value, dict)}
 
 
 def empty_summary(state: ForkState) -> dict[str, Any]:
@@ -124,5 +124,4 @@ _NOT_BEGUN: Final[Mapping[str, Any]] = {
     "source": {"kind": "list"},
     "stored": False,
     "problem": None,
-    "note": None,
 }

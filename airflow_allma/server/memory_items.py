@@ -14,6 +14,7 @@ from airflow_allma.distributed.result_index import KindCount
 from airflow_allma.engine.failure_kinds import kind_of
 from airflow_allma.exceptions import ItemNotFoundError
 from airflow_allma.inspection import ItemQuery
+from airflow_allma.inspection.fork_progress import fork_progress
 from airflow_allma.inspection.fork_summary import KindCounts
 from airflow_allma.inspection.item_query import page
 from airflow_allma.inspection.item_rows import error_row, item_row, shown_value
@@ -67,8 +68,6 @@ def memory_counts(fork: MemoryFork, *, is_running: bool, now: float) -> dict[str
     end = None
     if not is_running:
         end = max((task.end.timestamp() for task in tasks if task.end is not None), default=None)
-    seconds = None if start is None else max((now if end is None else end) - start, 1e-3)
-    speed = ended / seconds if ended and seconds else None
     return {
         "items": fork.count,
         "isExact": True,
@@ -78,11 +77,7 @@ def memory_counts(fork: MemoryFork, *, is_running: bool, now: float) -> dict[str
         "skipped": counts["skipped"],
         "running": sum("running" in status for status in statuses),
         "waiting": sum("waiting" in status for status in statuses),
-        "perSecond": None if speed is None else round(speed, 2),
-        "secondsLeft": round((fork.count - ended) / speed, 1) if is_running and speed else None,
-        "start": start,
-        "end": end,
-        "isRunning": is_running,
+        **fork_progress(start=start, end=end, now=now, is_running=is_running, ended=ended, items=fork.count),
         "kinds": _kinds(fork),
     }
 
@@ -134,7 +129,7 @@ def _fits(query: ItemQuery, row: Mapping[str, Any], searched: Sequence[Any]) -> 
     text = query.text.casefold()
     texts = [str(row[name]) for name in ("label", "step", "errorName", "message") if row[name]]
     texts += (msgspec.json.encode(value).decode() for value in searched)
-    return any(text in one.casefold() for one in texts)
+    return any(text in candidate.casefold() for candidate in texts)
 
 
 def _row(run: BranchRun) -> dict[str, Any]:
@@ -188,7 +183,7 @@ def memory_detail(
     row = _row(run)
     detail: dict[str, Any] = {
         **{name: row[name] for name in ("index", "label", "branch", "status", "message")},
-        "branches": [{"branch": one.branch, "status": one.status} for one in fork.of_item(index)],
+        "branches": [{"branch": other.branch, "status": other.status} for other in fork.of_item(index)],
     }
     inputs = values.inputs() or ()
     has_input = index < len(inputs)
@@ -215,7 +210,7 @@ def memory_detail(
         },
         "previous": index - 1 if index else None,
         "next": index + 1 if index + 1 < fork.count else None,
-        "tries": max((one.tries for one in run.tasks), default=0),
+        "tries": max((row.tries for row in run.tasks), default=0),
         "note": None if has_input else "The item's input is not known any more.",
     }
 

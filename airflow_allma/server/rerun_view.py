@@ -74,8 +74,8 @@ def _fork(state: ForkState, *, is_stored: bool) -> RerunFork:
         in_chunks=state.is_in_chunks,
         is_stored=is_stored,
         chunk_items={
-            place: handed_on.get(place, {}).get("items", chunk.get("count"))
-            for place, chunk in enumerate(planned)
+            map_index: handed_on.get(map_index, {}).get("items", chunk.get("count"))
+            for map_index, chunk in enumerate(planned)
         },
         selection=selection,
         chunk_starts=chunk_starts,

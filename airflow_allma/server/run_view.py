@@ -42,7 +42,7 @@ STEP_STATES: Final[Mapping[str, str]] = {
 _SHOWN: Final = ("running", "waiting", "queued", "failed", "upstream_failed", "success", "skipped", "none")
 """Of a step with tasks in several states, the first of these is the step's."""
 
-_UNENDED: Final = frozenset({"running", "waiting", "queued"})
+_ACTIVE: Final = frozenset({"running", "waiting", "queued"})
 _ENDED: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
 _MAX_TASKS: Final = 20
 _MAX_WAITS: Final = 200
@@ -89,7 +89,6 @@ def run_page(
         "forks": [],
         "checkpoint": None if checkpoint is None else {"name": checkpoint[0], "at": checkpoint[1]},
         "waits": _waits(session, dag_id, run.run_id, user),
-        "tokens": None,
         "error": _error(session, dag_id, run, found) if run.state == "failed" else None,
     }
 
@@ -115,9 +114,9 @@ def _steps(
     in_branches = (node for node in found.tasks.tasks if node.branch is not None)
     unused = {node.task_id for node in in_branches if node.fork in in_chunks}
     by_task: dict[str, list[TaskCounts]] = {}
-    for one in counts:
-        if one.task_id not in unused:
-            by_task.setdefault(one.task_id, []).append(one)
+    for task_counts in counts:
+        if task_counts.task_id not in unused:
+            by_task.setdefault(task_counts.task_id, []).append(task_counts)
     used = {task: rows for task, rows in shown.items() if task not in unused}
     return {step: _step(found, step, tasks, by_task, used) for step, tasks in tasks_of_steps(found).items()}
 
@@ -129,23 +128,23 @@ def _step(
     by_task: Mapping[str, Sequence[TaskCounts]],
     shown: Mapping[str, Sequence[TaskRow]],
 ) -> dict[str, Any]:
-    counts = [one for task in tasks for one in by_task.get(task, ())]
+    counts = [count for task in tasks for count in by_task.get(task, ())]
     totals: dict[str, int] = {}
-    for one in counts:
-        name = STEP_STATES.get(one.state, "none")
-        totals[name] = totals.get(name, 0) + one.count
-    state = _fork_state(found, step, by_task) or next((one for one in _SHOWN if one in totals), "none")
-    starts = [one.start for one in counts if one.start is not None]
-    ends = [one.end for one in counts if one.end is not None]
+    for count in counts:
+        name = STEP_STATES.get(count.state, "none")
+        totals[name] = totals.get(name, 0) + count.count
+    state = _fork_state(found, step, by_task) or next((name for name in _SHOWN if name in totals), "none")
+    starts = [count.start for count in counts if count.start is not None]
+    ends = [count.end for count in counts if count.end is not None]
     start, end = min(starts, default=None), max(ends, default=None)
-    is_over = state not in _UNENDED
+    is_over = state not in _ACTIVE
     return {
         "state": state,
         "counts": totals,
         "start": epoch(start),
         "end": epoch(end) if is_over else None,
         "seconds": (end - start).total_seconds() if is_over and start and end else None,
-        "tries": max((one.tries for one in counts), default=0),
+        "tries": max((count.tries for count in counts), default=0),
         "tasks": [
             {"taskId": row.task_id, "mapIndex": row.map_index, "state": STEP_STATES.get(row.state, "none")}
             for row in [row for task in tasks for row in shown.get(task, ())][:_MAX_TASKS]
@@ -159,15 +158,15 @@ def _fork_state(found: DagFlow, step: str, by_task: Mapping[str, Sequence[TaskCo
     if fork is None:
         return None
     aggregate = fork.task(TaskRole.AGGREGATE)
-    of_aggregate = {STEP_STATES.get(one.state, "none") for one in by_task.get(aggregate, ())}
+    of_aggregate = {STEP_STATES.get(count.state, "none") for count in by_task.get(aggregate, ())}
     ended = of_aggregate & _ENDED
     if ended:
         return next(iter(ended))
     states = {
-        STEP_STATES.get(one.state, "none") for node in fork.nodes for one in by_task.get(node.task_id, ())
+        STEP_STATES.get(count.state, "none") for node in fork.nodes for count in by_task.get(node.task_id, ())
     }
-    unended = next((state for state in _SHOWN if state in states & _UNENDED), None)
-    return unended or ("running" if states & _ENDED else "none")
+    active = next((state for state in _SHOWN if state in states & _ACTIVE), None)
+    return active or ("running" if states & _ENDED else "none")
 
 
 def _waits(session: Session, dag_id: str, run_id: str, user: BaseUser) -> list[dict[str, Any]]:
@@ -199,7 +198,7 @@ def _error(session: Session, dag_id: str, run: RunRow, found: DagFlow) -> Any:
             session, dag_id, run.run_id, [row.task_id for row in failed], [Key.ERROR.value], map_indexes=[-1]
         )
     }
-    for row in sorted(failed, key=lambda one: epoch(one.end) or 0, reverse=True):
+    for row in sorted(failed, key=lambda row: epoch(row.end) or 0, reverse=True):
         if isinstance(pushed.get(row.task_id), dict):
             return redact_connections(pushed[row.task_id])
     return None

@@ -253,7 +253,6 @@ def test_a_running_fork_is_live_until_it_ends(open_items, ui_server):
         ("silent", "The object store did not answer within 10 s."),
         ("clean", "No item failed"),
         ("empty", "This fork had no items"),
-        ("old", "This run is from an earlier version: steps were not stored."),
     ],
 )
 def test_every_state_is_a_sentence(open_items, run, text):

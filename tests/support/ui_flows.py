@@ -174,7 +174,6 @@ def _row(dag_id: str, flow: Flow) -> Json:
             "state": state,
             "start": START - 86_400 * number,
             "end": None if state == "running" else START - 86_400 * number + 61,
-            **({"failedItems": 37} if state == "failed" else {}),
         }
         for number, state in enumerate(FLOW_RUNS)
     ]
@@ -285,7 +284,6 @@ def run_page(dag_id: str, run_id: str, fork: Json) -> Json | None:
         ]
         if run_id == "waiting"
         else [],
-        "tokens": {"inputTokens": 123_456, "outputTokens": 7_890} if run_id == "waiting" else None,
         "error": None
         if is_running or not fork["failed"]
         else {

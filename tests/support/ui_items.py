@@ -29,8 +29,6 @@ class FakeFork:
     label: str = "u-{index:07d}"
     message: str | None = None
     """Of every failure, in place of those of the kinds."""
-    has_traces: bool = True
-    note: str | None = None
     chunks: int = 7
     branches: tuple[str, ...] = ("enrich_user",)
     huge: frozenset[int] = field(default_factory=frozenset)
@@ -109,7 +107,6 @@ class FakeFork:
             else {"kind": "list"},
             "stored": self.mode == "chunks",
             "problem": None,
-            "note": self.note,
         }
 
     def _row(self, index: int) -> dict[str, Any]:
@@ -228,7 +225,7 @@ class FakeFork:
                 if index in self.huge
                 else {"profile": user | {"plan": "gold"}, "orders": [1, 2, 3]}
             )
-        if self.has_traces and row["status"] in {"ok", "failed"}:
+        if row["status"] in {"ok", "failed"}:
             item["trace"] = _trace(row, user)
         else:
             item["traceNote"] = (

@@ -37,9 +37,6 @@ FORKS: Mapping[str, FakeFork] = {
     "two": replace(_BASE, branches=("enrich_user", "score_user")),
     "hostile": replace(_BASE, label=HOSTILE + "{index}", message=HOSTILE),
     "huge": replace(_BASE, huge=frozenset({4711})),
-    "old": replace(
-        _BASE, has_traces=False, note="This run is from an earlier version: steps were not stored."
-    ),
 }
 """By run id."""
 ERRORS: Mapping[str, tuple[int, str]] = {

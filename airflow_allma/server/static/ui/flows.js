@@ -12,8 +12,7 @@ export default (kit) => {
     // Oldest first, as in Airflow's list of Dags
     return html`<span className="allma-runs">${[...runs].reverse().map((run) => {
       const seconds = run.start && run.end ? run.end - run.start : null;
-      const failed = run.failedItems ? `${count(run.failedItems, "item")} failed` : "";
-      const text = [`${oneLine(run.runId)}: ${run.state}`, moment(run.start), duration(seconds), failed].filter(Boolean).join(", ");
+      const text = [`${oneLine(run.runId)}: ${run.state}`, moment(run.start), duration(seconds)].filter(Boolean).join(", ");
       return html`<${Link} key=${run.runId} to=${{ dagId, runId: run.runId }} className=${`allma-run ${paletteOf(run.state)}`} title=${text} aria-label=${text}><span aria-hidden="true"></span><//>`;
     })}</span>`;
   }

@@ -124,7 +124,6 @@ export default (kit) => {
       </div>
       ${done && html`<p className="allma-note done" role="status">${done}</p>`}
       ${summary.problem && html`<${Problem} error=${new kit.RequestError(0, summary.problem)} />`}
-      ${summary.note && html`<p className="allma-note">${oneLine(summary.note)}</p>`}
       <${Counts} summary=${summary} />
       ${summary.kinds?.length > 0 && html`<${Kinds} summary=${summary} chosen=${kind} onKind=${onKind} goTo=${goTo} address=${address} onRerun=${(chosen) => setRerun({ what: "kind", kind: chosen })} />`}
       ${rerun && html`<${RerunDialog} dagId=${dagId} runId=${runId} fork=${summary.fork} ...${rerun} onClose=${() => setRerun(null)} onDone=${taken} />`}

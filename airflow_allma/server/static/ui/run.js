@@ -98,11 +98,6 @@ export default (kit) => {
     </aside>`;
   }
 
-  function Tokens({ tokens }) {
-    const named = Object.entries(tokens).filter(([, value]) => typeof value === "number" || typeof value === "string");
-    return html`<section aria-label="Tokens"><h2>Tokens</h2><${Facts} facts=${named.map(([name, value]) => [name.replace(/([A-Z])/g, " $1").toLowerCase().replace(/^./, (sign) => sign.toUpperCase()), typeof value === "number" ? number(value) : oneLine(value)])} /></section>`;
-  }
-
   return function Run({ dagId, runId }) {
     const [query, put] = kit.useQuery();
     const [done, setDone] = useState(null);
@@ -152,7 +147,6 @@ export default (kit) => {
         : html`<${Empty} title="No picture">The flow of this run could not be read; it may be from an earlier version of airflow-allma.<//>`}
       ${waits.length > 0 && html`<${Waits} waits=${waits} onChanged=${(sentence) => { setDone(sentence); changed(); }} />`}
       ${forks.map((fork) => html`<${ForkCard} key=${fork.fork} dagId=${dagId} runId=${runId} summary=${fork} onChanged=${changed} />`)}
-      ${data.tokens && html`<${Tokens} tokens=${data.tokens} />`}
     <//>`;
   };
 };
