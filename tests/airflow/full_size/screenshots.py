@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from demo.airflow_instance import AirflowInstance
+from demo.servers import REGION, aws_client, aws_connection, aws_server
 from tests.airflow.flows import compose, flow
 from tests.support.browser import Watch, running_browser
 from tests.support.user_enrichment import FORK, enrichment_flow, user_api, write_users
@@ -26,6 +27,7 @@ from tests.support.user_enrichment import FORK, enrichment_flow, user_api, write
 ROOT = Path(__file__).parents[3]
 IMAGES = ROOT / "docs" / "images"
 DAG, RUN = "enrich_users", "nightly"
+DATA, RESULTS = "acme-data", "acme-flows"
 ITEMS, FAILED, FIRST = 600, 37, 7
 SIZE = {"width": 1440, "height": 900}
 LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
@@ -60,17 +62,25 @@ SHOTS = (
 @contextmanager
 def prepared_airflow() -> Iterator[AirflowInstance]:
     """Run an Airflow with a few flows, one of which has a run with failed items."""
-    with tempfile.TemporaryDirectory(prefix="allma-shots-") as folder, user_api(ITEMS, FAILED) as api:
+    with (
+        tempfile.TemporaryDirectory(prefix="allma-shots-") as folder,
+        user_api(ITEMS, FAILED) as api,
+        aws_server(Path(folder)) as aws,
+    ):
         root = Path(folder)
-        dags, store = root / "dags", root / "store"
-        for made in (dags, store):
-            made.mkdir()
+        dags = root / "dags"
+        dags.mkdir()
         (dags / "flows.py").write_text(LOADER, encoding="utf-8")
         shutil.copy(ROOT / "dags" / "allma_problems.py", dags)
-        pointer = write_users(store / "users.jsonl", ITEMS)
-        chunk_bytes = (store / "users.jsonl").stat().st_size // 6 + 1
+        manifest = root / "users.jsonl"
+        write_users(manifest, ITEMS)
+        s3 = aws_client("s3", aws.url)
+        for bucket in (DATA, RESULTS):
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.upload_file(str(manifest), DATA, "users/today.jsonl")
+        chunk_bytes = manifest.stat().st_size // 6 + 1
         written = {
-            DAG: enrichment_flow(DAG, api.url, store.as_uri(), chunk_bytes=chunk_bytes),
+            DAG: enrichment_flow(DAG, api.url, f"s3://{RESULTS}/allma", chunk_bytes=chunk_bytes),
             "daily_report": flow("daily_report", {"collect": compose(to="send"), "send": compose()},
                                  name="Daily report", airflow={"schedule": "cron(0 6 * * ? *)"}),
             "sync_products": flow("sync_products", {"load": compose()}, name="Sync products",
@@ -78,11 +88,17 @@ def prepared_airflow() -> Iterator[AirflowInstance]:
         }  # fmt: skip
         for flow_id, document in written.items():
             (dags / f"{flow_id}.json").write_text(json.dumps(document), encoding="utf-8")
-        with AirflowInstance(root / "airflow", [dags], database="postgresql", parallelism=6) as instance:
+        with AirflowInstance(
+            root / "airflow",
+            [dags],
+            database="postgresql",
+            parallelism=6,
+            connections={"aws_default": aws_connection(aws.url)},
+        ) as instance:
             client = instance.client
             for flow_id in written:
                 client.wait_for_dag(flow_id, timeout=120)
-            client.trigger(DAG, {"users": pointer}, run_id=RUN)
+            client.trigger(DAG, {"users": {"bucket": DATA, "key": "users/today.jsonl"}}, run_id=RUN)
             client.trigger("daily_report")
             client.wait_for_run(DAG, RUN, timeout=600)
             yield instance
