@@ -7,13 +7,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.ui_server import UiServer
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 REQUIRED = "ALLMA_REQUIRE_BROWSER"
 """Set to 1, a missing browser fails the tests in place of skipping them."""
@@ -36,7 +38,13 @@ def running_browser() -> Iterator[Browser]:
     if path is None:
         _missing("Chromium is not installed: apt-get install chromium")
     # Chromium's own sandbox does not work for root, and its pages are ours.
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--process-per-site",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         try:
@@ -120,26 +128,39 @@ class PageOf(Protocol):
         """Open an empty page that may talk to the server at `url`, signed in if there is a token."""
 
 
+@pytest.fixture(scope="module")
+def shared_context(browser: Browser) -> Iterator[BrowserContext]:
+    """The context of all pages of a module that nobody is signed in to; each test has a server of its own."""
+    context = browser.new_context()
+    context.set_default_timeout(SECONDS * 1000)
+    with UiServer() as server:
+        # It keeps the process of pages alive: starting one takes longer than most tests.
+        context.new_page().goto(server.url)
+        yield context
+
+
 @pytest.fixture
-def page_of(browser: Browser) -> Iterator[PageOf]:
-    """Open pages, each in a context of its own; a page that did something wrong fails the test."""
-    contexts, watches = [], []
+def page_of(browser: Browser, shared_context: BrowserContext) -> Iterator[PageOf]:
+    """Open pages; a page that did something wrong fails the test."""
+    pages, watches = [], []
 
     def make(
         url: str, *, dark: bool = False, width: int = 1400, height: int = 900, token: str | None = None
     ) -> tuple[Page, Watch]:
-        scheme: Literal["dark", "light"] = "dark" if dark else "light"
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})
-        contexts.append(context)
-        context.set_default_timeout(SECONDS * 1000)
+        context = shared_context
         if token:
+            context = browser.new_context()
+            context.set_default_timeout(SECONDS * 1000)
             context.add_cookies([{"name": "_token", "value": token, "url": url}])
         page = context.new_page()
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        page.set_viewport_size({"width": width, "height": height})
+        pages.append(page)
         watches.append(Watch(page, url))
         return page, watches[-1]
 
     yield make
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     for watch in watches:
         watch.check()

@@ -28,7 +28,8 @@ def main(items: int) -> int:
         dags.mkdir()
         (dags / "flows.py").write_text(LOADER, encoding="utf-8")
         for flow_id, document in places.place_flows(url).items():
-            document.setdefault("airflow", {})["offloadLocation"] = (root / "store").as_uri()
+            # One chunk, which is parked for the keys of all items when the events are sent.
+            document.setdefault("airflow", {}).update(offloadLocation=(root / "store").as_uri(), maxChunks=1)
             (dags / f"{flow_id}.json").write_text(json.dumps(document), encoding="utf-8")
         with AirflowInstance(
             root / "airflow", [dags], database="postgresql", parallelism=6, triggerer=True
