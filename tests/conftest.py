@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -49,6 +50,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     from xdist.scheduler import LoadScopeScheduling
 
+    # In the order of `pytest_collection_modifyitems`.
+    config.option.loadscopereorder = False
+
     class OneAirflow(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return _group(config, nodeid)
@@ -61,6 +65,21 @@ def _group(config: pytest.Config, nodeid: str) -> str:
     if not _needs_the_running_airflow(config.rootpath / file):
         return file
     return "airflow-waits" if PurePath(file).name in WAITING else "airflow"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On xdist's workers, begin with the groups that take longest, so that all workers end together."""
+    if not hasattr(config, "workerinput"):
+        return
+    groups = {item.nodeid: _group(config, item.nodeid) for item in items}
+    counts = Counter(groups.values())
+
+    def order(item: pytest.Item) -> tuple[int, int, str]:
+        group = groups[item.nodeid]
+        place = LONGEST.index(PurePath(group).name) if PurePath(group).name in LONGEST else len(LONGEST)
+        return place, -counts[group], group
+
+    items.sort(key=order)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -79,6 +98,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if nextitem is None or _group(item.config, nextitem.nodeid) != _group(item.config, item.nodeid):
         instance.stop()
 
+
+LONGEST = (
+    "airflow",
+    "airflow-waits",
+    "test_silent_api_server_scheduler.py",
+    "test_celery.py",
+    "test_stock_airflow.py",
+)
+"""Groups that take minutes, the longest first."""
 
 WAITING = frozenset(
     f"test_{name}_scheduler.py"
