@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.distributed.result_index import MAX_KINDS, MAX_LISTED_FAILURES, FailureLine, KindCount
-from airflow_allma.engine.failure_kinds import OTHER, FailureKind, kind_of, short_message
+from airflow_allma.engine.failure_kinds import OTHER, FailureKind, kind_of
 
 __all__ = ["FailureIndex"]
 
@@ -51,17 +51,7 @@ class FailureIndex:
         key = (item, branch)
         if self._end is not None and key >= self._end:
             return
-        self._lines[key] = FailureLine(
-            item=item,
-            branch=branch,
-            offset=offset,
-            label="",
-            step=kind.step,
-            error_name=kind.error_name,
-            status=kind.status,
-            message=short_message(error),
-            kind=kind.id,
-        )
+        self._lines[key] = FailureLine.of(item, branch, offset, kind, error)
         if len(self._lines) >= 2 * self._max_listed:
             self._end = sorted(self._lines)[self._max_listed]
             self._lines = {key: line for key, line in self._lines.items() if key < self._end}

@@ -34,7 +34,7 @@ from airflow_allma.distributed.chunk_layout import ChunkFile, Part, plan_pointer
 from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.distributed.result_format import Generation
 from airflow_allma.engine import BranchStatus, RunInfo
-from airflow_allma.engine.failure_kinds import FailureKind
+from airflow_allma.engine.failure_kinds import FailureKind, short_message
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import JSON_TYPE, ObjectStore
@@ -175,6 +175,14 @@ class FailureLine(msgspec.Struct, frozen=True, rename="camel"):
     status: int | None
     message: str
     kind: str
+
+    @classmethod
+    def of(
+        cls, item: int, branch: str, offset: int, kind: FailureKind, error: Mapping[str, Any]
+    ) -> FailureLine:
+        """Return the line, without a label, of a branch run that has failed with an error of a kind."""
+        message = short_message(error)
+        return cls(item, branch, offset, "", kind.step, kind.error_name, kind.status, message, kind.id)
 
 
 class ItemTrace(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

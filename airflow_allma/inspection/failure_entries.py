@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from airflow_allma.distributed.result_index import FailureLine
-from airflow_allma.engine.failure_kinds import kind_of, short_message
+from airflow_allma.engine.failure_kinds import kind_of
 
 __all__ = ["failure_line"]
 
@@ -23,6 +25,5 @@ def failure_line(
         error: the four fields of the error, of whatever types.
         label: the item's label.
     """
-    kind = kind_of(error)
-    message = short_message(error)
-    return FailureLine(item, branch, offset, label, kind.step, kind.error_name, kind.status, message, kind.id)
+    line = FailureLine.of(item, branch, offset, kind_of(error), error)
+    return msgspec.structs.replace(line, label=label) if label else line

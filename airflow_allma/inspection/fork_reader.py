@@ -54,12 +54,14 @@ def in_threads(
         at_hand: returns whether the function reads nothing for a value, so that a thread would cost more than
             it saves.
     """
-    is_apart = [at_hand is None or not at_hand(value) for value in values]
-    if sum(is_apart) < 2:
+    needs_thread = [at_hand is None or not at_hand(value) for value in values]
+    if sum(needs_thread) < 2:
         return [function(value) for value in values]
-    read = _pool().map(function, compress(values, is_apart))
+    read = _pool().map(function, compress(values, needs_thread))
     # What is at hand first, while the threads read.
-    found = [None if apart else (function(value),) for value, apart in zip(values, is_apart, strict=True)]
+    found = [
+        None if is_slow else (function(value),) for value, is_slow in zip(values, needs_thread, strict=True)
+    ]
     return [next(read) if result is None else result[0] for result in found]
 
 
@@ -138,7 +140,7 @@ class ForkReader:
         planned = self.view.plan.chunks[chunk].first if chunk < len(self.chunks) else self.view.plan.items
         if planned is not None:
             return planned
-        self._know(lambda: len(self._firsts) > chunk, counts_lines=counts_lines)
+        self._count_until(lambda: len(self._firsts) > chunk, counts_lines=counts_lines)
         return self._firsts[chunk] if len(self._firsts) > chunk else None
 
     @property
@@ -171,7 +173,7 @@ class ForkReader:
             count = self.view.plan.chunks[chunk].count if chunk >= 0 else 0
             is_inside = index >= 0 and chunk >= 0 and index - planned[chunk] < (count or 0)
             return ItemPosition(index, chunk, index - planned[chunk]) if is_inside else None
-        self._know(lambda: self._firsts[-1] > index)
+        self._count_until(lambda: self._firsts[-1] > index)
         chunk = bisect_right(self._firsts, index) - 1
         if index < 0 or chunk >= len(self._firsts) - 1:
             return None
@@ -218,12 +220,12 @@ class ForkReader:
         known = [first for first in firsts if first is not None]
         return known if known and len(known) == len(self.chunks) else None
 
-    def _know(self, is_enough: Callable[[], bool], *, counts_lines: bool = True) -> None:
+    def _count_until(self, is_enough: Callable[[], bool], *, counts_lines: bool = True) -> None:
         """Count the items of one chunk after the other until it is enough, or one cannot be counted."""
         while len(self._firsts) <= len(self.chunks) and not is_enough():
             at = len(self._firsts) - 1
             chunks = self.chunks[at : at + 4 * _THREADS]
-            if self._add_counts(in_threads(lambda chunk: chunk.items, chunks, _tells_items)):
+            if self._add_counts(in_threads(lambda chunk: chunk.items, chunks, _has_known_count)):
                 continue
             ahead = self.chunks[at : at + _COUNTED_AHEAD]
             if not counts_lines or not self._add_counts(in_threads(self._count, ahead)):
@@ -372,5 +374,5 @@ class ForkReader:
         return self.view.cache.get(("listing", folder, number), read, seconds=_LISTING_SECONDS)
 
 
-def _tells_items(chunk: ChunkReader) -> bool:
+def _has_known_count(chunk: ChunkReader) -> bool:
     return chunk.handed_on_items is not None

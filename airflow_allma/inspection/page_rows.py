@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from airflow_allma.common.counted import counted
 from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.result_index import FailureLine
@@ -14,6 +12,7 @@ from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.failure_entries import failure_line
 from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition, in_threads
 from airflow_allma.inspection.item_rows import item_row
+from airflow_allma.inspection.result_lookup import error_of
 from airflow_allma.inspection.stored_lines import FoundLine
 
 __all__ = ["failure_row", "item_rows", "lost_note", "rows_of"]
@@ -106,7 +105,5 @@ def _unfinished(chunk: ChunkReader) -> str:
 def _failure(line: FoundLine) -> FailureLine | None:
     if line.status != "failed":
         return None
-    error: Any = {"errorMessage": f"The error has {line.size} bytes: open the item to see it."}
-    if line.is_whole:
-        error = msgspec.json.decode(line.value)
+    error = error_of(line)
     return failure_line(line.item, line.branch, line.offset, error if isinstance(error, dict) else {})

@@ -19,6 +19,7 @@ __all__ = [
     "BLOCK_BYTES",
     "ByteJob",
     "byte_jobs",
+    "error_of",
     "failed_results",
     "final_by_item",
     "handed_on_line",
@@ -114,10 +115,11 @@ def failed_results(
             for raw in scan_lines(blocks):
                 # Before anything is decoded: most results are successes.
                 if _FAILED in raw.data and (line := find_line(raw, part.pointer)).status == "failed":
-                    yield line.item, line.offset, line.branch, _error(line)
+                    yield line.item, line.offset, line.branch, error_of(line)
 
 
-def _error(line: FoundLine) -> Any:
+def error_of(line: FoundLine) -> Any:
+    """Return the error object of a failure; a sentence in its place if the line has not all of it."""
     if line.is_whole:
         return msgspec.json.decode(line.value)
     return {"errorMessage": f"The error has {line.size} bytes: open the item to see it."}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from airflow_allma.distributed.chunk_layout import PartKind, PartName
+from airflow_allma.distributed.chunk_layout import ChunkFile, PartKind, PartName
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.engine import BranchResult, BranchStatus
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, StorageError, StorageUnavailableError
@@ -358,3 +358,16 @@ def test_lines_of_running_chunks_are_counted_only_as_far_as_a_page_needs_them():
     assert 0 < len(counted) <= 4
     fork_summary(replace(fork.view, store=(other := FaultyStore(fork.view.store)), cache=ObjectCache()), 1.0)
     assert not any(pointer.key == "data/users.jsonl" for _, pointer in other.calls)
+
+
+def test_failures_that_an_index_does_not_list_are_a_sentence_on_pages_of_failures():
+    fork = write_fork([StoredChunk(6, [SOME]), StoredChunk(6, [SOME])])
+    store, folder = fork.view.store, fork.view.folder(1)
+    index = msgspec.json.decode(store.read(ChunkFile.INDEX.pointer(folder))) | {"listedFailures": 1}
+    store.write(ChunkFile.INDEX.pointer(folder), msgspec.json.encode(index))
+    failures = ChunkFile.FAILURES.pointer(folder)
+    store.write(failures, store.read(failures).splitlines(keepends=True)[0])
+    note = "Not all failures of 1 chunk (the first is chunk 1) are listed here."
+    for query in (ItemQuery(kind="other"), ItemQuery(show="failed", label="9")):
+        assert note in item_page(replace(fork.view, cache=ObjectCache()), query)["note"]
+    assert item_page(fork.view, ItemQuery(show="failed", chunk=0))["note"] is None
