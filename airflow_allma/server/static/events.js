@@ -2,6 +2,8 @@
 
 const PAGE = 50;
 const POLL_MILLISECONDS = 10_000;
+const SIGN_IN =
+  "You are not signed in to Airflow, or your session has expired. Sign in, then reload this page.";
 const $ = (selector) => document.querySelector(selector);
 const status = $("#status");
 const table = $("table");
@@ -10,11 +12,12 @@ let offset = 0;
 let chosen = null;
 
 async function call(path, options = {}) {
-  const response = await fetch(path, { credentials: "same-origin", headers: { Accept: "application/json", ...options.headers }, ...options });
+  const headers = { Accept: "application/json", ...options.headers };
+  const response = await fetch(path, { credentials: "same-origin", ...options, headers });
   const body = await response.json().catch(() => ({}));
-  if (response.status === 401) throw new Error("You are not signed in to Airflow, or not any more. Sign in and load this page again.");
-  if (!response.ok) throw new Error(typeof body.detail === "string" ? body.detail : `The server answered ${response.status}.`);
-  return body;
+  if (response.status === 401) throw new Error(SIGN_IN);
+  if (response.ok) return body;
+  throw new Error(typeof body.detail === "string" ? body.detail : `The server answered ${response.status}.`);
 }
 
 function element(name, text, properties = {}) {
@@ -55,10 +58,12 @@ function row(wait) {
   key.append(element("code", wait.key));
   const run = element("td");
   run.append(runLink(wait), element("small", wait.dagId));
-  const place = [wait.branch && `branch ${wait.branch}`, wait.item !== null && `item ${wait.item}`].filter(Boolean);
+  const item = wait.item !== null && `item ${wait.item}`;
+  const place = [wait.branch && `branch ${wait.branch}`, item].filter(Boolean);
   const late = wait.until * 1000 < Date.now();
   const actions = element("td");
-  const button = element("button", "Resume", { disabled: !wait.mayResume, title: wait.mayResume ? "" : "You may not resume tasks of this Dag" });
+  const reason = wait.mayResume ? "" : "You may not resume tasks of this Dag.";
+  const button = element("button", "Resume", { disabled: !wait.mayResume, title: reason });
   button.addEventListener("click", () => open(wait));
   actions.append(button);
   made.append(

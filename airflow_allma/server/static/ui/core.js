@@ -1,10 +1,13 @@
-// The application: which page is shown, over a host that gives React's functions, a router and the query string.
+// The application: which page is shown, over a host that gives React's functions, a router and the query
+// string.
 
 import htm from "./vendor/htm.js";
 import * as data from "./data.js";
 import * as text from "./text.js";
 import { makeUi } from "./ui.js";
 
+const NOT_LOADED =
+  "This page could not be loaded. Reload it; if that does not help, the API server's log says why.";
 const ROUTES = { flows: "allma-flows", flow: "allma-flow", run: "allma-run", items: "allma-items" };
 
 async function addStyles(name) {
@@ -19,36 +22,52 @@ async function addStyles(name) {
   await done;
 }
 
+function pathInAirflow({ dagId, runId, taskId, mapIndex }) {
+  const parts = [];
+  let page = "flows";
+  if (dagId !== undefined) {
+    parts.push("dags", dagId);
+    page = "flow";
+  }
+  if (runId !== undefined) {
+    parts.push("runs", runId);
+    page = "run";
+  }
+  if (taskId !== undefined) {
+    parts.push("tasks", taskId);
+    page = "items";
+    if (mapIndex !== undefined && Number(mapIndex) >= 0) parts.push("mapped", String(mapIndex));
+  }
+  return `/${[...parts, "plugin", ROUTES[page]].map(encodeURIComponent).join("/")}`;
+}
+
+function makePlaceOf({ prefix, inAirflow }) {
+  const isSet = ([, value]) => value !== undefined && value !== null;
+
+  /** Return path and query of a page of ours: `{dagId, runId, taskId, mapIndex, query}`, all optional. */
+  return function placeOf({ query = {}, ...place }) {
+    const named = Object.entries(query).filter(isSet).filter(([, value]) => value !== "");
+    const own = named.map(([name, value]) => [prefix + name, String(value)]);
+    if (inAirflow) return pathInAirflow(place) + (own.length ? `?${new URLSearchParams(own)}` : "");
+    const { dagId, runId, taskId, mapIndex } = place;
+    const ids = { dag_id: dagId, run_id: runId, task_id: taskId, map_index: mapIndex };
+    const chosen = Object.entries(ids).filter(isSet);
+    return `${globalThis.location.pathname}?${new URLSearchParams([...chosen, ...own])}`;
+  };
+}
+
 /** Return the component of all pages.
  *
  * `host` has createElement, Component, Fragment and the hooks of React, and:
  *   inAirflow     whether Airflow's own router is here
  *   prefix        of our names in the query string
- *   useNavigate   hook: a function that goes to a path below Airflow's root, or to a query of the page of its own
+ *   useNavigate   hook: a function that goes to a path below Airflow's root, or to a query of its own page
  *   useQuery      hook: [names without the prefix and their values, function (patch, {push})]
  */
 export function make(host) {
   const { createElement, useEffect, useState } = host;
   const html = htm.bind(createElement);
-  const kit = { ...host, ...data, ...text, html };
-
-  /** Path and query of a page of ours: `{dagId, runId, taskId, mapIndex, query}`, each but `query` may be missing. */
-  kit.placeOf = ({ dagId, runId, taskId, mapIndex, query = {} }) => {
-    const named = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
-    const own = named.map(([name, value]) => [host.prefix + name, String(value)]);
-    if (!host.inAirflow) {
-      const ids = { dag_id: dagId, run_id: runId, task_id: taskId, map_index: mapIndex };
-      const chosen = Object.entries(ids).filter(([, value]) => value !== undefined && value !== null);
-      return `${globalThis.location.pathname}?${new URLSearchParams([...chosen, ...own])}`;
-    }
-    const parts = dagId === undefined ? [] : ["dags", dagId];
-    if (runId !== undefined) parts.push("runs", runId);
-    if (taskId !== undefined) parts.push("tasks", taskId);
-    if (taskId !== undefined && mapIndex !== undefined && Number(mapIndex) >= 0) parts.push("mapped", String(mapIndex));
-    const page = taskId !== undefined ? "items" : runId !== undefined ? "run" : dagId !== undefined ? "flow" : "flows";
-    const tail = own.length ? `?${new URLSearchParams(own)}` : "";
-    return `/${[...parts, "plugin", ROUTES[page]].map(encodeURIComponent).join("/")}${tail}`;
-  };
+  const kit = { ...host, ...data, ...text, html, placeOf: makePlaceOf(host) };
   Object.assign(kit, makeUi(kit));
 
   const pages = new Map(); // one component for each page, or React would make it anew
@@ -63,7 +82,7 @@ export function make(host) {
         (error) => {
           pages.delete(name);
           console.warn(error);
-          if (isOn) show({ name, error: new data.RequestError(0, "This page could not be loaded. Reload it; if that does not help, the API server's log says why.") });
+          if (isOn) show({ name, error: new data.RequestError(0, NOT_LOADED) });
         },
       );
       return () => { isOn = false; };
@@ -103,7 +122,9 @@ export function make(host) {
     return html`<div className="allma" data-page=${name}>
       ${error && html`<${kit.Problem} error=${error} />`}
       ${!Page && !error && html`<${kit.Loading} />`}
-      ${Page && html`<${Boundary} key=${key}><${Page} dagId=${dagId} runId=${runId} taskId=${taskId} mapIndex=${mapIndex} /><//>`}
+      ${Page && html`<${Boundary} key=${key}>
+        <${Page} dagId=${dagId} runId=${runId} taskId=${taskId} mapIndex=${mapIndex} />
+      <//>`}
     </div>`;
   };
 }

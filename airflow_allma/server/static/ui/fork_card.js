@@ -3,30 +3,67 @@
 import makeRerun from "./rerun.js";
 
 const AFTER_RERUN_MILLISECONDS = 60_000;
+const CHUNK_STATES = [
+  ["success", "succeeded"],
+  ["failed", "failed"],
+  ["running", "running"],
+  ["queued", "queued"],
+  ["waiting", "waiting"],
+];
 
+function stateOf(summary) {
+  if (summary.isRunning) return "running";
+  if (summary.failed > 0) return "failed";
+  return summary.ended > 0 || summary.items === 0 ? "success" : "none";
+}
+
+function secondsOf({ start, end, isRunning }) {
+  if (!start) return null;
+  if (isRunning) return Date.now() / 1000 - start;
+  return end ? end - start : null;
+}
+
+/** Return a handler of clicks in a row that opens something itself. */
+function only(action) {
+  return (event) => {
+    event.stopPropagation();
+    action();
+  };
+}
+
+/** Return the component ForkCard. */
 export default (kit) => {
-  const { html, useState, api, count, duration, number, oneLine, rough, Badge, Bar, Button, Facts, Link, Problem, Table, Time } = kit;
+  const { html, useState, api, count, duration, number, oneLine, rough } = kit;
+  const { Badge, Bar, Button, Facts, Link, Problem, RequestError, Table, Time } = kit;
   const RerunDialog = makeRerun(kit);
 
-  function stateOf(summary) {
-    if (summary.isRunning) return "running";
-    if (summary.failed > 0) return "failed";
-    return summary.ended > 0 || summary.items === 0 ? "success" : "none";
-  }
-
   function chunksText(chunks) {
-    const names = [["success", "succeeded"], ["failed", "failed"], ["running", "running"], ["queued", "queued"], ["waiting", "waiting"]];
-    const parts = names.filter(([state]) => chunks[state] > 0).map(([state, name]) => `${number(chunks[state])} ${name}`);
+    const known = CHUNK_STATES.filter(([state]) => chunks[state] > 0);
+    const parts = known.map(([state, name]) => `${number(chunks[state])} ${name}`);
     return `${number(chunks.total)}${parts.length ? ` (${parts.join(", ")})` : ""}`;
   }
 
-  function secondsOf({ start, end, isRunning }) {
-    if (!start) return null;
-    return isRunning ? Date.now() / 1000 - start : end ? end - start : null;
+  function CountFacts({ summary }) {
+    const { items, ended, failed, skipped, running, waiting, secondsLeft, isRunning, perSecond } = summary;
+    const isTimed = secondsLeft !== null && secondsLeft !== undefined;
+    const share = items ? Math.floor((100 * ended) / items) : null;
+    return html`<${Facts} facts=${[
+      ["Items", items === null ? "not known yet" : number(items)],
+      ["Succeeded", number(summary.succeeded)],
+      ["Failed", html`<span className=${failed ? "red" : ""}>${number(failed)}</span>`],
+      ["Skipped", skipped > 0 && number(skipped)],
+      ["Running", running > 0 && number(running)],
+      ["Waiting", waiting > 0 && number(waiting)],
+      ["Progress", isRunning && share !== null && `${share} %`],
+      ["Items per second", perSecond ? rough(perSecond) : null],
+      ["Time left", isRunning && isTimed && ended < items && `about ${duration(secondsLeft)}`],
+      ["Start", summary.start && html`<${Time} value=${summary.start} />`],
+      ["Duration", duration(secondsOf(summary))],
+      ["Chunks", summary.chunks && chunksText(summary.chunks)],
+    ]} />`;
   }
 
   function Counts({ summary }) {
-    const left = summary.isRunning && summary.secondsLeft !== null && summary.secondsLeft !== undefined && summary.ended < summary.items;
     const parts = [
       { state: "success", value: summary.succeeded },
       { state: "failed", value: summary.failed },
@@ -34,49 +71,87 @@ export default (kit) => {
       { state: "running", value: summary.running },
       { state: "deferred", value: summary.waiting },
     ];
-    const share = summary.items ? Math.floor((100 * summary.ended) / summary.items) : null;
-    const label = `${number(summary.ended)} of ${number(summary.items)} items have ended, ${number(summary.failed)} failed`;
+    const ended = `${number(summary.ended)} of ${number(summary.items)} items have ended`;
     return html`<div className="allma-progress">
-      <${Facts} facts=${[
-        ["Items", summary.items === null ? "not known yet" : number(summary.items)],
-        ["Succeeded", number(summary.succeeded)],
-        ["Failed", html`<span className=${summary.failed ? "red" : ""}>${number(summary.failed)}</span>`],
-        ["Skipped", summary.skipped > 0 && number(summary.skipped)],
-        ["Running", summary.running > 0 && number(summary.running)],
-        ["Waiting", summary.waiting > 0 && number(summary.waiting)],
-        ["Progress", summary.isRunning && share !== null && `${share} %`],
-        ["Items per second", summary.perSecond ? rough(summary.perSecond) : null],
-        ["Time left", left && `about ${duration(summary.secondsLeft)}`],
-        ["Start", summary.start && html`<${Time} value=${summary.start} />`],
-        ["Duration", duration(secondsOf(summary))],
-        ["Chunks", summary.chunks && chunksText(summary.chunks)],
-      ]} />
-      <${Bar} label=${label} parts=${parts} total=${summary.items} />
+      <${CountFacts} summary=${summary} />
+      <${Bar} label=${`${ended}, ${number(summary.failed)} failed`} parts=${parts} total=${summary.items} />
     </div>`;
   }
 
-  function Kinds({ summary, chosen, onKind, onRerun, goTo, address }) {
-    const columns = [
+  function KindName({ kind, isChosen, onKind }) {
+    return html`<button type="button" className="allma-button link" aria-pressed=${isChosen}
+      onClick=${only(() => onKind(kind.kind))}>${oneLine(kind.errorName ?? "Other failures")}</button>`;
+  }
+
+  function FirstItem({ kind, goTo }) {
+    if (kind.first === null || kind.first === undefined) return "";
+    return html`<${Link} to=${goTo({ item: kind.first })}>${number(kind.first)}<//>`;
+  }
+
+  function RerunKind({ kind, onRerun }) {
+    const label = `Rerun ${count(kind.count, "failure")} of ${kind.errorName}`;
+    return html`<${Button} className="allma-button outline small" aria-label=${label}
+      onClick=${only(() => onRerun(kind.kind))}>Rerun<//>`;
+  }
+
+  function kindColumns({ chosen, onKind, onRerun, goTo }) {
+    const message = (kind) => oneLine(kind.message ?? "");
+    return [
       { key: "count", title: "Items", className: "index", cell: (kind) => number(kind.count) },
-      { key: "error", title: "Failure", className: "nowrap", cell: (kind) => html`<button type="button" className="allma-button link" aria-pressed=${chosen === kind.kind} onClick=${(event) => { event.stopPropagation(); onKind(kind.kind); }}>${oneLine(kind.errorName ?? "Other failures")}</button>` },
+      {
+        key: "error",
+        title: "Failure",
+        className: "nowrap",
+        cell: (kind) => html`<${KindName} kind=${kind} isChosen=${chosen === kind.kind} onKind=${onKind} />`,
+      },
       { key: "step", title: "Step", className: "nowrap", cell: (kind) => oneLine(kind.step ?? "") },
       { key: "status", title: "HTTP", className: "index", cell: (kind) => kind.status ?? "" },
-      { key: "message", title: "Message", className: "text", cell: (kind) => html`<span title=${oneLine(kind.message ?? "")}>${oneLine(kind.message ?? "")}</span>` },
-      { key: "first", title: "First item", className: "number", cell: (kind) => (kind.first === null || kind.first === undefined ? "" : html`<${Link} to=${goTo({ item: kind.first })}>${number(kind.first)}<//>`) },
-      { key: "rerun", title: html`<span className="hidden">Rerun</span>`, className: "number", cell: (kind) => html`<${Button} className="allma-button outline small" aria-label=${`Rerun ${count(kind.count, "failure")} of ${kind.errorName}`} onClick=${(event) => { event.stopPropagation(); onRerun(kind.kind); }}>Rerun<//>` },
+      {
+        key: "message",
+        title: "Message",
+        className: "text",
+        cell: (kind) => html`<span title=${message(kind)}>${message(kind)}</span>`,
+      },
+      {
+        key: "first",
+        title: "First item",
+        className: "number",
+        cell: (kind) => html`<${FirstItem} kind=${kind} goTo=${goTo} />`,
+      },
+      {
+        key: "rerun",
+        title: html`<span className="hidden">Rerun</span>`,
+        className: "number",
+        cell: (kind) => html`<${RerunKind} kind=${kind} onRerun=${onRerun} />`,
+      },
     ];
+  }
+
+  function Kinds({ summary, chosen, onKind, onRerun, goTo, address }) {
     return html`<section className="allma-kinds" aria-label="Failures by kind">
       <div className="allma-value-head"><h3>Failures by kind</h3>
-        <a className="allma-button ghost small" href=${address("failed")} download>Download failures</a></div>
-      <${Table} label="Failures by kind" columns=${columns} rows=${summary.kinds} keyOf=${(kind) => kind.kind} selected=${chosen} onRow=${(kind) => onKind(kind.kind)} />
+        <a className="allma-button ghost small" href=${address("failed")} download>Download failures</a>
+      </div>
+      <${Table} label="Failures by kind" columns=${kindColumns({ chosen, onKind, onRerun, goTo })}
+        rows=${summary.kinds} keyOf=${(kind) => kind.kind} selected=${chosen}
+        onRow=${(kind) => onKind(kind.kind)} />
     </section>`;
   }
 
   function Downloads({ summary, address }) {
-    const shows = [["failed", "Failed items", summary.failed], ["succeeded", "Succeeded items", summary.succeeded], ["all", "All items", summary.ended]];
+    const shows = [
+      ["failed", "Failed items", summary.failed],
+      ["succeeded", "Succeeded items", summary.succeeded],
+      ["all", "All items", summary.ended],
+    ];
+    const close = (event) => event.currentTarget.closest("details").removeAttribute("open");
+    const linkOf = ([show, name, items]) => html`<a key=${show} href=${address(show)} download
+      onClick=${close}>${name} <span className="muted">${count(items, "line")}</span></a>`;
     return html`<details className="allma-menu"><summary className="allma-button outline">Download</summary>
-      <div className="allma-menu-list">${shows.map(([show, name, items]) => html`<a key=${show} href=${address(show)} download onClick=${(event) => event.currentTarget.closest("details").removeAttribute("open")}>${name} <span className="muted">${count(items, "line")}</span></a>`)}
-      <small className="muted">JSON Lines</small></div>
+      <div className="allma-menu-list">
+        ${shows.map(linkOf)}
+        <small className="muted">JSON Lines</small>
+      </div>
     </details>`;
   }
 
@@ -89,44 +164,62 @@ export default (kit) => {
       if (put) put({ item }, { push: true });
       else navigate(kit.placeOf(goTo({ item })));
     };
-    return html`<form className="allma-goto" onSubmit=${go}><input name="index" inputMode="numeric" placeholder="Go to item" aria-label="Go to the item with this index" autoComplete="off" /></form>`;
+    return html`<form className="allma-goto" onSubmit=${go}>
+      <input name="index" inputMode="numeric" placeholder="Go to item"
+        aria-label="Go to the item with this index" autoComplete="off" />
+    </form>`;
   }
 
-  /** One fork. `summary`: a ForkSummary. On the page of its items `put` and `kind` are given, and `onKind`. */
+  function whereOf({ name, fork, mode, chunks }) {
+    const id = name && name !== fork && `fork ${oneLine(fork)}`;
+    const inChunks = chunks && `in ${count(chunks.total, "chunk")}`;
+    return [id, mode === "memory" ? "one task instance per item" : inChunks].filter(Boolean).join(", ");
+  }
+
+  function Head({ summary, name, level, goTo, put, address, onRerun }) {
+    const { failed, chunks } = summary;
+    const rerun = failed ? `Rerun ${number(failed)} failed` : "Rerun failed";
+    return html`<div className="allma-head">
+      <${level}>${put ? name : html`<${Link} to=${goTo({})}>${name}<//>`}<//>
+      <${Badge} state=${stateOf(summary)} /><span className="muted">${whereOf(summary)}</span>
+      <div className="allma-actions">
+        <${GoTo} goTo=${goTo} put=${put} />
+        <${Downloads} summary=${summary} address=${address} />
+        <${Button} kind="primary" disabled=${!failed && !chunks?.failed} onClick=${onRerun}>${rerun}<//>
+      </div>
+    </div>`;
+  }
+
+  /** One fork. `summary`: a ForkSummary. On the page of its items `put` and `kind` are given. */
   return function ForkCard({ dagId, runId, summary, onChanged, put, kind, level = "h2" }) {
     const [rerun, setRerun] = useState(null);
     const [done, setDone] = useState(null);
     const navigate = kit.useNavigate();
-    const parts = ["dags", dagId, "runs", runId, "forks", summary.fork];
-    const address = (show) => api([...parts, "download"], { show });
-    const goTo = (query) => ({ dagId, runId, query: { fork: summary.fork, ...query } });
+    const { fork, problem } = summary;
+    const address = (show) => api(["dags", dagId, "runs", runId, "forks", fork, "download"], { show });
+    const goTo = (query) => ({ dagId, runId, query: { fork, ...query } });
     const onKind = (chosen) => {
-      const patch = { show: "failed", kind: chosen === kind ? null : chosen, start: null, item: null, label: null, text: null };
+      const next = chosen === kind ? null : chosen;
+      const patch = { show: "failed", kind: next, start: null, item: null, label: null, text: null };
       if (put) put(patch, { push: true });
       else navigate(kit.placeOf(goTo({ show: "failed", kind: chosen })));
     };
-    const taken = (sentence) => {
+    const accepted = (sentence) => {
       setRerun(null);
       setDone(sentence);
       onChanged?.(Date.now() + AFTER_RERUN_MILLISECONDS);
     };
-    const name = oneLine(summary.name ?? summary.fork);
-    const where = [summary.name && summary.name !== summary.fork && `fork ${oneLine(summary.fork)}`, summary.mode === "memory" ? "one task instance per item" : summary.chunks && `in ${count(summary.chunks.total, "chunk")}`].filter(Boolean).join(", ");
+    const name = oneLine(summary.name ?? fork);
     return html`<section className="allma-card" aria-label=${name}>
-      <div className="allma-head">
-        <${level}>${put ? name : html`<${Link} to=${goTo({})}>${name}<//>`}<//>
-        <${Badge} state=${stateOf(summary)} /><span className="muted">${where}</span>
-        <div className="allma-actions">
-          <${GoTo} goTo=${goTo} put=${put} />
-          <${Downloads} summary=${summary} address=${address} />
-          <${Button} kind="primary" disabled=${!summary.failed && !summary.chunks?.failed} onClick=${() => setRerun({ what: "failed" })}>${summary.failed ? `Rerun ${number(summary.failed)} failed` : "Rerun failed"}<//>
-        </div>
-      </div>
+      <${Head} summary=${summary} name=${name} level=${level} goTo=${goTo} put=${put} address=${address}
+        onRerun=${() => setRerun({ what: "failed" })} />
       ${done && html`<p className="allma-note done" role="status">${done}</p>`}
-      ${summary.problem && html`<${Problem} error=${new kit.RequestError(0, summary.problem)} />`}
+      ${problem && html`<${Problem} error=${new RequestError(0, problem)} />`}
       <${Counts} summary=${summary} />
-      ${summary.kinds?.length > 0 && html`<${Kinds} summary=${summary} chosen=${kind} onKind=${onKind} goTo=${goTo} address=${address} onRerun=${(chosen) => setRerun({ what: "kind", kind: chosen })} />`}
-      ${rerun && html`<${RerunDialog} dagId=${dagId} runId=${runId} fork=${summary.fork} ...${rerun} onClose=${() => setRerun(null)} onDone=${taken} />`}
+      ${summary.kinds?.length > 0 && html`<${Kinds} summary=${summary} chosen=${kind} onKind=${onKind}
+        goTo=${goTo} address=${address} onRerun=${(chosen) => setRerun({ what: "kind", kind: chosen })} />`}
+      ${rerun && html`<${RerunDialog} dagId=${dagId} runId=${runId} fork=${fork} ...${rerun}
+        onClose=${() => setRerun(null)} onDone=${accepted} />`}
     </section>`;
   };
 };

@@ -1,4 +1,5 @@
-// A page of its own, for users whose rights show them no tabs of plugins: Preact, and the address of this page.
+// A page of its own, for users whose rights show them no tabs of plugins: Preact, and the address of this
+// page.
 
 import { make } from "./core.js";
 import { Component, Fragment, createElement, render } from "./vendor/preact.js";
@@ -12,8 +13,9 @@ const SVG_NAME = /^(?:clip|dominant|fill|font|marker(?=[ESM])|paint|shape|stop|s
 function attributes(props) {
   const made = {};
   for (const [name, value] of Object.entries(props)) {
+    const dashed = name.replace(/[A-Z]/g, (sign) => `-${sign.toLowerCase()}`);
     if (name === "className") made.class = value;
-    else made[SVG_NAME.test(name) ? name.replace(/[A-Z]/g, (sign) => `-${sign.toLowerCase()}`) : name] = value;
+    else made[SVG_NAME.test(name) ? dashed : name] = value;
   }
   return made;
 }
@@ -41,7 +43,9 @@ function useAddress() {
 
 function useQuery() {
   const query = {};
-  for (const [name, value] of new URLSearchParams(useAddress())) if (name.startsWith(PREFIX)) query[name.slice(PREFIX.length)] = value;
+  for (const [name, value] of new URLSearchParams(useAddress())) {
+    if (name.startsWith(PREFIX)) query[name.slice(PREFIX.length)] = value;
+  }
   const put = (patch, { push = false } = {}) => {
     const next = new URL(globalThis.location.href);
     for (const [name, value] of Object.entries(patch)) {
@@ -72,18 +76,29 @@ function followTheme() {
   globalThis.addEventListener("storage", follow);
 }
 
-const App = make({ Component, Fragment, ...hooks, createElement: element, inAirflow: false, prefix: PREFIX, useNavigate, useQuery });
+const App = make({
+  ...hooks,
+  Component,
+  Fragment,
+  createElement: element,
+  inAirflow: false,
+  prefix: PREFIX,
+  useNavigate,
+  useQuery,
+});
 
 function Root() {
   const query = new URLSearchParams(useAddress());
   const value = (name) => query.get(name) || undefined;
-  const props = { dagId: value("dag_id"), runId: value("run_id"), taskId: value("task_id"), mapIndex: value("map_index") };
+  const [dagId, runId] = [value("dag_id"), value("run_id")];
+  const link = (ids, name) => element("a", { href: `?${new URLSearchParams(ids)}` }, name);
   const top = element("header", { className: "allma-top" },
     element("a", { href: airflow("/") }, "Airflow"),
-    element("a", { href: "?" }, "Flows"),
-    props.dagId && element("a", { href: `?${new URLSearchParams({ dag_id: props.dagId })}` }, props.dagId),
-    props.runId && element("a", { href: `?${new URLSearchParams({ dag_id: props.dagId, run_id: props.runId })}` }, props.runId));
-  return element(Fragment, null, top, element(App, props));
+    link({}, "Flows"),
+    dagId && link({ dag_id: dagId }, dagId),
+    runId && link({ dag_id: dagId, run_id: runId }, runId));
+  const app = element(App, { dagId, runId, taskId: value("task_id"), mapIndex: value("map_index") });
+  return element(Fragment, null, top, app);
 }
 
 followTheme();

@@ -1,4 +1,5 @@
-// Inside Airflow's UI: its React and its router. Airflow imports this module once and then looks for a global name.
+// Inside Airflow's UI: its React and its router. Airflow imports this module once and then looks for a
+// global name.
 
 import { make } from "./core.js";
 
@@ -9,7 +10,9 @@ const NAMES = ["Allma flows", "Allma flow", "Allma run", "Allma items"];
 function useQuery() {
   const [parameters, setParameters] = ReactRouterDOM.useSearchParams();
   const query = {};
-  for (const [name, value] of parameters) if (name.startsWith(PREFIX)) query[name.slice(PREFIX.length)] = value;
+  for (const [name, value] of parameters) {
+    if (name.startsWith(PREFIX)) query[name.slice(PREFIX.length)] = value;
+  }
   const put = (patch, { push = false } = {}) => {
     setParameters((old) => {
       const next = new URLSearchParams(old);

@@ -2,7 +2,10 @@
 
 const TOKEN = /"(?:[^"\\\n]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+|\n/g;
 
-/** Return a map from paths (JSON arrays of keys and indexes) to {first, last}, lines from 1; empty if it is no JSON. */
+/** Return a map from paths (as JSON arrays of keys and indexes) to {first, last}: lines, from 1.
+ *
+ * Of text that is not JSON it has what comes before the error.
+ */
 export function linesOf(text) {
   const found = new Map();
   const stack = []; // {path, index, key, isList}
@@ -44,13 +47,18 @@ export function linesOf(text) {
   return found;
 }
 
+function nameIn(container, key) {
+  // Steps can be a list; each then says its id.
+  if (!Array.isArray(container) || typeof key !== "string") return key;
+  return container.findIndex((one) => one?.stepInstanceId === key);
+}
+
 /** Return the value at a path of parsed JSON; undefined if there is none. */
 export function valueAt(value, path) {
   let found = value;
   for (const key of path) {
     if (found === null || typeof found !== "object") return undefined;
-    // Steps can be a list; each then says its id.
-    found = Array.isArray(found) && typeof key === "string" ? found.find((one) => one?.stepInstanceId === key) : found[key];
+    found = found[nameIn(found, key)];
   }
   return found;
 }
@@ -61,8 +69,7 @@ export function pathIn(value, path) {
   let found = value;
   for (const key of path) {
     if (found === null || typeof found !== "object") return null;
-    let name = key;
-    if (Array.isArray(found) && typeof key === "string") name = found.findIndex((one) => one?.stepInstanceId === key);
+    const name = nameIn(found, key);
     if (!Object.hasOwn(found, name)) return null;
     own.push(name);
     found = found[name];

@@ -1,6 +1,8 @@
 // What is shown of numbers, times and texts. Nothing here knows a framework.
 
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const CONTROL = "\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f";
+const INVISIBLE = "\\u061c\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff"; // or change the direction
+const HIDDEN = new RegExp(`[${CONTROL}${INVISIBLE}]`, "g");
 
 function escaped(sign) {
   const code = sign.codePointAt(0);
@@ -62,7 +64,8 @@ export function bytes(value) {
 
 function timeZone() {
   try {
-    const zone = JSON.parse(globalThis.localStorage.getItem("timezone") ?? '"UTC"'); // where Airflow keeps the user's
+    // Where Airflow keeps the user's choice
+    const zone = JSON.parse(globalThis.localStorage.getItem("timezone") ?? '"UTC"');
     return zone === "local" ? undefined : zone;
   } catch {
     return "UTC";

@@ -2,7 +2,7 @@
 
 import { signInPage, airflow, makeUseJson } from "./data.js";
 import { makeJson } from "./json_view.js";
-import { duration, moment, oneLine, number } from "./text.js";
+import { moment, oneLine, number } from "./text.js";
 
 // State of a run, task or item: Airflow's palette of colors and the word shown.
 const STATES = {
@@ -21,9 +21,13 @@ const STATES = {
   unpublished: ["none", "unpublished"],
 };
 
+const COPIED_MILLISECONDS = 2000;
+const HEADINGS = { 401: "Sign in", 403: "No access", 404: "Not found" }; // by the status of an answer
+
 /** Return Airflow's palette of colors of a state, such as "success" or "failed". */
 export function paletteOf(state) {
-  return (STATES[state] ?? [state && /^[a-z_]+$/.test(state) ? state : "none"])[0];
+  const own = state && /^[a-z_]+$/.test(state) ? state : "none";
+  return STATES[state]?.[0] ?? own;
 }
 
 /** Return the components and hooks of a host. */
@@ -34,7 +38,8 @@ export function makeUi(kit) {
   function Page({ title, note, actions, children }) {
     return html`<main className="allma-page">
       ${(title || actions) && html`<div className="allma-head">
-        ${title && html`<h1>${title}</h1>`}${note && html`<span className="muted">${note}</span>`}
+        ${title && html`<h1>${title}</h1>`}
+        ${note && html`<span className="muted">${note}</span>`}
         ${actions && html`<div className="allma-actions">${actions}</div>`}
       </div>`}
       ${children}
@@ -43,9 +48,11 @@ export function makeUi(kit) {
 
   function Tabs({ label, tabs, selected, onSelect }) {
     // {key, title, count?}: a group of buttons of which one is pressed
+    const hasCount = (tab) => tab.count !== undefined && tab.count !== null;
     return html`<div className="allma-tabs" role="group" aria-label=${label}>
-      ${tabs.map((tab) => html`<button type="button" key=${tab.key} aria-pressed=${tab.key === selected} onClick=${() => onSelect(tab.key)}>
-        ${tab.title}${tab.count !== undefined && tab.count !== null && html`<span className="count">${number(tab.count)}</span>`}
+      ${tabs.map((tab) => html`<button type="button" key=${tab.key} aria-pressed=${tab.key === selected}
+        onClick=${() => onSelect(tab.key)}>
+        ${tab.title}${hasCount(tab) && html`<span className="count">${number(tab.count)}</span>`}
       </button>`)}
     </div>`;
   }
@@ -67,7 +74,8 @@ export function makeUi(kit) {
     const href = !kit.inAirflow && typeof to !== "string" ? path : airflow(path);
     const follow = (event) => {
       event.stopPropagation(); // a row around it may open something too
-      if (!isHere || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+      const isSpecial = event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+      if (!isHere || isSpecial) return;
       event.preventDefault();
       navigate(path);
     };
@@ -75,16 +83,20 @@ export function makeUi(kit) {
   }
 
   function Table({ label, columns, rows, keyOf, onRow, selected, empty }) {
-    // columns: {key, title, cell(row), className?}; a row that can be opened has a button or a link in a cell too
+    // columns: {key, title, cell(row), className?}; a row that opens has a button or a link in a cell too
     if (!rows.length && empty) return empty;
+    const headOf = ({ key, className, title }) =>
+      html`<th key=${key} scope="col" className=${className}>${title}</th>`;
+    const rowOf = (row) => {
+      const key = keyOf(row);
+      return html`<tr key=${key} data-key=${key} className=${onRow ? "opens" : undefined}
+        aria-current=${key === selected ? "true" : undefined} onClick=${onRow && (() => onRow(row))}>
+        ${columns.map((one) => html`<td key=${one.key} className=${one.className}>${one.cell(row)}</td>`)}
+      </tr>`;
+    };
     return html`<div className="allma-scroll"><table className="allma-table" aria-label=${label}>
-      <thead><tr>${columns.map((one) => html`<th key=${one.key} scope="col" className=${one.className}>${one.title}</th>`)}</tr></thead>
-      <tbody>${rows.map((row) => {
-        const key = keyOf(row);
-        return html`<tr key=${key} data-key=${key} className=${onRow ? "opens" : undefined} aria-current=${key === selected ? "true" : undefined} onClick=${onRow && (() => onRow(row))}>
-          ${columns.map((one) => html`<td key=${one.key} className=${one.className}>${one.cell(row)}</td>`)}
-        </tr>`;
-      })}</tbody>
+      <thead><tr>${columns.map(headOf)}</tr></thead>
+      <tbody>${rows.map(rowOf)}</tbody>
     </table></div>`;
   }
 
@@ -96,7 +108,12 @@ export function makeUi(kit) {
       return () => shown.close();
     }, []);
     const outside = (event) => event.target === dialog.current && onClose();
-    return html`<dialog className="allma-dialog" ref=${dialog} aria-label=${title} onCancel=${(event) => { event.preventDefault(); onClose(); }} onClick=${outside}>
+    const cancel = (event) => {
+      event.preventDefault();
+      onClose();
+    };
+    return html`<dialog className="allma-dialog" ref=${dialog} aria-label=${title} onCancel=${cancel}
+      onClick=${outside}>
       <div className="allma-dialog-body">
         <h2>${title}</h2>
         ${children}
@@ -106,20 +123,26 @@ export function makeUi(kit) {
   }
 
   function Empty({ title, children }) {
-    return html`<div className="allma-empty" role="status"><strong>${title}</strong>${children && html`<p>${children}</p>`}</div>`;
+    return html`<div className="allma-empty" role="status">
+      <strong>${title}</strong>${children && html`<p>${children}</p>`}
+    </div>`;
   }
 
   function Loading({ lines = 4 }) {
     const widths = Array.from({ length: lines }, (_, index) => `w${index % 3}`);
-    return html`<div className="allma-loading" role="status" aria-label="Loading">${widths.map((name, index) => html`<span key=${index} className=${name}></span>`)}</div>`;
+    return html`<div className="allma-loading" role="status" aria-label="Loading">
+      ${widths.map((name, index) => html`<span key=${index} className=${name}></span>`)}
+    </div>`;
   }
 
   function Problem({ error, onRetry, title }) {
     if (!error) return null;
-    const heading = title ?? (error.status === 401 ? "Sign in" : error.status === 403 ? "No access" : error.status === 404 ? "Not found" : "Something went wrong");
+    const heading = title ?? HEADINGS[error.status] ?? "Something went wrong";
+    const retry = onRetry && html`<${Button} onClick=${onRetry}>Try again<//>`;
+    const signIn = html`<a className="allma-button outline" href=${signInPage()}>Sign in</a>`;
     return html`<div className="allma-problem" role="alert">
       <div><strong>${heading}</strong><p>${oneLine(error.message)}</p></div>
-      ${error.status === 401 ? html`<a className="allma-button outline" href=${signInPage()}>Sign in</a>` : onRetry && html`<${Button} onClick=${onRetry}>Try again<//>`}
+      ${error.status === 401 ? signIn : retry}
     </div>`;
   }
 
@@ -127,8 +150,12 @@ export function makeUi(kit) {
     // parts: {state, value}; total may be unknown: then the parts fill the bar
     const known = parts.reduce((sum, part) => sum + (part.value ?? 0), 0);
     const whole = Math.max(total ?? known, known, 1);
+    const partOf = ({ state, value }) => {
+      const style = { flexBasis: `${(100 * value) / whole}%` };
+      return html`<span key=${state} className=${paletteOf(state)} style=${style}></span>`;
+    };
     return html`<div className="allma-bar" role="img" aria-label=${label}>
-      ${parts.filter((part) => part.value > 0).map((part) => html`<span key=${part.state} className=${paletteOf(part.state)} style=${{ flexBasis: `${(100 * part.value) / whole}%` }}></span>`)}
+      ${parts.filter((part) => part.value > 0).map(partOf)}
     </div>`;
   }
 
@@ -138,21 +165,29 @@ export function makeUi(kit) {
 
   function Facts({ facts }) {
     // [name, value] in the form of Airflow's headers; what has no value is left out
-    const shown = facts.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false);
-    return html`<dl className="allma-facts">${shown.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+    const shown = facts.filter(([, value]) => ![null, undefined, "", false].includes(value));
+    return html`<dl className="allma-facts">
+      ${shown.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
+    </dl>`;
   }
 
   function Copy({ text, label, ...rest }) {
     const [isDone, setDone] = useState(false);
     const copy = async () => {
       setDone(await copyText(text));
-      setTimeout(() => setDone(false), 2000);
+      setTimeout(() => setDone(false), COPIED_MILLISECONDS);
     };
-    return html`<${Button} onClick=${copy} ...${rest}><span aria-live="polite">${isDone ? "Copied" : label}</span><//>`;
+    return html`<${Button} onClick=${copy} ...${rest}>
+      <span aria-live="polite">${isDone ? "Copied" : label}</span>
+    <//>`;
   }
 
-  const parts = { Badge, Bar, Button, Copy, Dialog, Empty, Facts, Link, Loading, Page, Problem, Table, Tabs, Time };
-  return { ...parts, ...makeJson(kit, parts), copyText, duration, paletteOf, useJson };
+  return {
+    ...{ Badge, Bar, Button, Copy, Dialog, Empty, Facts, Link, Loading, Page, Problem, Table, Tabs, Time },
+    ...makeJson(kit, { Button }),
+    paletteOf,
+    useJson,
+  };
 }
 
 async function copyText(text) {
