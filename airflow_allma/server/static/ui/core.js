@@ -56,6 +56,33 @@ function makePlaceOf({ prefix, inAirflow }) {
   };
 }
 
+function pageFor({ dagId, runId, taskId }, query) {
+  if (!dagId) return "flows";
+  if (!runId) return "flow";
+  return taskId || query.fork ? "items" : "run";
+}
+
+/** Return the component that shows the error of a page that failed to draw. */
+function makeBoundary({ html, Component, Problem, RequestError }) {
+  return class Boundary extends Component {
+    constructor(props) {
+      super(props);
+      this.state = { error: null };
+    }
+
+    static getDerivedStateFromError(error) {
+      return { error };
+    }
+
+    render() {
+      const { error } = this.state;
+      if (!error) return this.props.children;
+      const failure = new RequestError(0, `This page failed: ${error.message}`);
+      return html`<${Problem} error=${failure} onRetry=${() => this.setState({ error: null })} />`;
+    }
+  };
+}
+
 /** Return the component of all pages.
  *
  * `host` has createElement, Component, Fragment and the hooks of React, and:
@@ -90,29 +117,7 @@ export function make(host) {
     return shown.name === name ? shown : {};
   }
 
-  function pageFor({ dagId, runId, taskId }, query) {
-    if (!dagId) return "flows";
-    if (!runId) return "flow";
-    return taskId || query.fork ? "items" : "run";
-  }
-
-  class Boundary extends host.Component {
-    constructor(props) {
-      super(props);
-      this.state = { error: null };
-    }
-
-    static getDerivedStateFromError(error) {
-      return { error };
-    }
-
-    render() {
-      const { error } = this.state;
-      if (!error) return this.props.children;
-      const failure = new data.RequestError(0, `This page failed: ${error.message}`);
-      return html`<${kit.Problem} error=${failure} onRetry=${() => this.setState({ error: null })} />`;
-    }
-  }
+  const Boundary = makeBoundary(kit);
 
   return function AllmaApp({ dagId, runId, taskId, mapIndex }) {
     const [query] = host.useQuery();
