@@ -371,3 +371,16 @@ def test_failures_that_an_index_does_not_list_are_a_sentence_on_pages_of_failure
     for query in (ItemQuery(kind="other"), ItemQuery(show="failed", label="9")):
         assert note in item_page(replace(fork.view, cache=ObjectCache()), query)["note"]
     assert item_page(fork.view, ItemQuery(show="failed", chunk=0))["note"] is None
+
+
+def test_a_downloaded_line_has_the_values_as_they_were_stored():
+    fork = write_fork([StoredChunk(3, [[(0, 'ä"b', "o"), (1, 'ä"b', "f"), (2, 'ä"b', "s")]])], ['ä"b'])
+    first, second, third = b"".join(download(fork.view)).splitlines()
+    assert first.decode() == (
+        '{"itemIndex":0,"label":"u-0000","branch":"ä\\"b","status":"ok",'
+        '"output":{"greeting":"hello 0 from ä\\"b"}}'
+    )
+    assert second.decode().startswith(
+        '{"itemIndex":1,"label":"u-0001","branch":"ä\\"b","status":"failed","error":{"errorName":'
+    )
+    assert third.decode() == '{"itemIndex":2,"label":"u-0002","branch":"ä\\"b","status":"skipped"}'
