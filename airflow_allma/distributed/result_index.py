@@ -30,6 +30,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from airflow_allma.distributed.bounded_read import read_bounded
 from airflow_allma.distributed.chunk_layout import ChunkFile, Part, plan_pointer
 from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.distributed.result_format import Generation
@@ -299,7 +300,7 @@ def read_plan(store: ObjectStore, folder: OffloadLocation) -> StoredPlan | None:
     """
     pointer = plan_pointer(folder)
     try:
-        data = store.read(pointer)
+        data = read_bounded(store, pointer)
     except ObjectNotFoundError:
         return None
     try:

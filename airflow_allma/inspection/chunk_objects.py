@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from airflow_allma.common.lazy_property import lazy_property
+from airflow_allma.distributed.bounded_read import read_bounded
 from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.result_format import ChunkSummary
 from airflow_allma.distributed.result_index import ChunkIndex, FailureLine
@@ -179,6 +180,7 @@ class ChunkObjects:
         """Return a decoded object of the chunk's folder, or ``absent``.
 
         Raises:
+            ObjectDecodeError: it is larger than what a chunk writes, or something else.
             ObjectNotFoundError: there is none, and no ``absent``.
         """
         folder = self._folder
@@ -188,7 +190,7 @@ class ChunkObjects:
 
         def read() -> tuple[_T, int]:
             try:
-                return decode(self._store.read(pointer))
+                return decode(read_bounded(self._store, pointer))
             except ObjectNotFoundError:
                 if absent is None:
                     raise

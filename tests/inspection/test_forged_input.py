@@ -9,10 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_allma.distributed.chunk_layout import ChunkFile
+from airflow_allma.distributed.bounded_read import MAX_OBJECT_BYTES
+from airflow_allma.distributed.chunk_layout import ChunkFile, plan_pointer
 from airflow_allma.distributed.chunk_plan import ChunkPlan
+from airflow_allma.distributed.result_index import read_plan
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.inspection import ChunkState, ForkView, ItemQuery, fork_summary, item_page
+from airflow_allma.inspection.chunk_files import ChunkListing
+from airflow_allma.inspection.chunk_objects import ChunkObjects
 from airflow_allma.inspection.read_budget import Budget
 from tests.support.stored_forks import StoredChunk, StoredFork, write_fork
 
@@ -113,3 +117,34 @@ def test_the_search_of_indexes_ends_whatever_number_of_items_a_chunk_states(fork
     )
     found = item_page(view, ItemQuery(label="7"), Budget(max_seconds=0.1))
     assert not found["isExact"]
+
+
+@pytest.mark.parametrize("name", list(ChunkFile))
+def test_an_object_that_is_too_large_is_a_sentence_and_not_loaded(fork: StoredFork, name: ChunkFile) -> None:
+    folder = fork.view.folder(0)
+    assert folder is not None
+    fork.view.store.write(name.pointer(folder), b"\n" * (MAX_OBJECT_BYTES + 1))
+    read = ChunkObjects(fork.view, 0, lambda _: ChunkListing(etags={name: "1"}))
+    asked = {
+        ChunkFile.INDEX: lambda: read.files,
+        ChunkFile.SUMMARY: read.summary,
+        ChunkFile.FAILURES: read.failures,
+        ChunkFile.LABELS: read.labels,
+    }
+    with pytest.raises(ObjectDecodeError, match=rf"{name} is too large: it has more than 33,554,432 bytes"):
+        asked[name]()
+
+
+def test_a_page_says_which_object_is_too_large(fork: StoredFork) -> None:
+    folder = fork.view.folder(0)
+    assert folder is not None
+    fork.view.store.write(ChunkFile.INDEX.pointer(folder), b"\n" * (MAX_OBJECT_BYTES + 1))
+    assert "index.json is too large" in fork_summary(fork.view, 0.0)["problem"]
+
+
+def test_a_stored_plan_that_is_too_large_is_refused(fork: StoredFork) -> None:
+    results = fork.view.results_folder
+    assert results is not None
+    fork.view.store.write(plan_pointer(results), b"\n" * (MAX_OBJECT_BYTES + 1))
+    with pytest.raises(ObjectDecodeError, match=r"plan\.json is too large"):
+        read_plan(fork.view.store, results)
