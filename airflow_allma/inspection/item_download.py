@@ -29,7 +29,8 @@ def download(view: ForkView, show: str = "all") -> Generator[bytes, None, None]:
 
     A line is ``{"itemIndex", "label"?, "branch", "status", "output" or "error"}``. One chunk is read at a
     time. What cannot be read is a line ``{"problem": sentence}``, since a download that has begun has no
-    other way to say it. Values are as they were stored: nothing is masked.
+    other way to say it. Values are as they were stored: they are the flow's data, and
+    nothing is masked that was not masked when an error was made.
 
     Args:
         view: the fork.
