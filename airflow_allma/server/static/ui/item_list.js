@@ -13,7 +13,7 @@ export function keyOfRow(row) {
 /** Return the components Filters and ItemList. */
 export function makeItemList(kit) {
   const { html, useEffect, useState, count, duration, number, oneLine } = kit;
-  const { Badge, Button, Empty, Loading, Problem, Table, Tabs } = kit;
+  const { Badge, Button, Empty, Loading, Table, Tabs } = kit;
 
   function Index({ row }) {
     if (row.index === null) return html`<span className="muted">not known</span>`;
