@@ -48,8 +48,9 @@ class FlowProgram(Program):
         """
         variables = self.flow.flow_variables
         if start_point is None:
-            added = {"assetEvents": list(events)} if events else {}
-            payload = {**added, **validate_payload(self.flow, payload)}
+            payload = validate_payload(self.flow, payload)
+            if events:
+                payload = {"assetEvents": list(events), **payload}
         elif isinstance(start_point, EmailStartPointStep):
             address = mail_address(start_point.email_address, variables) or start_point.email_address
             payload = {"triggerSource": f"EmailTrigger:{address}", **validate_payload(self.flow, payload)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
+
+import msgspec
 
 from airflow_allma.engine.state import RunInfo, RunParent, RunState, visits
 from airflow_allma.exceptions import PermanentStepError
@@ -18,6 +20,7 @@ __all__ = [
     "RunStarter",
     "StartRequest",
     "StartedRun",
+    "StepStarts",
     "check_flow_depth",
     "execution_key",
     "parent_of_child",
@@ -142,6 +145,56 @@ def check_flow_depth(step_id: str, flow_id: str, parent: RunInfo) -> None:
         )
 
 
+class StepStarts(msgspec.Struct, frozen=True, gc=False):
+    """What all runs that a step starts for the items of a fork have in common: made once for many.
+
+    Attributes:
+        step_id: the step.
+        outer: the run in which the fork is; None outside of forks.
+        branch_id: the branch of the step; None outside of forks.
+        parent: what a run in the step's process knows of the run of the step.
+        root_keys: the identifiers that begin the keys of everything stored by the run that no step started.
+        around: the beginning of the text of an execution key, up to the item.
+    """
+
+    step_id: str
+    outer: RunInfo | None
+    branch_id: str | None
+    parent: RunParent
+    root_keys: tuple[str, ...]
+    around: str
+
+    @classmethod
+    def of(cls, info: RunInfo, step_id: str) -> Self:
+        """Return what is common to the runs that a step starts.
+
+        Args:
+            info: the run of the step, or its branch run.
+            step_id: the step.
+        """
+        # With their lengths, so that no two lists of parts have the same text.
+        around = f"{len(info.flow_execution_id)}:{info.flow_execution_id}"
+        outer, branch_id = info.outer, info.branch_id
+        if branch_id is not None and outer is not None:
+            for fork, visit, branch, item in outer.branch_path:
+                around += f"{len(fork)}:{fork}{visit},{len(branch)}:{branch}{item},"
+            around += f"{len(info.fork_id)}:{info.fork_id}{outer.fork_visit},{len(branch_id)}:{branch_id}"
+        parent = parent_of_child(info, step_id, ExecutionKind.SYNC_SUBFLOW)
+        root_keys = info.key_ids if info.parent is None else info.key_ids[:-1]
+        return cls(step_id, outer, branch_id, parent, root_keys, around)
+
+    def include(self, info: RunInfo) -> bool:
+        """Return whether the step's runs for another branch run have all of this in common."""
+        return self.outer is not None and info.outer is self.outer and info.branch_id == self.branch_id
+
+    def key(self, info: RunInfo, state: RunState | None) -> str:
+        """Return the ``execution_key`` of one run."""
+        step_id, count = self.step_id, str(visits(self.step_id, state))
+        item = f"{info.item_index or 0}," if self.outer is not None and self.branch_id is not None else ""
+        text = f"{self.around}{item}{len(step_id)}:{step_id}{len(count)}:{count}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
 def parent_of_child(info: RunInfo, step_id: str, kind: ExecutionKind) -> RunParent:
     """Return what a run that a step starts knows of the run of that step."""
     return RunParent(info.root_id, info.flow_execution_id, step_id, info.depth + 1, kind.value)
@@ -159,12 +212,4 @@ def execution_key(info: RunInfo, step_id: str, state: RunState | None) -> str:
         step_id: the step.
         state: the state before the step; None counts as its first visit.
     """
-    # With their lengths, so that no two lists of parts have the same text. Written out, as this is made for
-    # every item whose branch runs a flow.
-    run_id, count = info.flow_execution_id, str(visits(step_id, state))
-    around = ""
-    if info.branch_id is not None:
-        for fork, visit, branch, item in info.branch_path:
-            around += f"{len(fork)}:{fork}{visit},{len(branch)}:{branch}{item},"
-    text = f"{len(run_id)}:{run_id}{around}{len(step_id)}:{step_id}{len(count)}:{count}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    return StepStarts.of(info, step_id).key(info, state)

@@ -265,16 +265,15 @@ class RunState(msgspec.Struct, gc=False):
             flow_variables: the flow's own; the payload's ``flow_variables`` override them.
             flow_execution_id: becomes ``flow_variables.flowExecutionId``.
         """
+        variables = {**flow_variables, "flowExecutionId": flow_execution_id}
         overrides = payload.get("flow_variables")
+        if overrides is not None and isinstance(overrides, Mapping):
+            variables = {**flow_variables, **overrides, "flowExecutionId": flow_execution_id}
         context = {
             **payload,
             "initialContextData": dict(payload),
             "steps_output": {},
-            "flow_variables": {
-                **flow_variables,
-                **(overrides if isinstance(overrides, Mapping) else {}),
-                "flowExecutionId": flow_execution_id,
-            },
+            "flow_variables": variables,
         }
         return cls(start_step, context)
 

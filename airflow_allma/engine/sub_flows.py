@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from airflow_allma.common.work_budget import begin_step
 from airflow_allma.engine.flow_program import FlowProgram
-from airflow_allma.engine.flow_runs import ExecutionKind, check_flow_depth, execution_key, parent_of_child
+from airflow_allma.engine.flow_runs import StepStarts, check_flow_depth
 from airflow_allma.engine.runner import run_inline, run_segment
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.step_handler import StepCall
@@ -55,7 +55,7 @@ class SubFlowRun:
         call: StepCall,
         program: FlowProgram,
         payload: Mapping[str, Any],
-        *,
+        starts: StepStarts,
         logs: bool | None = None,
     ) -> SubFlowRun:
         """Return a run that begins with a payload.
@@ -64,6 +64,7 @@ class SubFlowRun:
             call: the step's call.
             program: the flow to run.
             payload: the run's payload.
+            starts: what it has in common with other runs of the step.
             logs: whether the run keeps records of its steps; None: as the run around it.
 
         Raises:
@@ -72,7 +73,7 @@ class SubFlowRun:
         """
         flow_id = program.flow.id
         check_flow_depth(call.step_id, flow_id, call.info)
-        info = _child_info(call, program, execution_key(call.info, call.step_id, call.state), logs=logs)
+        info = _child_info(call.info, program, starts, starts.key(call.info, call.state), logs=logs)
         try:
             state = program.start_state(payload, info.flow_execution_id)
         except PermanentStepError as error:
@@ -88,7 +89,13 @@ class SubFlowRun:
     def resume(cls, call: StepCall, program: FlowProgram) -> SubFlowRun:
         """Return the run that was suspended."""
         saved = call.saved
-        info = _child_info(call, program, saved["flowExecutionId"], logs=saved["enableExecutionLogs"])
+        info = _child_info(
+            call.info,
+            program,
+            StepStarts.of(call.info, call.step_id),
+            saved["flowExecutionId"],
+            logs=saved["enableExecutionLogs"],
+        )
         return cls(call, program, RunState.from_dict(saved["state"]), info)
 
     async def run(self) -> dict[str, Any]:
@@ -139,20 +146,25 @@ class SubFlowRun:
         )
 
 
-def _child_info(call: StepCall, program: FlowProgram, key: str, *, logs: bool | None) -> RunInfo:
-    parent, flow = call.info, program.flow
+def _child_info(
+    info: RunInfo, program: FlowProgram, starts: StepStarts, key: str, *, logs: bool | None
+) -> RunInfo:
+    flow = program.flow
     # 32 hexadecimal digits in the form of a UUID, as the ids of other runs are.
     run_id = key if "-" in key else f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:32]}"
-    root_keys = parent.key_ids if parent.parent is None else parent.key_ids[:-1]
+    # By position, as there is one for each item of a fork: names take longer.
     return RunInfo(
         flow.id,
         flow.version,
         run_id,
-        parent.start_time,
-        stored_under=(*root_keys, run_id),
-        fork_depth=parent.fork_depth,
-        enable_execution_logs=parent.enable_execution_logs if logs is None else logs,
-        parent=parent_of_child(parent, call.step_id, ExecutionKind.SYNC_SUBFLOW),
+        info.start_time,
+        None,  # branch_id
+        None,  # item_index
+        (*starts.root_keys, run_id),
+        info.fork_depth,
+        info.enable_execution_logs if logs is None else logs,
+        None,  # outer
+        starts.parent,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from airflow_allma.common.json_types import type_name
 from airflow_allma.engine.flow_library import FlowLibrary
 from airflow_allma.engine.flow_program import FlowProgram
+from airflow_allma.engine.flow_runs import StepStarts
 from airflow_allma.engine.mappings import InputPlan
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
@@ -44,6 +45,7 @@ class RunSubFlow(AsyncHandler):
     def __init__(self, read: Callable[[StepCall], FlowStart], fixed: tuple[str, str] | None = None) -> None:
         self._read = read
         self._fixed = fixed
+        self._starts: StepStarts | None = None
 
     async def __call__(self, call: StepCall) -> Any:
         """Run the flow, or go on with it.
@@ -85,7 +87,10 @@ class RunSubFlow(AsyncHandler):
     def _begin(self, call: StepCall) -> SubFlowRun:
         start = self._read(call)
         program = _program(call.services, start.flow_id, start.version)
-        return SubFlowRun.begin(call, program, start.payload, logs=start.enable_execution_logs)
+        starts = self._starts
+        if starts is None or not starts.include(call.info):
+            starts = self._starts = StepStarts.of(call.info, call.step_id)
+        return SubFlowRun.begin(call, program, start.payload, starts, start.enable_execution_logs)
 
 
 def _program(services: Services, flow_id: str, version: str) -> FlowProgram:
