@@ -50,6 +50,8 @@ _CHARSETS: Final = frozenset(
         *("shift_jis", "euc_jp", "iso2022_jp", "euc_kr", "gb2312", "gbk", "gb18030", "big5", "big5hkscs"),
     }
 )
+_MAX_REMEMBERED: Final = 100
+"""Characters of a content type whose charset is remembered."""
 _UNMARKED: Final = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 
@@ -71,11 +73,21 @@ class DecodedString:
 @lru_cache(maxsize=128)
 def charset_of(content_type: str | None) -> str | None:
     """Return the charset that a media type declares, in lower case; None if it declares none."""
-    for part in (content_type or "").split(";")[1:]:
+    if not content_type or ";" not in content_type:
+        return None
+    # The responses of one API have the same one again and again. Those from data can be of any length.
+    return _known_charset(content_type) if len(content_type) <= _MAX_REMEMBERED else _charset_of(content_type)
+
+
+def _charset_of(content_type: str) -> str | None:
+    for part in content_type.split(";")[1:]:
         name, _, value = part.partition("=")
         if name.strip().lower() == "charset":
             return value.strip().strip("\"'").strip().lower() or None
     return None
+
+
+_known_charset: Final = lru_cache(maxsize=64)(_charset_of)
 
 
 def codec_of(charset: str) -> str | None:

@@ -32,6 +32,7 @@ __all__ = [
 BOM: Final = b"\xef\xbb\xbf"
 
 _decode = msgspec.json.Decoder().decode
+_UTF8: Final = frozenset({"utf-8", "utf8"})
 _FAILURES: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # An escaped backslash, a whole surrogate pair, or half of one (the group).
@@ -76,8 +77,7 @@ class UnreadableJsonError(AllmaError, ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class JsonDocument:
+class JsonDocument(msgspec.Struct, frozen=True):
     """A JSON value, and what was lost on the way.
 
     Attributes:
@@ -143,6 +143,12 @@ def read_json(data: bytes, charset: str | None = None) -> JsonDocument:
         NotJsonError: the string is not JSON; it has the string.
         UnreadableJsonError: a number is out of range, or the value is nested too deeply.
     """
+    if charset is None or charset in _UTF8:
+        # Nearly all are: other beginnings and byte order marks are not JSON in UTF-8.
+        try:
+            return JsonDocument(_decode(data))
+        except _FAILURES:
+            pass
     if _is_probably_utf8(data, charset):
         try:
             return JsonDocument(_decode(data.removeprefix(BOM)))
@@ -174,7 +180,7 @@ def _is_probably_utf8(data: bytes, charset: str | None) -> bool:
     mark = mark_of(data)
     if mark is not None:
         return mark[1] == "utf-8"
-    if charset is None or charset in {"utf-8", "utf8"}:
+    if charset is None or charset in _UTF8:
         return True
     return codec_of(charset) in {None, "utf-8", "utf-8-sig", *_OFTEN_WRONG}
 

@@ -68,6 +68,8 @@ class ResultMarks:
     def _all_new(self, results: Sequence[Marked]) -> bool:
         """Note successes of one branch for consecutive new items, the common case; otherwise return False."""
         first, last = results[0], results[-1]
+        if last.item - first.item + 1 != len(results):
+            return False
         items = [result.item for result in results if result.status is BranchStatus.OK]
         span = range(first.item, last.item + 1)
         if items != [*span] or len({result.branch for result in results}) > 1:

@@ -192,6 +192,7 @@ async def run_items(
     feed = ItemFeed(entries, services, blocking=blocking)
     limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
     suspended = SuspendedRuns(services, held_keys)
+    outlet = _Outlet(sink, suspended)
     load = services.fork_load
     workers = load.workers(run.info.fork_depth, limit)
     load.in_flight += workers
@@ -199,12 +200,14 @@ async def run_items(
         async with asyncio.TaskGroup() as group:
             for number in range(workers):
                 # Each worker begins with its share of the parked runs.
-                group.create_task(_worker(run, feed, sink, suspended, continued[number::workers]))
+                group.create_task(_worker(run, feed, outlet, suspended, continued[number::workers]))
     except ExceptionGroup as errors:
         # Branch runs do not raise; the items or the sink did, and the first error is the cause.
         raise errors.exceptions[0] from None
     finally:
         load.in_flight -= workers
+        # Also when the branch runs are cancelled: none that has ended is lost.
+        outlet.close()
     return [one.park() for one in suspended.parked]
 
 
@@ -217,35 +220,80 @@ def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSi
     return deliver
 
 
+class _Outlet:
+    """Passes results on, all of one turn of the event loop together: each delivery takes its time.
+
+    Args:
+        sink: receives them.
+        suspended: receives the branch runs that have none yet.
+    """
+
+    def __init__(self, sink: ResultSink, suspended: SuspendedRuns) -> None:
+        self._sink = sink
+        self._suspended = suspended
+        self._results: list[BranchResult] = []
+        self._loop = asyncio.get_running_loop()
+        self._failure: BaseException | None = None
+
+    def add(self, result: BranchResult | SuspendedRun) -> bool:
+        """Add a result; return whether the branch applies to the item.
+
+        Raises:
+            Exception: what the sink raised for earlier results.
+        """
+        if isinstance(result, SuspendedRun):
+            self._suspended.add(result)
+            return True
+        if not self._results:
+            if self._failure is not None:
+                raise self._failure
+            self._loop.call_soon(self._deliver)
+        self._results.append(result)
+        return result.status is not BranchStatus.SKIPPED
+
+    def close(self) -> None:
+        """Deliver what is left.
+
+        Raises:
+            Exception: what the sink raises, or raised for earlier results.
+        """
+        self._deliver()
+        if self._failure is not None:
+            raise self._failure
+
+    def _deliver(self) -> None:
+        results, self._results = self._results, []
+        if not results or self._failure is not None:
+            return
+        try:
+            self._sink(results)
+        except Exception as error:  # noqa: BLE001 - raised to whoever adds the next result, or closes
+            self._failure = error
+
+
 async def _worker(
-    run: ForkRun, feed: ItemFeed, sink: ResultSink, suspended: SuspendedRuns, continued: Sequence[ParkedRun]
+    run: ForkRun,
+    feed: ItemFeed,
+    outlet: _Outlet,
+    suspended: SuspendedRuns,
+    continued: Sequence[ParkedRun],
 ) -> None:
     # The steps of this worker must not share the budget of the fork's own step.
     with own_budget(run.services.settings.max_step_work):
         for parked in continued:
-            _pass_on(await run.continue_parked(parked), sink, suspended)
+            outlet.add(await run.continue_parked(parked))
         while True:
             while (due := suspended.due()) is not None:
-                _pass_on(await run.continue_run(due), sink, suspended)
+                outlet.add(await run.continue_run(due))
             entry = feed.next_ready() or await feed.next()
             if entry is None:
                 break
             index, item, branches = entry
             for branch in branches:
-                result = await run.branch(branch, index, item)
-                if _pass_on(result, sink, suspended):
+                if outlet.add(await run.branch(branch, index, item)):
                     break
         while (due := await suspended.next()) is not None:
-            _pass_on(await run.continue_run(due), sink, suspended)
-
-
-def _pass_on(result: BranchResult | SuspendedRun, sink: ResultSink, suspended: SuspendedRuns) -> bool:
-    """Pass a result on; return whether the branch applies to the item."""
-    if isinstance(result, SuspendedRun):
-        suspended.add(result)
-        return True
-    sink((result,))
-    return result.status is not BranchStatus.SKIPPED
+            outlet.add(await run.continue_run(due))
 
 
 async def _run_in_order(

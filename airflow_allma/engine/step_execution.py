@@ -108,7 +108,8 @@ def commit_output(execution: StepExecution, output: Any, whole: Any) -> None:
     if output.__class__ is dict and "_meta" in output:
         meta = output["_meta"]
         same = whole is output
-        output = {key: value for key, value in output.items() if key != "_meta"}
+        output = output.copy()
+        del output["_meta"]
         whole = output if same else whole
     transition = None if discards_context(step, state) else _write_and_choose(execution, output, whole, meta)
     state.last_output = output

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
@@ -19,9 +19,10 @@ import msgspec
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.url_parts import Char, RenderedUrl, part_boundaries
 from airflow_allma.exceptions import PermanentStepError
-from airflow_allma.expressions import Span
+from airflow_allma.expressions import SlottedTemplate, Span
+from airflow_allma.expressions.syntax_tree import SLOT
 
-__all__ = ["InvalidUrlError", "PreparedUrl", "prepare_url", "show_url"]
+__all__ = ["InvalidUrlError", "PreparedUrl", "plain_url", "prepare_url", "show_url"]
 
 _PARTS: Final = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
@@ -142,10 +143,36 @@ def _prepare_plain(spans: Sequence[Span]) -> str | None:
     Such values need no encoding and change nothing, so that the text around them is prepared only once.
     """
     values = [span[0] for span in spans[2::2]]
+    return _joined(spans[0][0], tuple([span[0] for span in spans[1::2]]), values)
+
+
+def plain_url(template: SlottedTemplate) -> Callable[[Any], str | None]:
+    """Return a function that does the same as rendering a template and ``prepare_url``, for plain values.
+
+    It returns None if some value needs a closer look: nearly all URLs need none.
+    """
+    texts, find = template.texts, template.plain_values
+    if texts is None or find is None or template.pattern is None:
+        return lambda _: None
+    own_texts = tuple(text.text for text in texts)
+    begins_with_value = template.pattern.startswith(SLOT)
+
+    def prepare(root: Any) -> str | None:
+        values = find(root)
+        if values is None:
+            return None
+        base = values.pop(0) if begins_with_value else ""
+        return _joined(base, own_texts, values)
+
+    return prepare
+
+
+def _joined(base: str, own_texts: tuple[str, ...], values: Sequence[str]) -> str | None:
+    """Return the URL of a value, and of texts with values after them; None if it needs a closer look."""
     for value in values:
         if not _HARMLESS_VALUE.fullmatch(value):
             return None
-    texts = _prepared_texts(spans[0][0], tuple([span[0] for span in spans[1::2]]))
+    texts = _prepared_texts(base, own_texts)
     if texts is None:
         return None
     parts: list[str] = [""] * (len(texts) + len(values))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from airflow_allma.common.merging import merge_deep
 from airflow_allma.engine.http_connection import HttpConnection
@@ -19,7 +21,7 @@ from airflow_allma.engine.secret_values import SecretValues, names_in_template, 
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.steps.needed_data import needed_data
 from airflow_allma.engine.steps.request_headers import Headers, RequestHeaders
-from airflow_allma.engine.urls import InvalidUrlError, PreparedUrl, prepare_url, show_url
+from airflow_allma.engine.urls import InvalidUrlError, PreparedUrl, plain_url, prepare_url, show_url
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions import (
     Span,
@@ -40,8 +42,7 @@ PUT and DELETE are idempotent by 9.2.2, but not with every API.
 _OWN_ORIGIN: Final = re.compile(r"https?://[^/?#{}\\@\s]+(?:[/?#]|$)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRequest:
+class PreparedRequest(msgspec.Struct, frozen=True, gc=False):
     """What is sent, apart from the body.
 
     Attributes:
@@ -54,13 +55,16 @@ class PreparedRequest:
         secret_texts: the values of headers, and the URL, that contain secrets.
     """
 
-    url: str = field(repr=False)
+    url: str
     shown_url: str
-    identity: str = field(repr=False)
-    headers: Headers = field(repr=False)
+    identity: str
+    headers: Headers
     options: HttpOptions = DEFAULT_OPTIONS
     timeout: float | None = None
-    secret_texts: tuple[str, ...] = field(default=(), repr=False)
+    secret_texts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<request to {self.shown_url}>"
 
     def check(self, method: str, response: HttpResponse, masks: SecretMasks) -> None:
         """Return if the status is 2xx; raise as ``classify_response`` otherwise.
@@ -100,6 +104,7 @@ class RequestPlan:
         self._constants = dict(constants or {})
         self._templates = dict(templates or {})
         self._url = compile_slotted_template(url, block_slots=True)
+        self._plain_url = plain_url(self._url)
         mappings = url_mappings or {}
         self._mappings = compile_context_mappings(
             {name: mapping.model_dump(by_alias=True) for name, mapping in mappings.items()}
@@ -187,7 +192,8 @@ class RequestPlan:
             SecretError: the connection or a Variable cannot be read.
         """
         if not self.needs_secrets:
-            url = _prepared(self._url.spans(self._data(call, root), call.load), call)
+            data = self._data(call, root)
+            url = self._plain_url(data) or _prepared(self._url.spans(data, call.load), call)
             return PreparedRequest(url, mask_url(url), url, self._headers.render(call, root, defaults))
         secrets = call.services.secrets
         values = await resolve_secrets(secrets, self._names)

@@ -16,10 +16,13 @@ from airflow_allma.expressions.pointer_access import LoadPointer
 from airflow_allma.expressions.templates.runtime import to_output
 from airflow_allma.expressions.templates.tree import Call, Comment, Content, Mustache, Program
 
-__all__ = ["Render", "fast_render"]
+__all__ = ["Render", "Values", "fast_render", "fast_values"]
 
 Render = Callable[..., str]
 """``render(context, load=None)``."""
+
+Values = Callable[[Any], list[str] | None]
+"""Returns the values of all slots as they are written, or None if one of them is long or not plain."""
 
 Slot = Callable[[Any], Any]
 """Returns what to write into a slot, or None if the fallback is needed."""
@@ -32,6 +35,39 @@ _MAX_PLAIN_INTEGER: Final = 10**21  # larger integers are printed with an expone
 
 def fast_render(program: Program, fallback: Render, source: str) -> Render | None:
     """Return the fast renderer of a template, or None if it contains more. ``fallback`` is the full one."""
+    parts = _texts_and_slots(program)
+    if parts is None:
+        return None
+    texts, slots = parts
+    return _BY_SLOT_COUNT.get(len(slots), _many)(texts, slots, fallback, _counter(source))
+
+
+def fast_values(program: Program) -> Values | None:
+    """Return the function that finds the values of a template's slots, or None if it contains more."""
+    parts = _texts_and_slots(program)
+    if parts is None:
+        return None
+    slots = parts[1]
+
+    def values(context: Any) -> list[str] | None:
+        found = []
+        for slot in slots:
+            value = slot(context)
+            if value.__class__ is not str:
+                if value is None:
+                    return None
+                value = str(value)
+            # Long texts count as work, which the full renderer does.
+            if len(value) > LONG_TEXT:
+                return None
+            found.append(value)
+        return found
+
+    return values
+
+
+def _texts_and_slots(program: Program) -> tuple[list[str], list[Slot]] | None:
+    """Return the texts of a template and the slots between them, or None if it has none or contains more."""
     texts = [""]
     slots: list[Slot] = []
     for statement in program.body:
@@ -45,9 +81,7 @@ def fast_render(program: Program, fallback: Render, source: str) -> Render | Non
             texts.append("")
         elif not isinstance(statement, Comment):
             return None
-    if not slots:
-        return None
-    return _BY_SLOT_COUNT.get(len(slots), _many)(texts, slots, fallback, _counter(source))
+    return (texts, slots) if slots else None
 
 
 def _plain_names(mustache: Mustache) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from airflow_allma.expressions.scanner import check_no_slot
 from airflow_allma.expressions.syntax_tree import SLOT
 from airflow_allma.expressions.templates.compiler import compile_program
 from airflow_allma.expressions.templates.concat import to_writer
-from airflow_allma.expressions.templates.fast_path import Render, fast_render
+from airflow_allma.expressions.templates.fast_path import Render, Values, fast_render, fast_values
 from airflow_allma.expressions.templates.parser import parse
 from airflow_allma.expressions.templates.runtime import Frame, Rendering, Write
 from airflow_allma.expressions.templates.tree import Block, Content, Mustache, Program
@@ -97,12 +97,15 @@ class SlottedTemplate:
         pattern: the text with its slots, if it is the same for all data; otherwise None.
         program: its syntax tree.
         texts: its own texts, if they and the values alternate in all data; otherwise None.
+        plain_values: returns the values alone, or None if one of them is long or not plain; None if the
+            template contains more than lookups.
     """
 
     render: Callable[..., tuple[str, list[str]]] = field(repr=False)
     pattern: str | None
     program: Program = field(repr=False)
     texts: tuple[Span, ...] | None = field(default=None, repr=False)
+    plain_values: Values | None = field(default=None, repr=False)
 
     def spans(self, context: Any, load: LoadPointer | None = None) -> Sequence[Span]:
         """Return the rendered text as parts that are values and own text in turn, the first one a value.
@@ -160,7 +163,7 @@ def compile_slotted_template(source: str, *, block_slots: bool = False) -> Slott
             for statement in program.body
             if isinstance(statement, Content | Mustache)
         )
-    return SlottedTemplate(render, pattern, program, _alternating_texts(pattern))
+    return SlottedTemplate(render, pattern, program, _alternating_texts(pattern), fast_values(program))
 
 
 def _alternating_texts(pattern: str | None) -> tuple[Span, ...] | None:
