@@ -118,6 +118,8 @@ class AiohttpClient:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
+        # The session that was used last, with its event loop: looking it up takes longer.
+        self._last: tuple[asyncio.AbstractEventLoop, _Session] | None = None
 
     async def request(
         self,
@@ -136,7 +138,14 @@ class AiohttpClient:
                 with session.deadlines.limit(timeout):
                     request = SentRequest(method, session.url(url, encoded=True), headers, body, options)
                     response = await self._open(session, request, (method, url))
-                    content = await self._read(response, method, url)
+                    if (arrived := response.content).is_eof():
+                        # As most bodies have, with the headers.
+                        content = arrived.read_nowait()
+                        if len(content) > self._max_bytes:
+                            response.close()
+                            raise self._too_large(response.status, method, url)
+                    else:
+                        content = await self._read(response, method, url)
                     response.release()
                     plain_headers = _plain_headers(response.headers)
                     if content and "content-encoding" in plain_headers:
@@ -242,7 +251,9 @@ class AiohttpClient:
         )
 
     def _session(self) -> _Session:
-        loop = asyncio.get_running_loop()
+        loop, last = asyncio.get_running_loop(), self._last
+        if last is not None and last[0] is loop and not last[1].http.closed:
+            return last[1]
         session = self._sessions.get(loop)
         if session is None or session.http.closed:
             import aiohttp
@@ -257,12 +268,14 @@ class AiohttpClient:
             )
             with self._lock:
                 self._sessions[loop] = session
+        self._last = loop, session
         return session
 
     async def close(self) -> None:
         """Close the connections of the running event loop; see ``HttpClient``."""
         with self._lock:
             session = self._sessions.pop(asyncio.get_running_loop(), None)
+            self._last = None
         if session is not None:
             await session.http.close()
 
@@ -317,7 +330,10 @@ def _library_options(options: HttpOptions) -> dict[str, Any]:
 
 
 def _plain_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    plain: dict[str, str] = {}
+    plain = {name.lower(): value for name, value in headers.items()}
+    if len(plain) == len(headers) and "".join(plain.values()).isascii():
+        return plain
+    plain = {}
     for name, value in headers.items():
         key = name.lower()
         readable = value if value.isascii() else _readable(value)

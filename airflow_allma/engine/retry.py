@@ -128,7 +128,7 @@ async def _call_handler(execution: StepExecution) -> Any:
     for _ in range(MAX_FETCHES):
         try:
             # Each call gets an input of its own: one that failed halfway could have changed it.
-            own_input = dict(execution.step_input) if step.keeps_input else copy_value(execution.step_input)
+            own_input = _own_input(step, execution.step_input)
             call = StepCall(
                 step.id,
                 own_input,
@@ -153,6 +153,12 @@ async def _call_handler(execution: StepExecution) -> Any:
     if step.required:
         await evaluate(services, validate_output, step, output, load)
     return output
+
+
+def _own_input(step: CompiledStep, step_input: dict[str, Any]) -> dict[str, Any]:
+    if not step_input:
+        return {}
+    return dict(step_input) if step.keeps_input else copy_value(step_input)
 
 
 async def _build_input(execution: StepExecution) -> dict[str, Any]:

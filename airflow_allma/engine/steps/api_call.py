@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, ClassVar
 
 from airflow_allma.engine.step_handler import AsyncHandler, StepCall
@@ -28,6 +29,6 @@ class ApiCall(AsyncHandler):
         # With a connection or Variables, a call also waits for those.
         self.max_seconds = None if self._request.plan.needs_secrets else DEFAULT_TIMEOUT_SECONDS
 
-    async def __call__(self, call: StepCall) -> Any:
+    def __call__(self, call: StepCall) -> Coroutine[Any, Any, Any]:
         """Send the request and return the response; raises as ``send_request``."""
-        return await self._request.send(call, call.root())
+        return self._request.send(call, call.root())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -58,8 +58,10 @@ class ApiRequest:
         path = custom_config.get("requestBodyPath")
         self._body_path = compile_path(path) if isinstance(path, str) and path else None
 
-    async def send(self, call: StepCall, root: Mapping[str, Any]) -> dict[str, Any]:
+    def send(self, call: StepCall, root: Mapping[str, Any]) -> Coroutine[Any, Any, dict[str, Any]]:
         """Send the request; see ``send_request``. Everything is evaluated before.
+
+        It is called for each item of a fork, and one coroutine fewer saves time.
 
         Args:
             call: the step's call.
@@ -67,7 +69,7 @@ class ApiRequest:
         """
         timeout = timeout_seconds(self.timeout_ms)
         body = self.body_value(root, call.load)
-        return await send_request(call, self.plan, root, method=self.method, body=body, timeout=timeout)
+        return send_request(call, self.plan, root, method=self.method, body=body, timeout=timeout)
 
     def body_value(self, root: Mapping[str, Any], load: LoadPointer) -> Any:
         """Return the body as a JSON value; None without a body."""
