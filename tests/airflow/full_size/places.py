@@ -38,11 +38,11 @@ def main(items: int) -> int:
             runs = PlaceRuns(client, sender, "full", items)
             began = time.monotonic()
             runs.start()
-            runs.wait_for_chunk(900)
+            runs.wait_for_chunk(1800)
             parked = time.monotonic() - began
             runs.send_events()
             sent = time.monotonic() - began
-            results = runs.finish(1800)
+            results = runs.finish(5400)
             ended = time.monotonic() - began
             children = len(runs.children())
     report = {
