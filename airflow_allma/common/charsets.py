@@ -70,7 +70,6 @@ class DecodedString:
     has_invalid_bytes: bool = False
 
 
-@lru_cache(maxsize=128)
 def charset_of(content_type: str | None) -> str | None:
     """Return the charset that a media type declares, in lower case; None if it declares none."""
     if not content_type or ";" not in content_type:
