@@ -151,6 +151,7 @@ class StepStarts(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         step_id: the step.
         outer: the run in which the fork is; None outside of forks.
+        fork_id: that fork; empty outside of forks.
         branch_id: the branch of the step; None outside of forks.
         parent: what a run in the step's process knows of the run of the step.
         root_keys: the identifiers that begin the keys of everything stored by the run that no step started.
@@ -159,6 +160,7 @@ class StepStarts(msgspec.Struct, frozen=True, gc=False):
 
     step_id: str
     outer: RunInfo | None
+    fork_id: str
     branch_id: str | None
     parent: RunParent
     root_keys: tuple[str, ...]
@@ -181,11 +183,16 @@ class StepStarts(msgspec.Struct, frozen=True, gc=False):
             around += f"{len(info.fork_id)}:{info.fork_id}{outer.fork_visit},{len(branch_id)}:{branch_id}"
         parent = parent_of_child(info, step_id, ExecutionKind.SYNC_SUBFLOW)
         root_keys = info.key_ids if info.parent is None else info.key_ids[:-1]
-        return cls(step_id, outer, branch_id, parent, root_keys, around)
+        return cls(step_id, outer, info.fork_id, branch_id, parent, root_keys, around)
 
-    def include(self, info: RunInfo) -> bool:
+    def includes(self, info: RunInfo) -> bool:
         """Return whether the step's runs for another branch run have all of this in common."""
-        return self.outer is not None and info.outer is self.outer and info.branch_id == self.branch_id
+        return (
+            self.outer is not None
+            and info.outer is self.outer
+            and info.fork_id == self.fork_id
+            and info.branch_id == self.branch_id
+        )
 
     def key(self, info: RunInfo, state: RunState | None) -> str:
         """Return the ``execution_key`` of one run."""

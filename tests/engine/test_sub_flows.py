@@ -105,6 +105,16 @@ def test_each_item_has_a_run_of_its_own_with_the_same_id_each_time():
     assert len(set(first)) == 2
 
 
+def test_items_of_two_forks_that_share_a_step_have_runs_of_their_own():
+    flows = library({"inner": STATE})
+    shared = sub_flow("inner", outputMappings={"$.output": "$.seen.id"})
+    ran = run(
+        {"one": fork("sub", **then("two")), "two": fork("sub"), "sub": shared}, {"items": [1]}, flows=flows
+    )
+    (one,), (two,) = (ran.outputs[step]["aggregatedData"] for step in ("one", "two"))
+    assert one != two
+
+
 def test_each_turn_of_a_loop_has_a_run_of_its_own():
     again = {"condition": "$.completedStepCount < 2", "nextStepInstanceId": "sub"}
     steps = {"sub": sub_flow("inner", **then("turn")), "turn": noop(transitions=[again])}

@@ -88,7 +88,7 @@ class RunSubFlow(AsyncHandler):
         start = self._read(call)
         program = _program(call.services, start.flow_id, start.version)
         starts = self._starts
-        if starts is None or not starts.include(call.info):
+        if starts is None or not starts.includes(call.info):
             starts = self._starts = StepStarts.of(call.info, call.step_id)
         return SubFlowRun.begin(call, program, start.payload, starts, start.enable_execution_logs)
 
