@@ -202,6 +202,27 @@ def test_what_a_retry_cannot_mend_is_permanent_and_leaves_no_object(downloads, m
     assert ran.fakes.record("get").tries == 1
 
 
+@pytest.mark.parametrize(("config", "expected"), [({}, [True]), ({"verifySsl": False}, [False])])
+def test_the_certificate_is_checked_unless_the_step_says_otherwise(downloads, memory, config, expected):
+    class Client(AiohttpClient):
+        def __init__(self):
+            super().__init__()
+            self.verified = []
+
+        def stream(self, method, url, *, options, **more):
+            self.verified.append(options.verify)
+            return super().stream(method, url, options=options, **more)
+
+    client = Client()
+    ran = run(
+        {"get": download(f"{downloads.url}/text", destinationKeyTemplate="a.bin", customConfig=config)},
+        store=memory,
+        http=client,
+    )
+    assert ran.error is None
+    assert client.verified == expected
+
+
 def memory_keys(memory):
     return [key for _, key in memory._objects]
 

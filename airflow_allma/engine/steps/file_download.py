@@ -9,6 +9,8 @@ from time import perf_counter
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, unquote, urlsplit
 
+import msgspec
+
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
@@ -75,7 +77,9 @@ class FileDownload(AsyncHandler):
         root = call.root()
         request = await self._request.prepare(call, root, _HEADERS)
         if not self._verify:
-            request = replace(request, options=replace(request.options, verify=False))
+            # The author's own choice for this step, never one of the data; it overrides the connection's.
+            options = replace(request.options, verify=self._verify)
+            request = msgspec.structs.replace(request, options=options)
         try:
             pointer = self._destination(call, root, request.identity)
             return await self._transfer(
