@@ -143,13 +143,8 @@ def read_json(data: bytes, charset: str | None = None) -> JsonDocument:
         NotJsonError: the string is not JSON; it has the string.
         UnreadableJsonError: a number is out of range, or the value is nested too deeply.
     """
-    if charset is None or charset in _UTF8:
-        # Nearly all are: other beginnings and byte order marks are not JSON in UTF-8.
-        try:
-            return JsonDocument(_decode(data))
-        except _FAILURES:
-            pass
-    if _is_probably_utf8(data, charset):
+    # The marks of other charsets are not JSON in UTF-8, so that nearly all bytes need no look for one.
+    if charset is None or charset in _UTF8 or _is_probably_utf8(data, charset):
         try:
             return JsonDocument(_decode(data.removeprefix(BOM)))
         except _FAILURES:
@@ -176,12 +171,10 @@ def parse_json(source: str, warnings: tuple[str, ...] = ()) -> JsonDocument:
             raise NotJsonError(not_json.reason, source, warnings) from error
 
 
-def _is_probably_utf8(data: bytes, charset: str | None) -> bool:
+def _is_probably_utf8(data: bytes, charset: str) -> bool:
     mark = mark_of(data)
     if mark is not None:
         return mark[1] == "utf-8"
-    if charset is None or charset in _UTF8:
-        return True
     return codec_of(charset) in {None, "utf-8", "utf-8-sig", *_OFTEN_WRONG}
 
 

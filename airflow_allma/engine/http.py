@@ -138,14 +138,7 @@ class AiohttpClient:
                 with session.deadlines.limit(timeout):
                     request = SentRequest(method, session.url(url, encoded=True), headers, body, options)
                     response = await self._open(session, request, (method, url))
-                    if (arrived := response.content).is_eof():
-                        # As most bodies have, with the headers.
-                        content = arrived.read_nowait()
-                        if len(content) > self._max_bytes:
-                            response.close()
-                            raise self._too_large(response.status, method, url)
-                    else:
-                        content = await self._read(response, method, url)
+                    content = await self._read(response, method, url)
                     response.release()
                     plain_headers = _plain_headers(response.headers)
                     if content and "content-encoding" in plain_headers:

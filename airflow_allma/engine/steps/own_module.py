@@ -123,9 +123,9 @@ def _called(module: PythonModule, inputs: Any, call: ModuleCall) -> Any:
     """Call a function in its thread, where nothing but exceptions must come out."""
     try:
         return module.function(inputs, call)
-    except Exception:
-        raise
     except BaseException as error:
+        if isinstance(error, Exception):
+            raise
         # In the event loop, a CancelledError would look as if the step itself were cancelled.
         raise _failure(call.module_identifier, error) from error
 
