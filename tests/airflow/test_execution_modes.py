@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from airflow_allma.dag_factory import build_dag
 from airflow_allma.engine import compile_flow
 from airflow_allma.flow import Flow
+from airflow_allma.operators.transport import from_json
 from airflow_allma.operators.xcoms import Key, pull
 from airflow_allma.storage import LocalStore, Pointer, load_content
 from tests.airflow.fake_dag_run import FakeDagRun
@@ -97,6 +98,9 @@ def in_chunks(written: Json, items: list[Any], folder: Path | None, **options: A
     for number, chunk in enumerate(dag_run.plan("f")):
         dag_run.run("f.chunk", number, chunk)
     output = dag_run.run("f.aggregate")
+    if isinstance(output, str):
+        # What XComs would change is returned as JSON text; see operators/transport.py.
+        output = from_json(output)
     failed = dag_run.states["f.aggregate"] == "failed"
     error = pull(dag_run.instance("x"), "f.aggregate", Key.ERROR) if failed else None
     return comparable(error, output, folder)
@@ -127,6 +131,7 @@ def without_offsets(value: Any) -> Any:
 @given(BRANCHES, st.booleans(), AGGREGATIONS, ITEMS, st.tuples(st.integers(1, 60), st.integers(1, 6)))
 @example([("plain", None)], False, {"strategy": "COLLECT_ARRAY"}, [], (1, 1))
 @example([("plain", None)], False, {"strategy": "COLLECT_ARRAY"}, [None, "", [], {}], (1, 6))
+@example([("plain", None)], False, {"strategy": "COLLECT_ARRAY"}, [2.0**63], (1, 1))
 @example(
     [("picky", "$.currentItem.n == null"), ("plain", None)],
     True,
