@@ -32,6 +32,7 @@ from airflow_allma.engine import (
 )
 from airflow_allma.exceptions import AllmaError, ItemNotFoundError
 from airflow_allma.flow import DeployVariables, FlowSource
+from airflow_allma.flow.expression_fields import Root
 from airflow_allma.flow.lints import FlowView
 from airflow_allma.flow.lints.flow_names import first_name
 from airflow_allma.flow.state_names import STATE_NAMES
@@ -244,7 +245,8 @@ def _missing(
     outputs = given.get("steps_output")
     for read in view.reads:
         step, name = read.step, read.names[0]
-        if read.in_block or step is None:
+        # An output is the step's own, and what an item template names is in its items.
+        if read.in_block or step is None or read.expression.root is not Root.CONTEXT:
             continue
         is_own = step.id == fork.step_id and own == tuple(read.path[len(step.path) : len(step.path) + 2])
         if not is_own and step.id not in steps:

@@ -179,6 +179,21 @@ def test_a_replay_asks_for_data_that_is_not_recorded(stored, tmp_path):
     assert result.json["output"] == {"name": "Ada 12", "shop": 5, "before": 6}
 
 
+def test_a_replay_needs_no_context_for_what_the_step_itself_returns(stored, tmp_path):
+    _, run = stored
+    document = shop(tmp_path)
+    document["steps"]["shape"] = {
+        "stepType": "DATA_TRANSFORMATION",
+        "moduleIdentifier": "system/generate-array",
+        "literals": {"count": 2},
+        "outputValidation": {"requiredFields": ["$.array"]},
+    }
+    flow = write_file(tmp_path, "shop.json", document)
+    result = run_cli("replay", run, "--fork", "users", "--index", 9, "--flows", flow)
+    assert (result.code, result.err) == (0, "")
+    assert result.json["output"] == {"array": [0, 1]}
+
+
 def test_a_replay_needs_the_flow_of_the_run(stored, tmp_path):
     _, run = stored
     flow = write_file(tmp_path, "other.json", flow_document({"a": compose()}, id="other"))
