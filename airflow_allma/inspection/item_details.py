@@ -256,7 +256,7 @@ def _trace(found: _Found, view: ForkView) -> dict[str, Any]:
 
 def _why_no_trace(found: _Found, view: ForkView) -> str:
     line, chunk = found.line, found.chunk
-    replay = "`airflow-allma replay` runs the item again on your machine and shows its steps."
+    replay = "airflow-allma replay runs the item again on your machine and shows its steps."
     if line is None:
         return "The item has not ended: no steps are recorded yet."
     if chunk.inline is not None or view.location is None:

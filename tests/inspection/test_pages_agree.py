@@ -165,6 +165,8 @@ def test_details_downloads_and_counts_agree(fork: StoredFork):
                 if chunk.ends == "index":
                     assert detail["trace"][0]["step"] == "fetch"
             assert detail["trace"] is not None or detail["traceNote"]
+            # The pages show notes as plain text.
+            assert "`" not in (detail["traceNote"] or "")
     for show, status in (("all", ()), ("failed", ("failed",)), ("succeeded", ("ok",))):
         saved = [json.loads(line) for line in b"".join(download(fork.view, show)).splitlines()]
         assert [(one["itemIndex"], one["branch"], one["status"]) for one in saved] == expected(fork, *status)
