@@ -19,7 +19,8 @@ class StepRecord(msgspec.Struct, frozen=True, gc=False):
         step_id: the step.
         step_type: its type.
         input: the step's input after mappings and literals, or None if it failed before.
-        output: its output without ``_meta``, or None when it failed.
+        output: its output without ``_meta``. Of a step that failed, the output that ``outputValidation`` has
+            refused, or None.
         meta: what the handler reported about the call (``_meta``).
         error: ``{errorName, errorMessage, errorDetails, isRetryable}``, or None.
         next_step: the step at which the run continues, or None at the end of the path.

@@ -25,10 +25,10 @@ from airflow_allma.exceptions import (
 from airflow_allma.expressions import NOTHING, LoadPointer, copy_value
 from airflow_allma.flow import ContentRetry, Retries
 
-__all__ = ["AttemptCounts", "call_with_retries", "next_delay", "suspend", "validate_output"]
+__all__ = ["AttemptCounts", "call_with_retries", "check_output", "next_delay", "suspend"]
 
 
-def validate_output(step: CompiledStep, output: Any, load: LoadPointer) -> None:
+def _validate_output(step: CompiledStep, output: Any, load: LoadPointer) -> None:
     """Check ``outputValidation.requiredFields``.
 
     Raises:
@@ -41,6 +41,22 @@ def validate_output(step: CompiledStep, output: Any, load: LoadPointer) -> None:
                 f"Step {step.id}: the output has no value at {path.source}, which outputValidation requires.",
                 details={"requiredField": path.source},
             )
+
+
+def check_output(execution: StepExecution, output: Any, load: LoadPointer) -> None:
+    """Validate the output of an execution, and note it for the trace if it is refused.
+
+    Raises:
+        ContentBasedRetryableError: the output lacks what ``outputValidation`` requires.
+    """
+    try:
+        _validate_output(execution.step, output, load)
+    except ContentBasedRetryableError:
+        is_object = isinstance(output, dict)
+        execution.refused_output = (
+            {key: value for key, value in output.items() if key != "_meta"} if is_object else output
+        )
+        raise
 
 
 async def call_with_retries(execution: StepExecution, *, last_try: bool | None) -> Any:
@@ -122,6 +138,7 @@ async def _call_handler(execution: StepExecution) -> Any:
     step, services, info = execution.step, execution.services, execution.info
     load = services.pointers.load
     resumes, execution.resumes = execution.resumes, None
+    execution.refused_output = None
     saved = resumes.saved if resumes is not None else None
     if execution.step_input is None:
         execution.step_input = {} if step.input_plan.is_empty else await _build_input(execution)
@@ -151,7 +168,7 @@ async def _call_handler(execution: StepExecution) -> Any:
     else:
         raise too_many_pointers()
     if step.required:
-        await evaluate(services, validate_output, step, output, load)
+        await evaluate(services, check_output, execution, output, load)
     return output
 
 

@@ -38,6 +38,7 @@ class StepExecution(msgspec.Struct, gc=False):
         started: value of ``perf_counter`` at the start; 0 without a recorder and traces.
         resumes: the step as it was when it suspended, until its handler is called again.
         began_before: when it began, in seconds since the epoch, if it has been suspended since; otherwise 0.
+        refused_output: the output of the last try, if ``outputValidation`` refused it.
     """
 
     step: CompiledStep
@@ -50,6 +51,7 @@ class StepExecution(msgspec.Struct, gc=False):
     calls: OutsideCalls = NO_CALLS
     resumes: SuspendedStep | None = None
     began_before: float = 0.0
+    refused_output: Any = None
 
     @property
     def began(self) -> float:
@@ -69,7 +71,7 @@ class StepExecution(msgspec.Struct, gc=False):
                 StepNote(
                     step,
                     self.step_input,
-                    state.last_output if error is None and not step.ends_path else None,
+                    state.last_output if error is None and not step.ends_path else self.refused_output,
                     error,
                     None if error is not None and next_step == step.id else next_step,
                     self.started,
@@ -90,7 +92,7 @@ class StepExecution(msgspec.Struct, gc=False):
                 step_id=self.step.id,
                 step_type=self.step.type_name,
                 input=masks.json(self.step_input),
-                output=masks.json(state.last_output) if succeeded else None,
+                output=masks.json(state.last_output if succeeded else self.refused_output),
                 meta=masks.json(state.last_meta or {}) if succeeded else {},
                 error=error,
                 next_step=state.next_step if state.next_step != self.step.id or succeeded else None,

@@ -22,7 +22,7 @@ from airflow_allma.engine.outside_calls import NO_CALLS
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate, fetch
 from airflow_allma.engine.program import CompiledStep, Program
-from airflow_allma.engine.retry import call_with_retries, validate_output
+from airflow_allma.engine.retry import call_with_retries, check_output
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
 from airflow_allma.engine.step_execution import StepExecution, commit_output
@@ -101,7 +101,7 @@ def run_inline_step(
             StepCall(step.id, step_input, state.context, info, services, load, NO_CALLS, state)
         )
         if step.required:
-            validate_output(step, output, load)
+            check_output(execution, output, load)
         if services.settings.offload_location is not None and needs_offload(step, output, state, services):
             raise NeedsWaiting  # noqa: TRY301 - not an error: the caller takes another path
         commit_output(execution, output, output)
@@ -200,7 +200,7 @@ async def complete_step(
     execution = _begin_elsewhere(program, state, step_id, info, services)
     try:
         if execution.step.required:
-            await evaluate(services, validate_output, execution.step, output, services.pointers.load)
+            await evaluate(services, check_output, execution, output, services.pointers.load)
         await _finish(execution, output)
     except Exception as error:  # noqa: BLE001 - an error of the step, like any other
         return await _fail(execution, error, last_try=True) or _left(state)

@@ -6,8 +6,9 @@ A step is an object of this form, here, in a chunk's stored traces and in XComs:
      "seconds": 0.123, "at": 1767225600.5, "calls": [{"service": "http", "method": "GET", "target": "https://...",
      "status": 200, "milliseconds": 98, "sent": 0, "received": 512}]}
 
-``error``, the four fields, replaces ``output`` of a step that failed. ``next`` is null at the end of the
-path, and where the run ended with the error. ``flow`` is the flow of a step that another flow runs.
+A step that failed has ``error``, the four fields, in place of ``output``, or beside an output that
+``outputValidation`` has refused. ``next`` is null at the end of the path, and where the run ended with the
+error. ``flow`` is the flow of a step that another flow runs.
 ``within`` says where a step of a fork inside of the traced path ran: ``[{"fork", "branch", "item"}]``, the
 outermost fork first. ``omittedCalls`` counts earlier calls. ``note`` says what is not known of a step that
 ran in another task: ``seconds`` and ``at`` are then null. An input, output or error with too much JSON is
@@ -74,9 +75,9 @@ class TraceForm:
                 {"fork": fork, "branch": branch, "item": item} for fork, branch, item in record.within
             ]
         trace["input"] = None if record.input is None else self.value(record.input)
-        if record.error is None:
+        if record.error is None or record.output is not None:
             trace["output"] = self.value(record.output)
-        else:
+        if record.error is not None:
             trace["error"] = self.value(record.error)
         trace["next"] = record.next_step
         trace["tries"] = record.tries

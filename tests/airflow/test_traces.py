@@ -107,6 +107,15 @@ def test_a_step_that_failed_has_its_error_in_the_trace_of_its_task():
     assert step["next"] is None
 
 
+def test_an_output_that_is_refused_is_in_the_trace_beside_the_error():
+    refused = compose({"v": "$.v"}, outputValidation={"requiredFields": ["$.price"]})
+    dag_run = FakeDagRun(flow("refused", {"a": refused}), {"v": {"no": "price"}})
+    assert isinstance(dag_run.run("a"), AirflowException)
+    [step] = json.loads(dag_run.xcoms["a", -1, TRACE])["steps"]
+    assert step["error"]["errorName"] == "ContentBasedRetryableError"
+    assert step["output"] == {"v": {"no": "price"}}
+
+
 def test_a_chunk_hands_on_how_many_items_failed_and_stores_their_traces(tmp_path):
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS * 20))
     options = {"chunkBytes": 400, "offloadLocation": f"file://{tmp_path}"}
