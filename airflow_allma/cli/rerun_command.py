@@ -57,10 +57,10 @@ def rerun_items(
             raise UsageError("Pass --kind or --index, not both")
         run = f"allma/api/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
         plan = await ask("GET", f"{run}/forks/{quote(fork, safe='')}/rerun", query, None)
-        sentences = (plan["sentence"], plan["others"], plan["replaced"])
-        typer.echo(printable(" ".join(sentence for sentence in sentences if sentence)))
         if plan["blocked"]:
             raise ServerError(printable(plan["blocked"]))
+        sentences = (plan["sentence"], plan["others"], plan["replaced"])
+        typer.echo(printable(" ".join(sentence for sentence in sentences if sentence)))
         if dry_run:
             return
         # In this order: a chunk reads the selection as soon as it runs.

@@ -39,7 +39,8 @@ def open_stored_fork(run: str, fork: str, store: str | None) -> StoredFork:
         )
     if found.plan is None:
         typer.echo(
-            f"note: the plan of {fork} is not stored, as it ran with an older version: inputs are not known",
+            f"note: the plan of {fork} is not stored: the results were deleted, or the run is from an older "
+            "version. Inputs are not known",
             err=True,
         )
     return found

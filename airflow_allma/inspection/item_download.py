@@ -10,8 +10,9 @@ import msgspec
 from airflow_allma.distributed.chunk_plan import count_lines
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.engine import BranchStatus
-from airflow_allma.exceptions import InspectionError, ObjectNotFoundError, StorageError
+from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError, StorageError
 from airflow_allma.inspection.chunk_reader import ChunkReader
+from airflow_allma.inspection.deleted_results import gone_sentence, has_lost_all
 from airflow_allma.inspection.fork_reader import ForkReader
 from airflow_allma.inspection.fork_view import ForkView
 
@@ -38,9 +39,13 @@ def download(view: ForkView, show: str = "all") -> Generator[bytes, None, None]:
 
     Raises:
         InspectionError: it is something else.
+        ItemNotFoundError: chunks have ended, and none has a stored result: there is nothing to begin with.
+        StorageError: the store cannot be read.
     """
     if show not in _SHOWN:
         raise InspectionError(f"show must be one of {', '.join(_SHOWN)}; it is {show[:40]!r}.")
+    if has_lost_all(view):
+        raise ItemNotFoundError(gone_sentence(view))
     return _blocks(view, _SHOWN[show])
 
 

@@ -6,120 +6,22 @@ The requests are sent by whoever asked, with their own rights: this module only 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
 from airflow_allma.common.counted import counted
-from airflow_allma.dag_factory.plan import TaskNode, TaskPlan, TaskRole
+from airflow_allma.dag_factory.plan import TaskPlan, TaskRole
 from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSelection, next_generation
 from airflow_allma.operators.xcoms import Key
+from airflow_allma.server.rerun_subject import RerunFork, RerunItems, RerunSubject, RerunWhat
 
-__all__ = ["RerunFork", "RerunItems", "RerunSubject", "RerunWhat", "plan_rerun"]
+__all__ = ["plan_rerun"]
 
-_ENDED: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", None})
 _FAILED: Final = frozenset({"failed", "upstream_failed"})
 _NAMED_TASKS: Final = 5
-
-
-class RerunWhat(StrEnum):
-    """Which items are to run again."""
-
-    FAILED = "failed"
-    """All that failed, or have no result."""
-    KIND = "kind"
-    """Those that failed for the same reason."""
-    ITEM = "item"
-    """One, whatever its result."""
-
-
-@dataclass(frozen=True, slots=True)
-class RerunSubject:
-    """Which items are to run again.
-
-    Attributes:
-        what: all that failed, those of one kind, or one item.
-        kind: the kind's id, for ``kind``.
-        index: the item's index in the fork, for ``item``.
-    """
-
-    what: RerunWhat
-    kind: str | None = None
-    index: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RerunItems:
-    """The items that a ``RerunSubject`` means.
-
-    Attributes:
-        count: how many they are.
-        chunks: chunk number -> indexes in the chunk, from 0, of a fork that runs in chunks.
-        branches: index of the branch -> indexes of items, of a fork whose items are task instances.
-        is_complete: whether ``chunks`` names all of them; if not, only the chunks are known.
-    """
-
-    count: int
-    chunks: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    branches: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    is_complete: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RerunFork:
-    """A fork in a run, as Airflow's database has it.
-
-    Attributes:
-        dag_id: the Dag.
-        run_id: the run.
-        run_state: its state.
-        plan: the tasks of the run's Dag.
-        fork: the fork's step id.
-        states: full task id -> map index -> state, of the fork's own tasks.
-        in_chunks: whether it runs in chunks.
-        is_stored: whether the results of chunks are stored.
-        chunk_items: chunk number -> how many items it has, where that is known.
-        selection: the value of the XCom ``allma_rerun`` of the fork's ``chunks`` task; None without one.
-        chunk_starts: chunk number -> when the last try of its task began, in seconds since the epoch.
-    """
-
-    dag_id: str
-    run_id: str
-    run_state: str | None
-    plan: TaskPlan
-    fork: str
-    states: Mapping[str, Mapping[int, str | None]]
-    in_chunks: bool
-    is_stored: bool
-    chunk_items: Mapping[int, int | None] = field(default_factory=dict)
-    selection: Any = None
-    chunk_starts: Mapping[int, float] = field(default_factory=dict)
-
-    def task(self, role: TaskRole) -> TaskNode:
-        """Return one of the fork's own tasks.
-
-        Raises:
-            KeyError: the flow has no such fork.
-        """
-        for node in self.plan.of_fork(self.fork):
-            if node.role is role and node.branch is None:
-                return node
-        raise KeyError(self.fork)
-
-    def first_task(self, branch: int) -> TaskNode:
-        """Return the task in which a branch begins."""
-        return next(node for node in self.plan.of_fork(self.fork) if node.branch == branch)
-
-    def branches(self) -> int:
-        """Return how many branches of the fork have tasks of their own."""
-        return len({node.branch for node in self.plan.of_fork(self.fork) if node.branch is not None})
-
-    def running(self) -> int:
-        """Return how many task instances of the fork have not ended."""
-        return sum(state not in _ENDED for states in self.states.values() for state in states.values())
 
 
 def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> dict[str, Any]:
@@ -132,7 +34,7 @@ def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> di
 
     Returns:
         ``items``: how many run; ``sentence``: what will run; ``others``: what happens to the other items;
-        ``replaced``: which rerun never runs because of this one, or None;
+        both are empty if it is blocked; ``replaced``: which rerun never runs because of this one, or None;
         ``clear``: the body of ``POST /api/v2/dags/{dag_id}/clearTaskInstances``; ``selection``: the request
         to send before (``path`` below ``/api/v2``, ``method``, ``body``), or None; ``undo``: the request that
         makes the selection void, to send if Airflow refuses ``clear``, since the next clear would run only
@@ -145,8 +47,9 @@ def plan_rerun(tasks: RerunFork, subject: RerunSubject, items: RerunItems) -> di
     blocked = _blocked(tasks, instances, subject)
     return {
         "items": count,
-        "sentence": f"{rerun.what_runs(count)} {_downstream_sentence(tasks, instances)}",
-        "others": rerun.others(),
+        # Without a rerun, what it would do is wrong, or only hides the reason.
+        "sentence": "" if blocked else f"{rerun.what_runs(count)} {_downstream_sentence(tasks, instances)}",
+        "others": "" if blocked else rerun.others(),
         "replaced": None if blocked else rerun.replaced(),
         "clear": {
             "dry_run": False,
@@ -384,6 +287,8 @@ def _blocked(tasks: RerunFork, instances: Sequence[Any], subject: RerunSubject) 
     if not instances:
         if subject.what is RerunWhat.ITEM:
             return f"No task has run item {subject.index}, or will."
+        if subject.what is RerunWhat.KIND:
+            return f"No failed item of this fork is of kind {subject.kind}."
         return "No item of this fork has failed."
     return None
 

@@ -11,7 +11,8 @@ from airflow_allma.operators.xcoms import Key
 from airflow_allma.server.fork_answers import ForkAnswers
 from airflow_allma.server.fork_views import ForkState
 from airflow_allma.server.not_found import NotFoundError
-from airflow_allma.server.rerun_plan import RerunFork, RerunItems, RerunSubject, RerunWhat, plan_rerun
+from airflow_allma.server.rerun_plan import plan_rerun
+from airflow_allma.server.rerun_subject import RerunFork, RerunItems, RerunSubject, RerunWhat
 from airflow_allma.server.run_database import find_tasks, find_xcoms
 
 __all__ = ["rerun_view"]

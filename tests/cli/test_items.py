@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -213,3 +214,12 @@ def test_of_several_plans_the_newest_is_shown(tmp_path):
     assert [chunk.number for chunk in found.view.plan.chunks] == [
         {"first": 1, "second": 2}[found.view.plan.token]
     ]
+
+
+def test_a_plan_that_is_not_stored_names_both_reasons(stored, tmp_path):
+    _, run = stored
+    copy = shutil.copytree(run, tmp_path / "offload" / "shop" / "copy")
+    for plan in copy.rglob("plan.json"):
+        plan.unlink()
+    result = run_cli("items", copy, "--fork", "users")
+    assert "is not stored: the results were deleted, or the run is from an older version." in result.err

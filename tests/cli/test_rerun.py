@@ -107,6 +107,7 @@ def test_what_is_blocked_or_refused_is_said_and_nothing_is_cleared(server):
     server.plan = {**PLAN, "blocked": "The run is running: items can run again when it has ended."}
     ran = run_cli("rerun", "--fork", "f", "d", RUN)
     assert (ran.code, ran.err) == (1, "error: The run is running: items can run again when it has ended.\n")
+    assert not ran.out
     server.plan, server.refused = PLAN, "xcomEntries"
     ran = run_cli("rerun", "--fork", "f", "--index", "1", "d", RUN)
     assert ran.code == 1

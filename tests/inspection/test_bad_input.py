@@ -60,8 +60,22 @@ def test_deleted_results_are_a_sentence_and_others_are_shown(deleted):
     detail = item_detail(view, 7)
     assert (detail["status"], detail["trace"]) == ("none", None)
     assert "deleted them" in detail["note"]
+    if deleted == "/results/":
+        with pytest.raises(ItemNotFoundError, match="they were deleted, or never stored"):
+            download(view)
+        return
     lines = [json.loads(line) for line in b"".join(download(view)).splitlines()]
     assert "were deleted from the offload location" in lines[-1]["problem"]
+
+
+@pytest.mark.parametrize("show", ["all", "failed", "succeeded"])
+@pytest.mark.parametrize("handed_on", [True, False])
+def test_a_download_of_deleted_results_is_refused_also_after_pages_read_them(show, handed_on):
+    fork = write_fork([StoredChunk(6, [SOME])], handed_on=handed_on)
+    fork_summary(fork.view, 0.0)
+    view = replace(fork.view, store=without(fork.view.store, "/results/"))
+    with pytest.raises(ItemNotFoundError, match="they were deleted, or never stored"):
+        download(view, show)
 
 
 def test_a_part_that_is_gone_leaves_its_items_without_results():

@@ -229,6 +229,10 @@ def test_results_that_are_gone_are_a_sentence(pages, fork_path, runs):
         item = pages.ask(f"{fork_path}/items/1")
         assert item.status_code in {200, 404}
         assert item.json().get("detail") or item.json()["message"]
+        for show in ("all", "failed", "succeeded"):
+            answer = pages.ask(f"{fork_path}/download", show=show)
+            assert answer.status_code == 404
+            assert "they were deleted, or never stored" in answer.json()["detail"]
     finally:
         shutil.rmtree(runs["folder"], ignore_errors=True)
         kept.rename(runs["folder"])

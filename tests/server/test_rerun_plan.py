@@ -12,13 +12,8 @@ from airflow_allma.dag_factory.plan import plan_tasks
 from airflow_allma.distributed.item_selection import MAX_SELECTED_ITEMS, ForkSelection
 from airflow_allma.flow import Flow
 from airflow_allma.operators.xcoms import Key
-from airflow_allma.server.rerun_plan import (
-    RerunFork,
-    RerunItems,
-    RerunSubject,
-    RerunWhat,
-    plan_rerun,
-)
+from airflow_allma.server.rerun_plan import plan_rerun
+from airflow_allma.server.rerun_subject import RerunFork, RerunItems, RerunSubject, RerunWhat
 from tests.airflow.flows import branch, compose, flow, fork
 
 FAILED = RerunSubject(RerunWhat.FAILED)
@@ -268,10 +263,13 @@ def test_what_is_not_a_selection_is_replaced_without_a_word():
         ),
         (FAILED, RerunItems(0), {"states": {0: "success"}}, "No item of this fork has failed."),
         (ITEM, RerunItems(0), {}, "No task has run item 4711, or will."),
+        (KIND, RerunItems(0), {}, "No failed item of this fork is of kind 0123456789ab."),
     ],
 )
-def test_what_cannot_be_done_now_says_why(subject, items, more, sentence):
-    assert rerun(subject, items, more.pop("states", None), **more)["blocked"] == sentence
+def test_what_cannot_be_done_now_says_only_why(subject, items, more, sentence):
+    plan = rerun(subject, items, more.pop("states", None), **more)
+    assert plan["blocked"] == sentence
+    assert (plan["sentence"], plan["others"], plan["replaced"]) == ("", "", None)
 
 
 def test_the_command_quotes_what_a_shell_would_read():

@@ -56,7 +56,7 @@ export default (kit) => {
 
   function Plan({ plan }) {
     return html`
-      <p>${visible(plan.sentence)}</p>
+      ${plan.sentence && html`<p>${visible(plan.sentence)}</p>`}
       ${plan.others && html`<p className="muted">${visible(plan.others)}</p>`}
       ${plan.replaced && html`<p className="allma-note">${visible(plan.replaced)}</p>`}
       ${plan.blocked && html`<p className="allma-note">${visible(plan.blocked)}</p>`}
