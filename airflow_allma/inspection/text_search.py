@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
@@ -16,6 +15,7 @@ from airflow_allma.inspection.item_query import ItemQuery, page
 from airflow_allma.inspection.page_rows import item_rows, lost_note
 from airflow_allma.inspection.read_budget import Budget
 from airflow_allma.inspection.result_lookup import BLOCK_BYTES
+from airflow_allma.inspection.search_text import SearchText
 from airflow_allma.inspection.stored_lines import find_line, scan_lines
 from airflow_allma.storage import encode_value
 from airflow_allma.storage.jsonl import read_line_batches
@@ -45,7 +45,7 @@ class _Work(NamedTuple):
 
     reader: ForkReader
     number: int
-    text: bytes
+    text: SearchText
     start: int
     budget: Budget
 
@@ -53,13 +53,13 @@ class _Work(NamedTuple):
 def text_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     """Return a page of the items whose input or result contains a text.
 
-    ASCII letters match in either case. The search reads everything, from the item at which the page starts
+    ASCII letters match in either case; quotes match those of the JSON, too. The search reads everything, from the item at which the page starts
     until the page is full or the budget is spent; ``next`` is the item at which it stopped.
 
     Raises:
         StorageError: raised by the store.
     """
-    text = json.dumps(query.text, ensure_ascii=False)[1:-1].encode(errors="replace").lower()
+    text = SearchText(query.text or "")
     rows: list[dict[str, Any]] = []
     start: int | None = reader.start_from(query.start)
     is_full = False
@@ -142,7 +142,7 @@ def _search_inputs(work: _Work, chunk: ChunkReader) -> _Searched:
             if budget.is_spent and item > work.start:
                 return _Searched(found, item, budget.spent)
             budget.spend(len(line))
-            if work.text in line.lower():
+            if work.text.is_in(line):
                 found.append(item)
     return _Searched(found, None, budget.spent)
 
@@ -169,7 +169,7 @@ def _inputs(work: _Work, chunk: ChunkReader) -> Generator[tuple[int, bytes], Non
 
 def _search_results(work: _Work, chunk: ChunkReader) -> _Searched:
     if chunk.inline is not None:
-        lines = [line for line in chunk.inline if line.item >= work.start and work.text in line.value.lower()]
+        lines = [line for line in chunk.inline if line.item >= work.start and work.text.is_in(line.value)]
         return _Searched([line.item for line in lines])
     budget = work.budget.share(1)
     found: list[int] = []
@@ -202,9 +202,9 @@ def _search_part(work: _Work, part: StoredPart, budget: Budget) -> tuple[list[in
                 continue
             budget.spend(raw.length)
             # Most lines need not be decoded.
-            if work.text in raw.data.lower():
+            if work.text.may_be_in(raw.data):
                 line = find_line(raw, part.pointer)
-                if work.text in line.value.lower():
+                if work.text.is_in(line.value):
                     found.append(line.item)
     return found, None
 
@@ -213,4 +213,4 @@ def _counting(work: _Work, chunk: ChunkReader, items: list[int]) -> list[int]:
     """Return the items in whose results that count the text is: others have run again since."""
     jobs = chunk.jobs(items)
     final = chunk.final([(job, chunk.read(job)) for job in jobs])
-    return [item for item in items if any(work.text in line.value.lower() for line in final.get(item, ()))]
+    return [item for item in items if any(work.text.is_in(line.value) for line in final.get(item, ()))]

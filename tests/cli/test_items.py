@@ -78,6 +78,9 @@ def test_a_page_begins_with_counts_and_kinds_of_failures(stored):
         (("--label", "U-1"), list(range(10, 20))),
         (("--text", "ada 17"), [17]),
         (("--text", "nobody"), []),
+        (("--text", '"Ada 1"'), [1]),
+        (("--text", '"name": "ada 17"'), [17]),
+        (("--text", '"name":"Ada 17"'), [17]),
         (("--start", 38), [38, 39]),
     ],
 )
