@@ -18,6 +18,7 @@ from airflow_allma.inspection.fork_progress import fork_progress
 from airflow_allma.inspection.fork_summary import KindCounts
 from airflow_allma.inspection.item_query import page
 from airflow_allma.inspection.item_rows import error_row, item_row, shown_value
+from airflow_allma.inspection.search_text import SearchText
 from airflow_allma.server.memory_runs import BranchRun, MemoryFork
 
 __all__ = [
@@ -94,7 +95,8 @@ def memory_page(fork: MemoryFork, query: ItemQuery, values: ItemValues) -> dict[
     """Return a page of items; see ``inspection.item_page`` for its form."""
     searched = _searched_values(fork, values) if query.text and not query.is_of_failures else {}
     rows = ((run, _row(run)) for run in fork.runs)
-    hits = [(run.index, row) for run, row in rows if _fits(query, row, searched.get(id(run), ()))]
+    search = SearchText(query.text or "")
+    hits = [(run.index, row) for run, row in rows if _fits(query, row, search, searched.get(id(run), ()))]
     if query.is_of_failures or query.label:
         shown = hits[query.start : query.start + query.limit]
         following = query.start + query.limit if len(hits) > query.start + query.limit else None
@@ -119,7 +121,7 @@ def _searched_values(fork: MemoryFork, values: ItemValues) -> dict[int, list[Any
     return searched
 
 
-def _fits(query: ItemQuery, row: Mapping[str, Any], searched: Sequence[Any]) -> bool:
+def _fits(query: ItemQuery, row: Mapping[str, Any], search: SearchText, searched: Sequence[Any]) -> bool:
     if not query.fits(dict(row)) or (query.kind and row["kind"] != query.kind):
         return False
     if query.label and query.label.casefold() not in str(row["label"]).casefold():
@@ -128,8 +130,9 @@ def _fits(query: ItemQuery, row: Mapping[str, Any], searched: Sequence[Any]) -> 
         return True
     text = query.text.casefold()
     texts = [str(row[name]) for name in ("label", "step", "errorName", "message") if row[name]]
-    texts += (msgspec.json.encode(value).decode() for value in searched)
-    return any(text in candidate.casefold() for candidate in texts)
+    values = [msgspec.json.encode(value) for value in searched]
+    texts += (value.decode() for value in values)
+    return any(text in candidate.casefold() for candidate in texts) or any(map(search.is_in, values))
 
 
 def _row(run: BranchRun) -> dict[str, Any]:

@@ -139,9 +139,7 @@ def test_searches_find_each_item_once(fork: StoredFork, limit: int, number: int)
         index for index, lines in naive.items() if any(text in str(line.value()) for line in lines.values())
     }
     rows = walk(fork, limit, text=f'"note": "{"x" * (number % 7)}"')
-    assert {row["index"] for row in rows} == {
-        index for index in range(fork.items) if index % 7 == number % 7
-    }
+    assert {row["index"] for row in rows} == {index for index in range(fork.items) if index % 7 == number % 7}
     rows = walk(fork, limit, text=label(number))
     assert {row["index"] for row in rows} == ({number} if number < fork.items else set())
 

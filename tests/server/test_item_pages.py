@@ -104,6 +104,7 @@ def test_pages_show_all_or_some_items(pages, fork_path, mode):
     assert rows(show="failed", text="not the URI") == (FAILED, None)
     # Of the successes only the output has this.
     assert rows(text="apikey") == ([1], None)
+    assert rows(text='"id": "u-1<b>"') == rows(text='"id":"U-1<b>"') == ([1], None)
     indexes, following = rows(limit=2)
     assert indexes == [0, 1]
     assert rows(limit=2, start=following) == ([2], None)
