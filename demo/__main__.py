@@ -123,6 +123,9 @@ def _run_demo(
         print_result(stages, users, airflow.base_url)
     stages.say(f"\nBoth flows succeeded, {stages.elapsed:.0f} s after the start.")
     stages.say(f"UI: {airflow.base_url}   sign in as {airflow.user}, password {airflow.password}")
+    stages.say(
+        "The Allma tabs of a Dag and of a run, and Browse > Allma flows, show the flows and their items."
+    )
     if sys.stdout.isatty():
         _serve(stages, running)
 
