@@ -39,7 +39,7 @@ class SearchText:
     def may_be_in(self, data: bytes) -> bool:
         """Return whether JSON that is part of this data can contain the text: a fast check."""
         lowered = data.lower()
-        return self._escaped in lowered or bool(self._marked) and self._has_pieces(lowered)
+        return self._escaped in lowered or (bool(self._marked) and self._has_pieces(lowered))
 
     def is_in(self, data: bytes) -> bool:
         """Return whether a JSON value, whose end may be cut off, contains the text; in linear time."""

@@ -53,8 +53,9 @@ class _Work(NamedTuple):
 def text_page(reader: ForkReader, query: ItemQuery) -> dict[str, Any]:
     """Return a page of the items whose input or result contains a text.
 
-    ASCII letters match in either case; quotes match those of the JSON, too. The search reads everything, from the item at which the page starts
-    until the page is full or the budget is spent; ``next`` is the item at which it stopped.
+    ASCII letters match in either case, and quotes match those of the JSON, too. The search reads everything,
+    from the item at which the page starts until the page is full or the budget is spent; ``next`` is the item
+    at which it stopped.
 
     Raises:
         StorageError: raised by the store.
