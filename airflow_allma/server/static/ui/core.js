@@ -22,7 +22,13 @@ async function addStyles(name) {
   await done;
 }
 
-function pathInAirflow({ dagId, runId, taskId, mapIndex }) {
+function segmentOf(text) {
+  // Airflow's router compares paths as texts, and its own links have the ":" of run ids as it is.
+  return encodeURIComponent(text).replaceAll("%3A", ":");
+}
+
+/** Return the path of a page of ours below Airflow's root: `{dagId, runId, taskId, mapIndex}`, all optional. */
+export function pathInAirflow({ dagId, runId, taskId, mapIndex }) {
   const parts = [];
   let page = "flows";
   if (dagId !== undefined) {
@@ -38,7 +44,7 @@ function pathInAirflow({ dagId, runId, taskId, mapIndex }) {
     page = "items";
     if (mapIndex !== undefined && Number(mapIndex) >= 0) parts.push("mapped", String(mapIndex));
   }
-  return `/${[...parts, "plugin", ROUTES[page]].map(encodeURIComponent).join("/")}`;
+  return `/${[...parts, "plugin", ROUTES[page]].map(segmentOf).join("/")}`;
 }
 
 function makePlaceOf({ prefix, inAirflow }) {
