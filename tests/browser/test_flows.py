@@ -41,6 +41,14 @@ def test_flows_are_found_by_name_and_state_and_have_pages(open_page):
     page.wait_for_selector("text=No flow matches")
 
 
+def test_each_error_of_a_broken_flow_has_a_line_of_its_own(open_page):
+    page, _ = open_page("?allma_state=broken", wait=".allma-name .problem")
+    assert page.locator(".allma-name .problem").all_inner_texts() == [
+        "nightly.json:12:7: $.steps.a.stepType: `NO_SUCH` is not a step type",
+        "nightly.json:20:3: $.steps.b: no step leads to it",
+    ]
+
+
 def test_a_step_of_the_picture_opens_to_its_json_and_its_lines(open_page):
     page, _ = open_page("?dag_id=orders", wait=NODES)
     page.get_by_role("button", name="use_cached").click()

@@ -152,7 +152,10 @@ def flow_list(query: Mapping[str, str]) -> Json:
     for row in rows:
         row["state"] = states.get(row["dagId"], "active")
         if row["state"] == "broken":
-            row["problem"] = "nightly.json:12:7: $.steps.a.stepType: `NO_SUCH` is not a step type"
+            row["problem"] = (
+                "nightly.json:12:7: $.steps.a.stepType: `NO_SUCH` is not a step type\n\n"
+                "nightly.json:20:3: $.steps.b: no step leads to it"
+            )
         row["schedule"] = "every day at 02:30 (Europe/Berlin)" if row["dagId"].startswith("n") else None
     counts: dict[str, int] = {}
     for row in rows:

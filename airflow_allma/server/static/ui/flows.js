@@ -46,13 +46,15 @@ export default (kit) => {
     const version = flow.version ? `version ${flow.version}` : "";
     const id = flow.name && flow.name !== flow.flowId ? oneLine(flow.flowId) : "";
     const description = oneLine(flow.description);
-    const problem = oneLine(flow.problem);
+    // One problem after another, with an empty line between them
+    const problems = (flow.problem ?? "").split(/\n\s*\n/).map((text) => oneLine(text.trim())).filter(Boolean);
     const hasPage = flow.dagId && ["active", "paused"].includes(flow.state);
     return html`<div className="allma-name">
       ${hasPage ? html`<${Link} to=${{ dagId: flow.dagId }}>${name}<//>` : html`<strong>${name}</strong>`}
       <small className="muted">${[id, version].filter(Boolean).join(" · ")}</small>
       ${description && html`<small className="muted cut" title=${description}>${description}</small>`}
-      ${problem && html`<small className="error problem" title=${problem}>${problem}</small>`}
+      ${problems.map((text, index) => html`<small key=${index} className="error problem"
+        title=${text}>${text}</small>`)}
     </div>`;
   }
 
