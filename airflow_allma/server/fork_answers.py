@@ -264,7 +264,9 @@ class _MemoryAnswers(_Answers):
     def page(self, query: ItemQuery) -> dict[str, Any]:
         found = memory_page(self.memory, query, self.values)
         if self.state.memory is None:
-            found["note"] = "The run has not decided yet which items the fork has."
+            no_items = self.state.no_items
+            undecided = "The run has not decided yet which items the fork has."
+            found["note"] = undecided if no_items is None else no_items["reason"]
         return found
 
     def detail(self, index: int, branch: str | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from airflow_allma.server.dag_flows import DagFlow, ForkTasks
 from airflow_allma.server.memory_runs import MemoryFork, read_memory_fork
 from airflow_allma.server.run_database import find_tasks, find_xcoms
 from airflow_allma.server.run_rows import RunRow, TaskRow, XComRow
+from airflow_allma.server.run_view import STEP_STATES
 
 __all__ = ["ForkState", "empty_summary", "read_forks"]
 
@@ -32,6 +33,7 @@ class ForkState:
         chunks: the task instances of the chunks.
         handed_on: map index -> what a chunk's task passed on.
         memory: the branch runs of a fork in memory; None for one in chunks, or if nothing is decided.
+        items_state: the state of the ``items`` task if it has decided nothing; None if it has none.
     """
 
     found: DagFlow
@@ -43,6 +45,19 @@ class ForkState:
     chunks: tuple[TaskRow, ...] = ()
     handed_on: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     memory: MemoryFork | None = None
+    items_state: str | None = None
+
+    @property
+    def no_items(self) -> dict[str, str] | None:
+        """``state`` and ``reason`` of a fork that will have no items in this run; None of one that may."""
+        if self.decision is not None:
+            return None
+        if self.items_state == "failed":
+            task = self.tasks.task(TaskRole.ITEMS)
+            return {"state": "failed", "reason": f"The task {task} failed before it knew the items."}
+        if self.items_state == "skipped" or not self.run.is_running:
+            return {"state": "skipped", "reason": "The run did not reach this fork."}
+        return None
 
     @property
     def is_in_chunks(self) -> bool:
@@ -66,7 +81,10 @@ def read_forks(
 
 def _read_fork(session: Session, state: ForkState) -> ForkState:
     if state.decision is None:
-        return state
+        task = state.tasks.task(TaskRole.ITEMS)
+        rows = find_tasks(session, state.dag_id, state.run.run_id, [task])
+        known = STEP_STATES.get(rows[0].state) if rows else None
+        return replace(state, items_state=known)
     if not state.is_in_chunks:
         count = state.decision.get("count")
         count = count if isinstance(count, int) else 0
@@ -103,6 +121,7 @@ def empty_summary(state: ForkState) -> dict[str, Any]:
         **_NOT_BEGUN,
         "items": decision.get("count"),
         "branches": [branch.branch_id for branch in step.parallel_branches],
+        "noItems": state.no_items,
     }
 
 

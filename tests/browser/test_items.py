@@ -265,6 +265,31 @@ def test_an_index_out_of_range_is_a_sentence(open_items):
     page, watch = open_items(query="&allma_item=5000000")
     watch.allow("404")
     page.wait_for_selector(".allma-item :text('The fork has 100,000 items: there is no item 5000000.')")
+    assert page.locator(".allma-item").get_by_role("button", name="Try again").count() == 0
+
+
+def test_an_index_that_is_no_number_is_refused(open_items):
+    page, _ = open_items()
+    field = page.locator(".allma-goto input")
+    field.fill("abc")
+    field.press("Enter")
+    page.wait_for_selector(".allma-goto [role=alert]:text('Enter a number')")
+    field.fill("4,711")
+    field.press("Enter")
+    page.wait_for_selector(".allma-item h2:text('Item 4,711')")
+    assert page.locator(".allma-goto [role=alert]").count() == 0
+
+
+def test_a_fork_that_the_run_did_not_reach_says_so(open_items):
+    page, _ = open_items()
+    reason = "The run did not reach this fork."
+    no_items = {"items": None, "ended": 0, "failed": 0, "succeeded": 0, "kinds": [], "chunks": None}
+    no_items["noItems"] = {"state": "skipped", "reason": reason}
+    change_answer(page, "**/forks/enrich", lambda summary: summary.update(no_items))
+    page.reload()
+    page.wait_for_selector(f".allma-card .allma-note:text('{reason}')")
+    assert page.locator(".allma-card .allma-badge").first.inner_text() == "skipped"
+    assert page.locator(".allma-card .allma-facts").count() == 0
 
 
 def test_a_session_that_ended_goes_to_the_sign_in(open_items, ui_server, page_of):

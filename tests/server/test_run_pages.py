@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from tests.airflow.flows import compose, failing, fork
+from tests.airflow.flows import compose, failing, fork, route
 
 pytestmark = pytest.mark.airflow
 
+NOT_REACHED = "The run did not reach this fork."
 ITEMS = [{"id": number} for number in range(3)]
 
 
@@ -53,6 +54,42 @@ def test_failed_items_are_counted(pages):
     ran = pages.run(one_fork("run-failed", failing()), {"items": ITEMS})
     summary = pages.get(f"/dags/run-failed/runs/{ran.run_id}/forks/fork")
     assert (summary["failed"], summary["succeeded"], summary["ended"]) == (3, 0, 3)
+
+
+def unreached(name, first):
+    steps = {
+        "first": first,
+        "fork": fork({"branchId": "b", "stepInstanceId": "each"}, to="last"),
+        "each": compose(),
+        "last": compose(),
+    }
+    return {"id": name, "startStepInstanceId": "first", "steps": steps}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "payload", "no_items"),
+    [
+        ("unreached-failed", failing("fork"), {}, {"state": "skipped", "reason": NOT_REACHED}),
+        (
+            "unreached-skipped",
+            route(("1 == 2", "fork"), to="last"),
+            {},
+            {"state": "skipped", "reason": NOT_REACHED},
+        ),
+        (
+            "unreached-no-list",
+            compose(to="fork"),
+            {"items": {"_s3_output_pointer": {"bucket": "b"}}},
+            {"state": "failed", "reason": "The task fork.items failed before it knew the items."},
+        ),
+    ],
+)
+def test_of_a_fork_that_has_no_items_in_a_run_the_page_says_why(pages, name, first, payload, no_items):
+    ran = pages.run(unreached(name, first), payload)
+    path = f"/dags/{name}/runs/{ran.run_id}/forks/fork"
+    assert (pages.get(path)["items"], pages.get(path)["noItems"]) == (None, no_items)
+    found = pages.get(f"{path}/items")
+    assert (found["rows"], found["note"]) == ([], no_items["reason"])
 
 
 def test_a_dag_that_is_no_flow_says_so(pages, run_dag):

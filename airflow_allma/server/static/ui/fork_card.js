@@ -12,6 +12,7 @@ const CHUNK_STATES = [
 ];
 
 function stateOf(summary) {
+  if (summary.noItems) return summary.noItems.state;
   if (summary.isRunning) return "running";
   if (summary.failed > 0) return "failed";
   return summary.ended > 0 || summary.items === 0 ? "success" : "none";
@@ -157,16 +158,20 @@ export default (kit) => {
 
   function GoTo({ goTo, put }) {
     const navigate = kit.useNavigate();
+    const [problem, setProblem] = useState(null);
     const go = (event) => {
       event.preventDefault();
-      const item = event.currentTarget.elements.index.value.replace(/[^0-9]/g, "");
-      if (!item) return;
+      const item = event.currentTarget.elements.index.value.replace(/[\s,._']/g, "");
+      const isNumber = /^[0-9]+$/.test(item);
+      setProblem(isNumber ? null : "Enter a number");
+      if (!isNumber) return;
       if (put) put({ item }, { push: true });
       else navigate(kit.placeOf(goTo({ item })));
     };
     return html`<form className="allma-goto" onSubmit=${go}>
       <input name="index" inputMode="numeric" placeholder="Go to item"
-        aria-label="Go to the item with this index" autoComplete="off" />
+        aria-label="Go to the item with this index" autoComplete="off" aria-invalid=${Boolean(problem)} />
+      ${problem && html`<small className="error" role="alert">${problem}</small>`}
     </form>`;
   }
 
@@ -195,7 +200,7 @@ export default (kit) => {
     const [rerun, setRerun] = useState(null);
     const [done, setDone] = useState(null);
     const navigate = kit.useNavigate();
-    const { fork, problem } = summary;
+    const { fork, noItems, problem } = summary;
     const address = (show) => api(["dags", dagId, "runs", runId, "forks", fork, "download"], { show });
     const goTo = (query) => ({ dagId, runId, query: { fork, ...query } });
     const onKind = (chosen) => {
@@ -215,7 +220,9 @@ export default (kit) => {
         onRerun=${() => setRerun({ what: "failed" })} />
       ${done && html`<p className="allma-note done" role="status">${done}</p>`}
       ${problem && html`<${Problem} error=${new RequestError(0, problem)} />`}
-      <${Counts} summary=${summary} />
+      ${noItems
+        ? html`<p className="allma-note">${oneLine(noItems.reason)}</p>`
+        : html`<${Counts} summary=${summary} />`}
       ${summary.kinds?.length > 0 && html`<${Kinds} summary=${summary} chosen=${kind} onKind=${onKind}
         goTo=${goTo} address=${address} onRerun=${(chosen) => setRerun({ what: "kind", kind: chosen })} />`}
       ${rerun && html`<${RerunDialog} dagId=${dagId} runId=${runId} fork=${fork} ...${rerun}

@@ -138,7 +138,8 @@ export function makeUi(kit) {
   function Problem({ error, onRetry, title }) {
     if (!error) return null;
     const heading = title ?? HEADINGS[error.status] ?? "Something went wrong";
-    const retry = onRetry && html`<${Button} onClick=${onRetry}>Try again<//>`;
+    // What is not found now is not found a moment later either.
+    const retry = onRetry && error.status !== 404 && html`<${Button} onClick=${onRetry}>Try again<//>`;
     const signIn = html`<a className="allma-button outline" href=${signInPage()}>Sign in</a>`;
     return html`<div className="allma-problem" role="alert">
       <div><strong>${heading}</strong><p>${oneLine(error.message)}</p></div>
