@@ -14,7 +14,7 @@ from airflow_allma.distributed.chunk_layout import ChunkFile
 from airflow_allma.distributed.chunk_plan import ChunkSpec
 from airflow_allma.distributed.result_index import MAX_LISTED_FAILURES, FailureLine
 from airflow_allma.engine import BranchResult
-from airflow_allma.exceptions import ObjectDecodeError
+from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import ChunkFiles, ChunkListing
 from airflow_allma.inspection.chunk_objects import ENTRY_BYTES, ChunkObjects
 from airflow_allma.inspection.failure_entries import failure_line
@@ -347,11 +347,16 @@ class ChunkReader:
 
     @lazy_property
     def _label_lines(self) -> list[bytes]:
-        return (self.labels or b"").split(b"\n")
+        try:
+            labels = self.labels
+        except ObjectNotFoundError:
+            # Deleted since the index was read: whoever reads results finds out, and says so.
+            return []
+        return [] if labels is None else labels.split(b"\n")
 
     def label(self, item: int) -> str | None:
         """Return the stored label of an item of the chunk; None if there is none."""
-        if self.labels is None or item >= len(self._label_lines):
+        if item >= len(self._label_lines):
             return None
         return self._label_lines[item].decode(errors="replace")
 

@@ -10,7 +10,7 @@ __all__ = ["gone_sentence", "has_lost_all"]
 
 
 def has_lost_all(view: ForkView) -> bool:
-    """Return whether chunks have ended, and nothing of any chunk is stored.
+    """Return whether chunks have ended with results, or all have ended, and nothing of any chunk is stored.
 
     Raises:
         StorageError: raised by the store.
@@ -19,7 +19,10 @@ def has_lost_all(view: ForkView) -> bool:
     if folder is None:
         return False
     states = [view.state(chunk.number) for chunk in view.plan.chunks]
-    is_expected = any(_stores_results(state) for state in states)
+    # A chunk that was killed can have stored nothing: then the results of others may still come.
+    is_expected = any(state.handed_on is not None and _stores_results(state) for state in states) or (
+        bool(states) and all(_stores_results(state) for state in states)
+    )
     is_handed_on = any("results" in (state.handed_on or {}) for state in states)
     return is_expected and not is_handed_on and _is_empty(view, folder)
 

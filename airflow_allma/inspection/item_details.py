@@ -83,7 +83,7 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
     return {
         **_statuses(reader, found),
         **_values(view, found, item_input),
-        **_trace(found, view),
+        **_trace(reader, found),
         "chunk": _chunk(reader, found),
         "line": None if item_input is None else _line(reader, chunk, item_input.offset),
         "task": {
@@ -169,7 +169,7 @@ def item_value(view: ForkView, index: int, part: str, branch: str | None = None)
         end = item_input.offset + item_input.size
         return view.store.stream(manifest.pointer, item_input.offset, end, if_match=manifest.etag)
     if line is None or line.status != ("ok" if part == "output" else "failed"):
-        raise ItemNotFoundError(f"Item {index} has no {part}.")
+        raise ItemNotFoundError(" ".join([f"Item {index} has no {part}.", *lost_note(reader)]))
     if line.is_whole or line.part is None:
         return iter((line.value,))
     return view.store.stream(line.part, line.start, line.start + line.size)
@@ -235,9 +235,11 @@ def _line(reader: ForkReader, chunk: ChunkReader, offset: int | None) -> dict[st
     return line
 
 
-def _trace(found: _Found, view: ForkView) -> dict[str, Any]:
+def _trace(reader: ForkReader, found: _Found) -> dict[str, Any]:
     """Return the steps of the branch run that is shown, or why there are none."""
-    line = found.line
+    view, line = reader.view, found.line
+    if found.chunk.number in reader.lost:
+        return {"trace": None, "traceNote": "The record of the steps was deleted with the results."}
     chosen: ItemTrace | None = None
     try:
         for encoded in found.chunk.objects.traces(found.position.item):

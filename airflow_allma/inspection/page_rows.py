@@ -32,7 +32,7 @@ def item_rows(reader: ForkReader, items: Sequence[ItemPosition]) -> list[list[di
         wanted.setdefault(position.chunk, []).append(position.item)
     found = reader.results({chunk: sorted(set(of)) for chunk, of in wanted.items()}, _ERROR_BYTES)
     chunks = [reader.chunks[number] for number in wanted]
-    in_threads(lambda chunk: chunk.labels, chunks, lambda chunk: chunk.has_at_hand(ChunkFile.LABELS))
+    in_threads(lambda chunk: chunk.label(0), chunks, lambda chunk: chunk.has_at_hand(ChunkFile.LABELS))
     return [rows_of(reader, position, found[position.chunk]) for position in items]
 
 

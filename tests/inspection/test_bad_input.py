@@ -78,6 +78,24 @@ def test_a_download_of_deleted_results_is_refused_also_after_pages_read_them(sho
         download(view, show)
 
 
+def test_an_item_whose_results_were_deleted_after_pages_read_the_index_says_so():
+    fork = write_fork([StoredChunk(6, [SOME])])
+    fork_summary(fork.view, 0.0)
+    view = replace(fork.view, store=without(fork.view.store, "/results/"))
+    detail = item_detail(view, 1)
+    assert (detail["status"], detail["trace"], detail["input"]) == (
+        "none",
+        None,
+        {"id": "u-0001", "note": "x"},
+    )
+    assert "deleted them" in detail["note"]
+    assert detail["traceNote"] == "The record of the steps was deleted with the results."
+    with pytest.raises(ItemNotFoundError, match="deleted them"):
+        item_value(view, 1, "error")
+    assert "deleted them" in item_page(view, ItemQuery())["note"]
+    assert "deleted them" in item_page(view, ItemQuery(label="u-0001"))["note"]
+
+
 def test_a_part_that_is_gone_leaves_its_items_without_results():
     fork = write_fork([StoredChunk(6, [OK])])
     part = next(info.pointer for info in fork.view.store.list("b") if "/parts/" in info.pointer.key)
