@@ -11,8 +11,9 @@ A step that failed has ``error``, the four fields, in place of ``output``, or be
 error. ``flow`` is the flow of a step that another flow runs.
 ``within`` says where a step of a fork inside of the traced path ran: ``[{"fork", "branch", "item"}]``, the
 outermost fork first. ``omittedCalls`` counts earlier calls. ``note`` says what is not known of a step that
-ran in another task: ``seconds`` and ``at`` are then null. An input, output or error with too much JSON is
-``{"$cut": "the beginning of its JSON", "$bytes": n}``.
+ran in another task: ``seconds`` and ``at`` are then null. An input or output with too much JSON is
+``{"$cut": "the beginning of its JSON", "$bytes": n}``. Of an error with too much, each field is cut that has
+too much by itself, mostly ``errorDetails``: its name and message remain texts.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class TraceForm:
 
     Args:
         masks: the secrets that the process knows.
-        max_bytes: maximum size of each input, output or error, in bytes of JSON.
+        max_bytes: maximum size of each input, output or error, in bytes of JSON; of each field of an error
+            that is larger.
         redact: masks further secrets in a JSON value, such as those that Airflow knows; None if there are
             none.
     """
@@ -78,7 +80,7 @@ class TraceForm:
         if record.error is None or record.output is not None:
             trace["output"] = self.value(record.output)
         if record.error is not None:
-            trace["error"] = self.value(record.error)
+            trace["error"] = self._error(record.error)
         trace["next"] = record.next_step
         trace["tries"] = record.tries
         trace["seconds"] = round(record.seconds, 6)
@@ -105,6 +107,10 @@ class TraceForm:
         else:
             size = len(encoded)
         return {"$cut": encoded[: self._max_bytes].decode(errors="ignore"), "$bytes": size}
+
+    def _error(self, error: Mapping[str, Any]) -> Any:
+        shown = self.value(error)
+        return {name: self.value(member) for name, member in error.items()} if _is_cut(shown) else shown
 
     def mask_again(self, traces: Sequence[Any]) -> list[Any]:
         """Mask secrets that have become known since these traces of steps were made."""
@@ -216,19 +222,31 @@ def bound_steps(steps: Sequence[Any], omitted: int = 0) -> tuple[list[Any], int]
 def shorten_step(step: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
     """Return the trace of a step with a smaller maximum size of its input, output and error."""
     shortened_step = dict(step)
-    for name in ("input", "output", "error"):
-        if name not in step:
-            continue
-        value = step[name]
-        if isinstance(value, dict) and value.keys() == {"$cut", "$bytes"}:
-            cut, size = str(value["$cut"]).encode(), value["$bytes"]
-        else:
-            cut = _encoded(value)
-            size = len(cut)
-        if len(cut) > max_bytes:
-            beginning = cut[:max_bytes].decode(errors="ignore")
-            shortened_step[name] = {"$cut": beginning, "$bytes": size}
+    for name in ("input", "output"):
+        if name in step:
+            shortened_step[name] = _shorten_value(step[name], max_bytes)
+    error = step.get("error")
+    if error is not None:
+        shown = _shorten_value(error, max_bytes)
+        if _is_cut(shown) and isinstance(error, dict) and not _is_cut(error):
+            shown = {name: _shorten_value(member, max_bytes) for name, member in error.items()}
+        shortened_step["error"] = shown
     return shortened_step
+
+
+def _is_cut(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$cut", "$bytes"}
+
+
+def _shorten_value(value: Any, max_bytes: int) -> Any:
+    if _is_cut(value):
+        cut, size = str(value["$cut"]).encode(), value["$bytes"]
+    else:
+        cut = _encoded(value)
+        size = len(cut)
+    if len(cut) <= max_bytes:
+        return value
+    return {"$cut": cut[:max_bytes].decode(errors="ignore"), "$bytes": size}
 
 
 def _without_ends(value: Any, longest: int) -> Any:

@@ -34,3 +34,33 @@ def test_paths_in_airflow_have_the_colons_of_run_ids_as_airflows_own_links(ui_se
         }"""
     )
     assert path == "/dags/a%20b/runs/manual__2026-11-26T19:45:00%2B00:00%2F1/plugin/allma-run"
+
+
+def test_an_error_of_which_parts_are_cut_is_a_text(ui_server, page_of):
+    page, _ = page_of(ui_server.url)
+    page.goto(f"{ui_server.url}/allma/ui")
+    page.wait_for_selector(".allma[data-page=flows]")
+    cut = {"$cut": '"what \\"was', "$bytes": 9000}
+    whole = {"$cut": '{"errorName":"E","errorMessage":"a \\"b\\" c","errorDetails":{"a', "$bytes": 9000}
+    errors = [
+        {"errorName": "E", "errorMessage": "m", "errorDetails": cut},
+        {"errorName": "E", "errorMessage": cut, "errorDetails": {}},
+        whole,
+        {"$cut": '{"errorName":"E","errorMessage":"a \\', "$bytes": 9000},
+        {"$cut": "", "$bytes": 9000},
+    ]
+    texts = page.evaluate(
+        """async (errors) => {
+            const host = document.querySelector("script[type=module]").src;
+            const {textOfError} = await import(new URL("trace.js", host));
+            return errors.map(textOfError);
+        }""",
+        errors,
+    )
+    assert texts == [
+        "E: m",
+        'E: what "was…',
+        'E: a "b" c',
+        "E: a …",
+        "The step failed. Its error is too large to be shown whole.",
+    ]

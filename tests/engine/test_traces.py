@@ -10,7 +10,13 @@ from airflow_allma.common.aws_calls import AwsCall
 from airflow_allma.engine.outside_calls import HttpCall, MailCall, OutsideCalls
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.secret_masks import SecretMasks
-from airflow_allma.engine.traces import MAX_TRACE_BYTES, MAX_TRACED_STEPS, TraceForm, bound_steps
+from airflow_allma.engine.traces import (
+    MAX_TRACE_BYTES,
+    MAX_TRACED_STEPS,
+    TraceForm,
+    bound_steps,
+    shorten_step,
+)
 
 SECRET = "planted-password"
 
@@ -94,6 +100,24 @@ def test_a_step_that_failed_has_its_error_and_calls_of_aws_and_mail():
             "requestId": "m-1",
         },
     ]
+
+
+def test_an_error_that_is_too_large_keeps_its_name_and_message_and_its_details_are_cut():
+    details = {"failures": ["x" * 50] * 100, "password": SECRET}
+    error = {"errorName": "E", "errorMessage": "m", "errorDetails": details, "isRetryable": False}
+    trace = form(200).step(StepRecord("a", "NO_OP", None, None, error, None, 1.0))
+    cut = trace["error"]["errorDetails"]
+    assert trace["error"] == {**error, "errorDetails": cut}
+    assert (len(cut["$cut"]), cut["$bytes"] > 5000) == (200, True)
+    shortened = shorten_step(trace, 100)["error"]
+    assert shortened == {**error, "errorDetails": {"$cut": cut["$cut"][:100], "$bytes": cut["$bytes"]}}
+    assert SECRET not in json.dumps(trace)
+
+
+def test_an_error_whose_message_is_too_large_has_the_beginning_of_it():
+    error = {"errorName": "E", "errorMessage": "m" * 300, "errorDetails": {}, "isRetryable": True}
+    trace = form(200).step(StepRecord("a", "NO_OP", None, None, error, None, 1.0))
+    assert trace["error"] == {**error, "errorMessage": {"$cut": '"' + "m" * 199, "$bytes": 302}}
 
 
 def test_only_the_last_calls_are_kept_and_the_others_counted():

@@ -8,6 +8,37 @@ function percent(value, least, most) {
   return `${Math.min(most, Math.max(least, value))}%`;
 }
 
+function beginningOf(cut) {
+  // The beginning of the JSON of a text: without an escape that is not whole
+  const json = cut.replace(/\\(u[0-9a-f]{0,3})?$/i, "");
+  try {
+    return `${JSON.parse(`${json}"`)}…`;
+  } catch {
+    return "";
+  }
+}
+
+/** Return the name and the message of an error of which parts may be cut, as a text. */
+export function textOfError(error) {
+  // An error that was cut as a whole: traces of earlier releases
+  const field = (name) => {
+    if (typeof error.$cut !== "string") return error[name];
+    return error.$cut.match(new RegExp(`"${name}":("(?:[^"\\\\]|\\\\.)*"?)`))?.[1];
+  };
+  const text = (name) => {
+    const value = field(name);
+    if (typeof value?.$cut === "string") return beginningOf(value.$cut);
+    if (typeof error.$cut !== "string" || value === undefined) return value;
+    try {
+      return JSON.parse(value);
+    } catch {
+      return beginningOf(value);
+    }
+  };
+  const parts = ["errorName", "errorMessage"].map(text).filter(Boolean);
+  return parts.join(": ") || "The step failed. Its error is too large to be shown whole.";
+}
+
 /** Return the component Trace. */
 export default (kit) => {
   const { html, useState, bytes, count, duration, number, visible, oneLine, Badge, Button, Json } = kit;
@@ -83,7 +114,7 @@ export default (kit) => {
     return html`<li className=${`allma-step ${error ? "failed" : "success"}`}>
       <${StepHead} step=${step} isOpen=${isOpen} setOpen=${setOpen} />
       <${Lane} step=${step} start=${start} span=${span} />
-      ${error && html`<p className="error">${oneLine(error.errorName)}: ${visible(error.errorMessage)}</p>`}
+      ${error && html`<p className="error">${visible(textOfError(error))}</p>`}
       ${calls?.length > 0 && html`<${Calls} calls=${calls} omitted=${step.omittedCalls} />`}
       ${note && html`<p className="muted">${visible(note)}</p>`}
       ${isOpen && html`<${Values} step=${step} />`}
