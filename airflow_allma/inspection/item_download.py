@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -144,8 +146,11 @@ def _results(
     if folder is None or not chunk.files.parts:
         return
     if status is BranchStatus.FAILED:
-        for item, _, branch, error in chunk.failed_results():
-            yield item, of_failed[branch], _encode(error)
+        ranks = {branch: rank for rank, branch in enumerate(view.branches)}
+        for item, of_item in groupby(chunk.failed_results(), key=itemgetter(0)):
+            # They are stored in the order in which they ended.
+            for _, _, branch, error in sorted(of_item, key=lambda one: ranks.get(one[2], len(ranks))):
+                yield item, of_failed[branch], _encode(error)
         return
     for result in read_results(view.store, folder, list(view.branches)):
         ended = result.status

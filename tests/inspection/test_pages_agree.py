@@ -144,6 +144,13 @@ def test_searches_find_each_item_once(fork: StoredFork, limit: int, number: int)
     assert {row["index"] for row in rows} == ({number} if number < fork.items else set())
 
 
+def test_a_download_of_failures_has_branches_in_their_order():
+    ended = [(0, "two", "f"), (0, "one", "f"), (1, "one", "f"), (1, "two", "f")]
+    fork = write_fork([StoredChunk(2, [ended], part_results=5)], ("one", "two"))
+    saved = [json.loads(line) for line in b"".join(download(fork.view, "failed")).splitlines()]
+    assert [(one["itemIndex"], one["branch"], one["status"]) for one in saved] == expected(fork, "failed")
+
+
 @settings(max_examples=25, deadline=None, phases=[Phase.generate])
 @given(forks())
 def test_details_downloads_and_counts_agree(fork: StoredFork):
@@ -167,10 +174,10 @@ def test_details_downloads_and_counts_agree(fork: StoredFork):
             assert detail["trace"] is not None or detail["traceNote"]
             # The pages show notes as plain text.
             assert "`" not in (detail["traceNote"] or "")
+    is_stored = any("/results/" in info.pointer.key for info in fork.view.store.list("b"))
     for show, status in (("all", ()), ("failed", ("failed",)), ("succeeded", ("ok",))):
-        is_empty = not any("/results/" in info.pointer.key for info in fork.view.store.list("b"))
-        if is_empty and all(chunk.ends == "killed" for chunk in fork.chunks):
-            with pytest.raises(ItemNotFoundError, match="deleted, or never stored"):
+        if not is_stored and any(chunk.ends == "killed" for chunk in fork.chunks):
+            with pytest.raises(ItemNotFoundError, match="they were deleted, or never stored"):
                 download(fork.view, show)
             continue
         saved = [json.loads(line) for line in b"".join(download(fork.view, show)).splitlines()]
