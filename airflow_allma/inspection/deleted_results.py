@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from airflow_allma.distributed.chunk_layout import folder_of_chunk
 from airflow_allma.exceptions import ObjectNotFoundError
+from airflow_allma.inspection.fork_reader import in_threads
 from airflow_allma.inspection.fork_view import ChunkState, ForkView
 from airflow_allma.storage import OffloadLocation
 
-__all__ = ["gone_sentence", "has_lost_all"]
+__all__ = ["gone_sentence", "has_lost_all", "lost_chunks"]
 
 
 def has_lost_all(view: ForkView) -> bool:
@@ -25,6 +29,24 @@ def has_lost_all(view: ForkView) -> bool:
     )
     is_handed_on = any("results" in (state.handed_on or {}) for state in states)
     return is_expected and not is_handed_on and _is_empty(view, folder)
+
+
+def lost_chunks(view: ForkView, numbers: Iterable[int]) -> list[int]:
+    """Return which of some chunks have ended, but have nothing stored, in order.
+
+    Args:
+        view: the fork.
+        numbers: the chunks.
+
+    Raises:
+        StorageError: raised by the store.
+    """
+    folder = view.results_folder
+    if folder is None:
+        return []
+    ended = sorted(number for number in set(numbers) if _stores_results(view.state(number)))
+    empty = in_threads(lambda number: _is_empty(view, folder_of_chunk(folder, number)), ended)
+    return [number for number, is_empty in zip(ended, empty, strict=True) if is_empty]
 
 
 def gone_sentence(view: ForkView) -> str:

@@ -124,7 +124,12 @@ class _ChunkRerun:
             # A chunk whose process was lost has items without a result, and no failure of theirs.
             states = self.tasks.states.get(self.tasks.task(TaskRole.CHUNK).task_id, {})
             numbers |= {number for number, state in states.items() if state in _FAILED and number >= 0}
-        return sorted(numbers)
+        return sorted(numbers.union(self._lost))
+
+    @property
+    def _lost(self) -> Sequence[int]:
+        """The chunks whose results are gone; none if results are not stored, as nothing can be gone then."""
+        return self.items.lost if self.tasks.is_stored else ()
 
     @property
     def _is_exact(self) -> bool:
@@ -140,15 +145,22 @@ class _ChunkRerun:
         return [[task, number] for number in self.numbers]
 
     def count(self) -> int:
-        if self.tasks.is_stored:
+        if not self.tasks.is_stored:
+            return self._all_items(self.numbers) or self.items.count
+        if not self._lost:
             return self.items.count
-        counts = [self.tasks.chunk_items.get(number) for number in self.numbers]
-        return sum(count or 0 for count in counts) or self.items.count
+        kept = sum(len(items) for number, items in self.items.chunks.items() if number not in self._lost)
+        return kept + self._all_items(self._lost)
+
+    def _all_items(self, numbers: Iterable[int]) -> int:
+        return sum(self.tasks.chunk_items.get(number) or 0 for number in numbers)
 
     def what_runs(self, count: int) -> str:
         chunks = counted(len(self.numbers), "chunk")
         if not self.tasks.is_stored:
             return f"All items of {chunks} run again: {_items(count)}, good ones too."
+        if self._lost:
+            return self._what_runs_without_results()
         if not self._is_exact:
             is_many = self.items.count > MAX_SELECTED_ITEMS
             reason = f"These are more than {MAX_SELECTED_ITEMS:,} items" if is_many else "Not all are listed"
@@ -157,7 +169,22 @@ class _ChunkRerun:
             return f"The items without a result run again, in {chunks}."
         return f"{_subject_of(self.subject, count)} {_runs_again(count)}, in {chunks}."
 
+    def _what_runs_without_results(self) -> str:
+        lost = counted(len(self._lost), "chunk")
+        count = self._all_items(self._lost)
+        every = (
+            f"Results of {lost} are gone: they were deleted, or never stored. All items of {lost} run again"
+            f"{f': {_items(count)}' if count else ''}, good ones too."
+        )
+        kept = len(self.numbers) - len(self._lost)
+        if not kept:
+            return every
+        kind = " of this kind" if self.subject.what is RerunWhat.KIND and self._is_exact else ""
+        return f"{every} Of {counted(kept, 'other chunk')} the failed items{kind} run again."
+
     def others(self) -> str:
+        if self._lost:
+            return "Good items of chunks whose results are still stored keep them."
         if not self.tasks.is_stored:
             return (
                 "Results of chunks are not stored. With [allma] offload_location only the selected items "
@@ -208,7 +235,12 @@ class _ChunkRerun:
         is_selected = self._is_exact and self.subject.what is not RerunWhat.FAILED
         if not is_selected and self.tasks.selection is None:
             return None
-        chunks = {number: sorted(items) for number, items in self.items.chunks.items() if items}
+        # Of a chunk without results all items run, whatever is selected.
+        chunks = {
+            number: sorted(items)
+            for number, items in self.items.chunks.items()
+            if items and number not in self._lost
+        }
         generation = next_generation(_generation(self.tasks.selection))
         return ForkSelection.of(generation, chunks if is_selected else {})
 

@@ -49,12 +49,14 @@ class RerunItems:
         chunks: chunk number -> indexes in the chunk, from 0, of a fork that runs in chunks.
         branches: index of the branch -> indexes of items, of a fork whose items are task instances.
         is_complete: whether ``chunks`` names all of them; if not, only the chunks are known.
+        lost: the chunks that have ended, but have nothing stored: all their items run again.
     """
 
     count: int
     chunks: Mapping[int, Sequence[int]] = field(default_factory=dict)
     branches: Mapping[int, Sequence[int]] = field(default_factory=dict)
     is_complete: bool = True
+    lost: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def rerun_view(
         chunks=chunks,
         branches=selected.get("branches", {}),
         is_complete=selected["isComplete"],
+        lost=selected.get("lost", ()),
     )
     return plan_rerun(
         _fork(state, is_stored=summary["stored"]), RerunSubject(RerunWhat(what), kind, index), items

@@ -78,6 +78,19 @@ def test_a_download_of_deleted_results_is_refused_also_after_pages_read_them(sho
         download(view, show)
 
 
+@pytest.mark.parametrize("is_cached", [True, False])
+@pytest.mark.parametrize("branches", [("main",), ("main", "other")])
+def test_a_rerun_names_the_chunks_whose_results_were_deleted(branches, is_cached):
+    fork = write_fork([StoredChunk(6, [SOME]), StoredChunk(6, [SOME]), StoredChunk(6, [OK])], branches)
+    assert selected_items(fork.view, "failed")["lost"] == []
+    cache = fork.view.cache if is_cached else ObjectCache()
+    view = replace(fork.view, store=without(fork.view.store, "/000001/"), cache=cache)
+    selected = selected_items(view, "failed")
+    assert (sorted(selected["chunks"]), selected["lost"]) == ([0, 1], [1])
+    assert selected_items(view, "item", index=7)["lost"] == [1]
+    assert selected_items(view, "item", index=1)["lost"] == []
+
+
 def test_an_item_whose_results_were_deleted_after_pages_read_the_index_says_so():
     fork = write_fork([StoredChunk(6, [SOME])])
     fork_summary(fork.view, 0.0)

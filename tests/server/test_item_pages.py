@@ -230,6 +230,8 @@ def test_results_that_are_gone_are_a_sentence(pages, fork_path, runs):
         item = pages.ask(f"{fork_path}/items/1")
         assert item.status_code in {200, 404}
         assert item.json().get("detail") or item.json()["message"]
+        plan = pages.get(f"{fork_path}/rerun", what="failed")
+        assert plan["sentence"].startswith("Results of 2 chunks are gone"), plan
         for show in ("all", "failed", "succeeded"):
             answer = pages.ask(f"{fork_path}/download", show=show)
             assert answer.status_code == 404

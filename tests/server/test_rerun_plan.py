@@ -166,6 +166,30 @@ def test_without_stored_results_whole_chunks_rerun_and_the_plan_says_so(subject)
     assert "[allma] offload_location" in plan["others"]
 
 
+@pytest.mark.parametrize("subject", [FAILED, KIND, ITEM])
+def test_of_chunks_whose_results_were_deleted_all_items_rerun_and_the_plan_says_so(subject):
+    sizes = {0: 50, 1: 50, 2: 1_000}
+    plan = rerun(subject, RerunItems(37, CHUNKS.chunks, lost=[0, 2]), chunk_items=sizes)
+    assert plan["items"] == 1_050
+    assert plan["sentence"].startswith(
+        "Results of 2 chunks are gone: they were deleted, or never stored. All items of 2 chunks run again: "
+        "1,050 items, good ones too. Then"
+    )
+    assert plan["others"] == "Good items of chunks whose results are still stored keep them."
+    assert plan["clear"]["task_ids"] == [["f.chunk", 0], ["f.chunk", 2]]
+    unread = rerun(subject, RerunItems(7, {0: [], 2: []}, is_complete=False, lost=[0, 2]), chunk_items=sizes)
+    assert (unread["items"], unread["blocked"]) == (1_050, None)
+    assert unread["clear"]["task_ids"] == plan["clear"]["task_ids"]
+
+
+def test_where_some_results_were_deleted_the_failed_items_of_other_chunks_rerun():
+    items = RerunItems(37, CHUNKS.chunks, lost=[0])
+    plan = rerun(KIND, items, chunk_items={0: 50, 2: 1_000})
+    assert plan["items"] == 86
+    assert "Of 1 other chunk the failed items of this kind run again. Then" in plan["sentence"]
+    assert set(ForkSelection.parse(plan["selection"]["body"]["value"]).chunks) == {"2"}
+
+
 def test_items_that_are_task_instances_are_cleared_where_their_branch_begins():
     plan = rerun(FAILED, RerunItems(2, branches={0: [9, 4], 1: [4]}), in_chunks=False)
     assert plan["clear"]["task_ids"] == [["f.a.w", 4], ["f.a.w", 9], ["f.b.v", 4]]
