@@ -12,8 +12,8 @@ def task_path(dag_id: str, run_id: str, task_id: str, map_index: int | None = No
     parts = ["", "dags", dag_id, "runs", run_id, "tasks", task_id]
     if map_index is not None and map_index >= 0:
         parts += ["mapped", str(map_index)]
-    # Airflow's router compares paths as texts, and its own links have the ":" of run ids as it is.
-    return "/".join(quote(part, safe=":") for part in parts)
+    # Airflow's router compares paths as texts, and its own links have ":" and "+" of run ids as they are.
+    return "/".join(quote(part, safe=":+") for part in parts)
 
 
 def log_path(dag_id: str, run_id: str, task_id: str, map_index: int | None, tries: int) -> str:

@@ -23,8 +23,8 @@ async function addStyles(name) {
 }
 
 function segmentOf(text) {
-  // Airflow's router compares paths as texts, and its own links have the ":" of run ids as it is.
-  return encodeURIComponent(text).replaceAll("%3A", ":");
+  // Airflow's router compares paths as texts, and its own links have ":" and "+" of run ids as they are.
+  return encodeURIComponent(text).replaceAll("%3A", ":").replaceAll("%2B", "+");
 }
 
 /** Return the path of a page of ours below Airflow's root: `{dagId, runId, taskId, mapIndex}`, all optional. */
