@@ -22,7 +22,7 @@ def test_the_page_of_its_own_loads(ui_server, page_of):
     page.wait_for_selector(".allma[data-page=flows]")
 
 
-def test_paths_in_airflow_have_the_colons_of_run_ids_as_airflows_own_links(ui_server, page_of):
+def test_paths_in_airflow_have_colons_and_plus_signs_of_run_ids_as_its_own_links(ui_server, page_of):
     page, _ = page_of(ui_server.url)
     page.goto(f"{ui_server.url}/allma/ui")
     page.wait_for_selector(".allma[data-page=flows]")
@@ -33,7 +33,7 @@ def test_paths_in_airflow_have_the_colons_of_run_ids_as_airflows_own_links(ui_se
             return pathInAirflow({dagId: "a b", runId: "manual__2026-11-26T19:45:00+00:00/1"});
         }"""
     )
-    assert path == "/dags/a%20b/runs/manual__2026-11-26T19:45:00%2B00:00%2F1/plugin/allma-run"
+    assert path == "/dags/a%20b/runs/manual__2026-11-26T19:45:00+00:00%2F1/plugin/allma-run"
 
 
 def test_an_error_of_which_parts_are_cut_is_a_text(ui_server, page_of):

@@ -27,7 +27,7 @@ function segmentOf(text) {
   return encodeURIComponent(text).replaceAll("%3A", ":").replaceAll("%2B", "+");
 }
 
-/** Return the path of a page of ours below Airflow's root: `{dagId, runId, taskId, mapIndex}`, all optional. */
+/** Return the path of our page below Airflow's root: `{dagId, runId, taskId, mapIndex}`, all optional. */
 export function pathInAirflow({ dagId, runId, taskId, mapIndex }) {
   const parts = [];
   let page = "flows";

@@ -46,8 +46,9 @@ export default (kit) => {
     const version = flow.version ? `version ${flow.version}` : "";
     const id = flow.name && flow.name !== flow.flowId ? oneLine(flow.flowId) : "";
     const description = oneLine(flow.description);
-    // One problem after another, with an empty line between them
-    const problems = (flow.problem ?? "").split(/\n\s*\n/).map((text) => oneLine(text.trim())).filter(Boolean);
+    // An empty line is between one problem and the next.
+    const texts = (flow.problem ?? "").split(/\n\s*\n/);
+    const problems = texts.map((text) => oneLine(text.trim())).filter(Boolean);
     const hasPage = flow.dagId && ["active", "paused"].includes(flow.state);
     return html`<div className="allma-name">
       ${hasPage ? html`<${Link} to=${{ dagId: flow.dagId }}>${name}<//>` : html`<strong>${name}</strong>`}
