@@ -125,7 +125,13 @@ def stock_airflow(
     process.start()
     try:
         passwords = home / "simple_auth_manager_passwords.json.generated"
-        wait_until(passwords.exists, what="the password of admin", processes=[process], timeout=START_SECONDS)
+        # Airflow creates the file, and writes it later.
+        wait_until(
+            lambda: passwords.exists() and passwords.stat().st_size > 0,
+            what="the password of admin",
+            processes=[process],
+            timeout=START_SECONDS,
+        )
         password = json.loads(passwords.read_text())["admin"]
         client = AirflowClient(f"http://127.0.0.1:{port}", "admin", password)
 
