@@ -52,6 +52,16 @@ def airflow_page(users, airflow_instance, page_of):
     return make
 
 
+def open_tab(page, name):
+    """Click on a tab of the page that has just been opened."""
+    tab = page.get_by_role("link", name=name)
+    tab.wait_for()
+    # As long as it loads, Airflow can go to the page's first tab.
+    page.wait_for_load_state("networkidle")
+    tab.click()
+    page.wait_for_url("**/plugin/**")
+
+
 def test_tabs_work_one_after_the_other_and_a_deep_link_survives_a_reload(airflow_page):
     page, _ = airflow_page(RUN_PAGE)
     page.get_by_role("link", name="Allma run").click()
@@ -68,10 +78,10 @@ def test_tabs_work_one_after_the_other_and_a_deep_link_survives_a_reload(airflow
     assert accessibility_problems(page) == []
     # Another tab of Airflow looks for another name in the same module.
     page.locator(".allma-item").get_by_role("link", name="items").click()
-    page.get_by_role("link", name="Allma items").click()
+    open_tab(page, "Allma items")
     page.wait_for_selector(".allma-list tbody tr")
     page.get_by_role("link", name=DAG).or_(page.get_by_role("link", name="Enrich users")).first.click()
-    page.get_by_role("link", name="Allma flow").click()
+    open_tab(page, "Allma flow")
     page.wait_for_selector(".allma[data-page=flow] .allma-page")
 
 
