@@ -24,9 +24,11 @@ def test_it_leads_to_the_page_of_its_own_with_everything_escaped(base, monkeypat
     assert url == f"{base.rstrip('/')}/allma/ui?{QUERY}"
 
 
-def test_only_the_last_task_of_a_fork_has_it_as_it_costs_each_instance_a_request():
+def test_only_the_last_task_of_a_fork_has_it_as_it_costs_each_instance_a_request(monkeypatch):
     from airflow.serialization.serialized_objects import DagSerialization
 
+    # Airflow's scheduler code sets it to False for the whole process.
+    monkeypatch.setattr(DagSerialization, "_load_operator_extra_links", True)
     dag = build_dag(Flow.model_validate(flow("links", {"f": fork(branch("w")), "w": compose()})))
     stored = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     with_link = [
