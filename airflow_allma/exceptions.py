@@ -16,7 +16,7 @@ AllmaError
 │   ├── StorageUnavailableError       throttling, 5xx or a lost connection; the same call may succeed later
 │   └── StorageConfigurationError     a connection or the offload location is missing, or a key is not allowed
 ├── InspectionError                   a question about the items of a run cannot be answered as it was asked
-│   └── ItemNotFoundError             there is no such item, branch or fork
+│   └── ItemNotFoundError             the item, branch or fork does not exist
 ├── SecretError                       a connection or a Variable cannot be used
 │   ├── SecretNotFoundError           it does not exist
 │   └── SecretUnavailableError        what stores it does not answer; the same lookup may succeed later
@@ -196,7 +196,7 @@ class InspectionError(AllmaError):
 
 
 class ItemNotFoundError(InspectionError):
-    """There is no such item, branch, fork or run."""
+    """The item, branch, fork or run does not exist."""
 
 
 class SecretError(AllmaError):

@@ -97,7 +97,7 @@ def print_item(
         as_json: whether one JSON object is printed.
 
     Returns:
-        The exit code: 0, or 2 if there is no such item or the store cannot be read.
+        The exit code: 0, or 2 if the item does not exist or the store cannot be read.
     """
     try:
         detail = item_detail(open_stored_fork(run, fork, store).view, index, branch)

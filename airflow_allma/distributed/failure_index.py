@@ -25,7 +25,7 @@ class FailureIndex:
 
     def __init__(self, max_listed: int = MAX_LISTED_FAILURES) -> None:
         self._max_listed = max_listed
-        # Number 0 is no failure; the last number is that of all further kinds.
+        # 0 means success, the last number for all further kinds.
         self._kinds: list[FailureKind] = []
         self._numbers: dict[str, int] = {}
         self._counts = [0] * (MAX_KINDS + 2)

@@ -1,4 +1,4 @@
-"""Results of a chunk for one XCom at the end, where there is no offload location."""
+"""Results of a chunk without an offload location: one XCom at the end has them all."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class ForkReader:
         """Look at one chunk only.
 
         Raises:
-            InspectionError: there is no chunk with this number.
+            InspectionError: the plan has no chunk with this number.
         """
         if not 0 <= number < len(self.chunks):
             raise InspectionError(f"There is no chunk {number}: the fork has {len(self.chunks)} chunks.")

@@ -68,7 +68,7 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
         branch: which branch run; None for the first that failed, otherwise the first that ran.
 
     Raises:
-        ItemNotFoundError: there is no such item or branch.
+        ItemNotFoundError: the item or branch does not exist.
         StorageError: the store cannot be read.
     """
     reader = ForkReader(view)
@@ -146,8 +146,8 @@ def item_value(view: ForkView, index: int, part: str, branch: str | None = None)
         branch: as for ``item_detail``.
 
     Raises:
-        InspectionError: there is no such part.
-        ItemNotFoundError: there is no such item or branch, or it has no such value.
+        InspectionError: the part is none of ``PARTS``.
+        ItemNotFoundError: the item or branch does not exist, or it lacks this value.
         StorageError: the store cannot be read; also raised while the blocks are read.
     """
     if part not in PARTS:

@@ -43,7 +43,7 @@ def selected_items(
 
     Raises:
         InspectionError: an argument is not allowed or missing.
-        ItemNotFoundError: there is no such item.
+        ItemNotFoundError: the item does not exist.
         StorageError: raised by the store.
     """
     if what not in _WHAT or (what == "kind" and not kind) or (what == "item" and index is None):

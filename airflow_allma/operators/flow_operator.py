@@ -58,7 +58,7 @@ class FlowOperator(BaseOperator):
         """Render the fields; for a mapped task, that selects its item from the list of its upstream task.
 
         Raises:
-            AirflowFailException: there is no such list in this run.
+            AirflowFailException: this run lacks the list.
         """
         try:
             super().render_template_fields(context, jinja_env)

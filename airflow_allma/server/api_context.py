@@ -65,7 +65,7 @@ class ApiContext:
         """Return a fork of a run.
 
         Raises:
-            NotFoundError: there is no such run or fork, or the Dag is not that of a flow.
+            NotFoundError: the run or fork does not exist, or the Dag is not that of a flow.
         """
 
         def work(session: Session) -> ForkState:

@@ -148,7 +148,7 @@ def _row(run: BranchRun) -> dict[str, Any]:
 
 
 def require_item(fork: MemoryFork, index: int) -> tuple[BranchRun, ...]:
-    """Return the branch runs of an item; raises ItemNotFoundError if there is no such item."""
+    """Return the branch runs of an item; raises ItemNotFoundError if the item does not exist."""
     if not 0 <= index < fork.count:
         raise ItemNotFoundError(f"There is no item {index}: the fork has {fork.count} items, from 0.")
     return fork.of_item(index)
@@ -158,7 +158,7 @@ def _find_run(fork: MemoryFork, index: int, branch: str | None) -> BranchRun:
     """Return a branch run of an item: without a branch the first that failed, or else the first that ran.
 
     Raises:
-        ItemNotFoundError: there is no such item or branch.
+        ItemNotFoundError: the item or branch does not exist.
     """
     runs = require_item(fork, index)
     if branch is not None:
@@ -178,7 +178,7 @@ def memory_detail(
     """Return one item with everything that is known about it; see ``inspection.item_detail`` for its form.
 
     Raises:
-        ItemNotFoundError: there is no such item or branch.
+        ItemNotFoundError: the item or branch does not exist.
     """
     if not fork.branches:
         raise ItemNotFoundError("The fork has no branches: nothing runs for its items.")
@@ -224,7 +224,7 @@ def memory_value(
     """Return an item's whole input, output or error as JSON.
 
     Raises:
-        ItemNotFoundError: there is no such item or branch, or it has no such value.
+        ItemNotFoundError: the item or branch does not exist, or it lacks this value.
     """
     run = _find_run(fork, index, branch)
     if part == "input":

@@ -93,7 +93,7 @@ class RerunFork:
         """Return one of the fork's own tasks.
 
         Raises:
-            KeyError: the flow has no such fork.
+            KeyError: the flow lacks this fork.
         """
         for node in self.plan.of_fork(self.fork):
             if node.role is role and node.branch is None:

@@ -65,7 +65,7 @@ class _Line:
     Attributes:
         text: the line.
         pattern: matches the line before.
-        only_replaces: whether it says nothing new where there is none before.
+        only_replaces: whether it is written only over such a line.
     """
 
     text: str

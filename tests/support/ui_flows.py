@@ -194,7 +194,7 @@ def _row(dag_id: str, flow: Flow) -> Json:
 
 
 def flow_page(dag_id: str) -> Json | None:
-    """Return the answer of route 2; None if there is no such flow."""
+    """Return the answer of route 2; None if the flow does not exist."""
     if dag_id not in _flows():
         return None
     flow, raw = _flows()[dag_id]
