@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -45,10 +45,13 @@ __all__ = [
     "ChunkSummary",
     "Generation",
     "ResultLine",
+    "decode_object",
     "read_chunk_summary",
     "read_located",
     "read_part",
 ]
+
+_T = TypeVar("_T")
 
 _BLOCK_BYTES: Final = 256 << 10
 # An output can be as large as memory allows: it was one value when it was written.
@@ -130,10 +133,24 @@ def read_chunk_summary(store: ObjectStore, location: OffloadLocation) -> ChunkSu
         data = store.read(pointer)
     except ObjectNotFoundError:
         return None
+    return decode_object(data, ChunkSummary, f"{pointer} is not a summary of a chunk's results")
+
+
+def decode_object(data: bytes, kind: type[_T], problem: str) -> _T:
+    """Return the JSON object that a chunk has stored.
+
+    Args:
+        data: the bytes of the object.
+        kind: what it is.
+        problem: what the error says first, if it is something else.
+
+    Raises:
+        ObjectDecodeError: it has another format.
+    """
     try:
-        return msgspec.json.decode(data, type=ChunkSummary)
-    except msgspec.DecodeError as error:
-        raise ObjectDecodeError(f"{pointer} is not a summary of a chunk's results: {error}.") from error
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ObjectDecodeError(f"{problem}: {error}.") from error
 
 
 def read_part(store: ObjectStore, part: Part) -> Generator[ResultLine, None, None]:

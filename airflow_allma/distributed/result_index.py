@@ -31,7 +31,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from airflow_allma.distributed.bounded_read import read_bounded
-from airflow_allma.distributed.chunk_layout import ChunkFile, Part, plan_pointer
+from airflow_allma.distributed.chunk_layout import Part, plan_pointer
 from airflow_allma.distributed.chunk_plan import ChunkPlan
 from airflow_allma.distributed.result_format import Generation
 from airflow_allma.engine import BranchStatus, RunInfo
@@ -51,7 +51,6 @@ __all__ = [
     "KindCount",
     "PartIndex",
     "StoredPlan",
-    "read_index",
     "read_plan",
     "write_plan",
 ]
@@ -252,24 +251,6 @@ class StoredPlan(msgspec.Struct, frozen=True):
             int(saved["flowVersion"]),
             str(saved["runId"]),
         )
-
-
-def read_index(store: ObjectStore, chunk: OffloadLocation) -> ChunkIndex | None:
-    """Return a chunk's index; None if it has none.
-
-    Raises:
-        ObjectDecodeError: it has another format.
-        StorageError: raised by the store.
-    """
-    pointer = ChunkFile.INDEX.pointer(chunk)
-    try:
-        data = store.read(pointer)
-    except ObjectNotFoundError:
-        return None
-    try:
-        return msgspec.json.decode(data, type=ChunkIndex)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ObjectDecodeError(f"{pointer} is not the index of a chunk's results: {error}.") from error
 
 
 def write_plan(

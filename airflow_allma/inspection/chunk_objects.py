@@ -11,7 +11,7 @@ import msgspec
 from airflow_allma.common.lazy_property import lazy_property
 from airflow_allma.distributed.bounded_read import read_bounded
 from airflow_allma.distributed.chunk_layout import ChunkFile
-from airflow_allma.distributed.result_format import ChunkSummary
+from airflow_allma.distributed.result_format import ChunkSummary, decode_object
 from airflow_allma.distributed.result_index import ChunkIndex, FailureLine
 from airflow_allma.exceptions import ObjectDecodeError, ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import ChunkFiles, ChunkListing, StoredPart
@@ -158,10 +158,8 @@ class ChunkObjects:
         """Return a JSON object of the chunk's folder; None if there is none, which is kept as well."""
 
         def decode(data: bytes) -> tuple[_T | None, int]:
-            try:
-                return msgspec.json.decode(data, type=kind), 4 * len(data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._invalid(name, error) from error
+            problem = f"{name} of chunk {self._number} cannot be read"
+            return decode_object(data, kind, problem), 4 * len(data)
 
         return self._read(name, version, decode, absent=(None, 100))
 

@@ -12,7 +12,6 @@ from airflow_allma.distributed import chunk_traces
 from airflow_allma.distributed.chunk_layout import PartKind, list_parts
 from airflow_allma.distributed.chunk_traces import traced_run
 from airflow_allma.distributed.local_run import ChunkedForkRunner
-from airflow_allma.distributed.result_index import read_index
 from airflow_allma.distributed.result_sinks import StoredSink
 from airflow_allma.engine import BranchResult, BranchStatus, EngineSettings, ForkRun, RunInfo
 from airflow_allma.engine.http_fake import json_response
@@ -38,6 +37,7 @@ from tests.support.engine import (
     then,
 )
 from tests.support.secrets import SecretsInMemory
+from tests.support.stored_forks import read_index
 from tests.support.sub_flows import library, sub_flow
 
 CHUNK = OffloadLocation("bucket", "chunk")

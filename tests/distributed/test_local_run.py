@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from airflow_allma.distributed.chunk_layout import list_parts
 from airflow_allma.distributed.local_run import ChunkedForkRunner
-from airflow_allma.distributed.result_index import read_index, read_plan
+from airflow_allma.distributed.result_index import read_plan
 from airflow_allma.engine import EngineSettings
 from airflow_allma.flow import AirflowOptions
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import MemoryStore, OffloadLocation, Pointer
 from tests.support.engine import Fakes, compose, fork, noop, program_of, run, then
+from tests.support.stored_forks import read_index
 
 LOCATION = OffloadLocation("bucket", "offload")
 

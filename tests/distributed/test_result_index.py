@@ -18,7 +18,6 @@ from airflow_allma.distributed.result_index import (
     MARK_LINES,
     ItemTrace,
     PartIndex,
-    read_index,
     read_plan,
     write_plan,
 )
@@ -30,6 +29,7 @@ from airflow_allma.expressions import compile_path
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.memory import MemoryStore
 from airflow_allma.storage.pointer import Pointer
+from tests.support.stored_forks import read_index
 
 FOLDER = OffloadLocation("b", "run/fork/results/token")
 CHUNK = FOLDER.below("000003")

@@ -13,6 +13,7 @@ import msgspec
 
 from airflow_allma.distributed.chunk_layout import ChunkFile, Part, PartKind, PartName, list_parts
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
+from airflow_allma.distributed.result_format import decode_object
 from airflow_allma.distributed.result_index import (
     ChunkIndex,
     ItemTrace,
@@ -23,6 +24,7 @@ from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.distributed.result_writer import NewResult, ResultWriter
 from airflow_allma.engine import BranchStatus
 from airflow_allma.engine.failure_kinds import kind_of
+from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.inspection import ChunkState, ForkView
 from airflow_allma.inspection.failure_entries import failure_line
 from airflow_allma.storage import ManifestRange, MemoryStore, ObjectStore, OffloadLocation, Pointer
@@ -31,6 +33,16 @@ from airflow_allma.storage.manifest_ranges import ByteRange
 RUN = OffloadLocation("b", "offload/dag/run")
 MANIFEST = Pointer("b", "data/users.jsonl")
 _STATUS = {"o": BranchStatus.OK, "f": BranchStatus.FAILED, "s": BranchStatus.SKIPPED}
+
+
+def read_index(store: ObjectStore, chunk: OffloadLocation) -> ChunkIndex | None:
+    """Return the index in the folder of a chunk; None if it has none."""
+    pointer = ChunkFile.INDEX.pointer(chunk)
+    try:
+        data = store.read(pointer)
+    except ObjectNotFoundError:
+        return None
+    return decode_object(data, ChunkIndex, str(pointer))
 
 
 @dataclass
