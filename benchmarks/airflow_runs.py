@@ -14,12 +14,12 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from demo.airflow_instance import AirflowInstance, Database
+from demo.dag_files import write_loader
 from demo.postgres import find_postgres
 
 TASKS_AT_ONCE = 4
 RUN_SECONDS = 7200.0
 DAG_SECONDS = 120.0
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 TABLES = {"task_instances": "task_instance", "xcoms": "xcom", "rendered": "rendered_task_instance_fields"}
 
 
@@ -44,7 +44,7 @@ def airflow(
     """Run an Airflow with these flows and Dag files, on PostgreSQL if it is installed."""
     dags = folder / "dags"
     dags.mkdir()
-    (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+    write_loader(dags)
     for flow in flows:
         (dags / f"{flow['id']}.json").write_text(json.dumps(flow), encoding="utf-8")
     for name, source in (sources or {}).items():

@@ -29,9 +29,10 @@ import psutil  # type: ignore[import-untyped]
 from sqlalchemy import Connection, create_engine, text
 
 from airflow_allma.common.wait_keys import wait_key
-from benchmarks.airflow_runs import DAG_SECONDS, LOADER
+from benchmarks.airflow_runs import DAG_SECONDS
 from benchmarks.measure import Measure
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 
 PARKED = "awaiting_input"
 TRIVIAL: dict[str, Any] = {
@@ -75,7 +76,7 @@ def run(runs: int = 100, waits: int = 20, rounds: int = 9, dagruns: int = 20) ->
         root = Path(folder)
         dags = root / "dags"
         dags.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         for flow in flows:
             (dags / f"{flow['id']}.json").write_text(json.dumps(flow), encoding="utf-8")
         config = {

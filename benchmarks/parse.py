@@ -32,12 +32,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Measure
+from demo.dag_files import write_loader
 
 STEPS = 10
 DAG_ID = "flow-0"
 DEFINITIONS = 100
 AGENTS = 10
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 REQUIREMENTS = Path(__file__).with_name("dag-factory.txt")
 
 PARSE_FOR_TASK = (
@@ -162,7 +162,7 @@ def _definition(number: int) -> dict[str, object]:
 
 
 def _write_flows(folder: Path, count: int, *, references: bool) -> None:
-    (folder / "flows.py").write_text(LOADER, encoding="utf-8")
+    write_loader(folder)
     for number in range(count):
         flow = _flow_with_references(number) if references else _flow(number)
         (folder / f"flow_{number}.json").write_text(json.dumps(flow, indent=1), encoding="utf-8")

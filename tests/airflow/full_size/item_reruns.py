@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from tests.airflow.shop import open_shop
 from tests.support.item_reruns import ItemReruns, items_flow, write_items
 
 DAG = "rerun-items"
 CHUNKS = 20
 STATUSES = (404,) * 20 + (403,) * 10 + (422,) * 7
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 
 
 def main(count: int) -> int:
@@ -34,7 +34,7 @@ def main(count: int) -> int:
         (root / "dags").mkdir()
         manifest = root / "m.jsonl"
         write_items(manifest, count, CHUNKS)
-        (root / "dags" / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(root / "dags")
         written = items_flow(DAG, shop, manifest, CHUNKS)
         (root / "dags" / "flow.json").write_text(json.dumps(written), encoding="utf-8")
         with AirflowInstance(root / "airflow", [root / "dags"], database="postgresql") as instance:

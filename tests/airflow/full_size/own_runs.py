@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from tests.support.own_run_flows import OwnRuns, own_run_flows
 
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 PARALLELISM = 6
 
 
@@ -23,7 +23,7 @@ def main() -> int:
         root = Path(folder)
         dags = root / "dags"
         dags.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         flows = own_run_flows("own", seconds=5.0)
         for flow in flows:
             (dags / f"{flow['id']}.json").write_text(json.dumps(flow), encoding="utf-8")

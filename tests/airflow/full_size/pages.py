@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from tests.support.browser import Watch, running_browser
 from tests.support.user_enrichment import FORK, UserApi, enrichment_flow, user_api, write_users
 
@@ -24,7 +25,6 @@ DAG, RUN = "enrich_users", "full"
 FAILED = 37
 ITEM = 4711
 CONFIG = {"core": {"simple_auth_manager_users": "admin:admin"}}
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 
 
 class Visitor:
@@ -113,7 +113,7 @@ def main(items: int) -> int:
         dags, store = root / "dags", root / "store"
         for made in (dags, store):
             made.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         pointer = write_users(store / "users.jsonl", items)
         chunk_bytes = (store / "users.jsonl").stat().st_size // 12 + 1
         written = enrichment_flow(DAG, api.url, store.as_uri(), chunk_bytes=chunk_bytes)

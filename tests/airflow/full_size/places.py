@@ -16,11 +16,10 @@ from typing import Any
 
 from airflow_allma.storage import LocalStore, Pointer, load_content
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from tests.support import places
 from tests.support.place_runs import PlaceRuns
 from tests.support.waiting_runs import Sender
-
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 
 
 def loaded(found: Any) -> Any:
@@ -34,7 +33,7 @@ def main(items: int) -> int:
         root = Path(folder)
         dags = root / "dags"
         dags.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         for flow_id, document in places.place_flows(url).items():
             # One chunk, which is parked for the keys of all items when the events are sent.
             document.setdefault("airflow", {}).update(offloadLocation=(root / "store").as_uri(), maxChunks=1)

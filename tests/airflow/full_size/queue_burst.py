@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from demo.servers import aws_client, aws_connection, aws_server
 from tests.support.queue_bursts import VISIBILITY_SECONDS, QueueBurst, burst_flows
-
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 
 
 def main(count: int) -> int:
@@ -24,7 +23,7 @@ def main(count: int) -> int:
         root = Path(folder)
         dags = root / "dags"
         dags.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         with aws_server(root) as aws:
             sqs = aws_client("sqs", aws.url)
             options = {"VisibilityTimeout": VISIBILITY_SECONDS}

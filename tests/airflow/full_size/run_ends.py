@@ -15,12 +15,12 @@ from pathlib import Path
 from moto.server import ThreadedMotoServer
 
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from demo.servers import aws_connection
 from tests.support.fake_lambda import running_lambda
 from tests.support.run_ends import WAYS, EndedRuns, Receivers, ending_flows, open_inbox
 
 NAME = "ends"
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 QUICK = {
     "scheduler": {
         "task_instance_heartbeat_timeout": "15",
@@ -42,7 +42,7 @@ def main() -> int:
         root = Path(folder)
         dags = root / "dags"
         dags.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         for flow in ending_flows(NAME, _actions(receivers, inbox.url)):
             (dags / f"{flow['id']}.json").write_text(json.dumps(flow), encoding="utf-8")
         connection = aws_connection(endpoint)

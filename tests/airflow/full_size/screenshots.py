@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from demo.servers import REGION, aws_client, aws_connection, aws_server
 from tests.airflow.flows import compose, flow
 from tests.support.browser import Watch, running_browser
@@ -30,7 +31,6 @@ DAG, RUN = "enrich_users", "nightly"
 DATA, RESULTS = "acme-data", "acme-flows"
 ITEMS, FAILED, FIRST = 600, 37, 7
 SIZE = {"width": 1440, "height": 900}
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 RUN_TAB = f"/dags/{DAG}/runs/{RUN}/plugin/allma-run"
 
 
@@ -70,7 +70,7 @@ def prepared_airflow() -> Iterator[AirflowInstance]:
         root = Path(folder)
         dags = root / "dags"
         dags.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         shutil.copy(ROOT / "dags" / "allma_problems.py", dags)
         manifest = root / "users.jsonl"
         write_users(manifest, ITEMS)

@@ -14,12 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 from demo.airflow_instance import AirflowInstance
+from demo.dag_files import write_loader
 from tests.support.waiting_runs import CHUNK, Sender, WaitingRun, waiting_chunk_flow
 
 COUNT = 500
 SECONDS = 120.0
 KILL_AT = [30.0, 75.0]
-LOADER = "from airflow_allma.dag_factory import load_flows\n\nglobals().update(load_flows(__file__))\n"
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
         root = Path(folder)
         dags, store = root / "dags", root / "store"
         dags.mkdir()
-        (dags / "flows.py").write_text(LOADER, encoding="utf-8")
+        write_loader(dags)
         flow = waiting_chunk_flow("waiting", offloadLocation=store.as_uri(), lostTaskRetries=5)
         (dags / "waiting.json").write_text(json.dumps(flow), encoding="utf-8")
         config = {"allma": {"output_offload_bytes": str(1 << 24)}}
