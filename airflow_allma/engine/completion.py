@@ -24,7 +24,7 @@ from airflow_allma.engine.program import CompiledStep, Program
 from airflow_allma.engine.retry import call_with_retries
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, state_view
-from airflow_allma.engine.step_execution import StepExecution
+from airflow_allma.engine.step_execution import StepExecution, without_meta
 from airflow_allma.engine.steps import HANDLERS
 from airflow_allma.exceptions import StepError
 from airflow_allma.expressions import compile_condition, compile_context_mappings, compile_template
@@ -211,7 +211,7 @@ async def run_action(
         return replace(result, status=ActionStatus.FAILED, payload=payload, error=error)
     if isinstance(output, dict):
         final.last_meta = output.get("_meta")
-        output = {key: value for key, value in output.items() if key != "_meta"}
+        output = without_meta(output)
     final.last_output = output
     final.next_step = None
     execution.record()

@@ -9,7 +9,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.program import CompiledStep
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunState
-from airflow_allma.engine.step_execution import StepExecution, discards_context
+from airflow_allma.engine.step_execution import StepExecution, discards_context, without_meta
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.storage.content import encode_value, store_value
 
@@ -45,11 +45,7 @@ async def offload_output(execution: StepExecution, output: Any) -> Any:
             f"Step {step.id} has forceS3Offload, but no offload location is configured. Set offload_location "
             "in [allma], or airflow.offloadLocation in the flow."
         )
-    value = (
-        {key: member for key, member in output.items() if key != "_meta"}
-        if isinstance(output, dict)
-        else output
-    )
+    value = without_meta(output)
     identifiers = [*info.key_ids, step.id]
     if info.branch_id is not None:
         identifiers += [info.branch_id, str(info.item_index)]

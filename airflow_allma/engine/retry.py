@@ -13,7 +13,7 @@ from airflow_allma.engine.outside_calls import OutsideCalls
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.pointer_loading import MAX_FETCHES, evaluate, fetch, too_many_pointers
 from airflow_allma.engine.program import CompiledStep
-from airflow_allma.engine.step_execution import StepExecution
+from airflow_allma.engine.step_execution import StepExecution, without_meta
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.suspension import SuspendedStep, SuspendStep
 from airflow_allma.exceptions import (
@@ -52,10 +52,7 @@ def check_output(execution: StepExecution, output: Any, load: LoadPointer) -> No
     try:
         _validate_output(execution.step, output, load)
     except ContentBasedRetryableError:
-        is_object = isinstance(output, dict)
-        execution.refused_output = (
-            {key: value for key, value in output.items() if key != "_meta"} if is_object else output
-        )
+        execution.refused_output = without_meta(output)
         raise
 
 

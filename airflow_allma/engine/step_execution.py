@@ -21,7 +21,7 @@ from airflow_allma.engine.transitions import CompiledTransition
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING
 
-__all__ = ["StepExecution", "commit_output", "discards_context"]
+__all__ = ["StepExecution", "commit_output", "discards_context", "without_meta"]
 
 
 class StepExecution(msgspec.Struct, gc=False):
@@ -111,6 +111,13 @@ class StepExecution(msgspec.Struct, gc=False):
 _PATH_CHECK: Final = 1_000
 _MAX_PATH: Final = 20_000
 _KEPT_AT_EACH_END: Final = 5_000
+
+
+def without_meta(output: Any) -> Any:
+    """Return what a handler has returned without ``_meta``."""
+    if not isinstance(output, dict):
+        return output
+    return {key: member for key, member in output.items() if key != "_meta"}
 
 
 def _shorten(path: list[str]) -> None:
