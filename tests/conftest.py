@@ -76,8 +76,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def order(item: pytest.Item) -> tuple[int, int, str]:
         group = groups[item.nodeid]
-        place = LONGEST.index(PurePath(group).name) if PurePath(group).name in LONGEST else len(LONGEST)
-        return place, -counts[group], group
+        name = PurePath(group).name
+        rank = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return rank, -counts[group], group
 
     items.sort(key=order)
 

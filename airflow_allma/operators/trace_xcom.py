@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.xcoms import Key, push
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from airflow_allma.engine.tracing import Trace
 
 __all__ = ["push_trace", "trace_of"]
+
+_NOT_SHOWN: Final = "Pages do not show what the steps of this task did: %s"
 
 
 def trace_of(state: RunState) -> dict[str, Any] | None:
@@ -23,7 +25,7 @@ def trace_of(state: RunState) -> dict[str, Any] | None:
         steps, omitted = trace.steps()
     except Exception as error:  # noqa: BLE001 - whatever the data of a flow provokes
         # A trace must not fail a step.
-        LOG.warning("Pages do not show what the steps of this task did: %s", error)
+        LOG.warning(_NOT_SHOWN, error)
         return None
     return {"steps": steps, **({"omittedSteps": omitted} if omitted else {})}
 
@@ -41,4 +43,4 @@ def push_trace(current: TaskContext, state: RunState) -> None:
     try:
         push(current.ti, Key.TRACE, trace)
     except Exception as error:  # noqa: BLE001 - whatever Airflow raises
-        LOG.warning("Pages do not show what the steps of this task did: %s", error)
+        LOG.warning(_NOT_SHOWN, error)
