@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from airflow_allma.distributed.chunk_plan import count_lines
+from airflow_allma.distributed.final_results import branch_ranks
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.engine import BranchStatus
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError, StorageError
@@ -146,10 +147,10 @@ def _results(
     if folder is None or not chunk.files.parts:
         return
     if status is BranchStatus.FAILED:
-        ranks = {branch: rank for rank, branch in enumerate(view.branches)}
+        ranks = branch_ranks(view.branches)
         for item, of_item in groupby(chunk.failed_results(), key=itemgetter(0)):
             # They are stored in the order in which they ended.
-            for _, _, branch, error in sorted(of_item, key=lambda one: ranks.get(one[2], len(ranks))):
+            for _, _, branch, error in sorted(of_item, key=lambda result: ranks.get(result[2], len(ranks))):
                 yield item, of_failed[branch], _encode(error)
         return
     for result in read_results(view.store, folder, list(view.branches)):
