@@ -23,7 +23,7 @@ class FlowProgram(Program):
     """
 
     def __init__(self, flow: Flow, handlers: Mapping[StepType, HandlerFactory]) -> None:
-        super().__init__(flow.steps, flow.start_step_instance_id, handlers)
+        super().__init__(flow.steps, flow.start_step_instance_id, handlers, bundle=flow.bundle)
         self.flow = flow
 
     def start_state(

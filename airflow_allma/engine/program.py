@@ -24,6 +24,7 @@ from airflow_allma.expressions import (
 from airflow_allma.flow import (
     AggregationConfig,
     BranchSelection,
+    Bundle,
     ParallelBranch,
     ParallelForkManagerStep,
     Step,
@@ -157,7 +158,7 @@ class CompiledBranch:
         self.program = (
             scope.program_with(branch.start)
             if branch.own_steps is None
-            else Program(branch.own_steps, branch.start, scope.handlers, scope.root)
+            else Program(branch.own_steps, branch.start, scope.handlers, scope.root, scope.bundle)
         )
         self.start = branch.start
         # Without mappings of its own, the step of a sub-flow has those of the branch.
@@ -317,8 +318,10 @@ class Program:
         start: the first step.
         handlers: step type -> factory of its handler.
         root: the flow's own steps, for the steps of a branch; None for the flow's own steps.
+        bundle: the prompts and connections that steps use; None for none.
 
     Attributes:
+        bundle: the prompts and connections that steps use.
         steps: step id -> compiled step.
         root: the flow's own steps; this program unless it is a branch's.
     """
@@ -329,9 +332,11 @@ class Program:
         start: str,
         handlers: Mapping[StepType, HandlerFactory],
         root: Program | None = None,
+        bundle: Bundle | None = None,
     ) -> None:
         self.start = start
         self.handlers = handlers
+        self.bundle = bundle or Bundle()
         self.root = root or self
         self._ids = frozenset(steps)
         self.milestones = milestones_of(steps)

@@ -42,7 +42,6 @@ class FlowSource:
         line: line of its first character, from 1.
         column: column likewise.
         definition: the JSON object as its file has it.
-        bundle: what it uses of what any file defines.
         disabled_by: where its agents are, if all of them are disabled; it does not run then.
     """
 
@@ -52,8 +51,12 @@ class FlowSource:
     line: int
     column: int
     definition: dict[str, Any] = field(repr=False)
-    bundle: Bundle = field(repr=False)
     disabled_by: tuple[str, ...] = ()
+
+    @property
+    def bundle(self) -> Bundle:
+        """What it uses of what any file defines."""
+        return self.flow.bundle
 
     @property
     def path_key(self) -> tuple[str, ...]:
@@ -213,13 +216,12 @@ class _FileCheck:
         line, column = document.position(path) if path else document.beginning()
         disabled = disabled_agents(flow.id, catalog)
         return FlowSource(
-            flow,
+            flow.with_bundle(self.bundle(definition)),
             self.contents.file,
             path,
             line,
             column,
             definition,
-            self.bundle(definition),
             tuple(f"{quoted(agent.id)} in {catalog.location_of(agent)}" for agent in disabled),
         )
 

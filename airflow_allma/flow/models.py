@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
+from airflow_allma.flow.bundle import Bundle
 from airflow_allma.flow.completion_actions import CompletionAction
 from airflow_allma.flow.event_options import AssetSchedule, Schedule, Watch
 from airflow_allma.flow.model_base import Bool, Int, JsonObject, Model, NonEmptyStr, Number
@@ -171,10 +172,24 @@ class Flow(Model):
     published_at: Annotated[str | None, Field(description="ISO 8601.")] = None
     authoring_source: Annotated[str | None, Field(description="Which tool wrote the flow.")] = None
 
+    # Of its own: what other files define is not part of the flow's JSON.
+    _bundle: Bundle = PrivateAttr(default_factory=Bundle)
+
     @model_validator(mode="before")
     @classmethod
     def _normalize(cls, value: Any) -> Any:
         return normalize_flow(value) if isinstance(value, dict) else value
+
+    @property
+    def bundle(self) -> Bundle:
+        """What it uses of what any file of its folder defines: prompts and MCP connections."""
+        return self._bundle
+
+    def with_bundle(self, bundle: Bundle) -> Flow:
+        """Return the same flow with what it uses of what other files define."""
+        flow = self.model_copy()
+        flow._bundle = bundle  # noqa: SLF001 - its own
+        return flow
 
     @property
     def schedule_start_points(self) -> tuple[ScheduleStartPointStep, ...]:

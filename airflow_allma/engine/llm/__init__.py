@@ -1,0 +1,1 @@
+"""Calls of language models: requests, wire formats of providers, limits, and what is made of the response."""
