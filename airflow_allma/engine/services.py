@@ -22,6 +22,7 @@ from airflow_allma.engine.flow_library import FlowLibrary
 from airflow_allma.engine.flow_runs import RunStarter
 from airflow_allma.engine.fork_load import ForkLoad
 from airflow_allma.engine.http import AiohttpClient, HttpClient
+from airflow_allma.engine.llm.model_services import ModelServices
 from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.records import StepRecord
@@ -104,6 +105,7 @@ class Services:
         store: where pointers are read from; None if no pointer can be followed.
         aws: boto3 clients; None if no AWS module can run.
         http: the HTTP client of API calls.
+        models: what model steps share: connections, limits, prices, failures and tokens.
         own_modules: the modules that the installation adds.
         secrets: connections and Variables, and the masks of their values.
         settings: the limits.
@@ -130,6 +132,7 @@ class Services:
     store: ObjectStore | None = None
     aws: AwsClients | None = None
     http: HttpClient = field(default_factory=AiohttpClient)
+    models: ModelServices = field(default_factory=ModelServices)
     own_modules: OwnModules = field(default_factory=OwnModules)
     secrets: Secrets = field(default_factory=Secrets)
     settings: EngineSettings = field(default_factory=EngineSettings)

@@ -35,6 +35,11 @@ _PARTS_OF_JSON: Final = tuple(
     name + end for name in (b"conn", b"var") for end in (b".", b"[", b"]", b"/", b"'", b"\\")
 )
 _CONTEXT: Final = "currentContextData"
+_CONNECTION_FIELDS: Final[tuple[tuple[str, Pattern], ...]] = (
+    ("connection", ()),
+    ("apiCallDefinition", ("connection",)),
+    ("fallbacks", (ANY, "connection")),
+)
 _FOR_PEOPLE: Final = frozenset({"description", "displayName", "name", "tags"})
 
 
@@ -75,7 +80,7 @@ def _connections_of_fields(view: FlowView, allowed: AllowedSecrets) -> Iterator[
             named += select(options, option, ("airflow",))
     named += select(view.flow, ("onCompletionActions", ANY, "connection"))
     for located in view.steps:
-        for field, pattern in (("connection", ()), ("apiCallDefinition", ("connection",))):
+        for field, pattern in _CONNECTION_FIELDS:
             if field in located.step:
                 named += select(located.step[field], pattern, (*located.path, field))
     for path, conn_id in named:

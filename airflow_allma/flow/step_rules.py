@@ -243,6 +243,12 @@ def _llm(located: LocatedStep) -> _Diagnostics:
             (*located.path, "promptTemplateId"),
             "the prompt is missing; set `promptTemplateId` or `directPrompt`",
         )
+    for path, _ in select(located.step, ("securityValidatorConfig", "semanticCheck"), located.path):
+        yield Diagnostic(
+            path,
+            "no embedding model is available to compare answers with; remove `semanticCheck`, and name what "
+            "must not occur in `forbiddenStrings`",
+        )
     for path, media in select(located.step, ("mediaAttachments", ANY), located.path):
         if isinstance(media, dict):
             if sum(_has(media, field) for field in ("s3Pointer", "url", "base64")) != 1:

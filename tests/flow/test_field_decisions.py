@@ -1,7 +1,8 @@
 """Every field of every model has a decision in `field_decisions.txt`: `Model.field decision`.
 
 `used MODULE`: the module reads it. `warned`: it has no effect yet, and a lint says so. `unsupported`: only
-steps that cannot run have it, which is an error. `for people`: it describes, and nothing has to read it.
+steps that cannot run have it, which is an error. `refused`: the object that has it is an error. `for people`:
+it describes, and nothing has to read it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ def test_each_decision_is_true(field, attribute, repository):
         assert re.search(rf"\.{attribute}\b|[\"']{re.escape(name)}[\"']", source)
     elif decision == "warned":
         assert name in NOT_YET or field.split(".")[0] in {"Agent"} | START
+    elif decision == "refused":
+        assert field in REFUSED
     elif decision == "unsupported":
         step_types = [kind for kind, model in STEP_MODELS.items() if field.startswith(f"{model.__name__}.")]
         assert not set(step_types) & set(HANDLERS)
@@ -83,3 +86,4 @@ def test_each_decision_is_true(field, attribute, repository):
 
 
 START = {"EmailStartPointStep"}
+REFUSED = {"SemanticCheck.similarityThreshold"}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
-from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import TransientStepError
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
 
@@ -15,7 +14,6 @@ __all__ = [
     "FinishReason",
     "FunctionTool",
     "Media",
-    "ModelClient",
     "ModelName",
     "ModelRequest",
     "ModelResponse",
@@ -266,29 +264,3 @@ class ModelResponse:
     refusal: str = ""
     model: str | None = None
     limits: RateLimits = RateLimits()
-
-
-class ModelClient(Protocol):
-    """Sends requests to the models of one provider; safe to use from many tasks at once."""
-
-    def check(self, request: ModelRequest) -> None:
-        """Return if the provider can serve a request.
-
-        Raises:
-            PermanentStepError: it lacks a tool, a kind of media or a choice of tools that is asked for.
-        """
-
-    async def send(self, request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
-        """Send one request and return the answer. The call is recorded in ``call.calls``. Nothing is retried.
-
-        Args:
-            request: it has passed ``check``.
-            call: the step's call; for its services.
-            connection: the id of the Airflow connection; None if no connection is set for the provider.
-
-        Raises:
-            RateLimitedError: the provider refuses the call for now (429).
-            TransientStepError: no answer, an incomplete one, 5xx and 529.
-            PermanentStepError: no connection, a connection that cannot be used, 400, 401, 403, 404, or an
-                answer that is not the provider's.
-        """

@@ -43,6 +43,13 @@ def _of_step(make: Callable[[Any], Handler]) -> HandlerFactory:
     return factory
 
 
+def _llm_invocation(step: Any, scope: Program) -> Handler:
+    # Flows without such steps need none of it.
+    from airflow_allma.engine.steps.llm_invocation import LlmInvocation
+
+    return LlmInvocation(step, scope.bundle)
+
+
 HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
     {
         StepType.NO_OP: _of_step(NoOp),
@@ -57,6 +64,7 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.DATA_LOAD: _of_module(module_handler),
         StepType.DATA_SAVE: _of_module(module_handler),
         StepType.DATA_TRANSFORMATION: _of_module(module_handler),
+        StepType.LLM_INVOCATION: _llm_invocation,
         StepType.PARALLEL_FORK_MANAGER: ForkHandler,
         StepType.POLL_EXTERNAL_API: _of_step(PollApi),
         StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),

@@ -80,10 +80,10 @@ _ONE_CONTENT_ERROR: Final = (
     "use `retries`"
 )
 
-_NOT_YET_OF_FLOW: Final = (
+_WITHOUT_MODELS: Final = (
     _Row(
         "defaultInferenceParameters",
-        "steps that call language models are not supported yet",
+        "no step is an LLM_INVOCATION; remove it",
         pattern=("defaultStepConfig",),
     ),
 )
@@ -94,11 +94,10 @@ _NOT_YET_OF_STEP: Final = (
         _WAIT,
     ),
 )
-NOT_YET: Final = frozenset(row.field for row in (*_NOT_YET_OF_FLOW, *_NOT_YET_OF_STEP))
+NOT_YET: Final = frozenset(row.field for row in _NOT_YET_OF_STEP)
 """The fields of the language that have no effect yet, wherever they are."""
 
-_FLOW_ROWS: Final = (
-    *_NOT_YET_OF_FLOW,
+_WITHOUT_SCHEDULE: Final = (
     _Row(
         "catchup",
         "the flow has no schedule; add `airflow.schedule`, or remove it",
@@ -269,10 +268,12 @@ def fields_without_effect(view: FlowView) -> Warnings:
 
 def _flow_rows(view: FlowView) -> Iterable[_Row]:
     options = view.flow.get("airflow")
+    kinds = {step.kind for step in view.steps}
     is_scheduled = isinstance(options, dict) and options.get("schedule") is not None
-    if is_scheduled or any(step.kind == "SCHEDULE_START_POINT" for step in view.steps):
-        return _NOT_YET_OF_FLOW
-    return _FLOW_ROWS
+    if not is_scheduled and "SCHEDULE_START_POINT" not in kinds:
+        yield from _WITHOUT_SCHEDULE
+    if "LLM_INVOCATION" not in kinds:
+        yield from _WITHOUT_MODELS
 
 
 @lru_cache(maxsize=64)

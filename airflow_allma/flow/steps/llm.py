@@ -17,7 +17,7 @@ from airflow_allma.flow.model_base import (
     Number,
     shape,
 )
-from airflow_allma.flow.steps.step_base import ContextMapping, Step, StepType
+from airflow_allma.flow.steps.step_base import ContextMapping, HasConnection, Step, StepType
 
 __all__ = [
     "InferenceParameters",
@@ -97,18 +97,20 @@ class MediaAttachment(Model):
 
 
 class InferenceParameters(Model):
-    """Parameters of the model's answer; the provider's defaults apply to those that are absent."""
+    """Parameters of the model's answer."""
 
-    temperature: Annotated[Number | None, Field(ge=0, le=2, description="0 to 2.")] = None
+    temperature: Annotated[Number | None, Field(ge=0, le=2, description="0 to 2; default: 0.7.")] = None
     max_output_tokens: Annotated[
-        Int | None, Field(gt=0, description="Maximum length of the answer, in tokens.")
+        Int | None, Field(gt=0, description="Maximum length of the answer, in tokens; default: 16000.")
     ] = None
-    top_p: Annotated[Number | None, Field(ge=0, le=1, description="0 to 1.")] = None
-    top_k: Annotated[Int | None, Field(gt=0, description="Number of tokens to choose from.")] = None
+    top_p: Annotated[Number | None, Field(ge=0, le=1, description="0 to 1; default: 0.95.")] = None
+    top_k: Annotated[Int | None, Field(gt=0, description="Number of tokens to choose from; default: 40.")] = (
+        None
+    )
     seed: Annotated[Int | None, Field(description="Seed, for repeatable answers.")] = None
 
 
-class LlmFallback(Model):
+class LlmFallback(HasConnection, Model):
     """A model that is tried when all models before it failed."""
 
     llm_provider: Provider
@@ -139,7 +141,7 @@ class SecurityValidatorConfig(Model):
     ] = None
 
 
-class LlmInvocationStep(Step):
+class LlmInvocationStep(HasConnection, Step):
     """Calls a language model."""
 
     step_type: Literal[StepType.LLM_INVOCATION]

@@ -1,0 +1,87 @@
+"""Answers of models, kept in the offload location by a hash of everything that was sent."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from airflow_allma.engine.llm.model_request import ModelRequest, ModelResponse, RateLimits, TokenUsage
+from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.exceptions import ObjectNotFoundError, StorageError
+from airflow_allma.storage import Pointer
+from airflow_allma.storage.object_store import JSON_TYPE
+
+__all__ = ["find_answer", "keep_answer", "request_digest"]
+
+_FOLDER: Final = "llm-cache"
+_FORMAT: Final = 1
+"""Part of the hash: answers of another format are not found."""
+
+
+def request_digest(request: ModelRequest, connection: str | None) -> str:
+    """Return the hash of a request: of all that the model sees, and of where it is sent.
+
+    Args:
+        request: the request.
+        connection: the id of the connection.
+    """
+    hashed = hashlib.sha256()
+    content = {
+        "format": _FORMAT,
+        "connection": connection,
+        "model": str(request.model),
+        "prompt": request.prompt,
+        "media": [[file.mime_type, hashlib.sha256(file.data).hexdigest()] for file in request.media],
+        "tools": [msgspec.to_builtins(tool) for tool in request.tools],
+        "toolChoice": request.tool_choice,
+        "parameters": {
+            name: getattr(request.parameters, name)
+            for name in ("temperature", "max_output_tokens", "top_p", "top_k", "seed")
+        },
+        "json": request.json_output,
+        "config": request.config,
+    }
+    hashed.update(msgspec.json.encode(content, order="sorted"))
+    return hashed.hexdigest()
+
+
+async def find_answer(digest: str, call: StepCall) -> ModelResponse | None:
+    """Return the answer that is kept; None if there is none. A cache that cannot be read is a warning."""
+    pointer = _pointer(digest, call)
+    store = call.services.store
+    if pointer is None or store is None:
+        return None
+    try:
+        data = await call.services.threads.run(store.read, pointer)
+        answer = msgspec.json.decode(data, type=ModelResponse)
+    except ObjectNotFoundError:
+        return None
+    except (StorageError, msgspec.DecodeError) as error:
+        call.log.warning("%s (cached answer of step %s; the model is asked)", error, call.step_id)
+        return None
+    return replace(answer, usage=TokenUsage(), limits=RateLimits())
+
+
+async def keep_answer(digest: str, answer: ModelResponse, call: StepCall) -> None:
+    """Keep an answer. A cache that cannot be written is a warning: the answer itself is good."""
+    pointer = _pointer(digest, call)
+    store = call.services.store
+    if pointer is None or store is None:
+        return
+    data = msgspec.json.encode(replace(answer, limits=RateLimits()))
+    try:
+        await call.services.threads.run(_write, store, pointer, data)
+    except StorageError as error:
+        call.log.warning("%s (answer of step %s is not cached)", error, call.step_id)
+
+
+def _write(store: Any, pointer: Pointer, data: bytes) -> None:
+    store.write(pointer, data, content_type=JSON_TYPE)
+
+
+def _pointer(digest: str, call: StepCall) -> Pointer | None:
+    location = call.services.settings.results_location
+    return None if location is None else location.pointer(_FOLDER, digest[:2], digest, ending=".json")

@@ -1,0 +1,61 @@
+"""A circuit breaker for each model: one that keeps failing is skipped for a while if there is another."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Final
+
+__all__ = ["FAILURES", "OPEN_SECONDS", "WINDOW_SECONDS", "CircuitBreaker"]
+
+FAILURES: Final = 5
+"""So many failures within ``WINDOW_SECONDS`` open the circuit of a model."""
+
+WINDOW_SECONDS: Final = 60.0
+OPEN_SECONDS: Final = 300.0
+"""How long an open circuit stays open."""
+
+
+class CircuitBreaker:
+    """The failures of the models that one process calls.
+
+    Args:
+        clock: seconds that only grow; tests pass in a fake.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: dict[Hashable, deque[float]] = {}
+        self._open_until: dict[Hashable, float] = {}
+
+    def is_open(self, model: Hashable) -> bool:
+        """Return whether a model is skipped."""
+        until = self._open_until.get(model)
+        if until is None:
+            return False
+        if self._clock() < until:
+            return True
+        del self._open_until[model]
+        return False
+
+    def seconds_left(self, model: Hashable) -> float:
+        """Return how long a model is still skipped, in seconds."""
+        return max(0.0, self._open_until.get(model, 0.0) - self._clock())
+
+    def succeeded(self, model: Hashable) -> None:
+        """Note a success: earlier failures no longer count, and the circuit closes."""
+        self._failures.pop(model, None)
+        self._open_until.pop(model, None)
+
+    def failed(self, model: Hashable) -> bool:
+        """Note a failure; return whether it opened the circuit."""
+        now = self._clock()
+        failures = self._failures.setdefault(model, deque(maxlen=FAILURES))
+        failures.append(now)
+        if len(failures) < FAILURES or now - failures[0] > WINDOW_SECONDS:
+            return False
+        was_open = self.is_open(model)
+        del self._failures[model]
+        self._open_until[model] = now + OPEN_SECONDS
+        return not was_open

@@ -1,0 +1,97 @@
+"""JSON in the answer of a model: found in the text, repaired if need be, and parsed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
+from airflow_allma.common.printable import printable, shortened
+from airflow_allma.exceptions import ContentBasedRetryableError
+
+__all__ = ["parse_json_output"]
+
+_MAX_SHOWN: Final = 200
+_MAX_REPAIRED: Final = 1 << 20
+"""Characters of broken JSON that are repaired; repairing takes much longer than parsing."""
+
+_FENCE: Final = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
+_BRACKETS: Final = {"{": "}", "[": "]"}
+
+
+def parse_json_output(text: str | None, *, is_cut: bool, max_output_tokens: int) -> Any:
+    """Return the JSON value in the answer of a model.
+
+    The answer itself is used if it is JSON. Otherwise the content of a code fence, or what is between the
+    first and the last bracket, is used; if that is not JSON either, it is repaired: missing quotes, commas
+    and brackets, comments, other quotes.
+
+    Args:
+        text: the answer.
+        is_cut: whether the answer ended at the token limit. It is then not repaired: what is missing at its
+            end would be lost without a trace.
+        max_output_tokens: that limit, for the message.
+
+    Raises:
+        ContentBasedRetryableError: the answer is empty, is prose, or ended too early.
+    """
+    if text is None or not text.strip():
+        raise _error("The answer of the model is empty, but customConfig.jsonOutputMode needs JSON.", text)
+    candidate = _candidate(text)
+    for source in dict.fromkeys((text.strip(), candidate)):
+        try:
+            return decode_json(source.encode())
+        except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
+            continue
+    if is_cut:
+        raise _error(
+            f"The JSON of the answer ends at the limit of {max_output_tokens} tokens. Raise "
+            "inferenceParameters.maxOutputTokens, or ask for less.",
+            text,
+        )
+    if candidate[:1] not in _BRACKETS:
+        raise _error(
+            "The answer of the model is not JSON. Ask for a JSON object in the prompt, and show one.", text
+        )
+    return _repaired(candidate, text)
+
+
+def _candidate(text: str) -> str:
+    """Return the part of the text that is most likely JSON, without white space around it."""
+    fence = _FENCE.search(text)
+    inner = fence.group(1).strip() if fence else ""
+    if inner[:1] in _BRACKETS:
+        return inner
+    starts = [position for bracket in _BRACKETS if (position := text.find(bracket)) >= 0]
+    if not starts:
+        return text.strip()
+    start = min(starts)
+    end = max(text.rfind(bracket) for bracket in _BRACKETS.values())
+    # Without an end, the rest: repairing closes it.
+    return text[start : end + 1] if end > start else text[start:].strip()
+
+
+def _repaired(candidate: str, text: str) -> Any:
+    if len(candidate) > _MAX_REPAIRED:
+        raise _error(f"The answer is broken JSON of {len(candidate)} characters, too many to repair.", text)
+    try:
+        import json_repair
+    except ImportError:
+        raise _error(
+            "The answer is broken JSON. Install airflow-allma[llm] in the worker, and it is repaired.", text
+        ) from None
+    try:
+        value = decode_json(json_repair.repair_json(candidate).encode())
+    except (NotJsonError, UnreadableJsonError, UnicodeEncodeError, ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict | list) or not value:
+        raise _error("The answer is broken JSON that cannot be repaired.", text)
+    return value
+
+
+def _error(message: str, text: str | None) -> ContentBasedRetryableError:
+    answer = shortened(printable(text or ""), _MAX_SHOWN)
+    return ContentBasedRetryableError(
+        f"{message} The answer begins: {answer}" if answer.strip() else message,
+        details={"answer": answer},
+    )

@@ -1,0 +1,189 @@
+"""Asking the models of a step in order until one gives an answer that can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.llm.answer_cache import find_answer, keep_answer, request_digest
+from airflow_allma.engine.llm.candidates import Candidate
+from airflow_allma.engine.llm.clients import CLIENTS
+from airflow_allma.engine.llm.media import check_media
+from airflow_allma.engine.llm.model_request import (
+    FinishReason,
+    Media,
+    ModelRequest,
+    ModelResponse,
+    RateLimitedError,
+)
+from airflow_allma.engine.llm.security import SECURITY_VIOLATION
+from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
+
+__all__ = ["Answer", "MakeOutput", "ask_models"]
+
+_TRIES_BEFORE_FALLBACK: Final = 3
+_MAX_REFUSALS: Final = 100
+_LONGEST_PAUSE: Final = 300.0
+"""A provider that asks to wait longer is not waited for: the step fails, and can be retried later."""
+
+_CHARACTERS_OF_TOKEN: Final = 4
+_TOKENS_OF_FILE: Final = 1_000
+_FIRST_ANSWER_TOKENS: Final = 100
+
+# Statuses of a wrong key or model: all calls of the model fail, not only those of one item.
+_WRONG_SETUP: Final = frozenset({401, 403, 404})
+
+MakeOutput = Callable[[Candidate, ModelResponse], dict[str, Any]]
+"""Returns the step's output of an answer; raises if the flow cannot use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer that a step uses.
+
+    Attributes:
+        candidate: the model that gave it.
+        response: the answer.
+        output: what was made of it.
+        is_cached: whether it is from an earlier call.
+    """
+
+    candidate: Candidate
+    response: ModelResponse
+    output: dict[str, Any]
+    is_cached: bool
+
+
+async def ask_models(
+    candidates: Sequence[Candidate],
+    prompt: str,
+    media: tuple[Media, ...],
+    call: StepCall,
+    make_output: MakeOutput,
+) -> Answer:
+    """Return the first answer that can be used.
+
+    A model whose circuit is open is skipped while another is left. A transient error of any but the last
+    model is tried three times before the next one; those of the last are retried by the engine.
+
+    Raises:
+        StepError: the error of the last model.
+    """
+    breaker = call.services.models.breaker
+    usable = [one for one in candidates if not breaker.is_open(one.model)] or list(candidates)
+    for skipped in candidates:
+        if skipped not in usable:
+            call.log.info(
+                "Model %s is skipped for another %.0f s, as it kept failing (step %s)",
+                skipped.model,
+                breaker.seconds_left(skipped.model),
+                call.step_id,
+            )
+    for candidate in usable[:-1]:
+        try:
+            return await _ask_before_fallback(candidate, prompt, media, call, make_output)
+        except StepError as error:
+            if error.error_name == SECURITY_VIOLATION:
+                raise
+            shown = call.services.secrets.mask_error(error)
+            call.log.warning(
+                "%s (model %s, step %s; the next one is tried)", shown, candidate.model, call.step_id
+            )
+    return await _ask(usable[-1], prompt, media, call, make_output)
+
+
+async def _ask_before_fallback(
+    candidate: Candidate, prompt: str, media: tuple[Media, ...], call: StepCall, make_output: MakeOutput
+) -> Answer:
+    """Ask one model, and again after transient errors, as long as its circuit is closed."""
+    services = call.services
+    for tries in range(1, _TRIES_BEFORE_FALLBACK):
+        try:
+            return await _ask(candidate, prompt, media, call, make_output)
+        except TransientStepError as error:
+            if services.models.breaker.is_open(candidate.model):
+                raise
+            delay = services.settings.transient_wait_seconds * 2.0 ** (tries - 1)
+            delay *= 1 + services.jitter()
+            call.log.info("%s (model %s; next try in %.1f s)", error, candidate.model, delay)
+            await services.sleep(delay)
+    return await _ask(candidate, prompt, media, call, make_output)
+
+
+async def _ask(
+    candidate: Candidate, prompt: str, media: tuple[Media, ...], call: StepCall, make_output: MakeOutput
+) -> Answer:
+    """Ask one model once, or take the answer that is kept of an earlier call."""
+    models, model = call.services.models, candidate.model
+    request = candidate.request(prompt, media)
+    connection = candidate.connection or models.connection_of(model.provider)
+    digest = request_digest(request, connection) if models.llm_cache else None
+    # A second try is made because the first answer could not be used.
+    if digest is not None and call.tries == 1 and (kept := await find_answer(digest, call)) is not None:
+        models.account.count_cached(str(model))
+        return Answer(candidate, kept, make_output(candidate, kept), is_cached=True)
+    check_media(media, model.provider)
+    CLIENTS[model.provider].check(request)
+    response = await _send(request, call, connection)
+    models.account.count(str(model), response.usage, models.price(model))
+    if response.finish is FinishReason.REFUSED:
+        raise _refusal(candidate, response)
+    output = make_output(candidate, response)
+    if digest is not None and response.finish is not FinishReason.LENGTH:
+        await keep_answer(digest, response, call)
+    return Answer(candidate, response, output, is_cached=False)
+
+
+async def _send(request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
+    """Send a request at the pace of its model; one that is refused for now is sent again."""
+    models, model = call.services.models, request.model
+    limiter = models.limiter(model, connection)
+    tokens = len(request.prompt) // _CHARACTERS_OF_TOKEN + _FIRST_ANSWER_TOKENS
+    tokens += _TOKENS_OF_FILE * len(request.media)
+    refusals = 0
+    while True:
+        sent_at = await limiter.wait(tokens)
+        try:
+            response = await CLIENTS[model.provider].send(request, call, connection)
+        except RateLimitedError as error:
+            limiter.refused(error, sent_at)
+            refusals += 1
+            if refusals >= _MAX_REFUSALS or (error.retry_after or 0) > _LONGEST_PAUSE:
+                raise
+        except BaseException as error:
+            limiter.failed()
+            _note_failure(request, call, error)
+            raise
+        else:
+            limiter.accepted(response, tokens)
+            models.breaker.succeeded(model)
+            return response
+
+
+def _note_failure(request: ModelRequest, call: StepCall, error: BaseException) -> None:
+    if not isinstance(error, Exception):
+        return
+    failure = step_error_from(error)
+    is_wrong = isinstance(failure, PermanentStepError) and failure.details.get("status") in _WRONG_SETUP
+    if (isinstance(failure, TransientStepError) or is_wrong) and call.services.models.breaker.failed(
+        request.model
+    ):
+        call.log.warning(
+            "Model %s keeps failing and is skipped for 5 minutes where there is another (step %s)",
+            request.model,
+            call.step_id,
+        )
+
+
+def _refusal(candidate: Candidate, response: ModelResponse) -> PermanentStepError:
+    reason = f": {response.refusal}" if response.refusal else ""
+    details: Mapping[str, Any] = {"model": str(candidate.model), "refusal": response.refusal}
+    return PermanentStepError(
+        f"Model {candidate.model} refused to answer{reason}. Change the prompt or the data in it, or the "
+        "safety settings of the provider.",
+        error_name="ModelRefusalError",
+        details=details,
+    )

@@ -1,0 +1,110 @@
+"""Tokens and their price, added up by model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import msgspec
+
+from airflow_allma.common.json_form import JsonForm
+from airflow_allma.engine.llm.model_request import TokenUsage
+
+__all__ = ["ModelPrice", "TokenAccount", "TokenTotals"]
+
+_MILLION: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice:
+    """The price of a model.
+
+    Attributes:
+        input_per_million: of a million input tokens.
+        output_per_million: of a million output tokens.
+        currency: such as ``USD``.
+    """
+
+    input_per_million: float
+    output_per_million: float
+    currency: str = "USD"
+
+    def of(self, usage: TokenUsage) -> float:
+        """Return the price of a call."""
+        total = usage.input_tokens * self.input_per_million + usage.output_tokens * self.output_per_million
+        return total / _MILLION
+
+
+class TokenTotals(JsonForm, msgspec.Struct, rename="camel", omit_defaults=True):
+    """What the calls of one model took.
+
+    Attributes:
+        calls: answers of the model, also those that a step could not use.
+        input_tokens: their input tokens.
+        output_tokens: their output tokens.
+        cached_answers: answers from the cache of ``[allma] llm_cache``, which took no tokens.
+        costs: currency -> price, if ``[allma] llm_prices`` has the model's.
+    """
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_answers: int = 0
+    costs: dict[str, float] = {}
+
+    def add(self, other: TokenTotals) -> None:
+        """Add the totals of other calls of the model."""
+        self.calls += other.calls
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cached_answers += other.cached_answers
+        # A new one: the default is shared.
+        self.costs = {
+            currency: self.costs.get(currency, 0.0) + other.costs.get(currency, 0.0)
+            for currency in {**self.costs, **other.costs}
+        }
+
+
+class TokenAccount:
+    """The totals of all calls, by model. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, TokenTotals] = {}
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        """Return whether a model was called."""
+        return bool(self._totals)
+
+    def count(self, model: str, usage: TokenUsage, price: ModelPrice | None) -> None:
+        """Add one answer of a model."""
+        costs = {} if price is None else {price.currency: price.of(usage)}
+        self._add(model, TokenTotals(1, usage.input_tokens, usage.output_tokens, 0, costs))
+
+    def count_cached(self, model: str) -> None:
+        """Add one answer that was kept from an earlier call."""
+        self._add(model, TokenTotals(cached_answers=1))
+
+    def merge(self, saved: Mapping[str, Any]) -> None:
+        """Add what ``to_dict`` of another account returned."""
+        for model, totals in saved.items():
+            self._add(model, TokenTotals.from_dict(totals))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the totals as JSON: model -> totals."""
+        with self._lock:
+            return {model: totals.to_dict() for model, totals in sorted(self._totals.items())}
+
+    @classmethod
+    def sum_of(cls, *saved: Mapping[str, Any]) -> Self:
+        """Return the account of several that were saved with ``to_dict``."""
+        account = cls()
+        for one in saved:
+            account.merge(one)
+        return account
+
+    def _add(self, model: str, totals: TokenTotals) -> None:
+        with self._lock:
+            self._totals.setdefault(model, TokenTotals()).add(totals)

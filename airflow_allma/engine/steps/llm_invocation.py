@@ -1,0 +1,141 @@
+"""Handler of LLM_INVOCATION: a prompt for a language model, and what its answer becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_allma.common.printable import printable, shortened
+from airflow_allma.engine.llm.candidates import Candidate, CandidateModel, StepMedia
+from airflow_allma.engine.llm.json_output import parse_json_output
+from airflow_allma.engine.llm.media import read_media
+from airflow_allma.engine.llm.model_chain import Answer, ask_models
+from airflow_allma.engine.llm.model_request import FinishReason, Media, ModelResponse
+from airflow_allma.engine.llm.prompt import Prompt
+from airflow_allma.engine.llm.security import check_answer
+from airflow_allma.engine.step_handler import AsyncHandler, StepCall
+from airflow_allma.flow import Bundle, LlmInvocationStep
+
+__all__ = ["LlmInvocation"]
+
+
+class LlmInvocation(AsyncHandler):
+    """Handler of LLM_INVOCATION steps.
+
+    The output is ``{"llm_response": <text>}``; with ``customConfig.jsonOutputMode`` the members of the JSON
+    object in the answer, or ``{"llm_response": <value>}`` for other JSON. If the model calls functions of the
+    flow, ``tool_calls`` has ``[{"id"?, "name", "args"}]``. ``_meta`` has prompt, answer and tokens.
+
+    Args:
+        step: the step.
+        bundle: has the stored prompts that the flow uses.
+    """
+
+    def __init__(self, step: LlmInvocationStep, bundle: Bundle) -> None:
+        self._prompt = Prompt(step, bundle)
+        self._media = StepMedia(step)
+        self._models = (
+            CandidateModel(step),
+            *(CandidateModel(step, one, f"fallbacks[{index}].") for index, one in enumerate(step.fallbacks)),
+        )
+        security = step.security_validator_config
+        self._forbidden = (security.forbidden_strings if security else None) or ()
+
+    async def __call__(self, call: StepCall) -> Any:
+        """Ask the models, the first one first, and return the answer.
+
+        Raises:
+            TransientStepError: no model answered, or the provider asks to wait for long.
+            ContentBasedRetryableError: the answer is not the JSON that was asked for.
+            PermanentStepError: prompt, tools, files or models are not valid, the models refused, a key is
+                missing or wrong, or the answer contains a forbidden string (``SecurityViolationError``).
+        """
+        root = call.root()
+        prompt, variables = self._prompt.render(call)
+        candidates = _with_connections([model.resolve(call, root) for model in self._models])
+        sources = self._media.resolve(call, root)
+        media = await read_media(sources, call) if sources else ()
+        answer = await ask_models(candidates, prompt, media, call, self._output)
+        if answer.response.finish is FinishReason.LENGTH:
+            call.log.warning(
+                "The answer ends at the limit of %d tokens; inferenceParameters.maxOutputTokens is too low "
+                "(model %s, step %s)",
+                answer.candidate.parameters.max_output_tokens,
+                answer.candidate.model,
+                call.step_id,
+            )
+        meta = _meta(answer, prompt, variables, media, call)
+        return {**answer.output, "_meta": meta}
+
+    def _output(self, candidate: Candidate, response: ModelResponse) -> dict[str, Any]:
+        """Return the step's output without ``_meta``; raise if the flow cannot use the answer."""
+        output: dict[str, Any]
+        if candidate.json_output and not (response.tool_calls and not (response.text or "").strip()):
+            value = parse_json_output(
+                response.text,
+                is_cut=response.finish is FinishReason.LENGTH,
+                max_output_tokens=candidate.parameters.max_output_tokens,
+            )
+            output = dict(value) if isinstance(value, dict) else {"llm_response": value}
+        else:
+            output = {"llm_response": response.text}
+        if response.tool_calls:
+            output["tool_calls"] = [
+                {**({} if one.id is None else {"id": one.id}), "name": one.name, "args": one.args}
+                for one in response.tool_calls
+            ]
+        if self._forbidden:
+            check_answer(self._forbidden, response.text, output)
+        return output
+
+
+def _with_connections(candidates: list[Candidate]) -> list[Candidate]:
+    """Return the models, each with the step's own connection if it is of the same provider."""
+    first = candidates[0]
+    return [
+        replace(one, connection=first.connection)
+        if one.connection is None and one.model.provider is first.model.provider
+        else one
+        for one in candidates
+    ]
+
+
+def _meta(
+    answer: Answer, prompt: str, variables: Mapping[str, Any], media: tuple[Media, ...], call: StepCall
+) -> dict[str, Any]:
+    response, candidate = answer.response, answer.candidate
+    parameters, usage = candidate.parameters, response.usage
+    meta: dict[str, Any] = {
+        "tokenUsage": {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens},
+        "llmInvocationParameters": {
+            "llmProvider": candidate.model.provider.value,
+            "modelId": candidate.model.model_id,
+            "temperature": parameters.temperature,
+            "maxOutputTokens": parameters.max_output_tokens,
+            "topP": parameters.top_p,
+            "topK": parameters.top_k,
+            "finishReason": response.finish.value,
+        },
+        "llmPrompt": prompt,
+        "llmRawResponse": response.text,
+        "templateContextMappingResult": variables,
+    }
+    if parameters.seed is not None:
+        meta["llmInvocationParameters"]["seed"] = parameters.seed
+    if media:
+        meta["llmInvocationParameters"]["media"] = {
+            "count": len(media),
+            "mimeTypes": [file.mime_type for file in media],
+        }
+    if answer.is_cached:
+        meta["isCached"] = True
+    elif (price := call.services.models.price(candidate.model)) is not None:
+        meta["tokenUsage"]["cost"] = {"amount": price.of(usage), "currency": price.currency}
+    if response.model and response.model != candidate.model.model_id:
+        meta["answeredBy"] = shortened(printable(response.model), 200)
+    if response.grounding is not None:
+        meta["groundingMetadata"] = response.grounding
+    if response.tool_calls:
+        meta["toolCalls"] = answer.output["tool_calls"]
+    return meta
