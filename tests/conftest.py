@@ -32,6 +32,7 @@ pytest_plugins = [
     "tests.support.browser",
     "tests.support.download_server",
     "tests.support.fake_lambda",
+    "tests.support.model_servers",
     "tests.support.moto",
 ]
 
