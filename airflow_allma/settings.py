@@ -16,6 +16,7 @@ from airflow_allma.flow import AirflowOptions
 
 __all__ = [
     "ENGINE_LIMITS",
+    "MODEL_SETTINGS",
     "OPTIONS",
     "SECTION",
     "SQLITE_DAG_DEFAULTS",
@@ -172,6 +173,34 @@ OPTIONS: Final[dict[str, Option]] = {
         '{"acme/score": {"lambdaArn": "arn:aws:lambda:eu-central-1:111122223333:function:score"}, '
         '"acme/rate": {"connection": "acme_api", "path": "/rate"}}',
     ),
+    "llm_connections": Option(
+        "A JSON object of model providers, each with the id of the Airflow connection that has its key, for "
+        "LLM_INVOCATION steps without a ``connection``: GEMINI, ANTHROPIC, OPENAI. AWS_BEDROCK uses "
+        "``aws_conn_id``.",
+        "",
+        "string",
+        '{"OPENAI": "openai_main", "GEMINI": "vertex_eu"}',
+    ),
+    "llm_limits": Option(
+        "A JSON object of models, as ``PROVIDER/model``, or of providers, each with the requests and tokens "
+        "that one process may send in a minute. Without it, calls follow what providers report and refuse.",
+        "",
+        "string",
+        '{"OPENAI/gpt-4o-mini": {"requestsPerMinute": 6000, "tokensPerMinute": 2000000}}',
+    ),
+    "llm_prices": Option(
+        "A JSON object of models, as ``PROVIDER/model``, or of providers, each with its prices, for the "
+        "accounts of tokens.",
+        "",
+        "string",
+        '{"OPENAI/gpt-4o-mini": {"inputPerMillion": 0.15, "outputPerMillion": 0.6, "currency": "USD"}}',
+    ),
+    "llm_cache": Option(
+        "Whether answers of models are kept in the offload location, by a hash of everything that was sent, "
+        "and used again for the same request.",
+        "False",
+        "boolean",
+    ),
     "custom_module_prefixes": Option(
         "Python modules whose functions flows may use as CUSTOM_MODULE, including all modules below them, "
         "separated by commas. Empty: all modules except those of Python, of Airflow and of what Airflow "
@@ -238,6 +267,10 @@ ENGINE_LIMITS: Final = (
 """The options that bound what a flow can do; a flow cannot override them."""
 
 
+MODEL_SETTINGS: Final = ("llm_connections", "llm_limits", "llm_prices", "llm_cache")
+"""The options of steps that call language models, as ``engine.llm.ModelServices`` takes them."""
+
+
 SQLITE_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({"max_in_memory_items": 20, "max_chunks": 8})
 """Defaults where Airflow's database is SQLite, which has one writer at a time: fewer tasks for each fork."""
 
@@ -282,6 +315,10 @@ class AllmaSettings:
     allowed_variables: str
     allowed_queues: str
     external_modules: str
+    llm_connections: str
+    llm_limits: str
+    llm_prices: str
+    llm_cache: bool
     custom_module_prefixes: str
     deploy_variables: str
     notifiers: str

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from airflow_allma.cli.cli_secrets import external_modules, open_secrets
-from airflow_allma.cli.environment_settings import environment_setting, environment_variable
+from airflow_allma.cli.environment_settings import environment_setting, environment_variable, model_settings
 from airflow_allma.cli.event_option import EventOption
 from airflow_allma.cli.folder_flows import folder_flows
 from airflow_allma.cli.json_options import UsageError
@@ -37,6 +37,7 @@ from airflow_allma.engine import (
     compile_flow,
 )
 from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.llm.model_services import ModelServices
 from airflow_allma.engine.masking import mask_secrets
 from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.secrets import Secrets
@@ -188,6 +189,7 @@ def open_services(
     services = Services(
         store=store or open_store(aws, location),
         aws=aws,
+        models=ModelServices(**model_settings()),
         own_modules=OwnModules(external_modules()),
         secrets=open_secrets(),
         settings=EngineSettings(

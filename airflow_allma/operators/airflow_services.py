@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_allma.common.aws_clients import MAX_CONNECTIONS, ClientCache, client_config
 from airflow_allma.compat import redact_connections
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.settings import ENGINE_LIMITS, SECTION, AllmaSettings
+from airflow_allma.settings import ENGINE_LIMITS, MODEL_SETTINGS, SECTION, AllmaSettings
 
 if TYPE_CHECKING:
     from airflow_allma.engine import Services
@@ -102,6 +102,7 @@ def open_store(settings: AllmaSettings, aws: AirflowAws) -> ObjectStore:
 def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepLog | None = None) -> Services:
     """Return what the steps of this task can use."""
     from airflow_allma.engine import EngineSettings, Services
+    from airflow_allma.engine.llm.model_services import ModelServices
     from airflow_allma.engine.own_modules import OwnModules
     from airflow_allma.engine.secrets import Secrets
     from airflow_allma.engine.threads import CallThreads
@@ -114,6 +115,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
     return Services(
         store=open_store(settings, aws),
         aws=aws,
+        models=ModelServices(**{name: getattr(settings, name) for name in MODEL_SETTINGS}),
         own_modules=OwnModules(settings.external_modules),
         secrets=secrets,
         settings=EngineSettings(
