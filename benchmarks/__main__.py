@@ -17,6 +17,8 @@ from benchmarks.measure import Measure, machine
 NAMES = (
     "engine",
     "in-memory",
+    "llm",
+    "llm-limits",
     "many-waits",
     "map-airflow",
     "map-api",
