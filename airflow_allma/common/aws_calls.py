@@ -24,6 +24,7 @@ _NOTE: Final = "allma_call"
 
 _RESOURCE_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
+        "bedrock-runtime": ("modelId",),
         "dynamodb": ("TableName",),
         "lambda": ("FunctionName",),
         "sns": ("TopicArn", "TargetArn"),

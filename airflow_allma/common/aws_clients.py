@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from airflow_allma.common.aws_calls import watch_client
@@ -20,8 +20,9 @@ MAX_CONNECTIONS: Final = 64
 # The region can come from data, such as the ARN of a topic: clients of made-up ones must not pile up.
 _MAX_CLIENTS: Final = 64
 
-# The longest run of a function, 15 minutes, and a little more: by default boto3 waits one minute for a reply.
-_LAMBDA_SECONDS: Final = 910
+# By default boto3 waits one minute for a reply. The longest run of a function takes 15 minutes; a model that
+# thinks long before it answers takes several.
+_REPLY_SECONDS: Final[Mapping[str, int]] = {"bedrock-runtime": 600, "lambda": 910}
 
 
 @runtime_checkable
@@ -98,8 +99,8 @@ def client_config(base: Config, service: str, *, retries: bool, connections: int
     if not retries:
         # The retry mode stays: "adaptive" also limits the rate of requests.
         options["retries"] = {**(configured.retries or {}), "total_max_attempts": 1}
-    if service == "lambda" and configured.read_timeout == default.read_timeout:
-        options |= {"read_timeout": _LAMBDA_SECONDS, "tcp_keepalive": True}
+    if service in _REPLY_SECONDS and configured.read_timeout == default.read_timeout:
+        options |= {"read_timeout": _REPLY_SECONDS[service], "tcp_keepalive": True}
     return base.merge(Config(**options))
 
 
