@@ -180,7 +180,7 @@ class ToolCall:
 
     Attributes:
         name: the function.
-        args: its arguments.
+        args: its arguments, an object; what the model wrote, a string, if that is not JSON.
         id: the provider's id of the call; None if it gives none.
     """
 
@@ -234,11 +234,23 @@ class RateLimits:
 class RateLimitedError(TransientStepError):
     """The provider refuses the call for now (429); ``retry_after`` says for how long, if it says so.
 
+    Its name is that of a TransientStepError, which ``onError.retries.errorEquals`` of flows compares.
+
     Attributes:
         limits: the limits that it reports with the refusal.
     """
 
-    limits: RateLimits = RateLimits()
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        error_name: str | None = None,
+        retry_after: float | None = None,
+        limits: RateLimits | None = None,
+    ) -> None:
+        super().__init__(message, details=details, error_name=error_name, retry_after=retry_after)
+        self.limits = limits or RateLimits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,79 @@
+"""Calls of models through AWS: in a thread, with a time limit, and their errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from airflow_allma.common.aws_calls import observed
+from airflow_allma.common.aws_clients import AwsClients
+from airflow_allma.engine.llm.model_http import request_timeout
+from airflow_allma.engine.llm.model_request import ModelRequest, RateLimitedError
+from airflow_allma.engine.modules import ModuleContext
+from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.exceptions import PermanentStepError, TransientStepError
+
+__all__ = ["aws_module_errors", "run_bounded"]
+
+_T = TypeVar("_T")
+
+_THROTTLED: Final = frozenset({"ThrottlingException", "TooManyRequestsException"})
+_MAY_PASS: Final = frozenset({"ModelErrorException", "ModelNotReadyException", "ModelTimeoutException"})
+_NAMES: Final = {
+    "AccessDeniedException": "ModelAuthenticationError",
+    "ResourceNotFoundException": "ModelNotFoundError",
+}
+
+
+async def run_bounded(
+    call: StepCall, request: ModelRequest, aws: AwsClients | None, function: Callable[..., _T], *args: Any
+) -> _T:
+    """Run a function in a thread, with what modules need as its last argument; record its calls of AWS.
+
+    Args:
+        call: the step's call.
+        request: what is asked; its ``timeoutMs`` is the time limit.
+        aws: the clients.
+        function: blocks.
+        args: its first arguments.
+
+    Raises:
+        TransientStepError: it takes too long; its thread goes on until AWS answers.
+    """
+    services = call.services
+    context = ModuleContext(services.store, aws, services.settings, services.log, call.calls)
+    seconds = request_timeout(request)
+    try:
+        async with asyncio.timeout(seconds):
+            return await services.threads.run(observed, call.calls.add, function, *args, context)
+    except TimeoutError as error:
+        raise TransientStepError(
+            f"No answer of model {request.model} within {seconds:g} seconds. Increase "
+            "customConfig.timeoutMs if it needs more time.",
+            details={"provider": request.model.provider.value, "model": request.model.model_id},
+        ) from error
+
+
+@contextmanager
+def aws_module_errors(request: ModelRequest) -> Iterator[None]:
+    """Raise the step errors of a call of AWS as those of a model: throttling is a RateLimitedError."""
+    names = {"provider": request.model.provider.value, "model": request.model.model_id}
+    try:
+        yield
+    except TransientStepError as error:
+        code, status = error.details.get("awsErrorCode"), error.details.get("awsStatus")
+        error.details |= names
+        if code in _THROTTLED or (status == 429 and code not in _MAY_PASS):
+            raise RateLimitedError(
+                error.message, details=error.details, retry_after=error.retry_after
+            ) from error.__cause__
+        raise
+    except PermanentStepError as error:
+        error.details |= names
+        code = str(error.details.get("awsErrorCode", ""))
+        if code in _MAY_PASS:
+            raise TransientStepError(error.message, details=error.details) from error.__cause__
+        error.error_name = _NAMES.get(code, error.error_name)
+        raise

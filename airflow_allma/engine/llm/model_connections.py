@@ -1,0 +1,222 @@
+"""What an Airflow connection says about a provider of models: where it is, and the key.
+
+The password is the key, and the host the base URL, as in the connections of Airflow's providers for OpenAI
+and of ``common.ai``. Headers, timeout and TLS in the extra are those of HTTP connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_allma.common.secret_sources import ConnectionSecret
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.http_connection import HttpConnection
+from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
+from airflow_allma.engine.step_handler import StepCall
+from airflow_allma.exceptions import PermanentStepError, SecretError
+from airflow_allma.flow.steps.llm import LlmProvider
+
+__all__ = [
+    "KeyHeader",
+    "ModelEndpoint",
+    "ParsedConnections",
+    "connection_error",
+    "connection_type",
+    "extra_value",
+    "read_endpoint",
+    "read_http",
+    "require_connection",
+]
+
+_T = TypeVar("_T")
+
+_MAX_KEPT: Final = 64
+_JSON: Final = "application/json"
+_TYPES: Final[Mapping[str, LlmProvider]] = {
+    "aws": LlmProvider.AWS_BEDROCK,
+    "google_cloud_platform": LlmProvider.GEMINI,
+    "pydanticai_azure": LlmProvider.OPENAI,
+    "pydanticai_bedrock": LlmProvider.AWS_BEDROCK,
+    "pydanticai_vertex": LlmProvider.GEMINI,
+}
+"""Connection types that belong to one provider; any other type can be used with each provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHeader:
+    """The header in which a provider expects the key.
+
+    Attributes:
+        name: the header.
+        prefix: what stands before the key.
+    """
+
+    name: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEndpoint:
+    """Where the models of a connection are, and what each request to them has. Its ``repr`` shows no secrets.
+
+    Attributes:
+        connection: the connection's id.
+        base_url: scheme, host, port and the beginning of the path, without a slash at the end.
+        headers: of each request.
+        timeout: seconds for a whole request; None: not set.
+        options: TLS, the time to connect, and which headers are secret.
+        key_field: where the connection has the key, for messages.
+    """
+
+    connection: str
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+    timeout: float | None = None
+    options: HttpOptions = DEFAULT_OPTIONS
+    key_field: str = "its password"
+
+    @property
+    def host(self) -> str:
+        """Host and port, for messages."""
+        return urlsplit(self.base_url).netloc
+
+
+class ParsedConnections(Generic[_T]):
+    """What was made of connections, kept while they stay the same.
+
+    Args:
+        parse: makes it; called again when the connection has changed.
+    """
+
+    def __init__(self, parse: Callable[[ConnectionSecret], _T]) -> None:
+        self._parse = parse
+        self._known: dict[str, tuple[ConnectionSecret, _T]] = {}
+
+    def get(self, secret: ConnectionSecret) -> _T:
+        """Return what was made of a connection. What ``parse`` raises passes through."""
+        known = self._known.get(secret.id)
+        if known is not None and known[0] is secret:
+            return known[1]
+        # Connections are looked up once a minute, and are nearly always the same as before.
+        parsed = known[1] if known is not None and known[0] == secret else self._parse(secret)
+        self._known[secret.id] = secret, parsed
+        if len(self._known) > _MAX_KEPT:
+            del self._known[next(iter(self._known))]
+        return parsed
+
+
+async def require_connection(
+    call: StepCall, connection: str | None, provider: LlmProvider
+) -> ConnectionSecret:
+    """Return the connection of a provider.
+
+    Raises:
+        StepError: no connection is set, it does not exist, or it cannot be read.
+    """
+    if connection is None:
+        example = f'{{"{provider.value}": "my_connection"}}'
+        raise PermanentStepError(
+            f"No connection for provider {provider.value}: set `connection` in the step, or "
+            f"[allma] llm_connections = {example}.",
+            details={"provider": provider.value},
+        )
+    try:
+        return await call.services.secrets.connection(connection)
+    except SecretError as error:
+        raise step_error_from(error, details={"provider": provider.value}) from error
+
+
+def connection_type(secret: ConnectionSecret, provider: LlmProvider) -> str:
+    """Return the type of a connection, in its current spelling.
+
+    Raises:
+        PermanentStepError: it is the type of another provider.
+    """
+    # Early releases of Airflow's common.ai wrote a hyphen.
+    kind = secret.kind.replace("-", "_")
+    owner = _TYPES.get(kind)
+    if owner is not None and owner is not provider:
+        raise PermanentStepError(
+            f"The type of connection {secret.id!r} is {secret.kind!r}, which is one for {owner.value} and "
+            f"not for {provider.value}. Use a connection of type 'http' or 'pydanticai' with the key of "
+            f"{provider.value} as its password.",
+            details={"connection": secret.id},
+        )
+    return kind
+
+
+def read_endpoint(secret: ConnectionSecret, key: KeyHeader, default_url: str) -> ModelEndpoint:
+    """Return the endpoint of a connection whose password is the key.
+
+    A host without a scheme is one with ``https``. A server with a host of its own may need no key. Headers of
+    the extra win over the key's own header.
+
+    Args:
+        secret: the connection.
+        key: the header for the key.
+        default_url: the base URL if the connection has no host; empty: it must have one.
+
+    Raises:
+        PermanentStepError: a field of the connection cannot be used; the message names it, not its value.
+    """
+    http = read_http(secret)
+    if not http.base_url and not default_url:
+        raise connection_error(secret, "host", "is empty; set it to the URL of the resource")
+    headers = {"Content-Type": _JSON, **http.headers}
+    own = {name.lower() for name in http.headers}
+    secret_names = http.options.secret_headers
+    if own.isdisjoint({key.name.lower(), "authorization"}):
+        value = secret.password.strip()
+        if value:
+            if not (value.isascii() and value.isprintable()):
+                raise connection_error(
+                    secret, "password", "must be one line of ASCII characters; copy the key again"
+                )
+            headers[key.name] = key.prefix + value
+            secret_names |= {key.name.lower()}
+        elif not http.base_url:
+            raise connection_error(secret, "password", "is empty; set it to the API key")
+    return ModelEndpoint(
+        secret.id,
+        http.base_url or default_url,
+        headers,
+        http.timeout,
+        replace(http.options, secret_headers=secret_names),
+    )
+
+
+def read_http(secret: ConnectionSecret) -> HttpConnection:
+    """Return base URL, headers, timeout and TLS of a connection, without its login and password.
+
+    Raises:
+        PermanentStepError: a field of the connection cannot be used.
+    """
+    extra = {name: value for name, value in secret.extra.items() if name != "auth"}
+    # HTTP connections mean http then, which would send the key in the clear.
+    scheme = secret.schema or "https"
+    return HttpConnection.of(replace(secret, login="", password="", schema=scheme, extra=extra))
+
+
+def connection_error(secret: ConnectionSecret, where: str, problem: str) -> PermanentStepError:
+    """Return the error about a field of a connection."""
+    return PermanentStepError(
+        f"{where} of connection {secret.id!r} {problem}. Correct it in Admin > Connections, or where the "
+        "connection is defined.",
+        details={"connection": secret.id},
+    )
+
+
+def extra_value(secret: ConnectionSecret, *names: str) -> Any:
+    """Return the first of these members of the extra that is set; None if none is.
+
+    Old connections of Google Cloud have the prefix of their type before each name.
+    """
+    for name in names:
+        for key in (name, f"extra__google_cloud_platform__{name}"):
+            value = secret.extra.get(key)
+            if value not in (None, ""):
+                return value
+    return None

@@ -1,0 +1,130 @@
+"""What providers can do: their tools and kinds of media, and the checks of a request against them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from airflow_allma.engine.llm.model_request import (
+    FunctionTool,
+    ModelName,
+    ModelRequest,
+    ProviderTool,
+    ToolChoiceMode,
+)
+from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
+
+__all__ = ["IMAGE_TYPES", "PDF", "IgnoredParameters", "check_features", "functions_of", "missing_tool"]
+
+PDF: Final = "application/pdf"
+IMAGE_TYPES: Final = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+
+_TOOLS: Final[Mapping[LlmToolType, tuple[LlmProvider, ...]]] = {
+    LlmToolType.GOOGLE_SEARCH: (LlmProvider.GEMINI, LlmProvider.CUSTOM_LAMBDA),
+    LlmToolType.WEB_SEARCH: (
+        LlmProvider.ANTHROPIC,
+        LlmProvider.OPENAI,
+        LlmProvider.AWS_BEDROCK,
+        LlmProvider.CUSTOM_LAMBDA,
+    ),
+    LlmToolType.CODE_EXECUTION: (
+        LlmProvider.GEMINI,
+        LlmProvider.ANTHROPIC,
+        LlmProvider.AWS_BEDROCK,
+        LlmProvider.CUSTOM_LAMBDA,
+    ),
+}
+_FIELDS: Final[Mapping[str, str]] = {
+    "temperature": "temperature",
+    "max_output_tokens": "maxOutputTokens",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+}
+_MAX_WARNED: Final = 1_000
+
+
+def check_features(request: ModelRequest, media: Iterable[str] = (*IMAGE_TYPES, PDF)) -> None:
+    """Return if a provider has the tools of a request, and takes its media.
+
+    Args:
+        request: the request.
+        media: the media types that its provider takes.
+
+    Raises:
+        PermanentStepError: it lacks one, or ``toolChoice`` names a function that is not in ``tools``.
+    """
+    provider = request.model.provider
+    for tool in request.tools:
+        if isinstance(tool, ProviderTool) and provider not in _TOOLS[tool.type]:
+            raise missing_tool(tool.type, request.model)
+    known = frozenset(media)
+    for one in request.media:
+        if one.mime_type not in known:
+            raise PermanentStepError(
+                f"{provider.value} takes no media of type {one.mime_type!r}, only "
+                f"{', '.join(sorted(known))}.",
+                details={"provider": provider.value, "mimeType": one.mime_type},
+            )
+    choice = request.tool_choice
+    if choice is not None and choice.mode is ToolChoiceMode.FUNCTION:
+        names = [tool.name for tool in functions_of(request)]
+        if choice.name not in names:
+            raise PermanentStepError(
+                f"toolChoice names function {choice.name!r}, which is not one of `tools` "
+                f"({', '.join(names) or 'there are none'})."
+            )
+
+
+def missing_tool(tool: LlmToolType, model: ModelName, reason: str = "") -> PermanentStepError:
+    """Return the error of a tool that a provider lacks; it names the providers that have it.
+
+    Args:
+        tool: the tool.
+        model: the model that was to use it.
+        reason: another sentence about this provider.
+    """
+    others = [one.value for one in _TOOLS[tool] if one is not model.provider]
+    return PermanentStepError(
+        f"{model.provider.value} has no tool {tool.value!r} for model {model.model_id!r}; "
+        f"{', '.join(others)} have it. {reason}Remove it from `tools`, or use a model of one of them.",
+        details={"provider": model.provider.value, "model": model.model_id, "tool": tool.value},
+    )
+
+
+def functions_of(request: ModelRequest) -> list[FunctionTool]:
+    """Return the functions among the tools."""
+    return [tool for tool in request.tools if isinstance(tool, FunctionTool)]
+
+
+class IgnoredParameters:
+    """Warns about parameters that a flow sets and a provider does not have, once for each model."""
+
+    def __init__(self) -> None:
+        self._warned: set[tuple[ModelName, str]] = set()
+
+    def warn(self, request: ModelRequest, names: Iterable[str], log: logging.Logger) -> None:
+        """Warn about those of the parameters that the flow sets itself.
+
+        Args:
+            request: the request.
+            names: attributes of ``Parameters``.
+            log: receives the warning.
+        """
+        explicit = request.parameters.explicit
+        if not explicit:
+            return
+        for name in names:
+            key = (request.model, name)
+            if name in explicit and key not in self._warned:
+                if len(self._warned) >= _MAX_WARNED:
+                    self._warned.clear()
+                self._warned.add(key)
+                log.warning(
+                    "inferenceParameters.%s has no effect: %s does not have this parameter for model %s",
+                    _FIELDS[name],
+                    request.model.provider.value,
+                    request.model.model_id,
+                )
