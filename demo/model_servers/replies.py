@@ -11,7 +11,7 @@ __all__ = ["make_reply", "text_of"]
 def make_reply(asked: Asked, behaviour: Behaviour) -> Reply:
     """Return the model's reply to a request."""
     calls = tuple(tool for tool in behaviour.tool_calls if tool.name in asked.functions)
-    if asked.needs_tool and not calls:
+    if asked.needs_tool and asked.functions and not calls:
         calls = (CalledTool(name=asked.functions[0]),)
     text = behaviour.refusal or ("" if calls else text_of(asked.prompt, behaviour))
     text, incomplete = _shorten(text, asked, behaviour)
