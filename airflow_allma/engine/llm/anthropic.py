@@ -35,7 +35,12 @@ from airflow_allma.engine.llm.model_request import (
     ToolChoice,
     ToolChoiceMode,
 )
-from airflow_allma.engine.llm.provider_features import PDF, IgnoredParameters, check_features
+from airflow_allma.engine.llm.provider_features import (
+    PDF,
+    IgnoredParameters,
+    arguments_schema,
+    check_features,
+)
 from airflow_allma.engine.llm.rate_limit_headers import anthropic_limits
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
@@ -170,7 +175,7 @@ def _block(media: Media) -> dict[str, Any]:
 def _tool(tool: FunctionTool | ProviderTool) -> dict[str, Any]:
     if isinstance(tool, ProviderTool):
         return {**_PROVIDER_TOOLS[tool.type], **tool.config}
-    return {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+    return {"name": tool.name, "description": tool.description, "input_schema": arguments_schema(tool)}
 
 
 def _tool_choice(choice: ToolChoice) -> dict[str, str]:

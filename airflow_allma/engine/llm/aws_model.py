@@ -13,7 +13,7 @@ from airflow_allma.engine.llm.model_http import request_timeout
 from airflow_allma.engine.llm.model_request import ModelRequest, RateLimitedError
 from airflow_allma.engine.modules import ModuleContext
 from airflow_allma.engine.step_handler import StepCall
-from airflow_allma.exceptions import PermanentStepError, TransientStepError
+from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
 
 __all__ = ["aws_module_errors", "run_bounded"]
 
@@ -48,6 +48,9 @@ async def run_bounded(
     try:
         async with asyncio.timeout(seconds):
             return await services.threads.run(observed, call.calls.add, function, *args, context)
+    except StepError as error:
+        services.secrets.mask_error(error)
+        raise
     except TimeoutError as error:
         raise TransientStepError(
             f"No answer of model {request.model} within {seconds:g} seconds. Increase "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_allma.common.aws_names import region_of_arn
+from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.llm.anthropic import claude_sampling
 from airflow_allma.engine.llm.aws_model import aws_module_errors, run_bounded
 from airflow_allma.engine.llm.bedrock_connection import read_aws
@@ -29,11 +30,17 @@ from airflow_allma.engine.llm.model_request import (
     ToolChoice,
     ToolChoiceMode,
 )
-from airflow_allma.engine.llm.provider_features import PDF, IgnoredParameters, check_features, missing_tool
+from airflow_allma.engine.llm.provider_features import (
+    PDF,
+    IgnoredParameters,
+    arguments_schema,
+    check_features,
+    missing_tool,
+)
 from airflow_allma.engine.modules import ModuleContext
 from airflow_allma.engine.modules.aws_call import AwsResource
 from airflow_allma.engine.step_handler import StepCall
-from airflow_allma.exceptions import PermanentStepError
+from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
 
 __all__ = ["BedrockClient"]
@@ -44,6 +51,7 @@ _SYSTEM_TOOLS: Final[Mapping[LlmToolType, str]] = {
 }
 """Tools that Bedrock runs for Amazon's own models."""
 
+_MAX_SHOWN: Final = 100
 _AMAZON: Final = "amazon"
 _ANTHROPIC: Final = "anthropic"
 _FINISH: Final[Mapping[str, FinishReason]] = {
@@ -99,7 +107,27 @@ def _converse(
     model_id = request.model.model_id
     resource = AwsResource("bedrock-runtime", "Bedrock model", "modelId", model_id, region_of_arn(model_id))
     with aws_module_errors(request):
-        return resource.call(context, "converse", **parameters)
+        response = resource.call(context, "converse", **parameters)
+    if "output" not in response or "stopReason" not in response:
+        raise _foreign_answer(response, model_id)
+    return response
+
+
+def _foreign_answer(response: Mapping[str, Any], model_id: str) -> StepError:
+    """Return the error of a response that boto3 could not read: it then returns one without content."""
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    content_type = shortened(printable(str(headers.get("content-type") or "no content type")), _MAX_SHOWN)
+    details = {"provider": LlmProvider.AWS_BEDROCK.value, "model": model_id}
+    if "json" in content_type and headers.get("content-length") != "0":
+        return TransientStepError(
+            f"The answer of Bedrock model {model_id!r} is cut short or is not an answer of Converse.",
+            details=details,
+        )
+    return PermanentStepError(
+        f"Bedrock answered with {content_type} for model {model_id!r}, which is not an answer of Converse. "
+        "Check the endpoint of the AWS connection; a proxy may have answered.",
+        details=details,
+    )
 
 
 def _parameters_of(request: ModelRequest) -> dict[str, Any]:
@@ -182,7 +210,7 @@ def _tool(tool: FunctionTool | ProviderTool) -> dict[str, Any]:
         "toolSpec": {
             "name": tool.name,
             "description": tool.description,
-            "inputSchema": {"json": tool.parameters},
+            "inputSchema": {"json": arguments_schema(tool)},
         }
     }
 

@@ -31,7 +31,7 @@ from airflow_allma.engine.llm.model_request import (
     ToolChoice,
     ToolChoiceMode,
 )
-from airflow_allma.engine.llm.provider_features import check_features, functions_of
+from airflow_allma.engine.llm.provider_features import arguments_schema, check_features, functions_of
 from airflow_allma.engine.llm.vertex import VertexProject, is_vertex, read_vertex
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
@@ -124,7 +124,11 @@ def _body_of(request: ModelRequest) -> dict[str, Any]:
     tools: list[dict[str, Any]] = []
     if functions:
         declarations = [
-            {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters}
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "parametersJsonSchema": arguments_schema(tool),
+            }
             for tool in functions
         ]
         tools.append({"functionDeclarations": declarations})

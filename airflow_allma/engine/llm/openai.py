@@ -42,7 +42,13 @@ from airflow_allma.engine.llm.model_request import (
     ToolChoice,
     ToolChoiceMode,
 )
-from airflow_allma.engine.llm.provider_features import PDF, IgnoredParameters, check_features, functions_of
+from airflow_allma.engine.llm.provider_features import (
+    PDF,
+    IgnoredParameters,
+    arguments_schema,
+    check_features,
+    functions_of,
+)
 from airflow_allma.engine.llm.rate_limit_headers import openai_limits
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import PermanentStepError
@@ -168,7 +174,7 @@ def _body_of(request: ModelRequest, server: _Server) -> dict[str, Any]:
                 "function": {
                     "name": tool.name,
                     "description": tool.description,
-                    "parameters": tool.parameters,
+                    "parameters": arguments_schema(tool),
                 },
             }
             for tool in functions

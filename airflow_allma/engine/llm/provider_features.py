@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from airflow_allma.engine.llm.model_request import (
     FunctionTool,
@@ -16,7 +16,15 @@ from airflow_allma.engine.llm.model_request import (
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
 
-__all__ = ["IMAGE_TYPES", "PDF", "IgnoredParameters", "check_features", "functions_of", "missing_tool"]
+__all__ = [
+    "IMAGE_TYPES",
+    "PDF",
+    "IgnoredParameters",
+    "arguments_schema",
+    "check_features",
+    "functions_of",
+    "missing_tool",
+]
 
 PDF: Final = "application/pdf"
 IMAGE_TYPES: Final = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
@@ -97,6 +105,14 @@ def missing_tool(tool: LlmToolType, model: ModelName, reason: str = "") -> Perma
 def functions_of(request: ModelRequest) -> list[FunctionTool]:
     """Return the functions among the tools."""
     return [tool for tool in request.tools if isinstance(tool, FunctionTool)]
+
+
+def arguments_schema(tool: FunctionTool) -> Mapping[str, Any]:
+    """Return the JSON Schema of a function's arguments, which says that they are an object.
+
+    Anthropic refuses one that does not say so.
+    """
+    return tool.parameters if "type" in tool.parameters else {"type": "object", **tool.parameters}
 
 
 class IgnoredParameters:
