@@ -38,8 +38,8 @@ newest-airflow: setup ## replace Airflow in .venv by the newest release, ignorin
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --upgrade --override .ci/newest-airflow.txt -e '.[dev]'
 	$(BIN)/python -m airflow version
 
-demo: setup ## run both example flows on a real Airflow of its own
-	$(BIN)/python -m demo $(DEMO_ARGS)
+demo: setup ## run both example flows on a real Airflow of its own; FLOW=tickets: one that asks a model
+	$(BIN)/python -m demo $(if $(FLOW),--flow $(FLOW)) $(DEMO_ARGS)
 
 test: lint typecheck unit ## lint, typecheck and every test
 

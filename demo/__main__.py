@@ -1,21 +1,24 @@
-"""`python -m demo`: run both example flows on a real Airflow and show their results in the UI."""
+"""`python -m demo`: run example flows on a real Airflow and show their results in the UI."""
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import json
+import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from demo.airflow_client import AirflowApiError
 from demo.airflow_instance import AirflowInstance, Database
-from demo.data import BUCKET, TABLE, create_bucket, create_users
+from demo.data import BUCKET, TABLE, TICKETS_KEY, create_bucket, create_users, write_tickets
 from demo.postgres import find_postgres
 from demo.processes import ManagedProcess, ServerError
 from demo.servers import aws_connection, aws_server, shop_server
@@ -48,7 +51,7 @@ def main() -> int:
     running: list[ManagedProcess] = []
     try:
         with ExitStack() as stack:
-            _run_demo(arguments, stages, stack, running)
+            _DEMOS[arguments.flow](arguments, stages, stack, running)
     except (KeyboardInterrupt, Stopped):
         stages.say("Interrupted; everything is stopped.")
         return EXIT_FAILED
@@ -76,6 +79,12 @@ def _parse_arguments() -> argparse.Namespace:
         "--users", type=int, default=5000, help="number of user records (default: %(default)s)"
     )
     parser.add_argument(
+        "--flow", choices=list(_DEMOS), default="shop", help="what to run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tickets", type=int, default=500, help="number of support tickets (default: %(default)s)"
+    )
+    parser.add_argument(
         "--database",
         choices=["postgresql", "sqlite"],
         default="postgresql" if find_postgres() else "sqlite",
@@ -90,7 +99,7 @@ def _raise_stopped(_number: int, _frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _run_demo(
+def _run_shop(
     arguments: argparse.Namespace, stages: Stages, stack: ExitStack, running: list[ManagedProcess]
 ) -> None:
     home: Path = arguments.home.resolve()
@@ -108,11 +117,8 @@ def _run_demo(
     ):
         create_bucket(aws.url)
         create_users(aws.url, arguments.users)
-    airflow = _configure_airflow(home, aws.url, arguments.database)
-    with stages.stage(f"Start Airflow (airflow standalone on {_NAMES[airflow.database]})"):
-        stack.enter_context(airflow)
-        running += airflow.processes
-        stages.detail(f"{airflow.base_url}   user {airflow.user}, password {airflow.password}")
+    airflow = _configure_airflow(home, aws.url, arguments.database, REPOSITORY / "dags")
+    _start_airflow(airflow, stages, stack, running)
     with stages.stage(f"Run {PRODUCTS.dag_id}: a short list, one mapped task instance per item"):
         products = run_walkthrough(airflow.client, PRODUCTS, shop.url, aws.url)
         check_products(products)
@@ -121,7 +127,58 @@ def _run_demo(
         users = run_walkthrough(airflow.client, USERS, shop.url, aws.url)
         check_users(airflow.client, users, aws.url, arguments.users)
         print_result(stages, users, airflow.base_url)
-    stages.say(f"\nBoth flows succeeded, {stages.elapsed:.0f} s after the start.")
+    _finish("Both flows", airflow, stages, running)
+
+
+def _run_tickets(
+    arguments: argparse.Namespace, stages: Stages, stack: ExitStack, running: list[ManagedProcess]
+) -> None:
+    # Inside: the other demo does not wait for the imports of a web server.
+    from demo.ticket_walkthrough import FLOW, PRICES, models_connection, run_tickets, ticket_models
+
+    home: Path = arguments.home.resolve()
+    stack.enter_context(_exclusive_folder(home))
+    with stages.stage("Start a local AWS (moto) with S3"):
+        aws = stack.enter_context(aws_server(home))
+        running.append(aws.process)
+        stages.detail(aws.url)
+    with stages.stage("Start two language models, which classify by words"):
+        models = stack.enter_context(ticket_models(home))
+        running.append(models.process)
+        stages.detail(models.url)
+    with stages.stage(f"Write {arguments.tickets} support tickets to s3://{BUCKET}/{TICKETS_KEY}"):
+        create_bucket(aws.url)
+        pointer = write_tickets(aws.url, arguments.tickets)
+    airflow = _configure_airflow(
+        home,
+        aws.url,
+        arguments.database,
+        REPOSITORY / "demo" / "tickets",
+        connections={"models": models_connection(models.url)},
+        chunk_bytes="16384",
+        llm_connections=json.dumps({"OPENAI": "models"}),
+        llm_prices=json.dumps(PRICES),
+    )
+    _start_airflow(airflow, stages, stack, running)
+    with stages.stage(f"Run {FLOW.dag_id}: a model is asked about every ticket"):
+        run_tickets(airflow.client, pointer, arguments.tickets, stages, airflow.base_url)
+    _finish("The flow", airflow, stages, running)
+
+
+_DEMOS = {"shop": _run_shop, "tickets": _run_tickets}
+
+
+def _start_airflow(
+    airflow: AirflowInstance, stages: Stages, stack: ExitStack, running: list[ManagedProcess]
+) -> None:
+    with stages.stage(f"Start Airflow (airflow standalone on {_NAMES[airflow.database]})"):
+        stack.enter_context(airflow)
+        running += airflow.processes
+        stages.detail(f"{airflow.base_url}   user {airflow.user}, password {airflow.password}")
+
+
+def _finish(what: str, airflow: AirflowInstance, stages: Stages, running: list[ManagedProcess]) -> None:
+    stages.say(f"\n{what} succeeded, {stages.elapsed:.0f} s after the start.")
     stages.say(f"UI: {airflow.base_url}   sign in as {airflow.user}, password {airflow.password}")
     stages.say(
         "The Allma tabs of a Dag and of a run, and Browse > Allma flows, show the flows and their items."
@@ -133,22 +190,38 @@ def _run_demo(
 _NAMES: dict[Database, str] = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 
-def _configure_airflow(home: Path, aws_url: str, database: Database) -> AirflowInstance:
+def _configure_airflow(
+    home: Path,
+    aws_url: str,
+    database: Database,
+    flows: Path,
+    *,
+    connections: Mapping[str, Mapping[str, Any]] | None = None,
+    **allma: str,
+) -> AirflowInstance:
+    """Return an Airflow with the flows of a folder; `allma` has further options of that section."""
     dags = home / "dags"
-    shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(flows, dags, ignore=shutil.ignore_patterns("__pycache__"))
+    for loader in ("allma_flows.py", "allma_problems.py"):
+        shutil.copy(REPOSITORY / "dags" / loader, dags)
     return AirflowInstance(
         home / "airflow",
         [dags],
         database=database,
         mode="standalone",
-        connections={"aws_default": aws_connection(aws_url)},
+        connections={"aws_default": aws_connection(aws_url), **(connections or {})},
         config={
             # small chunks, so that a few thousand records fill several
-            "allma": {"offload_location": f"s3://{BUCKET}/allma", "chunk_bytes": "65536"},
+            "allma": {"offload_location": f"s3://{BUCKET}/allma", "chunk_bytes": "65536", **allma},
             # the flows do not change: parsing every 2 s would only use up CPU
             "dag_processor": {"min_file_process_interval": "10", "stale_dag_threshold": "20"},
         },
+        # the flow of the tickets counts with a function of this package
+        env={"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *_PYTHONPATH])},
     )
+
+
+_PYTHONPATH = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 
 @contextmanager

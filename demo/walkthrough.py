@@ -76,13 +76,24 @@ def finish_walkthrough(
     Raises:
         WalkthroughError: as in `run_walkthrough`.
     """
+    tasks, output = fork_output(client, walkthrough, run_id)
+    return WalkthroughResult(walkthrough, run_id, tasks, _items(output, aws_url))
+
+
+def fork_output(
+    client: AirflowClient, walkthrough: Walkthrough, run_id: str
+) -> tuple[Sequence[TaskInstance], Any]:
+    """Wait until a run is over and return its tasks and the output of its fork.
+
+    Raises:
+        WalkthroughError: as in `run_walkthrough`.
+    """
     state = client.wait_for_run(walkthrough.dag_id, run_id, timeout=RUN_SECONDS)
     tasks = client.task_instances(walkthrough.dag_id, run_id)
     if state != "success":
         failures = _failures(client, walkthrough, run_id, tasks)
         raise WalkthroughError(f"Run {run_id} of {walkthrough.dag_id} ended as {state}.\n{failures}")
-    output = client.xcom(walkthrough.dag_id, run_id, _aggregate_task(walkthrough, tasks))
-    return WalkthroughResult(walkthrough, run_id, tasks, _items(output, aws_url))
+    return tasks, client.xcom(walkthrough.dag_id, run_id, _aggregate_task(walkthrough, tasks))
 
 
 def _failures(

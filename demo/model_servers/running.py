@@ -117,9 +117,9 @@ async def serve_forever(service: ModelService, port: int) -> None:
 def models_process(
     home: Path, behaviours: Mapping[str, Behaviour], *, keep: int = 0, name: str = "models"
 ) -> LocalServer:
-    """Return a server that runs as a process of its own and logs to `home`/logs."""
-    home.mkdir(parents=True, exist_ok=True)
-    file = home / f"{name}.json"
+    """Return a server that runs as a process of its own; its log and settings are in `home`/logs."""
+    file = home / "logs" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.encode(behaviours))
     # LocalServer formats its arguments
     path = str(file).replace("{", "{{").replace("}", "}}")
