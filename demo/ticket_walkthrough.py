@@ -49,6 +49,7 @@ def ticket_models(home: Path) -> LocalServer:
         error_rate=0.02,
         error_status=400,
         error_code="content_filter",
+        error_message="The content of the ticket was filtered",
     )
     return models_process(home, {SMALL_MODEL: small, LARGE_MODEL: large})
 
