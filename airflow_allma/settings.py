@@ -228,6 +228,12 @@ OPTIONS: Final[dict[str, Option]] = {
         "possible before.",
         "7",
     ),
+    "mcp_stdio": Option(
+        "Whether the connection of an MCP server may start a program on the worker (transport ``stdio``). "
+        "Otherwise servers have a URL.",
+        "False",
+        "boolean",
+    ),
     "max_step_work": Option(
         "Maximum work of one step: values that its paths visit or that it makes, turns of loops in "
         "templates, and a tenth of the characters that it writes. 0 means no limit.",
@@ -323,6 +329,7 @@ class AllmaSettings:
     deploy_variables: str
     notifiers: str
     completion_days: int
+    mcp_stdio: bool
     max_step_work: int
     max_context_bytes: int
     max_download_bytes: int

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
+from airflow_allma.cli.json_options import UsageError
 from airflow_allma.settings import MODEL_SETTINGS, OPTIONS, SECTION
 
-__all__ = ["environment_setting", "environment_variable", "model_settings"]
+__all__ = ["boolean_setting", "environment_setting", "environment_variable", "model_settings"]
+
+_BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def environment_variable(name: str) -> str:
@@ -20,8 +23,20 @@ def environment_setting(name: str) -> str:
     return os.environ.get(environment_variable(name), OPTIONS[name].default)
 
 
+def boolean_setting(name: str) -> bool:
+    """Return the value of a setting in the environment, read as Airflow does, or its default.
+
+    Raises:
+        UsageError: it is neither true nor false.
+    """
+    value = environment_setting(name)
+    if (known := _BOOLEANS.get(value.strip().lower())) is None:
+        raise UsageError(f"{environment_variable(name)} must be True or False; it is {value[:40]!r}")
+    return known
+
+
 def model_settings() -> dict[str, Any]:
-    """Return the settings of steps that call language models, by name."""
+    """Return the settings of steps that call language models, by name; raise as ``boolean_setting``."""
     settings: dict[str, Any] = {name: environment_setting(name) for name in MODEL_SETTINGS}
-    settings["llm_cache"] = settings["llm_cache"].strip().lower() in {"true", "t", "1"}
+    settings["llm_cache"] = boolean_setting("llm_cache")
     return settings

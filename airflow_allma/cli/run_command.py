@@ -13,7 +13,12 @@ from typing import Any
 import typer
 
 from airflow_allma.cli.cli_secrets import external_modules, open_secrets
-from airflow_allma.cli.environment_settings import environment_setting, environment_variable, model_settings
+from airflow_allma.cli.environment_settings import (
+    boolean_setting,
+    environment_setting,
+    environment_variable,
+    model_settings,
+)
 from airflow_allma.cli.event_option import EventOption
 from airflow_allma.cli.folder_flows import folder_flows
 from airflow_allma.cli.json_options import UsageError
@@ -179,7 +184,7 @@ def open_services(
         trace: whether every step is written to standard error.
 
     Raises:
-        UsageError: a limit in the environment is not a whole number.
+        UsageError: a setting in the environment is not valid.
         StorageConfigurationError: the flow's offload location is not allowed.
     """
     location = OffloadLocation.from_setting(flow.airflow.offload_location)
@@ -195,6 +200,7 @@ def open_services(
         settings=EngineSettings(
             offload_location=location,
             branch_concurrency=concurrency,
+            mcp_stdio=boolean_setting("mcp_stdio"),
             **_limits(),
         ),
         threads=CallThreads(concurrency),

@@ -1,4 +1,4 @@
-"""What a step did outside of the flow: HTTP requests, calls of AWS, e-mails."""
+"""What a step did outside of the flow: HTTP requests, calls of AWS, e-mails, calls of tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from airflow_allma.common.aws_calls import AwsCall
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.masking import mask_url
 
-__all__ = ["NO_CALLS", "AwsCall", "HttpCall", "MailCall", "OutsideCall", "OutsideCalls", "describe"]
+__all__ = [
+    "NO_CALLS",
+    "AwsCall",
+    "HttpCall",
+    "MailCall",
+    "McpCall",
+    "OutsideCall",
+    "OutsideCalls",
+    "describe",
+]
 
 _MAX_KEPT: Final = 10
 _MAX_SHOWN_RECIPIENTS: Final = 5
@@ -58,7 +67,23 @@ class MailCall(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
 
 
-OutsideCall = HttpCall | AwsCall | MailCall
+class McpCall(msgspec.Struct, frozen=True, gc=False):
+    """One call of a tool of an MCP server.
+
+    Attributes:
+        server: the id of the server's connection.
+        tool: the tool's name.
+        milliseconds: duration, with the handshake and the list of tools if they were needed.
+        error: the error's name; None for success.
+    """
+
+    server: str
+    tool: str
+    milliseconds: float
+    error: str | None = None
+
+
+OutsideCall = HttpCall | AwsCall | MailCall | McpCall
 
 
 class OutsideCalls:
@@ -128,8 +153,10 @@ def describe(call: OutsideCall) -> str:
         line = _describe_http(call)
     elif isinstance(call, AwsCall):
         line = _describe_aws(call)
-    else:
+    elif isinstance(call, MailCall):
         line = _describe_mail(call)
+    else:
+        line = _describe_mcp(call)
     return printable(line)
 
 
@@ -160,3 +187,9 @@ def _describe_mail(call: MailCall) -> str:
     return (
         f"{result}: e-mail{message} to {shortened(shown, _MAX_SHOWN)}{others} in {call.milliseconds:.0f} ms"
     )
+
+
+def _describe_mcp(call: McpCall) -> str:
+    result = "done" if call.error is None else call.error
+    tool, server = (shortened(name, _MAX_SHOWN) for name in (call.tool, call.server))
+    return f"{result}: MCP tool {tool} of {server} in {call.milliseconds:.0f} ms"

@@ -23,6 +23,7 @@ from airflow_allma.engine.flow_runs import RunStarter
 from airflow_allma.engine.fork_load import ForkLoad
 from airflow_allma.engine.http import AiohttpClient, HttpClient
 from airflow_allma.engine.llm.model_services import ModelServices
+from airflow_allma.engine.mcp.mcp_sessions import McpSessions
 from airflow_allma.engine.own_modules import OwnModules
 from airflow_allma.engine.pointer_cache import PointerCache
 from airflow_allma.engine.records import StepRecord
@@ -73,6 +74,7 @@ class EngineSettings:
         max_fork_depth: how deeply forks can be nested while a run executes; 0 means no limit.
         max_nested_branch_runs: branch runs of forks inside of forks in one process, over lists in the run's
             data; 0 means no limit.
+        mcp_stdio: whether a connection of an MCP server may start a program.
     """
 
     offload_location: OffloadLocation | None = None
@@ -89,6 +91,7 @@ class EngineSettings:
     max_download_bytes: int = 5 * KIB**3
     max_fork_depth: int = 10
     max_nested_branch_runs: int = 1_000_000
+    mcp_stdio: bool = False
     local_location: OffloadLocation | None = None
 
     @property
@@ -106,6 +109,7 @@ class Services:
         aws: boto3 clients; None if no AWS module can run.
         http: the HTTP client of API calls.
         models: what model steps share: connections, limits, prices, failures and tokens.
+        mcp: the sessions with MCP servers.
         own_modules: the modules that the installation adds.
         secrets: connections and Variables, and the masks of their values.
         settings: the limits.
@@ -133,6 +137,7 @@ class Services:
     aws: AwsClients | None = None
     http: HttpClient = field(default_factory=AiohttpClient)
     models: ModelServices = field(default_factory=ModelServices)
+    mcp: McpSessions = field(default_factory=McpSessions)
     own_modules: OwnModules = field(default_factory=OwnModules)
     secrets: Secrets = field(default_factory=Secrets)
     settings: EngineSettings = field(default_factory=EngineSettings)
@@ -161,4 +166,7 @@ class Services:
 
     async def close(self) -> None:
         """Release connections; the object can be used again afterwards."""
-        await self.http.close()
+        try:
+            await self.mcp.close()
+        finally:
+            await self.http.close()

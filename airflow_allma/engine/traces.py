@@ -27,7 +27,7 @@ import msgspec
 from airflow_allma.common.printable import shortened
 from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.masking import MAX_SHOWN_DEPTH, mask_secrets, mask_url
-from airflow_allma.engine.outside_calls import AwsCall, HttpCall, OutsideCall
+from airflow_allma.engine.outside_calls import AwsCall, HttpCall, MailCall, OutsideCall
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.secret_masks import SecretMasks
 
@@ -142,12 +142,16 @@ class TraceForm:
             shown = {"service": call.service, "operation": call.operation}
             shown["target"] = self._target(mask_url(call.resource))
             sizes = {"requestId": call.request_id or None}
-        else:
+        elif isinstance(call, MailCall):
             recipients = ", ".join(call.recipients[:_MAX_RECIPIENTS])
             more = len(call.recipients) - _MAX_RECIPIENTS
             shown = {"service": "mail", "operation": "send"}
             shown["target"] = self._target(recipients + (f" and {more} more" if more > 0 else ""))
             sizes = {"requestId": call.message_id or None}
+        else:
+            shown = {"service": "mcp", "operation": self._target(call.tool)}
+            shown["target"] = self._target(call.server)
+            sizes = {}
         shown["milliseconds"] = round(call.milliseconds, 1)
         shown |= {name: value for name, value in sizes.items() if value is not None}
         if call.error is not None:

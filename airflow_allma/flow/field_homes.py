@@ -193,6 +193,13 @@ _OTHER_NAMES_OF: Final[Mapping[str, Mapping[str, str]]] = {
         **dict.fromkeys(("timeout", "timeoutMs"), "customConfig.timeoutMs"),
         **dict.fromkeys(("verify", "verifySsl"), "customConfig.verifySsl"),
     },
+    "MCP_CALL": {
+        **dict.fromkeys((*_CONNECTION_IDS, "mcp_conn_id"), "connection"),
+        **dict.fromkeys(("mcpConnection", "server", "serverId"), "mcpConnectionId"),
+        **dict.fromkeys(("arguments", "toolArguments", "toolInput"), "inputMappings"),
+        **dict.fromkeys(("timeout", "timeoutMs"), "customConfig.timeoutMs"),
+        **dict.fromkeys(("tool", "tool_name"), "toolName"),
+    },
     "POLL_EXTERNAL_API": {
         **{field: f"apiCallDefinition.{field}" for field in fields_of(ApiCallDefinition)},
         **{field: f"pollingConfig.{field}" for field in fields_of(PollingConfig)},

@@ -22,6 +22,7 @@ from airflow_allma.flow.schema_validator import bounded_validator, validator_cla
 __all__ = [
     "MAX_LOAD_WORK",
     "check_input_schema",
+    "check_schema",
     "declared_properties",
     "fit_payload",
     "starts_by_itself",
@@ -48,7 +49,7 @@ def check_input_schema(options: Mapping[str, Any]) -> Iterator[Diagnostic]:
     schema = options.get("inputSchema")
     if not isinstance(schema, dict):
         return
-    problems = list(_check_schema(schema))
+    problems = list(check_schema(schema))
     yield from problems
     if problems:
         return
@@ -69,7 +70,14 @@ def starts_by_itself(options: Mapping[str, Any]) -> bool:
     return options.get("schedule") is not None or (isinstance(watch, dict) and watch.get("maxMessages") != 1)
 
 
-def _check_schema(schema: dict[str, Any]) -> Iterator[Diagnostic]:
+def check_schema(schema: dict[str, Any]) -> Iterator[Diagnostic]:
+    """Yield why the schema of an object cannot be used, with paths as in a flow; nothing if it can.
+
+    Only with a schema without problems, the work of checking a value is bounded.
+
+    Args:
+        schema: the schema, of any origin.
+    """
     invalid = list(_invalid(schema, schema, _SCHEMA_PATH))
     yield from invalid
     if invalid:

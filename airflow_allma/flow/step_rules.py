@@ -263,6 +263,14 @@ def _llm(located: LocatedStep) -> _Diagnostics:
                         yield Diagnostic((*path, field), f"a function tool needs `{field}`")
 
 
+def _mcp(located: LocatedStep) -> _Diagnostics:
+    if not _has(located.step, "mcpConnectionId") and not _has(located.step, "connection"):
+        yield Diagnostic(
+            (*located.path, "connection"),
+            "the server is missing; set `connection`, an Airflow connection, or `mcpConnectionId`",
+        )
+
+
 def _schedule(located: LocatedStep) -> _Diagnostics:
     expression = located.step.get("scheduleExpression")
     if isinstance(expression, str) and expression and not is_schedule(expression):
@@ -326,6 +334,7 @@ _BY_TYPE: dict[str, tuple[_Rule, ...]] = {
     "EMAIL_START_POINT": (_mail_start,),
     "END_FLOW": (_end,),
     "LLM_INVOCATION": (_llm, _exclusive, _custom_strings),
+    "MCP_CALL": (_mcp,),
     "PARALLEL_FORK_MANAGER": (_fork,),
     "POLL_EXTERNAL_API": (_custom_strings,),
     "SCHEDULE_START_POINT": (_schedule,),

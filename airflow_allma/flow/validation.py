@@ -24,6 +24,7 @@ from airflow_allma.flow.fork_cycles import check_fork_cycles
 from airflow_allma.flow.formats import is_schedule
 from airflow_allma.flow.lints import FlowView, check_lints
 from airflow_allma.flow.located_expressions import Expression, read_expressions
+from airflow_allma.flow.mcp_rules import check_mcp_steps
 from airflow_allma.flow.models import Flow
 from airflow_allma.flow.module_settings import check_module_settings
 from airflow_allma.flow.normalize import dotted_mappings
@@ -126,6 +127,7 @@ def check_flow(
     if checks.supported_type is not None:
         diagnostics = _instead_of_others(diagnostics, _check_types(all_scopes, checks.supported_type))
     diagnostics += check_cross_references(all_scopes, catalog)
+    diagnostics += check_mcp_steps(all_scopes, catalog, checks.allowed)
     diagnostics = _without_consequences(diagnostics)
     is_broken = any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
     return CheckedFlow(None if is_broken else flow, tuple(diagnostics))

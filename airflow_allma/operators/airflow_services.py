@@ -125,6 +125,7 @@ def build_services(settings: AllmaSettings, log: logging.Logger, recorder: StepL
             branch_concurrency=settings.chunk_concurrency,
             step_timeout_seconds=settings.step_timeout_seconds,
             custom_module_prefixes=settings.module_prefixes,
+            mcp_stdio=settings.mcp_stdio,
             **{name: getattr(settings, name) for name in ENGINE_LIMITS},
             local_location=OffloadLocation.from_setting(settings.local_location),
         ),

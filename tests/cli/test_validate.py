@@ -70,10 +70,10 @@ def test_wrong_usage_exits_with_2(arguments):
 
 
 def test_steps_that_cannot_run_here_are_reported_with_their_location(tmp_path):
-    document = flow_document({"a": {"stepType": "MCP_CALL", "mcpConnectionId": "m", "toolName": "t"}})
-    result = run_cli("validate", write_file(tmp_path, "mcp.json", document))
+    document = flow_document({"a": {"stepType": "DATA_LOAD", "moduleIdentifier": "acme/none"}})
+    result = run_cli("validate", write_file(tmp_path, "none.json", document))
     assert result.code == 1
-    assert "step type MCP_CALL is not supported yet" in result.out
+    assert "$.steps.a.moduleIdentifier: " in result.out
 
 
 def test_the_bundled_flows_are_valid(repository):

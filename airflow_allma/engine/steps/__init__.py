@@ -14,6 +14,7 @@ from airflow_allma.engine.steps.api_call import ApiCall
 from airflow_allma.engine.steps.file_download import FileDownload
 from airflow_allma.engine.steps.fork_handler import ForkHandler
 from airflow_allma.engine.steps.lambda_invoke import LambdaInvoke
+from airflow_allma.engine.steps.mcp_call import CallTool
 from airflow_allma.engine.steps.module import module_handler
 from airflow_allma.engine.steps.own_module import OwnModuleStep
 from airflow_allma.engine.steps.poll_api import PollApi
@@ -65,6 +66,7 @@ HANDLERS: Final[Mapping[StepType, HandlerFactory]] = MappingProxyType(
         StepType.DATA_SAVE: _of_module(module_handler),
         StepType.DATA_TRANSFORMATION: _of_module(module_handler),
         StepType.LLM_INVOCATION: _llm_invocation,
+        StepType.MCP_CALL: CallTool,
         StepType.PARALLEL_FORK_MANAGER: ForkHandler,
         StepType.POLL_EXTERNAL_API: _of_step(PollApi),
         StepType.SNS_PUBLISH: _of_step(send_message("system/sns-publish")),

@@ -29,11 +29,11 @@ _URLS: Final[Mapping[str, Pattern]] = {
 _POLLED: Final = "apiCallDefinition"
 
 
-@lint(kinds=tuple(_URLS))
+@lint(kinds=(*_URLS, "MCP_CALL"))
 def timeouts(view: FlowView) -> Warnings:
     """Yield a ``timeoutMs`` that is not a number above 0; strings with templates are not known yet."""
     for step in view.steps:
-        if step.kind not in _URLS or step.runs_own_module or "customConfig" not in step.step:
+        if step.kind not in {*_URLS, "MCP_CALL"} or step.runs_own_module or "customConfig" not in step.step:
             continue
         for path, value in select(step.step, ("customConfig", "timeoutMs"), step.path):
             if isinstance(value, str) and is_computed(value):

@@ -19,7 +19,7 @@ __all__ = [
 
 _WHOLE_OUTPUT: Final = (None, "", "$", "$.", "$.output")
 """What ``dataPath`` can be without selecting a part of a branch's result."""
-_FREE_OUTPUTS: Final = frozenset({"CUSTOM_LAMBDA_INVOKE", "CUSTOM_LOGIC", "LLM_INVOCATION", "MCP_CALL"})
+_FREE_OUTPUTS: Final = frozenset({"CUSTOM_LAMBDA_INVOKE", "CUSTOM_LOGIC", "LLM_INVOCATION"})
 """The types of steps whose output can be a number."""
 _FLOW_FIELDS: Final = frozenset({"flowDefinitionId", "flowId", "subFlowId"})
 

@@ -21,6 +21,7 @@ _OUTPUTS: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(_CALLS, frozenset({"status", "headers", "data"})),
     "EMAIL": frozenset({"sesMessageId", "renderedEmail"}),
     "FILE_DOWNLOAD": frozenset({"filePointer", "content", "contentType", "contentLength"}),
+    "MCP_CALL": frozenset({"result"}),
     "PARALLEL_FORK_MANAGER": frozenset(
         {"aggregatedData", "aggregationSkipped", "branchCount", "failedBranchCount"}
     ),

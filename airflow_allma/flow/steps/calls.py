@@ -59,11 +59,17 @@ class ApiCallStep(ApiCallDefinition, Step):
     step_type: Literal[StepType.API_CALL]
 
 
-class McpCallStep(Step):
-    """Calls a tool of an MCP server; the step's input is the tool's arguments."""
+class McpCallStep(HasConnection, Step):
+    """Calls a tool of an MCP server; the step's input is the tool's arguments.
+
+    It has ``connection``, ``mcpConnectionId`` or both.
+    """
 
     step_type: Literal[StepType.MCP_CALL]
-    mcp_connection_id: Annotated[NonEmptyStr, Field(description="The id of the MCP connection.")]
+    mcp_connection_id: Annotated[
+        NonEmptyStr | None,
+        Field(description="The id of the MCP connection; absent: `connection` says where the server is."),
+    ] = None
     tool_name: Annotated[NonEmptyStr, Field(description="The tool to call.")]
 
 

@@ -1,0 +1,1 @@
+"""MCP servers: their connections, sessions and tools."""

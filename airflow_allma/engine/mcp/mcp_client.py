@@ -1,0 +1,212 @@
+"""One session with an MCP server, by the protocol's own SDK.
+
+Importing this module imports the SDK, which takes a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
+from mcp_types import (
+    CONNECTION_CLOSED,
+    CallToolRequest,
+    CallToolRequestParams,
+    Implementation,
+    ListToolsRequest,
+    PaginatedRequestParams,
+)
+from pydantic import TypeAdapter, ValidationError
+
+from airflow_allma.engine.mcp.mcp_failures import McpFailure, protocol_error
+from airflow_allma.engine.mcp.mcp_server import McpServer
+from airflow_allma.engine.mcp.mcp_transport import MAX_ANSWER_BYTES, McpTransport, http_client, network
+from airflow_allma.engine.mcp.tool_catalog import OWN_SCHEMA
+from airflow_allma.engine.secrets import Secrets
+from airflow_allma.exceptions import PermanentStepError, StepError
+
+__all__ = ["McpClient", "open_client"]
+
+_ANY: Final[TypeAdapter[Any]] = TypeAdapter(dict[str, Any])
+# With these the SDK itself ends a request that has no answer; servers use the same code for other errors.
+_CLOSED: Final = "Connection closed"
+_ENDED: Final = (
+    _CLOSED,
+    "SSE stream ended without a response",
+    "SSE stream ended and reconnection attempts were exhausted",
+)
+_LOGGERS: Final = ("httpx2", "mcp.client.streamable_http")
+
+
+class _Dispatcher(JSONRPCDispatcher[Any]):
+    """The SDK's dispatcher; it tells when the server has gone, and takes tools without a schema."""
+
+    def __init__(self, read: Any, write: Any, when_closed: Callable[[], None]) -> None:
+        super().__init__(read, write)
+        self._when_closed = when_closed
+
+    async def run(self, *args: Any, **kwargs: Any) -> None:
+        """Read messages until the server closes the connection."""
+        try:
+            await super().run(*args, **kwargs)
+        finally:
+            self._when_closed()
+
+    async def send_raw_request(self, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Send a request and return its result."""
+        result = await super().send_raw_request(method, *args, **kwargs)
+        tools = result.get("tools") if method == "tools/list" else None
+        if isinstance(tools, list):
+            # The SDK refuses the whole list if one tool has no schema, or another field that is not valid.
+            result = {**result, "tools": [_plain(tool) for tool in tools if _is_tool(tool)]}
+        return result
+
+
+def _is_tool(tool: Any) -> bool:
+    return isinstance(tool, dict) and isinstance(tool.get("name"), str)
+
+
+def _plain(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool that the SDK takes, with its own schema at a key of ours."""
+    description = tool.get("description")
+    return {
+        "name": tool["name"],
+        "description": description if isinstance(description, str) else "",
+        "inputSchema": {"type": "object", OWN_SCHEMA: tool.get("inputSchema")},
+    }
+
+
+class McpClient:
+    """Sends the requests of one session, and makes step errors of what fails."""
+
+    def __init__(
+        self,
+        session: ClientSession,
+        transport: McpTransport | None,
+        server: McpServer,
+        secrets: Secrets,
+        when_closed: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._when_closed = when_closed
+        self._transport = transport
+        self._server = server
+        self._masks = secrets.masks
+
+    async def initialize(self) -> None:
+        """Begin the session.
+
+        Raises:
+            StepError: the server does not answer as the protocol says.
+        """
+        await self._doing("the handshake", self._session.initialize)
+
+    async def list_page(self, cursor: str | None) -> dict[str, Any]:
+        """Return one page of the tools, as the protocol has it; raise as ``initialize``."""
+        parameters = None if cursor is None else PaginatedRequestParams(cursor=cursor)
+        request = ListToolsRequest(params=parameters)
+        page: dict[str, Any] = await self._doing(
+            "the list of tools", lambda: self._session.send_request(request, _ANY)
+        )
+        return page
+
+    async def call_tool(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of a tool, as the protocol has it; raise as ``initialize``."""
+        # Not by the session's own method: that validates results with schemas of the server, without limits.
+        request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=arguments))
+        result: dict[str, Any] = await self._doing(
+            f"the call of tool {name!r}", lambda: self._session.send_request(request, _ANY)
+        )
+        return result
+
+    async def _doing(self, what: str, send: Callable[[], Any]) -> Any:
+        try:
+            return await send()
+        except MCPError as error:
+            raise self._error_of(error, what) from None
+        except ValidationError as error:
+            reasons = "; ".join(
+                f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+                for one in error.errors(include_input=False)[:3]
+            )
+            # Its own message shows what the server sent.
+            raise PermanentStepError(
+                f"The answer of {self._server.name} to {what} is not as the protocol says: "
+                f"{self._masks.text(reasons)}.",
+                details={"connection": self._server.id},
+            ) from None
+        except RuntimeError as error:
+            raise PermanentStepError(
+                f"The session with {self._server.name} failed at {what}: {self._masks.text(str(error))}",
+                details={"connection": self._server.id},
+            ) from None
+
+    def _error_of(self, error: MCPError, what: str) -> StepError:
+        failure = self._transport.failure(error.data) if self._transport is not None else None
+        if failure is None and error.code == CONNECTION_CLOSED and error.message in _ENDED:
+            failure = McpFailure("The connection was closed, no answer", is_transient=True)
+            if error.message == _CLOSED:
+                # The dispatcher itself tells it only later.
+                self._when_closed()
+        if failure is not None:
+            return failure.as_error(self._server)
+        return protocol_error(self._server, self._masks, what, error.code, error.message)
+
+
+@asynccontextmanager
+async def open_client(
+    server: McpServer, secrets: Secrets, when_closed: Callable[[], None]
+) -> AsyncIterator[McpClient]:
+    """Open a session, which its user begins with ``initialize``.
+
+    The SDK needs it to be closed by the task that opened it; others can use it meanwhile.
+
+    Args:
+        server: the server.
+        secrets: masks what it says.
+        when_closed: called when the connection has ended, by the server or here.
+    """
+    _quiet()
+    if server.command:
+        async with _program(server) as streams, _session(*streams, when_closed) as session:
+            yield McpClient(session, None, server, secrets, when_closed)
+        return
+    transport = McpTransport(network(server), secrets)
+    async with (
+        http_client(server, transport) as http,
+        streamable_http_client(server.url, http_client=http, max_sse_event_size=MAX_ANSWER_BYTES) as streams,
+        _session(*streams, when_closed) as session,
+    ):
+        yield McpClient(session, transport, server, secrets, when_closed)
+
+
+def _session(read: Any, write: Any, when_closed: Callable[[], None]) -> ClientSession:
+    identity = Implementation(name="airflow-allma", version=version("airflow-allma"))
+    return ClientSession(dispatcher=_Dispatcher(read, write, when_closed), client_info=identity)
+
+
+@asynccontextmanager
+async def _program(server: McpServer) -> AsyncIterator[tuple[Any, Any]]:
+    command, *arguments = server.command
+    parameters = StdioServerParameters(command=command, args=arguments, env=dict(server.environment))
+    # A task's standard error can be an object that no other process can write to.
+    with open(os.devnull, "w", encoding="utf-8") as errors:  # noqa: ASYNC230, PTH123 - a device
+        async with stdio_client(parameters, errlog=errors) as streams:
+            yield streams
+
+
+def _quiet() -> None:
+    """Leave out a line for each request, and one with the session's id, unless somebody chose a level."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)

@@ -1,0 +1,88 @@
+"""The open sessions with MCP servers: one for each server and event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from airflow_allma.engine.mcp.mcp_server import McpServer
+    from airflow_allma.engine.mcp.mcp_session import McpSession
+    from airflow_allma.engine.secrets import Secrets
+
+__all__ = ["McpSessions"]
+
+_T = TypeVar("_T")
+_Key = tuple[str, str, tuple[str, ...]]
+
+
+class McpSessions:
+    """Opens sessions when a step needs them, and keeps them for other steps. Nothing is imported before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, McpSession]] = (
+            WeakKeyDictionary()
+        )
+
+    async def run(
+        self, server: McpServer, secrets: Secrets, work: Callable[[McpSession], Awaitable[_T]]
+    ) -> _T:
+        """Return the result of work in a session; a session that the server no longer knows is replaced once.
+
+        Args:
+            server: the server.
+            secrets: masks what the server says.
+            work: uses the session.
+
+        Raises:
+            StepError: what the work raises.
+        """
+        from airflow_allma.engine.mcp.mcp_failures import SessionLostError
+
+        try:
+            return await self._in_session(server, secrets, work)
+        except SessionLostError:
+            return await self._in_session(server, secrets, work)
+
+    async def _in_session(
+        self, server: McpServer, secrets: Secrets, work: Callable[[McpSession], Awaitable[_T]]
+    ) -> _T:
+        session = self._session(server, secrets)
+        session.users += 1
+        try:
+            return await work(session)
+        finally:
+            session.users -= 1
+            if not session.users and self._sessions().get(_key(server)) is not session:
+                session.stop()
+
+    def _sessions(self) -> dict[_Key, McpSession]:
+        with self._lock:
+            return self._of_loop.setdefault(asyncio.get_running_loop(), {})
+
+    def _session(self, server: McpServer, secrets: Secrets) -> McpSession:
+        from airflow_allma.engine.mcp.mcp_session import McpSession
+
+        sessions, key = self._sessions(), _key(server)
+        known = sessions.get(key)
+        if known is not None and not known.is_over and known.server == server:
+            return known
+        if known is not None and not known.users:
+            # Its credentials have changed; one in use is closed by its last user.
+            known.stop()
+        session = sessions[key] = McpSession(server, secrets)
+        return session
+
+    async def close(self) -> None:
+        """Close the sessions of the running event loop. The object can be used again afterwards."""
+        with self._lock:
+            sessions = self._of_loop.pop(asyncio.get_running_loop(), {})
+        await asyncio.gather(*(session.close() for session in sessions.values()))
+
+
+def _key(server: McpServer) -> _Key:
+    return server.id, server.url, server.command
