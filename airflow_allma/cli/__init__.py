@@ -347,6 +347,29 @@ def replay(  # noqa: PLR0917 - as above
     raise typer.Exit(replay_item(options, trace=trace))
 
 
+mcp = typer.Typer(help="Look at MCP servers, whose tools MCP_CALL steps call.")
+app.add_typer(mcp, name="mcp", no_args_is_help=True)
+
+
+@mcp.command("list")
+def list_mcp_tools(
+    connection: Annotated[
+        str, typer.Argument(help="An Airflow connection in the environment, or one that the folder defines.")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder", help="A folder of flow files with mcpConnections.", exists=True, file_okay=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, with schemas.")] = False,
+) -> None:
+    """List the tools of a server, with their arguments."""
+    from airflow_allma.cli.mcp_command import list_tools
+
+    raise typer.Exit(list_tools(connection, folder=folder, as_json=as_json))
+
+
 def main() -> None:
     """Run the console script."""
     app()

@@ -42,7 +42,7 @@ FAILURES = {
     "429": ((429, {"Retry-After": "7"}, b""), T, "429 with an empty body", 429),
     "400": ((400, {}, ECHO), P, "400 (no: *** ...", 400),
     "401": ((401, {}, ECHO), P, "401 (no: *** ...", 401),
-    "302": ((302, {"Location": "http://other.test/"}, b""), P, "Redirect to http://other.test/ not followed", None),
+    "302": ((302, {"Location": "http://other.test/"}, b""), P, "Redirect to http://other.test/", None),
     "HTML": ((200, HTML, b"<p>" + ECHO), P, "not JSON but text/html (<p>no: *** .", 200),
     "no content type": ((200, {}, b""), P, "not JSON but of no type ()", 200),
     "broken JSON": ((200, JSON, b'{"jsonrpc": ' + ECHO), P, NO_MESSAGE, 200),
