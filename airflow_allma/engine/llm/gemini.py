@@ -105,6 +105,9 @@ class GeminiClient:
             path = path if "/" in path else f"models/{path}"
         url = model_url(endpoint.base_url, path, request.model)
         response, sent = await post_request(call, request, endpoint, url, body=_body_of(request))
+        if response.status == 401 and isinstance(server, VertexProject):
+            # It was revoked, or its account was.
+            server.tokens.forget()
         return _answer_of(response, sent)
 
 

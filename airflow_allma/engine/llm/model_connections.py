@@ -104,7 +104,7 @@ class ParsedConnections(Generic[_T]):
         parsed = known[1] if known is not None and known[0] == secret else self._parse(secret)
         self._known[secret.id] = secret, parsed
         if len(self._known) > _MAX_KEPT:
-            del self._known[next(iter(self._known))]
+            self._known.pop(next(iter(self._known)), None)
         return parsed
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
@@ -21,6 +21,7 @@ from airflow_allma.engine.llm.model_connections import (
     extra_value,
     read_http,
 )
+from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
 
@@ -214,13 +215,18 @@ class _Tokens:
     def __init__(self, credentials: _Credentials) -> None:
         self._credentials = credentials
         self._authorized: ModelEndpoint | None = None
+        self._token = ""
         self._valid_until = 0.0
+        # A process can have several, which each mask what they know.
+        self._masked_by: WeakSet[Secrets] = WeakSet()
         # A task belongs to its event loop.
         self._pending: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[ModelEndpoint]]
         self._pending = WeakKeyDictionary()
 
     async def authorize(self, endpoint: ModelEndpoint, call: StepCall) -> ModelEndpoint:
         if self._authorized is not None and time.monotonic() < self._valid_until:
+            if call.services.secrets not in self._masked_by:
+                await self._hide(call.services.secrets)
             return self._authorized
         loop = asyncio.get_running_loop()
         task = self._pending.get(loop)
@@ -235,8 +241,18 @@ class _Tokens:
         secrets = call.services.secrets
         await secrets.hide(self._credentials.secrets)
         token, valid_seconds = await call.services.threads.run(self._credentials.fetch_token)
-        await secrets.hide([token])
+        self._token = token
+        self._masked_by.clear()
+        await self._hide(secrets)
         authorized = replace(endpoint, headers={**endpoint.headers, "Authorization": f"Bearer {token}"})
         self._authorized = authorized
         self._valid_until = time.monotonic() + valid_seconds - _EARLY_SECONDS
         return authorized
+
+    async def _hide(self, secrets: Secrets) -> None:
+        await secrets.hide([*self._credentials.secrets, self._token])
+        self._masked_by.add(secrets)
+
+    def forget(self) -> None:
+        """Fetch a new token for the next request."""
+        self._authorized = None

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
+from airflow_allma.engine.secrets import Secrets
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from tests.support.json_server import json_server
 from tests.support.model_calls import OK, ModelCalls
@@ -168,6 +169,25 @@ def test_a_token_that_vertex_refuses_is_an_error_about_the_service_account(accou
         error = calls.failure(model="m")
     assert error.error_name == "ModelAuthenticationError"
     assert "Correct the service account in its extra." in error.message
+
+
+def test_after_a_refused_token_the_next_request_has_a_new_one(account):
+    with json_server(token(1), token(2)) as server:
+        refused = json_response({"error": {"code": 401}}, 401)
+        calls = vertex({"keyfile_dict": account(server)}, refused, json_response(OK["GEMINI"]))
+        calls.failure(model="m")
+        assert calls.send(model="m").text == "Hi"
+    assert calls.http.requests[1].headers["Authorization"] == "Bearer planted-token-2"
+
+
+def test_a_token_that_is_kept_is_masked_by_all_who_use_it(account):
+    with json_server(token()) as server:
+        calls = vertex({"keyfile_dict": account(server)})
+        calls.send(model="m")
+        calls.secrets = Secrets(calls.source)
+        calls.send(model="m")
+        assert len(server.requests) == 1
+    assert calls.secrets.masks.text("Bearer planted-token-1") == "Bearer ***"
 
 
 @pytest.mark.parametrize(
