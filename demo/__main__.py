@@ -155,6 +155,8 @@ def _run_tickets(
         arguments.database,
         REPOSITORY / "demo" / "tickets",
         connections={"models": models_connection(models.url)},
+        # the flow counts with a function of this package
+        env={"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *_PYTHONPATH])},
         chunk_bytes="16384",
         llm_connections=json.dumps({"OPENAI": "models"}),
         llm_prices=json.dumps(PRICES),
@@ -165,6 +167,7 @@ def _run_tickets(
     _finish("The flow", airflow, stages, running)
 
 
+_PYTHONPATH = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
 _DEMOS = {"shop": _run_shop, "tickets": _run_tickets}
 
 
@@ -197,6 +200,7 @@ def _configure_airflow(
     flows: Path,
     *,
     connections: Mapping[str, Mapping[str, Any]] | None = None,
+    env: Mapping[str, str] | None = None,
     **allma: str,
 ) -> AirflowInstance:
     """Return an Airflow with the flows of a folder; `allma` has further options of that section."""
@@ -216,12 +220,8 @@ def _configure_airflow(
             # the flows do not change: parsing every 2 s would only use up CPU
             "dag_processor": {"min_file_process_interval": "10", "stale_dag_threshold": "20"},
         },
-        # the flow of the tickets counts with a function of this package
-        env={"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *_PYTHONPATH])},
+        env=env,
     )
-
-
-_PYTHONPATH = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 
 @contextmanager
