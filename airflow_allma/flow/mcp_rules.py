@@ -25,10 +25,10 @@ def check_mcp_steps(
         catalog: the MCP connections.
         allowed: what flows may name.
     """
-    for located in (step for scope in all_scopes for step in scope.steps.values()):
-        if located.kind != "MCP_CALL":
-            continue
-        if find_spec("mcp") is None:
+    steps = [step for scope in all_scopes for step in scope.steps.values() if step.kind == "MCP_CALL"]
+    is_installed = not steps or find_spec("mcp") is not None
+    for located in steps:
+        if not is_installed:
             yield Diagnostic(
                 (*located.path, "stepType"),
                 "MCP_CALL needs the package `mcp`, which is not installed here; install `airflow-allma[mcp]` "

@@ -1,5 +1,5 @@
-"""E-mails, downloads and modules of one's own have the same result on the command line, as a task, in mapped
-tasks and in a chunk."""
+"""E-mails, downloads, tools and modules of one's own have the same result on the command line, as a task, in
+mapped tasks and in a chunk."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.airflow.flows import branch, flow, fork
 from tests.support.cli import run_cli, write_file
 from tests.support.download_server import DownloadServer, running_downloads
 from tests.support.fake_lambda import FakeLambda, running_lambda
+from tests.support.mcp_servers import running_mcp
 from tests.support.moto import REGION, EndpointClients
 from tests.support.own_modules import forget, install
 from tests.support.smtp_server import LOGIN, PASSWORD, SmtpFake, running_smtp
@@ -26,6 +27,7 @@ from tests.support.smtp_server import LOGIN, PASSWORD, SmtpFake, running_smtp
 pytestmark = pytest.mark.airflow
 
 MANY = 1000
+KEY = "planted-key-4711"
 Json = dict[str, Any]
 DESK = "desk@corp.example"
 CODE = """
@@ -47,6 +49,7 @@ class Servers:
     downloads: DownloadServer
     functions: FakeLambda
     scores: str
+    tools: str
 
     def sent_by_ses(self) -> int:
         """Return how many e-mails moto's SES has sent."""
@@ -73,6 +76,7 @@ class Servers:
         return {
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
             "AIRFLOW_CONN_POST": json.dumps(smtp),
+            "AIRFLOW_CONN_WIKI": json.dumps({"conn_type": "mcp", "host": self.tools, "password": KEY}),
             "AIRFLOW_CONN_ACME": json.dumps({"conn_type": "http", "host": self.scores}),
             "AIRFLOW__ALLMA__EXTERNAL_MODULES": json.dumps(modules),
             "AWS_ENDPOINT_URL": self.clients.endpoint,
@@ -111,7 +115,7 @@ def running_scores() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def servers(moto_endpoint: str) -> Iterator[Servers]:
+def servers(moto_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     clients = EndpointClients(moto_endpoint)
     clients.client("ses").verify_email_identity(EmailAddress=DESK)
     bucket = f"own-{uuid4().hex[:8]}"
@@ -128,6 +132,7 @@ def servers(moto_endpoint: str) -> Iterator[Servers]:
             stack.enter_context(running_downloads()),
             functions,
             stack.enter_context(running_scores()),
+            stack.enter_context(running_mcp(tmp_path_factory.mktemp("mcp"))).url,
         )
 
 
@@ -175,6 +180,12 @@ def downloaded(n: int, payload: Json) -> Json:
     }
 
 
+def found(n: int, payload: Json) -> Json:
+    value = {"q": payload["mark"], "top": n}
+    content = {"type": "text", "text": json.dumps(value, indent=2)}
+    return {"result": {"content": [content], "structuredContent": value, "isError": False}}
+
+
 CASES = {
     "EMAIL by SES": Case(mail(), mailed),
     "EMAIL by SMTP": Case(mail(connection="post"), mailed),
@@ -186,6 +197,16 @@ CASES = {
             "destinationKeyTemplate": "{{mark}}/{{currentItem.n}}.txt",
         },
         downloaded,
+    ),
+    "MCP_CALL": Case(
+        {
+            "stepType": "MCP_CALL",
+            "connection": "wiki",
+            "toolName": "lookup",
+            "inputMappings": {"top": "$.currentItem.n"},
+            "literals": {"q": "{{mark}}"},
+        },
+        found,
     ),
     "a Python function": Case(
         {

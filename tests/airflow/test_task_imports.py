@@ -28,6 +28,8 @@ from airflow_allma.configuration import load_settings
 assert build_services(load_settings(), logging.getLogger()).store is not None
 """
 
+SDK = {"mcp", "mcp_types", "httpx2"}
+
 
 def imported(source, tmp_path, **environment):
     """Return the names of the modules that a new process has imported, without those ``before``."""
@@ -56,6 +58,15 @@ def test_a_process_for_tasks_of_any_dag_does_not_import_the_engine(tmp_path):
     names = imported(IN_A_TASK + LOAD_PLUGINS, tmp_path)
     assert "airflow_allma.plugin" in names
     assert not {"airflow_allma.engine", "airflow_allma.dag_factory.build"} & names
+
+
+def test_loading_a_flow_that_calls_tools_does_not_import_the_sdk_of_the_protocol(tmp_path):
+    step = {"stepType": "MCP_CALL", "connection": "wiki", "toolName": "find"}
+    flow = {"id": "tools", "startStepInstanceId": "a", "steps": {"a": step}}
+    (tmp_path / "tools.json").write_text(json.dumps(flow))
+    load = f"from pathlib import Path\nassert load_flows(Path({str(tmp_path)!r}))['tools'].get_task('a')\n"
+    load = f"from airflow_allma.dag_factory import load_flows\n{load}"
+    assert not SDK & imported(LOAD_PLUGINS + load + SERVICES, tmp_path)
 
 
 def test_a_task_that_calls_no_aws_service_does_not_import_its_client(tmp_path):

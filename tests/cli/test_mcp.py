@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.artifact_files import connection, envelope
 from tests.support.cli import flow_document, run_cli, write_file
-from tests.support.mcp_servers import running_mcp, running_mcp_fake
+from tests.support.mcp_servers import error_of, running_mcp, running_mcp_fake
 from tests.support.mcp_steps import KEY, mcp_step
 
 
@@ -47,6 +47,30 @@ def test_a_flow_uses_the_mcp_connection_of_its_folder(fake, tmp_path):
     ran = run_cli("run", write_file(tmp_path, "flow.json", flow_document({"a": step})))
     assert ran.code == 0, ran.out
     assert [headers.get("x-api-key") for method, headers in fake.requests if method == "tools/call"] == [KEY]
+
+
+def test_the_key_is_in_nothing_that_a_fork_in_chunks_stores(fake, tmp_path):
+    fake.answers["tools/call"] = lambda message: error_of(message, -32602, f"not with {KEY}")
+    steps = {
+        "f": {
+            "stepType": "PARALLEL_FORK_MANAGER",
+            "itemsPath": "$.items",
+            "parallelBranches": [{"branchId": "b", "stepInstanceId": "a"}],
+            "aggregationConfig": {"failOnBranchError": False},
+        },
+        "a": mcp_step("find", inputMappings={"q": "$.currentItem"}),
+    }
+    flow = flow_document(steps, airflow={"maxInMemoryItems": 1, "offloadLocation": "s3://data/runs"})
+    store = tmp_path / "store"
+    ran = run_cli(
+        *("run", write_file(tmp_path, "flow.json", flow), "--chunks", "--store", store.as_uri(), "--trace"),
+        *("--payload", json.dumps({"items": list(range(5))})),
+    )
+    stored = [path.read_bytes() for path in store.rglob("*") if path.is_file()]
+    assert any(b"not with ***" in content for content in stored)
+    assert any(b'"service":"mcp"' in content for content in stored)
+    assert KEY not in ran.out + ran.err
+    assert not any(KEY.encode() in content for content in stored)
 
 
 def test_tools_are_listed_as_json_with_their_schemas(fake):

@@ -50,6 +50,7 @@ FAILURES = {
     "an accepted request": ((202, {}, b""), P, "202 Accepted", None),
     "a body that is cut": ((200, CUT, b'{"jsonrpc"'), T, "RemoteProtocolError", None),
     "a stream that is cut": ((200, CUT_EVENTS, b"event: message\n"), T, CLOSED, None),
+    "a stream of something else": ((200, EVENTS, b"data: {" + ECHO + b"\n\n"), P, NO_MESSAGE, None),
     "a stream that ends": ((200, EVENTS, b""), T, CLOSED, None),
     "an error of JSON-RPC": (
         lambda message: error_of(message, -32602, f"bad {KEY}"),
@@ -93,6 +94,12 @@ def test_a_handshake_or_list_that_fails_is_the_same_error(name, method, fake):
     assert ran.error["errorDetails"].get("status") == status
     assert KEY not in json.dumps(ran.error)
     assert fake.methods().count(method) == (2 if kind == "TransientStepError" else 1)
+
+
+def test_the_server_says_when_to_try_again(fake):
+    fake.always("tools/call", FAILURES["429"][0])
+    ran = call_tool(fake.url)
+    assert ran.fakes.sleeps == [7.0]
 
 
 def test_each_waiting_step_has_an_error_of_its_own(fake):

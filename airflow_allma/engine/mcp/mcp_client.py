@@ -19,6 +19,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp_types import (
     CONNECTION_CLOSED,
+    PARSE_ERROR,
     CallToolRequest,
     CallToolRequestParams,
     Implementation,
@@ -44,7 +45,9 @@ _ENDED: Final = (
     "SSE stream ended without a response",
     "SSE stream ended and reconnection attempts were exhausted",
 )
-_LOGGERS: Final = ("httpx2", "mcp.client.streamable_http")
+_UNREADABLE: Final = "Failed to parse"
+# What the SDK logs as an error, with what the server sent, becomes an error of the step.
+_LEVELS: Final = {"httpx2": logging.WARNING, "mcp.client.streamable_http": logging.CRITICAL}
 
 
 class _Dispatcher(JSONRPCDispatcher[Any]):
@@ -157,6 +160,8 @@ class McpClient:
             if error.message == _CLOSED:
                 # The dispatcher itself tells it only later.
                 self._when_closed()
+        elif failure is None and error.code == PARSE_ERROR and error.message.startswith(_UNREADABLE):
+            failure = McpFailure("An answer that is no message of JSON-RPC", is_transient=False)
         if failure is not None:
             return failure.as_error(self._server)
         return protocol_error(self._server, self._masks, what, error.code, error.message)
@@ -206,7 +211,7 @@ async def _program(server: McpServer) -> AsyncIterator[tuple[Any, Any]]:
 
 def _quiet() -> None:
     """Leave out a line for each request, and one with the session's id, unless somebody chose a level."""
-    for name in _LOGGERS:
+    for name, level in _LEVELS.items():
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
+            logger.setLevel(level)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from secrets import token_hex
 from typing import Any, Final
 
@@ -84,11 +85,13 @@ class McpTransport(httpx2.AsyncBaseTransport):
         if message.id is None or not message.method:
             return await self._send_notice(request, message)
         deadline = self._requests[message.id] = _Deadline()
+        is_open = False
         try:
             async with deadline.limit():
                 response = await self._inner.handle_async_request(request)
                 response.request = request
-                return await self._answer(request, response, message.id, deadline)
+                answer = await self._answer(request, response, message.id, deadline)
+            is_open = isinstance(answer.stream, _Events)
         except TimeoutError:
             return self._failed(
                 message.id, McpFailure("The request was given up, no answer", is_transient=True)
@@ -96,8 +99,13 @@ class McpTransport(httpx2.AsyncBaseTransport):
         except _NETWORK as error:
             return self._failed(message.id, _network_failure(error))
         finally:
-            if self._requests.get(message.id) is deadline:
-                del self._requests[message.id]
+            if not is_open:
+                self._end(message.id, deadline)
+        return answer
+
+    def _end(self, request_id: int | str, deadline: _Deadline) -> None:
+        if self._requests.get(request_id) is deadline:
+            del self._requests[request_id]
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -139,7 +147,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
         if kind == "text/event-stream":
             stream = response.stream
             assert isinstance(stream, httpx2.AsyncByteStream)  # noqa: S101 - for the type checker
-            response.stream = _Events(stream, deadline)
+            response.stream = _Events(stream, deadline, partial(self._end, request_id, deadline))
             return response
         if kind != "application/json":
             return self._failed(request_id, await self._wrong_content(response, kind))
@@ -221,9 +229,12 @@ class _Deadline:
 class _Events(httpx2.AsyncByteStream):
     """The bytes of a stream of events, until the request's end."""
 
-    def __init__(self, inner: httpx2.AsyncByteStream, deadline: _Deadline) -> None:
+    def __init__(
+        self, inner: httpx2.AsyncByteStream, deadline: _Deadline, when_closed: Callable[[], None]
+    ) -> None:
         self._inner = inner
         self._deadline = deadline
+        self._when_closed = when_closed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks = aiter(self._inner)
@@ -235,6 +246,7 @@ class _Events(httpx2.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
+        self._when_closed()
         await self._inner.aclose()
 
 
