@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 
 import pytest
 
@@ -152,6 +153,41 @@ def test_a_forgotten_session_is_replaced_once(forgotten, fake):
     ran = call_tool(fake.url)
     assert ran.error["errorName"] == "TransientStepError"
     assert fake.methods().count("tools/call") == 4
+
+
+def test_a_forgotten_session_does_not_end_a_call_that_is_at_work(fake):
+    answered = threading.Event()
+    answers = iter([(404, {}, b"")])
+
+    def answer(message):
+        done = result_of(message, {"content": []})
+        if message["params"]["arguments"]["slow"]:
+            answered.wait(30)
+            return done
+        if lost := next(answers, None):
+            return lost
+        answered.set()
+        return done
+
+    fake.answers["tools/call"] = answer
+
+    async def main():
+        secrets, sessions = Secrets(Connections(wiki(fake.url))), McpSessions()
+        server = await resolve_server(None, "wiki", secrets, allow_stdio=False)
+
+        def call(*, slow):
+            return sessions.run(server, secrets, lambda session: session.call_tool("find", {"slow": slow}))
+
+        results = await asyncio.gather(call(slow=True), call(slow=False))
+        await sessions.close()
+        return results, asyncio.all_tasks() - {asyncio.current_task()}
+
+    results, tasks = asyncio.run(main())
+    assert results == [{"content": []}] * 2
+    assert tasks == set()
+    assert fake.methods().count("initialize") == 2
+    assert fake.methods().count("tools/call") == 3
+    assert fake.methods().count("DELETE") == 2
 
 
 def test_a_session_that_is_forgotten_before_the_list_is_replaced(fake):

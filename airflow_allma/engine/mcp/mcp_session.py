@@ -37,7 +37,8 @@ class McpSession:
 
     Attributes:
         server: the server.
-        is_over: whether no request can be sent any more: it could not be opened, or has ended.
+        is_over: whether no further request should be sent: it could not be opened, has ended, or the server
+            has forgotten it.
         users: how many steps use it now.
     """
 
@@ -67,7 +68,8 @@ class McpSession:
         try:
             return await client.call_tool(name, arguments)
         except SessionLostError:
-            self.stop()
+            # Not closed at once: behind several servers, one that knows it may be at work on another call.
+            self.is_over = True
             raise
 
     async def find_tool(self, name: str) -> McpTool:
@@ -108,6 +110,11 @@ class McpSession:
             raise repeated(catalog)
         return catalog
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._task.done()
+
     def stop(self) -> None:
         """Close the session, without waiting for it."""
         self.is_over = True
@@ -138,7 +145,7 @@ class McpSession:
         except TimeoutError:
             return no_answer(self.server, seconds)
         except SessionLostError as error:
-            self.stop()
+            self.is_over = True
             return error
         except StepError as error:
             # A server need not be able to list its tools.
