@@ -11,6 +11,7 @@ from airflow_allma.engine.llm.answer_cache import find_answer, keep_answer, requ
 from airflow_allma.engine.llm.candidates import Candidate
 from airflow_allma.engine.llm.clients import CLIENTS
 from airflow_allma.engine.llm.media import check_media
+from airflow_allma.engine.llm.model_client import ModelClient
 from airflow_allma.engine.llm.model_request import (
     FinishReason,
     Media,
@@ -21,6 +22,7 @@ from airflow_allma.engine.llm.model_request import (
 from airflow_allma.engine.llm.security import SECURITY_VIOLATION
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
+from airflow_allma.flow.steps.llm import LlmProvider
 
 __all__ = ["Answer", "MakeOutput", "ask_models"]
 
@@ -126,7 +128,7 @@ async def _ask(
         models.account.count_cached(str(model))
         return Answer(candidate, kept, make_output(candidate, kept), is_cached=True)
     check_media(media, model.provider)
-    CLIENTS[model.provider].check(request)
+    _client(request, call).check(request)
     response = await _send(request, call, connection)
     models.account.count(str(model), response.usage, models.price(model))
     if response.finish is FinishReason.REFUSED:
@@ -147,12 +149,12 @@ async def _send(request: ModelRequest, call: StepCall, connection: str | None) -
     while True:
         sent_at = await limiter.wait(tokens)
         try:
-            response = await CLIENTS[model.provider].send(request, call, connection)
+            response = await _client(request, call).send(request, call, connection)
         except RateLimitedError as error:
             limiter.refused(error, sent_at)
             refusals += 1
             if refusals >= _MAX_REFUSALS or (error.retry_after or 0) > _LONGEST_PAUSE:
-                raise
+                raise _exhausted(error, refusals) from error
         except BaseException as error:
             limiter.failed()
             _note_failure(request, call, error)
@@ -161,6 +163,22 @@ async def _send(request: ModelRequest, call: StepCall, connection: str | None) -
             limiter.accepted(response, tokens)
             models.breaker.succeeded(model)
             return response
+
+
+def _exhausted(error: RateLimitedError, refusals: int) -> PermanentStepError:
+    """Return the error of a call that is not sent again: hours of waiting would look like a hanging task."""
+    asked = f"it asks to wait {error.retry_after:.0f} s" if error.retry_after else f"{refusals} times"
+    return PermanentStepError(
+        f"{error.message} (refused for now, {asked}). Rerun the failed items later, or raise the provider's "
+        "limit.",
+        error_name="RateLimitExceededError",
+        details=error.details,
+    )
+
+
+def _client(request: ModelRequest, call: StepCall) -> ModelClient:
+    clients: Mapping[LlmProvider, ModelClient] = call.services.models.clients or CLIENTS
+    return clients[request.model.provider]
 
 
 def _note_failure(request: ModelRequest, call: StepCall, error: BaseException) -> None:

@@ -36,6 +36,7 @@ class ModelServices:
         llm_limits: ``PROVIDER/model``, ``PROVIDER`` or ``*`` -> ``{"requestsPerMinute", "tokensPerMinute"}``.
         llm_prices: likewise -> ``{"inputPerMillion", "outputPerMillion", "currency"}``.
         llm_cache: whether answers are kept and used again.
+        clients: provider -> its ``ModelClient``; None for those of this package.
         breaker: the circuits of models.
         account: the tokens of all calls.
     """
@@ -44,6 +45,7 @@ class ModelServices:
     llm_limits: str = ""
     llm_prices: str = ""
     llm_cache: bool = False
+    clients: Mapping[LlmProvider, Any] | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     account: TokenAccount = field(default_factory=TokenAccount)
     _limiters: dict[tuple[ModelName, str | None], RateLimiter] = field(default_factory=dict)

@@ -6,10 +6,10 @@ The three together keep calls below a provider's limit, also if other processes 
 - Limits that the provider reports with its responses: what remains is spread over the time until all of it is
   available again. Processes that share a limit see the same rest, and each takes a part of it.
 - A refusal (429) stops all calls for as long as the provider asks. Afterwards they go on at the speed at
-  which calls were accepted before, which grows slowly while none is refused.
+  which calls were accepted before, which grows while none is refused.
 
-New connections begin with few calls in flight, and double as long as calls succeed, as in TCP's slow start: a
-limit that is not known yet then refuses few calls.
+The first calls are few, and more are in flight as calls succeed: a limit that is not known yet then refuses
+few of them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,21 @@ _MARGIN: Final = 0.97
 """Share of a configured limit that is used: clocks and networks are not exact."""
 
 _FIRST_CALLS: Final = 8
-_BACKOFF: Final = 0.9
-_GROWTH_PER_SECOND: Final = 0.01
+_WINDOW_GROWTH: Final = 0.2
+"""How many more calls can be in flight after each that succeeded."""
+
+_CAUTION_GAINED: Final = 1.5
+_CAUTION_LOST: Final = 0.995
+_MOST_CAUTION: Final = 32.0
+_BACKOFF: Final = 0.1
+_FIRST_REGAIN_SECONDS: Final = 1.0
+_REGAIN_SECONDS: Final = 3.0
+_MEASURABLE_SECONDS: Final = 2.0
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 60.0
 _NEVER: Final = float("inf")
+_TIMER_SECONDS: Final = 0.0005
+"""A shorter wait is none: timers are not more exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,8 @@ class Pace:
             self._reported[1].free_at(now, tokens),
             self._learned.free_at(now),
         )
-        return max(0.0, at - now)
+        wait = at - now
+        return wait if wait > _TIMER_SECONDS else 0.0
 
     def sent(self, tokens: int) -> float:
         """Count a call that is being sent; return the time of it, for ``accepted`` and ``refused``."""
@@ -102,7 +113,7 @@ class Pace:
         """
         now = self._clock()
         self.ended()
-        self._window += 1
+        self._window += _WINDOW_GROWTH
         self._tokens.spend(now, tokens - estimated)
         self._learned.accepted()
         self._note(now, limits)
@@ -119,7 +130,10 @@ class Pace:
         self.ended()
         self._window = _NEVER
         self._note(now, limits)
-        self._learned.refused(now, sent_at, retry_after)
+        used_up = [reported for reported in self._reported if reported.is_used_up]
+        if self._learned.refused(now, sent_at, retry_after, is_explained=bool(used_up)):
+            for reported in used_up:
+                reported.refused()
 
     def ended(self) -> None:
         """Count a call that ended in another way."""
@@ -158,68 +172,103 @@ class _Reported:
     """A limit that the provider reports, and what was sent since."""
 
     def __init__(self) -> None:
-        self._limit: float | None = None
+        self._limit = 0.0
         self._remaining = _NEVER
         self._until = 0.0
+        self._period = 0.0
         self._last = 0.0
+        self._caution = 1.0
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it explains a refusal."""
+        return self._limit > 0 and self._remaining < 1
 
     def note(self, now: float, limit: RateLimit, on_their_way: int) -> None:
-        self._limit = limit.limit
+        if not limit.limit or limit.reset_seconds is None:
+            return
+        self._limit = float(limit.limit)
         self._remaining = max(0.0, float(limit.remaining - on_their_way))
-        self._until = now + (limit.reset_seconds if limit.reset_seconds is not None else 60.0)
+        self._until = now + limit.reset_seconds
+        self._period = max(self._period, limit.reset_seconds)
 
     def free_at(self, now: float, amount: float) -> float:
-        if self._limit is None or now >= self._until or amount <= 0:
+        if not self._limit or amount <= 0:
             return now
+        if now >= self._until:
+            # All of it is available again, but not for a burst: others wait for the same moment.
+            self._remaining, self._until = self._limit, now + self._period
+        amount = min(amount, self._limit)
         if self._remaining < amount:
-            # A bucket that fills has something before it is full; a refusal would say when.
-            return self._last + max(self._until - self._last, 0.0) * min(1.0, amount / max(self._limit, 1))
-        return self._last + (self._until - now) * amount / self._remaining
+            return self._until
+        left = self._until - max(self._last, self._until - self._period)
+        return self._last + min(left * amount / self._remaining * self._caution, self._period)
 
     def spend(self, now: float, amount: float) -> None:
         self._remaining = max(0.0, self._remaining - amount)
         self._last = now
+        self._caution = max(1.0, self._caution * _CAUTION_LOST)
+
+    def refused(self) -> None:
+        """Slow down: other processes use the same limit."""
+        self._caution = min(self._caution * _CAUTION_GAINED, _MOST_CAUTION)
 
 
 class _Learned:
-    """The speed that refusals have shown to be possible."""
+    """The speed that refusals have shown to be possible, in calls a second.
+
+    After a refusal calls are slower by a tenth. They get back to the speed of before in some seconds, stay
+    near it, and then become faster and faster until the next refusal: a cubic curve, as in TCP.
+    """
 
     def __init__(self) -> None:
-        self._rate: float | None = None
-        self._since = 0.0
+        self._highest: float | None = None
+        self._regain = _FIRST_REGAIN_SECONDS
         self._began: float | None = None
         self._accepted = 0
         self._paused_until = 0.0
-        self._changed = 0.0
         self._free_at = 0.0
         self._pauses = 0
 
     def free_at(self, now: float) -> float:
-        if self._rate is None:
-            return now
-        return max(self._paused_until, self._free_at)
+        return max(now, self._paused_until, self._free_at)
+
+    def rate(self, now: float) -> float:
+        """Return the speed at a moment; infinity before the first refusal."""
+        if self._highest is None:
+            return _NEVER
+        since = max(0.0, now - (self._began if self._began is not None else now))
+        return self._highest * (1 + _BACKOFF * (since / self._regain - 1) ** 3)
 
     def sent(self, now: float) -> None:
         if self._began is None:
             self._began = now
-        if self._rate is not None:
-            # Grows by a share of itself in a second.
-            self._rate *= 1 + _GROWTH_PER_SECOND * (now - self._since)
-            self._since = now
-            self._free_at = max(now, self._free_at) + 1 / self._rate
+        self._free_at = max(now, self._free_at) + 1 / self.rate(now)
 
     def accepted(self) -> None:
         self._accepted += 1
         self._pauses = 0
 
-    def refused(self, now: float, sent_at: float, retry_after: float | None) -> None:
-        if self._rate is not None and sent_at < self._changed:
+    def refused(self, now: float, sent_at: float, retry_after: float | None, *, is_explained: bool) -> bool:
+        """Pause; return whether the refusal is the first one since the last pause."""
+        if self._began is None or sent_at < max(self._began, self._paused_until):
             # Sent before the last pause: it says nothing new.
-            return
+            return False
         pause = retry_after if retry_after is not None else _FIRST_PAUSE * 2.0**self._pauses
         self._pauses = min(self._pauses + 1, 10)
         self._paused_until = now + min(pause, _LONGEST_PAUSE)
-        cycle = max(self._paused_until - (self._began if self._began is not None else now), 0.001)
-        self._rate = max(self._accepted, 1) / cycle * _BACKOFF
-        self._changed = self._since = self._began = self._free_at = self._paused_until
+        if is_explained:
+            return True
+        seconds = self._paused_until - self._began
+        # Providers count in seconds at the least: what was possible in a shorter time was saved up before.
+        measured = max(self._accepted, 1) / max(seconds, 1.0)
+        if self._highest is None:
+            self._highest = measured
+        else:
+            self._highest = (
+                min(measured, self.rate(now)) if seconds >= _MEASURABLE_SECONDS else self.rate(now)
+            )
+            self._regain = _REGAIN_SECONDS
+        self._began = self._free_at = self._paused_until
         self._accepted = 0
+        return True
