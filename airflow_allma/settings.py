@@ -183,20 +183,21 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "llm_limits": Option(
         "A JSON object of models, as ``PROVIDER/model``, or of providers, each with the requests and tokens "
-        "that one process may send in a minute. Without it, calls follow what providers report and refuse.",
+        "that one process may send per minute. Empty: calls follow the limits that providers report, and "
+        "their 429 responses.",
         "",
         "string",
         '{"OPENAI/gpt-4o-mini": {"requestsPerMinute": 6000, "tokensPerMinute": 2000000}}',
     ),
     "llm_prices": Option(
-        "A JSON object of models, as ``PROVIDER/model``, or of providers, each with its prices, for the "
-        "accounts of tokens.",
+        "A JSON object of models, as ``PROVIDER/model``, or of providers, each with its prices per million "
+        "tokens. The costs of calls are computed from them.",
         "",
         "string",
         '{"OPENAI/gpt-4o-mini": {"inputPerMillion": 0.15, "outputPerMillion": 0.6, "currency": "USD"}}',
     ),
     "llm_cache": Option(
-        "Whether answers of models are kept in the offload location, by a hash of everything that was sent, "
+        "Whether answers of models are cached in the offload location, by a hash of the whole request, "
         "and used again for the same request.",
         "False",
         "boolean",

@@ -23,6 +23,7 @@ from airflow_allma.cli import app
 from airflow_allma.common.environment_secrets import EnvironmentSecrets
 from airflow_allma.engine import CompiledFlows, EngineSettings, RunInfo, Services, compile_flow, run_segment
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
+from airflow_allma.engine.llm.model_services import ModelServices
 from airflow_allma.engine.modules import MODULES
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.steps import HANDLERS
@@ -117,6 +118,7 @@ def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint,
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
     (tmp_path / "store" / "data").mkdir(parents=True, exist_ok=True)
+    environment = example.run.get("environment", {})
     http = FakeHttpClient()
     for answer in example.run.get("http", []):
         http.route(answer["method"], answer["url"], json_response(answer["json"]))
@@ -130,7 +132,8 @@ def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint,
         store=LocalStore(tmp_path / "store"),
         aws=aws,
         http=http,
-        secrets=Secrets(EnvironmentSecrets(example.run.get("environment", {}))),
+        secrets=Secrets(EnvironmentSecrets(environment)),
+        models=ModelServices(llm_connections=environment.get("AIRFLOW__ALLMA__LLM_CONNECTIONS", "")),
         settings=EngineSettings(),
         flows=flows_of(example.page),
         sleep=no_sleep,
