@@ -155,16 +155,10 @@ def _generation_config(request: ModelRequest) -> dict[str, Any]:
     }
     if parameters.seed is not None:
         config["seed"] = parameters.seed
-    if request.json_output and not _searches(request):
+    # The API refuses JSON mode together with a tool of its own.
+    if request.json_output and not any(isinstance(tool, ProviderTool) for tool in request.tools):
         config["responseMimeType"] = "application/json"
     return config
-
-
-def _searches(request: ModelRequest) -> bool:
-    """Return whether the model can search, which excludes JSON mode."""
-    return any(
-        isinstance(tool, ProviderTool) and tool.type is LlmToolType.GOOGLE_SEARCH for tool in request.tools
-    )
 
 
 def _calling_config(choice: ToolChoice) -> dict[str, Any]:

@@ -197,10 +197,12 @@ def _note_failure(request: ModelRequest, call: StepCall, error: BaseException) -
 
 
 def _refusal(candidate: Candidate, response: ModelResponse) -> PermanentStepError:
-    reason = f": {response.refusal}" if response.refusal else ""
+    words = response.refusal.strip()
+    reason = f": {words}" if words else ""
+    end = "" if words.endswith((".", "!", "?")) else "."
     details: Mapping[str, Any] = {"model": str(candidate.model), "refusal": response.refusal}
     return PermanentStepError(
-        f"Model {candidate.model} refused to answer{reason}. Change the prompt or the data in it, or the "
+        f"Model {candidate.model} refused to answer{reason}{end} Change the prompt or the data in it, or the "
         "safety settings of the provider.",
         error_name="ModelRefusalError",
         details=details,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -78,6 +78,10 @@ _IN_BRANCH: Final = "a fork passes its whole context to its branches; write it i
 _ONE_CONTENT_ERROR: Final = (
     "only a missing field of `outputValidation.requiredFields` is a content error; name the fields there, or "
     "use `retries`"
+)
+_NO_JSON: Final = (
+    "only an answer that is not JSON, with `customConfig.jsonOutputMode`, and a missing field of "
+    "`outputValidation.requiredFields` are content errors; set one of the two, or use `retries`"
 )
 
 _WITHOUT_MODELS: Final = (
@@ -182,8 +186,9 @@ _STEP_ROWS: Final = (
     ),
 )
 # The types whose work can end with a content error by itself: that of a sub-flow is one of its steps.
-_CONTENT_ERRORS: Final = _types("LLM_INVOCATION", "START_FLOW_EXECUTION", "START_SUB_FLOW")
+_CONTENT_ERRORS: Final = _types("START_FLOW_EXECUTION", "START_SUB_FLOW")
 _CONTENT_RETRY: Final = (_Row("retryOnContentError", _ONE_CONTENT_ERROR, pattern=("onError",)),)
+_JSON_RETRY: Final = (_Row("retryOnContentError", _NO_JSON, pattern=("onError",)),)
 _BODY_PATH: Final = (
     _Row(
         "requestBodyPath",
@@ -225,6 +230,30 @@ _CONFIG_FIELDS: Final = {
             "fields of their own in the step"
         ),
     ),
+    "LLM_INVOCATION": (
+        frozenset(
+            {
+                "anthropic_version",
+                "guardrailConfig",
+                "jsonOutputMode",
+                "maxTokensField",
+                "safetySettings",
+                "timeoutMs",
+                "toolChoice",
+                "tools",
+            }
+        ),
+        (
+            "LLM_INVOCATION has no such setting here; the parameters of the answer are in "
+            "`inferenceParameters`, and what the prompt is to see can be written in `literals`"
+        ),
+    ),
+}
+_DEFAULT_CONFIG: Final = ("defaultStepConfig", "defaultCustomConfig")
+# Where the customConfigs of a step are, by the first field on the way.
+_CONFIGS: Final[Mapping[str, Pattern]] = {
+    "customConfig": ("customConfig",),
+    "fallbacks": ("fallbacks", ANY, "customConfig"),
 }
 # What each kind of step cannot use as `moduleIdentifier`: the language has ids that only repeat the type.
 _WITHOUT_MODULE: Final = {
@@ -246,17 +275,17 @@ def fields_without_effect(view: FlowView) -> Warnings:
         if not table.keys().isdisjoint(step.step):
             rows = [row for field in step.step for row in table.get(field, ())]
             yield from _rows(step.step, step.path, rows)
-        if "onError" in step.step and _requires_nothing(step.step) and step.kind not in _CONTENT_ERRORS:
-            yield from _rows(step.step, step.path, _CONTENT_RETRY)
+        if "onError" in step.step and _requires_nothing(step.step):
+            yield from _rows(step.step, step.path, _content_rows(step, view.flow))
         if _has_body(step):
             yield from _rows(step.step, step.path, _BODY_PATH)
         if step.runs_own_module:
             continue
-        config = step.step.get("customConfig")
-        if step.kind in _CONFIG_FIELDS and isinstance(config, dict):
+        if step.kind in _CONFIG_FIELDS:
             known, why = _CONFIG_FIELDS[step.kind]
-            for field in config.keys() - known:
-                yield _no_effect((*step.path, "customConfig", field), why)
+            for path, config in _configs(step):
+                for field in config.keys() - known:
+                    yield _no_effect((*path, field), why)
         module = step.step.get("moduleIdentifier")
         if step.kind in _WITHOUT_MODULE and module not in {None, _WITHOUT_MODULE[step.kind]}:
             yield _no_effect(
@@ -264,6 +293,27 @@ def fields_without_effect(view: FlowView) -> Warnings:
                 f"{step.kind} runs no module; remove it, or set `stepType` to DATA_TRANSFORMATION, DATA_LOAD "
                 "or DATA_SAVE",
             )
+
+
+def _configs(step: LocatedStep) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    """Yield the step's ``customConfig`` and those of its fallback models."""
+    for first, pattern in _CONFIGS.items():
+        if first in step.step:
+            for path, config in select(step.step, pattern, step.path):
+                if isinstance(config, dict):
+                    yield path, config
+
+
+def _content_rows(step: LocatedStep, flow: _Object) -> Iterable[_Row]:
+    """Return the rows of a step whose output needs no fields."""
+    if step.kind in _CONTENT_ERRORS:
+        return ()
+    if step.kind != "LLM_INVOCATION":
+        return _CONTENT_RETRY
+    configs = [config for _, config in _configs(step)]
+    configs += [config for _, config in select(flow, _DEFAULT_CONFIG) if isinstance(config, dict)]
+    # What a path or a template finds is not known here.
+    return () if any(config.get("jsonOutputMode") for config in configs) else _JSON_RETRY
 
 
 def _flow_rows(view: FlowView) -> Iterable[_Row]:

@@ -7,17 +7,13 @@ import json
 import pytest
 
 from airflow_allma.engine import EngineSettings
-from airflow_allma.engine.http import AiohttpClient
-from airflow_allma.engine.llm.model_services import ModelServices
-from airflow_allma.engine.secrets import Secrets
 from airflow_allma.storage import LocalStore
 from airflow_allma.storage.keys import OffloadLocation
 from demo.model_servers import Behaviour, CalledTool, Limit
-from tests.support.engine import fork, run
+from tests.support.engine import fork
+from tests.support.model_runs import PROVIDERS, ask, model_step
 from tests.support.model_servers import KEY
-from tests.support.secrets import SecretsInMemory
 
-PROVIDERS = ("OPENAI", "ANTHROPIC", "GEMINI", "AWS_BEDROCK")
 PNG = {"base64": "iVBORw0KGgo=", "mimeType": "image/png"}
 PDF = {"base64": "JVBERi0xLjQ=", "mimeType": "application/pdf"}
 FIND = {
@@ -26,46 +22,7 @@ FIND = {
     "description": "Finds an order.",
     "parameters": {"type": "object", "properties": {"number": {"type": "string"}}},
 }
-BEDROCK = {
-    "region_name": "eu-central-1",
-    "aws_access_key_id": "AKID",
-    "aws_secret_access_key": KEY,
-}
 UNAVAILABLE = Behaviour(outcomes=(503,))
-
-
-def secrets_of(server):
-    return SecretsInMemory(
-        [
-            {"id": "openai", "kind": "http", "host": f"{server.url}/v1", "password": KEY},
-            {"id": "anthropic", "kind": "http", "host": server.url, "password": KEY},
-            {"id": "gemini", "kind": "http", "host": server.url, "password": KEY},
-            {"id": "aws_bedrock", "kind": "pydanticai_bedrock", "host": server.url, "extra": BEDROCK},
-        ]
-    )
-
-
-def model_step(provider="OPENAI", **fields):
-    return {
-        "stepType": "LLM_INVOCATION",
-        "llmProvider": provider,
-        "modelId": "fake",
-        "directPrompt": "Say OK",
-        **fields,
-    }
-
-
-def ask(server, step, payload=None, *, steps=None, cache=False, **services):
-    """Run a flow, of one step unless ``steps`` has others, over real HTTP."""
-    connections = json.dumps({provider: provider.lower() for provider in PROVIDERS})
-    return run(
-        steps or {"ask": step},
-        payload,
-        http=AiohttpClient(),
-        secrets=Secrets(secrets_of(server)),
-        models=ModelServices(llm_connections=connections, llm_cache=cache),
-        **services,
-    )
 
 
 def no_key_in(ended):
