@@ -18,6 +18,7 @@ __all__ = [
     "HttpCall",
     "MailCall",
     "McpCall",
+    "ModelCall",
     "OutsideCall",
     "OutsideCalls",
     "describe",
@@ -83,7 +84,27 @@ class McpCall(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
 
 
-OutsideCall = HttpCall | AwsCall | MailCall | McpCall
+class ModelCall(msgspec.Struct, frozen=True, gc=False):
+    """The answer of a language model, besides the request that fetched it.
+
+    Attributes:
+        model: provider and model, ``OPENAI/gpt-4o-mini``.
+        input_tokens: tokens that the provider counted in the request.
+        output_tokens: those of the answer.
+        is_cached: whether the answer is from an earlier call; it then took no tokens.
+        milliseconds: duration, with waiting for the model's rate limit.
+        error: always None: a failed request is recorded as what it was.
+    """
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    is_cached: bool
+    milliseconds: float
+    error: str | None = None
+
+
+OutsideCall = HttpCall | AwsCall | MailCall | McpCall | ModelCall
 
 
 class OutsideCalls:
@@ -155,8 +176,10 @@ def describe(call: OutsideCall) -> str:
         line = _describe_aws(call)
     elif isinstance(call, MailCall):
         line = _describe_mail(call)
-    else:
+    elif isinstance(call, McpCall):
         line = _describe_mcp(call)
+    else:
+        line = _describe_model(call)
     return printable(line)
 
 
@@ -193,3 +216,11 @@ def _describe_mcp(call: McpCall) -> str:
     result = "done" if call.error is None else call.error
     tool, server = (shortened(name, _MAX_SHOWN) for name in (call.tool, call.server))
     return f"{result}: MCP tool {tool} of {server} in {call.milliseconds:.0f} ms"
+
+
+def _describe_model(call: ModelCall) -> str:
+    model = shortened(call.model, _MAX_SHOWN)
+    if call.is_cached:
+        return f"cached: answer of {model} in {call.milliseconds:.0f} ms"
+    tokens = f"{call.input_tokens} tokens in, {call.output_tokens} out"
+    return f"answered: {model} in {call.milliseconds:.0f} ms, {tokens}"

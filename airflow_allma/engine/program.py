@@ -42,6 +42,7 @@ __all__ = [
 
 # Looking up an enum member takes longer than creating a result.
 _OK, _FAILED = BranchStatus.OK, SegmentStatus.FAILED
+_MODEL_CALLERS = frozenset({StepType.LLM_INVOCATION, StepType.START_SUB_FLOW, StepType.START_FLOW_EXECUTION})
 _WHOLE_RESULT = frozenset({"$", "$.", "$.output"})
 
 
@@ -190,6 +191,11 @@ class CompiledBranch:
         """Whether one of these steps is a WAIT_FOR_EXTERNAL_EVENT; those of sub-flows do not count."""
         return any(step.model.step_type is StepType.WAIT_FOR_EXTERNAL_EVENT for step in self._all_steps())
 
+    @cached_property
+    def may_call_models(self) -> bool:
+        """Whether a step of the branch, or of a fork in it, calls a model, or a flow that may."""
+        return any(step.model.step_type in _MODEL_CALLERS for step in self._all_steps())
+
     def _all_steps(self) -> Iterator[CompiledStep]:
         """Yield the steps that the branch can reach, and those of forks in it."""
         seen: set[int] = set()
@@ -257,6 +263,11 @@ class CompiledFork:
     def waits_for_events(self) -> bool:
         """Whether a branch can wait for an outside event."""
         return any(branch.waits_for_events for branch in self.branches)
+
+    @cached_property
+    def may_call_models(self) -> bool:
+        """Whether a step of a branch calls a model, or a flow that may."""
+        return any(branch.may_call_models for branch in self.branches)
 
     def eligible(
         self, context: Mapping[str, Any], info: RunInfo, load: LoadPointer

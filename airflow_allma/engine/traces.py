@@ -27,7 +27,7 @@ import msgspec
 from airflow_allma.common.printable import shortened
 from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.masking import MAX_SHOWN_DEPTH, mask_secrets, mask_url
-from airflow_allma.engine.outside_calls import AwsCall, HttpCall, MailCall, OutsideCall
+from airflow_allma.engine.outside_calls import AwsCall, HttpCall, MailCall, ModelCall, OutsideCall
 from airflow_allma.engine.records import StepRecord
 from airflow_allma.engine.secret_masks import SecretMasks
 
@@ -148,6 +148,10 @@ class TraceForm:
             shown = {"service": "mail", "operation": "send"}
             shown["target"] = self._target(recipients + (f" and {more} more" if more > 0 else ""))
             sizes = {"requestId": call.message_id or None}
+        elif isinstance(call, ModelCall):
+            shown = {"service": "model", "operation": "cached answer" if call.is_cached else "answer"}
+            shown["target"] = self._target(call.model)
+            sizes = {"inputTokens": call.input_tokens, "outputTokens": call.output_tokens}
         else:
             shown = {"service": "mcp", "operation": self._target(call.tool)}
             shown["target"] = self._target(call.server)

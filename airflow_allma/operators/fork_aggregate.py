@@ -20,6 +20,7 @@ from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_chunk import load_chunk_plan
 from airflow_allma.operators.fork_results import BranchTasks, ChunkTaskOutcomes, memory_results
+from airflow_allma.operators.fork_tokens import push_fork_tokens
 from airflow_allma.operators.run_states import load_state, return_value, save_state
 from airflow_allma.operators.run_urls import ItemsLink
 from airflow_allma.operators.task_context import LOG, TaskContext
@@ -103,8 +104,10 @@ class ForkAggregateOperator(FlowOperator):
             )
         if result.status is SegmentStatus.FAILED:
             push_trace(current, result.state)
+            push_fork_tokens(current, self.step, [self.chunk, *branch_tasks])
             self.fail(current.ti, result.error or {})
         save_state(current, result.state, trace=trace_of(result.state))
+        push_fork_tokens(current, self.step, [self.chunk, *branch_tasks])
         returned = return_value(current, result.output)
         self._emit_asset(context, current, result.output, returned)
         return returned

@@ -160,7 +160,17 @@ class TaskContext:
         return self._loop.run(work)
 
     async def _close(self) -> None:
+        self._push_tokens()
         await self.services.close()
+
+    def _push_tokens(self) -> None:
+        """Pass on what model calls took, for the accounts of the fork and of the run."""
+        account = self.services.models.account
+        if account:
+            try:
+                push(self.ti, Key.TOKENS, account.to_dict())
+            except Exception as error:  # noqa: BLE001 - whatever Airflow raises, an account must not fail a task
+                LOG.warning("%s (the tokens of this task are not in the account of its run)", error)
 
     def stop(self) -> None:
         """End ``run``, now or as soon as it begins; for signal handlers."""

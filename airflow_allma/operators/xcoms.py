@@ -44,6 +44,10 @@ class Key(StrEnum):
     TRACE = "allma_trace"
     """The steps that a task without a state has run, for pages: ``{"steps": [...]}`` in the form of
     ``engine.traces``. It has failed, or runs for an item."""
+    TOKENS = "allma_tokens"
+    """What the model calls of the task took, by model: see ``engine.llm.TokenTotals``."""
+    FORK_TOKENS = "allma_fork_tokens"
+    """What all model calls of a fork's items took, likewise; pushed by the task that joins the results."""
     ERROR = "allma_error"
     """The four fields of the error with which a step failed."""
 

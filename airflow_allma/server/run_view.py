@@ -18,6 +18,7 @@ from airflow_allma.server.open_waits import list_waits
 from airflow_allma.server.rights import UserRights
 from airflow_allma.server.run_database import count_tasks, find_note, find_tasks, find_xcoms, first_tasks
 from airflow_allma.server.run_rows import RunRow, TaskCounts, TaskRow
+from airflow_allma.server.run_tokens import run_tokens
 
 __all__ = ["STEP_STATES", "epoch", "run_page", "tasks_of_steps"]
 
@@ -89,6 +90,7 @@ def run_page(
         "forks": [],
         "checkpoint": None if checkpoint is None else {"name": checkpoint[0], "at": checkpoint[1]},
         "waits": _waits(session, dag_id, run.run_id, user),
+        "tokens": run_tokens(session, dag_id, run.run_id, [node.task_id for node in found.tasks.tasks]),
         "error": _error(session, dag_id, run, found) if run.state == "failed" else None,
     }
 

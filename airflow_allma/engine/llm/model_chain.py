@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final
 
 from airflow_allma.engine.errors import step_error_from
@@ -20,6 +21,7 @@ from airflow_allma.engine.llm.model_request import (
     RateLimitedError,
 )
 from airflow_allma.engine.llm.security import SECURITY_VIOLATION
+from airflow_allma.engine.outside_calls import ModelCall
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
 from airflow_allma.flow.steps.llm import LlmProvider
@@ -119,18 +121,21 @@ async def _ask(
     candidate: Candidate, prompt: str, media: tuple[Media, ...], call: StepCall, make_output: MakeOutput
 ) -> Answer:
     """Ask one model once, or take the answer that is kept of an earlier call."""
-    models, model = call.services.models, candidate.model
+    models, model, started = call.services.models, candidate.model, perf_counter()
     request = candidate.request(prompt, media)
     connection = candidate.connection or models.connection_of(model.provider)
     digest = request_digest(request, connection) if models.llm_cache else None
     # A second try is made because the first answer could not be used.
     if digest is not None and call.tries == 1 and (kept := await find_answer(digest, call)) is not None:
         models.account.count_cached(str(model))
+        call.calls.add(ModelCall(str(model), 0, 0, True, (perf_counter() - started) * 1000))
         return Answer(candidate, kept, make_output(candidate, kept), is_cached=True)
     check_media(media, model.provider)
     _client(request, call).check(request)
     response = await _send(request, call, connection)
     models.account.count(str(model), response.usage, models.price(model))
+    milliseconds, usage = (perf_counter() - started) * 1000, response.usage
+    call.calls.add(ModelCall(str(model), usage.input_tokens, usage.output_tokens, False, milliseconds))
     if response.finish is FinishReason.REFUSED:
         raise _refusal(candidate, response)
     output = make_output(candidate, response)

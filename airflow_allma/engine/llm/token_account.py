@@ -9,12 +9,15 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from airflow_allma.common.counted import counted
 from airflow_allma.common.json_form import JsonForm
+from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.llm.model_request import TokenUsage
 
 __all__ = ["ModelPrice", "TokenAccount", "TokenTotals"]
 
 _MILLION: Final = 1_000_000
+_MAX_NAME: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,11 @@ class TokenAccount:
         for model, totals in saved.items():
             self._add(model, TokenTotals.from_dict(totals))
 
+    def lines(self) -> list[str]:
+        """Return one line for each model, for logs."""
+        with self._lock:
+            return [_line(model, totals) for model, totals in sorted(self._totals.items())]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the totals as JSON: model -> totals."""
         with self._lock:
@@ -108,3 +116,12 @@ class TokenAccount:
     def _add(self, model: str, totals: TokenTotals) -> None:
         with self._lock:
             self._totals.setdefault(model, TokenTotals()).add(totals)
+
+
+def _line(model: str, totals: TokenTotals) -> str:
+    parts = [counted(totals.calls, "answer")]
+    parts.append(f"{totals.input_tokens:,} tokens in, {totals.output_tokens:,} out")
+    if totals.cached_answers:
+        parts.append(f"{totals.cached_answers:,} from the cache")
+    parts += [f"{amount:,.4f} {currency}" for currency, amount in sorted(totals.costs.items())]
+    return f"{shortened(printable(model), _MAX_NAME)}: {', '.join(parts)}"

@@ -11,7 +11,7 @@ const UNENDED = ["running", "queued", "waiting"];
 
 /** Return the page. */
 export default (kit) => {
-  const { html, useRef, useState, api, count, duration, oneLine, visible } = kit;
+  const { html, useRef, useState, api, amount, count, duration, number, oneLine, visible } = kit;
   const { Badge, Button, Empty, Facts, Link, Loading, Page, Problem, Time, useJson } = kit;
   const ForkCard = makeFork(kit);
   const Picture = makePicture(kit);
@@ -97,6 +97,17 @@ export default (kit) => {
     </span>`;
   }
 
+  function Tokens({ tokens }) {
+    const cached = tokens.cachedAnswers > 0 && `${number(tokens.cachedAnswers)} from the cache`;
+    const costs = Object.entries(tokens.costs ?? {}).map(([currency, sum]) => `${amount(sum)} ${currency}`);
+    const parts = [`${number(tokens.inputTokens ?? 0)} tokens in`, `${number(tokens.outputTokens ?? 0)} out`];
+    return html`<span>
+      ${parts.join(", ")} <small className="muted">
+        ${[count(tokens.calls ?? 0, "answer"), cached, ...costs].filter(Boolean).join(" · ")}
+      </small>
+    </span>`;
+  }
+
   function RunFacts({ dagId, run }) {
     const seconds = secondsOf(run, run.isRunning);
     const waits = run.waits?.length ?? 0;
@@ -110,6 +121,7 @@ export default (kit) => {
       ["Duration", isAlone && seconds !== null && duration(seconds)],
       ["Checkpoint", run.checkpoint && html`<${Checkpoint} checkpoint=${run.checkpoint} />`],
       ["Waits", waits > 0 && count(waits, "event")],
+      ...(run.tokens ?? []).map((tokens) => [oneLine(tokens.model), html`<${Tokens} tokens=${tokens} />`]),
     ]} />`;
   }
 

@@ -27,6 +27,11 @@ export function number(value) {
   return value === null || value === undefined ? "?" : NUMBERS.format(value);
 }
 
+/** Return a sum of money with up to four decimals. */
+export function amount(value) {
+  return typeof value === "number" ? value.toLocaleString("en-US", { maximumFractionDigits: 4 }) : "?";
+}
+
 /** Return a number with three significant digits, such as a rate. */
 export function rough(value) {
   return value >= 1000 ? NUMBERS.format(value) : SHORT.format(value);

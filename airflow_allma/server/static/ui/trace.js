@@ -48,7 +48,9 @@ export default (kit) => {
     const isBad = Boolean(call.error) || (typeof call.status === "number" && call.status >= 400);
     const received = call.received && `${bytes(call.received)} received`;
     const seconds = (call.milliseconds ?? null) === null ? null : call.milliseconds / 1000;
-    const size = [call.sent && `${bytes(call.sent)} sent`, received].filter(Boolean).join(", ");
+    const [tokensIn, tokensOut] = [call.inputTokens, call.outputTokens].map(number);
+    const tokens = call.inputTokens > 0 && `${tokensIn} tokens in, ${tokensOut} out`;
+    const size = [call.sent && `${bytes(call.sent)} sent`, received, tokens].filter(Boolean).join(", ");
     const id = call.requestId && ` · request ${oneLine(call.requestId)}`;
     const error = typeof call.error === "string" ? call.error : call.error?.errorMessage;
     return html`<div className="allma-call">
