@@ -168,6 +168,8 @@ async def _run(
             await started.run_all()
             return result
         finally:
+            for line in services.models.account.lines():
+                typer.echo(f"tokens: {line}", err=True)
             await services.close()
 
 
