@@ -12,7 +12,7 @@ from airflow_allma.exceptions import ContentBasedRetryableError
 __all__ = ["parse_json_output"]
 
 _MAX_SHOWN: Final = 200
-_MAX_REPAIRED: Final = 1 << 20
+_MAX_REPAIRED: Final = 1 << 17
 """Characters of broken JSON that are repaired; repairing takes much longer than parsing."""
 
 _FENCE: Final = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -20,7 +20,7 @@ _BRACKETS: Final = {"{": "}", "[": "]"}
 
 
 def parse_json_output(text: str | None, *, is_cut: bool, max_output_tokens: int) -> Any:
-    """Return the JSON value in the answer of a model.
+    """Return the JSON value in the answer of a model; for a long answer that takes seconds.
 
     The answer itself is used if it is JSON. Otherwise the content of a code fence, or what is between the
     first and the last bracket, is used; if that is not JSON either, it is repaired: missing quotes, commas
@@ -75,13 +75,15 @@ def _repaired(candidate: str, text: str) -> Any:
     if len(candidate) > _MAX_REPAIRED:
         raise _error(f"The answer is broken JSON of {len(candidate)} characters, too many to repair.", text)
     try:
-        import json_repair
+        from airflow_allma.engine.llm.json_repairer import RepairLimitError, repaired_json
     except ImportError:
         raise _error(
             "The answer is broken JSON. Install airflow-allma[llm] in the worker, and it is repaired.", text
         ) from None
     try:
-        value = decode_json(json_repair.repair_json(candidate).encode())
+        value = decode_json(repaired_json(candidate).encode())
+    except RepairLimitError:
+        raise _error("The answer is JSON that is too broken to repair.", text) from None
     except (NotJsonError, UnreadableJsonError, UnicodeEncodeError, ValueError, RecursionError):
         value = None
     if not isinstance(value, dict | list) or not value:

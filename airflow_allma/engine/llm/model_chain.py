@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -40,7 +40,7 @@ _FIRST_ANSWER_TOKENS: Final = 100
 # Statuses of a wrong key or model: all calls of the model fail, not only those of one item.
 _WRONG_SETUP: Final = frozenset({401, 403, 404})
 
-MakeOutput = Callable[[Candidate, ModelResponse], dict[str, Any]]
+MakeOutput = Callable[[Candidate, ModelResponse], Awaitable[dict[str, Any]]]
 """Returns the step's output of an answer; raises if the flow cannot use it."""
 
 
@@ -129,7 +129,7 @@ async def _ask(
     if digest is not None and call.tries == 1 and (kept := await find_answer(digest, call)) is not None:
         models.account.count_cached(str(model))
         call.calls.add(ModelCall(str(model), 0, 0, True, (perf_counter() - started) * 1000))
-        return Answer(candidate, kept, make_output(candidate, kept), is_cached=True)
+        return Answer(candidate, kept, await make_output(candidate, kept), is_cached=True)
     check_media(media, model.provider)
     _client(request, call).check(request)
     response = await _send(request, call, connection)
@@ -138,7 +138,7 @@ async def _ask(
     call.calls.add(ModelCall(str(model), usage.input_tokens, usage.output_tokens, False, milliseconds))
     if response.finish is FinishReason.REFUSED:
         raise _refusal(candidate, response)
-    output = make_output(candidate, response)
+    output = await make_output(candidate, response)
     if digest is not None and response.finish is not FinishReason.LENGTH:
         await keep_answer(digest, response, call)
     return Answer(candidate, response, output, is_cached=False)

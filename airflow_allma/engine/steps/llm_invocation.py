@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.llm.candidates import Candidate, CandidateModel, StepMedia
@@ -18,6 +18,8 @@ from airflow_allma.engine.step_handler import AsyncHandler, StepCall
 from airflow_allma.flow import Bundle, LlmInvocationStep
 
 __all__ = ["LlmInvocation"]
+
+_QUICK_CHARACTERS: Final = 2_000
 
 
 class LlmInvocation(AsyncHandler):
@@ -56,7 +58,14 @@ class LlmInvocation(AsyncHandler):
         candidates = _with_connections([model.resolve(call, root) for model in self._models])
         sources = self._media.resolve(call, root)
         media = await read_media(sources, call) if sources else ()
-        answer = await ask_models(candidates, prompt, media, call, self._output)
+
+        async def make_output(candidate: Candidate, response: ModelResponse) -> dict[str, Any]:
+            if len(response.text or "") <= _QUICK_CHARACTERS:
+                return self._output(candidate, response)
+            # Broken JSON can take seconds, in which the event loop serves other steps.
+            return await call.services.threads.run(self._output, candidate, response)
+
+        answer = await ask_models(candidates, prompt, media, call, make_output)
         if answer.response.finish is FinishReason.LENGTH:
             call.log.warning(
                 "The answer ends at the limit of %d tokens; inferenceParameters.maxOutputTokens is too low "

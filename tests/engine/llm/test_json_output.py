@@ -45,7 +45,10 @@ def test_json_is_found_in_an_answer_and_repaired(text, value):
         ("```json\n```", "is not JSON"),
         ("{", "cannot be repaired"),
         ("[[[[", "cannot be repaired"),
-        ("{" * 100_000, "cannot be repaired"),
+        ("{" * 100_000, "too broken to repair"),
+        ("[" + '{"a" ' * 20_000, "too broken to repair"),
+        ("[" + '"a "b" c",' * 10_000, "too broken to repair"),
+        ("[" + "(" * 50_000, "too broken to repair"),
     ],
 )
 def test_an_answer_without_json_is_a_content_error_that_shows_its_beginning(text, reason):
@@ -62,6 +65,12 @@ def test_json_that_ends_at_the_token_limit_is_not_repaired():
 
 def test_complete_json_counts_although_the_answer_ended_at_the_limit():
     assert parse('{"rows": [1]}', is_cut=True) == {"rows": [1]}
+
+
+def test_a_long_list_with_a_missing_comma_is_repaired():
+    row = '{"name": "Some words, and more", "tags": ["a", "b"], "count": 12}'
+    text = f'{{"rows": [{", ".join([row] * 1_500)} {row}]}}'
+    assert len(parse(text)["rows"]) == 1_501
 
 
 def test_very_large_broken_json_is_not_repaired():
