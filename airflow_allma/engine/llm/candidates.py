@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from airflow_allma.common.nearest import nearest
 from airflow_allma.engine.llm.media import MediaSource, parse_media
@@ -26,6 +26,9 @@ from airflow_allma.flow import InferenceParameters, LlmFallback, LlmInvocationSt
 from airflow_allma.flow.steps.llm import LlmProvider
 
 __all__ = ["Candidate", "CandidateModel", "StepMedia"]
+
+
+_PROVIDERS: Final = {provider.value: provider for provider in LlmProvider}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +129,9 @@ class CandidateModel:
         )
 
     def _provider(self, value: Any) -> LlmProvider:
-        if isinstance(value, str) and value in set(LlmProvider):
-            return LlmProvider(value)
+        provider = _PROVIDERS.get(value) if isinstance(value, str) else None
+        if provider is not None:
+            return provider
         shown = repr(value[:80]) if isinstance(value, str) else "not a string"
         guess = nearest(value, LlmProvider) if isinstance(value, str) else None
         hint = f"Did you mean {guess}?" if guess else f"Known are {', '.join(LlmProvider)}."

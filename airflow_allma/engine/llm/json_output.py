@@ -37,10 +37,13 @@ def parse_json_output(text: str | None, *, is_cut: bool, max_output_tokens: int)
     """
     if text is None or not text.strip():
         raise _error("The answer of the model is empty, but customConfig.jsonOutputMode needs JSON.", text)
-    candidate = _candidate(text)
-    for source in dict.fromkeys((text.strip(), candidate)):
+    whole = text.strip()
+    candidate = ""
+    for attempt in range(2):
+        # Most answers are JSON as they are.
+        candidate = _candidate(text) if attempt else whole
         try:
-            return decode_json(source.encode())
+            return decode_json(candidate.encode())
         except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
             continue
     if is_cut:

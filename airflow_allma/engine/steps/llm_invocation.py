@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from airflow_allma.common.printable import printable, shortened
+from airflow_allma.common.work_budget import MEASURE_AFTER, note_data
+from airflow_allma.engine.context_size import json_size_up_to
 from airflow_allma.engine.llm.candidates import Candidate, CandidateModel, StepMedia
 from airflow_allma.engine.llm.json_output import parse_json_output
 from airflow_allma.engine.llm.media import read_media
@@ -33,6 +35,8 @@ class LlmInvocation(AsyncHandler):
         step: the step.
         bundle: has the stored prompts that the flow uses.
     """
+
+    notes_data: ClassVar[bool] = True
 
     def __init__(self, step: LlmInvocationStep, bundle: Bundle) -> None:
         self._prompt = Prompt(step, bundle)
@@ -66,6 +70,10 @@ class LlmInvocation(AsyncHandler):
             return await call.services.threads.run(self._output, candidate, response)
 
         answer = await ask_models(candidates, prompt, media, call, make_output)
+        # With the prompt, the answer is in `_meta` too.
+        note_data(len(prompt) + 4 * len(answer.response.text or ""))
+        if answer.response.tool_calls:
+            note_data(json_size_up_to(answer.output["tool_calls"], MEASURE_AFTER))
         if answer.response.finish is FinishReason.LENGTH:
             call.log.warning(
                 "The answer ends at the limit of %d tokens; inferenceParameters.maxOutputTokens is too low "
