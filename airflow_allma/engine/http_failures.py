@@ -137,6 +137,6 @@ def parse_retry_after(response: HttpResponse) -> float | None:
 def _parse_http_date(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

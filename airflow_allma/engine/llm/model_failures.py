@@ -200,7 +200,8 @@ def _colon(message: str) -> str:
 def _retry_after(response: HttpResponse, error: ProviderError) -> float | None:
     milliseconds = response.headers.get("retry-after-ms", "")
     if milliseconds.isascii() and milliseconds.isdigit():
-        return int(milliseconds) / 1000
+        # Not as an int: headers can have thousands of digits.
+        return float(milliseconds) / 1000
     # OpenAI also sends fractions of a second, which HTTP does not have.
     after = parse_retry_after(response)
     if after is None:

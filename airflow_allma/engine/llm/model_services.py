@@ -23,6 +23,7 @@ _LIMIT_FIELDS: Final = ("requestsPerMinute", "tokensPerMinute")
 _PRICE_FIELDS: Final = ("inputPerMillion", "outputPerMillion", "currency")
 _CURRENCY_LENGTH: Final = 16
 _ANY: Final = "*"
+_MAX_NUMBER: Final = 1e15
 
 
 @dataclass
@@ -150,7 +151,7 @@ def _number(
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf") or (above_zero and value == 0):
+    if not is_number or not 0 <= value <= _MAX_NUMBER or (above_zero and value == 0):
         least = "above 0" if above_zero else "of at least 0"
         raise _wrong(setting, f"{name} of {model!r} must be a number {least}")
     return float(value)

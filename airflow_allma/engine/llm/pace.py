@@ -4,7 +4,8 @@ The three together keep calls below a provider's limit, also if other processes 
 
 - Configured limits (``[allma] llm_limits``) space calls evenly.
 - Limits that the provider reports with its responses: what remains is spread over the time until all of it is
-  available again. Processes that share a limit see the same rest, and each takes a part of it.
+  available again, for a minute between two calls at most. Processes that share a limit see the same rest,
+  and each takes a part of it.
 - A refusal (429) stops all calls for as long as the provider asks. Afterwards they go on at the speed at
   which calls were accepted before, which grows while none is refused.
 
@@ -199,10 +200,13 @@ class _Reported:
             # All of it is available again, but not for a burst: others wait for the same moment.
             self._remaining, self._until = self._limit, now + self._period
         amount = min(amount, self._limit)
+        # Many limits fill up again little by little, and a call that comes too early is only refused.
+        latest = self._last + _LONGEST_PAUSE
         if self._remaining < amount:
-            return self._until
+            return min(self._until, latest)
         left = self._until - max(self._last, self._until - self._period)
-        return self._last + min(left * amount / self._remaining * self._caution, self._period)
+        spread = left * amount / self._remaining * self._caution
+        return min(self._last + min(spread, self._period), latest)
 
     def spend(self, now: float, amount: float) -> None:
         self._remaining = max(0.0, self._remaining - amount)

@@ -89,7 +89,7 @@ def _seconds_until(moment: str, now: str) -> float | None:
         return None
     try:
         since = parsedate_to_datetime(now)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         since = datetime.now(UTC)
     if until.tzinfo is None or since.tzinfo is None:
         return None

@@ -151,6 +151,9 @@ def test_an_error_says_what_happened_and_what_to_do(row):
         ("OPENAI", {"retry-after": "7"}, {}, 7),
         ("OPENAI", {"retry-after": "1.5"}, {}, 1.5),
         ("OPENAI", {"retry-after": "2", "retry-after-ms": "1250"}, {}, 1.25),
+        ("OPENAI", {"retry-after-ms": "9" * 400}, {}, float("inf")),
+        ("OPENAI", {"retry-after-ms": "9" * 5000}, {}, float("inf")),
+        ("OPENAI", {"retry-after": "Mon, 01 Jan 2029 00:00:00 +" + "9" * 20}, {}, None),
         ("ANTHROPIC", {"retry-after": "3"}, {}, 3),
         ("GEMINI", {}, gemini("RESOURCE_EXHAUSTED", "quota", {"other": 1}, RETRY), 34.5),
         ("GEMINI", {"retry-after": "5"}, gemini("RESOURCE_EXHAUSTED", "quota", RETRY), 5),
@@ -272,3 +275,12 @@ def test_a_model_of_gemini_cannot_lead_to_another_method(model):
     calls = ModelCalls("GEMINI")
     assert "is not the name of a model of GEMINI" in calls.failure(model=model).message
     assert not calls.http.requests
+
+
+def test_the_reset_of_a_limit_is_read_although_the_date_of_the_response_is_not():
+    headers = {
+        "anthropic-ratelimit-requests-remaining": "1",
+        "anthropic-ratelimit-requests-reset": "2020-01-01T00:00:00Z",
+        "date": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT",
+    }
+    assert anthropic_limits(headers).requests.reset_seconds == 0

@@ -34,6 +34,7 @@ def use(setting, text):
         ("llm_limits", '{"OPENAI": {"requestsPerMinute": 0}}', "must be a number above 0"),
         ("llm_limits", '{"OPENAI": {"requestsPerMinute": true}}', "must be a number above 0"),
         ("llm_limits", '{"OPENAI": {"tokensPerMinute": "9"}}', "must be a number above 0"),
+        ("llm_limits", f'{{"OPENAI": {{"tokensPerMinute": 1{"0" * 400}}}}}', "must be a number above 0"),
         ("llm_prices", '{"OPENAI": {"inputPerMillion": -1}}', "must be a number of at least 0"),
         ("llm_prices", '{"OPENAI": {"currency": ""}}', "currency of 'OPENAI' must be a string"),
     ],

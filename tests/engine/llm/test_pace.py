@@ -191,3 +191,14 @@ def test_a_refusal_without_a_time_is_waited_for_longer_each_time():
         now[0] += pauses[-1]
     assert pauses == sorted(pauses)
     assert pauses[-1] >= 4 * pauses[0]
+
+
+@pytest.mark.parametrize(
+    "limit", [RateLimit(10, 0, 86_400.0), RateLimit(10, 5, 86_400.0), RateLimit(10, 0, 1e40)]
+)
+@pytest.mark.parametrize("kind", ["requests", "tokens"])
+def test_a_reported_limit_does_not_hold_up_calls_for_hours(kind, limit):
+    pace = Pace(Allowance(), lambda: 1_000.0)
+    pace.sent(10)
+    pace.accepted(RateLimits(**{kind: limit}), 10, 10)
+    assert 50 < pace.seconds_until_free(10) <= 60
