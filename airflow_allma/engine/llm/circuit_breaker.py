@@ -36,7 +36,7 @@ class CircuitBreaker:
             return False
         if self._clock() < until:
             return True
-        del self._open_until[model]
+        self._open_until.pop(model, None)
         return False
 
     def seconds_left(self, model: Hashable) -> float:
@@ -56,6 +56,6 @@ class CircuitBreaker:
         if len(failures) < FAILURES or now - failures[0] > WINDOW_SECONDS:
             return False
         was_open = self.is_open(model)
-        del self._failures[model]
+        self._failures.pop(model, None)
         self._open_until[model] = now + OPEN_SECONDS
         return not was_open

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from airflow_allma.engine.llm.model_request import ModelResponse, RateLimitedError
 from airflow_allma.engine.llm.pace import Allowance, Pace
@@ -14,11 +17,19 @@ from airflow_allma.engine.llm.pace import Allowance, Pace
 __all__ = ["RateLimiter"]
 
 _LONGEST_SLEEP: Final = 1.0
-"""A refusal or a response can change when the next call may be sent."""
+"""A refusal or a response can change when the next call may be sent, also one on another event loop."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The calls of one event loop that wait: the first one for the event, the others for the lock."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class RateLimiter:
-    """Lets calls pass at the pace of their model, first come, first served.
+    """Lets calls pass at the pace of their model, first come, first served. Event loops can share it.
 
     Args:
         allowance: the configured limits.
@@ -27,9 +38,8 @@ class RateLimiter:
 
     def __init__(self, allowance: Allowance, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._pace = Pace(allowance, clock)
-        self._queue: asyncio.Lock | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: asyncio.Event | None = None
+        self._lock = threading.Lock()
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
     async def wait(self, tokens: int) -> float:
         """Wait until a call can be sent, and count it; the caller reports its end in any case.
@@ -40,33 +50,37 @@ class RateLimiter:
         Returns:
             What ``refused`` needs.
         """
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._queue, self._changed = loop, asyncio.Lock(), asyncio.Event()
-        assert self._queue is not None and self._changed is not None  # noqa: PT018, S101 - set above
-        async with self._queue:
-            while seconds := self._pace.seconds_until_free(tokens):
-                self._changed.clear()
+        queue = self._queue()
+        async with queue.lock:
+            while True:
+                with self._lock:
+                    seconds = self._pace.seconds_until_free(tokens)
+                    if not seconds:
+                        return self._pace.sent(tokens)
+                queue.changed.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), min(seconds, _LONGEST_SLEEP))
-            return self._pace.sent(tokens)
+                    await asyncio.wait_for(queue.changed.wait(), min(seconds, _LONGEST_SLEEP))
 
     def accepted(self, response: ModelResponse, estimated: int) -> None:
         """Report an answer; ``estimated`` are the tokens that were passed to ``wait``."""
         usage = response.usage
-        self._pace.accepted(response.limits, estimated, usage.input_tokens + usage.output_tokens)
-        self._wake()
+        with self._lock:
+            self._pace.accepted(response.limits, estimated, usage.input_tokens + usage.output_tokens)
+        self._queue().changed.set()
 
     def refused(self, error: RateLimitedError, sent_at: float) -> None:
         """Report a refusal; ``sent_at`` is what ``wait`` returned."""
-        self._pace.refused(sent_at, error.retry_after, error.limits)
-        self._wake()
+        with self._lock:
+            self._pace.refused(sent_at, error.retry_after, error.limits)
+        self._queue().changed.set()
 
     def failed(self) -> None:
         """Report a call that ended without an answer."""
-        self._pace.ended()
-        self._wake()
+        with self._lock:
+            self._pace.ended()
+        self._queue().changed.set()
 
-    def _wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
+    def _queue(self) -> _Queue:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            return self._queues.setdefault(loop, _Queue())
