@@ -51,13 +51,17 @@ class ForkNote:
     @property
     def pattern(self) -> re.Pattern[str]:
         """Matches the line of the same fork that a note already has."""
-        counts = r"[\d,]+ of [\d,]+ items failed\."
+        counts = r"([\d,]+ of [\d,]+ items failed|all [\d,]+ items succeeded)\."
         return re.compile(f"^{re.escape(self._beginning)}{counts}.*$", re.MULTILINE)
 
     def line(self, url: str) -> str:
-        """Return the line: ``Fork `f`: 52 of 5,000 items failed. [Show them](https://...)``."""
-        counts = f"{self._beginning}{self.failed:,} of {self.items:,} items failed."
-        return f"{counts} [Show them]({url})" if self.failed else counts
+        """Return the line: ``Fork `f`: 52 of 5,000 items failed. [Show them](https://...)``.
+
+        Without failures, which is worth a line only after a rerun: ``Fork `f`: all 5,000 items succeeded.``
+        """
+        if not self.failed:
+            return f"{self._beginning}all {self.items:,} items succeeded."
+        return f"{self._beginning}{self.failed:,} of {self.items:,} items failed. [Show them]({url})"
 
 
 def items_url(base: str, dag_id: str, run_id: str, fork: str) -> str:

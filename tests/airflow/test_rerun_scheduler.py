@@ -66,7 +66,7 @@ def test_failed_items_one_kind_and_one_good_item_rerun_alone_and_the_results_are
     assert items.rerun_items(what="failed") == set(FAILING) - set(KINDS[403])
     assert ran.state == "success"
     assert [one["path"] for one in items.results()] == [f"/items/{n}" for n in range(COUNT)]
-    wait_for_note(items, "Fork `f`: 0 of 600 items failed.")
+    wait_for_note(items, "Fork `f`: all 600 items succeeded.")
     assert items.plan(what="failed")["blocked"] == "No item of this fork has failed."
 
 

@@ -86,7 +86,7 @@ def test_a_rerun_replaces_the_line_of_the_same_fork_and_leaves_all_others(tasks,
         task.push(key, value)
         write(session)
     lines = note_of(session, task).splitlines()
-    assert lines[:3] == ["Called", "Fork `get_users`: 0 of 5,000 items failed.", LINE]
+    assert lines[:3] == ["Called", "Fork `get_users`: all 5,000 items succeeded.", LINE]
     assert lines[3].startswith("Fork `other`: 1 of 5,000 items failed. [Show them](")
     assert task.instance(session).note.splitlines()[:2] == ["Ask Ada", lines[1]]
 
