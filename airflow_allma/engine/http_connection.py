@@ -13,7 +13,7 @@ from airflow_allma.common.secret_sources import ConnectionSecret
 from airflow_allma.engine.http_options import HttpOptions
 from airflow_allma.exceptions import PermanentStepError
 
-__all__ = ["HttpConnection"]
+__all__ = ["HttpConnection", "connection_error"]
 
 _SCHEMES: Final = frozenset({"http", "https"})
 _USED: Final = frozenset({"auth", "cert", "headers", "timeout", "verify", "verify_ssl"})
@@ -88,11 +88,13 @@ def _base_url(secret: ConnectionSecret) -> str:
         parts = urlsplit(url)
         has_port = parts.port is not None
     except ValueError:
-        raise _error(secret, "host", "must be a host, or a URL such as https://api.example.com/v2") from None
+        raise connection_error(
+            secret, "host", "must be a host, or a URL such as https://api.example.com/v2"
+        ) from None
     if parts.scheme.lower() not in _SCHEMES:
-        raise _error(secret, "schema", "must be http or https")
+        raise connection_error(secret, "schema", "must be http or https")
     if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment or _CONTROL.search(url):
-        raise _error(
+        raise connection_error(
             secret,
             "host",
             "must be a host, or a URL without user info and query, such as https://api.example.com/v2",
@@ -106,14 +108,18 @@ def _authorization(secret: ConnectionSecret) -> dict[str, str]:
     kind = secret.extra.get("auth", "basic")
     if kind == "bearer":
         if not secret.password:
-            raise _error(secret, "password", 'is empty, but extra.auth is "bearer"; set it to the token')
+            raise connection_error(
+                secret, "password", 'is empty, but extra.auth is "bearer"; set it to the token'
+            )
         return {"Authorization": f"Bearer {secret.password}"}
     if kind != "basic":
-        raise _error(secret, "extra.auth", 'must be "bearer" or "basic"')
+        raise connection_error(secret, "extra.auth", 'must be "bearer" or "basic"')
     if not secret.login:
         return {}
     if ":" in secret.login:
-        raise _error(secret, "login", "must not contain ':', which ends the login in basic authentication")
+        raise connection_error(
+            secret, "login", "must not contain ':', which ends the login in basic authentication"
+        )
     pair = f"{secret.login}:{secret.password}".encode(errors="replace")
     return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
@@ -121,10 +127,12 @@ def _authorization(secret: ConnectionSecret) -> dict[str, str]:
 def _headers(secret: ConnectionSecret) -> dict[str, str]:
     headers = secret.extra.get("headers", {})
     if not isinstance(headers, Mapping):
-        raise _error(secret, "extra.headers", 'must be an object of strings, such as {"X-Api-Key": "..."}')
+        raise connection_error(
+            secret, "extra.headers", 'must be an object of strings, such as {"X-Api-Key": "..."}'
+        )
     for name, value in headers.items():
         if not isinstance(value, str):
-            raise _error(secret, f"extra.headers[{name!r}]", "must be a string, in double quotes")
+            raise connection_error(secret, f"extra.headers[{name!r}]", "must be a string, in double quotes")
     return dict(headers)
 
 
@@ -134,7 +142,9 @@ def _verify(secret: ConnectionSecret, value: Any) -> bool | str:
     if isinstance(value, str) and value:
         # In a connection's URI every value is a string.
         return _WORDS.get(value.lower(), value)
-    raise _error(secret, "extra.verify", "must be true, false, or the path of a file of certificates")
+    raise connection_error(
+        secret, "extra.verify", "must be true, false, or the path of a file of certificates"
+    )
 
 
 def _cert(secret: ConnectionSecret) -> tuple[str, str | None] | None:
@@ -145,7 +155,7 @@ def _cert(secret: ConnectionSecret) -> tuple[str, str | None] | None:
         return value, None
     if isinstance(value, list) and len(value) == 2 and all(isinstance(file, str) and file for file in value):
         return value[0], value[1]
-    raise _error(
+    raise connection_error(
         secret, "extra.cert", "must be the path of a PEM file, or a list of two: certificate and key"
     )
 
@@ -159,7 +169,7 @@ def _timeouts(secret: ConnectionSecret) -> tuple[float | None, float | None]:
     seconds = [None if number is None else _seconds(number) for number in pair]
     if len(pair) == 2 and not any(number == 0 for number in seconds):
         return seconds[0], seconds[1]
-    raise _error(
+    raise connection_error(
         secret,
         "extra.timeout",
         "must be a number of seconds above 0, or a list of two",
@@ -177,7 +187,14 @@ def _seconds(value: Any) -> float:
     return seconds if 0 < seconds < float("inf") else 0
 
 
-def _error(secret: ConnectionSecret, where: str, problem: str) -> PermanentStepError:
+def connection_error(secret: ConnectionSecret, where: str, problem: str) -> PermanentStepError:
+    """Return the error about a field of a connection; it never shows the value.
+
+    Args:
+        secret: the connection.
+        where: the field, such as ``extra.timeout``.
+        problem: what is wrong with it: the end of a sentence.
+    """
     return PermanentStepError(
         f"{where} of connection {secret.id!r} {problem}. Correct it in Admin > Connections, or where the "
         "connection is defined.",

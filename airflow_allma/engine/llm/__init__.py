@@ -1,1 +1,1 @@
-"""Calls of language models: requests, wire formats of providers, limits, and what is made of the response."""
+"""Calls to language models: requests, the providers' wire formats, rate limits, costs, and the answers."""

@@ -1,4 +1,4 @@
-"""Answers of models, kept in the offload location by a hash of everything that was sent."""
+"""A cache of answers in the offload location, with the hash of the whole request as the key."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["find_answer", "keep_answer", "request_digest"]
 
 _FOLDER: Final = "llm-cache"
 _FORMAT: Final = 1
-"""Part of the hash: answers of another format are not found."""
+"""Part of the hash, so that answers in an older format are not found."""
 
 
 def request_digest(request: ModelRequest, connection: str | None) -> str:
-    """Return the hash of a request: of all that the model sees, and of where it is sent.
+    """Return the key of a request in the cache: a hash of everything that is sent, and of the connection.
 
     Args:
         request: the request.
@@ -49,7 +49,10 @@ def request_digest(request: ModelRequest, connection: str | None) -> str:
 
 
 async def find_answer(digest: str, call: StepCall) -> ModelResponse | None:
-    """Return the answer that is kept; None if there is none. A cache that cannot be read is a warning."""
+    """Return the cached answer, with 0 tokens; None if there is none.
+
+    If the cache cannot be read, a warning is logged.
+    """
     pointer = _pointer(digest, call)
     store = call.services.store
     if pointer is None or store is None:
@@ -66,7 +69,10 @@ async def find_answer(digest: str, call: StepCall) -> ModelResponse | None:
 
 
 async def keep_answer(digest: str, answer: ModelResponse, call: StepCall) -> None:
-    """Keep an answer. A cache that cannot be written is a warning: the answer itself is good."""
+    """Write an answer to the cache.
+
+    If it cannot be written, a warning is logged: the step can use the answer all the same.
+    """
     pointer = _pointer(digest, call)
     store = call.services.store
     if pointer is None or store is None:

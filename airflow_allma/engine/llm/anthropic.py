@@ -51,7 +51,7 @@ _DEFAULT_URL: Final = "https://api.anthropic.com"
 _KEY: Final = KeyHeader("x-api-key")
 _VERSION_HEADER: Final = "anthropic-version"
 _VERSION: Final = "2023-06-01"
-# The language's default, bedrock-2023-05-31, is a version of Bedrock alone.
+# The flow language's default, bedrock-2023-05-31, is a version that only Bedrock has.
 _OWN_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _BETA_HEADER: Final = "anthropic-beta"
 _CODE_EXECUTION_BETA: Final = "code-execution-2025-08-25"
@@ -95,7 +95,7 @@ class AnthropicClient:
         self._ignored = IgnoredParameters()
 
     def check(self, request: ModelRequest) -> None:
-        """Return if the provider can serve a request; see ``ModelClient``."""
+        """Check that the provider can serve a request; see ``ModelClient``."""
         check_features(request)
 
     async def send(self, request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
@@ -151,11 +151,11 @@ def _body_of(request: ModelRequest) -> dict[str, Any]:
 
 
 def claude_sampling(model_id: str, parameters: Parameters) -> dict[str, float]:
-    """Return the temperature and ``top_p`` to send: both only if the flow sets both, as models refuse that.
+    """Return the temperature and ``top_p`` to send: both only if the flow sets both, as models may reject it.
 
     Args:
-        model_id: the model; later ones than version 4.6 get none of the language's defaults.
-        parameters: of the answer.
+        model_id: the model; models after version 4.6 get no defaults.
+        parameters: the inference parameters.
     """
     explicit = parameters.explicit
     fields = {}
@@ -215,7 +215,7 @@ def _answer_of(response: HttpResponse, sent: ModelExchange) -> ModelResponse:
         text,
         finish,
         TokenUsage(
-            # Its input tokens are those that were not cached.
+            # Anthropic does not count cached tokens as input tokens.
             count_of(message.usage, "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
             count_of(message.usage, "output_tokens"),
             count_of(message.usage, "cache_read_input_tokens"),

@@ -1,4 +1,4 @@
-"""Calls of models through AWS: in a thread, with a time limit, and their errors."""
+"""Calls to models through AWS: in a thread, with a time limit, and their errors."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _NAMES: Final = {
 async def run_bounded(
     call: StepCall, request: ModelRequest, aws: AwsClients | None, function: Callable[..., _T], *args: Any
 ) -> _T:
-    """Run a function in a thread, with what modules need as its last argument; record its calls of AWS.
+    """Run a blocking function in a thread, with a time limit; record its calls to AWS.
 
     Args:
         call: the step's call.
-        request: what is asked; its ``timeoutMs`` is the time limit.
-        aws: the clients.
-        function: blocks.
-        args: its first arguments.
+        request: the request; its ``timeoutMs`` is the time limit.
+        aws: the AWS clients.
+        function: the function; its last argument is a ``ModuleContext``.
+        args: its other arguments.
 
     Raises:
-        TransientStepError: it takes too long; its thread goes on until AWS answers.
+        TransientStepError: it takes too long; its thread continues until AWS responds.
     """
     services = call.services
     context = ModuleContext(services.store, aws, services.settings, services.log, call.calls)
@@ -53,7 +53,7 @@ async def run_bounded(
         raise
     except TimeoutError as error:
         raise TransientStepError(
-            f"No answer of model {request.model} within {seconds:g} seconds. Increase "
+            f"No answer from model {request.model} within {seconds:g} seconds. Increase "
             "customConfig.timeoutMs if it needs more time.",
             details={"provider": request.model.provider.value, "model": request.model.model_id},
         ) from error
@@ -61,7 +61,7 @@ async def run_bounded(
 
 @contextmanager
 def aws_module_errors(request: ModelRequest) -> Iterator[None]:
-    """Raise the step errors of a call of AWS as those of a model: throttling is a RateLimitedError."""
+    """Turn the step errors of an AWS call into those of a model: throttling becomes RateLimitedError."""
     names = {"provider": request.model.provider.value, "model": request.model.model_id}
     try:
         yield

@@ -79,7 +79,7 @@ class BedrockClient:
         self._ignored = IgnoredParameters()
 
     def check(self, request: ModelRequest) -> None:
-        """Return if the provider can serve a request; see ``ModelClient``."""
+        """Check that the provider can serve a request; see ``ModelClient``."""
         check_features(request)
         family = bedrock_family(request.model.model_id)
         for tool in request.tools:
@@ -109,12 +109,12 @@ def _converse(
     with aws_module_errors(request):
         response = resource.call(context, "converse", **parameters)
     if "output" not in response or "stopReason" not in response:
-        raise _foreign_answer(response, model_id)
+        raise _foreign_response(response, model_id)
     return response
 
 
-def _foreign_answer(response: Mapping[str, Any], model_id: str) -> StepError:
-    """Return the error of a response that boto3 could not read: it then returns one without content."""
+def _foreign_response(response: Mapping[str, Any], model_id: str) -> StepError:
+    """Return the error for a response that boto3 could not parse; boto3 returns it without content."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     content_type = shortened(printable(str(headers.get("content-type") or "no content type")), _MAX_SHOWN)
     details = {"provider": LlmProvider.AWS_BEDROCK.value, "model": model_id}
@@ -141,7 +141,7 @@ def _parameters_of(request: ModelRequest) -> dict[str, Any]:
     if fields:
         parameters["additionalModelRequestFields"] = fields
     choice = request.tool_choice
-    # Converse has no choice for not using the tools.
+    # Converse has no tool choice "none".
     if request.tools and not (choice is not None and choice.mode is ToolChoiceMode.NONE):
         parameters["toolConfig"] = {"tools": [_tool(tool) for tool in request.tools]}
         if choice is not None:
@@ -160,13 +160,13 @@ def _parameters_of(request: ModelRequest) -> dict[str, Any]:
 def _block(media: Media, number: int) -> dict[str, Any]:
     source = {"bytes": media.data}
     if media.mime_type == PDF:
-        # Names of documents can have no dots.
+        # Converse rejects document names with dots.
         return {"document": {"format": "pdf", "name": f"document-{number}", "source": source}}
     return {"image": {"format": media.mime_type.removeprefix("image/"), "source": source}}
 
 
 def _inference_config(request: ModelRequest) -> dict[str, Any]:
-    """Return the parameters that all models have; a default only if the model is known to take it."""
+    """Return the parameters that all models have; defaults only if the model is known to accept them."""
     model_id, parameters = request.model.model_id, request.parameters
     explicit, family = parameters.explicit, bedrock_family(request.model.model_id)
     if family == _ANTHROPIC or is_claude(model_id):
@@ -239,7 +239,7 @@ def _answer_of(response: Mapping[str, Any]) -> ModelResponse:
         text,
         finish,
         TokenUsage(
-            # Its input tokens are those that were not cached.
+            # Bedrock does not count cached tokens as input tokens.
             count_of(usage, "inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"),
             count_of(usage, "outputTokens"),
             count_of(usage, "cacheReadInputTokens"),

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from airflow_allma.common.aws_clients import MAX_CONNECTIONS, ClientCache, client_config
 from airflow_allma.common.secret_sources import ConnectionSecret
-from airflow_allma.engine.llm.model_connections import connection_error, connection_type
+from airflow_allma.engine.http_connection import connection_error
+from airflow_allma.engine.llm.model_connections import connection_type
 from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError
 from airflow_allma.flow.steps.llm import LlmProvider
 
@@ -19,7 +20,7 @@ _CREDENTIALS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_sessio
 class ConnectionAws:
     """boto3 clients with the credentials, region and endpoint of a connection's extra; see ``AwsClients``.
 
-    Without credentials in it, boto3 finds those of the environment. Safe to share between threads.
+    Without credentials in the extra, boto3 uses those of the environment. Safe to share between threads.
 
     Args:
         secret: the connection.
@@ -65,10 +66,10 @@ class ConnectionAws:
 
 
 def read_aws(secret: ConnectionSecret) -> ConnectionAws:
-    """Return the clients of a connection.
+    """Return AWS clients with the credentials of a connection.
 
     Raises:
-        PermanentStepError: it is of another type, or a member of its extra cannot be used.
+        PermanentStepError: the connection has another type, or a member of its extra cannot be used.
     """
     if connection_type(secret, LlmProvider.AWS_BEDROCK) != _KIND:
         raise PermanentStepError(

@@ -1,4 +1,4 @@
-"""The models that a step tries, in order: its own and its fallbacks, with what is asked of each."""
+"""The models that a step tries in order, its own and its fallbacks, each with its request."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _PROVIDERS: Final = {provider.value: provider for provider in LlmProvider}
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One model to try, with all of the request but prompt and files.
+    """One model to try, with the whole request except prompt and attachments.
 
     Attributes:
         model: the model.
-        connection: the id of its connection; None for the one that the settings name.
+        connection: the id of its connection; None for that of ``[allma] llm_connections``.
         config: the rendered ``customConfig``.
-        parameters: of the answer.
-        tools: what the model can use.
+        parameters: the inference parameters.
+        tools: the tools that the model can use.
         tool_choice: None for the provider's default.
     """
 
@@ -75,8 +75,8 @@ class CandidateModel:
 
     Args:
         step: the step.
-        fallback: the fallback; None for the step's own model. What it does not set is the step's.
-        field: where it is in the step, for messages.
+        fallback: the fallback; None for the step's own model. Fields that it does not set are the step's.
+        field: the prefix of its fields in messages, such as ``fallbacks[0].``.
     """
 
     def __init__(self, step: LlmInvocationStep, fallback: LlmFallback | None = None, field: str = "") -> None:
@@ -100,14 +100,14 @@ class CandidateModel:
         self._tool_choice = own.tool_choice if own.tool_choice is not None else step.tool_choice
 
     def resolve(self, call: StepCall, root: Mapping[str, Any]) -> Candidate:
-        """Return the model for this data.
+        """Render the model's fields with the data of one call.
 
         Args:
             call: the step's call.
-            root: what templates and paths see.
+            root: the data for templates and paths.
 
         Raises:
-            PermanentStepError: provider, model, tools or choice of tools are not valid.
+            PermanentStepError: provider, model, tools or tool choice are not valid.
         """
         rendered = self._rendered.render(root, call.load)
         config = rendered["customConfig"]
@@ -134,13 +134,13 @@ class CandidateModel:
             return provider
         shown = repr(value[:80]) if isinstance(value, str) else "not a string"
         guess = nearest(value, LlmProvider) if isinstance(value, str) else None
-        hint = f"Did you mean {guess}?" if guess else f"Known are {', '.join(LlmProvider)}."
+        hint = f"Did you mean {guess}?" if guess else f"The providers are {', '.join(LlmProvider)}."
         raise PermanentStepError(f"`{self._field}llmProvider` is {shown}, which is not a provider. {hint}")
 
     def _model_id(self, value: Any) -> str:
         if isinstance(value, str) and value.strip():
             return value.strip()
-        raise PermanentStepError(f"`{self._field}modelId` is empty: its path or template finds nothing.")
+        raise PermanentStepError(f"`{self._field}modelId` is empty: its template finds nothing. Correct it.")
 
 
 class StepMedia:
@@ -156,10 +156,10 @@ class StepMedia:
         self._path = compile_path(path) if path and not self._fixed else None
 
     def resolve(self, call: StepCall, root: Mapping[str, Any]) -> tuple[MediaSource, ...]:
-        """Return where the files are.
+        """Return where the attachments come from.
 
         Raises:
-            PermanentStepError: what the flow or its data says is not valid.
+            PermanentStepError: the flow or its data describes an attachment that is not valid.
         """
         if self._path is not None:
             return parse_media(_found(self._path, root, call), "mediaAttachmentsPath")

@@ -10,7 +10,7 @@ from typing import Final
 __all__ = ["FAILURES", "OPEN_SECONDS", "WINDOW_SECONDS", "CircuitBreaker"]
 
 FAILURES: Final = 5
-"""So many failures within ``WINDOW_SECONDS`` open the circuit of a model."""
+"""Number of failures within ``WINDOW_SECONDS`` that opens the circuit of a model."""
 
 WINDOW_SECONDS: Final = 60.0
 OPEN_SECONDS: Final = 300.0
@@ -18,10 +18,10 @@ OPEN_SECONDS: Final = 300.0
 
 
 class CircuitBreaker:
-    """The failures of the models that one process calls.
+    """Counts the failures of each model in one process. The circuit of a model that keeps failing is open.
 
     Args:
-        clock: seconds that only grow; tests pass in a fake.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +30,7 @@ class CircuitBreaker:
         self._open_until: dict[Hashable, float] = {}
 
     def is_open(self, model: Hashable) -> bool:
-        """Return whether a model is skipped."""
+        """Return whether the circuit of a model is open: the model is to be skipped."""
         until = self._open_until.get(model)
         if until is None:
             return False
@@ -44,12 +44,12 @@ class CircuitBreaker:
         return max(0.0, self._open_until.get(model, 0.0) - self._clock())
 
     def succeeded(self, model: Hashable) -> None:
-        """Note a success: earlier failures no longer count, and the circuit closes."""
+        """Record a success: it clears the model's failures and closes its circuit."""
         self._failures.pop(model, None)
         self._open_until.pop(model, None)
 
     def failed(self, model: Hashable) -> bool:
-        """Note a failure; return whether it opened the circuit."""
+        """Record a failure; return whether it opened the circuit."""
         now = self._clock()
         failures = self._failures.setdefault(model, deque(maxlen=FAILURES))
         failures.append(now)

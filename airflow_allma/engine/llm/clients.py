@@ -1,4 +1,4 @@
-"""The clients of the providers."""
+"""The table of clients: one for each model provider."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ CLIENTS: Final[Mapping[LlmProvider, ModelClient]] = MappingProxyType(
         LlmProvider.OPENAI: OpenAiClient(),
     }
 )
-"""Provider -> its client. The clients keep what they made of connections."""
+"""Provider -> its client. The clients cache what they parse from connections."""

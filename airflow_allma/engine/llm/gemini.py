@@ -1,4 +1,4 @@
-"""Google's Gemini models: the Gemini API, and Vertex AI."""
+"""Google's Gemini models, with the Gemini API or Vertex AI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_allma.engine.llm.model_connections import (
     read_endpoint,
     require_connection,
 )
-from airflow_allma.engine.llm.model_failures import ModelExchange, foreign_answer, response_error
+from airflow_allma.engine.llm.model_failures import ModelExchange, foreign_response, response_error
 from airflow_allma.engine.llm.model_http import count_of, post_request, read_answer
 from airflow_allma.engine.llm.model_request import (
     FinishReason,
@@ -40,7 +40,7 @@ __all__ = ["GeminiClient"]
 
 _DEFAULT_URL: Final = "https://generativelanguage.googleapis.com"
 _VERSION: Final = "/v1beta"
-# Never in the URL, which logs show.
+# Not in the URL, which is logged.
 _KEY: Final = KeyHeader("x-goog-api-key")
 _HARM_CATEGORIES: Final = (
     "HARM_CATEGORY_HARASSMENT",
@@ -90,7 +90,7 @@ class GeminiClient:
         self._servers = ParsedConnections(_read_server)
 
     def check(self, request: ModelRequest) -> None:
-        """Return if the provider can serve a request; see ``ModelClient``."""
+        """Check that the provider can serve a request; see ``ModelClient``."""
         check_features(request)
 
     async def send(self, request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
@@ -106,7 +106,7 @@ class GeminiClient:
         url = model_url(endpoint.base_url, path, request.model)
         response, sent = await post_request(call, request, endpoint, url, body=_body_of(request))
         if response.status == 401 and isinstance(server, VertexProject):
-            # It was revoked, or its account was.
+            # The token or its service account was revoked.
             server.tokens.forget()
         return _answer_of(response, sent)
 
@@ -211,7 +211,7 @@ def _answer_of(response: HttpResponse, sent: ModelExchange) -> ModelResponse:
     usage, feedback = _usage_of(answer.usage_metadata), answer.prompt_feedback
     if not answer.candidates:
         if feedback is None and answer.usage_metadata is None and answer.model_version is None:
-            raise foreign_answer(response, sent, "it has no candidates")
+            raise foreign_response(response, sent, "it has no candidates")
         feedback = feedback or _PromptFeedback()
         refusal = feedback.block_reason_message or feedback.block_reason or "no candidates"
         return ModelResponse(None, FinishReason.REFUSED, usage, refusal=refusal, model=answer.model_version)

@@ -1,4 +1,4 @@
-"""JSON in the answer of a model: found in the text, repaired if need be, and parsed."""
+"""JSON output of models: found in the text of an answer, repaired if it is broken, and parsed."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _BRACKETS: Final = {"{": "}", "[": "]"}
 def parse_json_output(text: str | None, *, is_cut: bool, max_output_tokens: int) -> Any:
     """Return the JSON value in the answer of a model; for a long answer that takes seconds.
 
-    The answer itself is used if it is JSON. Otherwise the content of a code fence, or what is between the
-    first and the last bracket, is used; if that is not JSON either, it is repaired: missing quotes, commas
-    and brackets, comments, other quotes.
+    If the whole answer is not JSON, the content of its code fence is used, or else what is between its first
+    and last bracket. If that is broken JSON, it is repaired: missing or wrong quotes, missing commas and
+    brackets, comments.
 
     Args:
         text: the answer.
-        is_cut: whether the answer ended at the token limit. It is then not repaired: what is missing at its
-            end would be lost without a trace.
+        is_cut: whether the answer was cut at the token limit. It is then not repaired, as that would hide
+            that its end is missing.
         max_output_tokens: that limit, for the message.
 
     Raises:
-        ContentBasedRetryableError: the answer is empty, is prose, or ended too early.
+        ContentBasedRetryableError: the answer is empty, prose, cut, or JSON that cannot be repaired.
     """
     if text is None or not text.strip():
         raise _error("The answer of the model is empty, but customConfig.jsonOutputMode needs JSON.", text)
@@ -70,18 +70,22 @@ def _candidate(text: str) -> str:
         return text.strip()
     start = min(starts)
     end = max(text.rfind(bracket) for bracket in _BRACKETS.values())
-    # Without an end, the rest: repairing closes it.
+    # Without a closing bracket use the rest, which the repair completes.
     return text[start : end + 1] if end > start else text[start:].strip()
 
 
 def _repaired(candidate: str, text: str) -> Any:
     if len(candidate) > _MAX_REPAIRED:
-        raise _error(f"The answer is broken JSON of {len(candidate)} characters, too many to repair.", text)
+        raise _error(
+            f"The answer is broken JSON of {len(candidate)} characters, too many to repair. Ask for less.",
+            text,
+        )
     try:
         from airflow_allma.engine.llm.json_repairer import RepairLimitError, repaired_json
     except ImportError:
         raise _error(
-            "The answer is broken JSON. Install airflow-allma[llm] in the worker, and it is repaired.", text
+            "The answer is broken JSON. Install airflow-allma[llm] on the workers, so that it is repaired.",
+            text,
         ) from None
     try:
         value = decode_json(repaired_json(candidate).encode())
@@ -90,7 +94,10 @@ def _repaired(candidate: str, text: str) -> Any:
     except (NotJsonError, UnreadableJsonError, UnicodeEncodeError, ValueError, RecursionError):
         value = None
     if not isinstance(value, dict | list) or not value:
-        raise _error("The answer is broken JSON that cannot be repaired.", text)
+        raise _error(
+            "The answer is broken JSON that cannot be repaired. Show an example of the JSON in the prompt.",
+            text,
+        )
     return value
 
 

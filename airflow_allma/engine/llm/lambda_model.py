@@ -37,7 +37,7 @@ _MAX_SHOWN: Final = 200
 class LambdaModelClient:
     """The client of CUSTOM_LAMBDA; see ``ModelClient``. ``modelId`` is the name or the ARN of the function.
 
-    It is called as Lambda functions of external modules are::
+    The function gets an event like that of a Lambda function of an external module::
 
         {
             "stepInput": {
@@ -54,8 +54,8 @@ class LambdaModelClient:
             "correlationId": "<id of the run>",
         }
 
-    ``inferenceParameters`` can have a ``seed``. ``tools`` and ``toolChoice`` are those of the step, ``[]``
-    and null without; ``media`` is ``[]`` without. The function answers::
+    ``inferenceParameters`` has ``seed`` if the flow sets it. ``media`` and ``tools`` are ``[]`` and
+    ``toolChoice`` is null if the step has none. The function returns::
 
         {
             "outputData": {
@@ -65,13 +65,13 @@ class LambdaModelClient:
             }
         }
 
-    All members are optional; ``llm_response`` can be written for ``text``, and a text that is not a string is
-    taken as JSON. An error of the function fails the call, with the error's type as its name. The calls use
-    the AWS connection of the flow; payloads are limited to 6 MiB.
+    All members are optional. ``llm_response`` is an alias of ``text``; a text that is not a string is encoded
+    as JSON. An error of the function fails the call, with the error's type as its name. Calls use the AWS
+    connection of the flow; payloads are limited to 6 MiB.
     """
 
     def check(self, request: ModelRequest) -> None:
-        """Return if the provider can serve a request; see ``ModelClient``."""
+        """Check that the provider can serve a request; see ``ModelClient``."""
         check_features(request)
 
     async def send(self, request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
@@ -167,4 +167,6 @@ def _calls(value: Any, function: str) -> tuple[ToolCall, ...]:
 
 def _wrong(function: str, problem: str) -> PermanentStepError:
     shown = shortened(printable(function), _MAX_SHOWN)
-    return PermanentStepError(f"The answer of Lambda function {shown!r} {problem}.", details={"model": shown})
+    return PermanentStepError(
+        f"The answer of Lambda function {shown!r} {problem}. Correct the function.", details={"model": shown}
+    )

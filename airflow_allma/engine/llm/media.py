@@ -1,4 +1,4 @@
-"""Pictures and documents for models: described in the flow or its data, and read."""
+"""Attachments of a step: parsed from the flow or its data, read, and checked against size limits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.llm.model_request import Media
+from airflow_allma.engine.llm.provider_features import IMAGE_TYPES, PDF
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.pointer_loading import require_store
 from airflow_allma.engine.step_handler import StepCall
@@ -27,23 +28,22 @@ __all__ = ["MAX_FILES", "MediaSource", "check_media", "parse_media", "read_media
 
 MAX_FILES: Final = 20
 _MIB: Final = 1 << 20
-_PDF: Final = "application/pdf"
-_MIME_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", _PDF})
-_ALIASES: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "application/x-pdf": _PDF}
+_MIME_TYPES: Final = IMAGE_TYPES | {PDF}
+_ALIASES: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "application/x-pdf": PDF}
 _SOURCES: Final = ("s3Pointer", "url", "base64")
 _TIMEOUT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """The limits of a provider, in bytes before Base64."""
+    """Size limits of a provider, in bytes before Base64 encoding."""
 
     image: int
     document: int
     total: int
 
 
-# What the providers document for files inside of a request.
+# As the providers document them for files that are part of a request.
 _LIMITS: Final = {
     LlmProvider.ANTHROPIC: _Limits(5 * _MIB, 22 * _MIB, 22 * _MIB),
     LlmProvider.AWS_BEDROCK: _Limits(15 * _MIB // 4, 9 * _MIB // 2, 18 * _MIB),
@@ -57,14 +57,14 @@ _MAX_FILE: Final = max(max(limits.image, limits.document) for limits in _LIMITS.
 
 @dataclass(frozen=True, slots=True)
 class MediaSource:
-    """Where a file is: one of the three.
+    """Where an attachment comes from: exactly one of ``pointer``, ``url`` and ``data`` is set.
 
     Attributes:
-        field: the setting that names it, for messages.
+        field: the field of the step that has it, for messages.
         pointer: an object in S3.
-        url: where to fetch it.
-        data: its content.
-        mime_type: its media type; None if the store, the server or its name says it.
+        url: the URL to fetch it from.
+        data: the content itself.
+        mime_type: its media type; None if the store, the server or the name determines it.
     """
 
     field: str
@@ -75,10 +75,14 @@ class MediaSource:
 
 
 def parse_media(value: Any, field: str) -> tuple[MediaSource, ...]:
-    """Return the files of a list of ``{"s3Pointer" | "url" | "base64", "mimeType"?}``; None means none.
+    """Return the attachments in a list of ``{"s3Pointer" | "url" | "base64", "mimeType"?}``.
+
+    Args:
+        value: the list; None for no attachments.
+        field: the field of the step that has it, for messages.
 
     Raises:
-        PermanentStepError: it has another form.
+        PermanentStepError: the value has another form.
     """
     if value is None:
         return ()
@@ -127,10 +131,11 @@ def _mime_type(value: Any, where: str) -> str:
 
 
 async def read_media(sources: Sequence[MediaSource], call: StepCall) -> tuple[Media, ...]:
-    """Read the files, one after the other.
+    """Read the attachments, one after the other.
 
     Raises:
-        StepError: one is missing, empty, too large for every provider or of another kind, or cannot be read.
+        StepError: one is missing, empty, too large for every provider, of a type that no model accepts, or
+            cannot be read.
     """
     return tuple([await _read(source, call) for source in sources])
 
@@ -150,7 +155,7 @@ async def _read(source: MediaSource, call: StepCall) -> Media:
 
 
 def _found_type(source: MediaSource, found: str | None, name: str) -> str:
-    """Return the media type that the server reports or, if that says nothing, the one of the name."""
+    """Return the media type that the server reports; if that is generic, the one that the name implies."""
     reported = (found or "").split(";", 1)[0].strip().lower()
     if reported in {"", "application/octet-stream", "binary/octet-stream"}:
         reported = guess_type(name) or ""
@@ -189,14 +194,14 @@ async def _fetch(url: str, field: str, call: StepCall) -> tuple[bytes, str | Non
 
 
 def check_media(media: Sequence[Media], provider: LlmProvider) -> None:
-    """Return if a provider takes files of these sizes inside of a request.
+    """Check the sizes of attachments against the limits of a provider.
 
     Raises:
-        PermanentStepError: one is too large, or they are together.
+        PermanentStepError: one of them is too large, or all of them together are.
     """
     limits = _LIMITS[provider]
     for index, file in enumerate(media):
-        limit = limits.document if file.mime_type == _PDF else limits.image
+        limit = limits.document if file.mime_type == PDF else limits.image
         if len(file.data) > limit:
             raise _too_large(f"Attachment {index} ({file.mime_type})", len(file.data), limit, provider)
     total = sum(len(file.data) for file in media)

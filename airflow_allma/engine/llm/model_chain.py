@@ -1,4 +1,4 @@
-"""Asking the models of a step in order until one gives an answer that can be used."""
+"""Ask the models of a step in order until one gives a usable answer."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from airflow_allma.flow.steps.llm import LlmProvider
 __all__ = ["Answer", "MakeOutput", "ask_models"]
 
 _TRIES_BEFORE_FALLBACK: Final = 3
-_MAX_REFUSALS: Final = 100
+_MAX_RATE_LIMITED: Final = 100
 _LONGEST_PAUSE: Final = 300.0
-"""A provider that asks to wait longer is not waited for: the step fails, and can be retried later."""
+"""Seconds; a call whose provider asks to wait longer fails, and the step can be rerun later."""
 
 _CHARACTERS_OF_TOKEN: Final = 4
 _TOKENS_OF_FILE: Final = 1_000
 _FIRST_ANSWER_TOKENS: Final = 100
 
-# Statuses of a wrong key or model: all calls of the model fail, not only those of one item.
+# Statuses of a wrong key or model: all calls to the model fail, not only those of one item.
 _WRONG_SETUP: Final = frozenset({401, 403, 404})
 
 MakeOutput = Callable[[Candidate, ModelResponse], Awaitable[dict[str, Any]]]
-"""Returns the step's output of an answer; raises if the flow cannot use it."""
+"""Returns the step's output for an answer; raises StepError if the flow cannot use the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Answer:
     """The answer that a step uses.
 
     Attributes:
-        candidate: the model that gave it.
-        response: the answer.
-        output: what was made of it.
-        is_cached: whether it is from an earlier call.
+        candidate: the model that answered.
+        response: the answer itself.
+        output: the step's output for it, without ``_meta``.
+        is_cached: whether it is from the cache.
     """
 
     candidate: Candidate
@@ -68,10 +68,10 @@ async def ask_models(
     call: StepCall,
     make_output: MakeOutput,
 ) -> Answer:
-    """Return the first answer that can be used.
+    """Return the first usable answer.
 
-    A model whose circuit is open is skipped while another is left. A transient error of any but the last
-    model is tried three times before the next one; those of the last are retried by the engine.
+    Models whose circuit is open are skipped, unless all are open. After transient errors, a model is asked up
+    to three times before the next one. The last model is asked once, as the engine retries the step.
 
     Raises:
         StepError: the error of the last model.
@@ -145,21 +145,21 @@ async def _ask(
 
 
 async def _send(request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
-    """Send a request at the pace of its model; one that is refused for now is sent again."""
+    """Send a request when the rate limit of its model allows it; after a 429, send it again."""
     models, model = call.services.models, request.model
     limiter = models.limiter(model, connection)
     tokens = len(request.prompt) // _CHARACTERS_OF_TOKEN + _FIRST_ANSWER_TOKENS
     tokens += _TOKENS_OF_FILE * len(request.media)
-    refusals = 0
+    rate_limited = 0
     while True:
         sent_at = await limiter.wait(tokens)
         try:
             response = await _client(request, call).send(request, call, connection)
         except RateLimitedError as error:
-            limiter.refused(error, sent_at)
-            refusals += 1
-            if refusals >= _MAX_REFUSALS or (error.retry_after or 0) > _LONGEST_PAUSE:
-                raise _exhausted(error, refusals) from error
+            limiter.rate_limited(error, sent_at)
+            rate_limited += 1
+            if rate_limited >= _MAX_RATE_LIMITED or (error.retry_after or 0) > _LONGEST_PAUSE:
+                raise _rate_limit_exceeded(error, rate_limited) from error
         except BaseException as error:
             limiter.failed()
             _note_failure(request, call, error)
@@ -170,12 +170,12 @@ async def _send(request: ModelRequest, call: StepCall, connection: str | None) -
             return response
 
 
-def _exhausted(error: RateLimitedError, refusals: int) -> PermanentStepError:
+def _rate_limit_exceeded(error: RateLimitedError, times: int) -> PermanentStepError:
     """Return the error of a call that is not sent again: hours of waiting would look like a hanging task."""
-    asked = f"it asks to wait {error.retry_after:.0f} s" if error.retry_after else f"{refusals} times"
+    reason = f"it asks to wait {error.retry_after:.0f} s" if error.retry_after else f"{times} times"
     return PermanentStepError(
-        f"{error.message} (refused for now, {asked}). Rerun the failed items later, or raise the provider's "
-        "limit.",
+        f"{error.message} (rate limited, {reason}). Rerun the failed items later, or ask the provider for a "
+        "higher limit.",
         error_name="RateLimitExceededError",
         details=error.details,
     )
@@ -195,7 +195,7 @@ def _note_failure(request: ModelRequest, call: StepCall, error: BaseException) -
         request.model
     ):
         call.log.warning(
-            "Model %s keeps failing and is skipped for 5 minutes where there is another (step %s)",
+            "Model %s keeps failing and is skipped for 5 minutes in steps with another model (step %s)",
             request.model,
             call.step_id,
         )

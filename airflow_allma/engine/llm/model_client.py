@@ -1,4 +1,4 @@
-"""What calls the models of one provider."""
+"""The interface of a client for the models of one provider."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class ModelClient(Protocol):
     """Sends requests to the models of one provider; safe to use from many tasks at once."""
 
     def check(self, request: ModelRequest) -> None:
-        """Return if the provider can serve a request.
+        """Check that the provider can serve a request, without sending it.
 
         Raises:
-            PermanentStepError: it lacks a tool, a kind of media or a choice of tools that is asked for.
+            PermanentStepError: the provider does not support a tool, a media type or the tool choice.
         """
 
     async def send(self, request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
-        """Send one request and return the answer. The call is recorded in ``call.calls``. Nothing is retried.
+        """Send one request, once, and return the answer. The call is recorded in ``call.calls``.
 
         Args:
-            request: it has passed ``check``.
-            call: the step's call; for its services.
+            request: a request that ``check`` accepts.
+            call: the step's call, which has the services and records the request.
             connection: the id of the Airflow connection; None if no connection is set for the provider.
 
         Raises:
-            RateLimitedError: the provider refuses the call for now (429).
-            TransientStepError: no answer, an incomplete one, 5xx and 529.
-            PermanentStepError: no connection, a connection that cannot be used, 400, 401, 403, 404, or an
-                answer that is not the provider's.
+            RateLimitedError: the call is rate limited (429).
+            TransientStepError: no answer, an incomplete one, 5xx or 529.
+            PermanentStepError: no connection, a connection that cannot be used, 400, 401, 403, 404, or a
+                response that is not the provider's.
         """

@@ -1,4 +1,4 @@
-"""What an Airflow connection says about a provider of models: where it is, and the key.
+"""Airflow connections to model providers: base URL, key, headers and TLS.
 
 The password is the key, and the host the base URL, as in the connections of Airflow's providers for OpenAI
 and of ``common.ai``. Headers, timeout and TLS in the extra are those of HTTP connections.
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from airflow_allma.common.secret_sources import ConnectionSecret
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.http_connection import HttpConnection
+from airflow_allma.engine.http_connection import HttpConnection, connection_error
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import PermanentStepError, SecretError
@@ -23,7 +23,6 @@ __all__ = [
     "KeyHeader",
     "ModelEndpoint",
     "ParsedConnections",
-    "connection_error",
     "connection_type",
     "extra_value",
     "read_endpoint",
@@ -51,7 +50,7 @@ class KeyHeader:
 
     Attributes:
         name: the header.
-        prefix: what stands before the key.
+        prefix: the string before the key.
     """
 
     name: str
@@ -60,7 +59,7 @@ class KeyHeader:
 
 @dataclass(frozen=True, slots=True)
 class ModelEndpoint:
-    """Where the models of a connection are, and what each request to them has. Its ``repr`` shows no secrets.
+    """A model provider's server, and what each request to it has. Its ``repr`` shows no secrets.
 
     Attributes:
         connection: the connection's id.
@@ -68,7 +67,7 @@ class ModelEndpoint:
         headers: of each request.
         timeout: seconds for a whole request; None: not set.
         options: TLS, the time to connect, and which headers are secret.
-        key_field: where the connection has the key, for messages.
+        key_field: the field of the connection that has the key, as messages name it.
     """
 
     connection: str
@@ -85,10 +84,10 @@ class ModelEndpoint:
 
 
 class ParsedConnections(Generic[_T]):
-    """What was made of connections, kept while they stay the same.
+    """A cache of parsed connections, each valid until its connection changes.
 
     Args:
-        parse: makes it; called again when the connection has changed.
+        parse: parses a connection.
     """
 
     def __init__(self, parse: Callable[[ConnectionSecret], _T]) -> None:
@@ -96,11 +95,15 @@ class ParsedConnections(Generic[_T]):
         self._known: dict[str, tuple[ConnectionSecret, _T]] = {}
 
     def get(self, secret: ConnectionSecret) -> _T:
-        """Return what was made of a connection. What ``parse`` raises passes through."""
+        """Return a parsed connection.
+
+        Raises:
+            PermanentStepError: what ``parse`` raises.
+        """
         known = self._known.get(secret.id)
         if known is not None and known[0] is secret:
             return known[1]
-        # Connections are looked up once a minute, and are nearly always the same as before.
+        # Connections are looked up again every minute, and are nearly always unchanged.
         parsed = known[1] if known is not None and known[0] == secret else self._parse(secret)
         self._known[secret.id] = secret, parsed
         if len(self._known) > _MAX_KEPT:
@@ -151,13 +154,13 @@ def connection_type(secret: ConnectionSecret, provider: LlmProvider) -> str:
 def read_endpoint(secret: ConnectionSecret, key: KeyHeader, default_url: str) -> ModelEndpoint:
     """Return the endpoint of a connection whose password is the key.
 
-    A host without a scheme is one with ``https``. A server with a host of its own may need no key. Headers of
-    the extra win over the key's own header.
+    ``https`` is the default scheme. A connection with a host may have no key. Headers in the extra take
+    precedence over the key's header.
 
     Args:
         secret: the connection.
         key: the header for the key.
-        default_url: the base URL if the connection has no host; empty: it must have one.
+        default_url: the base URL if the connection has no host; empty if it must have one.
 
     Raises:
         PermanentStepError: a field of the connection cannot be used; the message names it, not its value.
@@ -195,24 +198,15 @@ def read_http(secret: ConnectionSecret) -> HttpConnection:
         PermanentStepError: a field of the connection cannot be used.
     """
     extra = {name: value for name, value in secret.extra.items() if name != "auth"}
-    # HTTP connections mean http then, which would send the key in the clear.
+    # The default of HTTP connections is http, which would send the key unencrypted.
     scheme = secret.schema or "https"
     return HttpConnection.of(replace(secret, login="", password="", schema=scheme, extra=extra))
 
 
-def connection_error(secret: ConnectionSecret, where: str, problem: str) -> PermanentStepError:
-    """Return the error about a field of a connection."""
-    return PermanentStepError(
-        f"{where} of connection {secret.id!r} {problem}. Correct it in Admin > Connections, or where the "
-        "connection is defined.",
-        details={"connection": secret.id},
-    )
-
-
 def extra_value(secret: ConnectionSecret, *names: str) -> Any:
-    """Return the first of these members of the extra that is set; None if none is.
+    """Return the first of several members of the extra that is set; None if none is.
 
-    Old connections of Google Cloud have the prefix of their type before each name.
+    Old Google Cloud connections prefix each name with their type.
     """
     for name in names:
         for key in (name, f"extra__google_cloud_platform__{name}"):

@@ -1,4 +1,4 @@
-"""What failed responses of providers mean: step errors that say what to do."""
+"""Step errors for failed responses of model providers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.secret_masks import SecretMasks
 from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
 
-__all__ = ["ModelExchange", "ProviderError", "foreign_answer", "provider_error", "response_error"]
+__all__ = ["ModelExchange", "ProviderError", "foreign_response", "provider_error", "response_error"]
 
 _MAX_SHOWN: Final = 500
 _MAX_BEGINNING: Final = 100
@@ -29,15 +29,16 @@ _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
-    """What a provider refuses until somebody changes something.
+class _Rejection:
+    """A response that stays the same until somebody changes something.
 
     Attributes:
-        statuses: of such responses.
-        codes: of such errors, whatever the status.
-        name: the error's name.
-        message: what to do; can contain ``{connection}``, ``{model}``, ``{host}`` and ``{key_field}``.
-        is_quoted: whether the provider's own words follow.
+        statuses: the HTTP statuses that mean it.
+        codes: the provider's error codes that mean it, whatever the status.
+        name: the name of the step error.
+        message: what is wrong and what to do; can contain ``{connection}``, ``{model}``, ``{host}`` and
+            ``{key_field}``.
+        is_quoted: whether the provider's message is shown.
     """
 
     statuses: frozenset[int]
@@ -47,36 +48,36 @@ class _Refusal:
     is_quoted: bool = True
 
 
-_REFUSALS: Final = (
-    _Refusal(
+_REJECTIONS: Final = (
+    _Rejection(
         frozenset({401}),
         frozenset({"API_KEY_INVALID", "authentication_error", "invalid_api_key"}),
         "ModelAuthenticationError",
-        "the key of connection {connection!r} is refused. Correct {key_field}",
-        # The provider's own words show a part of the key.
+        "the key of connection {connection!r} was rejected. Correct {key_field}",
+        # The provider's message contains a part of the key.
         is_quoted=False,
     ),
-    _Refusal(
+    _Rejection(
         frozenset({404}),
         frozenset({"DeploymentNotFound", "model_not_found"}),
         "ModelNotFoundError",
         "model {model!r} does not exist at {host}, or the key of connection {connection!r} may not use it. "
         "Check `modelId` and the host of the connection",
     ),
-    _Refusal(
+    _Rejection(
         frozenset({403}),
         frozenset(),
         "ModelAuthenticationError",
-        "the key of connection {connection!r} is refused for model {model!r}",
+        "the key of connection {connection!r} may not use model {model!r}. Check the permissions of the key",
     ),
-    _Refusal(
+    _Rejection(
         frozenset(),
         _NO_QUOTA,
         "InsufficientQuotaError",
-        "the account of connection {connection!r} has no quota left. Check its plan and its bills",
+        "the account of connection {connection!r} has no quota left. Check its plan and billing",
     ),
 )
-"""The first row that matches counts."""
+"""The first row that matches is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ class ModelExchange:
 
     Attributes:
         model: the model.
-        endpoint: where it is.
+        endpoint: the provider's server.
         url: the request's URL, without secrets.
-        masks: secrets that a response could echo.
+        masks: mask secrets that the response may echo.
     """
 
     model: ModelName
@@ -96,7 +97,7 @@ class ModelExchange:
     masks: SecretMasks
 
     def details(self, status: int) -> dict[str, Any]:
-        """Return what ``errorDetails`` have of it."""
+        """Return ``errorDetails`` for a response with a status."""
         return {
             **request_details("POST", self.url, status),
             "provider": self.model.provider.value,
@@ -104,19 +105,19 @@ class ModelExchange:
         }
 
     def shown(self, value: str) -> str:
-        """Return a header's value or a name for messages: masked, printable and bounded."""
+        """Return a header's value or a name as messages show it: masked, printable and shortened."""
         return shortened(printable(self.masks.text(value)), _MAX_NAME)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderError:
-    """What a provider says about an error.
+    """An error in the body of a response.
 
     Attributes:
-        message: its message; masked, on one line, and bounded. The body's beginning if it is not an error of
-            a provider.
-        codes: its codes, types and reasons.
-        retry_after: seconds that the body asks to wait; None if it does not.
+        message: the provider's message, masked, on one line and shortened; the beginning of the body if that
+            has no message.
+        codes: the provider's codes, types and reasons.
+        retry_after: seconds to wait before a retry, as the body says; None if it does not.
     """
 
     message: str = ""
@@ -125,7 +126,7 @@ class ProviderError:
 
 
 def provider_error(response: HttpResponse, masks: SecretMasks) -> ProviderError:
-    """Return what a response says about its error, in the form of any known provider or compatible server."""
+    """Return the error in a response of any known provider or compatible server."""
     try:
         body = read_json(response.body, "utf-8").value if response.body else None
     except (NotJsonError, UnreadableJsonError):
@@ -160,12 +161,12 @@ def _shown(data: bytes, masks: SecretMasks) -> str:
 def response_error(
     response: HttpResponse, sent: ModelExchange, limits: RateLimits | None = None
 ) -> StepError:
-    """Return the error that a response with another status than 2xx means.
+    """Return the step error for a response whose status is not 2xx.
 
     Args:
         response: the response.
         sent: the request.
-        limits: those that the response's headers report.
+        limits: the rate limits in the response's headers.
     """
     error = provider_error(response, sent.masks)
     status, details = response.status, sent.details(response.status)
@@ -202,7 +203,7 @@ def _retry_after(response: HttpResponse, error: ProviderError) -> float | None:
     if milliseconds.isascii() and milliseconds.isdigit():
         # Not as an int: headers can have thousands of digits.
         return float(milliseconds) / 1000
-    # OpenAI also sends fractions of a second, which HTTP does not have.
+    # OpenAI also sends fractions of a second, which HTTP does not allow.
     after = parse_retry_after(response)
     if after is None:
         after = parse_duration(response.headers.get("retry-after", "").strip())
@@ -212,9 +213,9 @@ def _retry_after(response: HttpResponse, error: ProviderError) -> float | None:
 def _permanent(
     response: HttpResponse, sent: ModelExchange, error: ProviderError, details: dict[str, Any]
 ) -> PermanentStepError:
-    """Return an error that stays until somebody changes something, and says what to change."""
+    """Return an error that no retry can fix; it says what to change."""
     status, host = response.status, sent.endpoint.host
-    for row in _REFUSALS:
+    for row in _REJECTIONS:
         if status in row.statuses or error.codes & row.codes:
             model = shortened(printable(sent.model.model_id), _MAX_NAME)
             message = row.message.format(
@@ -238,15 +239,15 @@ def _says(error: ProviderError) -> str:
     return f" (the provider says: {error.message})" if error.message else "."
 
 
-def foreign_answer(response: HttpResponse, sent: ModelExchange, reason: str) -> StepError:
-    """Return the error of a response with status 2xx that is not an answer of the provider.
+def foreign_response(response: HttpResponse, sent: ModelExchange, reason: str) -> StepError:
+    """Return the step error for a response with status 2xx that is not in the provider's format.
 
     Args:
         response: the response.
         sent: the request.
-        reason: what is wrong with it, as the end of a sentence.
+        reason: what is wrong with it: the end of a sentence.
     """
-    # Gateways report errors of the providers that they call with status 200.
+    # Gateways report errors of the provider with status 200.
     if status := _status_in(response):
         return response_error(msgspec.structs.replace(response, status=status), sent)
     content_type = response.headers.get("content-type") or "no content type"

@@ -1,7 +1,7 @@
-"""What models do not take: parameters that whole families of them refuse, and lengths of answers.
+"""Which parameters families of models reject, and how long their answers can be.
 
-The language has defaults for all parameters. A default that a model refuses is left out; a value that the
-flow sets is sent, and the provider says what is wrong with it.
+The flow language has defaults for all parameters. A default that a model rejects is left out; a value that
+the flow sets is sent, and the provider reports what is wrong with it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from airflow_allma.engine.llm.model_request import Parameters
 
 __all__ = ["bedrock_family", "claude_max_tokens", "is_claude", "takes_default_tokens", "takes_sampling"]
 
-# OpenAI's models that think, and those that search.
+# OpenAI's reasoning and search models.
 _OPENAI_WITHOUT_SAMPLING: Final = re.compile(
     r"(?:.*[/.:])?(?:o\d|gpt-(?:[5-9]|\d\d)|gpt-[\w.-]*search)", re.IGNORECASE
 )
-# Claude takes temperature, top_p and top_k up to version 4.6; later models refuse them.
+# Claude accepts temperature, top_p and top_k up to version 4.6; later models reject them.
 _CLAUDE: Final = re.compile(r"claude", re.IGNORECASE)
 _CLAUDE_WITH_SAMPLING: Final = re.compile(
     r"claude-(?:instant|v?[123](?![0-9])"
@@ -41,14 +41,14 @@ _OPAQUE: Final = frozenset(
         "provisioned-model",
     }
 )
-"""Kinds of resources whose ARNs do not name the model."""
+"""Resource types whose ARNs do not contain the model's name."""
 
 
 def takes_sampling(model_id: str) -> bool:
-    """Return whether a model takes temperature, top_p and top_k.
+    """Return whether a model accepts temperature, top_p and top_k.
 
     Args:
-        model_id: by the provider's id, its own or that of a gateway or of Bedrock.
+        model_id: the model's id at its vendor, at a gateway or in Bedrock.
     """
     if is_claude(model_id):
         return _CLAUDE_WITH_SAMPLING.search(model_id) is not None
@@ -61,7 +61,7 @@ def is_claude(model_id: str) -> bool:
 
 
 def claude_max_tokens(model_id: str, parameters: Parameters) -> int:
-    """Return the maximum length of an answer; a default that an old model refuses becomes its maximum."""
+    """Return the maximum number of output tokens; an old model's own maximum caps the default."""
     if "max_output_tokens" in parameters.explicit:
         return parameters.max_output_tokens
     if _SHORT_CLAUDE.search(model_id):
@@ -72,12 +72,12 @@ def claude_max_tokens(model_id: str, parameters: Parameters) -> int:
 
 
 def takes_default_tokens(model_id: str) -> bool:
-    """Return whether a model of OpenAI can write as many tokens as the language's default says."""
+    """Return whether an OpenAI model accepts the flow language's default of output tokens."""
     return _SHORT_GPT.match(model_id) is None
 
 
 def bedrock_family(model_id: str) -> str:
-    """Return the vendor of a model of Bedrock, such as ``anthropic``; empty if its id does not say.
+    """Return the vendor of a Bedrock model, such as ``anthropic``; empty if its id does not contain it.
 
     ARNs and the prefixes of inference profiles (``global.``, ``us.`` and so on) are understood.
 

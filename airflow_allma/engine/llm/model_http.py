@@ -1,4 +1,4 @@
-"""Requests to models over HTTP, and the reading of their responses."""
+"""HTTP requests to model providers, and how their responses are decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, 
 from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.llm.model_connections import ModelEndpoint
-from airflow_allma.engine.llm.model_failures import ModelExchange, foreign_answer
+from airflow_allma.engine.llm.model_failures import ModelExchange, foreign_response
 from airflow_allma.engine.llm.model_request import ModelRequest
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.steps.call_timeout import timeout_seconds
@@ -22,13 +22,13 @@ __all__ = ["DEFAULT_TIMEOUT_SECONDS", "count_of", "post_request", "read_answer",
 _T = TypeVar("_T")
 
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
-"""As long as the providers' own clients wait; models that think take minutes."""
+"""The default of the providers' own SDKs; reasoning models take minutes."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def request_timeout(request: ModelRequest, of_connection: float | None = None) -> float:
-    """Return the seconds that a call can take: the step's ``timeoutMs``, else the connection's timeout.
+    """Return the time limit of a call in seconds: the step's ``timeoutMs``, else the connection's timeout.
 
     Raises:
         PermanentStepError: ``customConfig.timeoutMs`` is not a number above 0.
@@ -46,15 +46,15 @@ async def post_request(
     body: Mapping[str, Any],
     headers: Mapping[str, str] | None = None,
 ) -> tuple[HttpResponse, ModelExchange]:
-    """Send a request and return the response, whatever its status, and the request as errors name it.
+    """Send a request; return the response, whatever its status, and the request as errors describe it.
 
     Args:
         call: the step's call, which records the request.
-        request: what is asked.
-        endpoint: where.
+        request: the request to the model.
+        endpoint: headers, timeout and TLS.
         url: the whole URL.
         body: a JSON object; bytes in it are sent as Base64.
-        headers: all headers; None: those of the endpoint.
+        headers: all headers; None for those of the endpoint.
 
     Raises:
         TransientStepError: no response in time, or a lost connection.
@@ -81,10 +81,10 @@ async def post_request(
 
 
 def read_answer(response: HttpResponse, decoder: msgspec.json.Decoder[_T], sent: ModelExchange) -> _T:
-    """Return the body of a response with status 2xx as the provider's object.
+    """Return the decoded body of a response with status 2xx.
 
     Raises:
-        StepError: it is not the provider's object.
+        StepError: the body is not in the provider's format.
     """
     try:
         return decoder.decode(response.body)
@@ -95,24 +95,24 @@ def read_answer(response: HttpResponse, decoder: msgspec.json.Decoder[_T], sent:
 def _read_slowly(
     response: HttpResponse, decoder: msgspec.json.Decoder[_T], sent: ModelExchange, error: Exception
 ) -> _T:
-    # An answer that ends in the middle of an emoji has half of it as an escape, which is not Unicode.
+    # An answer that was cut in the middle of an emoji ends with half a surrogate pair, which msgspec rejects.
     try:
         value = read_json(response.body, "utf-8").value
     except (NotJsonError, UnreadableJsonError) as not_json:
-        raise foreign_answer(response, sent, f"it is not JSON ({not_json.reason})") from error
+        raise foreign_response(response, sent, f"it is not JSON ({not_json.reason})") from error
     try:
         answer: _T = msgspec.convert(value, decoder.type)
     except msgspec.ValidationError as invalid:
-        raise foreign_answer(response, sent, f"{invalid}") from error
+        raise foreign_response(response, sent, f"{invalid}") from error
     return answer
 
 
 def count_of(usage: Any, *names: str) -> int:
-    """Return a count of tokens, or the sum of several; what is missing or not a number counts as 0.
+    """Return the sum of token counts; a count that is missing or not a number is 0.
 
     Args:
-        usage: an object of the response, or None.
-        names: its members.
+        usage: the response's object with counts, or None.
+        names: the members to add up.
     """
     if not isinstance(usage, dict):
         return 0

@@ -1,4 +1,4 @@
-"""What is asked of a language model and what it answers, whatever its provider."""
+"""Requests to language models and their answers, the same for all providers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelName:
 
     Attributes:
         provider: the provider.
-        model_id: the model, by the provider's id or ARN.
+        model_id: the provider's id of the model, or an ARN.
     """
 
     provider: LlmProvider
@@ -47,7 +47,7 @@ class ModelName:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A picture or a document for the model.
+    """An attachment: an image or a PDF for the model.
 
     Attributes:
         mime_type: its media type, such as ``image/png``.
@@ -78,7 +78,7 @@ class ProviderTool:
     """A tool that the provider runs itself.
 
     Attributes:
-        type: which one; never ``FUNCTION``.
+        type: the kind of tool; never ``FUNCTION``.
         config: its settings, passed on to the provider.
     """
 
@@ -90,13 +90,13 @@ class ToolChoiceMode(StrEnum):
     """Whether the model uses its tools."""
 
     AUTO = "auto"
-    """As it decides."""
+    """The model decides."""
     NONE = "none"
-    """Not at all."""
+    """The model uses no tool."""
     REQUIRED = "required"
-    """At least one."""
+    """The model uses at least one tool."""
     FUNCTION = "function"
-    """The one that is named."""
+    """The model calls the function that is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class ToolChoice:
     """Whether the model can, must or must not use its tools.
 
     Attributes:
-        mode: which of the four.
+        mode: which of these applies.
         name: the function; empty in all modes but ``FUNCTION``.
     """
 
@@ -114,16 +114,16 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Parameters of the answer.
+    """Inference parameters.
 
     Attributes:
         temperature: from 0 to 2.
-        max_output_tokens: maximum length of the answer.
+        max_output_tokens: maximum length of the answer, in tokens.
         top_p: from 0 to 1.
         top_k: number of tokens to choose from.
-        seed: for repeatable answers; None for none.
-        explicit: names of the attributes that the flow sets; the others are the language's defaults, which a
-            provider can leave out if the model does not take them.
+        seed: for repeatable answers; None for random ones.
+        explicit: names of the attributes that the flow sets; the others are defaults, which are left out if
+            the model does not accept them.
     """
 
     temperature: float = 0.7
@@ -136,12 +136,12 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One question to one model.
+    """One request to one model.
 
     Attributes:
         model: the model.
         prompt: the rendered prompt, not empty.
-        media: pictures and documents, sent before the prompt.
+        media: the attachments, sent before the prompt.
         tools: what the model can use.
         tool_choice: None for the provider's default.
         parameters: of the answer.
@@ -161,12 +161,12 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens that the provider counted; those that it reported as cached are part of the input.
+    """Token counts that the provider reports.
 
     Attributes:
         input_tokens: of prompt, media and tools.
         output_tokens: of the answer, reasoning included.
-        cached_tokens: those of the input that the provider had cached.
+        cached_tokens: those input tokens that came from the provider's prompt cache.
     """
 
     input_tokens: int = 0
@@ -180,8 +180,8 @@ class ToolCall:
 
     Attributes:
         name: the function.
-        args: its arguments, an object; what the model wrote, a string, if that is not JSON.
-        id: the provider's id of the call; None if it gives none.
+        args: its arguments, an object; a string if the model wrote arguments that are not JSON.
+        id: the provider's id of the call; None if it has none.
     """
 
     name: str
@@ -199,7 +199,7 @@ class FinishReason(StrEnum):
     TOOL_CALLS = "tool_calls"
     """The model waits for results of tools."""
     REFUSED = "refused"
-    """The model refused, or a filter of the provider blocked the prompt or the answer."""
+    """The model refused to answer, or a filter of the provider blocked the prompt or the answer."""
     OTHER = "other"
 
 
@@ -208,9 +208,9 @@ class RateLimit:
     """One limit of a provider, as its response headers report it.
 
     Attributes:
-        limit: what is allowed in one period; None if it does not say.
-        remaining: what is left of it.
-        reset_seconds: until the whole limit is available again; None if it does not say.
+        limit: requests or tokens in one period; None if not reported.
+        remaining: what is left of them.
+        reset_seconds: seconds until all of it is available again; None if not reported.
     """
 
     limit: int | None
@@ -223,8 +223,8 @@ class RateLimits:
     """The limits that a provider reports with a response.
 
     Attributes:
-        requests: of requests; None if it does not say.
-        tokens: of tokens; None if it does not say.
+        requests: the limit of requests; None if not reported.
+        tokens: the limit of tokens; None if not reported.
     """
 
     requests: RateLimit | None = None
@@ -232,12 +232,12 @@ class RateLimits:
 
 
 class RateLimitedError(TransientStepError):
-    """The provider refuses the call for now (429); ``retry_after`` says for how long, if it says so.
+    """The call is rate limited (429). ``retry_after`` has the seconds to wait, if the provider reports them.
 
-    Its name is that of a TransientStepError, which ``onError.retries.errorEquals`` of flows compares.
+    Its error name is TransientStepError, for ``onError.retries.errorEquals`` in flows.
 
     Attributes:
-        limits: the limits that it reports with the refusal.
+        limits: the limits that the response reports.
     """
 
     def __init__(
@@ -255,17 +255,17 @@ class RateLimitedError(TransientStepError):
 
 @dataclass(frozen=True, slots=True)
 class ModelResponse:
-    """The answer of a model.
+    """The answer of a model. Code calls this the answer; a response is what a server sends over HTTP.
 
     Attributes:
-        text: None if there is no text.
+        text: the text; None if there is none.
         finish: why it ended.
-        usage: the tokens.
-        tool_calls: functions that it asks the flow to call, in its order.
-        grounding: sources that the provider reports, as it reports them; None without.
+        usage: the token counts.
+        tool_calls: functions that the model asks the flow to call, in the model's order.
+        grounding: sources in the provider's own format; None if it reports none.
         refusal: why the model refused, in the provider's words; empty unless ``finish`` is ``REFUSED``.
-        model: the model that answered, by the provider's name; None if it does not say.
-        limits: the limits that the provider reports.
+        model: the provider's name of the model that answered; None if not reported.
+        limits: the rate limits that the provider reports.
     """
 
     text: str | None

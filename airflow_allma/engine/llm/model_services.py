@@ -1,4 +1,4 @@
-"""What the model steps of one process share: connections, limits, prices, failures and tokens."""
+"""What the model steps of one process share: connections, rate limits, prices, failures and tokens."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _MAX_NUMBER: Final = 1e15
 class ModelServices:
     """What the model steps of one process share.
 
-    The texts are JSON objects of ``[allma]``; one that is not valid fails the steps that need it.
+    The strings are JSON objects from ``[allma]``; one that is not valid fails the steps that need it.
 
     Attributes:
         llm_connections: provider -> id of the connection.
         llm_limits: ``PROVIDER/model``, ``PROVIDER`` or ``*`` -> ``{"requestsPerMinute", "tokensPerMinute"}``.
         llm_prices: likewise -> ``{"inputPerMillion", "outputPerMillion", "currency"}``.
-        llm_cache: whether answers are kept and used again.
+        llm_cache: whether answers are cached.
         clients: provider -> its ``ModelClient``; None for those of this package.
         breaker: the circuits of models.
         account: the tokens of all calls.
@@ -61,7 +61,7 @@ class ModelServices:
         return self._connections.get(provider)
 
     def limiter(self, model: ModelName, connection: str | None) -> RateLimiter:
-        """Return the queue for the calls of a model with the key of one connection.
+        """Return the rate limiter for the calls to a model with the key of one connection.
 
         Raises:
             PermanentStepError: the setting of limits is not valid.
@@ -73,7 +73,7 @@ class ModelServices:
         return limiter
 
     def price(self, model: ModelName) -> ModelPrice | None:
-        """Return the price of a model; None if the setting does not say it.
+        """Return the price of a model; None if the setting has none.
 
         Raises:
             PermanentStepError: the setting is not valid.

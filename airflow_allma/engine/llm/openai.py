@@ -13,19 +13,19 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from airflow_allma.common.secret_sources import ConnectionSecret
+from airflow_allma.engine.http_connection import connection_error
 from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.llm.model_connections import (
     KeyHeader,
     ModelEndpoint,
     ParsedConnections,
-    connection_error,
     connection_type,
     read_endpoint,
     require_connection,
 )
 from airflow_allma.engine.llm.model_failures import (
     ModelExchange,
-    foreign_answer,
+    foreign_response,
     provider_error,
     response_error,
 )
@@ -76,12 +76,12 @@ _FINISH: Final[Mapping[str | None, FinishReason]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """A server of chat completions.
+    """A server with the chat completions API.
 
     Attributes:
-        endpoint: where it is.
-        url: the URL, up to the name of the deployment if the URL has one.
-        after_model: what follows that name; None: the URL has none.
+        endpoint: base URL, headers and TLS.
+        url: the whole URL or, with ``after_model``, its part before the name of the deployment.
+        after_model: the part of the URL after that name; None if the URL has no such name.
         token_field: the field for the maximum length of the answer.
     """
 
@@ -143,7 +143,7 @@ class OpenAiClient:
         self._ignored = IgnoredParameters()
 
     def check(self, request: ModelRequest) -> None:
-        """Return if the provider can serve a request; see ``ModelClient``."""
+        """Check that the provider can serve a request; see ``ModelClient``."""
         check_features(request)
 
     async def send(self, request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
@@ -194,7 +194,7 @@ def _messages(request: ModelRequest) -> list[dict[str, Any]]:
         content = [*parts, {"type": "text", "text": request.prompt}]
     messages = [{"role": "user", "content": content}]
     if request.json_output and not _JSON_WORD.search(request.prompt):
-        # OpenAI refuses JSON mode if no message has the word.
+        # OpenAI rejects JSON mode unless a message contains the word "JSON".
         messages.insert(0, {"role": "system", "content": _ASK_FOR_JSON})
     return messages
 
@@ -273,12 +273,12 @@ def _answer_of(response: HttpResponse, sent: ModelExchange) -> ModelResponse:
     if not 200 <= response.status < 300:
         error = provider_error(response, sent.masks)
         if response.status == 400 and "content_filter" in error.codes:
-            # Azure looks at the prompt first.
+            # Azure filters the prompt before the model gets it, and responds with 400.
             return ModelResponse(None, FinishReason.REFUSED, refusal=error.message, limits=limits)
         raise response_error(response, sent, limits)
     completion = read_answer(response, _decoder, sent)
     if not completion.choices:
-        raise foreign_answer(response, sent, "it has no choices")
+        raise foreign_response(response, sent, "it has no choices")
     choice = completion.choices[0]
     message = choice.message
     calls = tuple(map(_call_of, message.tool_calls)) if message.tool_calls else ()
@@ -286,7 +286,7 @@ def _answer_of(response: HttpResponse, sent: ModelExchange) -> ModelResponse:
     if message.refusal:
         finish = FinishReason.REFUSED
     elif calls and finish is FinishReason.STOP:
-        # So ends an answer with the function that toolChoice names.
+        # A function call that toolChoice demands ends with `stop`.
         finish = FinishReason.TOOL_CALLS
     refusal = message.refusal or str(choice.finish_reason) if finish is FinishReason.REFUSED else ""
     return ModelResponse(
@@ -314,7 +314,7 @@ def _usage_of(usage: Any) -> TokenUsage:
 def _text_of(content: Any) -> str | None:
     if isinstance(content, str) or content is None:
         return content
-    # Some compatible servers answer in parts, of which those with reasoning are not text.
+    # Some compatible servers send a list of parts; parts with reasoning do not belong to the answer.
     parts = content if isinstance(content, list) else []
     texts = [
         text
@@ -328,7 +328,7 @@ def _call_of(call: _ToolCall) -> ToolCall:
     function = call.function or _Function("")
     arguments = function.arguments
     if isinstance(arguments, str):
-        # What is not JSON stays what the model wrote, which the flow can look at.
+        # Arguments that are not JSON stay a string, so that the flow can see what the model wrote.
         with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
             arguments = msgspec.json.decode(arguments) if arguments.strip() else {}
     return ToolCall(function.name, {} if arguments is None else arguments, call.id)

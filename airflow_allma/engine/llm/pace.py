@@ -1,16 +1,15 @@
-"""How fast the calls of one model are sent: by configured limits, by reported ones, and by refusals.
+"""How fast calls are sent to one model: by configured limits, reported limits, and 429 responses.
 
-The three together keep calls below a provider's limit, also if other processes share it:
+Together, these keep calls below the provider's rate limit, even if other processes share it:
 
 - Configured limits (``[allma] llm_limits``) space calls evenly.
-- Limits that the provider reports with its responses: what remains is spread over the time until all of it is
-  available again, for a minute between two calls at most. Processes that share a limit see the same rest,
-  and each takes a part of it.
-- A refusal (429) stops all calls for as long as the provider asks. Afterwards they go on at the speed at
-  which calls were accepted before, which grows while none is refused.
+- Limits that the provider reports in response headers: the remaining requests and tokens are spread over the
+  time until the limit resets, with at most a minute between two calls. Processes that share a limit see the
+  same remainder; each uses a part of it.
+- A 429 response stops all calls for as long as the provider asks, but not for more than a minute. After that,
+  calls continue at the rate that was accepted before; the rate grows until the next 429.
 
-The first calls are few, and more are in flight as calls succeed: a limit that is not known yet then refuses
-few of them.
+Few calls are in flight at first, and more as calls succeed, so that an unknown limit rejects only a few.
 """
 
 from __future__ import annotations
@@ -24,33 +23,46 @@ from airflow_allma.engine.llm.model_request import RateLimit, RateLimits
 __all__ = ["Allowance", "Pace"]
 
 _MARGIN: Final = 0.97
-"""Share of a configured limit that is used: clocks and networks are not exact."""
+"""Share of a configured limit that is used, as clocks and networks are not exact."""
 
 _FIRST_CALLS: Final = 8
-_WINDOW_GROWTH: Final = 0.2
-"""How many more calls can be in flight after each that succeeded."""
+"""Calls in flight at first, if no limit of requests is configured."""
 
-_CAUTION_GAINED: Final = 1.5
-_CAUTION_LOST: Final = 0.995
-_MOST_CAUTION: Final = 32.0
+_WINDOW_GROWTH: Final = 0.2
+"""By how much each call that succeeds raises the number of calls in flight."""
+
+# Factors for the time between calls under a reported limit: for each 429, for each call, and the maximum.
+_SLOWDOWN: Final = 1.5
+_RECOVERY: Final = 0.995
+_MAX_SLOWDOWN: Final = 32.0
+
 _BACKOFF: Final = 0.1
+"""Share by which the learned rate falls after a 429."""
+
 _FIRST_REGAIN_SECONDS: Final = 1.0
 _REGAIN_SECONDS: Final = 3.0
+"""Seconds until the learned rate is what it was before a 429; shorter after the first one."""
+
 _MEASURABLE_SECONDS: Final = 2.0
+"""A rate that was measured over a shorter time is too inexact to use."""
+
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 60.0
+"""Seconds without calls after a 429; the first pause doubles with each 429 that follows. The longest pause is
+also the longest time between two calls under a reported limit."""
+
 _NEVER: Final = float("inf")
 _TIMER_SECONDS: Final = 0.0005
-"""A shorter wait is none: timers are not more exact."""
+"""Seconds; a shorter wait is skipped, as timers are less exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a provider allows for a model; None for no limit that is known.
+    """The configured limits of a model.
 
     Attributes:
-        requests_per_minute: calls in a minute.
-        tokens_per_minute: tokens in a minute, of requests and answers together.
+        requests_per_minute: calls per minute; None for no limit.
+        tokens_per_minute: tokens per minute, of requests and answers together; None for no limit.
     """
 
     requests_per_minute: float | None = None
@@ -58,11 +70,11 @@ class Allowance:
 
 
 class Pace:
-    """When the next call can be sent. It never waits itself: its caller does.
+    """Decides when the next call can be sent. The caller does the waiting.
 
     Args:
         allowance: the configured limits.
-        clock: seconds that only grow.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, allowance: Allowance, clock: Callable[[], float]) -> None:
@@ -75,7 +87,7 @@ class Pace:
         self._window = _NEVER if allowance.requests_per_minute else float(_FIRST_CALLS)
 
     def seconds_until_free(self, tokens: int) -> float:
-        """Return how long the next call has to wait; 0 for not at all, infinity until another call has ended.
+        """Return for how many seconds the next call must wait; infinity until another call has ended.
 
         Args:
             tokens: an estimate of its tokens.
@@ -94,7 +106,7 @@ class Pace:
         return wait if wait > _TIMER_SECONDS else 0.0
 
     def sent(self, tokens: int) -> float:
-        """Count a call that is being sent; return the time of it, for ``accepted`` and ``refused``."""
+        """Count a call that is being sent; return the time, for ``rate_limited``."""
         now = self._clock()
         self._in_flight += 1
         self._requests.spend(now, 1)
@@ -108,9 +120,9 @@ class Pace:
         """Count a call that the provider answered.
 
         Args:
-            limits: what the provider reports.
-            estimated: the tokens that were estimated when it was sent.
-            tokens: its tokens.
+            limits: the limits that the response reports.
+            estimated: the tokens that were passed to ``sent``.
+            tokens: the tokens that the provider counted.
         """
         now = self._clock()
         self.ended()
@@ -119,31 +131,31 @@ class Pace:
         self._learned.accepted()
         self._note(now, limits)
 
-    def refused(self, sent_at: float, retry_after: float | None, limits: RateLimits) -> None:
-        """Count a call that the provider refused for now.
+    def rate_limited(self, sent_at: float, retry_after: float | None, limits: RateLimits) -> None:
+        """Count a call that ended with a 429 response.
 
         Args:
             sent_at: what ``sent`` returned.
-            retry_after: seconds that the provider asks to wait, if it says so.
-            limits: what the provider reports.
+            retry_after: seconds that the provider asks to wait; None if it does not.
+            limits: the limits that the response reports.
         """
         now = self._clock()
         self.ended()
         self._window = _NEVER
         self._note(now, limits)
         used_up = [reported for reported in self._reported if reported.is_used_up]
-        if self._learned.refused(now, sent_at, retry_after, is_explained=bool(used_up)):
+        if self._learned.rate_limited(now, sent_at, retry_after, is_explained=bool(used_up)):
             for reported in used_up:
-                reported.refused()
+                reported.slow_down()
 
     def ended(self) -> None:
-        """Count a call that ended in another way."""
+        """Count a call that failed in another way."""
         self._in_flight -= 1
 
     def _note(self, now: float, limits: RateLimits) -> None:
         requests, tokens = self._reported
         if limits.requests is not None:
-            # The provider has not counted the calls yet that are on their way.
+            # The provider has not counted the calls in flight yet.
             requests.note(now, limits.requests, self._in_flight)
         if limits.tokens is not None:
             tokens.note(now, limits.tokens, 0)
@@ -165,12 +177,12 @@ class _Budget:
 
     def spend(self, now: float, amount: float) -> None:
         if self._seconds_each:
-            # What was overestimated comes back, but never as a burst of calls.
+            # Overestimated tokens are credited, but never as a burst of calls.
             self._free_at = max(now if amount >= 0 else 0.0, self._free_at) + amount * self._seconds_each
 
 
 class _Reported:
-    """A limit that the provider reports, and what was sent since."""
+    """A limit that the provider reports, less what was sent since."""
 
     def __init__(self) -> None:
         self._limit = 0.0
@@ -178,18 +190,18 @@ class _Reported:
         self._until = 0.0
         self._period = 0.0
         self._last = 0.0
-        self._caution = 1.0
+        self._slowdown = 1.0
 
     @property
     def is_used_up(self) -> bool:
-        """Whether it explains a refusal."""
+        """Whether nothing is left of the limit, which explains a 429."""
         return self._limit > 0 and self._remaining < 1
 
-    def note(self, now: float, limit: RateLimit, on_their_way: int) -> None:
+    def note(self, now: float, limit: RateLimit, in_flight: int) -> None:
         if not limit.limit or limit.reset_seconds is None:
             return
         self._limit = float(limit.limit)
-        self._remaining = max(0.0, float(limit.remaining - on_their_way))
+        self._remaining = max(0.0, float(limit.remaining - in_flight))
         self._until = now + limit.reset_seconds
         self._period = max(self._period, limit.reset_seconds)
 
@@ -197,32 +209,32 @@ class _Reported:
         if not self._limit or amount <= 0:
             return now
         if now >= self._until:
-            # All of it is available again, but not for a burst: others wait for the same moment.
+            # All of it is available again, but not for a burst: other processes wait for the same moment.
             self._remaining, self._until = self._limit, now + self._period
         amount = min(amount, self._limit)
-        # Many limits fill up again little by little, and a call that comes too early is only refused.
+        # Many limits refill continuously, and a call that comes too early only gets a 429.
         latest = self._last + _LONGEST_PAUSE
         if self._remaining < amount:
             return min(self._until, latest)
         left = self._until - max(self._last, self._until - self._period)
-        spread = left * amount / self._remaining * self._caution
+        spread = left * amount / self._remaining * self._slowdown
         return min(self._last + min(spread, self._period), latest)
 
     def spend(self, now: float, amount: float) -> None:
         self._remaining = max(0.0, self._remaining - amount)
         self._last = now
-        self._caution = max(1.0, self._caution * _CAUTION_LOST)
+        self._slowdown = max(1.0, self._slowdown * _RECOVERY)
 
-    def refused(self) -> None:
-        """Slow down: other processes use the same limit."""
-        self._caution = min(self._caution * _CAUTION_GAINED, _MOST_CAUTION)
+    def slow_down(self) -> None:
+        """Send calls more slowly, as other processes use the same limit."""
+        self._slowdown = min(self._slowdown * _SLOWDOWN, _MAX_SLOWDOWN)
 
 
 class _Learned:
-    """The speed that refusals have shown to be possible, in calls a second.
+    """The rate that 429 responses have shown to be possible, in calls per second.
 
-    After a refusal calls are slower by a tenth. They get back to the speed of before in some seconds, stay
-    near it, and then become faster and faster until the next refusal: a cubic curve, as in TCP.
+    After a 429 the rate falls by a tenth. It is back at its former value within seconds, stays near it, and
+    then grows faster and faster until the next 429: a cubic curve, as in TCP CUBIC.
     """
 
     def __init__(self) -> None:
@@ -238,7 +250,7 @@ class _Learned:
         return max(now, self._paused_until, self._free_at)
 
     def rate(self, now: float) -> float:
-        """Return the speed at a moment; infinity before the first refusal."""
+        """Return the rate at a time, in calls per second; infinity before the first 429."""
         if self._highest is None:
             return _NEVER
         since = max(0.0, now - (self._began if self._began is not None else now))
@@ -253,10 +265,12 @@ class _Learned:
         self._accepted += 1
         self._pauses = 0
 
-    def refused(self, now: float, sent_at: float, retry_after: float | None, *, is_explained: bool) -> bool:
-        """Pause; return whether the refusal is the first one since the last pause."""
+    def rate_limited(
+        self, now: float, sent_at: float, retry_after: float | None, *, is_explained: bool
+    ) -> bool:
+        """Begin a pause; return whether the 429 is new: its call was sent after the last pause."""
         if self._began is None or sent_at < max(self._began, self._paused_until):
-            # Sent before the last pause: it says nothing new.
+            # The call was sent before the last pause, so its 429 says nothing new.
             return False
         pause = retry_after if retry_after is not None else _FIRST_PAUSE * 2.0**self._pauses
         self._pauses = min(self._pauses + 1, 10)
@@ -264,7 +278,7 @@ class _Learned:
         if is_explained:
             return True
         seconds = self._paused_until - self._began
-        # Providers count in seconds at the least: what was possible in a shorter time was saved up before.
+        # Providers count in periods of a second or more: a shorter burst used what had been saved up before.
         measured = max(self._accepted, 1) / max(seconds, 1.0)
         if self._highest is None:
             self._highest = measured

@@ -17,8 +17,8 @@ __all__ = ["Prompt"]
 class Prompt:
     """The prompt of a step, compiled once per step.
 
-    ``directPrompt`` wins over ``promptTemplateId``. Of a stored prompt the published version with the highest
-    number is used.
+    ``directPrompt`` takes precedence over ``promptTemplateId``. The published version of a stored prompt with
+    the highest number is used.
 
     Args:
         step: the step.
@@ -76,7 +76,7 @@ def _content(prompt_id: str, bundle: Bundle) -> str | None:
 
 
 def _first_names(source: str) -> frozenset[str]:
-    """Return the names at the root that a template reads outside of conditions about them."""
+    """Return the top-level names that a template reads outside of blocks."""
     try:
         return frozenset(
             one.names[0] for one in template_references(source) if one.names and not one.in_block
@@ -88,4 +88,5 @@ def _first_names(source: str) -> frozenset[str]:
 def _advice(missing: set[str]) -> str:
     if not missing:
         return "Write what the model is to do."
-    return f"It uses variables that nothing sets: {', '.join(sorted(missing))}."
+    names = ", ".join(sorted(missing))
+    return f"It uses variables that nothing sets: {names}. Set them in `templateContextMappings`."

@@ -1,4 +1,4 @@
-"""What providers can do: their tools and kinds of media, and the checks of a request against them."""
+"""Tools and media types that providers support, and the check of a request against them."""
 
 from __future__ import annotations
 
@@ -55,14 +55,15 @@ _MAX_WARNED: Final = 1_000
 
 
 def check_features(request: ModelRequest, media: Iterable[str] = (*IMAGE_TYPES, PDF)) -> None:
-    """Return if a provider has the tools of a request, and takes its media.
+    """Check that the provider of a request supports its tools and attachments.
 
     Args:
         request: the request.
-        media: the media types that its provider takes.
+        media: the media types that the provider supports.
 
     Raises:
-        PermanentStepError: it lacks one, or ``toolChoice`` names a function that is not in ``tools``.
+        PermanentStepError: the provider does not support one of them, or ``toolChoice`` names a function that
+            is not in ``tools``.
     """
     provider = request.model.provider
     for tool in request.tools:
@@ -87,12 +88,12 @@ def check_features(request: ModelRequest, media: Iterable[str] = (*IMAGE_TYPES, 
 
 
 def missing_tool(tool: LlmToolType, model: ModelName, reason: str = "") -> PermanentStepError:
-    """Return the error of a tool that a provider lacks; it names the providers that have it.
+    """Return the error for a tool that a provider does not have; it names the providers that have it.
 
     Args:
         tool: the tool.
-        model: the model that was to use it.
-        reason: another sentence about this provider.
+        model: the model that the request is for.
+        reason: another sentence about this provider, with a space at its end.
     """
     others = [one.value for one in _TOOLS[tool] if one is not model.provider]
     return PermanentStepError(
@@ -108,25 +109,25 @@ def functions_of(request: ModelRequest) -> list[FunctionTool]:
 
 
 def arguments_schema(tool: FunctionTool) -> Mapping[str, Any]:
-    """Return the JSON Schema of a function's arguments, which says that they are an object.
+    """Return the JSON Schema of a function's arguments, with the type ``object``.
 
-    Anthropic refuses one that does not say so.
+    Anthropic rejects schemas without a type.
     """
     return tool.parameters if "type" in tool.parameters else {"type": "object", **tool.parameters}
 
 
 class IgnoredParameters:
-    """Warns about parameters that a flow sets and a provider does not have, once for each model."""
+    """Warns once for each model about parameters that a flow sets and the provider does not have."""
 
     def __init__(self) -> None:
         self._warned: set[tuple[ModelName, str]] = set()
 
     def warn(self, request: ModelRequest, names: Iterable[str], log: logging.Logger) -> None:
-        """Warn about those of the parameters that the flow sets itself.
+        """Log a warning for each of the parameters that the flow sets.
 
         Args:
             request: the request.
-            names: attributes of ``Parameters``.
+            names: attributes of ``Parameters`` that have no effect.
             log: receives the warning.
         """
         explicit = request.parameters.explicit

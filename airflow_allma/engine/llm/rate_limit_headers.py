@@ -1,9 +1,9 @@
-"""The limits that providers report in the headers of their responses."""
+"""Rate limits that providers report in response headers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -22,44 +22,37 @@ def openai_limits(headers: Mapping[str, str]) -> RateLimits:
     """Return the limits in ``x-ratelimit-*`` headers, as OpenAI, Azure and many compatible servers send them.
 
     Args:
-        headers: of a response; lower-case names.
+        headers: the headers of a response; their names in lower case.
     """
-    requests = _openai_limit(headers, "requests")
-    tokens = _openai_limit(headers, "tokens")
-    return _NO_LIMITS if requests is None and tokens is None else RateLimits(requests, tokens)
-
-
-def _openai_limit(headers: Mapping[str, str], what: str) -> RateLimit | None:
-    remaining = _count(headers.get(f"x-ratelimit-remaining-{what}"))
-    if remaining is None:
-        return None
-    return RateLimit(
-        _count(headers.get(f"x-ratelimit-limit-{what}")),
-        remaining,
-        parse_duration(headers.get(f"x-ratelimit-reset-{what}", "")),
-    )
+    return _limits(headers, "x-ratelimit-{part}-{kind}", parse_duration)
 
 
 def anthropic_limits(headers: Mapping[str, str]) -> RateLimits:
-    """Return the limits in ``anthropic-ratelimit-*`` headers, whose resets are dates.
+    """Return the limits in ``anthropic-ratelimit-*`` headers, which give resets as dates.
 
     Args:
-        headers: of a response; lower-case names.
+        headers: the headers of a response; their names in lower case.
     """
-    requests = _anthropic_limit(headers, "requests")
-    tokens = _anthropic_limit(headers, "tokens")
+    now = headers.get("date", "")
+    return _limits(headers, "anthropic-ratelimit-{kind}-{part}", lambda reset: _seconds_until(reset, now))
+
+
+def _limits(
+    headers: Mapping[str, str], pattern: str, parse_reset: Callable[[str], float | None]
+) -> RateLimits:
+    requests = _limit(headers, pattern, "requests", parse_reset)
+    tokens = _limit(headers, pattern, "tokens", parse_reset)
     return _NO_LIMITS if requests is None and tokens is None else RateLimits(requests, tokens)
 
 
-def _anthropic_limit(headers: Mapping[str, str], what: str) -> RateLimit | None:
-    remaining = _count(headers.get(f"anthropic-ratelimit-{what}-remaining"))
-    if remaining is None:
-        return None
-    return RateLimit(
-        _count(headers.get(f"anthropic-ratelimit-{what}-limit")),
-        remaining,
-        _seconds_until(headers.get(f"anthropic-ratelimit-{what}-reset", ""), headers.get("date", "")),
+def _limit(
+    headers: Mapping[str, str], pattern: str, kind: str, parse_reset: Callable[[str], float | None]
+) -> RateLimit | None:
+    limit, remaining, reset = (
+        headers.get(pattern.format(kind=kind, part=part)) for part in ("limit", "remaining", "reset")
     )
+    left = _count(remaining)
+    return None if left is None else RateLimit(_count(limit), left, parse_reset(reset or ""))
 
 
 def _count(value: str | None) -> int | None:
@@ -82,7 +75,14 @@ def parse_duration(value: str) -> float | None:
 
 
 def _seconds_until(moment: str, now: str) -> float | None:
-    """Return the seconds until a date of RFC 3339, by the server's clock, as clocks differ."""
+    """Return the seconds from one date until another.
+
+    Both are the server's: the clock of this machine may differ.
+
+    Args:
+        moment: the later date, as in RFC 3339.
+        now: the ``Date`` header; without a valid one, the clock of this machine is used.
+    """
     try:
         until = datetime.fromisoformat(moment)
     except ValueError:

@@ -1,4 +1,4 @@
-"""One queue for the calls of one model in one process, which leave it at the model's pace."""
+"""A queue for the calls to one model in one process, which holds them back to avoid 429 responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from airflow_allma.engine.llm.pace import Allowance, Pace
 __all__ = ["RateLimiter"]
 
 _LONGEST_SLEEP: Final = 1.0
-"""A refusal or a response can change when the next call may be sent, also one on another event loop."""
+"""Seconds after which a waiting call looks again: a response, also one on another event loop, can change when
+it may be sent.
+"""
 
 
 @dataclass(slots=True)
@@ -29,11 +31,13 @@ class _Queue:
 
 
 class RateLimiter:
-    """Lets calls pass at the pace of their model, first come, first served. Event loops can share it.
+    """Holds calls back until their model's ``Pace`` allows them, first come, first served.
+
+    Several event loops can share it.
 
     Args:
         allowance: the configured limits.
-        clock: seconds that only grow; tests pass in a fake.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, allowance: Allowance, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,13 +46,15 @@ class RateLimiter:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
     async def wait(self, tokens: int) -> float:
-        """Wait until a call can be sent, and count it; the caller reports its end in any case.
+        """Wait until a call can be sent, and count it.
+
+        The caller must then report its end: with ``accepted``, ``rate_limited`` or ``failed``.
 
         Args:
             tokens: an estimate of its tokens.
 
         Returns:
-            What ``refused`` needs.
+            The time at which the call is sent, for ``rate_limited``.
         """
         queue = self._queue()
         async with queue.lock:
@@ -68,14 +74,14 @@ class RateLimiter:
             self._pace.accepted(response.limits, estimated, usage.input_tokens + usage.output_tokens)
         self._queue().changed.set()
 
-    def refused(self, error: RateLimitedError, sent_at: float) -> None:
-        """Report a refusal; ``sent_at`` is what ``wait`` returned."""
+    def rate_limited(self, error: RateLimitedError, sent_at: float) -> None:
+        """Report a 429 response; ``sent_at`` is what ``wait`` returned."""
         with self._lock:
-            self._pace.refused(sent_at, error.retry_after, error.limits)
+            self._pace.rate_limited(sent_at, error.retry_after, error.limits)
         self._queue().changed.set()
 
     def failed(self) -> None:
-        """Report a call that ended without an answer."""
+        """Report a call that failed in another way."""
         with self._lock:
             self._pace.ended()
         self._queue().changed.set()

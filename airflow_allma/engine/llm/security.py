@@ -1,4 +1,4 @@
-"""What the answer of a model must not contain."""
+"""Forbidden strings: what the answer of a model must not contain."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MAX_SHOWN: Final = 80
 
 
 def check_answer(forbidden: Sequence[str], text: str | None, output: Any) -> None:
-    """Return if no forbidden string is in the answer, in upper or lower case.
+    """Check that an answer contains no forbidden string, in upper or lower case.
 
     Args:
         forbidden: the strings.
         text: the answer as the model wrote it.
-        output: what was made of it, without ``_meta``: JSON can write a letter in several ways.
+        output: the step's output, without ``_meta``; JSON can hide a string with escapes in the text.
 
     Raises:
-        PermanentStepError: one of them is in it; its name is ``SecurityViolationError``.
+        PermanentStepError: the answer contains one; the error's name is ``SecurityViolationError``.
     """
     wanted = {string.casefold(): string for string in forbidden if string}
     if not wanted:
@@ -37,7 +37,8 @@ def check_answer(forbidden: Sequence[str], text: str | None, output: Any) -> Non
                 shown = shortened(printable(written), _MAX_SHOWN)
                 raise PermanentStepError(
                     f"The answer of the model contains {shown!r}, which "
-                    "securityValidatorConfig.forbiddenStrings forbids.",
+                    "securityValidatorConfig.forbiddenStrings forbids. Change the prompt, or "
+                    "remove the string from the list.",
                     error_name=SECURITY_VIOLATION,
                     details={"forbiddenString": shown},
                 )

@@ -16,7 +16,7 @@ __all__ = ["parse_tool_choice", "parse_tools"]
 _NAME: Final = re.compile(NAME_PATTERN)
 _MAX_TOOLS: Final = 128
 _MAX_NAME: Final = 64
-"""The shortest limit of a provider."""
+"""The lowest limit of any provider."""
 
 
 def parse_tools(value: Any, field: str) -> tuple[FunctionTool | ProviderTool, ...]:

@@ -1,4 +1,4 @@
-"""Vertex AI: the project and location of a connection, and its access tokens."""
+"""Vertex AI: project and location from a connection, and its access tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import msgspec
 
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.common.secret_sources import ConnectionSecret
+from airflow_allma.engine.http_connection import connection_error
 from airflow_allma.engine.llm.model_connections import (
     ModelEndpoint,
-    connection_error,
     extra_value,
     read_http,
 )
@@ -33,7 +33,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")
 _DEFAULT_LOCATION: Final = "global"
 _MULTI_REGIONS: Final = frozenset({"eu", "us"})
 _EARLY_SECONDS: Final = 120.0
-"""A token is renewed so long before it expires: a request that is on the way needs it too."""
+"""A token is renewed this many seconds before it expires, as requests in flight still need it."""
 
 _MAX_SHOWN: Final = 300
 _NOT_READ: Final = ("credential_config_file", "impersonation_chain", "key_secret_name")
@@ -49,7 +49,7 @@ class VertexProject:
     """A project of Google Cloud in one location, as a connection describes it.
 
     Attributes:
-        endpoint: the base URL, up to the API's version, and headers without a token.
+        endpoint: the base URL, including the API's version, and headers without a token.
         parent: ``projects/{project}/locations/{location}``.
         tokens: the access tokens.
     """
@@ -70,8 +70,8 @@ class VertexProject:
         """Return the endpoint with a valid token.
 
         Raises:
-            TransientStepError: the token server does not answer.
-            PermanentStepError: it refuses the service account, or there are no credentials.
+            TransientStepError: the token server does not respond.
+            PermanentStepError: the token server rejects the service account, or there are no credentials.
         """
         return await self.tokens.authorize(self.endpoint, call)
 
@@ -81,8 +81,8 @@ def read_vertex(secret: ConnectionSecret) -> VertexProject:
 
     Its extra has ``project`` and ``location`` (default: ``global``), and the service account as
     ``keyfile_dict`` or ``service_account_info``, or as a file: ``key_path`` or ``service_account_file``.
-    Without one, the credentials of the worker are used (Application Default Credentials). A host replaces the
-    location's own.
+    Without one, the credentials of the worker are used (Application Default Credentials). A host in
+    the connection replaces that of the location.
 
     Raises:
         PermanentStepError: a member of the extra cannot be used, or there is no project.
@@ -127,7 +127,7 @@ def _service_account(secret: ConnectionSecret) -> Mapping[str, Any] | None:
         try:
             info = msgspec.json.decode(info)
         except (msgspec.DecodeError, UnicodeError):
-            # The cause would show a part of the key.
+            # The cause would show a part of the private key.
             info = False
     if info is None or isinstance(info, Mapping):
         return info
@@ -147,7 +147,7 @@ class _Credentials:
 
     @property
     def secrets(self) -> list[str]:
-        """What must never be shown."""
+        """The private key, which must never be shown."""
         key = (self._info or {}).get("private_key")
         return [key] if isinstance(key, str) else []
 
@@ -183,11 +183,11 @@ class _Credentials:
         import google.auth
         from google.oauth2 import service_account
 
-        made: Any = service_account.Credentials
+        credentials: Any = service_account.Credentials
         if self._info is not None:
-            return made.from_service_account_info(dict(self._info), scopes=_SCOPES)
+            return credentials.from_service_account_info(dict(self._info), scopes=_SCOPES)
         if self._path is not None:
-            return made.from_service_account_file(self._path, scopes=_SCOPES)
+            return credentials.from_service_account_file(self._path, scopes=_SCOPES)
         return google.auth.default(scopes=_SCOPES)[0]
 
     def _error(self, error: Exception, *, is_transient: bool) -> StepError:
@@ -217,7 +217,7 @@ class _Tokens:
         self._authorized: ModelEndpoint | None = None
         self._token = ""
         self._valid_until = 0.0
-        # A process can have several, which each mask what they know.
+        # A process can have several `Secrets`, each of which masks only the values that it knows.
         self._masked_by: WeakSet[Secrets] = WeakSet()
         # A task belongs to its event loop.
         self._pending: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[ModelEndpoint]]
@@ -232,9 +232,9 @@ class _Tokens:
         task = self._pending.get(loop)
         if task is None or task.done():
             task = self._pending[loop] = loop.create_task(self._fetch(endpoint, call))
-            # Those who wait get its error; without them asyncio would log it.
+            # Waiting steps get its error. If none waits any more, asyncio would log it.
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        # A step that times out must not end the fetch of others.
+        # A step that times out must not cancel the fetch that others wait for.
         return await asyncio.shield(task)
 
     async def _fetch(self, endpoint: ModelEndpoint, call: StepCall) -> ModelEndpoint:
@@ -254,5 +254,5 @@ class _Tokens:
         self._masked_by.add(secrets)
 
     def forget(self) -> None:
-        """Fetch a new token for the next request."""
+        """Forget the token, so that the next request fetches a new one."""
         self._authorized = None

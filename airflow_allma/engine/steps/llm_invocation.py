@@ -1,4 +1,4 @@
-"""Handler of LLM_INVOCATION: a prompt for a language model, and what its answer becomes."""
+"""Handler of LLM_INVOCATION: send a prompt to a language model and return its answer."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _QUICK_CHARACTERS: Final = 2_000
 class LlmInvocation(AsyncHandler):
     """Handler of LLM_INVOCATION steps.
 
-    The output is ``{"llm_response": <text>}``; with ``customConfig.jsonOutputMode`` the members of the JSON
-    object in the answer, or ``{"llm_response": <value>}`` for other JSON. If the model calls functions of the
-    flow, ``tool_calls`` has ``[{"id"?, "name", "args"}]``. ``_meta`` has prompt, answer and tokens.
+    The output is ``{"llm_response": <text>}``. With ``customConfig.jsonOutputMode`` it is the JSON object in
+    the answer, or ``{"llm_response": <value>}`` for other JSON. ``tool_calls`` has the functions that the
+    model calls: ``[{"id"?, "name", "args"}]``. ``_meta`` has prompt, answer and tokens.
 
     Args:
         step: the step.
@@ -49,13 +49,14 @@ class LlmInvocation(AsyncHandler):
         self._forbidden = (security.forbidden_strings if security else None) or ()
 
     async def __call__(self, call: StepCall) -> Any:
-        """Ask the models, the first one first, and return the answer.
+        """Ask the models in order and return the first usable answer.
 
         Raises:
-            TransientStepError: no model answered, or the provider asks to wait for long.
-            ContentBasedRetryableError: the answer is not the JSON that was asked for.
-            PermanentStepError: prompt, tools, files or models are not valid, the models refused, a key is
-                missing or wrong, or the answer contains a forbidden string (``SecurityViolationError``).
+            TransientStepError: the last model did not answer.
+            ContentBasedRetryableError: the answer is not JSON although the step requires it.
+            PermanentStepError: prompt, tools, attachments or models are not valid, a model refused to answer,
+                a key is missing or rejected, the rate limit stayed exceeded (``RateLimitExceededError``), or
+                the answer contains a forbidden string (``SecurityViolationError``).
         """
         root = call.root()
         prompt, variables = self._prompt.render(call)
@@ -76,7 +77,7 @@ class LlmInvocation(AsyncHandler):
             note_data(json_size_up_to(answer.output["tool_calls"], MEASURE_AFTER))
         if answer.response.finish is FinishReason.LENGTH:
             call.log.warning(
-                "The answer ends at the limit of %d tokens; inferenceParameters.maxOutputTokens is too low "
+                "The answer was cut at the limit of %d tokens; raise inferenceParameters.maxOutputTokens "
                 "(model %s, step %s)",
                 answer.candidate.parameters.max_output_tokens,
                 answer.candidate.model,

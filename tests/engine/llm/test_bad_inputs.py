@@ -94,7 +94,7 @@ def test_broken_json_without_the_extra_says_what_to_install(models):
     models.configure(fake=Behaviour(answer="{category: 'bug'"))
     ended = ask(models, JSON_STEP)
     assert ended.error["errorName"] == "ContentBasedRetryableError"
-    assert "Install airflow-allma[llm] in the worker" in ended.error["errorMessage"]
+    assert "Install airflow-allma[llm] on the workers" in ended.error["errorMessage"]
 
 
 def test_broken_json_is_repaired_with_the_extra(models):

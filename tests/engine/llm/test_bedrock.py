@@ -120,7 +120,7 @@ def test_an_answer_is_read_as_converse_documents_it(answered, expected):
         (400, "ValidationException", PermanentStepError, "ValidationException"),
     ],
 )
-def test_errors_of_bedrock(status, code, kind, name):
+def test_each_error_of_bedrock_becomes_its_step_error(status, code, kind, name):
     with json_server(refused(status, code, "because")) as server:
         calls = bedrock(server)
         error = calls.failure(model="anthropic.x")
@@ -192,7 +192,7 @@ def test_without_aws_and_with_wrong_settings_the_message_says_what_to_do():
     assert "guardrailConfig must be an object" in calls.failure(config={"guardrailConfig": "g"}).message
 
 
-def test_a_model_that_takes_too_long_is_given_up():
+def test_a_call_that_takes_too_long_is_a_transient_error():
     class Slow:
         connection = "x"
 
@@ -205,4 +205,4 @@ def test_a_model_that_takes_too_long_is_given_up():
     error = calls.failure(config={"timeoutMs": 20})
     release.set()
     assert type(error) is TransientStepError
-    assert error.message.startswith("No answer of model AWS_BEDROCK/test-model within 0.02 seconds.")
+    assert error.message.startswith("No answer from model AWS_BEDROCK/test-model within 0.02 seconds.")

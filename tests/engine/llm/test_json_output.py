@@ -63,7 +63,7 @@ def test_json_that_ends_at_the_token_limit_is_not_repaired():
         parse('{"rows": [1, 2, 3', is_cut=True)
 
 
-def test_complete_json_counts_although_the_answer_ended_at_the_limit():
+def test_complete_json_is_used_although_the_answer_was_cut():
     assert parse('{"rows": [1]}', is_cut=True) == {"rows": [1]}
 
 

@@ -1,4 +1,4 @@
-"""Models behind a Lambda function: the request, the answer and the errors."""
+"""Models called through a Lambda function: request, answer and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def models(server):
     return ModelCalls("CUSTOM_LAMBDA", None, services={"aws": EndpointClients(server.url)})
 
 
-def test_the_function_gets_what_is_asked(fake_lambda):
+def test_the_function_gets_the_whole_request(fake_lambda):
     fake_lambda.answer("ask", answers({"outputData": {"text": "Hi"}}))
     function = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
     models(fake_lambda).send(
@@ -92,7 +92,7 @@ def test_the_function_gets_what_is_asked(fake_lambda):
         ),
     ],
 )
-def test_the_functions_answer_is_the_models(fake_lambda, output, expected):
+def test_the_output_of_the_function_becomes_the_answer(fake_lambda, output, expected):
     fake_lambda.answer("ask", answers({"outputData": output}))
     assert answer_as_json(models(fake_lambda).send(model="ask")) == expected
 
@@ -115,7 +115,7 @@ def test_an_answer_of_another_shape_is_an_error(fake_lambda, value):
     assert error.message.startswith("The answer of Lambda function 'ask' must ")
 
 
-def test_errors_of_the_function_and_of_lambda(fake_lambda):
+def test_errors_of_the_function_and_of_lambda_become_step_errors(fake_lambda):
     calls = models(fake_lambda)
     fake_lambda.answer("ask", function_error({"errorType": "NoMoney", "errorMessage": "pay"}))
     error = calls.failure(model="ask")

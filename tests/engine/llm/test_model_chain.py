@@ -1,4 +1,4 @@
-"""Which models are asked, in which order, and when: fallbacks, the circuit breaker, refusals for now."""
+"""Which models are asked, in which order, and when: fallbacks, the circuit breaker, rate limits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_model_that_lacks_a_tool_leads_to_the_next_one():
     assert models.asked == ["second"]
 
 
-def test_the_error_of_the_last_model_is_the_step_s_own():
+def test_a_step_fails_with_the_error_of_its_last_model():
     models = FakeModels({"main": [WRONG_KEY], "second": [PermanentStepError("unknown model")]})
     ran = ask(models, step=model_step(fallbacks=FALLBACK))
     assert ran.error["errorMessage"] == "unknown model"
@@ -86,7 +86,7 @@ def test_a_fallback_has_its_own_parameters_and_tools_or_those_of_the_step():
     assert [tool.type for tool in third.tools] == ["google_search"]
 
 
-def test_the_step_s_connection_serves_other_models_of_its_provider_alone():
+def test_fallbacks_use_the_connection_of_the_step_only_if_they_have_its_provider():
     models = FakeModels({name: [WRONG_ITEM] for name in ("main", "b", "c")})
     step = model_step(
         connection="own",
@@ -120,7 +120,7 @@ def test_a_failing_primary_costs_no_item_and_is_asked_five_times_in_all():
     assert models.asked == ["main"] * 3 + ["second"] + ["main"] * 2 + ["second"] * 49
 
 
-def test_items_that_are_refused_do_not_open_the_circuit_for_the_others():
+def test_requests_that_are_not_valid_do_not_open_the_circuit():
     models = FakeModels({"main": [WRONG_ITEM] * 20 + [answer()]})
     chunk(models, 40, fallbacks=FALLBACK)
     assert models.asked.count("main") == 40
@@ -133,16 +133,16 @@ def test_a_wrong_key_opens_the_circuit():
     assert models.asked.count("main") == 5
 
 
-def test_a_model_without_another_is_asked_although_it_keeps_failing():
+def test_a_model_without_a_fallback_is_asked_although_it_keeps_failing():
     models = FakeModels({"main": [WRONG_KEY] * 10 + [answer()]})
     chunk(models, 20)
     assert models.asked.count("main") == 20
 
 
-# Refusals for now
+# Rate limits
 
 
-def test_a_refusal_for_now_is_waited_for_and_costs_no_try():
+def test_a_rate_limited_call_is_sent_again_and_costs_no_try():
     models = FakeModels({"main": [RateLimitedError("429", retry_after=0.01)] * 8 + [answer()]})
     ran = ask(models)
     assert ran.status == "COMPLETED"
@@ -150,19 +150,19 @@ def test_a_refusal_for_now_is_waited_for_and_costs_no_try():
     assert ran.fakes.record("ask").tries == 1
 
 
-def test_a_provider_that_asks_to_wait_for_an_hour_fails_the_step():
+def test_a_step_fails_if_its_provider_asks_to_wait_for_an_hour():
     models = FakeModels({"main": [RateLimitedError("429: daily limit", retry_after=3600)]})
     ran = ask(models)
     assert ran.error["errorName"] == "RateLimitExceededError"
-    assert "429: daily limit (refused for now, it asks to wait 3600 s)" in ran.error["errorMessage"]
+    assert "429: daily limit (rate limited, it asks to wait 3600 s)" in ran.error["errorMessage"]
     assert len(models.asked) == 1
 
 
-def test_all_items_of_a_chunk_wait_for_one_refusal():
+def test_all_items_of_a_chunk_wait_after_one_of_them_is_rate_limited():
     models = FakeModels({"main": [RateLimitedError("429", retry_after=0.2), answer()]})
     ran = chunk(models, 30, concurrency=30)
     assert ran.status == "COMPLETED"
-    # Eight calls are in flight at first; the one that was refused is sent again.
+    # Eight calls are in flight at first; the one that was rate limited is sent again.
     assert len(models.asked) == 31
     assert models.most_in_flight <= 8
 
@@ -170,7 +170,7 @@ def test_all_items_of_a_chunk_wait_for_one_refusal():
 # Tokens
 
 
-def test_tokens_and_prices_of_all_answers_are_added_up_also_of_those_that_could_not_be_used():
+def test_tokens_and_costs_include_answers_that_the_step_could_not_use():
     models = FakeModels(
         {
             "main": [answer("prose", usage=TokenUsage(100, 20))],

@@ -48,7 +48,7 @@ ERRORS = [
         PermanentStepError,
         "Authentication",
         "",
-        "the key of connection 'llm' is refused. Correct its password.",
+        "the key of connection 'llm' was rejected. Correct its password.",
     ),
     (
         "OPENAI",
@@ -57,7 +57,7 @@ ERRORS = [
         PermanentStepError,
         "Authentication",
         "",
-        "the key of connection 'llm' is refused for model 'test-model' (the provider says: not your country)",
+        "Check the permissions of the key (the provider says: not your country)",
     ),
     (
         "OPENAI",
@@ -100,7 +100,14 @@ ERRORS = [
         None,
         ": credit is too low",
     ),
-    ("ANTHROPIC", 401, anthropic("authentication_error"), PermanentStepError, "Authentication", "is refused"),
+    (
+        "ANTHROPIC",
+        401,
+        anthropic("authentication_error"),
+        PermanentStepError,
+        "Authentication",
+        "was rejected",
+    ),
     ("ANTHROPIC", 404, anthropic("not_found_error", "model: x"), PermanentStepError, "NotFound", "model: x"),
     ("ANTHROPIC", 429, anthropic("rate_limit_error"), RateLimitedError, None, ": no"),
     ("ANTHROPIC", 529, anthropic("overloaded_error", "Overloaded"), TransientStepError, None, "Overloaded"),
@@ -110,7 +117,7 @@ ERRORS = [
         gemini("INVALID_ARGUMENT", "not valid", BAD_KEY),
         PermanentStepError,
         "Authentication",
-        "the key of connection 'llm' is refused.",
+        "the key of connection 'llm' was rejected.",
     ),
     ("GEMINI", 400, gemini("INVALID_ARGUMENT", "bad schema"), PermanentStepError, None, "bad schema"),
     (
@@ -160,12 +167,12 @@ def test_an_error_says_what_happened_and_what_to_do(row):
         ("GEMINI", {}, gemini("RESOURCE_EXHAUSTED"), None),
     ],
 )
-def test_a_refusal_for_now_says_for_how_long(provider, headers, body, seconds):
+def test_a_rate_limited_error_has_the_seconds_to_wait(provider, headers, body, seconds):
     for status in (429, 503):
         assert failure(provider, json_response(body, status, headers)).retry_after == seconds
 
 
-def test_a_refusal_for_now_has_the_limits_and_the_id_of_the_request():
+def test_a_rate_limited_error_has_the_limits_and_the_request_id():
     headers = {
         "x-request-id": "req-7",
         "x-ratelimit-limit-requests": "60",
@@ -198,12 +205,12 @@ def test_a_refusal_for_now_has_the_limits_and_the_id_of_the_request():
         ("٣s", None),
     ],
 )
-def test_durations_of_limits(value, seconds):
+def test_a_duration_is_parsed_as_seconds(value, seconds):
     assert parse_duration(value) == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize("value", ["", "-1", "many", "1.5", "9" * 50, "٣"])
-def test_limits_that_are_not_numbers_are_none(value):
+def test_limits_that_are_not_numbers_are_ignored(value):
     for read, name in (
         (openai_limits, "x-ratelimit-remaining-requests"),
         (anthropic_limits, "anthropic-ratelimit-requests-remaining"),
@@ -211,7 +218,7 @@ def test_limits_that_are_not_numbers_are_none(value):
         assert read({name: value}).requests is None
 
 
-def test_resets_that_are_not_dates_are_none():
+def test_resets_that_are_not_dates_are_ignored():
     for reset in ("", "soon", "2026-03-03T10:00:02"):
         headers = {"anthropic-ratelimit-tokens-remaining": "1", "anthropic-ratelimit-tokens-reset": reset}
         assert anthropic_limits(headers).tokens.reset_seconds is None
@@ -255,7 +262,7 @@ def test_a_server_that_echoes_the_request_does_not_get_the_key_into_a_message(pr
     assert KEY[:12] not in error.message
 
 
-def test_what_the_http_client_raises_passes_through_and_is_recorded():
+def test_an_error_of_the_http_client_is_raised_and_recorded():
     http = FakeHttpClient().route("POST", "http*", TransientStepError("cut short"))
     calls = ModelCalls("OPENAI", http=http)
     assert calls.failure().message == "cut short"

@@ -49,19 +49,19 @@ def test_a_setting_that_is_not_valid_fails_what_needs_it_and_says_why(setting, t
     ("keys", "expected"),
     [(("*",), 0), (("*", "OPENAI"), 1), (("*", "OPENAI", "OPENAI/gpt"), 2), (("GEMINI",), None)],
 )
-def test_the_narrowest_entry_counts(keys, expected):
+def test_the_most_specific_entry_is_used(keys, expected):
     entries = ", ".join(f'"{key}": {{"inputPerMillion": {number}}}' for number, key in enumerate(keys))
     price = ModelServices(llm_prices=f"{{{entries}}}").price(MODEL)
     assert (None if price is None else price.input_per_million) == expected
 
 
-def test_a_model_has_one_queue_for_each_connection():
+def test_a_model_has_one_rate_limiter_for_each_connection():
     services = ModelServices()
     assert services.limiter(MODEL, "a") is services.limiter(MODEL, "a")
     assert services.limiter(MODEL, "a") is not services.limiter(MODEL, "b")
 
 
-def test_accounts_are_added_as_they_are_saved():
+def test_saved_token_totals_can_be_added_up():
     services = ModelServices(llm_prices=f'{{"*": {PRICE}}}')
     one, two = TokenAccount(), TokenAccount()
     one.count("a", TokenUsage(1_000_000, 500_000), services.price(MODEL))

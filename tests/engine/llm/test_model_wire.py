@@ -1,4 +1,4 @@
-"""What is sent to providers and what is made of their answers, field by field, from tables of JSON."""
+"""Requests to providers and their answers, field by field, from tables of JSON."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_parameter_that_the_provider_lacks_is_a_warning_once_for_each_model(pr
     assert [line.split()[-1] for line in calls.log] == ["a", "b"]
 
 
-def test_half_of_an_emoji_at_the_end_of_an_answer_is_replaced():
+def test_half_an_emoji_at_the_end_of_an_answer_is_replaced():
     body = b'{"choices": [{"message": {"content": "ab\\ud83d"}, "finish_reason": "length"}]}'
     assert replying("OPENAI", HttpResponse(200, {}, body)).send().text == "ab\ufffd"
 

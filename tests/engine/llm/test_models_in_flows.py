@@ -44,9 +44,11 @@ def test_a_step_calls_the_model_of_its_provider(models, fake_lambda, provider):
 
 
 @pytest.mark.parametrize("provider", ["OPENAI", "ANTHROPIC", "GEMINI"])
-def test_a_step_whose_key_is_refused_fails_without_showing_it(models, fake_lambda, provider):
+def test_a_step_whose_key_is_rejected_fails_without_showing_it(models, fake_lambda, provider):
     models.configure(m=Behaviour(outcomes=(401,), echo_key=True))
     ran = ask(models, provider, fake_lambda)
     assert ran.error["errorName"] == "ModelAuthenticationError"
-    assert ran.error["errorMessage"].endswith("the key of connection 'llm' is refused. Correct its password.")
+    assert ran.error["errorMessage"].endswith(
+        "the key of connection 'llm' was rejected. Correct its password."
+    )
     assert KEY not in str(ran.error)

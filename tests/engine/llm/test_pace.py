@@ -1,4 +1,4 @@
-"""The pace of calls, simulated: a provider that counts, and processes that call it at 64 calls a time."""
+"""The pace of calls, simulated: processes with 64 calls in flight, and a provider with a rate limit."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Unlimited:
 
 
 def simulate(provider, *, calls, processes=1, concurrency=64, allowance=None):
-    """Return the seconds that all calls take, and how many were refused."""
+    """Return the seconds that all calls take, and how many were rate limited."""
     clock = [0.0]
     paces = [Pace(allowance or Allowance(), lambda: clock[0]) for _ in range(processes)]
     waiting = [calls // processes] * processes
@@ -116,7 +116,7 @@ def simulate(provider, *, calls, processes=1, concurrency=64, allowance=None):
             else:
                 refused += 1
                 waiting[number] += 1
-                paces[number].refused(sent_at, retry_after, limits)
+                paces[number].rate_limited(sent_at, retry_after, limits)
         start(number)
     assert done == calls // processes * processes
     return clock[0], refused
@@ -145,7 +145,7 @@ def simulate(provider, *, calls, processes=1, concurrency=64, allowance=None):
     ],
     ids=str,
 )
-def test_an_unknown_limit_is_used_and_hardly_exceeded(provider, processes, most_time, most_refused):
+def test_calls_reach_an_unknown_limit_and_hardly_exceed_it(provider, processes, most_time, most_refused):
     calls = 3_000
     seconds, refused = simulate(provider, calls=calls, processes=processes)
     assert seconds <= most_time * (calls - provider.size) / 100
@@ -165,12 +165,12 @@ def test_configured_tokens_are_spent_evenly():
     assert seconds <= 1.05 * 10
 
 
-def test_without_a_limit_calls_are_not_held_up():
+def test_calls_without_a_limit_are_not_delayed():
     seconds, _ = simulate(Unlimited(), calls=10_000)
     assert seconds <= 1.05 * 10_000 * ANSWER_SECONDS / 64
 
 
-def test_tokens_that_were_estimated_too_high_come_back():
+def test_overestimated_tokens_are_credited():
     now = [0.0]
     pace = Pace(Allowance(None, 60), lambda: now[0])
     pace.sent(600)
@@ -179,14 +179,14 @@ def test_tokens_that_were_estimated_too_high_come_back():
     assert pace.seconds_until_free(1) == 0
 
 
-def test_a_refusal_without_a_time_is_waited_for_longer_each_time():
+def test_pauses_grow_if_the_provider_does_not_say_how_long_to_wait():
     now = [0.0]
     pace = Pace(Allowance(), lambda: now[0])
     pauses = []
     for _ in range(4):
         sent_at = pace.sent(1)
         now[0] += 0.01
-        pace.refused(sent_at, None, RateLimits())
+        pace.rate_limited(sent_at, None, RateLimits())
         pauses.append(pace.seconds_until_free(1))
         now[0] += pauses[-1]
     assert pauses == sorted(pauses)

@@ -1,4 +1,4 @@
-"""What providers lack: errors before a request is sent, which say who has it."""
+"""Tools and media types that providers do not support: errors before a request is sent."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_each_provider_takes_its_own_tools(models, provider, tool):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("fault", [500, 503, "cut", "reset"])
-def test_a_fault_that_passes_is_tried_again(models, provider, fault):
+def test_a_step_is_retried_after_a_temporary_fault(models, provider, fault):
     models.configure(fake=Behaviour(outcomes=(fault, fault, 200)))
     ended = ask(models, model_step(provider))
     assert ended.status == "COMPLETED", ended.error
@@ -134,7 +134,7 @@ def test_a_model_that_keeps_failing_is_skipped_for_the_items_after(models):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("headers", [True, False])
-def test_no_item_fails_beyond_the_limit_of_a_provider(models, provider, headers):
+def test_no_item_fails_when_the_rate_limit_is_exceeded(models, provider, headers):
     models.configure(fake=Behaviour(limit=Limit(requests=20, seconds=0.5, headers=headers)))
     items = fork("ask", outputMappings={"$.all": "$.aggregatedData"})
     steps = {"all": items, "ask": model_step(provider)}
@@ -156,14 +156,14 @@ MODELS = [
 
 
 @pytest.mark.parametrize(("provider", "model", "behaviour"), MODELS)
-def test_defaults_that_a_model_refuses_are_not_sent(models, provider, model, behaviour):
+def test_defaults_that_a_model_rejects_are_not_sent(models, provider, model, behaviour):
     models.configure_all({model: behaviour})
     step = model_step(provider, modelId=model, customConfig={"maxTokensField": "max_completion_tokens"})
     ended = ask(models, step)
     assert ended.status == "COMPLETED", ended.error
 
 
-def test_a_kept_answer_costs_no_call_and_is_kept_without_the_key(models, tmp_path):
+def test_a_cached_answer_costs_no_call_and_is_stored_without_the_key(models, tmp_path):
     services = {
         "store": LocalStore(tmp_path),
         "settings": EngineSettings(offload_location=OffloadLocation("bucket")),

@@ -143,7 +143,7 @@ def test_a_wrong_key_is_an_error_that_shows_no_part_of_it(client):
 
 
 @pytest.mark.parametrize("kind", ["OPENAI", "ANTHROPIC"])
-def test_limits_come_with_answers_and_refusals(client, models, kind):
+def test_answers_and_429_responses_report_the_rate_limits(client, models, kind):
     models.configure(limited=Behaviour(limit=Limit(requests=1, seconds=30, headers=True)))
     calls = client(kind)
     limits = calls.send(model="limited").limits

@@ -163,7 +163,7 @@ def test_tokens_and_private_keys_are_masked(account, private_key):
     assert "planted-token-1" in calls.source.hidden
 
 
-def test_a_token_that_vertex_refuses_is_an_error_about_the_service_account(account):
+def test_a_token_that_vertex_rejects_is_an_error_about_the_service_account(account):
     with json_server(token()) as server:
         calls = vertex({"keyfile_dict": account(server)}, json_response({"error": {"code": 401}}, 401))
         error = calls.failure(model="m")
@@ -171,7 +171,7 @@ def test_a_token_that_vertex_refuses_is_an_error_about_the_service_account(accou
     assert "Correct the service account in its extra." in error.message
 
 
-def test_after_a_refused_token_the_next_request_has_a_new_one(account):
+def test_after_a_rejected_token_the_next_request_fetches_a_new_one(account):
     with json_server(token(1), token(2)) as server:
         refused = json_response({"error": {"code": 401}}, 401)
         calls = vertex({"keyfile_dict": account(server)}, refused, json_response(OK["GEMINI"]))
@@ -180,7 +180,7 @@ def test_after_a_refused_token_the_next_request_has_a_new_one(account):
     assert calls.http.requests[1].headers["Authorization"] == "Bearer planted-token-2"
 
 
-def test_a_token_that_is_kept_is_masked_by_all_who_use_it(account):
+def test_a_cached_token_is_masked_for_each_service_that_uses_it(account):
     with json_server(token()) as server:
         calls = vertex({"keyfile_dict": account(server)})
         calls.send(model="m")
@@ -197,7 +197,7 @@ def test_a_token_that_is_kept_is_masked_by_all_who_use_it(account):
         (401, {"error": "invalid_client"}, PermanentStepError),
     ],
 )
-def test_a_service_account_that_is_refused_is_an_error_and_asked_again_next_time(account, status, body, kind):
+def test_a_rejected_service_account_is_an_error_and_is_tried_again_next_time(account, status, body, kind):
     with json_server((status, {}, body), token()) as server:
         calls = vertex({"keyfile_dict": account(server)})
         error = calls.failure(model="m")
