@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 
@@ -311,3 +312,9 @@ def test_without_the_package_a_step_says_what_to_install(fake, monkeypatch):
     ran = call_tool(fake.url)
     assert ran.error["errorName"] == "PermanentStepError"
     assert ran.error["errorMessage"].endswith("Install airflow-allma[mcp] on the workers.")
+
+
+def test_the_id_of_a_session_is_not_logged(fake, caplog):
+    with caplog.at_level(logging.DEBUG):
+        assert call_tool(fake.url).status == "COMPLETED"
+    assert "session-" not in caplog.text

@@ -170,3 +170,16 @@ def test_the_id_of_a_session_is_masked():
         return secrets.masks.text("in planted-session"), response.headers["mcp-session-id"]
 
     assert asyncio.run(main()) == ("in ***", "planted-session")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_with_too_many_levels_fails_alone(status):
+    async def answer(request):
+        del request
+        return httpx2.Response(status, headers=JSON, content=b'{"jsonrpc":"2.0","result":' + b"[" * 50_000)
+
+    async def main():
+        transport = McpTransport(Network(answer), Secrets())
+        return await failure_of(transport, await transport.handle_async_request(CALL))
+
+    assert asyncio.run(main()).status == status

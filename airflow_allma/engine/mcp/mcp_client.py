@@ -47,7 +47,12 @@ _ENDED: Final = (
 )
 _UNREADABLE: Final = "Failed to parse"
 # What the SDK logs as an error, with what the server sent, becomes an error of the step.
-_LEVELS: Final = {"httpx2": logging.WARNING, "mcp.client.streamable_http": logging.CRITICAL}
+# Debug lines have the headers of responses, with the id of the session before it can be masked.
+_LEVELS: Final = {
+    "httpcore2": logging.INFO,
+    "httpx2": logging.WARNING,
+    "mcp.client.streamable_http": logging.CRITICAL,
+}
 
 
 class _Dispatcher(JSONRPCDispatcher[Any]):

@@ -94,7 +94,7 @@ def failure_of_status(
     try:
         error = msgspec.json.decode(body, type=_Answer).error
         code, body = error.code, error.message.encode(errors="replace")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     shown = masks.beginning(body, MAX_SHOWN)
     reason = f"{status} ({shown})" if shown else f"{status} with an empty body"

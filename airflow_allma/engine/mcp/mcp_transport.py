@@ -162,7 +162,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
             return self._failed(request_id, failure)
         try:
             reply = msgspec.json.decode(body, type=_Reply)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             reply = _Reply("")
         if not reply.result and not reply.error:
             return self._failed(request_id, self._unreadable(body, status))

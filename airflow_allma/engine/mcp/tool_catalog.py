@@ -48,9 +48,11 @@ class McpTool:
     @cached_property
     def _validator(self) -> Any:
         """The validator of arguments; None if the schema is not valid."""
-        if self.schema is None or len(msgspec.json.encode(self.schema)) > _MAX_SCHEMA_BYTES:
+        if self.schema is None:
             return None
         try:
+            if len(msgspec.json.encode(self.schema)) > _MAX_SCHEMA_BYTES:
+                return None
             # Patterns that can take forever, references to elsewhere and such.
             problems = any(True for _ in check_schema(dict(self.schema)))
         except Exception:  # noqa: BLE001 - jsonschema does not expect every JSON value
