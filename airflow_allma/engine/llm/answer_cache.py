@@ -16,19 +16,23 @@ from airflow_allma.storage.object_store import JSON_TYPE
 
 __all__ = ["find_answer", "keep_answer", "request_digest"]
 
+# Half of an emoji, which the end of an answer can be, or too many levels.
+_NOT_JSON: Final = (UnicodeEncodeError, RecursionError)
 _FOLDER: Final = "llm-cache"
 _FORMAT: Final = 1
 """Part of the hash, so that answers in an older format are not found."""
 
 
-def request_digest(request: ModelRequest, connection: str | None) -> str:
+def request_digest(request: ModelRequest, connection: str | None) -> str | None:
     """Return the key of a request in the cache: a hash of everything that is sent, and of the connection.
 
     Args:
         request: the request.
-        connection: the id of the connection.
+        connection: the id of the connection, or the name of AWS credentials.
+
+    Returns:
+        None for a request that cannot be sent either, such as one with broken Unicode.
     """
-    hashed = hashlib.sha256()
     content = {
         "format": _FORMAT,
         "connection": connection,
@@ -41,11 +45,15 @@ def request_digest(request: ModelRequest, connection: str | None) -> str:
             name: getattr(request.parameters, name)
             for name in ("temperature", "max_output_tokens", "top_p", "top_k", "seed")
         },
+        # Defaults of the language are not sent to every model.
+        "explicit": sorted(request.parameters.explicit),
         "json": request.json_output,
         "config": request.config,
     }
-    hashed.update(msgspec.json.encode(content, order="sorted"))
-    return hashed.hexdigest()
+    try:
+        return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+    except _NOT_JSON:
+        return None
 
 
 async def find_answer(digest: str, call: StepCall) -> ModelResponse | None:
@@ -77,10 +85,10 @@ async def keep_answer(digest: str, answer: ModelResponse, call: StepCall) -> Non
     store = call.services.store
     if pointer is None or store is None:
         return
-    data = msgspec.json.encode(replace(answer, limits=RateLimits()))
     try:
+        data = msgspec.json.encode(replace(answer, limits=RateLimits()))
         await call.services.threads.run(_write, store, pointer, data)
-    except StorageError as error:
+    except (StorageError, *_NOT_JSON) as error:
         call.log.warning("%s (answer of step %s is not cached)", error, call.step_id)
 
 

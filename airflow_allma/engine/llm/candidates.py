@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_allma.common.nearest import nearest
+from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.llm.media import MediaSource, parse_media
 from airflow_allma.engine.llm.model_request import (
     FunctionTool,
@@ -26,6 +27,9 @@ from airflow_allma.flow import InferenceParameters, LlmFallback, LlmInvocationSt
 from airflow_allma.flow.steps.llm import LlmProvider
 
 __all__ = ["Candidate", "CandidateModel", "StepMedia"]
+
+_MAX_MODEL_ID: Final = 2_048
+"""As long as the longest ARN of AWS."""
 
 
 _PROVIDERS: Final = {provider.value: provider for provider in LlmProvider}
@@ -138,9 +142,18 @@ class CandidateModel:
         raise PermanentStepError(f"`{self._field}llmProvider` is {shown}, which is not a provider. {hint}")
 
     def _model_id(self, value: Any) -> str:
-        if isinstance(value, str) and value.strip():
-            return value.strip()
-        raise PermanentStepError(f"`{self._field}modelId` is empty: its template finds nothing. Correct it.")
+        name = value.strip() if isinstance(value, str) else ""
+        if not name:
+            raise PermanentStepError(
+                f"`{self._field}modelId` is empty: its template finds nothing. Correct it."
+            )
+        # It is shown in logs, and some providers have it in their URLs.
+        if len(name) > _MAX_MODEL_ID or not name.isprintable() or not name.strip("."):
+            raise PermanentStepError(
+                f"`{self._field}modelId` is {shortened(printable(name), 100)!r}, which is not the name of a "
+                f"model: it must have at most {_MAX_MODEL_ID} printable characters, and not only dots."
+            )
+        return name
 
 
 class StepMedia:

@@ -124,7 +124,10 @@ async def _ask(
     models, model, started = call.services.models, candidate.model, perf_counter()
     request = candidate.request(prompt, media)
     connection = candidate.connection or models.connection_of(model.provider)
-    digest = request_digest(request, connection) if models.llm_cache else None
+    aws = call.services.aws
+    # Functions and models of the same name in two accounts are not the same.
+    account = connection if connection is not None or aws is None else aws.connection
+    digest = request_digest(request, account) if models.llm_cache else None
     # A second try is made because the first answer could not be used.
     if digest is not None and call.tries == 1 and (kept := await find_answer(digest, call)) is not None:
         models.account.count_cached(str(model))

@@ -189,3 +189,12 @@ def test_tokens_and_costs_include_answers_that_the_step_could_not_use():
             "costs": {"USD": pytest.approx(0.0004)},
         },
     }
+
+
+@pytest.mark.parametrize("model", ["..", "a\nb", "\x1b[31m", "\ud800", "x" * 2_049])
+def test_what_is_no_name_of_a_model_is_not_sent(model):
+    models = FakeModels()
+    ran = ask(models, {"model": model}, step=model_step(modelId="{{model}}"))
+    assert ran.error["errorMessage"].startswith("`modelId` is ")
+    assert len(ran.error["errorMessage"]) < 400
+    assert models.asked == []
