@@ -87,7 +87,7 @@ def run(items: int = 10_000) -> dict[str, Measure]:
 
 @dataclass(frozen=True)
 class Round:
-    """What one round took: seconds, processor time, the highest number of concurrent calls, memory in MiB."""
+    """Measurements of one round; times in seconds, memory in MiB."""
 
     seconds: float
     processor_seconds: float

@@ -1,9 +1,9 @@
-"""Forks that ask a model whose provider serves 100 calls a second and refuses those beyond (429).
+"""Forks that ask a model whose provider has a rate limit of 100 calls per second, with 429 beyond it.
 
 Once with the rate limit headers of OpenAI, once with ``Retry-After`` alone, each in one process and in two at
 the same time. The provider's limit is a token bucket, as most have. ``time`` is the time of all calls; its
 reference is the least possible, with 100 calls a second at every moment. ``refused`` is the share of calls
-that were refused, ``failed`` the items that failed. Nothing is configured: the limit is found out.
+that got a 429, ``failed`` the number of items that failed. No limit is configured: it has to be learned.
 """
 
 from __future__ import annotations

@@ -33,11 +33,11 @@ def list_tools(connection: str, *, folder: Path | None, as_json: bool) -> int:
 
     Args:
         connection: the id of an Airflow connection in the environment, or of one that the folder defines.
-        folder: a folder with flow files, whose ``mcpConnections`` are looked up first; None: none.
-        as_json: whether one JSON list is printed, with the schemas.
+        folder: a folder with flow files, whose ``mcpConnections`` are looked up first; None for none.
+        as_json: whether to print one JSON list, with the schemas.
 
     Returns:
-        The exit code: 0, 1 if the server does not answer as it should, 2 if the call is not valid.
+        The exit code: 0; 1 if the server does not respond as it should; 2 if the command is not valid.
     """
     secrets = open_secrets()
     try:
@@ -97,7 +97,7 @@ def _lines(tool: McpTool) -> Iterable[str]:
 
 
 def _kind(schema: Any) -> str:
-    """Return what a property can be, in few words."""
+    """Return the type of a property, in a few words."""
     kind = _object(schema).get("type")
     if isinstance(kind, list):
         return " or ".join(map(str, kind))

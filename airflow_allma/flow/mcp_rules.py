@@ -1,4 +1,4 @@
-"""Rules for MCP_CALL steps that need more than the step: its connection's credentials, and the SDK."""
+"""Rules for MCP_CALL steps that look beyond the step: allowed credentials, and the installed SDK."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def check_mcp_steps(
 
     Args:
         all_scopes: the steps of the flow.
-        catalog: the MCP connections.
-        allowed: what flows may name.
+        catalog: has the MCP connections of the folder.
+        allowed: the connections that flows may use.
     """
     steps = [step for scope in all_scopes for step in scope.steps.values() if step.kind == "MCP_CALL"]
     is_installed = not steps or find_spec("mcp") is not None

@@ -262,7 +262,7 @@ def _decode(body: bytes) -> MessagesRequest:
 
 
 def _contents(request: MessagesRequest) -> tuple[Found, list[str]]:
-    """Return what users said, and all other texts."""
+    """Return texts and media of the user's messages, and all other texts."""
     found, others = Found(), []
     if isinstance(request.system, str):
         others.append(request.system)

@@ -1,4 +1,4 @@
-"""How a model of the fake servers answers. Everything can be set in JSON, with the same names."""
+"""How a model of the fake servers answers. Everything can also be set in JSON, with the same names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CalledTool(Settings, frozen=True):
 
 
 class Limit(Settings, frozen=True):
-    """How many requests a model serves in a period; those beyond are refused with 429.
+    """How many requests a model serves in a period; it responds to more with 429.
 
     Attributes:
         requests: in one period; None for no limit.
@@ -40,7 +40,7 @@ class Limit(Settings, frozen=True):
         seconds: of a period.
         window: whether a new period begins at fixed times; otherwise a token bucket fills steadily.
         headers: whether every response has the vendor's rate limit headers, if it has any.
-        retry_after: whether refusals say when to try again.
+        retry_after: whether 429 responses say when to try again.
     """
 
     requests: Annotated[int, msgspec.Meta(gt=0)] | None = None

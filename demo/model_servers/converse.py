@@ -263,7 +263,7 @@ def _decode(body: bytes) -> ConverseRequest:
 
 
 def _contents(request: ConverseRequest) -> tuple[Found, list[str]]:
-    """Return what users said, and all other texts."""
+    """Return texts and media of the user's messages, and all other texts."""
     found, others = Found(), [block.text for block in request.system or () if block.text]
     for message in request.messages:
         if not message.content:

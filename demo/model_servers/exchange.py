@@ -1,4 +1,4 @@
-"""What the servers of all vendors have in common: a request as it was understood, a reply, and an error."""
+"""What the servers of all vendors have in common: parsed requests, replies and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StrictCamel(Strict, frozen=True, kw_only=True, rename="camel"):
 
 
 class ModelApiError(Exception):
-    """A request is refused.
+    """A request is rejected.
 
     Attributes:
         status: the HTTP status.

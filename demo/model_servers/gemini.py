@@ -317,7 +317,7 @@ def _decode(body: bytes) -> GenerateRequest:
 
 
 def _contents(request: GenerateRequest) -> tuple[Found, list[str]]:
-    """Return what users said, and all other texts."""
+    """Return texts and media of the user's messages, and all other texts."""
     found = Found()
     others = [part.text for part in (request.system_instruction or Instruction(parts=[])).parts if part.text]
     for content in request.contents:

@@ -211,7 +211,7 @@ def _decode(body: bytes) -> ChatRequest:
 
 
 def _contents(request: ChatRequest) -> tuple[Found, list[str]]:
-    """Return what users said, and all other texts."""
+    """Return texts and media of the user's messages, and all other texts."""
     found = Found()
     others: list[str] = []
     for message in request.messages:

@@ -23,7 +23,7 @@ class LoggedRequest:
         path: with its query, as it was sent.
         headers: with the key; names in lower case.
         content: the body.
-        model: empty if the request was refused before it was read.
+        model: empty if the request was rejected before it was parsed.
         status: of the answer; 0 if there was none.
         seconds: until the answer was ready.
     """

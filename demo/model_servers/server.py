@@ -247,7 +247,7 @@ class ModelService:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """A request that is refused, with what its answer depends on."""
+    """A request that is rejected, with what its response depends on."""
 
     dialect: Dialect
     call: Call

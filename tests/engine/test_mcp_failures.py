@@ -1,4 +1,4 @@
-"""MCP servers that do not answer as they should: each its error, and none with the key in it."""
+"""MCP servers that do not respond as they should: each failure has its error, and none shows the key."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_call_that_fails_is_an_error_of_its_class_without_the_key(name, fake, caplog):
+def test_a_failed_call_is_transient_or_permanent_and_shows_no_key(name, fake, caplog):
     answer, kind, words, status = FAILURES[name]
     fake.answers["tools/call"] = answer if callable(answer) else lambda _: answer
     ran = call_tool(fake.url, connections=Connections(wiki(fake.url, extra={"timeout": 5})))
@@ -104,7 +104,7 @@ def test_the_server_says_when_to_try_again(fake):
     assert ran.fakes.sleeps == [7.0]
 
 
-def test_each_waiting_step_has_an_error_of_its_own(fake):
+def test_each_waiting_step_gets_its_own_error(fake):
     fake.always("initialize", (500, {}, b""))
 
     async def main():
@@ -156,7 +156,7 @@ def test_a_forgotten_session_is_replaced_once(forgotten, fake):
     assert fake.methods().count("tools/call") == 4
 
 
-def test_a_forgotten_session_does_not_end_a_call_that_is_at_work(fake):
+def test_a_forgotten_session_does_not_end_a_call_in_progress(fake):
     answered = threading.Event()
     answers = iter([(404, {}, b"")])
 
@@ -266,7 +266,7 @@ def test_the_list_of_tools_is_read_over_its_pages(fake):
     assert "Its tools are 't0', 't1', 't2', 't3'." in ran.error["errorMessage"]
 
 
-def test_pages_without_end_are_not_read_without_end(fake):
+def test_an_endless_list_of_tools_is_read_up_to_a_limit(fake):
     fake.answers["tools/list"] = lambda message: result_of(message, {"tools": [], "nextCursor": "again"})
     assert call_tool(fake.url, "other").status == "COMPLETED"
     assert fake.methods().count("tools/list") == 2

@@ -68,7 +68,7 @@ async def hang(request):
     await asyncio.Event().wait()
 
 
-def test_a_request_that_nobody_waits_for_any_more_is_ended():
+def test_a_cancelled_request_is_ended():
     async def main():
         async def answer(request):
             if request is CALL:
@@ -87,7 +87,7 @@ def test_a_request_that_nobody_waits_for_any_more_is_ended():
     asyncio.run(main())
 
 
-def test_a_stream_of_events_that_nobody_waits_for_any_more_is_ended():
+def test_the_event_stream_of_a_cancelled_request_is_ended():
     async def main():
         stream = Stream(b"event: ping\n\n", forever=True)
 
@@ -126,7 +126,7 @@ def test_an_answer_without_end_is_cut_also_when_it_is_compressed():
     assert not failure.is_transient
 
 
-def test_messages_of_the_server_are_not_asked_for_but_a_broken_stream_is_resumed():
+def test_no_stream_of_server_messages_is_opened_but_a_broken_stream_is_resumed():
     async def answer(request):
         del request
         return httpx2.Response(200)

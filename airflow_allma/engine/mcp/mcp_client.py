@@ -1,4 +1,4 @@
-"""One session with an MCP server, by the protocol's own SDK.
+"""One session with an MCP server, with the protocol's own SDK.
 
 Importing this module imports the SDK, which takes a second.
 """
@@ -38,7 +38,7 @@ from airflow_allma.exceptions import PermanentStepError, StepError
 __all__ = ["McpClient", "open_client"]
 
 _ANY: Final[TypeAdapter[Any]] = TypeAdapter(dict[str, Any])
-# With these the SDK itself ends a request that has no answer; servers use the same code for other errors.
+# The SDK's own messages for requests without a response; servers use the same code for other errors.
 _CLOSED: Final = "Connection closed"
 _ENDED: Final = (
     _CLOSED,
@@ -46,8 +46,8 @@ _ENDED: Final = (
     "SSE stream ended and reconnection attempts were exhausted",
 )
 _UNREADABLE: Final = "Failed to parse"
-# What the SDK logs as an error, with what the server sent, becomes an error of the step.
-# Debug lines have the headers of responses, with the id of the session before it can be masked.
+# The SDK logs failures with what the server sent; here they become errors of the step instead.
+# Debug lines show response headers, with the session's id before it can be masked.
 _LEVELS: Final = {
     "httpcore2": logging.INFO,
     "httpx2": logging.WARNING,
@@ -56,7 +56,7 @@ _LEVELS: Final = {
 
 
 class _Dispatcher(JSONRPCDispatcher[Any]):
-    """The SDK's dispatcher; it tells when the server has gone, and takes tools without a schema."""
+    """The SDK's dispatcher, which also reports a closed connection, and accepts tools without a schema."""
 
     def __init__(self, read: Any, write: Any, when_closed: Callable[[], None]) -> None:
         super().__init__(read, write)
@@ -74,7 +74,7 @@ class _Dispatcher(JSONRPCDispatcher[Any]):
         result = await super().send_raw_request(method, *args, **kwargs)
         tools = result.get("tools") if method == "tools/list" else None
         if isinstance(tools, list):
-            # The SDK refuses the whole list if one tool has no schema, or another field that is not valid.
+            # The SDK rejects the whole list if one tool has no schema, or a field that is not valid.
             result = {**result, "tools": [_plain(tool) for tool in tools if _is_tool(tool)]}
         return result
 
@@ -84,7 +84,7 @@ def _is_tool(tool: Any) -> bool:
 
 
 def _plain(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool that the SDK takes, with its own schema at a key of ours."""
+    """Return a tool that the SDK accepts; ``OWN_SCHEMA`` in its schema has the tool's own schema."""
     description = tool.get("description")
     return {
         "name": tool["name"],
@@ -94,7 +94,7 @@ def _plain(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 class McpClient:
-    """Sends the requests of one session, and makes step errors of what fails."""
+    """Sends the requests of one session, and turns failures into step errors."""
 
     def __init__(
         self,
@@ -111,15 +111,15 @@ class McpClient:
         self._masks = secrets.masks
 
     async def initialize(self) -> None:
-        """Begin the session.
+        """Send the handshake that begins the session.
 
         Raises:
-            StepError: the server does not answer as the protocol says.
+            StepError: the server does not respond, or not as the protocol requires.
         """
         await self._doing("the handshake", self._session.initialize)
 
     async def list_page(self, cursor: str | None) -> dict[str, Any]:
-        """Return one page of the tools, as the protocol has it; raise as ``initialize``."""
+        """Return one page of the list of tools, in the form of the protocol; raise as ``initialize``."""
         parameters = None if cursor is None else PaginatedRequestParams(cursor=cursor)
         request = ListToolsRequest(params=parameters)
         page: dict[str, Any] = await self._doing(
@@ -128,8 +128,8 @@ class McpClient:
         return page
 
     async def call_tool(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the result of a tool, as the protocol has it; raise as ``initialize``."""
-        # Not by the session's own method: that validates results with schemas of the server, without limits.
+        """Call a tool and return its result, in the form of the protocol; raise as ``initialize``."""
+        # The session's own method would validate the result with a schema of the server, without limits.
         request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=arguments))
         result: dict[str, Any] = await self._doing(
             f"the call of tool {name!r}", lambda: self._session.send_request(request, _ANY)
@@ -163,7 +163,7 @@ class McpClient:
         if failure is None and error.code == CONNECTION_CLOSED and error.message in _ENDED:
             failure = McpFailure("The connection was closed, no answer", is_transient=True)
             if error.message == _CLOSED:
-                # The dispatcher itself tells it only later.
+                # The dispatcher reports it only later.
                 self._when_closed()
         elif failure is None and error.code == PARSE_ERROR and error.message.startswith(_UNREADABLE):
             failure = McpFailure("An answer that is no message of JSON-RPC", is_transient=False)
@@ -176,14 +176,14 @@ class McpClient:
 async def open_client(
     server: McpServer, secrets: Secrets, when_closed: Callable[[], None]
 ) -> AsyncIterator[McpClient]:
-    """Open a session, which its user begins with ``initialize``.
+    """Open a connection; its user begins the session with ``initialize``.
 
-    The SDK needs it to be closed by the task that opened it; others can use it meanwhile.
+    The SDK requires that the task that opened it also closes it. Other tasks can use it meanwhile.
 
     Args:
         server: the server.
-        secrets: masks what it says.
-        when_closed: called when the connection has ended, by the server or here.
+        secrets: mask what the server sends.
+        when_closed: called when the server or this process has closed the connection.
     """
     _quiet()
     if server.command:
@@ -215,7 +215,7 @@ async def _program(server: McpServer) -> AsyncIterator[tuple[Any, Any]]:
 
 
 def _quiet() -> None:
-    """Leave out a line for each request, and one with the session's id, unless somebody chose a level."""
+    """Stop the SDK from logging each request and the session's id, unless a level is configured."""
     for name, level in _LEVELS.items():
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

@@ -1,4 +1,4 @@
-"""What failed requests to MCP servers mean: step errors."""
+"""Step errors for failed requests to MCP servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MAX_SHOWN: Final = 500
-"""Characters that are shown of what a server says."""
+"""Maximum number of characters of a server's message that errors show."""
 
 _METHOD_NOT_FOUND: Final = -32601
 _REFUSED: Final = frozenset({401, 403})
@@ -36,14 +36,14 @@ class SessionLostError(TransientStepError):
 
 @dataclass(frozen=True, slots=True)
 class McpFailure:
-    """A request that has no answer of the protocol.
+    """A request without a valid response.
 
     Attributes:
-        reason: what happened, without secrets; it stands in front of the server's name.
+        reason: what happened, without secrets; messages continue with "from" and the server's name.
         is_transient: whether the same request may succeed later.
-        status: the status of the response; None without one.
+        status: the HTTP status of the response; None if there is none.
         is_forgotten: whether the server no longer knows the session.
-        retry_after: seconds that the server asks to wait.
+        retry_after: seconds that the server asks to wait; None if it does not.
         advice: what to do about it; may be empty.
     """
 
@@ -81,7 +81,7 @@ class _Answer(msgspec.Struct):
 def failure_of_status(
     status: int, body: bytes, masks: SecretMasks, *, in_session: bool, retry_after: float | None
 ) -> McpFailure:
-    """Return what a response with a status from 400 on means.
+    """Return the failure for a response with a status of 400 or higher.
 
     Args:
         status: the status.
@@ -98,7 +98,7 @@ def failure_of_status(
         pass
     shown = masks.beginning(body, MAX_SHOWN)
     reason = f"{status} ({shown})" if shown else f"{status} with an empty body"
-    # Servers of the first versions answer 400 for a session that they do not know.
+    # Old servers respond with 400, not 404, for an unknown session.
     is_forgotten = in_session and code != _METHOD_NOT_FOUND
     is_forgotten &= status == 404 or (status == 400 and "session" in shown.lower())
     advice = ""
@@ -110,13 +110,13 @@ def failure_of_status(
 
 
 def protocol_error(server: McpServer, masks: SecretMasks, what: str, code: int, message: str) -> StepError:
-    """Return an error of the protocol as the error of a step.
+    """Return the step error for a JSON-RPC error.
 
     Args:
         server: the server that sent it.
         masks: mask what it echoes.
-        what: what was asked for.
-        code: the code of JSON-RPC.
+        what: the request, such as ``the list of tools``.
+        code: the JSON-RPC code.
         message: the server's message.
     """
     shown = masks.beginning(message.encode(errors="replace"), MAX_SHOWN).rstrip(".")
@@ -127,7 +127,7 @@ def protocol_error(server: McpServer, masks: SecretMasks, what: str, code: int, 
 
 
 def no_answer(server: McpServer, seconds: float) -> StepError:
-    """Return the error of a request that has no answer in time."""
+    """Return the step error for a request without a response in time; ``seconds`` is the limit."""
     return TransientStepError(
         f"No answer within {seconds:g} seconds from {server.name} ({server.shown_url}). Increase "
         "customConfig.timeoutMs if it needs more time.",
@@ -136,14 +136,14 @@ def no_answer(server: McpServer, seconds: float) -> StepError:
 
 
 def repeated(error: StepError) -> StepError:
-    """Return an error anew: several steps can wait for the same thing, and each has its own error."""
+    """Return a copy of an error, as several steps can wait for the same request and each needs its own."""
     if isinstance(error, TransientStepError):
         return type(error)(error.message, details=error.details, retry_after=error.retry_after)
     return type(error)(error.message, details=error.details, error_name=error.error_name)
 
 
 def first_error(error: BaseException) -> BaseException:
-    """Return what a group of errors is about: the first one in it that is no cancellation."""
+    """Return the first error in a group that is not a cancellation; the error itself if there is none."""
     return next(_leaves(error), error)
 
 

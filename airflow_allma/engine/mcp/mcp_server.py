@@ -1,4 +1,4 @@
-"""Where an MCP server is and how it authenticates: from an Airflow connection, an exported one, or both."""
+"""URL and credentials of an MCP server, from an Airflow connection, an exported one, or both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
 from airflow_allma.common.secret_sources import ConnectionSecret
-from airflow_allma.engine.http_connection import HttpConnection
+from airflow_allma.engine.http_connection import HttpConnection, connection_error
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.secrets import Secrets
@@ -34,9 +34,9 @@ class McpServer:
 
     Attributes:
         id: the id of its connection.
-        url: where it is; empty for a program that is started.
-        headers: what each request has, with the credentials.
-        timeout: seconds for a call; None: the step's own.
+        url: its URL; empty for a program.
+        headers: the headers of each request, with the credentials.
+        timeout: seconds for one call; None for the default.
         options: TLS and the time to connect.
         command: the program to start and its arguments; empty for a URL.
         environment: further environment variables of the program.
@@ -52,7 +52,7 @@ class McpServer:
 
     @property
     def name(self) -> str:
-        """The server in messages."""
+        """What messages call the server."""
         return f"the MCP server of connection {self.id!r}"
 
     @property
@@ -108,14 +108,16 @@ def _of_connection(secret: ConnectionSecret, *, allow_stdio: bool) -> McpServer:
     if transport == "stdio":
         return _program(secret, allow_stdio=allow_stdio)
     if transport == "sse":
-        raise _error(secret, "extra.transport", 'is "sse", the old transport of MCP; use "http" instead')
+        raise connection_error(
+            secret, "extra.transport", 'is "sse", the old transport of MCP; use "http" instead'
+        )
     if transport not in _HTTP:
-        raise _error(secret, "extra.transport", 'must be "http" or "stdio"')
+        raise connection_error(secret, "extra.transport", 'must be "http" or "stdio"')
     if secret.password and not secret.login and "auth" not in secret.extra:
         secret = replace(secret, extra={**secret.extra, "auth": "bearer"})
     connection = HttpConnection.of(secret)
     if not connection.base_url:
-        raise _error(
+        raise connection_error(
             secret,
             "host",
             f"is empty; set it to the server's URL, such as https://mcp.example.com{DEFAULT_PATH}",
@@ -168,27 +170,29 @@ def _token(entry: McpConnection, secret: ConnectionSecret) -> str:
         value = found.get(key) if isinstance(found, dict) else None
         token = value if isinstance(value, str) else ""
         if not token:
-            raise _error(secret, "password", f"has no string {key!r}, which `secretJsonKey` names")
+            raise connection_error(secret, "password", f"has no string {key!r}, which `secretJsonKey` names")
     if not token:
-        raise _error(secret, "password", f"is empty; set it to the token for MCP connection {entry.id!r}")
+        raise connection_error(
+            secret, "password", f"is empty; set it to the token for MCP connection {entry.id!r}"
+        )
     return token
 
 
 def _program(secret: ConnectionSecret, *, allow_stdio: bool) -> McpServer:
     if not allow_stdio:
-        raise _error(
+        raise connection_error(
             secret,
             "extra.transport",
             'is "stdio", which starts a program on the worker; `[allma] mcp_stdio` must be True for that',
         )
     command, arguments = secret.extra.get("command"), _arguments(secret)
     if not isinstance(command, str) or not command:
-        raise _error(secret, "extra.command", 'must be the program to start, such as "uvx"')
+        raise connection_error(secret, "extra.command", 'must be the program to start, such as "uvx"')
     environment = secret.extra.get("env", {})
     if not isinstance(environment, Mapping) or not all(
         isinstance(value, str) for pair in environment.items() for value in pair
     ):
-        raise _error(secret, "extra.env", 'must be an object of strings, such as {"TOKEN": "..."}')
+        raise connection_error(secret, "extra.env", 'must be an object of strings, such as {"TOKEN": "..."}')
     return McpServer(secret.id, command=(command, *arguments), environment=dict(environment))
 
 
@@ -196,7 +200,7 @@ def _arguments(secret: ConnectionSecret) -> list[str]:
     arguments: Any = secret.extra.get("args", [])
     if isinstance(arguments, list) and all(isinstance(argument, str) for argument in arguments):
         return arguments
-    raise _error(secret, "extra.args", 'must be a list of strings, such as ["mcp-server-time"]')
+    raise connection_error(secret, "extra.args", 'must be a list of strings, such as ["mcp-server-time"]')
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:
@@ -205,12 +209,4 @@ def _origin(url: str) -> tuple[str, str | None, int]:
         parts.scheme.lower(),
         parts.hostname,
         parts.port or (443 if parts.scheme.lower() == "https" else 80),
-    )
-
-
-def _error(secret: ConnectionSecret, where: str, problem: str) -> PermanentStepError:
-    return PermanentStepError(
-        f"{where} of connection {secret.id!r} {problem}. Correct it in Admin > Connections, or where the "
-        "connection is defined.",
-        details={"connection": secret.id},
     )

@@ -1,4 +1,4 @@
-"""A session with an MCP server, shared by all steps of an event loop."""
+"""A session with an MCP server, which all steps on one event loop share."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_TIMEOUT_SECONDS", "McpSession"]
 
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
-"""How long a call takes at most, if neither the step nor its connection says so."""
+"""Time limit of a call, if neither the step nor its connection sets one."""
 
 _METHOD_NOT_FOUND: Final = -32601
 _CLOSE_SECONDS: Final = 10.0
 
 
 class McpSession:
-    """A session that is open, or about to be. Its user need not wait until it is.
+    """A session that is open or being opened; its requests wait until it is open.
 
-    It lives in a task of its own, since the SDK must close what it opened in the same task.
+    It runs in a task of its own, as the SDK requires that the task that opened a session also closes it.
 
     Args:
         server: the server.
-        secrets: masks what the server says.
+        secrets: mask what the server sends.
 
     Attributes:
         server: the server.
         is_over: whether no further request should be sent: it could not be opened, has ended, or the server
             has forgotten it.
-        users: how many steps use it now.
+        users: the number of steps that use it now.
     """
 
     def __init__(self, server: McpServer, secrets: Secrets) -> None:
@@ -47,33 +47,33 @@ class McpSession:
         self.is_over = False
         self.users = 0
         self._secrets = secrets
-        # For what several steps wait for; the time of a step's own call is the step's business.
+        # The limit of the handshake and the list, which steps share; a step limits its own call itself.
         self._seconds = server.timeout or DEFAULT_TIMEOUT_SECONDS
         self._stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[McpClient | StepError] = loop.create_future()
         self._listing: asyncio.Task[ToolCatalog | StepError] | None = None
         self._listed_at = 0.0
-        # Not in the context of the step that happens to be first: its budget of work is not this task's.
+        # An empty context: the task must not use up the work budget of the step that came first.
         self._task = loop.create_task(self._run(), context=Context())
 
     async def call_tool(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the result of a tool, as the protocol has it.
+        """Call a tool and return its result, in the form of the protocol.
 
         Raises:
             SessionLostError: the server did nothing, as it no longer knows the session.
-            StepError: the server cannot be reached, or refuses the request.
+            StepError: the server cannot be reached, or rejects the request.
         """
         client = await self._client()
         try:
             return await client.call_tool(name, arguments)
         except SessionLostError:
-            # Not closed at once: behind several servers, one that knows it may be at work on another call.
+            # Not closed at once: another server at the same URL may know the session and be busy with a call.
             self.is_over = True
             raise
 
     async def find_tool(self, name: str) -> McpTool:
-        """Return a tool; one of a server that does not list all of its tools may have no schema.
+        """Return a tool. If the server does not list all of its tools, it may have no schema.
 
         Raises:
             PermanentStepError: the server does not have it.
@@ -82,7 +82,7 @@ class McpSession:
         asked_at = asyncio.get_running_loop().time()
         catalog = await self.catalog()
         if name not in catalog.tools and catalog.is_complete and self._listed_at < asked_at:
-            # It may be new.
+            # The tool may be newer than the list.
             catalog = await self.catalog(newer_than=asked_at)
         tool = catalog.tools.get(name)
         if tool is None and catalog.is_complete:
@@ -90,10 +90,10 @@ class McpSession:
         return tool or McpTool(name)
 
     async def catalog(self, newer_than: float = 0.0) -> ToolCatalog:
-        """Return the server's tools, which are listed once.
+        """Return the server's tools, from one request for all steps.
 
         Args:
-            newer_than: the event loop's time; a list that was begun before is made again.
+            newer_than: a time of the event loop; a list that was requested earlier is requested again.
 
         Raises:
             StepError: as ``call_tool``.
@@ -102,7 +102,7 @@ class McpSession:
         if listing is None or (listing.done() and (listing.cancelled() or self._listed_at < newer_than)):
             self._listed_at = asyncio.get_running_loop().time()
             listing = self._listing = asyncio.create_task(self._list(), context=Context())
-        # A step that times out must not end it for others.
+        # A step that times out must not cancel the request that others wait for.
         catalog = await asyncio.shield(listing)
         if isinstance(catalog, StepError):
             if self._listing is listing:
@@ -112,7 +112,7 @@ class McpSession:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing of it is left."""
+        """Whether the session is closed and its task has ended."""
         return self._task.done()
 
     def stop(self) -> None:
@@ -148,7 +148,7 @@ class McpSession:
             self.is_over = True
             return error
         except StepError as error:
-            # A server need not be able to list its tools.
+            # Listing tools is optional in the protocol.
             if error.details.get("code") == _METHOD_NOT_FOUND:
                 return ToolCatalog({}, is_complete=False)
             return error

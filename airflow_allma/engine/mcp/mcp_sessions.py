@@ -29,7 +29,7 @@ class _Sessions:
 
 
 class McpSessions:
-    """Opens sessions when a step needs them, and keeps them for other steps. Nothing is imported before."""
+    """Opens sessions when steps need them, and shares them. The SDK is imported only then."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,11 +38,11 @@ class McpSessions:
     async def run(
         self, server: McpServer, secrets: Secrets, work: Callable[[McpSession], Awaitable[_T]]
     ) -> _T:
-        """Return the result of work in a session; a session that the server no longer knows is replaced once.
+        """Run some work in a session; if the server no longer knows it, run the work once more in a new one.
 
         Args:
             server: the server.
-            secrets: masks what the server says.
+            secrets: mask what the server sends.
             work: uses the session.
 
         Raises:
@@ -79,7 +79,7 @@ class McpSessions:
         if known is not None and not known.is_over and known.server == server:
             return known
         if known is not None:
-            # Its credentials have changed, or it is over; its last user closes it.
+            # Its credentials have changed, or the session is over. Its last user closes it.
             sessions.retired = [one for one in (*sessions.retired, known) if not one.is_closed]
             if not known.users:
                 known.stop()

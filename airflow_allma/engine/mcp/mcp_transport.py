@@ -1,8 +1,8 @@
 """HTTP for the MCP SDK: a failed request fails alone, with its status, and not the whole session.
 
 The SDK ends a session with all its calls when one connection breaks, and reports a status as "Server
-returned an error response". So this transport answers each request that fails with an error of JSON-RPC, in
-whose data it names the failure.
+returned an error response". So this transport turns each failure into a response with a JSON-RPC error, whose
+data refer to the failure.
 
 Importing this module imports the HTTP library of the SDK.
 """
@@ -28,13 +28,13 @@ from airflow_allma.engine.secrets import Secrets
 __all__ = ["MAX_ANSWER_BYTES", "McpTransport", "http_client"]
 
 MAX_ANSWER_BYTES: Final = 64 << 20
-"""A larger answer is an error."""
+"""A larger response is an error."""
 
 _MAX_ERROR_BYTES: Final = 1 << 16
 _MAX_FAILURES: Final = 1000
 _MAX_CONNECTIONS: Final = 256
 _NOTICE_SECONDS: Final = 5.0
-"""How long a message may take that has no answer; the SDK sends them one after the other."""
+"""Time limit of a message without a response; the SDK sends such messages one after the other."""
 
 _FAILED: Final = -32603
 _SESSION: Final = "mcp-session-id"
@@ -62,7 +62,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
 
     Args:
         inner: sends them.
-        secrets: masks what servers echo, and the id of the session.
+        secrets: mask what servers echo, and the id of the session.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, secrets: Secrets) -> None:
@@ -72,14 +72,14 @@ class McpTransport(httpx2.AsyncBaseTransport):
         self._requests: dict[int | str, _Deadline] = {}
 
     def failure(self, data: Any) -> McpFailure | None:
-        """Return the failure that the data of an error names, once; None if a server sent the error."""
+        """Return the failure that the data of an error refer to, once; None if a server sent the error."""
         return self._failures.pop(data, None) if isinstance(data, str) else None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request; its failure becomes an answer."""
+        """Send a request; a failure becomes a response with a JSON-RPC error."""
         if request.method == "GET" and "last-event-id" not in request.headers:
-            # The stream of what servers send by themselves: nothing here needs it, and it costs each session
-            # a connection.
+            # The stream of messages that servers send unasked: nothing here needs it, and it would cost each
+            # session a connection.
             return httpx2.Response(405)
         message = _message_of(request)
         if message.id is None or not message.method:
@@ -94,7 +94,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
             is_open = isinstance(answer.stream, _Events)
         except TimeoutError:
             return self._failed(
-                message.id, McpFailure("The request was given up, no answer", is_transient=True)
+                message.id, McpFailure("The request was cancelled, no answer", is_transient=True)
             )
         except _NETWORK as error:
             return self._failed(message.id, _network_failure(error))
@@ -112,19 +112,19 @@ class McpTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _send_notice(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
-        """Send what has no answer: its failure is no error, as the next request has it too."""
+        """Send a message without a response; ignore its failure, which the next request meets too."""
         try:
             async with asyncio.timeout(_NOTICE_SECONDS if request.method != "GET" else None):
                 response = await self._inner.handle_async_request(request)
         except (TimeoutError, *_NETWORK):
-            # The end of a session needs no answer, and the SDK would warn about it.
+            # The SDK would log a warning if the end of a session failed.
             response = httpx2.Response(204 if request.method == "DELETE" else 503)
         if message.method == "notifications/cancelled":
             self._abandon(message.params)
         return response
 
     def _abandon(self, parameters: Any) -> None:
-        """End a request whose caller does not wait any more, which the SDK leaves open."""
+        """End a request whose caller no longer waits; the SDK would leave it open."""
         try:
             request_id = msgspec.convert(parameters, _Parameters).requestId
         except msgspec.ValidationError:
@@ -136,7 +136,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
         self, request: httpx2.Request, response: httpx2.Response, request_id: int | str, deadline: _Deadline
     ) -> httpx2.Response:
         if session := response.headers.get(_SESSION):
-            # Whoever knows it can act in the session.
+            # Whoever knows the id can use the session.
             await self._secrets.hide([session])
         status = response.status_code
         if status >= 400:
@@ -200,7 +200,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
     def _failed(self, request_id: int | str, failure: McpFailure) -> httpx2.Response:
         key = token_hex(16)
         while len(self._failures) >= _MAX_FAILURES:
-            # Its caller has gone.
+            # The oldest one: its caller no longer waits.
             del self._failures[next(iter(self._failures))]
         self._failures[key] = failure
         error = {"code": _FAILED, "message": "failed", "data": key}
@@ -208,26 +208,26 @@ class McpTransport(httpx2.AsyncBaseTransport):
 
 
 class _Deadline:
-    """Ends what a request waits for when nobody waits for the request any more."""
+    """Ends the waiting of a request whose caller no longer waits for it."""
 
     def __init__(self) -> None:
         self._is_over = False
         self._timeout: asyncio.Timeout | None = None
 
     def limit(self) -> asyncio.Timeout:
-        """Return a context that raises TimeoutError when the end comes."""
+        """Return a context that raises TimeoutError when ``end`` is called."""
         self._timeout = asyncio.timeout(0 if self._is_over else None)
         return self._timeout
 
     def end(self) -> None:
-        """End the context that is open, and those that follow."""
+        """End the open context, and all later ones."""
         self._is_over = True
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
 
 class _Events(httpx2.AsyncByteStream):
-    """The bytes of a stream of events, until the request's end."""
+    """The bytes of an event stream, until the stream ends or the request's deadline does."""
 
     def __init__(
         self, inner: httpx2.AsyncByteStream, deadline: _Deadline, when_closed: Callable[[], None]
@@ -259,10 +259,10 @@ def http_client(server: McpServer, transport: McpTransport) -> httpx2.AsyncClien
     """
     return httpx2.AsyncClient(
         headers={"User-Agent": "airflow-allma", **server.headers},
-        # A call has a limit of its own, which depends on its step.
+        # The step limits the time of its call.
         timeout=httpx2.Timeout(None, connect=server.options.connect_seconds),
         transport=transport,
-        # As in the client of other steps: no proxies and no .netrc.
+        # No proxies and no .netrc, as in the HTTP client of other steps.
         trust_env=False,
     )
 
@@ -290,7 +290,7 @@ def _message_of(request: httpx2.Request) -> _Message:
 
 
 async def _read(response: httpx2.Response, limit: int) -> tuple[bytes, bool]:
-    """Return a body, decoded, and whether it is whole; a longer one is cut."""
+    """Return a decoded body, cut at ``limit`` bytes, and whether it is whole."""
     chunks: list[bytes] = []
     size = 0
     try:

@@ -28,17 +28,17 @@ _MAX_REASONS: Final = 10
 _MAX_REASON_LENGTH: Final = 300
 _MAX_NAMES: Final = 8
 OWN_SCHEMA: Final = "airflow-allma/schema"
-"""The key of a tool's own schema in the one that the SDK gets."""
+"""The key under which the schema that the SDK gets has the tool's own schema."""
 
 
 @dataclass(frozen=True)
 class McpTool:
-    """A tool.
+    """A tool of an MCP server.
 
     Attributes:
         name: its name.
         description: what it does; may be empty.
-        schema: the JSON Schema of its arguments; None if it has none.
+        schema: the JSON Schema of its arguments; None if the server gives none.
     """
 
     name: str
@@ -53,16 +53,16 @@ class McpTool:
         try:
             if len(msgspec.json.encode(self.schema)) > _MAX_SCHEMA_BYTES:
                 return None
-            # Patterns that can take forever, references to elsewhere and such.
+            # Rejects, for example, slow patterns and references to other documents.
             problems = any(True for _ in check_schema(dict(self.schema)))
         except Exception:  # noqa: BLE001 - jsonschema does not expect every JSON value
             return None
         return None if problems else bounded_validator(self.schema)
 
     def mismatches(self, arguments: Mapping[str, Any]) -> list[str]:
-        """Return why arguments do not match the schema, each with its path; none if they do.
+        """Return why arguments do not match the schema, each reason with its path; none if they match.
 
-        What cannot be checked matches: the server checks it too.
+        Without a usable schema the arguments match: the server checks them too.
         """
         if self._validator is None:
             return []
@@ -83,7 +83,7 @@ class ToolCatalog:
 
     Attributes:
         tools: name -> tool.
-        is_complete: whether the server has no others; one that cannot list its tools may have any.
+        is_complete: whether these are all; False for a server that cannot list its tools.
     """
 
     tools: Mapping[str, McpTool]
@@ -108,7 +108,7 @@ async def read_catalog(list_page: Callable[[str | None], Awaitable[Mapping[str, 
     """Read the tools of a server, over all pages.
 
     Args:
-        list_page: returns the page at a cursor, as the protocol has it.
+        list_page: returns the page at a cursor, in the form of the protocol.
 
     Raises:
         StepError: what ``list_page`` raises.

@@ -1,4 +1,4 @@
-"""Handler of MCP_CALL: one call of a tool of an MCP server."""
+"""Handler of MCP_CALL: call a tool of an MCP server."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class CallTool(AsyncHandler):
         """Call the tool.
 
         Raises:
-            TransientStepError: the server cannot be reached, does not answer, or has ended in the middle.
+            TransientStepError: the server cannot be reached, does not respond, or closes the connection.
             PermanentStepError: a connection or an argument is not valid, the server does not have the tool or
-                refuses the call, or the tool failed (``McpToolError``).
+                rejects the call, or the tool failed (``McpToolError``).
             SecretError: the connection cannot be read.
         """
         services = call.services
