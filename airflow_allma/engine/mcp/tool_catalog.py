@@ -23,6 +23,9 @@ _MAX_PAGES: Final = 100
 _MAX_WORK: Final = 1_000_000
 _MAX_SCHEMA_BYTES: Final = 1 << 18
 _MAX_TOOLS: Final = 10_000
+_MAX_CATALOG_BYTES: Final = 64 << 20
+"""The size of all tools together, beyond which no further page is read."""
+
 _MAX_ERRORS: Final = 100
 _MAX_REASONS: Final = 10
 _MAX_REASON_LENGTH: Final = 300
@@ -116,16 +119,25 @@ async def read_catalog(list_page: Callable[[str | None], Awaitable[Mapping[str, 
     tools: dict[str, McpTool] = {}
     cursor: str | None = None
     seen: set[str] = set()
+    size = 0
     for _ in range(_MAX_PAGES):
         page = await list_page(cursor)
         tools.update((tool["name"], _tool(tool)) for tool in page.get("tools", ()))
         cursor = page.get("nextCursor")
         if cursor is None:
             return ToolCatalog(tools)
-        if cursor in seen or len(tools) > _MAX_TOOLS:
+        size += _size_of(page)
+        if cursor in seen or len(tools) > _MAX_TOOLS or size > _MAX_CATALOG_BYTES:
             break
         seen.add(cursor)
     return ToolCatalog(tools, is_complete=False)
+
+
+def _size_of(page: Mapping[str, Any]) -> int:
+    try:
+        return len(msgspec.json.encode(page))
+    except (UnicodeEncodeError, RecursionError):
+        return _MAX_CATALOG_BYTES
 
 
 def _tool(tool: Mapping[str, Any]) -> McpTool:
