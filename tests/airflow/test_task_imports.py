@@ -29,6 +29,23 @@ assert build_services(load_settings(), logging.getLogger()).store is not None
 """
 
 SDK = {"mcp", "mcp_types", "httpx2"}
+OF_MODELS = {"airflow_allma.engine.steps.llm_invocation", "google.auth", "json_repair"} | {
+    f"airflow_allma.engine.llm.{name}"
+    for name in (
+        *("anthropic", "bedrock", "clients", "gemini", "lambda_model", "openai", "vertex"),
+        *(
+            "answer_cache",
+            "candidates",
+            "json_output",
+            "media",
+            "model_chain",
+            "model_http",
+            "prompt",
+            "tools",
+        ),
+    )
+}
+"""What only steps that ask models need."""
 
 
 def imported(source, tmp_path, **environment):
@@ -67,6 +84,30 @@ def test_loading_a_flow_that_calls_tools_does_not_import_the_sdk_of_the_protocol
     load = f"from pathlib import Path\nassert load_flows(Path({str(tmp_path)!r}))['tools'].get_task('a')\n"
     load = f"from airflow_allma.dag_factory import load_flows\n{load}"
     assert not SDK & imported(LOAD_PLUGINS + load + SERVICES, tmp_path)
+
+
+def test_a_parse_of_flows_that_ask_models_does_not_import_their_clients(tmp_path):
+    step = {"stepType": "LLM_INVOCATION", "llmProvider": "GEMINI", "modelId": "m", "promptTemplateId": "hi"}
+    flow = {"id": "asks", "startStepInstanceId": "a", "steps": {"a": step}}
+    (tmp_path / "asks.json").write_text(json.dumps(flow))
+    (tmp_path / "hi.prompt.json").write_text(json.dumps({"id": "hi", "content": "Hello {{name}}"}))
+    load = f"from pathlib import Path\nassert load_flows(Path({str(tmp_path)!r}))['asks'].get_task('a')\n"
+    names = imported(f"{LOAD_PLUGINS}from airflow_allma.dag_factory import load_flows\n{load}", tmp_path)
+    assert "airflow_allma.flow.steps.llm" in names
+    assert not OF_MODELS & names
+
+
+def test_the_first_call_of_a_step_that_asks_models_imports_them(tmp_path):
+    handler = "from airflow_allma.engine.steps.llm_invocation import LlmInvocation"
+    assert OF_MODELS - {"google.auth", "json_repair"} <= imported(handler, tmp_path)
+
+
+def test_a_task_of_a_flow_that_asks_no_model_does_not_import_their_clients(tmp_path):
+    (tmp_path / "calls.json").write_text(json.dumps(FLOW))
+    names = imported(f"{LOAD_PLUGINS}{SERVICES}{RUN_IN_A_TASK.format(folder=str(tmp_path))}", tmp_path)
+    # A later line of the source forgets what was imported before it.
+    before = imported(f"{LOAD_PLUGINS}{SERVICES}", tmp_path)
+    assert not OF_MODELS & (names | before)
 
 
 def test_a_task_that_calls_no_aws_service_does_not_import_its_client(tmp_path):
