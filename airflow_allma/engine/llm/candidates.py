@@ -24,6 +24,7 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import NOTHING, Path, compile_config, compile_path
 from airflow_allma.expressions.configs import resolve_final_pointer
 from airflow_allma.flow import InferenceParameters, LlmFallback, LlmInvocationStep
+from airflow_allma.flow.expression_fields import is_computed
 from airflow_allma.flow.steps.llm import LlmProvider
 
 __all__ = ["Candidate", "CandidateModel", "StepMedia"]
@@ -46,6 +47,7 @@ class Candidate:
         parameters: the inference parameters.
         tools: the tools that the model can use.
         tool_choice: None for the provider's default.
+        is_computed: whether the provider is computed from the run's data.
     """
 
     model: ModelName
@@ -54,6 +56,7 @@ class Candidate:
     parameters: Parameters
     tools: tuple[FunctionTool | ProviderTool, ...]
     tool_choice: ToolChoice | None
+    is_computed: bool = False
 
     @property
     def json_output(self) -> bool:
@@ -88,6 +91,7 @@ class CandidateModel:
         config = step.custom_config if own.custom_config is None else own.custom_config
         self._field = field
         self._connection = own.connection
+        self._is_computed = is_computed(own.llm_provider)
         self._rendered = compile_config(
             {"llmProvider": own.llm_provider, "modelId": own.model_id, "customConfig": config}
         )
@@ -130,6 +134,7 @@ class CandidateModel:
             self._parameters,
             tools,
             parse_tool_choice(choice, tools, f"{self._field}toolChoice"),
+            self._is_computed,
         )
 
     def _provider(self, value: Any) -> LlmProvider:

@@ -274,7 +274,7 @@ class _Learned:
             return False
         pause = retry_after if retry_after is not None else _FIRST_PAUSE * 2.0**self._pauses
         self._pauses = min(self._pauses + 1, 10)
-        self._paused_until = now + min(pause, _LONGEST_PAUSE)
+        self._paused_until = now + (min(pause, _LONGEST_PAUSE) if retry_after is None else pause)
         if is_explained:
             return True
         seconds = self._paused_until - self._began

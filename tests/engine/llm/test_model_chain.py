@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_allma.common.secret_sources import ConnectionSecret
 from airflow_allma.engine.llm.model_request import FinishReason, RateLimitedError, TokenUsage
+from airflow_allma.engine.secrets import Secrets
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 from tests.support.engine import fork, run
+from tests.support.mail_steps import Connections
 from tests.support.model_steps import FakeModels, answer, ask, model_step
 
 DOWN = TransientStepError("503 from the model")
@@ -98,6 +101,24 @@ def test_fallbacks_use_the_connection_of_the_step_only_if_they_have_its_provider
     )
     ask(models, step=step, settings={"llm_connections": '{"GEMINI": "google", "OPENAI": "other"}'})
     assert models.connections == ["own", "own", "google", "theirs"]
+
+
+@pytest.mark.parametrize(
+    ("secret", "is_sent"),
+    [
+        (ConnectionSecret("own", "http", password="key"), False),
+        (ConnectionSecret("own", "openai", password="key"), False),
+        (ConnectionSecret("own", "http", "https://gateway.test", password="key"), True),
+        (ConnectionSecret("own", "google_cloud_platform"), True),
+    ],
+)
+def test_data_that_names_the_provider_does_not_decide_who_gets_the_key(secret, is_sent):
+    models = FakeModels()
+    step = model_step(llmProvider="{{provider}}", connection="own")
+    ran = ask(models, {"provider": "GEMINI"}, step=step, secrets=Secrets(Connections(secret)))
+    assert bool(models.requests) is is_sent
+    if not is_sent:
+        assert "Connection 'own' has no host, and `llmProvider` is computed" in ran.error["errorMessage"]
 
 
 # A chunk
