@@ -14,7 +14,7 @@ from typing import Final
 
 from airflow_allma.engine.modules.fixed_settings import settings_check
 from airflow_allma.engine.own_modules import OwnModules
-from airflow_allma.engine.steps import unsupported_reason, unsupported_type
+from airflow_allma.engine.steps import unsupported_reason
 from airflow_allma.expressions import (
     compile_condition,
     compile_config_string,
@@ -72,7 +72,6 @@ FLOW_CHECKS: Final = FlowChecks(
     _EXPRESSIONS,
     unsupported_reason,
     schedule_problem,
-    unsupported_type,
     _EXPRESSIONS,
     settings_check,
     notifiers=(),

@@ -18,7 +18,6 @@ def compile_flow(flow: Flow) -> FlowProgram:
 
     Raises:
         ExpressionSyntaxError: an expression cannot be parsed.
-        KeyError: a step type does not run here (``unsupported_reason`` reports it at load time).
     """
     return FlowProgram(flow, HANDLERS)
 

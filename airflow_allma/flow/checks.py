@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from airflow_allma.common.reference import Reference
 from airflow_allma.flow.secret_names import AllowedSecrets
-from airflow_allma.flow.steps import Step, StepType
+from airflow_allma.flow.steps import Step
 
 __all__ = [
     "ExpressionChecks",
@@ -22,7 +22,6 @@ __all__ = [
     "SettingsCheck",
     "SettingsProblems",
     "SupportCheck",
-    "TypeCheck",
 ]
 
 
@@ -70,9 +69,6 @@ class ExpressionReader(ExpressionChecks, Protocol):
         """Return the parts of a valid condition that are false for all data, each with reason and fix."""
 
 
-TypeCheck = Callable[[StepType, str], tuple[str, str] | None]
-"""Like SupportCheck, for a step's type and module alone: its other fields may be invalid."""
-
 SettingsProblems = Callable[
     [Mapping[str, Any], AbstractSet[str]], Iterable[tuple[tuple[str | int, ...], bool, str]]
 ]
@@ -104,7 +100,6 @@ class FlowChecks:
         expressions: parses expressions; None: expressions are not checked.
         supported: whether a step's type and module can run; None: all can.
         schedule: whether a schedule can be read; None: schedules are not checked.
-        supported_type: whether a step's type and module can run at all; None: all can.
         reader: what expressions read; None: there are no lints.
         settings: whether a module can run with its settings; None: they are not checked.
         notifiers: patterns of the notifiers that flows may name; None: notifiers are not checked.
@@ -114,7 +109,6 @@ class FlowChecks:
     expressions: ExpressionChecks | None = None
     supported: SupportCheck | None = None
     schedule: ScheduleCheck | None = None
-    supported_type: TypeCheck | None = None
     reader: ExpressionReader | None = None
     settings: SettingsCheck | None = None
     notifiers: tuple[str, ...] | None = None

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from airflow_allma.exceptions import FlowError
 from airflow_allma.flow.airflow_limits import check_airflow_limits
 from airflow_allma.flow.catalog import EMPTY_CATALOG, Catalog
-from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck, TypeCheck
+from airflow_allma.flow.checks import FlowChecks, ScheduleCheck, SupportCheck
 from airflow_allma.flow.completion_actions import CompletionActionType, data_save_step
 from airflow_allma.flow.cross_references import check_cross_references
 from airflow_allma.flow.definitions import StepDefinitions
@@ -35,10 +35,10 @@ from airflow_allma.flow.references import UNREACHED, check_references
 from airflow_allma.flow.secret_rules import check_secrets
 from airflow_allma.flow.step_links import StepLinks
 from airflow_allma.flow.step_rules import check_steps
-from airflow_allma.flow.steps import STEP_MODELS, AnyStep, ParallelForkManagerStep, Step, StepType
+from airflow_allma.flow.steps import AnyStep, ParallelForkManagerStep, Step, StepType
 from airflow_allma.flow.target_conflicts import check_targets
 from airflow_allma.flow.task_count import check_task_count
-from airflow_allma.flow.tree_walk import Scope, branches_of, scopes
+from airflow_allma.flow.tree_walk import Scope, scopes
 from airflow_allma.flow.unknown_fields import check_unknown_fields
 
 __all__ = ["MAX_STEPS", "CheckedFlow", "check_flow", "parse_flow"]
@@ -124,8 +124,6 @@ def check_flow(
         diagnostics += check_lints(view)
     if checks.settings is not None:
         diagnostics += check_module_settings(inherited, all_scopes, checks.settings)
-    if checks.supported_type is not None:
-        diagnostics = _instead_of_others(diagnostics, _check_types(all_scopes, checks.supported_type))
     diagnostics += check_cross_references(all_scopes, catalog)
     diagnostics += check_mcp_steps(all_scopes, catalog, checks.allowed)
     diagnostics = _without_consequences(diagnostics)
@@ -182,40 +180,6 @@ def _check_support(
         if unsupported is not None:
             field, reason = unsupported
             yield Diagnostic((*path, field), reason)
-
-
-def _check_types(all_scopes: list[Scope], supported: TypeCheck) -> Iterator[Diagnostic]:
-    for scope in all_scopes:
-        for located in scope.steps.values():
-            if located.kind not in STEP_MODELS:
-                continue
-            module = located.step.get("moduleIdentifier")
-            unsupported = supported(StepType(located.kind), module if isinstance(module, str) else "")
-            if unsupported is not None:
-                field, reason = unsupported
-                yield Diagnostic((*located.path, field), reason)
-            for path, branch in branches_of(located):
-                if branch.get("stepType") == StepType.START_SUB_FLOW and supported(
-                    StepType.START_SUB_FLOW, ""
-                ):
-                    yield Diagnostic(
-                        (*path, "stepType"),
-                        "a branch that is a sub-flow is not supported yet; set its first step instead",
-                    )
-
-
-def _instead_of_others(diagnostics: list[Diagnostic], unsupported: Iterator[Diagnostic]) -> list[Diagnostic]:
-    """Return the diagnostics of steps that cannot run in place of all others about the same steps."""
-    by_step = {diagnostic.path[:-1]: diagnostic for diagnostic in unsupported}
-    if not by_step:
-        return diagnostics
-    lengths = {len(path) for path in by_step}
-    others = [
-        diagnostic
-        for diagnostic in diagnostics
-        if not any(diagnostic.path[:length] in by_step for length in lengths)
-    ]
-    return [*by_step.values(), *others]
 
 
 def _check_schedules(

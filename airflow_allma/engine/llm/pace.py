@@ -6,8 +6,8 @@ Together, these keep calls below the provider's rate limit, even if other proces
 - Limits that the provider reports in response headers: the remaining requests and tokens are spread over the
   time until the limit resets, with at most a minute between two calls. Processes that share a limit see the
   same remainder; each uses a part of it.
-- A 429 response stops all calls for as long as the provider asks, but not for more than a minute. After that,
-  calls continue at the rate that was accepted before; the rate grows until the next 429.
+- A 429 response stops all calls for as long as the provider asks. After that, calls continue at the rate that
+  was accepted before; the rate grows until the next 429.
 
 Few calls are in flight at first, and more as calls succeed, so that an unknown limit rejects only a few.
 """
@@ -48,8 +48,8 @@ _MEASURABLE_SECONDS: Final = 2.0
 
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 60.0
-"""Seconds without calls after a 429; the first pause doubles with each 429 that follows. The longest pause is
-also the longest time between two calls under a reported limit."""
+"""Seconds without calls after a 429 that does not say how long to wait; the first pause doubles with each 429
+that follows. The longest pause is also the longest time between two calls under a reported limit."""
 
 _NEVER: Final = float("inf")
 _TIMER_SECONDS: Final = 0.0005

@@ -26,7 +26,7 @@ from airflow_allma.engine.steps.wait_for_event import WaitForEvent
 from airflow_allma.flow import Step, StepType
 from airflow_allma.flow.module_ids import OWN_MODULE_TYPES, is_own_module
 
-__all__ = ["HANDLERS", "MODULES", "unsupported_reason", "unsupported_type"]
+__all__ = ["HANDLERS", "MODULES", "unsupported_reason"]
 
 
 def _of_module(make: Callable[[Any], Handler]) -> HandlerFactory:
@@ -83,20 +83,6 @@ _MODULE_TYPES: Final = frozenset({StepType.DATA_LOAD, StepType.DATA_SAVE, StepTy
 _NEED_MODULE: Final = _MODULE_TYPES | {StepType.CUSTOM_LOGIC}
 
 
-def unsupported_type(kind: StepType, module: str) -> tuple[str, str] | None:  # noqa: ARG001 - a TypeCheck
-    """Return the field and the reason why no step of a type can run here yet.
-
-    Args:
-        kind: the step's type.
-        module: its ``moduleIdentifier``; empty if it has none. All of them can run.
-    """
-    if kind not in HANDLERS:
-        return "stepType", (
-            f"step type {kind.value} is not supported yet; remove the step, or do its work with an API_CALL"
-        )
-    return None
-
-
 def unsupported_reason(step: Step, own_modules: OwnModules = _ENTRY_POINTS) -> tuple[str, str] | None:
     """Return the field and the reason why a step cannot run here, for load-time errors; None if it can.
 
@@ -104,8 +90,6 @@ def unsupported_reason(step: Step, own_modules: OwnModules = _ENTRY_POINTS) -> t
         step: the step.
         own_modules: the modules that the installation adds.
     """
-    if unsupported := unsupported_type(step.step_type, step.module_identifier or ""):
-        return unsupported
     if step.step_type in OWN_MODULE_TYPES and is_own_module(step.module_identifier):
         problem = own_modules.problem(step.module_identifier or "", MODULES)
         return ("moduleIdentifier", problem) if problem else None
