@@ -1,8 +1,7 @@
 """Every field of every model has a decision in `field_decisions.txt`: `Model.field decision`.
 
-`used MODULE`: the module reads it. `warned`: it has no effect yet, and a lint says so. `unsupported`: only
-steps that cannot run have it, which is an error. `refused`: the object that has it is an error. `for people`:
-it describes, and nothing has to read it.
+`used MODULE`: the module reads it. `warned`: it has no effect yet, and a lint says so. `refused`: the object
+that has it is an error. `for people`: it describes, and nothing has to read it.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_allma.engine.steps import HANDLERS
 from airflow_allma.flow import bundle, completion_actions, event_options, models, notify_options
 from airflow_allma.flow.lints.no_effect import NOT_YET
 from airflow_allma.flow.model_base import Model
-from airflow_allma.flow.steps import STEP_MODELS, calls, fork_step, llm, messages, modules, starts, step_base
+from airflow_allma.flow.steps import calls, fork_step, llm, messages, modules, starts, step_base
 
 DECISIONS = dict(
     line.split(" ", 1)
@@ -77,9 +75,6 @@ def test_each_decision_is_true(field, attribute, repository):
         assert name in NOT_YET or field.split(".")[0] in {"Agent"} | START
     elif decision == "refused":
         assert field in REFUSED
-    elif decision == "unsupported":
-        step_types = [kind for kind, model in STEP_MODELS.items() if field.startswith(f"{model.__name__}.")]
-        assert not set(step_types) & set(HANDLERS)
     else:
         assert DECISIONS[field] == "for people"
         assert name in FOR_PEOPLE
