@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n 3
 FAST_TESTS := tests/common tests/expressions tests/flow tests/storage tests/engine tests/distributed \
   tests/inspection tests/timetables tests/picture tests/cli tests/conformance/test_vectors.py tests/test_layers.py
 
-.PHONY: help setup newest-airflow demo test test-fast test-celery lint format typecheck unit coverage bench fuzz schemas constraints clean
+.PHONY: help setup newest-airflow demo test test-fast test-slow test-celery lint format typecheck unit coverage bench fuzz schemas constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,10 +41,13 @@ newest-airflow: setup ## replace Airflow in .venv by the newest release, ignorin
 demo: setup ## run both example flows on a real Airflow of its own; FLOW=tickets: one that asks a model
 	$(BIN)/python -m demo $(if $(FLOW),--flow $(FLOW)) $(DEMO_ARGS)
 
-test: lint typecheck unit ## lint, typecheck and every test
+test: lint typecheck unit ## lint, typecheck and all tests but the slow ones
 
 test-fast: setup ## the tests that need no Airflow process
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
+
+test-slow: setup ## the tests that take a minute or more: outages, bursts, thousands of calls
+	$(BIN)/python -m pytest -m slow
 
 test-celery: setup ## two Celery workers, one is killed; installs redis-server and postgresql (apt) if missing
 	.ci/install-servers --no-browser

@@ -14,7 +14,7 @@ from tests.airflow.flows import branch, compose, flow, fork
 from tests.support.airflow import parse_again
 from tests.support.hostile_flows import hostile_flows
 
-pytestmark = pytest.mark.scheduler
+pytestmark = [pytest.mark.scheduler, pytest.mark.slow]
 
 PROBLEMS = "allma_problems.py"
 GOOD = 20

@@ -26,6 +26,7 @@ from tests.support.smtp_server import LOGIN, PASSWORD, SmtpFake, running_smtp
 
 pytestmark = pytest.mark.airflow
 
+SOME = 60
 MANY = 1000
 KEY = "planted-key-4711"
 Json = dict[str, Any]
@@ -282,10 +283,24 @@ def in_mapped_tasks(step: Json, payload: Json, tmp_path: Any, run: Any) -> list[
 
 def in_a_chunk(step: Json, payload: Json, tmp_path: Any, run: Any) -> list[Any]:
     del tmp_path
+    return over(SOME, step, payload, run, maxInMemoryItems=1, maxChunks=1, chunkConcurrency=8)
+
+
+def in_a_large_chunk(step: Json, payload: Json, tmp_path: Any, run: Any) -> list[Any]:
+    del tmp_path
     return over(MANY, step, payload, run, maxInMemoryItems=1, maxChunks=1, chunkConcurrency=8)
 
 
-@pytest.mark.parametrize("way", [on_command_line, as_a_task, in_mapped_tasks, in_a_chunk])
+@pytest.mark.parametrize(
+    "way",
+    [
+        on_command_line,
+        as_a_task,
+        in_mapped_tasks,
+        in_a_chunk,
+        pytest.param(in_a_large_chunk, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("environment")
 def test_a_step_has_the_same_result_in_each_way_to_run(name, way, servers, run, tmp_path):
@@ -296,7 +311,7 @@ def test_a_step_has_the_same_result_in_each_way_to_run(name, way, servers, run, 
     outputs = [without_ids(output) for output in way(step, payload, tmp_path, run)]
     assert outputs == [case.output(n, payload) for n in range(len(outputs))]
     count = len(outputs)
-    assert len(outputs) == {in_mapped_tasks: 2, in_a_chunk: MANY}.get(way, 1)
+    assert len(outputs) == {in_mapped_tasks: 2, in_a_chunk: SOME, in_a_large_chunk: MANY}.get(way, 1)
     assert len(servers.smtp.envelopes) - by_smtp == (count if name == "EMAIL by SMTP" else 0)
     assert servers.sent_by_ses() - by_ses == (count if name == "EMAIL by SES" else 0)
     if name == "FILE_DOWNLOAD":

@@ -7,7 +7,7 @@ import pytest
 from tests.support.moto import EndpointClients
 from tests.support.queue_bursts import VISIBILITY_SECONDS, QueueBurst, burst_flows
 
-pytestmark = pytest.mark.scheduler
+pytestmark = [pytest.mark.scheduler, pytest.mark.slow]
 
 COUNT = 50
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.airflow.flows import branch, compose, flow, fork
 
-pytestmark = pytest.mark.scheduler
+pytestmark = [pytest.mark.scheduler, pytest.mark.slow]
 
 WAITS = 20
 LAST_SECONDS = 10.0

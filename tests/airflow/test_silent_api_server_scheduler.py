@@ -18,7 +18,7 @@ from tests.airflow.finished_run import ask
 from tests.airflow.flows import branch, compose, flow, fork
 from tests.support.airflow import LOADER, write_atomically
 
-pytestmark = pytest.mark.scheduler
+pytestmark = [pytest.mark.scheduler, pytest.mark.slow]
 
 SILENT_SECONDS = 20
 COUNT = 24
