@@ -49,6 +49,7 @@ def progress(client, run_id):
         return {}
 
 
+@pytest.mark.slow
 def test_a_poll_survives_a_restart_of_the_triggerer_and_its_secrets_are_in_no_table(
     airflow_instance, airflow_client, deploy
 ):
