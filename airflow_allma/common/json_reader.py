@@ -25,6 +25,7 @@ __all__ = [
     "UnreadableJsonError",
     "decode_all",
     "decode_json",
+    "decode_object",
     "parse_json",
     "read_json",
 ]
@@ -116,6 +117,18 @@ def decode_json(data: bytes) -> Any:
                 f"byte {invalid.start} is not UTF-8 ({invalid.reason}); save as UTF-8"
             ) from error
         return _decode_slowly(source, error).value
+
+
+def decode_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in a string; None if it is anything else.
+
+    The reason is lost: it shows a part of the string, which can be a secret.
+    """
+    try:
+        value = decode_json(text.encode())
+    except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def decode_all(values: Iterable[bytes]) -> list[Any] | None:

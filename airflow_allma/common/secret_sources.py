@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
+from airflow_allma.common.json_reader import decode_object
 from airflow_allma.exceptions import SecretError
 
 __all__ = ["ConnectionSecret", "SecretSource", "decode_extra"]
@@ -64,12 +64,8 @@ def decode_extra(conn_id: str, text: str | None) -> Mapping[str, Any]:
     """
     if not text or not text.strip():
         return {}
-    try:
-        extra = decode_json(text.encode())
-    except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
-        # The cause would show a part of the text.
-        extra = None
-    if not isinstance(extra, dict):
+    extra = decode_object(text)
+    if extra is None:
         raise SecretError(
             f'The extra of connection {conn_id!r} must be a JSON object such as {{"timeout": 10}}. Correct '
             "it in Admin > Connections, or where the connection is defined."

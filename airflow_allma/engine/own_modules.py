@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
-from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
+from airflow_allma.common.json_reader import decode_object
 from airflow_allma.common.nearest import nearest
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.exceptions import PermanentStepError
@@ -129,11 +129,8 @@ class OwnModules:
     def _external(self) -> Mapping[str, Any]:
         if not self.external.strip():
             return {}
-        try:
-            modules = decode_json(self.external.encode())
-        except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
-            modules = None
-        if not isinstance(modules, dict):
+        modules = decode_object(self.external)
+        if modules is None:
             raise PermanentStepError(f"{_SETTING} must be a JSON object of module ids, each with {_FORMS}.")
         return modules
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
+from airflow_allma.common.json_reader import decode_object
 from airflow_allma.common.nearest import nearest
 from airflow_allma.engine.llm.circuit_breaker import CircuitBreaker
 from airflow_allma.engine.llm.model_request import ModelName
@@ -127,11 +127,8 @@ def _find(entries: Mapping[str, Any], model: ModelName) -> Any:
 def _object_of(setting: str, text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
-    try:
-        value = decode_json(text.encode())
-    except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
-        value = None
-    if not isinstance(value, dict):
+    value = decode_object(text)
+    if value is None:
         raise _wrong(setting, "it must be a JSON object")
     return value
 
