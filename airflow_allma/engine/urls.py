@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -22,7 +22,7 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.expressions import SlottedTemplate, Span
 from airflow_allma.expressions.syntax_tree import SLOT
 
-__all__ = ["InvalidUrlError", "PreparedUrl", "plain_url", "prepare_url", "show_url"]
+__all__ = ["InvalidUrlError", "PreparedUrl", "origin_of", "plain_url", "prepare_url", "show_url"]
 
 _PARTS: Final = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
@@ -69,6 +69,12 @@ class PreparedUrl(msgspec.Struct, frozen=True):
 
     url: str
     warnings: tuple[str, ...] = ()
+
+
+def origin_of(url: str) -> tuple[str, str | None, int]:
+    """Return scheme, host and port of a URL, so that those of two URLs can be compared."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def prepare_url(spans: Sequence[Span]) -> PreparedUrl:

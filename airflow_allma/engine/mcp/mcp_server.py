@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
+from airflow_allma.common.json_reader import decode_object
 from airflow_allma.common.secret_sources import ConnectionSecret
 from airflow_allma.engine.http_connection import HttpConnection, connection_error
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.secrets import Secrets
+from airflow_allma.engine.urls import origin_of
 from airflow_allma.exceptions import PermanentStepError, SecretNotFoundError
 from airflow_allma.flow import McpAuthenticationType, McpConnection
 
@@ -148,7 +149,7 @@ def _of_entry(entry: McpConnection, secret: ConnectionSecret) -> McpServer:
         name = _HEADERS[kind]
         if name.lower() not in {other.lower() for other in headers}:
             headers[name] = f"Bearer {token}" if kind is McpAuthenticationType.BEARER_TOKEN else token
-    if connection.base_url and _origin(connection.base_url) != _origin(entry.server_url):
+    if connection.base_url and origin_of(connection.base_url) != origin_of(entry.server_url):
         raise PermanentStepError(
             f"MCP connection {entry.id!r} is on another host than Airflow connection {secret.id!r} "
             f"({connection.origin}), whose credentials it would get. Correct its `serverUrl`, or remove the "
@@ -163,11 +164,7 @@ def _of_entry(entry: McpConnection, secret: ConnectionSecret) -> McpServer:
 def _token(entry: McpConnection, secret: ConnectionSecret) -> str:
     token, key = secret.password, entry.authentication.secret_json_key
     if key and token.lstrip().startswith("{"):
-        try:
-            found = decode_json(token.encode())
-        except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
-            found = None
-        value = found.get(key) if isinstance(found, dict) else None
+        value = (decode_object(token) or {}).get(key)
         token = value if isinstance(value, str) else ""
         if not token:
             raise connection_error(secret, "password", f"has no string {key!r}, which `secretJsonKey` names")
@@ -201,12 +198,3 @@ def _arguments(secret: ConnectionSecret) -> list[str]:
     if isinstance(arguments, list) and all(isinstance(argument, str) for argument in arguments):
         return arguments
     raise connection_error(secret, "extra.args", 'must be a list of strings, such as ["mcp-server-time"]')
-
-
-def _origin(url: str) -> tuple[str, str | None, int]:
-    parts = urlsplit(url)
-    return (
-        parts.scheme.lower(),
-        parts.hostname,
-        parts.port or (443 if parts.scheme.lower() == "https" else 80),
-    )

@@ -21,7 +21,14 @@ from airflow_allma.engine.secret_values import SecretValues, names_in_template, 
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.steps.needed_data import needed_data
 from airflow_allma.engine.steps.request_headers import Headers, RequestHeaders
-from airflow_allma.engine.urls import InvalidUrlError, PreparedUrl, plain_url, prepare_url, show_url
+from airflow_allma.engine.urls import (
+    InvalidUrlError,
+    PreparedUrl,
+    origin_of,
+    plain_url,
+    prepare_url,
+    show_url,
+)
 from airflow_allma.exceptions import ExpressionEvaluationError
 from airflow_allma.expressions import (
     Span,
@@ -262,7 +269,7 @@ class RequestPlan:
     ) -> None:
         """Check that the flow's data does not decide which host gets the secrets of a connection."""
         if connection is not None and connection.base_url:
-            if _origin(url) != _origin(_encoded(connection.base_url)):
+            if origin_of(url) != origin_of(_encoded(connection.base_url)):
                 raise InvalidUrlError(
                     shown,
                     f"is not on the host of connection {connection.id!r} ({connection.origin}); write a path "
@@ -321,9 +328,3 @@ def _with_base(spans: Sequence[Span], base: str) -> Sequence[Span]:
 def _encoded(url: str) -> str:
     """Return a URL without values as it is sent; names of hosts can have other letters than ASCII."""
     return prepare_url([Span("", is_authored=False), Span(url, is_authored=True)]).url
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    default = 443 if parts.scheme == "https" else 80
-    return parts.scheme, parts.hostname, parts.port or default
