@@ -25,7 +25,7 @@ from airflow_allma.operators.run_states import load_state, return_value, save_st
 from airflow_allma.operators.run_urls import ItemsLink
 from airflow_allma.operators.task_context import LOG, TaskContext
 from airflow_allma.operators.trace_xcom import push_trace, trace_of
-from airflow_allma.operators.xcoms import Key, pull, push
+from airflow_allma.operators.xcoms import Key, pull, push_or_warn
 
 if TYPE_CHECKING:
     from airflow_allma.distributed.failure_summary import FailureSummary
@@ -186,10 +186,8 @@ class ForkAggregateOperator(FlowOperator):
         # A later try replaces what the notes said before.
         if summary.failed or int(current.ti.try_number or 1) > 1:
             counts = {"fork": self.step, "items": summary.items, "failed": summary.failed}
-            try:
-                push(current.ti, Key.FORK_NOTE, counts)
-            except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a note must not fail a task
-                LOG.warning("The notes of the run and of this task do not show the failed items: %s", error)
+            message = "The notes of the run and of this task do not show the failed items: %s"
+            push_or_warn(current.ti, Key.FORK_NOTE, counts, LOG, message)
 
     def _results(self, current: TaskContext, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
         from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder

@@ -17,7 +17,7 @@ from airflow_allma.operators.event_store import EventStore
 from airflow_allma.operators.flow_ref import FlowRef
 from airflow_allma.operators.run_link import RunLink, flow_execution_id
 from airflow_allma.operators.step_log import StepLog
-from airflow_allma.operators.xcoms import Key, push
+from airflow_allma.operators.xcoms import Key, push_or_warn
 from airflow_allma.settings import AllmaSettings
 
 if TYPE_CHECKING:
@@ -112,11 +112,8 @@ class TaskContext:
     def _tell_checkpoint(self, reached: dict[str, Any], info: RunInfo) -> None:
         """Pass a checkpoint to the API server, for the note of the run; those of branches are only theirs."""
         if info.branch_id is None and info.flow_execution_id == self.flow_execution_id:
-            try:
-                push(self.ti, Key.CHECKPOINT, reached)
-            except Exception as error:  # noqa: BLE001 - whatever Airflow raises
-                # A note must not fail a step.
-                LOG.warning("The note of the run does not show checkpoint %r: %s", reached["label"], error)
+            message = "The note of the run does not show checkpoint %r: %s"
+            push_or_warn(self.ti, Key.CHECKPOINT, reached, LOG, message, reached["label"])
 
     @property
     def map_index(self) -> int:
@@ -167,10 +164,8 @@ class TaskContext:
         """Pass on what model calls took, for the accounts of the fork and of the run."""
         account = self.services.models.account
         if account:
-            try:
-                push(self.ti, Key.TOKENS, account.to_dict())
-            except Exception as error:  # noqa: BLE001 - whatever Airflow raises, an account must not fail a task
-                LOG.warning("%s (the tokens of this task are not in the account of its run)", error)
+            message = "%s (the tokens of this task are not in the account of its run)"
+            push_or_warn(self.ti, Key.TOKENS, account.to_dict(), LOG, message)
 
     def stop(self) -> None:
         """End ``run``, now or as soon as it begins; for signal handlers."""

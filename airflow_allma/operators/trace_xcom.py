@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_allma.operators.task_context import LOG, TaskContext
-from airflow_allma.operators.xcoms import Key, push
+from airflow_allma.operators.xcoms import Key, push_or_warn
 
 if TYPE_CHECKING:
     from airflow_allma.engine import RunState
@@ -38,9 +38,5 @@ def push_trace(current: TaskContext, state: RunState) -> None:
         state: the run's state after the steps.
     """
     trace = trace_of(state)
-    if trace is None:
-        return
-    try:
-        push(current.ti, Key.TRACE, trace)
-    except Exception as error:  # noqa: BLE001 - whatever Airflow raises
-        LOG.warning(_NOT_SHOWN, error)
+    if trace is not None:
+        push_or_warn(current.ti, Key.TRACE, trace, LOG, _NOT_SHOWN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from logging import Logger
 from typing import Any, Final
 
 from airflow_allma.common.checkpoint_notes import CHECKPOINT_KEY
@@ -15,7 +16,17 @@ from airflow_allma.common.fork_notes import FORK_NOTE_KEY
 from airflow_allma.compat import NOT_MAPPED, count_xcoms
 from airflow_allma.operators.transport import from_json, json_bytes
 
-__all__ = ["Key", "may_have", "pull", "pull_all", "pull_all_returned", "pull_raw", "pull_returned", "push"]
+__all__ = [
+    "Key",
+    "may_have",
+    "pull",
+    "pull_all",
+    "pull_all_returned",
+    "pull_raw",
+    "pull_returned",
+    "push",
+    "push_or_warn",
+]
 
 _RETURN_VALUE: Final = "return_value"
 
@@ -55,6 +66,23 @@ class Key(StrEnum):
 def push(ti: Any, key: Key, value: Any) -> None:
     """Store a JSON value under a key of this task instance."""
     ti.xcom_push(key=key.value, value=json_bytes(value).decode())
+
+
+def push_or_warn(ti: Any, key: Key, value: Any, log: Logger, message: str, *arguments: Any) -> None:
+    """Store what only people read: a failure is a warning, and fails no task.
+
+    Args:
+        ti: this task instance.
+        key: the key.
+        value: a JSON value.
+        log: receives the warning.
+        message: what is missing then; a format whose last placeholder is the error.
+        arguments: the values of its other placeholders.
+    """
+    try:
+        push(ti, key, value)
+    except Exception as error:  # noqa: BLE001 - whatever Airflow raises
+        log.warning(message, *arguments, error)
 
 
 def pull(ti: Any, task_id: str, key: Key, map_index: int = NOT_MAPPED) -> Any:
