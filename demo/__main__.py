@@ -21,7 +21,7 @@ from demo.airflow_instance import AirflowInstance, Database
 from demo.data import BUCKET, TABLE, TICKETS_KEY, create_bucket, create_users, write_tickets
 from demo.postgres import find_postgres
 from demo.processes import ManagedProcess, ServerError
-from demo.servers import aws_connection, aws_server, shop_server
+from demo.servers import LocalServer, aws_connection, aws_server, shop_server
 from demo.stages import Stages
 from demo.walkthrough import (
     PRODUCTS,
@@ -99,19 +99,30 @@ def _raise_stopped(_number: int, _frame: FrameType | None) -> None:
     raise Stopped
 
 
+def _start(
+    title: str,
+    server: LocalServer,
+    stages: Stages,
+    stack: ExitStack,
+    running: list[ManagedProcess],
+) -> LocalServer:
+    """Start a server as a stage of its own; the stack stops it."""
+    with stages.stage(title):
+        stack.enter_context(server)
+        running.append(server.process)
+        stages.detail(server.url)
+    return server
+
+
 def _run_shop(
     arguments: argparse.Namespace, stages: Stages, stack: ExitStack, running: list[ManagedProcess]
 ) -> None:
     home: Path = arguments.home.resolve()
     stack.enter_context(_exclusive_folder(home))
-    with stages.stage("Start a local AWS (moto) with S3 and DynamoDB"):
-        aws = stack.enter_context(aws_server(home))
-        running.append(aws.process)
-        stages.detail(aws.url)
-    with stages.stage("Start the shop's product and user API"):
-        shop = stack.enter_context(shop_server(home, arguments.users))
-        running.append(shop.process)
-        stages.detail(shop.url)
+    aws = _start("Start a local AWS (moto) with S3 and DynamoDB", aws_server(home), stages, stack, running)
+    shop = _start(
+        "Start the shop's product and user API", shop_server(home, arguments.users), stages, stack, running
+    )
     with stages.stage(
         f"Write {arguments.users} user records to the DynamoDB table {TABLE}; create the bucket {BUCKET}"
     ):
@@ -138,14 +149,10 @@ def _run_tickets(
 
     home: Path = arguments.home.resolve()
     stack.enter_context(_exclusive_folder(home))
-    with stages.stage("Start a local AWS (moto) with S3"):
-        aws = stack.enter_context(aws_server(home))
-        running.append(aws.process)
-        stages.detail(aws.url)
-    with stages.stage("Start two language models, which classify by words"):
-        models = stack.enter_context(ticket_models(home))
-        running.append(models.process)
-        stages.detail(models.url)
+    aws = _start("Start a local AWS (moto) with S3", aws_server(home), stages, stack, running)
+    models = _start(
+        "Start two language models, which classify by words", ticket_models(home), stages, stack, running
+    )
     with stages.stage(f"Write {arguments.tickets} support tickets to s3://{BUCKET}/{TICKETS_KEY}"):
         create_bucket(aws.url)
         pointer = write_tickets(aws.url, arguments.tickets)

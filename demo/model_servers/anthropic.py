@@ -166,11 +166,9 @@ class AnthropicDialect:
         if request.stream:
             raise ModelApiError(400, "stream: this server does not stream")
         found, others = _contents(request)
-        return Asked(
+        return found.asked(
+            others,
             model=request.model,
-            prompt="\n".join(found.texts),
-            words=sum(len(text.split()) for text in (*found.texts, *others)),
-            media=len(found.media),
             functions=_functions(request),
             provider_tools=_server_tools(request),
             needs_tool=request.tool_choice is not None and request.tool_choice.type in {"any", "tool"},
@@ -185,12 +183,11 @@ class AnthropicDialect:
             raise ModelApiError(
                 400, "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
             )
-        allowed, wanted = behaviour.max_output_tokens, asked.max_tokens or 0
-        if allowed is not None and wanted > allowed:
+        if (allowed := asked.exceeded(behaviour)) is not None:
             raise ModelApiError(
                 400,
-                f"max_tokens: {wanted} > {allowed}, which is the maximum allowed number of output tokens for "
-                f"{asked.model}",
+                f"max_tokens: {asked.max_tokens} > {allowed}, which is the maximum allowed number of output "
+                f"tokens for {asked.model}",
             )
         if asked.media and not behaviour.media:
             raise ModelApiError(400, "messages.0.content.0: this model does not support image input")

@@ -181,11 +181,9 @@ class ConverseDialect:
         found, others = _contents(request)
         config = request.inference_config
         choice = request.tool_config and request.tool_config.tool_choice
-        return Asked(
+        return found.asked(
+            others,
             model=call.place["model"],
-            prompt="\n".join(found.texts),
-            words=sum(len(text.split()) for text in (*found.texts, *others)),
-            media=len(found.media),
             functions=_functions(request),
             needs_tool=bool(choice and (choice.any is not None or choice.tool is not None)),
             max_tokens=config.max_tokens,
@@ -201,8 +199,7 @@ class ConverseDialect:
                 "The model returned the following errors: `temperature` and `top_p` cannot both be specified "
                 "for this model. Please use only one.",
             )
-        allowed, wanted = behaviour.max_output_tokens, asked.max_tokens or 0
-        if allowed is not None and wanted > allowed:
+        if (allowed := asked.exceeded(behaviour)) is not None:
             raise ModelApiError(
                 400,
                 f"The maximum tokens you requested exceeds the model limit of {allowed}. Try again with a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -117,6 +117,11 @@ class Asked:
         """A word is a token, a medium 100, a tool 10."""
         return self.words + 100 * self.media + 10 * (len(self.functions) + len(self.provider_tools))
 
+    def exceeded(self, behaviour: Behaviour) -> int | None:
+        """Return the model's maximum length of an answer, if the request asks for more."""
+        allowed = behaviour.max_output_tokens
+        return allowed if allowed is not None and (self.max_tokens or 0) > allowed else None
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -180,7 +185,7 @@ class Dialect(Protocol):
             key: the only key that is accepted; None: any key is.
 
         Raises:
-            ModelApiError: there is no key, or another one.
+            ModelApiError: the key is missing or wrong.
         """
 
     def read(self, call: Call) -> Asked:
@@ -209,6 +214,16 @@ class Found:
 
     texts: list[str] = field(default_factory=list)
     media: list[str] = field(default_factory=list)
+
+    def asked(self, others: Iterable[str], **fields: Any) -> Asked:
+        """Return what the request asks.
+
+        Args:
+            others: texts that count as words, but are not the prompt.
+            fields: the other fields.
+        """
+        words = sum(len(text.split()) for text in (*self.texts, *others))
+        return Asked(prompt="\n".join(self.texts), words=words, media=len(self.media), **fields)
 
 
 def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

@@ -202,11 +202,9 @@ class GeminiDialect:
             raise ModelApiError(400, "Please use a valid role: user, model.")
         found, others = _contents(request)
         config = request.generation_config
-        return Asked(
+        return found.asked(
+            others,
             model=call.place["model"],
-            prompt="\n".join(found.texts),
-            words=sum(len(text.split()) for text in (*found.texts, *others)),
-            media=len(found.media),
             functions=_functions(request),
             provider_tools=_provider_tools(request),
             needs_tool=_mode(request) == "ANY",
@@ -221,12 +219,11 @@ class GeminiDialect:
             raise ModelApiError(
                 400, "Function calling with a response mime type: 'application/json' is unsupported"
             )
-        allowed, wanted = behaviour.max_output_tokens, asked.max_tokens or 0
-        if allowed is not None and wanted > allowed:
+        if (allowed := asked.exceeded(behaviour)) is not None:
             raise ModelApiError(
                 400,
-                f"Unable to submit request because it has a maxOutputTokens value of {wanted} but the "
-                f"supported range is from 1 (inclusive) to {allowed + 1} (exclusive).",
+                f"Unable to submit request because it has a maxOutputTokens value of {asked.max_tokens} but "
+                f"the supported range is from 1 (inclusive) to {allowed + 1} (exclusive).",
             )
         if asked.media and not behaviour.media:
             raise ModelApiError(400, "Image input modality is not enabled for this model")

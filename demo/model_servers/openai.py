@@ -84,13 +84,10 @@ class OpenAiDialect:
         if not model:
             raise ModelApiError(400, "you must provide a model parameter")
         users, system = _contents(request)
-        words = sum(len(text.split()) for text in (*users.texts, *system))
         _check_format(request, [*users.texts, *system])
-        return Asked(
+        return users.asked(
+            system,
             model=model,
-            prompt="\n".join(users.texts),
-            words=words,
-            media=len(users.media),
             functions=_functions(request),
             provider_tools=("web_search",) if request.web_search_options is not None else (),
             needs_tool=isinstance(request.tool_choice, ChosenFunction) or request.tool_choice == "required",
@@ -121,12 +118,11 @@ class OpenAiDialect:
                 code="unsupported_value",
                 param=name,
             )
-        allowed, wanted = behaviour.max_output_tokens, asked.max_tokens
-        if allowed is not None and wanted is not None and wanted > allowed:
+        if (allowed := asked.exceeded(behaviour)) is not None:
             raise ModelApiError(
                 400,
-                f"max_tokens is too large: {wanted}. This model supports at most {allowed} completion "
-                f"tokens, whereas you provided {wanted}.",
+                f"max_tokens is too large: {asked.max_tokens}. This model supports at most {allowed} "
+                f"completion tokens, whereas you provided {asked.max_tokens}.",
                 code="invalid_value",
                 param="max_tokens",
             )
