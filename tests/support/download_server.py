@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.server_threads import served
+
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 TEXT = b"id,name\n1,Ada\n"
 
@@ -166,14 +168,11 @@ class DownloadServer(ThreadingHTTPServer):
 @contextmanager
 def running_downloads() -> Iterator[DownloadServer]:
     server = DownloadServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.released.set()
-        server.shutdown()
-        server.server_close()
+    with served(server):
+        try:
+            yield server
+        finally:
+            server.released.set()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from tests.support.server_threads import served
+
 # As often as the engine tries a step.
 _FAILURES = {"flaky": 1, "stubborn": 5}
 
@@ -88,12 +90,6 @@ def open_echo_server() -> Iterator[EchoServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
     echo.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with served(server):
         yield echo
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

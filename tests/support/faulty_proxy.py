@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from airflow_allma.storage.backoff import Backoff
 from airflow_allma.storage.s3 import S3Store
 from tests.support.moto import EndpointClients
+from tests.support.server_threads import served
 
 
 class Fault(StrEnum):
@@ -100,14 +101,8 @@ def faulty_proxy(endpoint: str, plan: Plan) -> Iterator[tuple[str, list[Call]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield f"http://127.0.0.1:{server.server_address[1]}", calls
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.support.server_threads import served
+
 Reply = tuple[int, dict[str, str], Any]
 
 
@@ -63,10 +65,5 @@ class _Handler(BaseHTTPRequestHandler):
 def json_server(*replies: Reply) -> Iterator[JsonServer]:
     """Run the server until the end of the block."""
     server = JsonServer(*replies)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.processes import ManagedProcess, clean_environment, free_port, port_open, wait_until
+from tests.support.server_threads import served
 
 ROOT = Path(__file__).parents[2]
 Json = dict[str, Any]
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         if "Content-Length" in headers:
-            # Cut: the client was told of more.
+            # The header announced a longer body: close the connection, so that it is cut.
             self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
@@ -161,11 +161,5 @@ class _Handler(BaseHTTPRequestHandler):
 def running_mcp_fake() -> Iterator[McpFake]:
     """Run the fake until the end of the block."""
     server = McpFake()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -9,6 +9,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from demo.model_servers import ModelServer, running_models
 
@@ -30,6 +32,15 @@ def models() -> Iterator[ModelServer]:
     """A server of fake models, all of which answer ``OK``."""
     with running_models() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def private_key() -> str:
+    """The key of a service account, as PEM."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def openai_body(prompt: str = "Say OK", **more: Any) -> dict[str, Any]:

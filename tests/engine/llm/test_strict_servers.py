@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_allma.engine.http import AiohttpClient
 from airflow_allma.engine.llm.model_request import FinishReason, RateLimitedError, ToolCall
@@ -18,14 +16,6 @@ from tests.support.moto import EndpointClients
 
 KINDS = ("OPENAI", "AZURE", "ANTHROPIC", "GEMINI", "VERTEX", "AWS_BEDROCK")
 FOLDER = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def private_key():
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import json
 import sys
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_allma.engine.http_fake import FakeHttpClient, json_response
 from airflow_allma.engine.secrets import Secrets
@@ -18,14 +16,6 @@ from tests.support.model_calls import OK, ModelCalls
 
 KIND = "google_cloud_platform"
 PATH = "/v1/projects/acme/locations/europe-west1/publishers/google/models/gemini-2.5-flash:generateContent"
-
-
-@pytest.fixture(scope="module")
-def private_key():
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
 
 
 @pytest.fixture
