@@ -34,7 +34,7 @@ def fake():
 
 
 P, T = "PermanentStepError", "TransientStepError"
-NO_MESSAGE, CLOSED = "is no message of JSON-RPC", "The connection was closed"
+NO_MESSAGE, CLOSED = "is not a JSON-RPC message", "The connection was closed"
 FAILURES = {
     "500": ((500, {}, ECHO), T, "500 (no: *** ...", 500),
     "503 with an error of JSON-RPC": (

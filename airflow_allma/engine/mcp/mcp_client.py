@@ -166,7 +166,7 @@ class McpClient:
                 # The dispatcher reports it only later.
                 self._when_closed()
         elif failure is None and error.code == PARSE_ERROR and error.message.startswith(_UNREADABLE):
-            failure = McpFailure("An answer that is no message of JSON-RPC", is_transient=False)
+            failure = McpFailure("An answer that is not a JSON-RPC message", is_transient=False)
         if failure is not None:
             return failure.as_error(self._server)
         return protocol_error(self._server, self._masks, what, error.code, error.message)

@@ -194,7 +194,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
     def _unreadable(self, body: bytes, status: int) -> McpFailure:
         shown = self._secrets.masks.beginning(body, MAX_SHOWN)
         return McpFailure(
-            f"An answer that is no message of JSON-RPC ({shown})", is_transient=False, status=status
+            f"An answer that is not a JSON-RPC message ({shown})", is_transient=False, status=status
         )
 
     def _failed(self, request_id: int | str, failure: McpFailure) -> httpx2.Response:
