@@ -41,10 +41,7 @@ def request_digest(request: ModelRequest, connection: str | None) -> str | None:
         "media": [[file.mime_type, hashlib.sha256(file.data).hexdigest()] for file in request.media],
         "tools": [msgspec.to_builtins(tool) for tool in request.tools],
         "toolChoice": request.tool_choice,
-        "parameters": {
-            name: getattr(request.parameters, name)
-            for name in ("temperature", "max_output_tokens", "top_p", "top_k", "seed")
-        },
+        "parameters": request.parameters.to_dict(),
         # Defaults of the language are not sent to every model.
         "explicit": sorted(request.parameters.explicit),
         "json": request.json_output,

@@ -14,8 +14,9 @@ from airflow_allma.engine.llm.model_request import ModelRequest, RateLimitedErro
 from airflow_allma.engine.modules import ModuleContext
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import PermanentStepError, StepError, TransientStepError
+from airflow_allma.flow.steps.llm import LlmProvider
 
-__all__ = ["aws_module_errors", "run_bounded"]
+__all__ = ["aws_module_errors", "run_bounded", "wrong_connection"]
 
 _T = TypeVar("_T")
 
@@ -57,6 +58,22 @@ async def run_bounded(
             "customConfig.timeoutMs if it needs more time.",
             details={"provider": request.model.provider.value, "model": request.model.model_id},
         ) from error
+
+
+def wrong_connection(connection: str, provider: LlmProvider, alternative: str = "") -> PermanentStepError:
+    """Return the error for a connection of a step whose model is called with the flow's AWS connection.
+
+    Args:
+        connection: its id.
+        provider: the provider of the model.
+        alternative: what else can be done: the end of a sentence.
+    """
+    return PermanentStepError(
+        f"Connection {connection!r} cannot be used for {provider.value}, which takes the AWS connection of "
+        "the flow: [allma] aws_conn_id, or airflow.awsConnId of the flow. Remove `connection` from the "
+        f"step{alternative}.",
+        details={"connection": connection},
+    )
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from typing import Any, Final
 from airflow_allma.common.aws_clients import MAX_CONNECTIONS, ClientCache, client_config
 from airflow_allma.common.secret_sources import ConnectionSecret
 from airflow_allma.engine.http_connection import connection_error
+from airflow_allma.engine.llm.aws_model import wrong_connection
 from airflow_allma.engine.llm.model_connections import connection_type
-from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError
+from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.flow.steps.llm import LlmProvider
 
 __all__ = ["ConnectionAws", "read_aws"]
@@ -72,12 +73,7 @@ def read_aws(secret: ConnectionSecret) -> ConnectionAws:
         PermanentStepError: the connection has another type, or a member of its extra cannot be used.
     """
     if connection_type(secret, LlmProvider.AWS_BEDROCK) != _KIND:
-        raise PermanentStepError(
-            f"Connection {secret.id!r} cannot be used for AWS_BEDROCK, which takes the AWS connection of the "
-            "flow: [allma] aws_conn_id, or airflow.awsConnId of the flow. Remove `connection` from the step, "
-            f"or name one of type {_KIND!r}.",
-            details={"connection": secret.id},
-        )
+        raise wrong_connection(secret.id, LlmProvider.AWS_BEDROCK, f", or name one of type {_KIND!r}")
     return ConnectionAws(secret)
 
 

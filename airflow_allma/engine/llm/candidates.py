@@ -10,6 +10,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.llm.media import MediaSource, parse_media
 from airflow_allma.engine.llm.model_request import (
+    PARAMETER_NAMES,
     FunctionTool,
     Media,
     ModelName,
@@ -191,6 +192,5 @@ def _found(path: Path, root: Mapping[str, Any], call: StepCall) -> Any:
 
 
 def _parameters(given: InferenceParameters | None) -> Parameters:
-    names = ("temperature", "max_output_tokens", "top_p", "top_k", "seed")
-    values = {name: value for name in names if (value := getattr(given, name, None)) is not None}
+    values = {name: value for name in PARAMETER_NAMES if (value := getattr(given, name, None)) is not None}
     return Parameters(**values, explicit=frozenset(values))

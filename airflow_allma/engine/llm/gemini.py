@@ -146,15 +146,8 @@ def _body_of(request: ModelRequest) -> dict[str, Any]:
 
 
 def _generation_config(request: ModelRequest) -> dict[str, Any]:
-    parameters = request.parameters
-    config: dict[str, Any] = {
-        "temperature": parameters.temperature,
-        "topP": parameters.top_p,
-        "topK": parameters.top_k,
-        "maxOutputTokens": parameters.max_output_tokens,
-    }
-    if parameters.seed is not None:
-        config["seed"] = parameters.seed
+    # Gemini has the names of the flow language.
+    config = request.parameters.to_dict()
     # The API refuses JSON mode together with a tool of its own.
     if request.json_output and not any(isinstance(tool, ProviderTool) for tool in request.tools):
         config["responseMimeType"] = "application/json"

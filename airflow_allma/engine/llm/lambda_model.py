@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_allma.common.printable import printable, shortened
-from airflow_allma.engine.llm.aws_model import aws_module_errors, run_bounded
+from airflow_allma.engine.llm.aws_model import aws_module_errors, run_bounded, wrong_connection
 from airflow_allma.engine.llm.model_http import count_of
 from airflow_allma.engine.llm.model_request import (
     FinishReason,
@@ -77,11 +77,7 @@ class LambdaModelClient:
     async def send(self, request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
         """Call the function, in a thread; see ``ModelClient``."""
         if connection is not None:
-            raise PermanentStepError(
-                f"Connection {connection!r} cannot be used for CUSTOM_LAMBDA, which takes the AWS connection "
-                "of the flow: [allma] aws_conn_id, or airflow.awsConnId of the flow. Remove `connection`.",
-                details={"connection": connection},
-            )
+            raise wrong_connection(connection, request.model.provider)
         payload = {"stepInput": _step_input(request), "correlationId": call.info.flow_execution_id}
         invocation = LambdaCall(request.model.model_id, payload, "modelId")
         answer = await run_bounded(call, request, call.services.aws, _invoke, request, invocation)
@@ -94,19 +90,10 @@ def _invoke(request: ModelRequest, invocation: LambdaCall, context: ModuleContex
 
 
 def _step_input(request: ModelRequest) -> dict[str, Any]:
-    parameters = request.parameters
-    inference: dict[str, Any] = {
-        "temperature": parameters.temperature,
-        "maxOutputTokens": parameters.max_output_tokens,
-        "topP": parameters.top_p,
-        "topK": parameters.top_k,
-    }
-    if parameters.seed is not None:
-        inference["seed"] = parameters.seed
     return {
         "modelId": request.model.model_id,
         "prompt": request.prompt,
-        "inferenceParameters": inference,
+        "inferenceParameters": request.parameters.to_dict(),
         "jsonOutputMode": request.json_output,
         "media": [
             {"mimeType": media.mime_type, "data": base64.b64encode(media.data).decode()}

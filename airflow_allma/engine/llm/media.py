@@ -13,7 +13,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.http_calls import recorded_request
 from airflow_allma.engine.http_failures import classify_response
 from airflow_allma.engine.llm.model_request import Media
-from airflow_allma.engine.llm.provider_features import IMAGE_TYPES, PDF
+from airflow_allma.engine.llm.provider_features import MEDIA_TYPES, PDF
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.pointer_loading import require_store
 from airflow_allma.engine.step_handler import StepCall
@@ -28,7 +28,6 @@ __all__ = ["MAX_FILES", "MediaSource", "check_media", "parse_media", "read_media
 
 MAX_FILES: Final = 20
 _MIB: Final = 1 << 20
-_MIME_TYPES: Final = IMAGE_TYPES | {PDF}
 _ALIASES: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "application/x-pdf": PDF}
 _SOURCES: Final = ("s3Pointer", "url", "base64")
 _TIMEOUT_SECONDS: Final = 60.0
@@ -124,10 +123,10 @@ def _source(value: Any, field: str) -> MediaSource:
 def _mime_type(value: Any, where: str) -> str:
     name = value.split(";", 1)[0].strip().lower() if isinstance(value, str) else ""
     name = _ALIASES.get(name, name)
-    if name in _MIME_TYPES:
+    if name in MEDIA_TYPES:
         return name
     shown = repr(value[:80]) if isinstance(value, str) else type_name(value)
-    raise PermanentStepError(f"{where} is {shown}; models take {', '.join(sorted(_MIME_TYPES))}.")
+    raise PermanentStepError(f"{where} is {shown}; models take {', '.join(sorted(MEDIA_TYPES))}.")
 
 
 async def read_media(sources: Sequence[MediaSource], call: StepCall) -> tuple[Media, ...]:

@@ -13,6 +13,7 @@ from airflow_allma.engine.llm.candidates import Candidate
 from airflow_allma.engine.llm.clients import CLIENTS
 from airflow_allma.engine.llm.media import check_media
 from airflow_allma.engine.llm.model_client import ModelClient
+from airflow_allma.engine.llm.model_connections import check_destination
 from airflow_allma.engine.llm.model_request import (
     FinishReason,
     Media,
@@ -39,9 +40,6 @@ _FIRST_ANSWER_TOKENS: Final = 100
 
 # Statuses of a wrong key or model: all calls to the model fail, not only those of one item.
 _WRONG_SETUP: Final = frozenset({401, 403, 404})
-
-# Types of connections that can only be used with one provider.
-_BOUND_TYPES: Final = frozenset({"google_cloud_platform", "pydanticai_bedrock", "pydanticai_vertex"})
 
 MakeOutput = Callable[[Candidate, ModelResponse], Awaitable[dict[str, Any]]]
 """Returns the step's output for an answer; raises StepError if the flow cannot use the answer."""
@@ -139,7 +137,7 @@ async def _ask(
     check_media(media, model.provider)
     _client(request, call).check(request)
     if candidate.is_computed and candidate.connection is not None:
-        await _check_host(candidate.connection, candidate, call)
+        await check_destination(call, candidate.connection, model.provider)
     response = await _send(request, call, connection)
     models.account.count(str(model), response.usage, models.price(model))
     milliseconds, usage = (perf_counter() - started) * 1000, response.usage
@@ -150,22 +148,6 @@ async def _ask(
     if digest is not None and response.finish is not FinishReason.LENGTH:
         await keep_answer(digest, response, call)
     return Answer(candidate, response, output, is_cached=False)
-
-
-async def _check_host(connection: str, candidate: Candidate, call: StepCall) -> None:
-    """Check that the run's data does not decide who gets the key of a connection.
-
-    Raises:
-        PermanentStepError: the connection has no host, so that its key would go to the provider in the data.
-    """
-    secret = await call.services.secrets.connection(connection)
-    if not secret.host.strip() and secret.kind not in _BOUND_TYPES:
-        raise PermanentStepError(
-            f"Connection {connection!r} has no host, and `llmProvider` is computed from the run's data: "
-            f"its key would go to the provider in the data, now {candidate.model.provider.value}. Set the "
-            "connection's host, or remove `connection` from the step and set [allma] llm_connections.",
-            details={"connection": connection},
-        )
 
 
 async def _send(request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:

@@ -23,6 +23,7 @@ __all__ = [
     "KeyHeader",
     "ModelEndpoint",
     "ParsedConnections",
+    "check_destination",
     "connection_type",
     "extra_value",
     "read_endpoint",
@@ -132,15 +133,34 @@ async def require_connection(
         raise step_error_from(error, details={"provider": provider.value}) from error
 
 
+async def check_destination(call: StepCall, connection: str, provider: LlmProvider) -> None:
+    """Check that the run's data, which names the provider, does not decide who gets the key of a connection.
+
+    Args:
+        call: the step's call.
+        connection: the id of the step's connection.
+        provider: the provider that the data names.
+
+    Raises:
+        PermanentStepError: the connection has no host, so that its key would go to that provider.
+    """
+    secret = await call.services.secrets.connection(connection)
+    if not secret.host.strip() and _owner(secret) is None:
+        raise PermanentStepError(
+            f"Connection {connection!r} has no host, and `llmProvider` is computed from the run's data: "
+            f"its key would go to the provider in the data, now {provider.value}. Set the connection's host, "
+            "or remove `connection` from the step and set [allma] llm_connections.",
+            details={"connection": connection},
+        )
+
+
 def connection_type(secret: ConnectionSecret, provider: LlmProvider) -> str:
     """Return the type of a connection, in its current spelling.
 
     Raises:
         PermanentStepError: it is the type of another provider.
     """
-    # Early releases of Airflow's common.ai wrote a hyphen.
-    kind = secret.kind.replace("-", "_")
-    owner = _TYPES.get(kind)
+    owner = _owner(secret)
     if owner is not None and owner is not provider:
         raise PermanentStepError(
             f"The type of connection {secret.id!r} is {secret.kind!r}, which is one for {owner.value} and "
@@ -148,7 +168,17 @@ def connection_type(secret: ConnectionSecret, provider: LlmProvider) -> str:
             f"{provider.value} as its password.",
             details={"connection": secret.id},
         )
-    return kind
+    return _type_of(secret)
+
+
+def _type_of(secret: ConnectionSecret) -> str:
+    # Early releases of Airflow's common.ai wrote a hyphen.
+    return secret.kind.replace("-", "_")
+
+
+def _owner(secret: ConnectionSecret) -> LlmProvider | None:
+    """Return the only provider that a connection of this type can be used with; None for any."""
+    return _TYPES.get(_type_of(secret))
 
 
 def read_endpoint(secret: ConnectionSecret, key: KeyHeader, default_url: str) -> ModelEndpoint:

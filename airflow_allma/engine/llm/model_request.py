@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from airflow_allma.exceptions import TransientStepError
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
 
 __all__ = [
+    "PARAMETER_NAMES",
     "FinishReason",
     "FunctionTool",
     "Media",
@@ -112,6 +113,16 @@ class ToolChoice:
     name: str = ""
 
 
+PARAMETER_NAMES: Final[Mapping[str, str]] = {
+    "temperature": "temperature",
+    "max_output_tokens": "maxOutputTokens",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+}
+"""Attribute of ``Parameters`` -> its name in the flow language."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """Inference parameters.
@@ -132,6 +143,13 @@ class Parameters:
     top_k: int = 40
     seed: int | None = None
     explicit: frozenset[str] = frozenset()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters by their names in the flow language, without a seed if there is none."""
+        values = {name: getattr(self, attribute) for attribute, name in PARAMETER_NAMES.items()}
+        if self.seed is None:
+            del values["seed"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)

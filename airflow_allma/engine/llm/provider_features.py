@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from airflow_allma.engine.llm.model_request import (
+    PARAMETER_NAMES,
     FunctionTool,
     ModelName,
     ModelRequest,
@@ -17,7 +18,7 @@ from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
 
 __all__ = [
-    "IMAGE_TYPES",
+    "MEDIA_TYPES",
     "PDF",
     "IgnoredParameters",
     "arguments_schema",
@@ -27,7 +28,8 @@ __all__ = [
 ]
 
 PDF: Final = "application/pdf"
-IMAGE_TYPES: Final = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+MEDIA_TYPES: Final = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp", PDF})
+"""The media types that all providers support."""
 
 _TOOLS: Final[Mapping[LlmToolType, tuple[LlmProvider, ...]]] = {
     LlmToolType.GOOGLE_SEARCH: (LlmProvider.GEMINI, LlmProvider.CUSTOM_LAMBDA),
@@ -44,22 +46,14 @@ _TOOLS: Final[Mapping[LlmToolType, tuple[LlmProvider, ...]]] = {
         LlmProvider.CUSTOM_LAMBDA,
     ),
 }
-_FIELDS: Final[Mapping[str, str]] = {
-    "temperature": "temperature",
-    "max_output_tokens": "maxOutputTokens",
-    "top_p": "topP",
-    "top_k": "topK",
-    "seed": "seed",
-}
 _MAX_WARNED: Final = 1_000
 
 
-def check_features(request: ModelRequest, media: Iterable[str] = (*IMAGE_TYPES, PDF)) -> None:
+def check_features(request: ModelRequest) -> None:
     """Check that the provider of a request supports its tools and attachments.
 
     Args:
         request: the request.
-        media: the media types that the provider supports.
 
     Raises:
         PermanentStepError: the provider does not support one of them, or ``toolChoice`` names a function that
@@ -69,12 +63,11 @@ def check_features(request: ModelRequest, media: Iterable[str] = (*IMAGE_TYPES, 
     for tool in request.tools:
         if isinstance(tool, ProviderTool) and provider not in _TOOLS[tool.type]:
             raise missing_tool(tool.type, request.model)
-    known = frozenset(media)
     for one in request.media:
-        if one.mime_type not in known:
+        if one.mime_type not in MEDIA_TYPES:
             raise PermanentStepError(
                 f"{provider.value} takes no media of type {one.mime_type!r}, only "
-                f"{', '.join(sorted(known))}.",
+                f"{', '.join(sorted(MEDIA_TYPES))}.",
                 details={"provider": provider.value, "mimeType": one.mime_type},
             )
     choice = request.tool_choice
@@ -141,7 +134,7 @@ class IgnoredParameters:
                 self._warned.add(key)
                 log.warning(
                     "inferenceParameters.%s has no effect: %s does not have this parameter for model %s",
-                    _FIELDS[name],
+                    PARAMETER_NAMES[name],
                     request.model.provider.value,
                     request.model.model_id,
                 )

@@ -89,4 +89,7 @@ class RateLimiter:
     def _queue(self) -> _Queue:
         loop = asyncio.get_running_loop()
         with self._lock:
-            return self._queues.setdefault(loop, _Queue())
+            queue = self._queues.get(loop)
+            if queue is None:
+                queue = self._queues[loop] = _Queue()
+            return queue

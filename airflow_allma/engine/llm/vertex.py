@@ -85,7 +85,7 @@ def read_vertex(secret: ConnectionSecret) -> VertexProject:
     the connection replaces that of the location.
 
     Raises:
-        PermanentStepError: a member of the extra cannot be used, or there is no project.
+        PermanentStepError: a member of the extra cannot be used, or the project is missing.
     """
     for name in _NOT_READ:
         if extra_value(secret, name) is not None:

@@ -122,25 +122,19 @@ def _with_connections(candidates: list[Candidate]) -> list[Candidate]:
 def _meta(
     answer: Answer, prompt: str, variables: Mapping[str, Any], media: tuple[Media, ...], call: StepCall
 ) -> dict[str, Any]:
-    response, candidate = answer.response, answer.candidate
-    parameters, usage = candidate.parameters, response.usage
+    response, candidate, usage = answer.response, answer.candidate, answer.response.usage
     meta: dict[str, Any] = {
         "tokenUsage": {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens},
         "llmInvocationParameters": {
             "llmProvider": candidate.model.provider.value,
             "modelId": candidate.model.model_id,
-            "temperature": parameters.temperature,
-            "maxOutputTokens": parameters.max_output_tokens,
-            "topP": parameters.top_p,
-            "topK": parameters.top_k,
+            **candidate.parameters.to_dict(),
             "finishReason": response.finish.value,
         },
         "llmPrompt": prompt,
         "llmRawResponse": response.text,
         "templateContextMappingResult": variables,
     }
-    if parameters.seed is not None:
-        meta["llmInvocationParameters"]["seed"] = parameters.seed
     if media:
         meta["llmInvocationParameters"]["media"] = {
             "count": len(media),
