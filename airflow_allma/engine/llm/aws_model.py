@@ -24,8 +24,15 @@ _THROTTLED: Final = frozenset({"ThrottlingException", "TooManyRequestsException"
 _MAY_PASS: Final = frozenset({"ModelErrorException", "ModelNotReadyException", "ModelTimeoutException"})
 _NAMES: Final = {
     "AccessDeniedException": "ModelAuthenticationError",
+    "ExpiredTokenException": "ModelAuthenticationError",
+    "IncompleteSignatureException": "ModelAuthenticationError",
+    "InvalidSignatureException": "ModelAuthenticationError",
+    "MissingAuthenticationTokenException": "ModelAuthenticationError",
     "ResourceNotFoundException": "ModelNotFoundError",
+    "UnrecognizedClientException": "ModelAuthenticationError",
 }
+# Bedrock has no code for it.
+_UNKNOWN_MODEL: Final = "ValidationException: The provided model identifier is invalid"
 
 
 async def run_bounded(
@@ -95,5 +102,7 @@ def aws_module_errors(request: ModelRequest) -> Iterator[None]:
         code = str(error.details.get("awsErrorCode", ""))
         if code in _MAY_PASS:
             raise TransientStepError(error.message, details=error.details) from error.__cause__
+        if _UNKNOWN_MODEL in error.message:
+            error.error_name = "ModelNotFoundError"
         error.error_name = _NAMES.get(code, error.error_name)
         raise

@@ -38,8 +38,8 @@ _CHARACTERS_OF_TOKEN: Final = 4
 _TOKENS_OF_FILE: Final = 1_000
 _FIRST_ANSWER_TOKENS: Final = 100
 
-# Statuses of a wrong key or model: all calls to the model fail, not only those of one item.
-_WRONG_SETUP: Final = frozenset({401, 403, 404})
+# Errors of the key, the model or the account: all calls to the model fail, not only those of one item.
+_WRONG_SETUP: Final = frozenset({"InsufficientQuotaError", "ModelAuthenticationError", "ModelNotFoundError"})
 
 MakeOutput = Callable[[Candidate, ModelResponse], Awaitable[dict[str, Any]]]
 """Returns the step's output for an answer; raises StepError if the flow cannot use the answer."""
@@ -196,10 +196,8 @@ def _note_failure(request: ModelRequest, call: StepCall, error: BaseException) -
     if not isinstance(error, Exception):
         return
     failure = step_error_from(error)
-    is_wrong = isinstance(failure, PermanentStepError) and failure.details.get("status") in _WRONG_SETUP
-    if (isinstance(failure, TransientStepError) or is_wrong) and call.services.models.breaker.failed(
-        request.model
-    ):
+    is_of_model = isinstance(failure, TransientStepError) or failure.error_name in _WRONG_SETUP
+    if is_of_model and call.services.models.breaker.failed(request.model):
         call.log.warning(
             "Model %s keeps failing and is skipped for 5 minutes in steps with another model (step %s)",
             request.model,

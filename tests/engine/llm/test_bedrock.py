@@ -116,6 +116,9 @@ def test_an_answer_is_read_as_converse_documents_it(answered, expected):
         (503, "ServiceUnavailableException", TransientStepError, "TransientStepError"),
         (500, "InternalServerException", TransientStepError, "TransientStepError"),
         (403, "AccessDeniedException", PermanentStepError, "ModelAuthenticationError"),
+        (403, "UnrecognizedClientException", PermanentStepError, "ModelAuthenticationError"),
+        (403, "InvalidSignatureException", PermanentStepError, "ModelAuthenticationError"),
+        (403, "ExpiredTokenException", PermanentStepError, "ModelAuthenticationError"),
         (404, "ResourceNotFoundException", PermanentStepError, "ModelNotFoundError"),
         (400, "ValidationException", PermanentStepError, "ValidationException"),
     ],
@@ -130,6 +133,13 @@ def test_each_error_of_bedrock_becomes_its_step_error(status, code, kind, name):
         assert error.details["provider"] == "AWS_BEDROCK"
         assert error.details["awsErrorCode"] == code
         assert calls.calls.lines()[0].startswith(f"{code}: bedrock-runtime Converse anthropic.x in ")
+
+
+def test_a_model_id_that_bedrock_does_not_know_is_a_model_that_is_not_found():
+    message = "The provided model identifier is invalid."
+    with json_server(refused(400, "ValidationException", message)) as server:
+        error = bedrock(server).failure(model="anthropic.x")
+    assert (type(error), error.error_name) == (PermanentStepError, "ModelNotFoundError")
 
 
 def test_one_call_is_one_request_with_the_environments_credentials(monkeypatch):

@@ -13,7 +13,7 @@ from tests.support.mail_steps import Connections
 from tests.support.model_steps import FakeModels, answer, ask, model_step
 
 DOWN = TransientStepError("503 from the model")
-WRONG_KEY = PermanentStepError("401", details={"status": 401})
+WRONG_KEY = PermanentStepError("401", error_name="ModelAuthenticationError")
 WRONG_ITEM = PermanentStepError("400", details={"status": 400})
 FALLBACK = [{"llmProvider": "ANTHROPIC", "modelId": "second"}]
 
@@ -148,8 +148,9 @@ def test_requests_that_are_not_valid_do_not_open_the_circuit():
     assert models.asked.count("second") == 20
 
 
-def test_a_wrong_key_opens_the_circuit():
-    models = FakeModels({"main": [WRONG_KEY]})
+@pytest.mark.parametrize("name", ["ModelAuthenticationError", "ModelNotFoundError", "InsufficientQuotaError"])
+def test_an_error_of_key_model_or_account_opens_the_circuit(name):
+    models = FakeModels({"main": [PermanentStepError("no", error_name=name)]})
     chunk(models, 40, fallbacks=FALLBACK)
     assert models.asked.count("main") == 5
 

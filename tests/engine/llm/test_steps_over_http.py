@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
 from airflow_allma.engine import EngineSettings
+from airflow_allma.engine.llm.model_services import ModelServices
 from airflow_allma.storage import LocalStore
 from airflow_allma.storage.keys import OffloadLocation
 from demo.model_servers import Behaviour, CalledTool, Limit
-from tests.support.engine import fork
+from tests.support.engine import fork, run
+from tests.support.fake_lambda import fake_lambda
 from tests.support.model_runs import PROVIDERS, ask, model_step
 from tests.support.model_servers import KEY
+from tests.support.moto import EndpointClients
+
+__all__ = ["fake_lambda"]
 
 PNG = {"base64": "iVBORw0KGgo=", "mimeType": "image/png"}
 PDF = {"base64": "JVBERi0xLjQ=", "mimeType": "application/pdf"}
@@ -130,6 +136,44 @@ def test_a_model_that_keeps_failing_is_skipped_for_the_items_after(models):
     ended = ask(models, None, {"items": list(range(20))}, steps={"all": items, "ask": step})
     assert ended.context["all"] == [{"llm_response": "OK"}] * 20
     assert models.stats["models"] == {"main": 5, "second": 20}
+
+
+# Bedrock rejects credentials with 403.
+WRONG_SETUP = [(vendor, status) for vendor in PROVIDERS for status in (401, 403, 404)]
+WRONG_SETUP.remove(("AWS_BEDROCK", 401))
+
+
+@pytest.mark.parametrize(("provider", "status"), WRONG_SETUP)
+def test_a_model_whose_key_or_name_is_wrong_is_skipped_for_the_items_after(models, provider, status):
+    models.configure_all({"main": Behaviour(outcomes=(status,)), "second": Behaviour()})
+    step = model_step(provider, modelId="main", fallbacks=[{"llmProvider": provider, "modelId": "second"}])
+    items = fork("ask", config={"maxConcurrency": 1}, outputMappings={"$.all": "$.aggregatedData"})
+    ended = ask(models, None, {"items": list(range(8))}, steps={"all": items, "ask": step})
+    assert ended.context["all"] == [{"llm_response": "OK"}] * 8
+    assert models.stats["models"] == {"main": 5, "second": 8}
+
+
+def test_an_account_without_quota_is_skipped_for_the_items_after(models):
+    broke = Behaviour(outcomes=(429,), error_code="insufficient_quota")
+    models.configure_all({"main": broke, "second": Behaviour()})
+    step = model_step(modelId="main", fallbacks=[{"llmProvider": "OPENAI", "modelId": "second"}])
+    items = fork("ask", config={"maxConcurrency": 1})
+    ended = ask(models, None, {"items": list(range(8))}, steps={"all": items, "ask": step})
+    assert ended.status == "COMPLETED", ended.error
+    assert models.stats["models"] == {"main": 5, "second": 8}
+
+
+def test_a_function_that_does_not_exist_is_skipped_for_the_items_after(fake_lambda):
+    step = model_step(
+        "CUSTOM_LAMBDA", modelId="missing", fallbacks=[{"llmProvider": "CUSTOM_LAMBDA", "modelId": "second"}]
+    )
+    fake_lambda.answer("second", (200, {}, b'{"outputData": {"text": "OK"}}'))
+    items = fork("ask", config={"maxConcurrency": 1})
+    clients = EndpointClients(fake_lambda.url)
+    ended = run({"all": items, "ask": step}, {"items": list(range(8))}, aws=clients, models=ModelServices())
+    assert ended.status == "COMPLETED", ended.error
+    asked = Counter(function for function, *_ in fake_lambda.requests)
+    assert asked == {"missing": 5, "second": 8}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
