@@ -12,7 +12,6 @@ from airflow_allma.engine.llm.model_request import (
     ModelName,
     ModelRequest,
     ProviderTool,
-    ToolChoiceMode,
 )
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.steps.llm import LlmProvider, LlmToolType
@@ -56,8 +55,7 @@ def check_features(request: ModelRequest) -> None:
         request: the request.
 
     Raises:
-        PermanentStepError: the provider does not support one of them, or ``toolChoice`` names a function that
-            is not in ``tools``.
+        PermanentStepError: the provider does not support one of them.
     """
     provider = request.model.provider
     for tool in request.tools:
@@ -69,14 +67,6 @@ def check_features(request: ModelRequest) -> None:
                 f"{provider.value} takes no media of type {one.mime_type!r}, only "
                 f"{', '.join(sorted(MEDIA_TYPES))}.",
                 details={"provider": provider.value, "mimeType": one.mime_type},
-            )
-    choice = request.tool_choice
-    if choice is not None and choice.mode is ToolChoiceMode.FUNCTION:
-        names = [tool.name for tool in functions_of(request)]
-        if choice.name not in names:
-            raise PermanentStepError(
-                f"toolChoice names function {choice.name!r}, which is not one of `tools` "
-                f"({', '.join(names) or 'there are none'})."
             )
 
 
