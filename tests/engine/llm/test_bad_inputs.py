@@ -76,8 +76,16 @@ def test_an_answer_of_a_proxy_is_not_tried_again(models, provider, fault):
 @pytest.fixture
 def without_extra(monkeypatch):
     """Make the packages of the extra ``llm`` look as if they were not installed."""
-    for name in ("json_repair", "google.auth", "google.oauth2", "google.oauth2.service_account"):
+    for name in (
+        "json_repair",
+        "json_repair.json_parser",
+        "google.auth",
+        "google.oauth2",
+        "google.oauth2.service_account",
+    ):
         monkeypatch.setitem(sys.modules, name, None)
+    # Another test may have imported it with the package.
+    monkeypatch.delitem(sys.modules, "airflow_allma.engine.llm.json_repairer", raising=False)
 
 
 @pytest.mark.usefixtures("without_extra")
