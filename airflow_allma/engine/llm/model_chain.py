@@ -153,7 +153,7 @@ async def _ask(
 async def _send(request: ModelRequest, call: StepCall, connection: str | None) -> ModelResponse:
     """Send a request when the rate limit of its model allows it; after a 429, send it again."""
     models, model = call.services.models, request.model
-    limiter = models.limiter(model, connection)
+    limiter = models.limiters.get(model, connection)
     tokens = len(request.prompt) // _CHARACTERS_OF_TOKEN + _FIRST_ANSWER_TOKENS
     tokens += _TOKENS_OF_FILE * len(request.media)
     rate_limited = 0

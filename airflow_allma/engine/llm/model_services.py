@@ -12,7 +12,7 @@ from airflow_allma.common.nearest import nearest
 from airflow_allma.engine.llm.circuit_breaker import CircuitBreaker
 from airflow_allma.engine.llm.model_request import ModelName
 from airflow_allma.engine.llm.pace import Allowance
-from airflow_allma.engine.llm.rate_limiter import RateLimiter
+from airflow_allma.engine.llm.rate_limiters import RateLimiters
 from airflow_allma.engine.llm.token_account import ModelPrice, TokenAccount
 from airflow_allma.exceptions import PermanentStepError
 from airflow_allma.flow.steps.llm import LlmProvider
@@ -40,6 +40,8 @@ class ModelServices:
         clients: provider -> its ``ModelClient``; None for those of this package.
         breaker: the circuits of models.
         account: the tokens of all calls.
+        limiters: the rate limiters of models; they raise PermanentStepError if the setting of limits is not
+            valid.
     """
 
     llm_connections: str = ""
@@ -49,8 +51,10 @@ class ModelServices:
     clients: Mapping[LlmProvider, Any] | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     account: TokenAccount = field(default_factory=TokenAccount)
-    _limiters: dict[tuple[ModelName, str | None], RateLimiter] = field(default_factory=dict)
-    _price_of: dict[ModelName, ModelPrice | None] = field(default_factory=dict)
+    limiters: RateLimiters = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limiters = RateLimiters(self._allowance)
 
     def connection_of(self, provider: LlmProvider) -> str | None:
         """Return the id of a provider's connection; None if the setting names none.
@@ -60,27 +64,17 @@ class ModelServices:
         """
         return self._connections.get(provider)
 
-    def limiter(self, model: ModelName, connection: str | None) -> RateLimiter:
-        """Return the rate limiter for the calls to a model with the key of one connection.
-
-        Raises:
-            PermanentStepError: the setting of limits is not valid.
-        """
-        limiter = self._limiters.get((model, connection))
-        if limiter is None:
-            allowance = _find(self._allowances, model) or Allowance()
-            limiter = self._limiters[model, connection] = RateLimiter(allowance)
-        return limiter
-
     def price(self, model: ModelName) -> ModelPrice | None:
         """Return the price of a model; None if the setting has none.
 
         Raises:
             PermanentStepError: the setting is not valid.
         """
-        if model not in self._price_of:
-            self._price_of[model] = _find(self._prices, model)
-        return self._price_of[model]
+        price: ModelPrice | None = _find(self._prices, model)
+        return price
+
+    def _allowance(self, model: ModelName) -> Allowance:
+        return _find(self._allowances, model) or Allowance()
 
     @cached_property
     def _connections(self) -> Mapping[str, str]:

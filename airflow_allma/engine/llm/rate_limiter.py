@@ -45,6 +45,12 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether a call would have to wait now."""
+        with self._lock:
+            return self._pace.seconds_until_free(1) > 0
+
     async def wait(self, tokens: int) -> float:
         """Wait until a call can be sent, and count it.
 

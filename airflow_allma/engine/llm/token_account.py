@@ -14,7 +14,13 @@ from airflow_allma.common.json_form import JsonForm
 from airflow_allma.common.printable import printable, shortened
 from airflow_allma.engine.llm.model_request import TokenUsage
 
-__all__ = ["ModelPrice", "TokenAccount", "TokenTotals"]
+__all__ = ["MAX_MODELS", "OTHER_MODELS", "ModelPrice", "TokenAccount", "TokenTotals"]
+
+MAX_MODELS: Final = 1_000
+"""Maximum number of models with totals of their own: data can name models."""
+
+OTHER_MODELS: Final = "other models"
+"""The name under which the models above ``MAX_MODELS`` are added up."""
 
 _MILLION: Final = 1_000_000
 _MAX_NAME: Final = 200
@@ -115,6 +121,8 @@ class TokenAccount:
 
     def _add(self, model: str, totals: TokenTotals) -> None:
         with self._lock:
+            if model not in self._totals and len(self._totals) >= MAX_MODELS:
+                model = OTHER_MODELS
             self._totals.setdefault(model, TokenTotals()).add(totals)
 
 

@@ -17,7 +17,7 @@ def use(setting, text):
     services = ModelServices(**{setting: text})
     {
         "llm_connections": lambda: services.connection_of(MODEL.provider),
-        "llm_limits": lambda: services.limiter(MODEL, None),
+        "llm_limits": lambda: services.limiters.get(MODEL, None),
         "llm_prices": lambda: services.price(MODEL),
     }[setting]()
 
@@ -57,8 +57,8 @@ def test_the_most_specific_entry_is_used(keys, expected):
 
 def test_a_model_has_one_rate_limiter_for_each_connection():
     services = ModelServices()
-    assert services.limiter(MODEL, "a") is services.limiter(MODEL, "a")
-    assert services.limiter(MODEL, "a") is not services.limiter(MODEL, "b")
+    assert services.limiters.get(MODEL, "a") is services.limiters.get(MODEL, "a")
+    assert services.limiters.get(MODEL, "a") is not services.limiters.get(MODEL, "b")
 
 
 def test_saved_token_totals_can_be_added_up():
