@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -12,10 +12,11 @@ import msgspec
 
 from airflow_allma.distributed.fork_decision import ForkDecision
 from airflow_allma.engine import CompiledFork, Services
+from airflow_allma.engine.readers import Split, count_items, first_ranges, plan_items
 from airflow_allma.exceptions import PermanentStepError, StorageError
+from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.settings import AllmaSettings
-from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer, plan_manifest
-from airflow_allma.storage.jsonl import read_line_batches
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer
 from airflow_allma.storage.object_store import JSON_LINES_TYPE
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "ChunkPlan",
     "ChunkSpec",
     "chunk_concurrency",
-    "count_lines",
     "is_spilled",
     "manifest_chunks",
     "plan_fork_chunks",
@@ -87,7 +87,9 @@ class ChunkSpec:
             if value is not None:
                 _check_number(name, value)
         if self.manifest is not None:
-            for value in (*self.manifest.range, self.manifest.size):
+            lines = self.manifest
+            counts = [value for value in (lines.items, lines.most_items) if value is not None]
+            for value in (*lines.range, lines.size, *counts):
                 _check_number("manifest", value)
 
     def slice_of(self, values: Sequence[Any]) -> Sequence[Any]:
@@ -179,6 +181,8 @@ def plan_fork_chunks(
     services: Services,
     settings: AllmaSettings,
     identifiers: tuple[str, ...],
+    *,
+    reader: ItemReader | None = None,
 ) -> list[ChunkSpec]:
     """Plan the chunks of a fork that runs in chunks.
 
@@ -188,12 +192,13 @@ def plan_fork_chunks(
         services: the store and the offload location.
         settings: size and number of chunks.
         identifiers: the key below the offload location for what has to be written.
+        reader: the fork's ``itemReader``, for items in objects.
 
     Raises:
         StorageError: an object cannot be read, or needs an offload location.
     """
     if decision.pointer is not None:
-        return plan_object_chunks(decision.pointer, services, settings, identifiers)
+        return plan_object_chunks(decision.pointer, services, settings, identifiers, reader=reader)
     if is_spilled(decision, settings):
         pointer = _write_items(items(), services, identifiers)
         return plan_object_chunks(pointer, services, settings, identifiers)
@@ -221,31 +226,38 @@ def _write_items(items: Iterable[Any], services: Services, identifiers: tuple[st
 
 
 def plan_object_chunks(
-    pointer: Pointer, services: Services, settings: AllmaSettings, identifiers: tuple[str, ...]
+    pointer: Pointer,
+    services: Services,
+    settings: AllmaSettings,
+    identifiers: tuple[str, ...],
+    *,
+    reader: ItemReader | None = None,
 ) -> list[ChunkSpec]:
-    """Plan the chunks of an object.
+    """Plan the chunks of an object, or of the objects below a prefix.
 
     Args:
-        pointer: the object.
+        pointer: the object, or the prefix.
         services: the store and the offload location.
         settings: size and number of chunks.
-        identifiers: the key below the offload location for JSON Lines made from another format.
+        identifiers: the key below the offload location for what has to be written.
+        reader: how the items are read.
 
     Raises:
         StorageError: it cannot be read, or needs an offload location.
     """
-    store = services.store
+    store, options = services.store, reader or ItemReader()
     if store is None:
         raise StorageError(f"No store is configured to read {pointer} from.")
     location = services.settings.results_location
-    plan = plan_manifest(
-        store,
-        pointer,
-        range_bytes=settings.chunk_bytes,
-        max_ranges=settings.max_chunks,
-        spool_to=location.pointer(*identifiers, "lines", ending=".jsonl") if location else None,
-        max_unpack_ratio=services.settings.max_unpack_ratio,
+    split = Split(
+        settings.chunk_bytes,
+        settings.max_chunks,
+        (lambda name, ending: location.pointer(*identifiers, name, ending=ending)) if location else None,
+        services.settings.max_unpack_ratio,
     )
+    plan = plan_items(store, pointer, options, split)
+    if isinstance(options.max_items, int):
+        plan = replace(plan, ranges=first_ranges(store, plan.ranges, options.max_items))
     return manifest_chunks(plan, store)
 
 
@@ -265,7 +277,8 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
     Raises:
         StorageError: the manifest cannot be read.
     """
-    if plan.lines.size > MAX_COUNTED_BYTES:
+    is_counted = all(lines.items is not None for lines in plan.ranges)
+    if plan.lines.size > MAX_COUNTED_BYTES and not is_counted:
         return [
             ChunkSpec(lines.number, f"bytes {lines.range.start}-{lines.range.end - 1}", manifest=lines)
             for lines in plan.ranges
@@ -276,20 +289,11 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
 def _counted_chunks(ranges: Iterable[ManifestRange], store: ObjectStore) -> Iterator[ChunkSpec]:
     first = number = 0
     for lines in ranges:
-        count = count_lines(store, lines)
+        count = count_items(store, lines)
         if count:
             yield ChunkSpec(number, range_label(first, count), first, count, lines)
             number += 1
         first += count
-
-
-def count_lines(store: ObjectStore, lines: ManifestRange) -> int:
-    """Count the items in a range of a manifest; reads all of it.
-
-    Raises:
-        StorageError: the manifest cannot be read, or has changed since planning.
-    """
-    return sum(len(batch.lines) for batch in read_line_batches(store, lines))
 
 
 def chunk_concurrency(

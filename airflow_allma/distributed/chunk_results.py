@@ -12,11 +12,12 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from airflow_allma.distributed.chunk_layout import folder_of_chunk, results_of_fork
-from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec, count_lines
+from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.distributed.lost_results import lost_result, missing_branches
 from airflow_allma.distributed.result_index import write_plan
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, CompiledFork, RunInfo, Services
+from airflow_allma.engine.readers import count_items
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError
 from airflow_allma.storage import OffloadLocation
 
@@ -124,7 +125,7 @@ class ChunkResults:
             return chunk.count
         if chunk.manifest is None or self.services.store is None:
             raise PermanentStepError(f"The items of chunk {chunk.number} cannot be counted.")
-        return count_lines(self.services.store, chunk.manifest)
+        return count_items(self.services.store, chunk.manifest)
 
     def _fill_gaps(
         self, chunk: ChunkSpec, first: int, count: int, saved: Iterator[BranchResult]

@@ -22,8 +22,8 @@ from airflow_allma.distributed.lost_results import unwritable_result
 from airflow_allma.distributed.parked_runs import RunKey
 from airflow_allma.distributed.result_sinks import ResultSink
 from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, ForkRun, run_items
-from airflow_allma.engine.manifest_items import ByteOffsets, range_batches
 from airflow_allma.engine.pointer_loading import require_store
+from airflow_allma.engine.readers import ItemOffsets, range_batches
 from airflow_allma.engine.suspended_runs import ParkedRun
 from airflow_allma.engine.suspension import Wait, is_over
 from airflow_allma.exceptions import ObjectDecodeError
@@ -85,7 +85,7 @@ class ChunkRun:
         self._tick_seconds = tick_seconds
         self._progress_seconds = progress_seconds
         self._first = chunk.first or 0
-        self._offsets = ByteOffsets()
+        self._offsets = ItemOffsets(chunk.manifest)
         # Without waiting steps no read can keep another item waiting, so that reading needs no thread.
         self._blocking = chunk.manifest is not None and not run.fork.runs_inline(run.services)
         self._is_fresh = sink.is_empty

@@ -165,6 +165,7 @@ class ChunkedForkRunner:
             services,
             self.settings,
             (*info.key_ids, fork.step_id, attempt),
+            reader=fork.model.item_reader,
         )
         concurrency = chunk_concurrency(fork, len(chunks), 1, self.settings)
         plan = ChunkPlan(tuple(chunks), decision.count, attempt, concurrency)

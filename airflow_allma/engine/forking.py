@@ -11,9 +11,9 @@ from airflow_allma.common.work_budget import own_budget
 from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS, AggregateStream, join_buffered
 from airflow_allma.engine.fork_run import ForkRun
 from airflow_allma.engine.items import ItemFeed, resolve_items
-from airflow_allma.engine.manifest_items import ByteOffsets, manifest_batches
 from airflow_allma.engine.pointer_loading import require_store
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
+from airflow_allma.engine.readers import ItemOffsets, all_batches
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
@@ -69,12 +69,17 @@ async def run_fork(
     results: list[BranchResult] = []
     if items.pointer is None and len(values) <= MAX_BUFFERED_ITEMS:
         return await _buffered(run, batched(enumerate(values)), results)
-    offsets = ByteOffsets()
+    offsets = ItemOffsets()
     source: Iterable[list[tuple[int, Any]]] = batched(enumerate(values))
     if items.pointer is not None:
         store = require_store(services, items.pointer)
         source = offsets.track(
-            manifest_batches(store, items.pointer, max_unpack_ratio=services.settings.max_unpack_ratio)
+            all_batches(
+                store,
+                items.pointer,
+                fork.model.item_reader,
+                max_unpack_ratio=services.settings.max_unpack_ratio,
+            )
         )
     if fork.suspends:
         # An early item can wait for long: its successors must not be held back.

@@ -18,7 +18,7 @@ from airflow_allma.inspection.chunk_files import ChunkFiles, ChunkListing, Store
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.result_lookup import BLOCK_BYTES, byte_jobs
 from airflow_allma.inspection.stored_lines import scan_lines
-from airflow_allma.storage.gzip_stream import decompress
+from airflow_allma.storage.compression import decompress
 
 __all__ = ["ENTRY_BYTES", "ChunkObjects"]
 

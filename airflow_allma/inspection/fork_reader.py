@@ -12,7 +12,7 @@ from itertools import compress
 from typing import Final, TypeVar
 
 from airflow_allma.distributed.chunk_layout import ChunkFile
-from airflow_allma.distributed.chunk_plan import count_lines
+from airflow_allma.engine.readers import count_items
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import ChunkListing, list_chunks
 from airflow_allma.inspection.chunk_reader import ChunkReader, FailureList
@@ -251,7 +251,7 @@ class ForkReader:
 
         def count() -> tuple[int, int]:
             self.budget.spend(size)
-            return count_lines(self.view.store, lines), 200
+            return count_items(self.view.store, lines), 200
 
         if size > self.budget.bytes_left and not self.view.cache.has(key):
             return None

@@ -51,7 +51,7 @@ def chunk_items(
         ValueError: the chunk is a part of a fork's list, which only the fork itself can read.
     """
     from airflow_allma.engine import ItemError
-    from airflow_allma.engine.manifest_items import range_items
+    from airflow_allma.engine.readers import range_items
 
     _, lines = _spec_of(chunk)
     _, services = _open(aws_conn_id, offload_location)
@@ -123,7 +123,7 @@ class ChunkWriter:
             StorageError: the object cannot be read.
         """
         from airflow_allma.engine import ItemError
-        from airflow_allma.engine.manifest_items import range_items
+        from airflow_allma.engine.readers import range_items
 
         self.read, self._exhausted = 0, False
         for index, offset, item in range_items(self._store, self._manifest):

@@ -72,6 +72,7 @@ class ForkChunksOperator(FlowOperator):
                 current.services,
                 current.settings,
                 (*current.info.key_ids, self.step),
+                reader=fork.model.item_reader,
             )
         # Results of an earlier try count again only if they were made from the same data, and not for a run
         # with the id of one that has been deleted since.

@@ -18,9 +18,9 @@ from airflow_allma.common.json_reader import (
     parse_json,
 )
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
+from airflow_allma.storage.compression import decompress, is_gzip
 from airflow_allma.storage.content_types import ContentKind, is_json_type, kind_of
 from airflow_allma.storage.decoding import BOM, decode_line
-from airflow_allma.storage.gzip_stream import decompress, is_gzip
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import JSON_TYPE, ObjectInfo, ObjectStore
 from airflow_allma.storage.pointer import Pointer

@@ -1,68 +1,63 @@
-"""What a manifest contains: JSON Lines or one JSON array, gzipped or not."""
+"""What a JSON manifest contains: JSON Lines or one JSON array, compressed or not."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
+from airflow_allma.storage.compression import Compression, compression_of, decompress_start
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.decoding import BOM, is_json
-from airflow_allma.storage.gzip_stream import decompress_start, is_gzip
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
 from airflow_allma.storage.pointer import Pointer
 
-__all__ = ["ManifestFormat", "detect_format"]
+__all__ = ["ManifestFormat", "detect_format", "format_of"]
 
 _START_BYTES: Final = 64 << 10
 
 
-class ManifestFormat(StrEnum):
-    """The format of the object that a pointer in a flow names."""
+class ManifestFormat(NamedTuple):
+    """The format of the object that a pointer in a flow names.
 
-    JSON_LINES = "json-lines"
-    """One JSON value per line: split and read directly."""
-    JSON_ARRAY = "json-array"
-    """One JSON array: converted to lines first."""
-    GZIP_JSON_LINES = "json-lines+gzip"
-    """Gzipped lines: decompressed first."""
-    GZIP_JSON_ARRAY = "json-array+gzip"
-    """A gzipped array."""
+    Attributes:
+        is_array: whether it is one JSON array, not one JSON value a line.
+        compression: how it is compressed; None if it is not.
+    """
 
-    @property
-    def is_gzipped(self) -> bool:
-        """Whether the object is gzip."""
-        return self in {ManifestFormat.GZIP_JSON_LINES, ManifestFormat.GZIP_JSON_ARRAY}
+    is_array: bool = False
+    compression: Compression | None = None
 
     @property
-    def is_array(self) -> bool:
-        """Whether the content is one JSON array."""
-        return self in {ManifestFormat.JSON_ARRAY, ManifestFormat.GZIP_JSON_ARRAY}
+    def is_splittable(self) -> bool:
+        """Whether it is split and read as it is."""
+        return not self.is_array and self.compression is None
+
+    def __str__(self) -> str:
+        content = "one JSON array" if self.is_array else "JSON Lines"
+        return content if self.compression is None else f"{content} compressed with {self.compression}"
 
 
 def detect_format(store: ObjectStore, pointer: Pointer) -> tuple[ObjectInfo, ManifestFormat]:
     """Detect a manifest's format by its first bytes, and by name or type where those are ambiguous.
-
-    Content that begins with ``[`` is one array, unless its first line is a complete value and others follow,
-    or unless its name or type is that of JSON Lines and its first line is not cut off.
 
     Raises:
         StorageError: the store's own.
     """
     info = store.head(pointer)
     start = store.read(info.pointer, 0, _START_BYTES, if_match=info.etag)
-    gzipped = is_gzip(start)
-    if gzipped:
-        start = decompress_start(start)
-    named_lines = kind_of(pointer.key, info.content_type) is ContentKind.JSON_LINES
-    return info, _FORMATS[_is_array(start, named_lines=named_lines), gzipped]
+    compression = compression_of(start)
+    if compression is not None:
+        start = decompress_start(start, compression)
+    return info, format_of(info, start, compression)
 
 
-_FORMATS: Final = {
-    (False, False): ManifestFormat.JSON_LINES,
-    (True, False): ManifestFormat.JSON_ARRAY,
-    (False, True): ManifestFormat.GZIP_JSON_LINES,
-    (True, True): ManifestFormat.GZIP_JSON_ARRAY,
-}
+def format_of(info: ObjectInfo, start: bytes, compression: Compression | None = None) -> ManifestFormat:
+    """Return the format of an object by its first bytes, decompressed.
+
+    Content that begins with ``[`` is one array, unless its first line is a complete value and others follow,
+    or unless its name or type is that of JSON Lines and its first line is not cut off.
+    """
+    named_lines = kind_of(info.pointer.key, info.content_type) is ContentKind.JSON_LINES
+    return ManifestFormat(_is_array(start, named_lines=named_lines), compression)
 
 
 def _is_array(start: bytes, *, named_lines: bool) -> bool:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.storage.gzip_stream import MAX_UNPACK_RATIO, decompress
+from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompress
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES, batch_lines, split_lines
 from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
@@ -40,11 +40,12 @@ def plan_manifest(
     spool_to: Pointer | None = None,
     max_line_bytes: int = MAX_LINE_BYTES,
     max_unpack_ratio: int = MAX_UNPACK_RATIO,
+    known: tuple[ObjectInfo, ManifestFormat] | None = None,
 ) -> ManifestPlan:
     """Split a manifest into ranges, pinned to its present content.
 
-    JSON Lines cost one HEAD and one read of the first 64 KiB, whatever their size. gzip and JSON arrays
-    cannot be split by bytes: they are read once and written as JSON Lines first.
+    JSON Lines cost one HEAD and one read of the first 64 KiB, whatever their size. Compressed objects and
+    JSON arrays cannot be split by bytes: they are read once and written as JSON Lines first.
 
     Args:
         store: holds the manifest and ``spool_to``.
@@ -53,18 +54,19 @@ def plan_manifest(
         max_ranges: the maximum number of ranges; if it is too low, they are larger.
         spool_to: where to write JSON Lines if the manifest has another format; None: nowhere.
         max_line_bytes: the longest line or element that is accepted while spooling.
-        max_unpack_ratio: how many bytes a byte of gzip may unpack to; 0 means no limit.
+        max_unpack_ratio: how many bytes a compressed byte may unpack to; 0 means no limit.
+        known: what ``detect_format`` returned, if it has been called.
 
     Raises:
         StorageConfigurationError: the manifest must be spooled and ``spool_to`` is None.
-        ObjectDecodeError: it is not valid gzip, unpacks to too much, or is not a valid JSON array.
+        ObjectDecodeError: it is not validly compressed, unpacks to too much, or is not a valid JSON array.
         StorageError: the store's own.
     """
-    lines, source_format = detect_format(store, pointer)
-    if source_format is not ManifestFormat.JSON_LINES:
+    lines, source_format = known or detect_format(store, pointer)
+    if not source_format.is_splittable:
         if spool_to is None:
             raise StorageConfigurationError(
-                f"{pointer} is {source_format.value}, which must be converted to JSON Lines before it can be "
+                f"{pointer} is {source_format}, which must be converted to JSON Lines before it can be "
                 "split. Set offload_location to a location for the result, or use JSON Lines."
             )
         lines = _spool(
@@ -105,8 +107,8 @@ def _spool(
         store.open_writer(destination, content_type=JSON_LINES_TYPE) as writer,
     ):
         plain = blocks
-        if source_format.is_gzipped:
-            plain = decompress(blocks, name, max_ratio=max_unpack_ratio)
+        if source_format.compression is not None:
+            plain = decompress(blocks, name, source_format.compression, max_ratio=max_unpack_ratio)
         if source_format.is_array:
             elements = array_elements(plain, max_element_bytes=max_line_bytes, source=name)
             for batch in batch_lines(elements):

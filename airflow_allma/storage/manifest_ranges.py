@@ -49,7 +49,10 @@ class ManifestRange:
         pointer: the JSON Lines object; with its version if the bucket is versioned.
         etag: every read of the object is conditional on it.
         size: bytes of the whole object.
-        range: the bytes.
+        range: the bytes; of formats that are not split by bytes, what their reader counts.
+        reader: how the range is read, for ``engine.readers``; None: as JSON Lines.
+        items: how many items are in it; None if they have not been counted.
+        most_items: no more items are read; None: all are.
     """
 
     number: int
@@ -57,6 +60,9 @@ class ManifestRange:
     etag: str
     size: int
     range: ByteRange
+    reader: Mapping[str, Any] | None = None
+    items: int | None = None
+    most_items: int | None = None
 
     @classmethod
     def whole(cls, info: ObjectInfo) -> Self:
@@ -65,13 +71,17 @@ class ManifestRange:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object, which ``from_dict`` reads."""
-        return {
+        saved = {
             "number": self.number,
             "pointer": self.pointer.inner(),
             "etag": self.etag,
             "size": self.size,
             "range": list(self.range),
+            "reader": self.reader,
+            "items": self.items,
+            "mostItems": self.most_items,
         }
+        return {name: value for name, value in saved.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -83,4 +93,7 @@ class ManifestRange:
             data["etag"],
             data["size"],
             ByteRange(*data["range"]),
+            data.get("reader"),
+            data.get("items"),
+            data.get("mostItems"),
         )

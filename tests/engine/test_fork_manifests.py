@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.engine import ItemError, Services, classify_items, label_of, resolve_items
-from airflow_allma.engine.manifest_items import manifest_batches, range_items
+from airflow_allma.engine.readers import all_batches, range_items
 from airflow_allma.exceptions import ObjectDecodeError, PermanentStepError, StorageConfigurationError
 from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
 from airflow_allma.storage.jsonl import read_line_batches
@@ -86,8 +86,8 @@ def test_an_invalid_line_of_compressed_data_is_named_by_its_number(lines, ends, 
             expected.append((number, offset))
         offset += len(line) + 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("airflow_allma.storage.gzip_stream._OUTPUT_BYTES", block)
-        batches = list(manifest_batches(stored(gzip.compress(data)), OBJECT))
+        patch.setattr("airflow_allma.storage.compression._OUTPUT_BYTES", block)
+        batches = list(all_batches(stored(gzip.compress(data)), OBJECT))
     errors = [item.error for batch in batches for item in batch.items if isinstance(item, ItemError)]
     found = [(one.details["lineNumber"], one.details["byteOffset"]) for one in errors]
     assert found == expected
@@ -161,7 +161,7 @@ def test_gzip_that_unpacks_to_too_much_is_an_error_that_names_object_setting_and
     with pytest.raises(
         PermanentStepError, match=r"s3://bucket/items unpacks to more than 200 times"
     ) as caught:
-        for _ in manifest_batches(store, OBJECT):
+        for _ in all_batches(store, OBJECT):
             pass
     assert f"{len(packed)} bytes of gzip" in caught.value.message
     assert "[allma] max_unpack_ratio" in caught.value.message
@@ -179,13 +179,13 @@ def test_gzip_that_unpacks_to_too_much_is_an_error_that_names_object_setting_and
 @pytest.mark.parametrize("ratio", [0, 2000])
 def test_a_higher_ratio_and_none_let_it_through(ratio):
     store = stored(gzip.compress(b"1\n" + b"\n" * (65 << 20) + b"2\n"))
-    batches = manifest_batches(store, OBJECT, max_unpack_ratio=ratio)
+    batches = all_batches(store, OBJECT, max_unpack_ratio=ratio)
     assert [item for batch in batches for item in batch.items] == [1, 2]
 
 
 def test_a_small_object_may_have_any_ratio():
     store = stored(gzip.compress(b"1\n" + b"\n" * (1 << 20)))
-    assert [item for batch in manifest_batches(store, OBJECT) for item in batch.items] == [1]
+    assert [item for batch in all_batches(store, OBJECT) for item in batch.items] == [1]
 
 
 BLANKS = st.lists(st.sampled_from([b"\n", b"\n\n\n\n", b" ", b"1", b"\r\n", b"22\n", b"\t\n "]), max_size=30)
@@ -255,7 +255,7 @@ def test_a_store_that_fails_half_way_fails_the_fork_after_its_retries():
 
 def test_reading_a_manifest_raises_step_errors():
     with pytest.raises(PermanentStepError, match="s3://bucket/items"):
-        list(manifest_batches(MemoryStore(), OBJECT))
+        list(all_batches(MemoryStore(), OBJECT))
 
 
 def test_a_pointer_with_an_invalid_name_is_not_an_ordinary_item():

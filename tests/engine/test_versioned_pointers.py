@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from airflow_allma.engine.manifest_items import range_items
+from airflow_allma.engine.readers import range_items
 from airflow_allma.storage import OffloadLocation, Pointer, S3Store, load_content, plan_manifest
 from tests.support.engine import compose, fork, run
 from tests.support.moto import EndpointClients, moto_endpoint

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_allma.engine.items import ItemError
-from airflow_allma.engine.manifest_items import manifest_batches, range_items
+from airflow_allma.engine.readers import all_batches, range_items
 from airflow_allma.exceptions import ObjectDecodeError, StepError
 from airflow_allma.storage import MemoryStore, Pointer, plan_manifest
 from airflow_allma.storage.jsonl import read_line_batches
@@ -191,7 +191,7 @@ def check(manifest: Manifest, folder: Path) -> str:
 def _read(store: MemoryStore, pointer: Pointer) -> list[Any] | str:
     """Return all items of an object, or the name of the error."""
     try:
-        return [item for batch in manifest_batches(store, pointer) for item in batch.items]
+        return [item for batch in all_batches(store, pointer) for item in batch.items]
     except StepError as error:
         _check_message(error, pointer)
         return error.error_name

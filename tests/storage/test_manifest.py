@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
+from airflow_allma.storage.compression import Compression, decompress
 from airflow_allma.storage.decoding import BOM, is_json
-from airflow_allma.storage.gzip_stream import decompress
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
 from airflow_allma.storage.manifest_plan import plan_manifest
@@ -143,7 +143,9 @@ def test_invalid_gzip_is_an_error(data: bytes, reason: str):
         list(decompress(cut(data, 50), "s3://b/k"))
 
 
-LINES, ARRAY = ManifestFormat.JSON_LINES, ManifestFormat.JSON_ARRAY
+LINES, ARRAY = ManifestFormat(), ManifestFormat(is_array=True)
+GZIP_LINES = ManifestFormat(compression=Compression.GZIP)
+GZIP_ARRAY = ManifestFormat(is_array=True, compression=Compression.GZIP)
 
 
 @pytest.mark.parametrize(
@@ -160,18 +162,18 @@ LINES, ARRAY = ManifestFormat.JSON_LINES, ManifestFormat.JSON_ARRAY
         ("m.jsonl", b"[\n1,\n2]\n", ARRAY),
         ("m.json", b"[" + b"1," * 100_000 + b"1]", ARRAY),
         ("m.jsonl", b"[" + b"1," * 100_000 + b"1]\n[2]", LINES),
-        ("m.gz", gzip.compress(b"[1,2,3]"), ManifestFormat.GZIP_JSON_ARRAY),
-        ("m.jsonl.gz", gzip.compress(b"[1,2,3]"), ManifestFormat.GZIP_JSON_LINES),
-        ("m", gzip.compress(b'{"a":1}\n' * 100_000), ManifestFormat.GZIP_JSON_LINES),
-        ("m", gzip.compress(b"") * 2 + gzip.compress(b"[\n1\n]"), ManifestFormat.GZIP_JSON_ARRAY),
-        ("m", gzip.compress(b"\n") + b"\0" * 9 + gzip.compress(b"[1,2]"), ManifestFormat.GZIP_JSON_ARRAY),
-        ("m", gzip.compress(b"[1,") + b"\x1f\x8bnonsense", ManifestFormat.GZIP_JSON_ARRAY),
+        ("m.gz", gzip.compress(b"[1,2,3]"), GZIP_ARRAY),
+        ("m.jsonl.gz", gzip.compress(b"[1,2,3]"), GZIP_LINES),
+        ("m", gzip.compress(b'{"a":1}\n' * 100_000), GZIP_LINES),
+        ("m", gzip.compress(b"") * 2 + gzip.compress(b"[\n1\n]"), GZIP_ARRAY),
+        ("m", gzip.compress(b"\n") + b"\0" * 9 + gzip.compress(b"[1,2]"), GZIP_ARRAY),
+        ("m", gzip.compress(b"[1,") + b"\x1f\x8bnonsense", GZIP_ARRAY),
     ],
 )
 def test_the_format_of_a_manifest_is_detected(key: str, content: bytes, expected: ManifestFormat):
     store = MemoryStore()
     store.write(Pointer("bucket", key), content)
-    assert detect_format(store, Pointer("bucket", key))[1] is expected
+    assert detect_format(store, Pointer("bucket", key))[1] == expected
 
 
 ITEMS = [{"id": number, "text": "x" * (number % 97), "list": [1, [2]]} for number in range(3000)]

@@ -16,8 +16,8 @@ from airflow_allma.engine.modules.definition import ModuleContext, ModuleInput
 from airflow_allma.engine.modules.s3_uri import ObjectUri
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError, StorageError
 from airflow_allma.storage import Pointer
+from airflow_allma.storage.compression import decompress, is_gzip
 from airflow_allma.storage.content import MAX_CONTENT_BYTES
-from airflow_allma.storage.gzip_stream import decompress, is_gzip
 
 __all__ = ["S3LoaderInput", "load_object"]
 

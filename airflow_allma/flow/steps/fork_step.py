@@ -19,6 +19,7 @@ from airflow_allma.flow.steps.calls import (
     PollExternalApiStep,
     WaitForExternalEventStep,
 )
+from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.flow.steps.llm import LlmInvocationStep
 from airflow_allma.flow.steps.messages import EmailStep, SnsPublishStep, SqsSendStep
 from airflow_allma.flow.steps.modules import (
@@ -188,6 +189,10 @@ class ParallelForkManagerStep(Step):
     items_path: Annotated[
         str | None, Field(description="JSONPath to the items, or to a pointer to them.")
     ] = None
+    item_reader: Annotated[
+        ItemReader,
+        Field(default_factory=ItemReader, description="How items that are in objects are read."),
+    ]
     parallel_branches: Annotated[
         tuple[ParallelBranch, ...], Field(description="The branches that run for each item.")
     ] = ()

@@ -1,0 +1,69 @@
+"""The readers by format, and which of them reads an object."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from airflow_allma.engine.readers.reader import FormatReader, Source
+from airflow_allma.exceptions import StorageConfigurationError
+from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
+from airflow_allma.storage import ManifestRange, ObjectStore, Pointer
+from airflow_allma.storage.compression import compression_of, decompress_start, without_compression
+
+__all__ = ["find_format", "open_source", "reader_of", "reader_of_format"]
+
+_START_BYTES: Final = 64 << 10
+_PARQUET_MAGIC: Final = b"PAR1"
+_CSV_ENDINGS: Final = (".csv", ".tsv", ".tab")
+_CSV_TYPES: Final = ("text/csv", "text/tab-separated-values")
+_FILES: Final = "FILES"
+
+
+def open_source(store: ObjectStore, pointer: Pointer, options: ItemReader) -> Source:
+    """Look a source up: one HEAD and one read of its first 64 KiB; nothing for a prefix.
+
+    Raises:
+        StorageError: the object cannot be read.
+    """
+    if options.format is ItemFormat.OBJECTS:
+        return Source(pointer, options)
+    info = store.head(pointer)
+    start = store.read(info.pointer, 0, _START_BYTES, if_match=info.etag)
+    compression = compression_of(start)
+    if compression is not None:
+        start = decompress_start(start, compression)
+    return Source(pointer, options, info, start, compression)
+
+
+def find_format(source: Source) -> ItemFormat:
+    """Return a source's format: as the flow says, else by name, then media type, then first bytes."""
+    if source.options.format is not ItemFormat.AUTO:
+        return source.options.format
+    if source.start.startswith(_PARQUET_MAGIC) and source.compression is None:
+        return ItemFormat.PARQUET
+    media = (source.info.content_type if source.info else None) or ""
+    if without_compression(source.pointer.key).endswith(_CSV_ENDINGS) or media.lower().startswith(_CSV_TYPES):
+        return ItemFormat.CSV
+    return ItemFormat.JSON if source.options.items_at else ItemFormat.JSONL
+
+
+def reader_of_format(name: str) -> FormatReader:
+    """Return the reader of a format; its module is imported when it is needed.
+
+    Args:
+        name: an ``ItemFormat``, or what a planned range says.
+
+    Raises:
+        StorageConfigurationError: there is none.
+    """
+    match name:
+        case ItemFormat.JSONL | ItemFormat.JSON:
+            from airflow_allma.engine.readers.json_reader import JsonReader
+
+            return JsonReader()
+    raise StorageConfigurationError(f"{name[:40]!r} is not a format that items can be read from.")
+
+
+def reader_of(lines: ManifestRange) -> FormatReader:
+    """Return the reader of a planned range."""
+    return reader_of_format(str((lines.reader or {}).get("format", ItemFormat.JSONL)))

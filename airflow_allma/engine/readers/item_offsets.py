@@ -1,0 +1,75 @@
+"""The offsets of the items that were read, for the results of their branch runs."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from airflow_allma.engine.readers.formats import reader_of
+from airflow_allma.engine.readers.reader import ItemBatch
+from airflow_allma.engine.results import BranchResult
+from airflow_allma.storage import ManifestRange
+
+__all__ = ["ItemOffsets"]
+
+
+class ItemOffsets:
+    """Remembers the offsets of the items that were read, as their reader counts them.
+
+    Args:
+        lines: the range that is read; None for other items.
+    """
+
+    def __init__(self, lines: ManifestRange | None = None) -> None:
+        self._lines = lines
+        self._offsets = array("q")
+        self._before: dict[int, int] = {}
+
+    def restore(self, index: int, offset: int) -> None:
+        """Add the offset of an item that another process has read, for results before this one reads it."""
+        self._before[index] = offset
+
+    def track(self, batches: Iterable[ItemBatch]) -> Iterator[list[tuple[int, Any]]]:
+        """Yield index and item of each entry, batch by batch; their offsets are known from then on."""
+        for first, offsets, items in batches:
+            self._offsets.extend(offsets)
+            yield list(zip(count(first), items))
+
+    @property
+    def last(self) -> int:
+        """Offset of the last item that was read; 0 before the first."""
+        return self._offsets[-1] if self._offsets else 0
+
+    def of(self, index: int) -> int:
+        """Return an item's offset; 0 for the members of a list, which have none."""
+        return self._offsets[index] if index < len(self._offsets) else self._before.get(index, 0)
+
+    def annotate(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
+        """Add to the errors of results where their items are (``byteOffset``).
+
+        Args:
+            results: of branch runs that ended.
+            first: index of the first item that was read.
+
+        Returns:
+            ``results`` itself when none of them failed.
+        """
+        if not any([result.error is not None for result in results]):  # noqa: C419 - faster
+            return results
+        if not self._offsets and not self._before:
+            return list(results)
+        return [result if result.error is None else self._annotated(result, first) for result in results]
+
+    def _annotated(self, result: BranchResult, first: int) -> BranchResult:
+        error = result.error or {}
+        details = {**self._place(self.of(result.item_index - first)), **(error.get("errorDetails") or {})}
+        return msgspec.structs.replace(result, error={**error, "errorDetails": details})
+
+    def _place(self, offset: int) -> Mapping[str, Any]:
+        if self._lines is None:
+            return {"byteOffset": offset}
+        return reader_of(self._lines).details(self._lines, offset)

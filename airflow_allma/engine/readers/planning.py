@@ -1,0 +1,139 @@
+"""From what a fork's pointer names to ranges that tasks read, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from typing import Any, NamedTuple
+
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.readers.formats import find_format, open_source, reader_of, reader_of_format
+from airflow_allma.engine.readers.reader import ItemBatch, Split
+from airflow_allma.flow.steps.item_reader import ItemReader
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer
+from airflow_allma.storage.compression import MAX_UNPACK_RATIO
+
+__all__ = [
+    "ReadItem",
+    "all_batches",
+    "count_items",
+    "first_ranges",
+    "plan_items",
+    "range_batches",
+    "range_items",
+]
+
+
+def plan_items(store: ObjectStore, pointer: Pointer, options: ItemReader, split: Split) -> ManifestPlan:
+    """Split what a pointer names into ranges, pinned to its present content.
+
+    Args:
+        store: the store.
+        pointer: the object, or the prefix of OBJECTS.
+        options: the fork's ``itemReader``.
+        split: the sizes to aim for, and where to write what planning needs.
+
+    Raises:
+        StorageConfigurationError: an object has to be written first, and ``split.spool`` is None.
+        StorageError: the source cannot be read.
+    """
+    source = open_source(store, pointer, options)
+    return reader_of_format(find_format(source)).plan(store, source, split)
+
+
+def first_ranges(
+    store: ObjectStore, ranges: tuple[ManifestRange, ...], most: int
+) -> tuple[ManifestRange, ...]:
+    """Return ranges with the first ``most`` items of ``ranges``, counted.
+
+    Reads the ranges that these items are in, where they have not been counted.
+
+    Raises:
+        StorageError: the source cannot be read.
+    """
+    kept: list[ManifestRange] = []
+    left = most
+    for lines in ranges:
+        if left <= 0:
+            break
+        counted = count_items(store, lines)
+        if counted >= left:
+            kept.append(replace(lines, items=left, most_items=left))
+        elif counted:
+            kept.append(replace(lines, items=counted))
+        left -= counted
+    return tuple(kept)
+
+
+def range_batches(store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
+    """Yield the items of a planned range in batches, in order. No batch is empty.
+
+    Raises:
+        StorageError: the source cannot be read, or has changed since it was planned.
+    """
+    batches = reader_of(lines).batches(store, lines)
+    return batches if lines.most_items is None else _first_items(batches, lines.most_items)
+
+
+def _first_items(batches: Iterator[ItemBatch], most: int) -> Iterator[ItemBatch]:
+    for batch in batches:
+        left = most - batch.first
+        if len(batch.items) >= left:
+            if left > 0:
+                yield ItemBatch(batch.first, batch.offsets[:left], batch.items[:left])
+            return
+        yield batch
+
+
+def all_batches(
+    store: ObjectStore,
+    pointer: Pointer,
+    options: ItemReader | None = None,
+    *,
+    max_unpack_ratio: int = MAX_UNPACK_RATIO,
+) -> Iterator[ItemBatch]:
+    """Stream all items that a pointer names, in one process; nothing is written.
+
+    Raises:
+        StepError: the source cannot be read, or is invalid as a whole.
+    """
+    try:
+        source = open_source(store, pointer, options or ItemReader())
+        reader = reader_of_format(find_format(source))
+        yield from reader.stream(store, source, max_unpack_ratio=max_unpack_ratio)
+    except Exception as error:
+        raise step_error_from(error) from error
+
+
+def count_items(store: ObjectStore, lines: ManifestRange) -> int:
+    """Count the items in a range; reads all of it, if they have not been counted.
+
+    Raises:
+        StorageError: the source cannot be read, or has changed since it was planned.
+    """
+    return reader_of(lines).count(store, lines) if lines.items is None else lines.items
+
+
+class ReadItem(NamedTuple):
+    """One item of a range.
+
+    Attributes:
+        number: its number among the items of the range, from 0.
+        offset: where it begins, as its reader counts; see ``ItemBatch``.
+        item: the JSON value; an ``ItemError`` for one that cannot be read.
+    """
+
+    number: int
+    offset: int
+    item: Any
+
+
+def range_items(store: ObjectStore, lines: ManifestRange) -> Iterator[ReadItem]:
+    """Yield the items of a planned range; numbers count from the range's first item.
+
+    Raises:
+        StorageError: the object cannot be read, or has changed since it was planned.
+    """
+    for first, offsets, items in range_batches(store, lines):
+        yield from map(ReadItem, count(first), offsets, items)

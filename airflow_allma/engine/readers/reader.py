@@ -1,0 +1,132 @@
+"""What a reader of one format does, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from airflow_allma.flow.steps.item_reader import ItemReader
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectStore, Pointer
+from airflow_allma.storage.compression import MAX_UNPACK_RATIO, Compression
+
+__all__ = ["FormatReader", "ItemBatch", "ItemPlace", "Source", "Split", "Spool"]
+
+
+class ItemBatch(NamedTuple):
+    """Consecutive items, as lists of equal length: cheaper than many small objects.
+
+    Attributes:
+        first: the index of the first one in its range.
+        offsets: where each begins, as its reader counts: in bytes (of a compressed object that was not
+            planned: in the decompressed bytes) or, in Parquet, in rows.
+        items: the JSON values; an ``ItemError`` for one that cannot be read.
+    """
+
+    first: int
+    offsets: list[int]
+    items: list[Any]
+
+
+class ItemPlace(NamedTuple):
+    """Where an item is, and what it is.
+
+    Attributes:
+        value: the item, an ``ItemError`` if it cannot be read.
+        where: fields for people and programs, such as ``{"pointer", "byte"}`` or ``{"pointer", "row"}``.
+    """
+
+    value: Any
+    where: Mapping[str, Any]
+
+
+Spool = Callable[[str, str], Pointer]
+"""Name and ending -> the pointer of an object that planning writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a source is to be split.
+
+    Attributes:
+        range_bytes: the size of a range to aim for.
+        max_ranges: the maximum number of ranges; if it is too low, they are larger.
+        spool: where objects are written that planning needs; None: nowhere.
+        max_unpack_ratio: how many bytes a compressed byte may unpack to; 0 means no limit.
+    """
+
+    range_bytes: int
+    max_ranges: int
+    spool: Spool | None = None
+    max_unpack_ratio: int = MAX_UNPACK_RATIO
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a fork's pointer names.
+
+    Attributes:
+        pointer: the object; for OBJECTS the bucket, and the prefix as key.
+        options: the fork's ``itemReader``.
+        info: the object as it is now; None for a prefix.
+        start: its first bytes, decompressed, up to 64 KiB.
+        compression: how it is compressed; None if it is not.
+    """
+
+    pointer: Pointer
+    options: ItemReader
+    info: ObjectInfo | None = None
+    start: bytes = b""
+    compression: Compression | None = None
+
+
+class FormatReader(Protocol):
+    """Plans and reads the items of one format.
+
+    Errors of a whole object are exceptions: subclasses of ``StorageError`` that name the object and, where
+    it can be known, the place. One bad item is an ``ItemError`` in the item's place.
+    """
+
+    def plan(self, store: ObjectStore, source: Source, split: Split) -> ManifestPlan:
+        """Split a source into ranges, pinned to its present content.
+
+        Raises:
+            StorageConfigurationError: an object has to be written first, and ``split.spool`` is None.
+            StorageError: the source cannot be read.
+        """
+
+    def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
+        """Yield the items of a planned range, in order; no batch is empty.
+
+        Raises:
+            StorageError: the source cannot be read, or has changed since it was planned.
+        """
+
+    def stream(
+        self, store: ObjectStore, source: Source, *, max_unpack_ratio: int = MAX_UNPACK_RATIO
+    ) -> Iterator[ItemBatch]:
+        """Yield all items without planning: nothing is written.
+
+        Raises:
+            StorageError: the source cannot be read.
+        """
+
+    def count(self, store: ObjectStore, lines: ManifestRange) -> int:
+        """Count the items of a planned range, as ``batches`` would yield them.
+
+        Raises:
+            StorageError: the source cannot be read, or has changed since it was planned.
+        """
+
+    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:
+        """Return where an item is, for the details of its error, such as ``{"byteOffset": 520}``.
+
+        Reads nothing.
+        """
+
+    def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
+        """Read one item again, by its offset; None if more than ``max_bytes`` would have to be read.
+
+        Raises:
+            StorageError: the source cannot be read, or has changed since it was planned.
+        """
