@@ -1,13 +1,14 @@
 """Reading the items of forks from objects: one module a format, behind one protocol.
 
 ``plan_items`` splits what a pointer names into ranges; ``range_batches`` reads a range; ``all_batches`` reads
-everything in one process. ``reader`` has the protocol, ``formats`` finds the reader.
+everything in one process. ``format_reader`` has the protocol, ``find_reader`` finds what reads a format.
 """
 
 from __future__ import annotations
 
+from airflow_allma.engine.readers.format_reader import ItemBatch, Split
 from airflow_allma.engine.readers.item_offsets import ItemOffsets
-from airflow_allma.engine.readers.planning import (
+from airflow_allma.engine.readers.item_plan import (
     ReadItem,
     all_batches,
     count_items,
@@ -16,7 +17,6 @@ from airflow_allma.engine.readers.planning import (
     range_batches,
     range_items,
 )
-from airflow_allma.engine.readers.reader import ItemBatch, Split
 
 __all__ = [
     "ItemBatch",

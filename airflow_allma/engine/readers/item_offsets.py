@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_allma.engine.readers.formats import reader_of
-from airflow_allma.engine.readers.reader import ItemBatch
+from airflow_allma.engine.readers.find_reader import reader_of
+from airflow_allma.engine.readers.format_reader import ItemBatch
 from airflow_allma.engine.results import BranchResult
 from airflow_allma.storage import ManifestRange
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.items import ItemError
-from airflow_allma.engine.readers.reader import ItemBatch, ItemPlace, Source, Split
+from airflow_allma.engine.readers.format_reader import ItemBatch, ItemPlace, Source, Split
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectStore, plan_manifest
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompress

@@ -8,8 +8,8 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.readers.formats import find_format, open_source, reader_of, reader_of_format
-from airflow_allma.engine.readers.reader import ItemBatch, Split
+from airflow_allma.engine.readers.find_reader import find_format, open_source, reader_of, reader_of_format
+from airflow_allma.engine.readers.format_reader import ItemBatch, Split
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO

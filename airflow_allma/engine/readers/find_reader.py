@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_allma.engine.readers.reader import FormatReader, Source
+from airflow_allma.engine.readers.format_reader import FormatReader, Source
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ManifestRange, ObjectStore, Pointer
@@ -58,7 +58,7 @@ def reader_of_format(name: str) -> FormatReader:
     """
     match name:
         case ItemFormat.JSONL | ItemFormat.JSON:
-            from airflow_allma.engine.readers.json_reader import JsonReader
+            from airflow_allma.engine.readers.read_json import JsonReader
 
             return JsonReader()
     raise StorageConfigurationError(f"{name[:40]!r} is not a format that items can be read from.")
