@@ -6,7 +6,6 @@ Importing this module imports the SDK, which takes a second.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -31,6 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 from airflow_allma.engine.mcp.mcp_failures import McpFailure, protocol_error
 from airflow_allma.engine.mcp.mcp_server import McpServer
 from airflow_allma.engine.mcp.mcp_transport import MAX_ANSWER_BYTES, McpTransport, http_client, network
+from airflow_allma.engine.mcp.program_log import ProgramLog, open_program_log
 from airflow_allma.engine.mcp.tool_catalog import OWN_SCHEMA
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.exceptions import PermanentStepError, StepError
@@ -45,6 +45,9 @@ _ENDED: Final = (
     "SSE stream ended without a response",
     "SSE stream ended and reconnection attempts were exhausted",
 )
+_READ_SECONDS: Final = 0.5
+"""Time limit for reading the last lines of a program that has ended."""
+
 _UNREADABLE: Final = "Failed to parse"
 # The SDK logs failures with what the server sent; here they become errors of the step instead.
 # Debug lines show response headers, with the session's id before it can be masked.
@@ -103,9 +106,12 @@ class McpClient:
         server: McpServer,
         secrets: Secrets,
         when_closed: Callable[[], None],
+        *,
+        log: ProgramLog | None = None,
     ) -> None:
         self._session = session
         self._when_closed = when_closed
+        self._log = log
         self._transport = transport
         self._server = server
         self._masks = secrets.masks
@@ -140,6 +146,8 @@ class McpClient:
         try:
             return await send()
         except MCPError as error:
+            if self._log is not None and error.code == CONNECTION_CLOSED:
+                await self._log.ended(_READ_SECONDS)
             raise self._error_of(error, what) from None
         except ValidationError as error:
             reasons = "; ".join(
@@ -161,7 +169,9 @@ class McpClient:
     def _error_of(self, error: MCPError, what: str) -> StepError:
         failure = self._transport.failure(error.data) if self._transport is not None else None
         if failure is None and error.code == CONNECTION_CLOSED and error.message in _ENDED:
-            failure = McpFailure("The connection was closed, no answer", is_transient=True)
+            failure = McpFailure(
+                "The connection was closed, no answer", is_transient=True, advice=self._last_lines()
+            )
             if error.message == _CLOSED:
                 # The dispatcher reports it only later.
                 self._when_closed()
@@ -170,6 +180,10 @@ class McpClient:
         if failure is not None:
             return failure.as_error(self._server)
         return protocol_error(self._server, self._masks, what, error.code, error.message)
+
+    def _last_lines(self) -> str:
+        lines = self._log.last_lines() if self._log is not None else []
+        return f"Its last lines on standard error: {' / '.join(lines)}" if lines else ""
 
 
 @asynccontextmanager
@@ -187,8 +201,11 @@ async def open_client(
     """
     _quiet()
     if server.command:
-        async with _program(server) as streams, _session(*streams, when_closed) as session:
-            yield McpClient(session, None, server, secrets, when_closed)
+        async with (
+            _program(server, secrets) as (streams, log),
+            _session(*streams, when_closed) as session,
+        ):
+            yield McpClient(session, None, server, secrets, when_closed, log=log)
         return
     transport = McpTransport(network(server), secrets)
     async with (
@@ -205,13 +222,15 @@ def _session(read: Any, write: Any, when_closed: Callable[[], None]) -> ClientSe
 
 
 @asynccontextmanager
-async def _program(server: McpServer) -> AsyncIterator[tuple[Any, Any]]:
+async def _program(server: McpServer, secrets: Secrets) -> AsyncIterator[tuple[tuple[Any, Any], ProgramLog]]:
     command, *arguments = server.command
     parameters = StdioServerParameters(command=command, args=arguments, env=dict(server.environment))
-    # A task's standard error can be an object that no other process can write to.
-    with open(os.devnull, "w", encoding="utf-8") as errors:  # noqa: ASYNC230, PTH123 - a device
-        async with stdio_client(parameters, errlog=errors) as streams:
-            yield streams
+    async with (
+        open_program_log(server, secrets.masks) as (log, errors),
+        stdio_client(parameters, errlog=errors) as streams,
+    ):
+        errors.close()
+        yield streams, log
 
 
 def _quiet() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,7 +13,7 @@ from airflow_allma.common.json_reader import decode_object
 from airflow_allma.common.secret_sources import ConnectionSecret
 from airflow_allma.engine.http_connection import HttpConnection, connection_error
 from airflow_allma.engine.http_options import DEFAULT_OPTIONS, HttpOptions
-from airflow_allma.engine.masking import mask_url
+from airflow_allma.engine.masking import looks_secret, mask_url
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.engine.urls import origin_of
 from airflow_allma.exceptions import PermanentStepError, SecretNotFoundError
@@ -23,6 +25,8 @@ DEFAULT_PATH: Final = "/mcp"
 """The path of the server if the host of a connection has none."""
 
 _HTTP: Final = frozenset({"http", "streamable-http", "streamable_http"})
+# `--token=...`, `Authorization: ...`
+_NAME_AND_VALUE: Final = re.compile(r"([^=:\s]+)[=:]\s*(\S.*)", re.DOTALL)
 _HEADERS: Final[Mapping[McpAuthenticationType, str]] = {
     McpAuthenticationType.BEARER_TOKEN: "Authorization",
     McpAuthenticationType.API_KEY: "X-API-Key",
@@ -82,7 +86,7 @@ async def resolve_server(
             raise PermanentStepError("An MCP_CALL step needs `connection` or `mcpConnectionId`.")
         secret = await secrets.connection(conn_id)
         server = _of_connection(secret, allow_stdio=allow_stdio)
-        await secrets.hide(server.environment.values())
+        await secrets.hide(_program_secrets(server))
         return server
     kind = entry.authentication.type
     if conn_id is None and kind is McpAuthenticationType.NONE:
@@ -191,6 +195,19 @@ def _program(secret: ConnectionSecret, *, allow_stdio: bool) -> McpServer:
     ):
         raise connection_error(secret, "extra.env", 'must be an object of strings, such as {"TOKEN": "..."}')
     return McpServer(secret.id, command=(command, *arguments), environment=dict(environment))
+
+
+def _program_secrets(server: McpServer) -> Iterator[str]:
+    """Yield what a program knows and must not show; what it writes is masked line by line."""
+    for value in server.environment.values():
+        yield value
+        yield from value.splitlines()
+    for option, argument in pairwise(server.command):
+        named = _NAME_AND_VALUE.fullmatch(argument)
+        if named and looks_secret(named[1]):
+            yield named[2]
+        elif option.startswith("-") and looks_secret(option):
+            yield argument
 
 
 def _arguments(secret: ConnectionSecret) -> list[str]:
