@@ -119,8 +119,11 @@ def _detail_lines(detail: Mapping[str, Any]) -> Iterator[str]:
         yield "Branches: " + ", ".join(f"{one['branch']} {one['status']}" for one in detail["branches"])
     yield f"Branch {detail['branch']}, chunk {chunk['number']} ({chunk['label']})"
     if detail["line"] is not None:
-        line = f"line {detail['line']['number']}, " if "number" in detail["line"] else ""
-        yield f"From {detail['line']['pointer']}, {line}byte {detail['line']['byte']}"
+        line = detail["line"]
+        units = (("line", "number"), ("row", "row"), ("byte", "byte"))
+        yield ", ".join(
+            [f"From {line['pointer']}", *(f"{unit} {line[name]}" for unit, name in units if name in line)]
+        )
     yield f"Input: {_value(detail['input'])}"
     for number, step in enumerate(detail["trace"] or (), 1):
         yield from _step_lines(number, step)

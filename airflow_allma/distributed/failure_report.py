@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from airflow_allma.distributed.chunk_plan import ChunkSpec
-from airflow_allma.engine import BranchResult, CompiledFork, label_of
+from airflow_allma.engine import BranchResult, CompiledFork, ItemError, label_of
+from airflow_allma.engine.readers import offset_in, reader_of
 from airflow_allma.exceptions import StorageError
 from airflow_allma.storage import ObjectStore
-from airflow_allma.storage.decoding import decode_line
 from airflow_allma.storage.line_counter import LineCounter
 
 __all__ = ["FailedRun", "FailureReport", "Failures"]
@@ -119,21 +119,27 @@ class FailureReport:
     def lines(self, failures: Failures) -> Iterator[str]:
         """Yield one line for each of the first failures: why, and where."""
         counter = None
-        if self._manifest is not None and self._store is not None:
+        if self._manifest is not None and self._store is not None and self._manifest.reader is None:
             counter = LineCounter(
                 self._store, self._manifest.pointer, self._manifest.etag, max_bytes=_MAX_COUNTED_BYTES
             )
         for run in failures.first:
             details = run.error.get("errorDetails") or {}
-            offset = details.get("byteOffset")
             branch = f", branch {run.branch_id}" if len(self._fork.branches) > 1 else ""
             step = details.get("failedStepInstanceId")
             at_step = f", step {step}" if step else ""
             # The reason comes first: screens cut the right end of a line.
-            yield f"{run} ({self.describe(run.item, offset, counter)}{branch}{at_step})"
+            yield f"{run} ({self.describe(run.item, details, counter)}{branch}{at_step})"
 
-    def describe(self, item: int, offset: int | None, counter: LineCounter | None) -> str:
-        """Return the description of an item of the chunk, such as ``item 7, u-00007, line 8, byte 520``."""
+    def describe(self, item: int, details: Mapping[str, Any], counter: LineCounter | None) -> str:
+        """Return the description of an item of the chunk, such as ``item 7, u-00007, line 8, byte 520``.
+
+        Args:
+            item: the item's index in the chunk.
+            details: those of its error, which say where it is.
+            counter: counts lines, where items are lines.
+        """
+        offset = offset_in(details)
         index = item if self._first is None else self._first + item
         description = f"item {index}" if self._first is not None else f"item {index} of this chunk"
         label, number = str(index), None
@@ -146,14 +152,16 @@ class FailureReport:
             description += f", {label}"
         if number is not None:
             description += f", line {number}"
-        return description if offset is None else f"{description}, byte {offset}"
+        for field, unit in (("object", ""), ("rowNumber", "row "), ("byteOffset", "byte ")):
+            if details.get(field) is not None:
+                description += f", {unit}{details[field]}"
+        return description
 
     def _value(self, item: int, offset: int | None) -> Any:
         if self._values is not None:
             return self._values[item]
         if self._manifest is None or self._store is None or offset is None:
             return None
-        data = self._store.read(
-            self._manifest.pointer, offset, offset + _MAX_LINE_BYTES, if_match=self._manifest.etag
-        )
-        return decode_line(data.partition(b"\n")[0])
+        reader = reader_of(self._manifest)
+        place = reader.find(self._store, self._manifest, offset, _MAX_LINE_BYTES)
+        return None if place is None or isinstance(place.value, ItemError) else place.value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +19,6 @@ from airflow_allma.inspection.chunk_objects import ENTRY_BYTES, ChunkObjects
 from airflow_allma.inspection.failure_entries import failure_line
 from airflow_allma.inspection.fork_view import ChunkState, ForkView
 from airflow_allma.inspection.result_lookup import (
-    BLOCK_BYTES,
     ByteJob,
     byte_jobs,
     failed_results,
@@ -29,7 +27,6 @@ from airflow_allma.inspection.result_lookup import (
     read_job,
 )
 from airflow_allma.inspection.stored_lines import KEEP_BYTES, FoundLine
-from airflow_allma.storage.jsonl import read_line_batches
 
 __all__ = ["ChunkCounts", "ChunkReader", "FailureList"]
 
@@ -248,25 +245,6 @@ class ChunkReader:
         for job in self.jobs((item,)):
             for line in self.read(job, 0):
                 return line.offset
-        return None
-
-    def line_offset(self, item: int, max_bytes: int) -> int | None:
-        """Return where the line of an item begins in the manifest, by counting lines; None beyond a limit.
-
-        Raises:
-            StorageError: raised by the store, also if the manifest has changed.
-        """
-        lines = self.spec.manifest
-        if lines is None:
-            return None
-        counted = 0
-        with closing(read_line_batches(self._store, lines, block_bytes=BLOCK_BYTES)) as batches:
-            for batch in batches:
-                if item < counted + len(batch.offsets):
-                    return batch.offsets[item - counted]
-                counted += len(batch.offsets)
-                if batch.offsets[-1] - lines.range.start > max_bytes:
-                    return None
         return None
 
     def final(self, results: Sequence[tuple[ByteJob, list[FoundLine]]]) -> dict[int, list[FoundLine]]:

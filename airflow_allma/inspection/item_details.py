@@ -14,23 +14,15 @@ from airflow_allma.exceptions import AllmaError, InspectionError, ItemNotFoundEr
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.fork_reader import ForkReader, ItemPosition
 from airflow_allma.inspection.fork_view import ForkView
-from airflow_allma.inspection.item_rows import MAX_VALUE_BYTES, cut_value
+from airflow_allma.inspection.item_input import ItemInput, place_of, read_input
+from airflow_allma.inspection.item_rows import cut_value
 from airflow_allma.inspection.page_rows import lost_note, rows_of
 from airflow_allma.inspection.stored_lines import FoundLine
-from airflow_allma.storage import encode_value
-from airflow_allma.storage.decoding import BOM, decode_line
-from airflow_allma.storage.jsonl import MAX_LINE_BYTES
-from airflow_allma.storage.line_counter import LineCounter
+from airflow_allma.storage.decoding import decode_line
 
 __all__ = ["PARTS", "item_detail", "item_value"]
 
 PARTS: Final = ("input", "output", "error")
-_FIRST_READ: Final = 64 << 10
-_MAX_NUMBERED_BYTES: Final = 4 << 20
-"""How far into a manifest lines are counted, only to number one."""
-_MAX_SEARCHED_BYTES: Final = 16 << 20
-"""How far into a chunk the line of an item without a result is looked for."""
-_BLOCK_BYTES: Final = 256 << 10
 
 
 class _Found(NamedTuple):
@@ -47,14 +39,6 @@ class _Found(NamedTuple):
     chunk: ChunkReader
     lines: Sequence[FoundLine]
     line: FoundLine | None
-
-
-class _Input(NamedTuple):
-    """The beginning of an item's JSON, its size, and where its line begins in the manifest."""
-
-    value: bytes
-    size: int
-    offset: int | None = None
 
 
 def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[str, Any]:
@@ -77,7 +61,7 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
     notes = lost_note(reader)
     item_input = None
     try:
-        item_input = _input(reader, found)
+        item_input = read_input(view, chunk, found.position.item, found.lines)
     except StorageError as error:
         notes.append(f"The input cannot be read: {error}")
     return {
@@ -85,7 +69,7 @@ def item_detail(view: ForkView, index: int, branch: str | None = None) -> dict[s
         **_values(view, found, item_input),
         **_trace(reader, found),
         "chunk": _chunk(reader, found),
-        "line": None if item_input is None else _line(reader, chunk, item_input.offset),
+        "line": None if item_input is None else place_of(view, chunk, item_input),
         "task": {
             "taskId": f"{view.fork_id}.chunk",
             "mapIndex": chunk.state.map_index,
@@ -121,11 +105,11 @@ def _chunk(reader: ForkReader, found: _Found) -> dict[str, Any]:
     }
 
 
-def _values(view: ForkView, found: _Found, item_input: _Input | None) -> dict[str, Any]:
+def _values(view: ForkView, found: _Found, item_input: ItemInput | None) -> dict[str, Any]:
     """Return input, output or error as they are shown, and the label if only the input has it."""
     position, line = found.position, found.line
     values: dict[str, Any] = {"input": None, "inputCut": False}
-    if item_input is not None:
+    if item_input is not None and item_input.size:
         values["input"], values["inputCut"] = cut_value(item_input.value, item_input.size, view.mask)
         if view.fork is not None and found.chunk.label(position.item) is None:
             with suppress(AllmaError):
@@ -156,8 +140,8 @@ def item_value(view: ForkView, index: int, part: str, branch: str | None = None)
     found = _find(reader, index, branch)
     line = found.line
     if part == "input":
-        item_input = _input(reader, found)
-        if item_input is None:
+        item_input = read_input(view, found.chunk, found.position.item, found.lines)
+        if item_input is None or not item_input.size:
             raise ItemNotFoundError(f"The input of item {index} is not known.")
         if (
             len(item_input.value) == item_input.size
@@ -190,49 +174,6 @@ def _find(reader: ForkReader, index: int, branch: str | None) -> _Found:
     if branch not in known:
         raise ItemNotFoundError(f"{reader.view.fork_id} has no branch {branch[:80]!r}: {', '.join(known)}.")
     return _Found(position, chunk, lines, None)
-
-
-def _input(reader: ForkReader, found: _Found) -> _Input | None:
-    """Return an item's JSON as the chunk got it; None if it is not known."""
-    view, chunk, item = reader.view, found.chunk, found.position.item
-    manifest = chunk.spec.manifest
-    if manifest is None:
-        values = () if view.values is None else chunk.spec.slice_of(view.values())
-        if item >= len(values):
-            return None
-        encoded = encode_value(values[item])
-        return _Input(encoded, len(encoded))
-    offset = next((line.offset for line in found.lines if line.offset >= 0), None)
-    if offset is None:
-        offset = chunk.line_offset(item, _MAX_SEARCHED_BYTES)
-    if offset is None:
-        return None
-    value, size = b"", _FIRST_READ
-    while True:
-        block = view.store.read(
-            manifest.pointer, offset + len(value), offset + len(value) + size, if_match=manifest.etag
-        )
-        before, newline, _ = block.partition(b"\n")
-        value += before
-        if newline or len(block) < size or len(value) > MAX_LINE_BYTES:
-            break
-        size = min(4 * size, MAX_VALUE_BYTES)
-    value = value.removesuffix(b"\r")
-    if value.startswith(BOM):
-        value, offset = value.removeprefix(BOM), offset + len(BOM)
-    return _Input(value[:MAX_VALUE_BYTES], len(value), offset)
-
-
-def _line(reader: ForkReader, chunk: ChunkReader, offset: int | None) -> dict[str, Any] | None:
-    manifest = chunk.spec.manifest
-    if manifest is None or offset is None:
-        return None
-    line: dict[str, Any] = {"pointer": manifest.pointer.uri, "byte": offset}
-    counter = LineCounter(reader.view.store, manifest.pointer, manifest.etag, max_bytes=_MAX_NUMBERED_BYTES)
-    with suppress(StorageError):
-        if (number := counter.number_at(offset)) is not None:
-            line["number"] = number
-    return line
 
 
 def _trace(reader: ForkReader, found: _Found) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from airflow_allma.distributed.final_results import branch_ranks, final_results
 from airflow_allma.distributed.result_reader import read_results
 from airflow_allma.engine import BranchResult, BranchStatus
+from airflow_allma.engine.readers import offset_in
 from airflow_allma.inspection.chunk_files import StoredPart
 from airflow_allma.inspection.stored_lines import KEEP_BYTES, FoundLine, find_line, scan_lines
 from airflow_allma.storage import ObjectStore, OffloadLocation, encode_value
@@ -131,10 +132,10 @@ def handed_on_line(item: int, result: BranchResult) -> FoundLine:
     if result.status is not BranchStatus.SKIPPED:
         value = encode_value(result.output if result.error is None else result.error)
     details = (result.error or {}).get("errorDetails") or {}
-    offset = details.get("byteOffset")
+    offset = offset_in(details)
     return FoundLine(
         item,
-        offset if isinstance(offset, int) else -1,
+        -1 if offset is None else offset,
         result.branch_id,
         result.status.value,
         0,

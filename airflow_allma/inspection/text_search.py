@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from airflow_allma.engine import ItemError
+from airflow_allma.engine.readers import range_items
 from airflow_allma.exceptions import ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import StoredPart
 from airflow_allma.inspection.chunk_reader import ChunkReader
@@ -155,6 +157,11 @@ def _inputs(work: _Work, chunk: ChunkReader) -> Generator[tuple[int, bytes], Non
         values = () if view.values is None else chunk.spec.slice_of(view.values())
         for item in range(work.start, len(values)):
             yield item, encode_value(values[item])
+        return
+    if lines.reader is not None:
+        for number, _, value in range_items(view.store, lines):
+            if number >= work.start:
+                yield number, b"" if isinstance(value, ItemError) else encode_value(value)
         return
     item, offset = 0, chunk.offset_of(work.start) if work.start else None
     if offset:

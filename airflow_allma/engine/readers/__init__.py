@@ -6,8 +6,9 @@ everything in one process. ``format_reader`` has the protocol, ``find_reader`` f
 
 from __future__ import annotations
 
+from airflow_allma.engine.readers.find_reader import reader_of
 from airflow_allma.engine.readers.format_reader import ItemBatch, Split
-from airflow_allma.engine.readers.item_offsets import ItemOffsets
+from airflow_allma.engine.readers.item_offsets import ItemOffsets, offset_in
 from airflow_allma.engine.readers.item_plan import (
     ReadItem,
     all_batches,
@@ -26,7 +27,9 @@ __all__ = [
     "all_batches",
     "count_items",
     "first_ranges",
+    "offset_in",
     "plan_items",
     "range_batches",
     "range_items",
+    "reader_of",
 ]

@@ -14,7 +14,7 @@ from airflow_allma.engine.readers.format_reader import ItemBatch
 from airflow_allma.engine.results import BranchResult
 from airflow_allma.storage import ManifestRange
 
-__all__ = ["ItemOffsets"]
+__all__ = ["ItemOffsets", "offset_in"]
 
 
 class ItemOffsets:
@@ -73,3 +73,12 @@ class ItemOffsets:
         if self._lines is None:
             return {"byteOffset": offset}
         return reader_of(self._lines).details(self._lines, offset)
+
+
+def offset_in(details: Mapping[str, Any]) -> int | None:
+    """Return an item's offset in its range from the details of its error.
+
+    None: they have none, or it is that in one of several files.
+    """
+    offset = details.get("byteOffset", details.get("rowNumber"))
+    return offset if isinstance(offset, int) and "object" not in details else None

@@ -29,8 +29,9 @@ export default (kit) => {
   }
 
   function Line({ line }) {
-    const isNumbered = line.number !== null && line.number !== undefined;
-    const place = `${isNumbered ? `line ${number(line.number)}, ` : ""}byte ${number(line.byte)}`;
+    const units = [["line", line.number], ["row", line.row], ["byte", line.byte]];
+    const known = units.filter(([, value]) => value !== null && value !== undefined);
+    const place = known.map(([unit, value]) => `${unit} ${number(value)}`).join(", ");
     return html`<span><code>${oneLine(line.pointer)}</code> ${place}</span>`;
   }
 
