@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -27,6 +27,7 @@ from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.redirects import MAX_REDIRECTS, REDIRECTS, SentRequest, redirected
+from airflow_allma.engine.request_urls import RequestUrls
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 
 if TYPE_CHECKING:
@@ -133,19 +134,34 @@ class AiohttpClient:
     ) -> HttpResponse:
         """Send one request; see ``HttpClient``."""
         session = self._session()
-        async with session.slots:
-            try:
-                with session.deadlines.limit(timeout):
-                    request = SentRequest(method, session.url(url, encoded=True), headers, body, options)
-                    response = await self._open(session, request, (method, url))
-                    content = await self._read(response, method, url)
-                    response.release()
-                    plain_headers = _plain_headers(response.headers)
-                    if content and "content-encoding" in plain_headers:
-                        content = await self._decode(response.status, plain_headers, content, method, url)
-                    return HttpResponse(response.status, plain_headers, content)
-            except session.failures as error:
-                raise network_error(error, method, url, timeout) from error
+        # Written out: each coroutine and context manager takes time for every item of a fork.
+        await session.slots.acquire()
+        try:
+            with session.deadlines.limit(timeout):
+                response = await session.http.request(
+                    method,
+                    session.urls.of(url),
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    **({} if options is DEFAULT_OPTIONS else _library_options(options)),
+                )
+                if response.status in REDIRECTS and "Location" in response.headers:
+                    request = SentRequest(method, session.urls.of(url), headers, body, options)
+                    response = await self._follow(session, request, response, (method, url))
+                # Most bodies have arrived with the headers.
+                is_complete = response.content.is_eof()
+                content = _arrived(response) if is_complete else await self._read(response, method, url)
+                if len(content) > self._max_bytes:
+                    raise self._too_large(response.status, method, url)
+                plain_headers = _plain_headers(response.headers)
+                if content and "content-encoding" in plain_headers:
+                    content = await self._decode(response.status, plain_headers, content, method, url)
+                return HttpResponse(response.status, plain_headers, content)
+        except session.failures as error:
+            raise network_error(error, method, url, timeout) from error
+        finally:
+            session.slots.release()
 
     @asynccontextmanager
     async def stream(
@@ -162,8 +178,8 @@ class AiohttpClient:
         async with session.slots:
             try:
                 async with asyncio.timeout(timeout):
-                    request = SentRequest(method, session.url(url, encoded=True), headers, None, options)
-                    response = await self._open(session, request, (method, url))
+                    request = SentRequest(method, session.urls.of(url), headers, None, options)
+                    response = await self._follow(session, request, None, (method, url))
             except session.failures as error:
                 raise network_error(error, method, url, timeout) from error
             # A body that is not read to its end closes the connection.
@@ -171,23 +187,38 @@ class AiohttpClient:
                 plain_headers = _plain_headers(response.headers)
                 yield HttpStream((method, url), response.status, plain_headers, response.content, timeout)
 
-    async def _open(self, session: _Session, request: SentRequest, call: tuple[str, str]) -> ClientResponse:
-        """Send a request and those that its redirects lead to; return the last response, to be closed."""
+    async def _follow(
+        self,
+        session: _Session,
+        request: SentRequest,
+        response: ClientResponse | None,
+        call: tuple[str, str],
+    ) -> ClientResponse:
+        """Follow the redirects from a request; return the last response, to be closed.
+
+        Args:
+            session: sends the requests.
+            request: the first request.
+            response: its response; None if it has not been sent yet.
+            call: method and URL as errors name them.
+        """
         for _ in range(MAX_REDIRECTS + 1):
-            response = await session.http.request(
-                request.method,
-                # It is already encoded: encoding it again would change the flow's URL.
-                request.url,
-                headers=request.headers,
-                data=request.body,
-                allow_redirects=False,
-                **({} if request.options is DEFAULT_OPTIONS else _library_options(request.options)),
-            )
+            if response is None:
+                response = await session.http.request(
+                    request.method,
+                    # It is already encoded: encoding it again would change the flow's URL.
+                    request.url,
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                    **({} if request.options is DEFAULT_OPTIONS else _library_options(request.options)),
+                )
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
                 return response
             response.release()
             request = redirected(request, response.status, location)
+            response = None
         raise PermanentStepError(
             f"More than {MAX_REDIRECTS} redirects from {call[0]} {mask_url(call[1])}.",
             details=request_details(*call),
@@ -195,26 +226,18 @@ class AiohttpClient:
 
     async def _read(self, response: ClientResponse, method: str, url: str) -> bytes:
         """Return the body as it was sent; an error closes the connection."""
-        content = response.content
         chunks: list[bytes] = []
         size = 0
         try:
-            # Most bodies have arrived with the headers.
-            if content.is_eof():
-                chunks.append(content.read_nowait())
-                size = len(chunks[0])
-            else:
-                async for chunk in content.iter_any():
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > self._max_bytes:
-                        break
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self._max_bytes:
+                    raise self._too_large(response.status, method, url)
         except BaseException:
             response.close()
             raise
-        if size > self._max_bytes:
-            response.close()
-            raise self._too_large(response.status, method, url)
+        response.release()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _decode(
@@ -250,13 +273,12 @@ class AiohttpClient:
         session = self._sessions.get(loop)
         if session is None or session.http.closed:
             import aiohttp
-            from yarl import URL
 
             session = _Session(
                 aiohttp.ClientSession(**session_settings()),
                 asyncio.Semaphore(self._limit),
                 Deadlines(loop),
-                URL,
+                RequestUrls(),
                 (aiohttp.ClientError, TimeoutError, OSError, ValueError),
             )
             with self._lock:
@@ -302,15 +324,27 @@ class _Session:
         http: the session.
         slots: limits the requests.
         deadlines: the time limits of requests.
-        url: makes a URL of the library.
+        urls: makes URLs of the library.
         failures: the errors of requests that cannot be sent or get no response.
     """
 
     http: ClientSession
     slots: asyncio.Semaphore
     deadlines: Deadlines
-    url: Callable[..., Any]
+    urls: RequestUrls
     failures: tuple[type[Exception], ...]
+
+
+def _arrived(response: ClientResponse) -> bytes:
+    """Return a body that has arrived; an error closes the connection, which is free again otherwise."""
+    try:
+        content = response.content.read_nowait()
+    except BaseException:
+        response.close()
+        raise
+    if not response.closed:
+        response.release()
+    return content
 
 
 def _library_options(options: HttpOptions) -> dict[str, Any]:
