@@ -92,14 +92,27 @@ class Aggregator:
 
     def _visible(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
         """Yield what a custom module sees: all results, or those before the first intolerable failure."""
-        tolerates = not self._config.fail_on_branch_error or bool(self._config.tolerated_failure_percentage)
-        return (result for result in self._count_runs(results) if tolerates or not self.failed)
+        config = self._config
+        # How many a percentage tolerates is known at the end.
+        most = config.tolerated_failure_count
+        if not config.fail_on_branch_error:
+            most = None
+        elif config.tolerated_failure_percentage == 0 or (
+            most is None and config.tolerated_failure_percentage is None
+        ):
+            most = 0
+        return (result for result in self._count_runs(results) if most is None or self.failed <= most)
 
     def _is_tolerated(self) -> bool:
-        if not self._config.fail_on_branch_error:
+        """Return whether no given tolerance is exceeded; without any, one failure is too many."""
+        config = self._config
+        if not config.fail_on_branch_error:
             return True
-        tolerated = self._config.tolerated_failure_percentage or 0
-        return self.failed * 100 <= tolerated * self.count
+        percentage, most = config.tolerated_failure_percentage, config.tolerated_failure_count
+        if percentage is None and most is None:
+            return not self.failed
+        is_within_percentage = percentage is None or self.failed * 100 <= percentage * self.count
+        return is_within_percentage and (most is None or self.failed <= most)
 
     def _fork_error(self) -> ParallelBranchExecutionError:
         first = self._errors[0]

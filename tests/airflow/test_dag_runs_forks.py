@@ -70,6 +70,8 @@ def test_a_failed_item_fails_the_fork_after_all_items_have_ended(run):
         ({"failOnBranchError": False}, "success"),
         ({"toleratedFailurePercentage": 34}, "success"),
         ({"toleratedFailurePercentage": 33}, "failed"),
+        ({"toleratedFailureCount": 1}, "success"),
+        ({"toleratedFailurePercentage": 34, "toleratedFailureCount": 0}, "failed"),
     ],
 )
 def test_failed_items_are_tolerated_as_configured(run, config, state):

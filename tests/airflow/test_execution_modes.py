@@ -69,6 +69,7 @@ AGGREGATIONS = st.fixed_dictionaries(
         "dataPath": st.sampled_from(["$", "$.output", "$.v", "$.currentItem", "$.steps_output.picky.v"]),
         "failOnBranchError": st.booleans(),
         "toleratedFailurePercentage": st.integers(0, 100),
+        "toleratedFailureCount": st.integers(0, 3),
         "maxConcurrency": st.integers(0, 5),
     },
 )

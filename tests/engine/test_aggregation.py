@@ -97,6 +97,30 @@ def test_exactly_the_tolerated_percentage_is_tolerated(failures, fails):
         aggregated(*results, toleratedFailurePercentage=25)
 
 
+@pytest.mark.parametrize(
+    ("tolerance", "tolerated"),
+    [
+        ({"toleratedFailureCount": 0}, 0),
+        ({"toleratedFailureCount": 2}, 2),
+        ({"toleratedFailureCount": 99}, 8),
+        ({"toleratedFailureCount": 3, "toleratedFailurePercentage": 25}, 2),
+        ({"toleratedFailureCount": 1, "toleratedFailurePercentage": 25}, 1),
+        ({"toleratedFailureCount": 5, "toleratedFailurePercentage": 0}, 0),
+        ({"toleratedFailureCount": 0, "toleratedFailurePercentage": 100}, 0),
+        ({"toleratedFailureCount": 0, "failOnBranchError": False}, 8),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["COLLECT_ARRAY", "NONE"])
+def test_a_fork_fails_when_one_of_the_given_tolerances_is_exceeded(tolerance, tolerated, strategy):
+    for failures in range(9):
+        results = [failed(index) if index < failures else result(index) for index in range(8)]
+        if failures <= tolerated:
+            aggregated(*results, strategy=strategy, **tolerance)
+        else:
+            with pytest.raises(ParallelBranchExecutionError, match=f"{failures} of 8"):
+                aggregated(*results, strategy=strategy, **tolerance)
+
+
 def test_skipped_branch_runs_do_not_dilute_the_percentage():
     with pytest.raises(ParallelBranchExecutionError, match="1 of 1 branch runs"):
         aggregated(failed(0), *[skipped(index) for index in range(1, 100)], toleratedFailurePercentage=50)
@@ -199,6 +223,9 @@ def test_a_function_sees_failures_only_if_some_are_tolerated_and_cannot_swallow_
     with pytest.raises(ParallelBranchExecutionError, match="2 of 4"):
         reduced("swallowing", result(0, 4), failed(1), result(2, 5), failed(3), toleratedFailurePercentage=49)
     assert SEEN.pop() == "4None5None!"
+    with pytest.raises(ParallelBranchExecutionError, match="2 of 4"):
+        reduced("swallowing", result(0, 4), failed(1), result(2, 5), failed(3), toleratedFailureCount=1)
+    assert SEEN.pop() == "4None5!"
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,7 @@ CONFIG = st.fixed_dictionaries(
         "strategy": st.sampled_from(["COLLECT_ARRAY", "MERGE_OBJECTS", "SUM", "NONE"]),
         "dataPath": st.sampled_from(["$", "$.v", "$.steps_output.work", "$.currentItem.n"]),
         "toleratedFailurePercentage": st.integers(0, 100),
+        "toleratedFailureCount": st.integers(0, 3),
     },
 )
 

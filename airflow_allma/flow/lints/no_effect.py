@@ -144,12 +144,15 @@ _STEP_ROWS: Final = (
         ("aggregationConfig",),
         _has_other_strategy,
     ),
-    _Row(
-        "toleratedFailurePercentage",
-        "with `failOnBranchError` false the step never fails; remove one of the two",
-        _FORK,
-        ("aggregationConfig",),
-        lambda config: config.get("failOnBranchError") is False,
+    *(
+        _Row(
+            field,
+            "with `failOnBranchError` false the step never fails; remove one of the two",
+            _FORK,
+            ("aggregationConfig",),
+            lambda config: config.get("failOnBranchError") is False,
+        )
+        for field in ("toleratedFailurePercentage", "toleratedFailureCount")
     ),
     _Row(
         "dataPath",

@@ -90,7 +90,11 @@ class AggregationConfig(Model):
         Int, Field(ge=0, description="Maximum number of concurrent branch runs; 0: no limit.")
     ] = 0
     tolerated_failure_percentage: Annotated[
-        Number | None, Field(ge=0, le=100, description="The step fails only when more branch runs failed.")
+        Number | None,
+        Field(ge=0, le=100, description="The step fails when a higher percentage of branch runs failed."),
+    ] = None
+    tolerated_failure_count: Annotated[
+        Int | None, Field(ge=0, description="The step fails when more branch runs failed.")
     ] = None
 
 
