@@ -150,7 +150,9 @@ _BY_TYPE: dict[str, tuple[FieldRow, ...]] = {
     ),
     "PARALLEL_FORK_MANAGER": (
         *_rows(Kind.PATH, "itemsPath"),
-        *_rows(Kind.PATH, "aggregationConfig.dataPath", "itemLabelPath", root=Root.OTHER),
+        *_rows(
+            Kind.PATH, "aggregationConfig.dataPath", "itemLabelPath", "itemReader.itemsAt", root=Root.OTHER
+        ),
         *_rows(Kind.CONDITION, "parallelBranches.*.condition"),
         *_mappings("parallelBranches.*.inputMappings", "parallelBranches.*.inputMappingsToSubFlow"),
         *_rows(Kind.TARGETS, "parallelBranches.*.literals"),

@@ -23,7 +23,12 @@ _OPENERS: Final = b"[{"
 
 
 def array_elements(
-    blocks: Iterable[bytes], *, max_element_bytes: int = MAX_LINE_BYTES, source: str = "the object"
+    blocks: Iterable[bytes],
+    *,
+    max_element_bytes: int = MAX_LINE_BYTES,
+    source: str = "the object",
+    offset: int = 0,
+    is_whole: bool = True,
 ) -> Generator[Line, None, None]:
     """Split a JSON array into its elements.
 
@@ -34,6 +39,8 @@ def array_elements(
         blocks: the bytes of the array.
         max_element_bytes: the longest element that is accepted.
         source: names the object in errors.
+        offset: of the first byte in the object.
+        is_whole: whether the array is the whole object; if not, what follows it is not read.
 
     Yields:
         Each element on one line, with the offset at which it begins in the object.
@@ -42,40 +49,44 @@ def array_elements(
         ObjectDecodeError: it is not an array, is cut off, lacks a value between two commas, is followed by
             something else, or has an element that is too long. The message names the offset.
     """
-    scanner = _Scanner(max_element_bytes, source)
+    scanner = _Scanner(max_element_bytes, source, offset, is_whole=is_whole)
     for block in blocks:
         yield from scanner.feed(block)
+        if not is_whole and scanner.is_closed:
+            return
     scanner.finish()
 
 
 class _Scanner:
     """The state between two blocks: keeps the bytes from the current element's beginning on."""
 
-    def __init__(self, max_element_bytes: int, source: str) -> None:
+    def __init__(self, max_element_bytes: int, source: str, offset: int, *, is_whole: bool) -> None:
+        self.is_closed = False
         self._max_bytes = max_element_bytes
         self._source = source
+        self._is_whole = is_whole
         self._data = b""
-        self._offset = 0  # of the first byte of the data
+        self._offset = offset  # of the first byte of the data
         self._scanned = 0  # bytes of the data
         self._depth = 0
         self._elements = 0
-        self._is_closed = False
 
     def feed(self, block: bytes) -> Generator[Line, None, None]:
         """Take a block; yield the elements that it completes."""
         self._data += block
-        if self._depth == 0 and not self._is_closed and not self._open():
+        if self._depth == 0 and not self.is_closed and not self._open():
             return
-        if not self._is_closed:
+        if not self.is_closed:
             yield from self._scan()
-        if self._is_closed:
-            self._check_rest()
+        if self.is_closed:
+            if self._is_whole:
+                self._check_rest()
         elif len(self._data) > self._max_bytes:
             raise self._error(0, f"an element is longer than {self._max_bytes} bytes")
 
     def finish(self) -> None:
         """Check that the array was complete."""
-        if not self._is_closed:
+        if not self.is_closed:
             raise self._error(len(self._data), "the object ends before the array does: it is cut off")
 
     def _open(self) -> bool:
@@ -126,7 +137,7 @@ class _Scanner:
         # "[]" has no element, but "[1,]" has an empty one.
         if self._elements or data[begin:at].strip(_SPACE):
             yield self._element(data, begin, at)
-        self._is_closed = True
+        self.is_closed = True
 
     def _element(self, data: bytes, begin: int, end: int) -> Line:
         element = data[begin:end].lstrip(_SPACE)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from airflow_allma.storage.compression import Compression, compression_of, decompress_start
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.decoding import BOM, is_json
+from airflow_allma.storage.json_array import array_elements
+from airflow_allma.storage.json_member import member_elements
+from airflow_allma.storage.jsonl import MAX_LINE_BYTES, Line
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
 from airflow_allma.storage.pointer import Pointer
 
-__all__ = ["ManifestFormat", "detect_format", "format_of"]
+__all__ = ["ManifestFormat", "detect_format", "elements_of", "format_of"]
 
 _START_BYTES: Final = 64 << 10
 
@@ -21,10 +25,12 @@ class ManifestFormat(NamedTuple):
     Attributes:
         is_array: whether it is one JSON array, not one JSON value a line.
         compression: how it is compressed; None if it is not.
+        keys: where the array is inside of one JSON document; empty if it is all of it.
     """
 
     is_array: bool = False
     compression: Compression | None = None
+    keys: tuple[str, ...] = ()
 
     @property
     def is_splittable(self) -> bool:
@@ -33,6 +39,7 @@ class ManifestFormat(NamedTuple):
 
     def __str__(self) -> str:
         content = "one JSON array" if self.is_array else "JSON Lines"
+        content = "an array in a JSON document" if self.keys else content
         return content if self.compression is None else f"{content} compressed with {self.compression}"
 
 
@@ -48,6 +55,19 @@ def detect_format(store: ObjectStore, pointer: Pointer) -> tuple[ObjectInfo, Man
     if compression is not None:
         start = decompress_start(start, compression)
     return info, format_of(info, start, compression)
+
+
+def elements_of(
+    blocks: Iterable[bytes], found: ManifestFormat, source: str, max_element_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Line]:
+    """Yield the elements of the array that an object contains, from its bytes, decompressed.
+
+    Raises:
+        ObjectDecodeError: there is none, or it is invalid.
+    """
+    if found.keys:
+        return member_elements(blocks, found.keys, max_element_bytes=max_element_bytes, source=source)
+    return array_elements(blocks, max_element_bytes=max_element_bytes, source=source)
 
 
 def format_of(info: ObjectInfo, start: bytes, compression: Compression | None = None) -> ManifestFormat:

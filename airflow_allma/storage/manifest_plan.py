@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompress
-from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES, batch_lines, split_lines
-from airflow_allma.storage.manifest_format import ManifestFormat, detect_format
+from airflow_allma.storage.manifest_format import ManifestFormat, detect_format, elements_of
 from airflow_allma.storage.manifest_ranges import ManifestRange, plan_ranges
 from airflow_allma.storage.object_store import JSON_LINES_TYPE, ObjectInfo, ObjectStore, ObjectWriter
 from airflow_allma.storage.pointer import Pointer
@@ -110,8 +109,7 @@ def _spool(
         if source_format.compression is not None:
             plain = decompress(blocks, name, source_format.compression, max_ratio=max_unpack_ratio)
         if source_format.is_array:
-            elements = array_elements(plain, max_element_bytes=max_line_bytes, source=name)
-            for batch in batch_lines(elements):
+            for batch in batch_lines(elements_of(plain, source_format, name, max_line_bytes)):
                 writer.write(b"\n".join([*batch.lines, b""]))
         else:
             # Splitting finds lines that are too long here, where all of them are read anyway.

@@ -6,17 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, Final, Protocol
 
+from airflow_allma.common.printable import printable
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.items import ItemError
 from airflow_allma.engine.readers.format_reader import ItemBatch, ItemPlace, Source, Split
-from airflow_allma.exceptions import ObjectDecodeError
+from airflow_allma.exceptions import ExpressionSyntaxError, ObjectDecodeError, StorageConfigurationError
+from airflow_allma.expressions import compile_path
+from airflow_allma.flow.steps.item_reader import ItemFormat
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectStore, plan_manifest
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompress
 from airflow_allma.storage.decoding import BOM, decode_line, decode_lines
-from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import Line, LineBatch, batch_lines, read_line_batches, split_lines
 from airflow_allma.storage.line_counter import LineCounter
-from airflow_allma.storage.manifest_format import format_of
+from airflow_allma.storage.manifest_format import ManifestFormat, elements_of, format_of
 
 __all__ = ["JsonReader"]
 
@@ -42,7 +44,7 @@ class JsonReader:
             max_ranges=split.max_ranges,
             spool_to=split.spool("lines", ".jsonl") if split.spool else None,
             max_unpack_ratio=split.max_unpack_ratio,
-            known=(info, format_of(info, source.start, source.compression)),
+            known=(info, _format_of(info, source)),
         )
 
     def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
@@ -56,7 +58,7 @@ class JsonReader:
     ) -> Iterator[ItemBatch]:
         """Yield all lines, or all elements of an array."""
         info = _known(source)
-        found = format_of(info, source.start, source.compression)
+        found = _format_of(info, source)
         if found.is_splittable:
             yield from self.batches(store, ManifestRange.whole(info))
             return
@@ -66,7 +68,7 @@ class JsonReader:
             if found.compression is not None:
                 plain = decompress(blocks, name, found.compression, max_ratio=max_unpack_ratio)
             if found.is_array:
-                yield from _items(batch_lines(array_elements(plain, source=name)), name, None)
+                yield from _items(batch_lines(elements_of(plain, found, name)), name, None)
             else:
                 counter = _StreamCounter()
                 yield from _items(split_lines(counter.track(plain), source=name), name, counter)
@@ -90,6 +92,29 @@ class JsonReader:
             line = line.removeprefix(BOM)
         value = _decoded(Line(offset, line), str(lines.pointer), None)
         return ItemPlace(value, {"pointer": lines.pointer.uri, "byte": offset})
+
+
+def _format_of(info: ObjectInfo, source: Source) -> ManifestFormat:
+    """Return the form of JSON: as the flow says, else by the object's first bytes.
+
+    Raises:
+        StorageConfigurationError: ``itemsAt`` is no path of names and indexes.
+    """
+    options = source.options
+    if options.items_at is not None:
+        try:
+            keys = compile_path(options.items_at).plain_keys
+        except ExpressionSyntaxError as error:
+            raise StorageConfigurationError(f"itemReader.itemsAt: {error}") from error
+        if keys is None:
+            raise StorageConfigurationError(
+                f"itemReader.itemsAt is {printable(options.items_at)!r}: it must have only names and "
+                "indexes, such as $.data.rows, because the document is read as a stream."
+            )
+        return ManifestFormat(is_array=True, compression=source.compression, keys=keys)
+    if options.format is ItemFormat.JSONL:
+        return ManifestFormat(compression=source.compression)
+    return format_of(info, source.start, source.compression)
 
 
 def _known(source: Source) -> ObjectInfo:
