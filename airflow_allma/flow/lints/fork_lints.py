@@ -13,6 +13,7 @@ __all__ = [
     "branches_that_never_run",
     "flows_as_branches",
     "forks_without_branches",
+    "reader_options_without_effect",
     "retries_of_forks",
     "sums_of_objects",
 ]
@@ -22,6 +23,33 @@ _WHOLE_OUTPUT: Final = (None, "", "$", "$.", "$.output")
 _FREE_OUTPUTS: Final = frozenset({"CUSTOM_LAMBDA_INVOKE", "CUSTOM_LOGIC", "LLM_INVOCATION"})
 """The types of steps whose output can be a number."""
 _FLOW_FIELDS: Final = frozenset({"flowDefinitionId", "flowId", "subFlowId"})
+
+_READER_OPTIONS: Final = (
+    ("csv", "CSV and TSV", frozenset({"AUTO", "CSV", "MANIFEST", "OBJECTS LINES"})),
+    ("columns", "Parquet", frozenset({"AUTO", "PARQUET", "MANIFEST", "OBJECTS LINES"})),
+    ("itemsAt", "JSON", frozenset({"AUTO", "JSON"})),
+    ("read", "OBJECTS", frozenset({"OBJECTS", "OBJECTS JSON", "OBJECTS TEXT", "OBJECTS LINES"})),
+)
+"""A field of ``itemReader``, what it is for, and with which formats (and ``read``) it has an effect."""
+
+
+@lint(fields=("itemReader",))
+def reader_options_without_effect(view: FlowView) -> Warnings:
+    """Yield fields of an ``itemReader`` that are for another format than the one it names."""
+    for step in view.steps:
+        reader = step.step.get("itemReader")
+        if not isinstance(reader, dict):
+            continue
+        found = str(reader.get("format", "AUTO"))
+        if found == "OBJECTS" and reader.get("read"):
+            found = f"OBJECTS {reader['read']}"
+        for field, what, formats in _READER_OPTIONS:
+            if reader.get(field) and found not in formats:
+                yield warning(
+                    (*step.path, "itemReader", field),
+                    f"this has no effect: it is for {what}; remove it, or set `format`",
+                    at_key=True,
+                )
 
 
 @lint(kinds=("PARALLEL_FORK_MANAGER",))

@@ -50,17 +50,6 @@ def _has_other_strategy(config: _Object) -> bool:
     return config.get("strategy") != "CUSTOM_MODULE"
 
 
-def _is_other_format(*formats: str) -> Callable[[_Object], bool]:
-    """Return a check whether the format of an ``itemReader``, with what it reads, is none of these."""
-
-    def check(reader: _Object) -> bool:
-        found = str(reader.get("format", "AUTO"))
-        read = reader.get("read") if found == "OBJECTS" else None
-        return (found if read is None else f"{found} {read}") not in formats
-
-    return check
-
-
 def _is_not_sub_flow(branch: _Object) -> bool:
     return branch.get("stepType") is None
 
@@ -164,15 +153,6 @@ _STEP_ROWS: Final = (
             lambda config: config.get("failOnBranchError") is False,
         )
         for field in ("toleratedFailurePercentage", "toleratedFailureCount")
-    ),
-    *(
-        _Row(field, f"{why}; remove it", _FORK, ("itemReader",), _is_other_format(*formats))
-        for field, why, formats in (
-            ("csv", "it is for CSV and TSV", ("AUTO", "CSV", "MANIFEST", "OBJECTS LINES")),
-            ("columns", "it is for Parquet", ("AUTO", "PARQUET", "MANIFEST", "OBJECTS LINES")),
-            ("itemsAt", "it is for JSON", ("AUTO", "JSON")),
-            ("read", "it is for OBJECTS", ("OBJECTS", "OBJECTS JSON", "OBJECTS TEXT", "OBJECTS LINES")),
-        )
     ),
     _Row(
         "dataPath",
