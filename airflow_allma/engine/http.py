@@ -233,7 +233,7 @@ class AiohttpClient:
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > self._max_bytes:
-                    raise self._too_large(response.status, method, url)
+                    raise self._too_large(response.status, method, url)  # noqa: TRY301 - the response is closed below
         except BaseException:
             response.close()
             raise
