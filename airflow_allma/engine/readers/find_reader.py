@@ -13,7 +13,8 @@ from airflow_allma.storage.compression import compression_of, decompress_start, 
 __all__ = ["find_format", "open_source", "reader_of", "reader_of_format"]
 
 _START_BYTES: Final = 64 << 10
-_PARQUET_MAGIC: Final = b"PAR1"
+_PARQUET_MAGIC: Final = (b"PAR1", b"PARE")  # the latter with an encrypted footer
+_PARQUET_ENDINGS: Final = (".parquet", ".parq", ".pq")
 _CSV_ENDINGS: Final = (".csv", ".tsv", ".tab")
 _CSV_TYPES: Final = ("text/csv", "text/tab-separated-values")
 _FILES: Final = "FILES"
@@ -39,10 +40,12 @@ def find_format(source: Source) -> ItemFormat:
     """Return a source's format: as the flow says, else by name, then media type, then first bytes."""
     if source.options.format is not ItemFormat.AUTO:
         return source.options.format
-    if source.start.startswith(_PARQUET_MAGIC) and source.compression is None:
+    name = without_compression(source.pointer.key)
+    # Also what is compressed, cut short or encrypted: the reader says what is wrong with it.
+    if name.endswith(_PARQUET_ENDINGS) or source.start.startswith(_PARQUET_MAGIC):
         return ItemFormat.PARQUET
     media = (source.info.content_type if source.info else None) or ""
-    if without_compression(source.pointer.key).endswith(_CSV_ENDINGS) or media.lower().startswith(_CSV_TYPES):
+    if name.endswith(_CSV_ENDINGS) or media.lower().startswith(_CSV_TYPES):
         return ItemFormat.CSV
     return ItemFormat.JSON if source.options.items_at else ItemFormat.JSONL
 
@@ -61,6 +64,10 @@ def reader_of_format(name: str) -> FormatReader:
             from airflow_allma.engine.readers.read_json import JsonReader
 
             return JsonReader()
+        case ItemFormat.PARQUET:
+            from airflow_allma.engine.readers.read_parquet import ParquetReader
+
+            return ParquetReader()
     raise StorageConfigurationError(f"{name[:40]!r} is not a format that items can be read from.")
 
 
