@@ -10,6 +10,7 @@ which folders can be reached.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ MAX_KEY_BYTES: Final = 1024
 _MAX_BUCKET_CHARACTERS: Final = 255
 _MAX_DETAIL_CHARACTERS: Final = 1024
 _BARE_FIELDS: Final = frozenset({"bucket", "key", "versionId", "region"})
+# Control characters break logs and headers; lone surrogates cannot be sent at all.
+_BROKEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NEEDS: Final = f"A pointer ({POINTER_KEY}) needs a bucket and a key, both strings and not empty"
 
 
@@ -243,10 +246,7 @@ def _check_part(name: str, part: object, max_characters: int) -> None:
             f"The {name} of a pointer is {len(part)} characters long; at most {max_characters} are allowed. "
             f"It starts with {part[:80]!r}."
         )
-    # Control characters break logs and headers; lone surrogates cannot be sent at all.
-    if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in part) or any(
-        0xD800 <= ord(character) < 0xE000 for character in part
-    ):
+    if _BROKEN.search(part):
         raise StorageConfigurationError(
             f"The {name} of a pointer contains control characters or broken Unicode: {part[:80]!r}."
         )
