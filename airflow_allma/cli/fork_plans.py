@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from airflow_allma.cli.static_items import NotPredictableError, predict_items
 from airflow_allma.dag_factory.plan import TaskPlan, TaskRole
@@ -20,11 +20,13 @@ from airflow_allma.distributed.fork_decision import ForkDecision, ForkMode, deci
 from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
 from airflow_allma.flow import Flow, ParallelForkManagerStep
 from airflow_allma.settings import AllmaSettings
-from airflow_allma.storage import MemoryStore, ObjectStore, OffloadLocation, Pointer
+from airflow_allma.storage import MemoryStore, ObjectPrefix, ObjectStore, OffloadLocation, Pointer
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.manifest_ranges import plan_ranges
 
 __all__ = ["ForkPlans"]
+
+_NO_LOCATION: Final = "no offload_location is set, so the fork would fail: set one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,14 @@ class ForkPlans:
             **self._chunks(fork, chunks),
         }
 
-    def _manifest(self, fork: CompiledFork, pointer: Pointer) -> dict[str, Any]:
+    def _manifest(self, fork: CompiledFork, pointer: Pointer | ObjectPrefix) -> dict[str, Any]:
+        if isinstance(pointer, ObjectPrefix):
+            return {
+                "reason": _listed_first(has_location=bool(self.settings.offload_location)),
+                "prefix": pointer.inner(),
+                "chunks": None,
+                "mostChunks": self.settings.max_chunks,
+            }
         info = self.store.head(pointer)
         manifest = {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}
         if kind_of(pointer.key, info.content_type) is not ContentKind.JSON_LINES or _is_packed(
@@ -147,6 +156,11 @@ def _is_packed(key: str, content_type: str | None, encoding: str | None) -> bool
     return key.lower().endswith(".gz") or "gzip" in f"{content_type} {encoding}".lower()
 
 
+def _listed_first(*, has_location: bool) -> str:
+    reason = "the planner lists the objects below the prefix, and only then knows its chunks"
+    return reason if has_location else f"{reason}; {_NO_LOCATION}"
+
+
 def _streamed_first(*, has_location: bool) -> str:
     reason = (
         "the object is not named or typed as plain JSON Lines. If it holds gzip or one JSON array, the "
@@ -154,4 +168,4 @@ def _streamed_first(*, has_location: bool) -> str:
     )
     if has_location:
         return reason
-    return f"{reason}; no offload_location is set, so the fork would fail: set one"
+    return f"{reason}; {_NO_LOCATION}"

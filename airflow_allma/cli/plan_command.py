@@ -129,6 +129,8 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
     if "manifest" in fork:
         manifest = fork["manifest"]
         lines.append(f"  manifest: {manifest['bucket']}/{manifest['key']}, {manifest['bytes']} bytes")
+    if "prefix" in fork:
+        lines.append(f"  objects below: {fork['prefix']['bucket']}/{fork['prefix']['prefix']}")
     if "mostChunks" in fork:
         lines.append(f"  chunks: at most {fork['mostChunks']}")
     for task, count in fork.get("mapIndexes", {}).items():

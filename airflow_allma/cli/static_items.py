@@ -69,7 +69,7 @@ def predict_items(program: FlowProgram, fork: CompiledFork, context: Mapping[str
     if failed is not None:
         raise NotPredictableError(f"with this payload the fork would fail: {failed}")
     try:
-        return classify_items(items)
+        return classify_items(items, fork.model.item_reader)
     except StorageConfigurationError as error:
         raise NotPredictableError(f"with this payload the fork would fail: {error}") from error
 

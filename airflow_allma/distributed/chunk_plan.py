@@ -16,7 +16,7 @@ from airflow_allma.engine.readers import Split, count_items, first_ranges, plan_
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.settings import AllmaSettings
-from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.object_store import JSON_LINES_TYPE
 
 __all__ = [
@@ -226,7 +226,7 @@ def _write_items(items: Iterable[Any], services: Services, identifiers: tuple[st
 
 
 def plan_object_chunks(
-    pointer: Pointer,
+    pointer: Pointer | ObjectPrefix,
     services: Services,
     settings: AllmaSettings,
     identifiers: tuple[str, ...],

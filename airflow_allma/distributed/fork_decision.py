@@ -12,7 +12,7 @@ import msgspec
 from airflow_allma.engine import CompiledFork, ForkItems
 from airflow_allma.exceptions import StorageError
 from airflow_allma.settings import AllmaSettings
-from airflow_allma.storage import Pointer
+from airflow_allma.storage import ObjectPrefix, Pointer
 
 __all__ = ["ForkDecision", "ForkMode", "decide_fork"]
 
@@ -36,14 +36,15 @@ class ForkDecision:
         mode: where its items run.
         count: how many there are; None for an object, which is not counted here.
         size: bytes of the list's JSON; None for an object.
-        pointer: the object that holds the items; None for a list.
+        pointer: the object that holds the items, or the prefix of the objects that are the items; None for a
+            list.
         reason: why, in one sentence; not saved.
     """
 
     mode: ForkMode
     count: int | None = None
     size: int | None = None
-    pointer: Pointer | None = None
+    pointer: Pointer | ObjectPrefix | None = None
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class ForkDecision:
         """
         pointer = None
         if "pointer" in saved:
-            pointer = Pointer.parse(saved["pointer"])
+            pointer = ObjectPrefix.parse(saved["pointer"]) or Pointer.parse(saved["pointer"])
             if pointer is None:
                 raise StorageError(
                     f"The fork's items are at {saved['pointer']}, which does not name an object."
@@ -73,7 +74,9 @@ class ForkDecision:
 def decide_fork(fork: CompiledFork, items: ForkItems, settings: AllmaSettings) -> ForkDecision:
     """Decide how a fork runs, by the number and size of its items and by its ``maxConcurrency``."""
     if items.pointer is not None:
-        return ForkDecision(ForkMode.CHUNKS, pointer=items.pointer, reason="the items are in an object")
+        is_prefix = isinstance(items.pointer, ObjectPrefix)
+        reason = "the items are the objects below a prefix" if is_prefix else "the items are in an object"
+        return ForkDecision(ForkMode.CHUNKS, pointer=items.pointer, reason=reason)
     values = items.values or []
     count, size = len(values), len(msgspec.json.encode(values))
     if not values:

@@ -9,14 +9,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from airflow_allma.common.json_types import type_name
 from airflow_allma.common.printable import printable
 from airflow_allma.engine.pointer_cache import PointerCache, PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.services import Services
-from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepError, StepError, StorageError
+from airflow_allma.exceptions import (
+    ExpressionEvaluationError,
+    PermanentStepError,
+    StepError,
+    StorageConfigurationError,
+    StorageError,
+)
 from airflow_allma.expressions import NOTHING
-from airflow_allma.storage import Pointer
+from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
+from airflow_allma.storage import ObjectPrefix, Pointer
 
 __all__ = [
     "ForkItems",
@@ -38,6 +46,14 @@ _NO_POINTER: Final = (
     "The branches run once, for one value that looks like a pointer to items and is none; a pointer is "
     '{"bucket": ..., "key": ...} without other fields, or that object in {"_s3_output_pointer": ...}'
 )
+_PREFIX: Final = (
+    "The branches run once, for one value that names a prefix; to run them for each object below it, set the "
+    'fork\'s itemReader to {"format": "OBJECTS"}'
+)
+_NEEDS_PREFIX: Final = (
+    'itemReader.format is OBJECTS, which needs a prefix; write {"bucket": ..., "prefix": ...} without other '
+    "fields (the prefix is empty for a whole bucket), or remove the format for one object with items"
+)
 _MAX_LABEL_LENGTH: Final = 200
 """In characters. Airflow's ``task_instance.rendered_map_index`` has 250."""
 
@@ -48,12 +64,12 @@ class ForkItems:
 
     Attributes:
         values: a list in the context, one branch run (or more) per member.
-        pointer: an object that holds the items.
+        pointer: an object that holds the items, or the prefix of objects that are the items.
         doubt: why these are probably not the items that were meant; empty if they probably are.
     """
 
     values: list[Any] | None = None
-    pointer: Pointer | None = None
+    pointer: Pointer | ObjectPrefix | None = None
     doubt: str = ""
 
 
@@ -78,7 +94,7 @@ async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services
     except ExpressionEvaluationError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
     try:
-        found = classify_items(items)
+        found = classify_items(items, fork.model.item_reader)
     except StorageError as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
     if found.doubt:
@@ -97,25 +113,52 @@ def list_in_context(fork: CompiledFork, context: Mapping[str, Any]) -> list[Any]
     if fork.items_path is None:
         return []
     try:
-        return classify_items(fork.items_path.find(context, PointerCache().load)).values
+        found = fork.items_path.find(context, PointerCache().load)
+        return classify_items(found, fork.model.item_reader).values
     except PointerNotLoaded:
         return None
 
 
-def classify_items(matched: Any) -> ForkItems:
+def classify_items(matched: Any, reader: ItemReader | None = None) -> ForkItems:
     """Return the items for what ``itemsPath`` matched: a list, a pointer, one other value, or nothing.
 
+    Args:
+        matched: what ``itemsPath`` found.
+        reader: the fork's ``itemReader``.
+
     Raises:
-        StorageConfigurationError: it is a pointer, but a part of it is missing or not allowed.
+        StorageConfigurationError: it is a pointer or a prefix, but a part of it is missing or not allowed; or
+            it is one object, and ``reader`` lists the objects below a prefix.
     """
     if matched is NOTHING or matched is None:
         return ForkItems(values=[], doubt=_NULL if matched is None else _NOTHING)
     if isinstance(matched, list):
         return ForkItems(values=matched)
+    if reader is not None and reader.format is ItemFormat.OBJECTS:
+        return ForkItems(pointer=_prefix(matched))
     pointer = Pointer.parse(matched)
     if pointer is not None:
         return ForkItems(pointer=pointer)
+    if _is_like_prefix(matched):
+        return ForkItems(values=[matched], doubt=_PREFIX)
     return ForkItems(values=[matched], doubt=_NO_POINTER if _is_like_pointer(matched) else "")
+
+
+def _prefix(matched: Any) -> ObjectPrefix:
+    prefix = ObjectPrefix.parse(matched)
+    if prefix is None:
+        found = type_name(matched)
+        if isinstance(matched, dict):
+            found = f"an object with the fields {', '.join(sorted(matched))[:200]}"
+        raise StorageConfigurationError(f"{_NEEDS_PREFIX}. It finds {found}.")
+    return prefix
+
+
+def _is_like_prefix(matched: Any) -> bool:
+    try:
+        return ObjectPrefix.parse(matched) is not None
+    except StorageConfigurationError:
+        return False
 
 
 def _is_like_pointer(matched: Any) -> bool:

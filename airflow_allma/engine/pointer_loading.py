@@ -16,7 +16,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.services import Services
 from airflow_allma.exceptions import PermanentStepError, StorageError
-from airflow_allma.storage import ObjectStore, Pointer
+from airflow_allma.storage import ObjectPrefix, ObjectStore, Pointer
 
 __all__ = ["MAX_FETCHES", "evaluate", "fetch", "require_store", "too_many_pointers"]
 
@@ -40,7 +40,7 @@ async def fetch(pointer: Pointer, services: Services) -> None:
     refill_budget()
 
 
-def require_store(services: Services, pointer: Pointer) -> ObjectStore:
+def require_store(services: Services, pointer: Pointer | ObjectPrefix) -> ObjectStore:
     """Return the store to read a pointer from.
 
     Raises:

@@ -16,7 +16,7 @@ from airflow_allma.operators.task_context import LOG, TaskContext
 
 if TYPE_CHECKING:
     from airflow_allma.flow import Flow, ParallelForkManagerStep
-    from airflow_allma.storage import Pointer
+    from airflow_allma.storage import ObjectPrefix, Pointer
 
 __all__ = ["aggregate_alias", "aggregate_asset", "known_manifests", "report_manifest"]
 
@@ -45,8 +45,8 @@ def known_manifests(flow: Flow, fork: ParallelForkManagerStep) -> list[Asset]:
     return [] if asset is None else [asset]
 
 
-def report_manifest(task: Any, pointer: Pointer) -> None:
-    """Report the object with a task's items to lineage, if there is any."""
+def report_manifest(task: Any, pointer: Pointer | ObjectPrefix) -> None:
+    """Report the object with a task's items, or their prefix, to lineage, if there is any."""
     from airflow.sdk.lineage import get_hook_lineage_collector
 
     if _asset(pointer.uri) is not None:

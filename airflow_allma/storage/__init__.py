@@ -13,6 +13,7 @@ from airflow_allma.storage.local import LocalStore
 from airflow_allma.storage.manifest_plan import ManifestPlan, plan_manifest
 from airflow_allma.storage.manifest_ranges import ManifestRange
 from airflow_allma.storage.memory import MemoryStore
+from airflow_allma.storage.object_prefix import ObjectPrefix
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore, ObjectWriter
 from airflow_allma.storage.opening import open_folder, open_store
 from airflow_allma.storage.pointer import Pointer
@@ -26,6 +27,7 @@ __all__ = [
     "ManifestRange",
     "MemoryStore",
     "ObjectInfo",
+    "ObjectPrefix",
     "ObjectStore",
     "ObjectWriter",
     "OffloadLocation",

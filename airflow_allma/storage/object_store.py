@@ -46,6 +46,7 @@ class ObjectInfo:
         content_encoding: ``gzip``, or None.
         last_modified: with time zone, or None if the store does not know it.
         metadata: the user's own metadata; empty in listings and in stores without metadata.
+        storage_class: as listings of S3 have it, such as ``STANDARD``; otherwise None.
     """
 
     pointer: Pointer
@@ -55,6 +56,7 @@ class ObjectInfo:
     content_encoding: str | None = None
     last_modified: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str | None = None
 
     @property
     def version_id(self) -> str | None:

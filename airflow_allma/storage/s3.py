@@ -108,6 +108,7 @@ class S3Store:
                     size=int(entry["Size"]),
                     etag=entry["ETag"],
                     last_modified=entry["LastModified"],
+                    storage_class=entry.get("StorageClass"),
                 )
             if not response.get("IsTruncated"):
                 return

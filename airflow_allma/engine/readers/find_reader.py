@@ -7,7 +7,7 @@ from typing import Final
 from airflow_allma.engine.readers.format_reader import FormatReader, Source
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
-from airflow_allma.storage import ManifestRange, ObjectStore, Pointer
+from airflow_allma.storage import ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import compression_of, decompress_start, without_compression
 
 __all__ = ["find_format", "open_source", "reader_of", "reader_of_format"]
@@ -20,13 +20,13 @@ _CSV_TYPES: Final = ("text/csv", "text/tab-separated-values")
 _FILES: Final = "FILES"
 
 
-def open_source(store: ObjectStore, pointer: Pointer, options: ItemReader) -> Source:
+def open_source(store: ObjectStore, pointer: Pointer | ObjectPrefix, options: ItemReader) -> Source:
     """Look a source up: one HEAD and one read of its first 64 KiB; nothing for a prefix.
 
     Raises:
         StorageError: the object cannot be read.
     """
-    if options.format is ItemFormat.OBJECTS:
+    if isinstance(pointer, ObjectPrefix):
         return Source(pointer, options)
     info = store.head(pointer)
     start = store.read(info.pointer, 0, _START_BYTES, if_match=info.etag)
@@ -68,6 +68,10 @@ def reader_of_format(name: str) -> FormatReader:
             from airflow_allma.engine.readers.read_parquet import ParquetReader
 
             return ParquetReader()
+        case ItemFormat.OBJECTS:
+            from airflow_allma.engine.readers.read_objects import ObjectsReader
+
+            return ObjectsReader()
     raise StorageConfigurationError(f"{name[:40]!r} is not a format that items can be read from.")
 
 

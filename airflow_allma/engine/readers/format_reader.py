@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.flow.steps.item_reader import ItemReader
-from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectStore, Pointer
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO, Compression
 
 __all__ = ["FormatReader", "ItemBatch", "ItemPlace", "Source", "Split", "Spool"]
@@ -66,18 +67,42 @@ class Source:
     """What a fork's pointer names.
 
     Attributes:
-        pointer: the object; for OBJECTS the bucket, and the prefix as key.
+        target: the object; for OBJECTS the prefix.
         options: the fork's ``itemReader``.
         info: the object as it is now; None for a prefix.
         start: its first bytes, decompressed, up to 64 KiB.
         compression: how it is compressed; None if it is not.
     """
 
-    pointer: Pointer
+    target: Pointer | ObjectPrefix
     options: ItemReader
     info: ObjectInfo | None = None
     start: bytes = b""
     compression: Compression | None = None
+
+    @property
+    def pointer(self) -> Pointer:
+        """The object.
+
+        Raises:
+            StorageConfigurationError: it is a prefix.
+        """
+        if isinstance(self.target, Pointer):
+            return self.target
+        raise StorageConfigurationError(f"{self.target} is a prefix. Set itemReader.format to OBJECTS.")
+
+    @property
+    def prefix(self) -> ObjectPrefix:
+        """The prefix.
+
+        Raises:
+            StorageConfigurationError: it is an object.
+        """
+        if isinstance(self.target, ObjectPrefix):
+            return self.target
+        raise StorageConfigurationError(
+            f'{self.target} is one object; itemReader.format OBJECTS needs {{"bucket": ..., "prefix": ...}}.'
+        )
 
 
 class FormatReader(Protocol):

@@ -11,7 +11,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.readers.find_reader import find_format, open_source, reader_of, reader_of_format
 from airflow_allma.engine.readers.format_reader import ItemBatch, Split
 from airflow_allma.flow.steps.item_reader import ItemReader
-from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore, Pointer
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
 
 __all__ = [
@@ -25,7 +25,9 @@ __all__ = [
 ]
 
 
-def plan_items(store: ObjectStore, pointer: Pointer, options: ItemReader, split: Split) -> ManifestPlan:
+def plan_items(
+    store: ObjectStore, pointer: Pointer | ObjectPrefix, options: ItemReader, split: Split
+) -> ManifestPlan:
     """Split what a pointer names into ranges, pinned to its present content.
 
     Args:
@@ -88,7 +90,7 @@ def _first_items(batches: Iterator[ItemBatch], most: int) -> Iterator[ItemBatch]
 
 def all_batches(
     store: ObjectStore,
-    pointer: Pointer,
+    pointer: Pointer | ObjectPrefix,
     options: ItemReader | None = None,
     *,
     max_unpack_ratio: int = MAX_UNPACK_RATIO,
