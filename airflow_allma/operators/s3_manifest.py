@@ -1,4 +1,4 @@
-"""Planning chunks of a JSON Lines object, in any Dag."""
+"""Planning chunks of an object with items, in any Dag."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ __all__ = ["S3ManifestOperator"]
 
 
 class S3ManifestOperator(BaseOperator):
-    """Plans chunks of a JSON Lines object and returns them for ``expand``.
+    """Plans chunks of an object with items and returns them for ``expand``.
 
-    Planning reads the object's size and first bytes, and counts its lines when it is small; every chunk is
+    Planning reads the object's size and first bytes, and counts its items when it is small; every chunk is
     pinned to the content at that moment. In a Dag of your own::
 
         chunks = S3ManifestOperator(task_id="chunks", bucket="data", key="users.jsonl").output
         work.expand(chunk=chunks)  # a task of yours; read the items with ``airflow_allma.chunk_items(chunk)``
 
-    gzip and JSON arrays need an ``offload_location``, to which they are written as JSON Lines first.
+    What cannot be split as it is, such as gzip and JSON arrays, needs an ``offload_location``, to which it is
+    written in a form that can.
 
     Args:
         bucket: the bucket. Templated.
@@ -35,6 +36,8 @@ class S3ManifestOperator(BaseOperator):
         aws_conn_id: the Airflow connection; None for ``[allma] aws_conn_id``.
         chunk_bytes: target size of a chunk in bytes; None for ``[allma] chunk_bytes``.
         max_chunks: maximum number of chunks; None for ``[allma] max_chunks``.
+        item_reader: how the items are read, as ``itemReader`` of a fork; None: what the object's name and
+            beginning say.
         kwargs: as for any operator.
 
     Returns:
@@ -54,6 +57,7 @@ class S3ManifestOperator(BaseOperator):
         aws_conn_id: str | None = None,
         chunk_bytes: int | None = None,
         max_chunks: int | None = None,
+        item_reader: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -64,10 +68,12 @@ class S3ManifestOperator(BaseOperator):
         self.aws_conn_id = aws_conn_id
         self.chunk_bytes = chunk_bytes
         self.max_chunks = max_chunks
+        self.item_reader = item_reader
 
     def execute(self, context: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Plan the chunks, in the task's own process."""
         from airflow_allma.distributed.chunk_plan import plan_object_chunks
+        from airflow_allma.engine.readers import parse_reader
         from airflow_allma.storage import Pointer
 
         settings = load_settings().changed(
@@ -76,8 +82,10 @@ class S3ManifestOperator(BaseOperator):
         ti = context["ti"]
         try:
             pointer = Pointer(self.bucket, self.key, self.version_id or None, self.region)
+            reader = parse_reader(self.item_reader or {})
             services = build_services(settings, LOG)
-            chunks = plan_object_chunks(pointer, services, settings, (ti.dag_id, ti.run_id, ti.task_id))
+            folder = (ti.dag_id, ti.run_id, ti.task_id)
+            chunks = plan_object_chunks(pointer, services, settings, folder, reader=reader)
         except AllmaError as error:
             raise AirflowFailException(str(error)) from error
         return [chunk.to_dict() for chunk in chunks]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +59,47 @@ def test_a_hand_written_dag_maps_its_own_task_over_the_chunks_of_an_object(
     assert ended.xcom("everything") == 4950
     assert len(ended.states("total")) == 4
     assert ended.labels("total")[0].startswith("items 0-")
+
+
+def test_a_hand_written_dag_reads_a_part_of_a_document(run_dag, moto_endpoint, monkeypatch, tmp_path):
+    s3 = EndpointClients(moto_endpoint).client("s3")
+    s3.create_bucket(Bucket="part", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_object(Bucket="part", Key="d.json", Body=json.dumps({"a": {"rows": list(range(9))}}).encode())
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_AWS", json.dumps(aws_connection(moto_endpoint)))
+    monkeypatch.setenv("AIRFLOW__ALLMA__OFFLOAD_LOCATION", "s3://part/offload")
+    reader = {"itemsAt": "$.a.rows", "maxItems": 7}
+    with DAG("part-of-document", schedule=None) as dag:
+        chunks = S3ManifestOperator(
+            task_id="chunks", bucket="part", key="d.json", item_reader=reader,
+            aws_conn_id="shop_aws", chunk_bytes=4,
+        )  # fmt: skip
+
+        @task
+        def read(chunk):
+            return list(chunk_items(chunk, aws_conn_id="shop_aws"))
+
+        @task
+        def everything(parts):
+            return [item for part in parts for item in part]
+
+        everything(read.expand(chunk=chunks.output))
+    assert run_dag(dag).xcom("everything") == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("reader", "problem"),
+    [
+        ({"format": "XML"}, "itemReader.format"),
+        ({"formatt": "CSV"}, "no field 'formatt'"),
+        ({"csv": {"quotes": "'"}}, "no field 'csv.quotes'"),
+        ({"maxItems": "$.n"}, "must be a number"),
+    ],
+)
+def test_a_reader_option_that_is_not_valid_is_named(reader, problem):
+    operator = S3ManifestOperator(task_id="chunks", bucket="b", key="k", item_reader=reader)
+    run = SimpleNamespace(dag_id="d", run_id="r", task_id="chunks")
+    with pytest.raises(AirflowFailException, match=re.escape(problem)):
+        operator.execute({"ti": run})
 
 
 def test_a_missing_object_is_named_with_its_connection(run_dag, moto_endpoint, monkeypatch, capfd):

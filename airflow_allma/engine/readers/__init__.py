@@ -6,7 +6,7 @@ everything in one process. ``format_reader`` has the protocol, ``find_reader`` f
 
 from __future__ import annotations
 
-from airflow_allma.engine.readers.find_reader import reader_of
+from airflow_allma.engine.readers.find_reader import parse_reader, reader_of
 from airflow_allma.engine.readers.format_reader import ItemBatch, Split
 from airflow_allma.engine.readers.item_offsets import ItemOffsets, offset_in
 from airflow_allma.engine.readers.item_plan import (
@@ -28,6 +28,7 @@ __all__ = [
     "count_items",
     "first_ranges",
     "offset_in",
+    "parse_reader",
     "plan_items",
     "range_batches",
     "range_items",

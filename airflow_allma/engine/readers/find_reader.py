@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
 
 from airflow_allma.engine.readers.format_reader import FormatReader, Source
 from airflow_allma.exceptions import StorageConfigurationError
@@ -10,7 +13,7 @@ from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import compression_of, decompress_start, without_compression
 
-__all__ = ["find_format", "open_source", "reader_of", "reader_of_format"]
+__all__ = ["find_format", "open_source", "parse_reader", "reader_of", "reader_of_format"]
 
 _START_BYTES: Final = 64 << 10
 _PARQUET_MAGIC: Final = (b"PAR1", b"PARE")  # the latter with an encrypted footer
@@ -78,3 +81,27 @@ def reader_of_format(name: str) -> FormatReader:
 def reader_of(lines: ManifestRange) -> FormatReader:
     """Return the reader of a planned range."""
     return reader_of_format(str((lines.reader or {}).get("format", ItemFormat.JSONL)))
+
+
+def parse_reader(options: Mapping[str, Any]) -> ItemReader:
+    """Return reader options that are not part of a flow.
+
+    Args:
+        options: as ``itemReader`` in a flow; numbers must be numbers.
+
+    Raises:
+        StorageConfigurationError: a field is not known or not valid; the message names it.
+    """
+    try:
+        reader = ItemReader.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StorageConfigurationError(f"itemReader.{where}: {first['msg']}.") from error
+    unknown = [*(reader.model_extra or {}), *(f"csv.{name}" for name in reader.csv.model_extra or {})]
+    if unknown:
+        known = ", ".join(sorted(field.alias or name for name, field in ItemReader.model_fields.items()))
+        raise StorageConfigurationError(f"itemReader has no field {unknown[0]!r}. Its fields: {known}.")
+    if isinstance(reader.max_items, str):
+        raise StorageConfigurationError("itemReader.maxItems must be a number outside of a flow.")
+    return reader
