@@ -233,10 +233,13 @@ class AiohttpClient:
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > self._max_bytes:
-                    raise self._too_large(response.status, method, url)  # noqa: TRY301 - the response is closed below
+                    break
         except BaseException:
             response.close()
             raise
+        if size > self._max_bytes:
+            response.close()
+            raise self._too_large(response.status, method, url)
         response.release()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
