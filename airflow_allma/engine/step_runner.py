@@ -25,7 +25,7 @@ from airflow_allma.engine.program import CompiledStep, Program
 from airflow_allma.engine.retry import call_with_retries, check_output
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo, RunState, SegmentResult, SegmentStatus
-from airflow_allma.engine.step_execution import StepExecution, commit_output
+from airflow_allma.engine.step_execution import StepExecution, commit_output, discards_context
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.suspension import SuspendStep
 from airflow_allma.exceptions import AllmaError, StepError
@@ -146,7 +146,8 @@ async def run_step(
         output = await call_with_retries(execution, last_try=last_try)
         if services.settings.max_context_bytes and not step.notes_data:
             note_data(json_size_up_to(output, MEASURE_AFTER))
-        await _finish(execution, output)
+        if step.model.delay is not None or not _commit_at_once(execution, output):
+            await _finish(execution, output)
     except SuspendStep as suspension:
         state.path.pop()
         return SegmentResult(SegmentStatus.SUSPENDED, state, waits=suspension.waits)
@@ -296,6 +297,15 @@ async def _finish(execution: StepExecution, output: Any) -> None:
         await _delay(execution, "after")
     await _commit(execution, output)
     execution.record()
+
+
+def _commit_at_once(execution: StepExecution, output: Any) -> bool:
+    """Commit and record an output that nothing reads but the fork; return False if it is another one."""
+    if not discards_context(execution.step, execution.state):
+        return False
+    commit_output(execution, output, output)
+    execution.record()
+    return True
 
 
 async def _commit(execution: StepExecution, output: Any) -> None:
