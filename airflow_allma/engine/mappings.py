@@ -23,15 +23,30 @@ from airflow_allma.expressions import (
 from airflow_allma.expressions.targets import member_path
 from airflow_allma.flow.state_names import STATE_NAMES
 
-__all__ = ["InputPlan", "OutputPlan", "mentions_state"]
+__all__ = ["InputPlan", "OutputPlan", "can_read_state", "mentions_state"]
 
 _META: Final = re.compile(r"""\s*\$(\._meta|\['_meta'\]|\["_meta"\])\s*($|[.\[])""")
+_PLAIN_PATH: Final = re.compile(r"\$\.([A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*")
+_PLAIN_LOOKUP: Final = re.compile(r"\{\{\s*([A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*\s*\}\}")
 _OUTPUT: Final = re.compile(r"""\s*\$(\.output|\['output'\]|\["output"\])\s*($|[.\[])""")
 
 
 def mentions_state(expression: str) -> bool:
     """Return whether an expression can refer to the run's state, and so must see more than the context."""
     return any(key in expression for key in STATE_NAMES)
+
+
+def can_read_state(source: str) -> bool:
+    """Return whether a JSONPath or a template can read the run's state.
+
+    Only plain lookups of other names, such as ``$.order.id`` and ``{{order.id}}``, certainly do not:
+    ``{{json this}}`` names nothing and reads everything.
+    """
+    if source.startswith("$"):
+        path = _PLAIN_PATH.fullmatch(source)
+        return path is None or path[1] in STATE_NAMES
+    names, rest = _PLAIN_LOOKUP.findall(source), _PLAIN_LOOKUP.sub("", source)
+    return "{{" in rest or not STATE_NAMES.isdisjoint(names) or "this" in names
 
 
 class InputPlan:

@@ -49,6 +49,10 @@ class StepCall(msgspec.Struct, gc=False):
         """The logger for the handler's own messages."""
         return self.services.log
 
+    def data(self) -> Mapping[str, Any]:
+        """Return what ``root`` returns without the run's state, for templates that cannot read it."""
+        return {**self.context, **self.input} if self.input else self.context
+
     def root(self) -> dict[str, Any]:
         """Return what templates of custom configs and calls see: context, run state, and the input on top."""
         view = state_view(self.info, self.context, self.step_id, self.state, self.tries)

@@ -38,8 +38,12 @@ class Prompt:
         )
         self._warned: set[str] = set()
 
-    def render(self, call: StepCall) -> tuple[str, dict[str, Any]]:
+    def render(self, call: StepCall, root: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the prompt, and the variables that ``templateContextMappings`` add.
+
+        Args:
+            call: the step's call.
+            root: what the template and its mappings see.
 
         Raises:
             PermanentStepError: no version of the prompt is published, or it renders to nothing.
@@ -49,7 +53,6 @@ class Prompt:
                 f"No published version of prompt {self._id!r} is in the folder of the flow. Add its file, or "
                 "set `isPublished` of a version to true."
             )
-        root = call.root()
         variables = self._mappings.resolve(root, call.load)
         data = {**root, **variables}
         prompt = self._template.render(data, call.load)

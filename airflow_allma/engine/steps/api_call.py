@@ -31,4 +31,4 @@ class ApiCall(AsyncHandler):
 
     def __call__(self, call: StepCall) -> Coroutine[Any, Any, Any]:
         """Send the request and return the response; raises as ``send_request``."""
-        return self._request.send(call, call.root())
+        return self._request.send(call, self._request.root(call))

@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_allma.common.work_budget import note_data
 from airflow_allma.engine.http_calls import recorded_request
+from airflow_allma.engine.mappings import can_read_state
 from airflow_allma.engine.response_body import response_data
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.engine.steps.call_timeout import timeout_seconds
@@ -57,6 +58,18 @@ class ApiRequest:
         self._body = compile_context_mappings(_as_json(body)) if body else None
         path = custom_config.get("requestBodyPath")
         self._body_path = compile_path(path) if isinstance(path, str) and path else None
+        mappings = (*(url.context_mappings or {}).values(), *(body or {}).values())
+        sources = (
+            url.template,
+            *(call.api_headers_template or {}).values(),
+            *(mapping.source_json_path for mapping in mappings),
+            *([self._body_path.source] if self._body_path is not None else ()),
+        )
+        self._reads_state = any(map(can_read_state, sources)) or any(one.item_template for one in mappings)
+
+    def root(self, call: StepCall) -> Mapping[str, Any]:
+        """Return what paths and templates see; the run's state is put together only if one can read it."""
+        return call.root() if self._reads_state else call.data()
 
     def send(self, call: StepCall, root: Mapping[str, Any]) -> Coroutine[Any, Any, dict[str, Any]]:
         """Send the request; see ``send_request``. Everything is evaluated before.
@@ -106,7 +119,8 @@ async def send_request(
             that cannot be read.
         SecretError: the connection or a Variable cannot be read.
     """
-    request = await plan.prepare(call, root)
+    # Awaiting what need not wait takes time for each item of a fork.
+    request = await plan.prepare(call, root) if plan.needs_secrets else plan.prepare_plain(call, root)
     encoded = None if body is None else _encode_body(body, request.headers)
     masks = call.services.secrets.masks
     response = await recorded_request(
@@ -120,7 +134,8 @@ async def send_request(
         options=request.options,
         shown_url=request.shown_url,
     )
-    request.check(method, response, masks)
+    if not 200 <= response.status < 300:
+        request.check(method, response, masks)
     # As JSON, a value needs hardly more bytes than the body that it was read from.
     note_data(2 * len(response.body))
     document = response_data(response, f"{method} {request.shown_url}")

@@ -59,7 +59,7 @@ class LlmInvocation(AsyncHandler):
                 the answer contains a forbidden string (``SecurityViolationError``).
         """
         root = call.root()
-        prompt, variables = self._prompt.render(call)
+        prompt, variables = self._prompt.render(call, root)
         candidates = _with_connections([model.resolve(call, root) for model in self._models])
         sources = self._media.resolve(call, root)
         media = await read_media(sources, call) if sources else ()

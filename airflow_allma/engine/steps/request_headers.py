@@ -66,6 +66,8 @@ class RequestHeaders:
             PermanentStepError: a name or a value cannot be sent. The message does not contain the value.
         """
         headers: Headers = {}
+        if not self._headers and not defaults:
+            return headers
         for name, value in (defaults or {}).items():
             _add(headers, name, value)
         for name, find, is_secret in self._headers:

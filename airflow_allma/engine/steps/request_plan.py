@@ -199,9 +199,7 @@ class RequestPlan:
             SecretError: the connection or a Variable cannot be read.
         """
         if not self.needs_secrets:
-            data = self._data(call, root)
-            url = self._plain_url(data) or _prepared(self._url.spans(data, call.load), call)
-            return PreparedRequest(url, mask_url(url), url, self._headers.render(call, root, defaults))
+            return self.prepare_plain(call, root, defaults)
         secrets = call.services.secrets
         values = await resolve_secrets(secrets, self._names)
         connection = None
@@ -225,6 +223,14 @@ class RequestPlan:
             connection.timeout if connection else None,
             (*texts, url) if self._url_has_secrets else tuple(texts),
         )
+
+    def prepare_plain(
+        self, call: StepCall, root: Mapping[str, Any], defaults: Mapping[str, str] | None = None
+    ) -> PreparedRequest:
+        """Return the request of a plan without secrets; see ``prepare``."""
+        data = self._data(call, root)
+        url = self._plain_url(data) or _prepared(self._url.spans(data, call.load), call)
+        return PreparedRequest(url, mask_url(url), url, self._headers.render(call, root, defaults))
 
     def _data(self, call: StepCall, root: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what the template of the URL sees, apart from secrets."""
