@@ -67,6 +67,10 @@ def reader_of_format(name: str) -> FormatReader:
             from airflow_allma.engine.readers.read_json import JsonReader
 
             return JsonReader()
+        case ItemFormat.CSV:
+            from airflow_allma.engine.readers.read_csv import CsvReader
+
+            return CsvReader()
         case ItemFormat.PARQUET:
             from airflow_allma.engine.readers.read_parquet import ParquetReader
 
