@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import ui_flows
 from tests.support.browser import accessibility_problems
 from tests.support.ui_items import HOSTILE
 
@@ -136,6 +137,59 @@ def test_a_run_is_triggered_with_the_example_as_its_payload(open_page, ui_server
     assert ui_server.changes == [("POST", "/api/v2/dags/orders/dagRuns", body)]
 
 
+TOKENS = [
+    ["OPENAI/gpt-4o-mini", "62,951", "37,000", "25,180,400", "1,888,530", "4.91 USD"],
+    ["ANTHROPIC/claude-haiku-4-5", "12", "0", "4,800", "360", "0.0066 USD"],
+    [f"AWS_BEDROCK/{ui_flows.ARN}", "1", "0", "20", "4", "0.00012 USD, 0.0000054 EUR"],
+    ["CUSTOM_LAMBDA/classify", "37", "0", "0", "0", ""],
+    ["OPENAI/gpt-4o", "0", "37", "0", "0", ""],
+]
+
+
+def test_what_models_took_is_a_line_that_opens_to_a_table(open_page):
+    page, _ = open_page("?dag_id=orders&run_id=models", wait=".allma-tokens")
+    summary = page.locator(".allma-tokens summary")
+    assert summary.inner_text() == (
+        "5 models 63,001 answers · 25,185,220 tokens in, 1,888,894 out · 37,037 answers from the cache · "
+        "4.92 USD, 0.0000054 EUR"
+    )
+    table = page.get_by_role("table", name="Tokens by model")
+    assert not table.is_visible()
+    summary.focus()
+    page.keyboard.press("Enter")
+    table.wait_for()
+    assert [row.split("\t") for row in table.locator("tbody tr").all_inner_texts()] == TOKENS
+    assert accessibility_problems(page, ".allma-tokens") == []
+
+
+def test_only_the_models_with_the_most_tokens_have_rows(open_page):
+    page, _ = open_page("?dag_id=huge&run_id=models", wait=".allma-tokens")
+    page.locator(".allma-tokens summary").click()
+    assert (
+        page.locator(".allma-tokens summary")
+        .inner_text()
+        .startswith("1,000 models and others 10,000 answers")
+    )
+    rows = page.locator(".allma-tokens tbody tr")
+    assert rows.count() == 50
+    assert rows.first.inner_text().startswith("other models\t9,000\t3,600,000")
+    assert page.locator(".allma-tokens p").inner_text() == "951 more with fewer tokens"
+
+
+def test_a_run_that_asks_no_model_has_no_tokens(open_page):
+    page, _ = open_page("?dag_id=orders&run_id=ended", wait=NODES)
+    assert page.locator(".allma-tokens").count() == 0
+
+
+def test_a_hostile_name_of_a_model_is_text_and_shortened(open_page):
+    page, _ = open_page("?dag_id=hostile&run_id=models", wait=".allma-tokens")
+    page.locator(".allma-tokens summary").click()
+    name = page.locator(".allma-tokens .model span", has_text=HOSTILE[:20])
+    assert name.inner_text().endswith("…")
+    assert len(name.inner_text()) == 201
+    assert page.evaluate("window.hacked") is None
+
+
 def test_hostile_names_are_text(open_page):
     page, _ = open_page("?dag_id=hostile&allma_step=a", wait=".allma-side")
     assert page.evaluate("window.hacked") is None
@@ -173,7 +227,11 @@ def test_the_pages_are_accessible(open_page, dark, query, wait):
 
 @pytest.mark.parametrize(
     ("query", "wait"),
-    [("", ".allma-table"), ("?dag_id=orders&run_id=ended&allma_step=enrich", ".allma-side")],
+    [
+        ("", ".allma-table"),
+        ("?dag_id=orders&run_id=ended&allma_step=enrich", ".allma-side"),
+        ("?dag_id=hostile&run_id=models", ".allma-tokens"),
+    ],
 )
 def test_nothing_is_wider_than_the_window(open_page, query, wait):
     page, _ = open_page(query, wait=wait)

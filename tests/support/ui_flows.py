@@ -227,12 +227,50 @@ def flow_page(dag_id: str) -> Json | None:
     }
 
 
+ARN: Final = "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.anthropic.claude-sonnet-4-5-v1:0"
+
+
+def _tokens(dag_id: str) -> list[Json]:
+    """Return what the models of a run took, as the HTTP API has it."""
+    if dag_id == "huge":
+        return [
+            {"model": f"OPENAI/tuned-{number:04}", "calls": 1, "inputTokens": 400, "outputTokens": 30}
+            for number in range(1_000)
+        ] + [{"model": "other models", "calls": 9_000, "inputTokens": 3_600_000, "outputTokens": 270_000}]
+    return [
+        {
+            "model": "ANTHROPIC/claude-haiku-4-5" if dag_id != "hostile" else HOSTILE * 20,
+            "calls": 12,
+            "inputTokens": 4_800,
+            "outputTokens": 360,
+            "costs": {"USD": 0.0066},
+        },
+        {
+            "model": f"AWS_BEDROCK/{ARN}",
+            "calls": 1,
+            "inputTokens": 20,
+            "outputTokens": 4,
+            "costs": {"EUR": 0.0000054, "USD": 0.00012},
+        },
+        {"model": "CUSTOM_LAMBDA/classify", "calls": 37},
+        {
+            "model": "OPENAI/gpt-4o-mini",
+            "calls": 62_951,
+            "inputTokens": 25_180_400,
+            "outputTokens": 1_888_530,
+            "cachedAnswers": 37_000,
+            "costs": {"USD": 4.910178},
+        },
+        {"model": "OPENAI/gpt-4o", "cachedAnswers": 37},
+    ]
+
+
 def run_page(dag_id: str, run_id: str, fork: Json) -> Json | None:
     """Return the answer of route 4.
 
     Args:
         dag_id: a Dag.
-        run_id: a run; "running" and "waiting" have not ended.
+        run_id: a run; "running" and "waiting" have not ended, "models" has asked models.
         fork: the summary of its fork.
     """
     if dag_id not in _flows():
@@ -273,6 +311,7 @@ def run_page(dag_id: str, run_id: str, fork: Json) -> Json | None:
         "steps": steps,
         "forks": [fork] if dag_id == "orders" else [],
         "checkpoint": {"name": "Orders loaded", "at": START + 4},
+        "tokens": _tokens(dag_id) if run_id == "models" else [],
         "waits": [
             {
                 "key": "order-4711",

@@ -3,6 +3,7 @@
 import makeFork from "./fork_card.js";
 import makePicture from "./picture.js";
 import { describe, secondsOf } from "./run_states.js";
+import makeTokens from "./tokens.js";
 import makeTrace from "./trace.js";
 import makeWaits from "./waits.js";
 
@@ -11,10 +12,11 @@ const UNENDED = ["running", "queued", "waiting"];
 
 /** Return the page. */
 export default (kit) => {
-  const { html, useRef, useState, api, amount, count, duration, number, oneLine, visible } = kit;
+  const { html, useRef, useState, api, count, duration, oneLine, visible } = kit;
   const { Badge, Button, Empty, Facts, Link, Loading, Page, Problem, Time, useJson } = kit;
   const ForkCard = makeFork(kit);
   const Picture = makePicture(kit);
+  const Tokens = makeTokens(kit);
   const Trace = makeTrace(kit);
   const Waits = makeWaits(kit);
 
@@ -97,17 +99,6 @@ export default (kit) => {
     </span>`;
   }
 
-  function Tokens({ tokens }) {
-    const cached = tokens.cachedAnswers > 0 && `${number(tokens.cachedAnswers)} from the cache`;
-    const costs = Object.entries(tokens.costs ?? {}).map(([currency, sum]) => `${amount(sum)} ${currency}`);
-    const parts = [`${number(tokens.inputTokens ?? 0)} tokens in`, `${number(tokens.outputTokens ?? 0)} out`];
-    return html`<span>
-      ${parts.join(", ")} <small className="muted">
-        ${[count(tokens.calls ?? 0, "answer"), cached, ...costs].filter(Boolean).join(" · ")}
-      </small>
-    </span>`;
-  }
-
   function RunFacts({ dagId, run }) {
     const seconds = secondsOf(run, run.isRunning);
     const waits = run.waits?.length ?? 0;
@@ -121,7 +112,6 @@ export default (kit) => {
       ["Duration", isAlone && seconds !== null && duration(seconds)],
       ["Checkpoint", run.checkpoint && html`<${Checkpoint} checkpoint=${run.checkpoint} />`],
       ["Waits", waits > 0 && count(waits, "event")],
-      ...(run.tokens ?? []).map((tokens) => [oneLine(tokens.model), html`<${Tokens} tokens=${tokens} />`]),
     ]} />`;
   }
 
@@ -160,6 +150,7 @@ export default (kit) => {
       ${problem}
       ${done && html`<p className="allma-note done" role="status">${done}</p>`}
       <${RunFacts} dagId=${dagId} run=${data} />
+      <${Tokens} models=${data.tokens} />
       ${data.error && html`<${Failure} error=${data.error} />`}
       <${RunPicture} dagId=${dagId} runId=${runId} run=${data} query=${query} put=${put} />
       ${data.waits?.length > 0 && html`<${Waits} waits=${data.waits} onChanged=${resumed} />`}

@@ -27,9 +27,11 @@ export function number(value) {
   return value === null || value === undefined ? "?" : NUMBERS.format(value);
 }
 
-/** Return a sum of money with up to four decimals. */
+/** Return a sum of money with two decimals; one below 1 with two significant digits. */
 export function amount(value) {
-  return typeof value === "number" ? value.toLocaleString("en-US", { maximumFractionDigits: 4 }) : "?";
+  if (typeof value !== "number") return "?";
+  if (value > 0 && value < 1) return value.toLocaleString("en-US", { maximumSignificantDigits: 2 });
+  return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 }
 
 /** Return a number with three significant digits, such as a rate. */
