@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Self
 
 import msgspec
@@ -131,5 +132,10 @@ def _line(model: str, totals: TokenTotals) -> str:
     parts.append(f"{totals.input_tokens:,} tokens in, {totals.output_tokens:,} out")
     if totals.cached_answers:
         parts.append(f"{totals.cached_answers:,} from the cache")
-    parts += [f"{amount:,.4f} {currency}" for currency, amount in sorted(totals.costs.items())]
+    parts += [f"{_money(amount)} {currency}" for currency, amount in sorted(totals.costs.items())]
     return f"{shortened(printable(model), _MAX_NAME)}: {', '.join(parts)}"
+
+
+def _money(amount: float) -> str:
+    """Return a sum with two decimals; one below 1 with two significant digits."""
+    return f"{Decimal(f'{amount:.2g}'):f}" if 0 < amount < 1 else f"{amount:,.2f}"

@@ -75,3 +75,19 @@ def test_saved_token_totals_can_be_added_up():
     }
     assert not TokenAccount()
     assert total
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown"),
+    [
+        (0.0000054, "0.0000054 USD"),
+        (0.0066, "0.0066 USD"),
+        (0.5, "0.5 USD"),
+        (4.910178, "4.91 USD"),
+        (0.0, "0.00 USD"),
+    ],
+)
+def test_small_costs_are_shown_with_their_first_digits(cost, shown):
+    account = TokenAccount()
+    account.merge({"OPENAI/m": {"calls": 1, "inputTokens": 1_200, "costs": {"USD": cost}}})
+    assert account.lines() == [f"OPENAI/m: 1 answer, 1,200 tokens in, 0 out, {shown}"]
