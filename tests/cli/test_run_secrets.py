@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support import planted_models
 from tests.support import planted_secrets as planted
 from tests.support.echo_server import open_echo_server
 from tests.support.flow_files import write
+from tests.support.planted_models import running_model_servers
 
 
 @pytest.fixture
@@ -53,6 +55,22 @@ def test_a_run_that_succeeds_fails_and_retries_prints_no_secret(tmp_path, server
     assert "***" in result["error"]["errorMessage"]
     assert Counter(urlsplit(target).path for target, _ in server.requests) == planted.REQUESTS
     assert planted.hits([("sent", str(server.requests))])
+    assert planted.hits([("output", ended.stdout), ("trace", ended.stderr)]) == []
+    assert planted.hits(planted.files_below(store)) == []
+
+
+def test_a_run_whose_models_and_tools_repeat_their_keys_prints_no_key(tmp_path):
+    store = tmp_path / "store"
+    with running_model_servers() as servers:
+        env = planted_models.environment(servers)
+        flow = planted_models.model_flow("planted")
+        ended = run(tmp_path, flow, planted_models.PAYLOAD, env, "--chunks", "--store", store.as_uri())
+        assert planted.hits([("sent", servers.sent())])
+        assert servers.asked() == planted_models.ASKED
+        assert servers.called() == planted_models.CALLED
+    assert ended.returncode == 0, ended.stderr
+    assert "***" in ended.stdout
+    assert "***" in ended.stderr
     assert planted.hits([("output", ended.stdout), ("trace", ended.stderr)]) == []
     assert planted.hits(planted.files_below(store)) == []
 
