@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from airflow_allma.common.batching import batched
 from airflow_allma.common.work_budget import own_budget
@@ -22,6 +22,11 @@ from airflow_allma.engine.suspended_runs import ParkedRun, SuspendedRun, Suspend
 from airflow_allma.engine.suspension import SuspendStep, is_over
 
 __all__ = ["Omit", "ResultSink", "run_fork", "run_items"]
+
+_DELIVERY_SECONDS: Final = 0.01
+"""How long a result can wait for others that are delivered with it."""
+_DELIVERY_SIZE: Final = 256
+"""Results that are delivered without waiting for others."""
 
 ResultSink = Callable[[Sequence[BranchResult]], None]
 """Receives the results of branch runs that have ended."""
@@ -226,7 +231,7 @@ def _both(first: ResultSink, second: Callable[[BranchResult], None]) -> ResultSi
 
 
 class _Outlet:
-    """Passes results on, all of one turn of the event loop together: each delivery takes its time.
+    """Passes results on, those of some milliseconds together: each delivery takes its time.
 
     Args:
         sink: receives them.
@@ -238,6 +243,7 @@ class _Outlet:
         self._suspended = suspended
         self._results: list[BranchResult] = []
         self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
         self._failure: BaseException | None = None
 
     def add(self, result: BranchResult | SuspendedRun) -> bool:
@@ -252,8 +258,11 @@ class _Outlet:
         if not self._results:
             if self._failure is not None:
                 raise self._failure
-            self._loop.call_soon(self._deliver)
+            self._timer = self._loop.call_later(_DELIVERY_SECONDS, self._deliver)
         self._results.append(result)
+        # A failure can end the fork, so that it does not wait.
+        if result.error is not None or len(self._results) >= _DELIVERY_SIZE:
+            self._deliver()
         return result.status is not BranchStatus.SKIPPED
 
     def close(self) -> None:
@@ -267,6 +276,9 @@ class _Outlet:
             raise self._failure
 
     def _deliver(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         results, self._results = self._results, []
         if not results or self._failure is not None:
             return

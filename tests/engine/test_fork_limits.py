@@ -83,13 +83,15 @@ class Source:
     """Endless batches of eight items that count how many were read."""
 
     def __init__(self) -> None:
-        self.taken = 0
+        self.taken = self.furthest = 0
+        self.ended = lambda: 0
 
     def __iter__(self):
         return self
 
     def __next__(self):
         self.taken += 8
+        self.furthest = max(self.furthest, self.taken - self.ended())
         return [(index, {"turns": 1, "index": index}) for index in range(self.taken - 8, self.taken)]
 
 
@@ -102,25 +104,51 @@ class EnoughError(Exception):
 def test_items_are_read_at_most_one_batch_ahead(blocking, waits):
     work = call("https://api.test/{{currentItem.turns}}/{{currentItem.index}}") if waits else compose()
     program = program_of({"fan": fork(), "work": work})
-    source, done, furthest = Source(), 0, 0
+    source, client, done = Source(), CountingClient(), 0
+    # Results of branch runs that wait are delivered some milliseconds later.
+    source.ended = lambda: len(client.order) if waits else done
 
     def sink(results):
-        nonlocal done, furthest
-        furthest = max(furthest, source.taken - done)
+        nonlocal done
         done += len(results)
         if done >= 1000:
             raise EnoughError
 
     async def main():
-        services = Services(http=CountingClient())
+        services = Services(http=client)
         forked = ForkRun(program.steps["fan"].fork, {"steps_output": {}}, INFO, services)
         await run_items(forked, source, sink, concurrency=4, blocking=blocking)
 
     with pytest.raises(EnoughError):
         asyncio.run(main())
-    # One batch that was read, and with waiting steps of the previous batch the four items in flight and the
-    # four whose results are delivered at the end of this turn of the event loop.
-    assert furthest <= 8 + 8 * waits
+    # One batch that was read, and with waiting steps the four items in flight.
+    assert source.furthest <= 8 + 4 * waits
+
+
+def test_results_are_delivered_while_other_branch_runs_wait():
+    program = program_of({"fan": fork(), "work": call("https://api.test/0/{{currentItem}}")})
+
+    async def main():
+        delivered = asyncio.Event()
+
+        class Client(CountingClient):
+            async def request(self, method, url, **arguments) -> HttpResponse:
+                if url.endswith("/1"):
+                    await asyncio.wait_for(delivered.wait(), 10)
+                return await super().request(method, url, **arguments)
+
+        services = Services(http=Client())
+        forked = ForkRun(program.steps["fan"].fork, {"steps_output": {}}, INFO, services)
+        batches: list[int] = []
+
+        def sink(results):
+            delivered.set()
+            batches.extend(result.item_index for result in results)
+
+        await run_items(forked, [[(0, 0), (1, 1)]], sink, concurrency=2)
+        return batches
+
+    assert asyncio.run(main()) == [0, 1]
 
 
 def test_an_error_while_reading_items_fails_the_fork():
