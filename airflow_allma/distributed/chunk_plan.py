@@ -278,12 +278,14 @@ def manifest_chunks(plan: ManifestPlan, store: ObjectStore) -> list[ChunkSpec]:
         StorageError: the manifest cannot be read.
     """
     is_counted = all(lines.items is not None for lines in plan.ranges)
-    if plan.lines.size > MAX_COUNTED_BYTES and not is_counted:
-        return [
-            ChunkSpec(lines.number, f"bytes {lines.range.start}-{lines.range.end - 1}", manifest=lines)
-            for lines in plan.ranges
-        ]
+    if (plan.lines.size > MAX_COUNTED_BYTES or plan.is_counted_later) and not is_counted:
+        return [ChunkSpec(lines.number, _label_of(lines), manifest=lines) for lines in plan.ranges]
     return list(_counted_chunks(plan.ranges, store))
+
+
+def _label_of(lines: ManifestRange) -> str:
+    label = (lines.reader or {}).get("label")
+    return label if isinstance(label, str) else f"bytes {lines.range.start}-{lines.range.end - 1}"
 
 
 def _counted_chunks(ranges: Iterable[ManifestRange], store: ObjectStore) -> Iterator[ChunkSpec]:

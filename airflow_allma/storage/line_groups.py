@@ -49,9 +49,9 @@ class LineGroups:
         self._end = self._lines = self._weight = 0
 
     @property
-    def end(self) -> int:
-        """Bytes of the lines that were added."""
-        return self._end
+    def target(self) -> int:
+        """The weight of the finest groups: it grows with what is added."""
+        return self._target
 
     def add(self, size: int, weight: int) -> None:
         """Add the next line.

@@ -24,10 +24,13 @@ class ManifestPlan:
     Attributes:
         lines: the JSON Lines object that the ranges read: the manifest itself, or its conversion.
         ranges: in order; none for an empty object.
+        is_counted_later: whether the ranges stand for more data than ``lines`` has, which only the tasks
+            that read them should read.
     """
 
     lines: ObjectInfo
     ranges: tuple[ManifestRange, ...]
+    is_counted_later: bool = False
 
 
 def plan_manifest(

@@ -1,7 +1,8 @@
 """Reading the items of forks from objects: one module a format, behind one protocol.
 
 ``plan_items`` splits what a pointer names into ranges; ``range_batches`` reads a range; ``all_batches`` reads
-everything in one process. ``format_reader`` has the protocol, ``find_reader`` finds what reads a format.
+everything in one process. ``format_reader`` has the protocol, ``open_source`` finds the format of an
+object, and ``find_reader`` what reads it.
 """
 
 from __future__ import annotations

@@ -1,56 +1,18 @@
-"""The readers by format, and which of them reads an object."""
+"""The readers by format."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
-from airflow_allma.engine.readers.format_reader import FormatReader, Source
+from airflow_allma.engine.readers.format_reader import FormatReader, range_format
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
-from airflow_allma.storage import ManifestRange, ObjectPrefix, ObjectStore, Pointer
-from airflow_allma.storage.compression import compression_of, decompress_start, without_compression
+from airflow_allma.storage import ManifestRange
 
-__all__ = ["find_format", "open_source", "parse_reader", "reader_of", "reader_of_format"]
-
-_START_BYTES: Final = 64 << 10
-_PARQUET_MAGIC: Final = (b"PAR1", b"PARE")  # the latter with an encrypted footer
-_PARQUET_ENDINGS: Final = (".parquet", ".parq", ".pq")
-_CSV_ENDINGS: Final = (".csv", ".tsv", ".tab")
-_CSV_TYPES: Final = ("text/csv", "text/tab-separated-values")
-_FILES: Final = "FILES"
-
-
-def open_source(store: ObjectStore, pointer: Pointer | ObjectPrefix, options: ItemReader) -> Source:
-    """Look a source up: one HEAD and one read of its first 64 KiB; nothing for a prefix.
-
-    Raises:
-        StorageError: the object cannot be read.
-    """
-    if isinstance(pointer, ObjectPrefix):
-        return Source(pointer, options)
-    info = store.head(pointer)
-    start = store.read(info.pointer, 0, _START_BYTES, if_match=info.etag)
-    compression = compression_of(start)
-    if compression is not None:
-        start = decompress_start(start, compression)
-    return Source(pointer, options, info, start, compression)
-
-
-def find_format(source: Source) -> ItemFormat:
-    """Return a source's format: as the flow says, else by name, then media type, then first bytes."""
-    if source.options.format is not ItemFormat.AUTO:
-        return source.options.format
-    name = without_compression(source.pointer.key)
-    # Also what is compressed, cut short or encrypted: the reader says what is wrong with it.
-    if name.endswith(_PARQUET_ENDINGS) or source.start.startswith(_PARQUET_MAGIC):
-        return ItemFormat.PARQUET
-    media = (source.info.content_type if source.info else None) or ""
-    if name.endswith(_CSV_ENDINGS) or media.lower().startswith(_CSV_TYPES):
-        return ItemFormat.CSV
-    return ItemFormat.JSON if source.options.items_at else ItemFormat.JSONL
+__all__ = ["parse_reader", "reader_of", "reader_of_format"]
 
 
 def reader_of_format(name: str) -> FormatReader:
@@ -78,13 +40,22 @@ def reader_of_format(name: str) -> FormatReader:
         case ItemFormat.OBJECTS:
             from airflow_allma.engine.readers.read_objects import ObjectsReader
 
-            return ObjectsReader()
+            return ObjectsReader(reader_of_format)
+        case ItemFormat.MANIFEST:
+            from airflow_allma.engine.readers.read_manifest import ManifestReader
+
+            return ManifestReader(reader_of_format)
+        case "FILES":
+            # Only planning writes it.
+            from airflow_allma.engine.readers.read_files import FilesReader
+
+            return FilesReader(reader_of_format)
     raise StorageConfigurationError(f"{name[:40]!r} is not a format that items can be read from.")
 
 
 def reader_of(lines: ManifestRange) -> FormatReader:
     """Return the reader of a planned range."""
-    return reader_of_format(str((lines.reader or {}).get("format", ItemFormat.JSONL)))
+    return reader_of_format(range_format(lines))
 
 
 def parse_reader(options: Mapping[str, Any]) -> ItemReader:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.flow.steps.item_reader import ItemReader
+from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO, Compression
 
-__all__ = ["FormatReader", "ItemBatch", "ItemPlace", "Source", "Split", "Spool"]
+__all__ = ["FormatReader", "ItemBatch", "ItemPlace", "ReaderOf", "Source", "Split", "Spool", "range_format"]
 
 
 class ItemBatch(NamedTuple):
@@ -155,3 +155,12 @@ class FormatReader(Protocol):
         Raises:
             StorageError: the source cannot be read, or has changed since it was planned.
         """
+
+
+ReaderOf = Callable[[str], FormatReader]
+"""Format -> its reader."""
+
+
+def range_format(lines: ManifestRange) -> str:
+    """Return the format of a planned range."""
+    return str((lines.reader or {}).get("format", ItemFormat.JSONL.value))

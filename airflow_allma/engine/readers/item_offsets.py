@@ -78,7 +78,8 @@ class ItemOffsets:
 def offset_in(details: Mapping[str, Any]) -> int | None:
     """Return an item's offset in its range from the details of its error.
 
-    None: they have none, or it is that in one of several files.
+    None: they have none. In one of several files it is ``itemOffset``; the others are the place in the file.
     """
-    offset = details.get("byteOffset", details.get("rowNumber"))
-    return offset if isinstance(offset, int) and "object" not in details else None
+    names = ("itemOffset",) if "object" in details else ("itemOffset", "byteOffset", "rowNumber")
+    offset = next((details[name] for name in names if name in details), None)
+    return offset if isinstance(offset, int) else None

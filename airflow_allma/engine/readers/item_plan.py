@@ -8,8 +8,9 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.readers.find_reader import find_format, open_source, reader_of, reader_of_format
+from airflow_allma.engine.readers.find_reader import reader_of, reader_of_format
 from airflow_allma.engine.readers.format_reader import ItemBatch, Split
+from airflow_allma.engine.readers.open_source import find_format, open_source
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from airflow_allma.engine.readers.format_reader import ItemBatch, ItemPlace, Source, Split
+from airflow_allma.engine.readers.format_reader import ItemBatch, ItemPlace, ReaderOf, Source, Split
 from airflow_allma.engine.readers.object_contents import add_contents, load_item
 from airflow_allma.engine.readers.object_listing import list_items, require_spool
+from airflow_allma.engine.readers.read_files import FilesReader
 from airflow_allma.engine.readers.read_json import JsonReader
 from airflow_allma.flow.steps.item_reader import ItemFormat, ObjectRead
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore
@@ -20,14 +21,21 @@ __all__ = ["ObjectsReader"]
 
 
 class ObjectsReader:
-    """Lists objects to JSON Lines, and reads ranges of that list with the contents of its objects."""
+    """Lists objects to JSON Lines, and reads ranges of that list with the contents of its objects.
 
-    def __init__(self) -> None:
+    Args:
+        reader_of: finds the readers of the files, for LINES.
+    """
+
+    def __init__(self, reader_of: ReaderOf) -> None:
         self._lines = JsonReader()
+        self._files = FilesReader(reader_of)
 
     def plan(self, store: ObjectStore, source: Source, split: Split) -> ManifestPlan:
         """Write one line an object; a range has about the same bytes of lines and contents as another."""
         read = source.options.read
+        if read is ObjectRead.LINES:
+            return self._files.plan(store, source, split)
         groups = LineGroups(split.range_bytes, split.max_ranges)
         target = require_spool(split, source, "objects")
         with store.open_writer(target, content_type=JSON_LINES_TYPE) as writer:
@@ -62,6 +70,9 @@ class ObjectsReader:
         self, store: ObjectStore, source: Source, *, max_unpack_ratio: int = MAX_UNPACK_RATIO
     ) -> Iterator[ItemBatch]:
         """Yield all objects below a prefix, as they are listed."""
+        if source.options.read is ObjectRead.LINES:
+            yield from self._files.stream(store, source, max_unpack_ratio=max_unpack_ratio)
+            return
         listed = (batch for batch, _ in list_items(store, source))
         if source.options.read is None:
             yield from listed

@@ -1,0 +1,298 @@
+"""Several files as one manifest: the lines of a prefix, or the files that a manifest lists."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from airflow_allma.engine.errors import step_error_from
+from airflow_allma.engine.items import ItemError
+from airflow_allma.engine.readers.file_parts import (
+    FilePart,
+    FileSet,
+    ListedFile,
+    is_of_one_file,
+    needs_no_request,
+    open_file,
+    parts_of,
+    whole_file,
+)
+from airflow_allma.engine.readers.format_reader import (
+    ItemBatch,
+    ItemPlace,
+    ReaderOf,
+    Source,
+    Split,
+    range_format,
+)
+from airflow_allma.engine.readers.known_parts import KnownParts, known_parts, remember_parts
+from airflow_allma.engine.readers.object_listing import list_objects, require_spool
+from airflow_allma.engine.readers.ordered_calls import ordered_calls
+from airflow_allma.engine.readers.read_json import JsonReader
+from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError, StorageError
+from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
+from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore
+from airflow_allma.storage.compression import MAX_UNPACK_RATIO
+from airflow_allma.storage.line_groups import LineGroup, LineGroups
+from airflow_allma.storage.object_store import JSON_LINES_TYPE
+
+__all__ = ["FilesReader"]
+
+_FORMAT: Final = "FILES"
+_MAX_FOUND_FACTOR: Final = 4
+"""How far into a small compressed file an item is looked for, in multiples of what may be read."""
+_encode: Final = msgspec.json.Encoder().encode
+_PLACES: Final = {"byteOffset": "byte", "rowNumber": "row"}
+
+
+class FilesReader:
+    """Reads groups of files, and of parts of large ones.
+
+    Planning writes a line for each part; a range of these lines is what a task reads. Offsets are places in
+    a file plus the sum of what the files before it can have at most.
+
+    Args:
+        reader_of: finds the readers of the files.
+    """
+
+    def __init__(self, reader_of: ReaderOf) -> None:
+        self._reader_of = reader_of
+
+    def file_set(self, store: ObjectStore, source: Source) -> FileSet:
+        """Return the objects below a prefix that are not empty.
+
+        Raises:
+            StorageError: they cannot be listed.
+        """
+        files = (
+            ListedFile(info.pointer, info.size, info.etag)
+            for info in list_objects(store, source.prefix)
+            if info.size
+        )
+        return FileSet(files, options_of_files(source.options))
+
+    def plan(self, store: ObjectStore, source: Source, split: Split) -> ManifestPlan:
+        """Write a line for each part of a file; a range has about the same bytes as another."""
+        target = require_spool(split, source, "files")
+        files = self.file_set(store, source)
+        groups = LineGroups(split.range_bytes, split.max_ranges)
+        numbers = array("q")
+        with store.open_writer(target, content_type=JSON_LINES_TYPE) as writer:
+            for number, part in _planned(store, files, self._reader_of, groups, split.max_unpack_ratio):
+                line = _encode(part.to_dict()) + b"\n"
+                writer.write(line)
+                groups.add(len(line), part.weight)
+                numbers.append(number)
+        info = writer.info
+        reader: dict[str, Any] = {
+            "format": _FORMAT,
+            "options": files.options.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        }
+        if files.encoded_field:
+            reader["encodedField"] = files.encoded_field
+        if split.max_unpack_ratio != MAX_UNPACK_RATIO:
+            reader["maxUnpackRatio"] = split.max_unpack_ratio
+        ranges = tuple(
+            ManifestRange(
+                number,
+                info.pointer,
+                info.etag,
+                info.size,
+                group.range,
+                {**reader, "label": _label(group, numbers)},
+            )
+            for number, group in enumerate(groups.groups())
+        )
+        return ManifestPlan(info, ranges, is_counted_later=True)
+
+    def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
+        """Yield the items of the files, one after another; of a file that cannot be read, an error."""
+        reading = _Reading.of(store, self._reader_of, lines)
+        known = remember_parts(lines, list(_parts(store, lines)))
+        yield from reading.batches(known.parts, known)
+
+    def stream(
+        self, store: ObjectStore, source: Source, *, max_unpack_ratio: int = MAX_UNPACK_RATIO
+    ) -> Iterator[ItemBatch]:
+        """Yield the items of all files, as they are listed."""
+        files = self.file_set(store, source)
+        reading = _Reading(store, self._reader_of, files.options, files.encoded_field, max_unpack_ratio)
+        yield from reading.batches(_whole_files(files.files, max_unpack_ratio))
+
+    def count(self, store: ObjectStore, lines: ManifestRange) -> int:
+        """Count the items; reads all files of the range."""
+        return sum(len(batch.items) for batch in self.batches(store, lines))
+
+    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:
+        """Return the file and the place in it, if this process has read the list of files."""
+        known = known_parts(lines)
+        if known is None:
+            return {"itemOffset": offset}
+        part, name = known.at(offset)
+        place: Mapping[str, Any] = {}
+        if name is not None:
+            place = self._reader_of(name).details(part.lines, offset - part.begin)
+        return {"object": part.lines.pointer.uri, **place, "itemOffset": offset}
+
+    def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
+        """Find the file by the list, and read the item in it."""
+        if lines.range.end - lines.range.start > max_bytes:
+            return None
+        reading = _Reading.of(store, self._reader_of, lines)
+        part, _ = KnownParts(list(_parts(store, lines))).at(offset)
+        place = offset - part.begin
+        if not part.is_whole:
+            found = self._reader_of(range_format(part.lines)).find(store, part.lines, place, max_bytes)
+            return found and ItemPlace(reading.decoded(found.value), found.where)
+        if part.lines.size > max_bytes or place > _MAX_FOUND_FACTOR * max_bytes:
+            return None
+        return reading.find(part, place)
+
+
+def options_of_files(options: ItemReader) -> ItemReader:
+    """Return how each file is read: its format is found out by name and content."""
+    cleared = {"format": ItemFormat.AUTO, "read": None, "max_items": None, "items_at": None}
+    return options.model_copy(update=cleared)
+
+
+class _Reading:
+    """Reads parts of files.
+
+    Args:
+        store: holds the files.
+        reader_of: finds the readers of the files.
+        options: how each of them is read.
+        encoded_field: the field of the items whose value is percent-encoded; empty: none.
+        max_unpack_ratio: how many bytes a compressed byte may unpack to; 0 means no limit.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        reader_of: ReaderOf,
+        options: ItemReader,
+        encoded_field: str,
+        max_unpack_ratio: int,
+    ) -> None:
+        self._store = store
+        self._reader_of = reader_of
+        self._options = options
+        self._encoded_field = encoded_field
+        self._max_unpack_ratio = max_unpack_ratio
+
+    @classmethod
+    def of(cls, store: ObjectStore, reader_of: ReaderOf, lines: ManifestRange) -> _Reading:
+        """Return what reads the parts of a planned range."""
+        reader = lines.reader or {}
+        options = ItemReader.model_validate(reader.get("options", {}))
+        ratio = reader.get("maxUnpackRatio", MAX_UNPACK_RATIO)
+        return cls(store, reader_of, options, reader.get("encodedField", ""), ratio)
+
+    def batches(self, parts: Iterable[FilePart], known: KnownParts | None = None) -> Iterator[ItemBatch]:
+        """Yield the items of parts, counted and with offsets over all of them."""
+        first, last = 0, -1
+        for part in parts:
+            try:
+                with closing(self._batches(part, known)) as batches:
+                    for _, offsets, items in batches:
+                        shifted = [part.begin + min(offset, part.span - 1) for offset in offsets]
+                        yield ItemBatch(first, shifted, list(map(self.decoded, items)))
+                        first, last = first + len(items), shifted[-1]
+            except StorageError as error:
+                if not is_of_one_file(error):
+                    raise
+                last = max(part.begin, last + 1)
+                yield ItemBatch(first, [last], [_failed(part, error)])
+                first += 1
+
+    def _batches(self, part: FilePart, known: KnownParts | None = None) -> Generator[ItemBatch, None, None]:
+        if not part.is_whole:
+            yield from self._reader_of(range_format(part.lines)).batches(self._store, part.lines)
+            return
+        lines = part.lines
+        file = ListedFile(lines.pointer, lines.size, lines.etag)
+        source, found = open_file(self._store, file, self._options)
+        if known is not None:
+            known.note_format(part, found)
+        reader = self._reader_of(found)
+        yield from reader.stream(self._store, source, max_unpack_ratio=self._max_unpack_ratio)
+
+    def find(self, part: FilePart, offset: int) -> ItemPlace | None:
+        """Return an item of a file that is read as a stream."""
+        known = KnownParts([part])
+        with closing(self._batches(part, known)) as batches:
+            for _, offsets, items in batches:
+                if offset in offsets:
+                    _, name = known.at(part.begin)
+                    details = self._reader_of(str(name)).details(part.lines, offset)
+                    place = {_PLACES[key]: value for key, value in details.items() if key in _PLACES}
+                    value = self.decoded(items[offsets.index(offset)])
+                    return ItemPlace(value, {"pointer": part.lines.pointer.uri, **place})
+                if offsets[-1] > offset:
+                    return None
+        return None
+
+    def decoded(self, item: Any) -> Any:
+        """Return an item with its percent-encoded field decoded."""
+        field = self._encoded_field
+        if field and isinstance(item, dict) and isinstance(item.get(field), str):
+            # As forms encode: a space is a plus, and a plus is %2B.
+            item[field] = unquote_plus(item[field])
+        return item
+
+
+def _planned(
+    store: ObjectStore, files: FileSet, reader_of: ReaderOf, groups: LineGroups, max_unpack_ratio: int
+) -> Iterator[tuple[int, FilePart]]:
+    """Yield each part with the number of its file."""
+
+    def split(file: ListedFile) -> list[FilePart]:
+        # Parts grow with what is planned: the list stays short for any number of bytes.
+        return parts_of(
+            store,
+            file,
+            files.options,
+            reader_of,
+            part_bytes=groups.target,
+            max_unpack_ratio=max_unpack_ratio,
+        )
+
+    begin = 0
+    is_quick = lambda file: needs_no_request(file, groups.target)  # noqa: E731
+    for number, parts in enumerate(ordered_calls(split, files.files, is_quick)):
+        for part in parts:
+            yield number, replace(part, begin=begin)
+        begin += parts[0].span if parts else 0
+
+
+def _whole_files(files: Iterable[ListedFile], max_unpack_ratio: int) -> Iterator[FilePart]:
+    begin = 0
+    for file in files:
+        if file.size != 0:
+            part = whole_file(file, begin, max_unpack_ratio)
+            begin += part.span
+            yield part
+
+
+def _parts(store: ObjectStore, lines: ManifestRange) -> Iterator[FilePart]:
+    for batch in JsonReader().batches(store, lines):
+        yield from map(FilePart.from_dict, batch.items)
+
+
+def _label(group: LineGroup, numbers: array[int]) -> str:
+    first, last = numbers[group.first], numbers[group.first + group.lines - 1]
+    return f"files {first}-{last}" if first != last else f"file {first}"
+
+
+def _failed(part: FilePart, error: StorageError) -> ItemError:
+    message = str(error)
+    if isinstance(error, ObjectNotFoundError | ObjectChangedError):
+        message += " It was there when the fork was planned, or a manifest lists it; plan the fork again."
+    details = {"object": part.lines.pointer.uri}
+    return ItemError(step_error_from(type(error)(message), details=details))
