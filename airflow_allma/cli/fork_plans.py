@@ -14,17 +14,22 @@ from airflow_allma.distributed.chunk_plan import (
     ChunkSpec,
     chunk_concurrency,
     is_spilled,
+    max_chunks,
     plan_fork_chunks,
 )
 from airflow_allma.distributed.fork_decision import ForkDecision, ForkMode, decide_fork
 from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
+from airflow_allma.engine.fork_limits import ForkLimits
 from airflow_allma.flow import Flow, ParallelForkManagerStep
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import MemoryStore, ObjectPrefix, ObjectStore, OffloadLocation, Pointer
 from airflow_allma.storage.content_types import ContentKind, kind_of
 from airflow_allma.storage.manifest_ranges import plan_ranges
 
-__all__ = ["ForkPlans"]
+__all__ = ["SHOWN_NUMBERS", "ForkPlans"]
+
+SHOWN_NUMBERS: Final = ("maxItems", "toleratedFailurePercentage", "toleratedFailureCount")
+"""The numbers of a fork that a plan shows if the fork has them."""
 
 _NO_LOCATION: Final = "no offload_location is set, so the fork would fail: set one"
 
@@ -81,33 +86,43 @@ class ForkPlans:
             return {**head, "mode": "decided when it runs", "reason": str(error)}
         decision = decide_fork(fork, items, self.settings)
         head["mode"] = decision.mode.value
+        limits = items.limits or fork.limits.fixed
+        shown = (limits.max_items, limits.tolerated_percentage, limits.tolerated_count)
+        numbers = zip(SHOWN_NUMBERS, shown, strict=True)
+        head |= {name: value for name, value in numbers if value is not None}
         if items.pointer is not None:
-            return {**head, **self._manifest(fork, items.pointer)}
+            return {**head, **self._manifest(fork, items.pointer, limits)}
         head |= {"reason": decision.reason, "items": decision.count, "bytes": decision.size}
         if decision.mode is ForkMode.MEMORY:
             return {**head, "mapIndexes": {branch.branch_id: decision.count for branch in fork.branches}}
-        return {**head, **self._list(fork, items, decision)}
+        return {**head, **self._list(fork, items, decision, limits)}
 
-    def _list(self, fork: CompiledFork, items: ForkItems, decision: ForkDecision) -> dict[str, Any]:
+    def _list(
+        self, fork: CompiledFork, items: ForkItems, decision: ForkDecision, limits: ForkLimits
+    ) -> dict[str, Any]:
         # What a task would write to the offload location stays in memory, where the list already is.
         location = OffloadLocation.parse("s3://plan/plan") if self.settings.offload_location else None
         services = Services(store=MemoryStore(), settings=EngineSettings(offload_location=location))
         values = items.values or []
         chunks = []
         if fork.branches:
-            chunks = plan_fork_chunks(decision, lambda: values, services, self.settings, ("plan",))
+            chunks = plan_fork_chunks(
+                decision, lambda: values, services, self.settings, ("plan",), limits=limits
+            )
         return {
             "writtenFirst": is_spilled(decision, self.settings),
-            **self._chunks(fork, chunks),
+            **self._chunks(fork, chunks, limits),
         }
 
-    def _manifest(self, fork: CompiledFork, pointer: Pointer | ObjectPrefix) -> dict[str, Any]:
+    def _manifest(
+        self, fork: CompiledFork, pointer: Pointer | ObjectPrefix, limits: ForkLimits
+    ) -> dict[str, Any]:
         if isinstance(pointer, ObjectPrefix):
             return {
                 "reason": _listed_first(has_location=bool(self.settings.offload_location)),
                 "prefix": pointer.inner(),
                 "chunks": None,
-                "mostChunks": self.settings.max_chunks,
+                "mostChunks": max_chunks(limits, self.settings),
             }
         info = self.store.head(pointer)
         manifest = {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}
@@ -118,9 +133,9 @@ class ForkPlans:
                 "reason": _streamed_first(has_location=bool(self.settings.offload_location)),
                 "manifest": manifest,
                 "chunks": None,
-                "mostChunks": self.settings.max_chunks,
+                "mostChunks": max_chunks(limits, self.settings),
             }
-        ranges = plan_ranges(info.size, self.settings.chunk_bytes, self.settings.max_chunks)
+        ranges = plan_ranges(info.size, self.settings.chunk_bytes, max_chunks(limits, self.settings))
         chunks = [ChunkSpec(number, f"bytes {start}-{end - 1}") for number, (start, end) in enumerate(ranges)]
         counted = info.size <= MAX_COUNTED_BYTES
         reason = "the items are in an object, named or typed as JSON Lines"
@@ -130,16 +145,16 @@ class ForkPlans:
             "reason": reason,
             "manifest": manifest,
             "atMost": counted,
-            **self._chunks(fork, chunks if fork.branches else []),
+            **self._chunks(fork, chunks if fork.branches else [], limits),
         }
 
-    def _chunks(self, fork: CompiledFork, chunks: list[ChunkSpec]) -> dict[str, Any]:
+    def _chunks(self, fork: CompiledFork, chunks: list[ChunkSpec], limits: ForkLimits) -> dict[str, Any]:
         (task,) = (task for task in self.plan_of_flow.of_fork(fork.step_id) if task.role is TaskRole.CHUNK)
         return {
             "mapIndexes": {"chunk": len(chunks)},
             "chunks": [chunk.label for chunk in chunks],
-            "maxConcurrency": fork.max_concurrency,
-            "concurrencyPerChunk": chunk_concurrency(fork, len(chunks), task.max_active, self.settings),
+            "maxConcurrency": limits.max_concurrency,
+            "concurrencyPerChunk": chunk_concurrency(limits, len(chunks), task.max_active, self.settings),
             "chunksAtATime": task.max_active,
         }
 

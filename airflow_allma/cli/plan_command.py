@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from airflow_allma.cli.fork_plans import ForkPlans
+from airflow_allma.cli.fork_plans import SHOWN_NUMBERS, ForkPlans
 from airflow_allma.cli.json_options import read_object
 from airflow_allma.cli.run_command import open_store_option
 from airflow_allma.cli.select_flow import select_flow
@@ -131,6 +131,7 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
         lines.append(f"  manifest: {manifest['bucket']}/{manifest['key']}, {manifest['bytes']} bytes")
     if "prefix" in fork:
         lines.append(f"  objects below: {fork['prefix']['bucket']}/{fork['prefix']['prefix']}")
+    lines += [f"  {name}: {fork[name]}" for name in SHOWN_NUMBERS if name in fork]
     if "mostChunks" in fork:
         lines.append(f"  chunks: at most {fork['mostChunks']}")
     for task, count in fork.get("mapIndexes", {}).items():

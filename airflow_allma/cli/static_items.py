@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from airflow_allma.engine import CompiledFork, FlowProgram, ForkItems, classify_items
-from airflow_allma.exceptions import AllmaError, ExpressionEvaluationError, StorageConfigurationError
+from airflow_allma.exceptions import (
+    AllmaError,
+    ExpressionEvaluationError,
+    PermanentStepError,
+    StorageConfigurationError,
+)
 from airflow_allma.expressions import compile_path
 
 __all__ = ["NotPredictableError", "predict_items"]
@@ -52,31 +57,32 @@ def predict_items(program: FlowProgram, fork: CompiledFork, context: Mapping[str
         NotPredictableError: an earlier step, or the content of an object, determines them.
     """
     if fork.items_path is None:
-        return ForkItems(values=[])
+        return ForkItems(values=[], limits=fork.limits.fixed)
     recorded = _RecordingContext(context)
-    failed = None
-    items = None
+    failed: Exception | None = None
+    items, limits = None, fork.limits.fixed
     try:
         items = fork.items_path.find(recorded, _refuse)
-    except ExpressionEvaluationError as error:
+        limits = fork.limits.evaluate(recorded, _refuse)
+    except (ExpressionEvaluationError, PermanentStepError) as error:
         failed = error
     if fork.items_path.is_root:
         recorded.all_read = True
     for step_id in _before(program, fork.step_id):
         written = _written(program, step_id)
         if written is None or recorded.all_read or written & recorded.keys_read:
-            raise NotPredictableError(f"step {step_id} runs before it, and can write what itemsPath reads")
+            raise NotPredictableError(f"step {step_id} runs before it, and can write what its paths read")
     if failed is not None:
         raise NotPredictableError(f"with this payload the fork would fail: {failed}")
     try:
-        return classify_items(items, fork.model.item_reader)
+        return classify_items(items, fork.model.item_reader).limited(limits)
     except StorageConfigurationError as error:
         raise NotPredictableError(f"with this payload the fork would fail: {error}") from error
 
 
 def _refuse(inner: Mapping[str, Any]) -> NoReturn:
     raise NotPredictableError(
-        f"itemsPath leads through the object {inner.get('bucket')}/{inner.get('key')}, "
+        f"a path of the fork leads through the object {inner.get('bucket')}/{inner.get('key')}, "
         "which a plan does not read"
     )
 

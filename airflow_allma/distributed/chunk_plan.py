@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import msgspec
 
 from airflow_allma.distributed.fork_decision import ForkDecision
-from airflow_allma.engine import CompiledFork, Services
+from airflow_allma.engine import Services
+from airflow_allma.engine.fork_limits import MAX_CONCURRENCY, ForkLimits
 from airflow_allma.engine.readers import Split, count_items, first_ranges, plan_items
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.flow.steps.item_reader import ItemReader
@@ -26,6 +27,7 @@ __all__ = [
     "chunk_concurrency",
     "is_spilled",
     "manifest_chunks",
+    "max_chunks",
     "plan_fork_chunks",
     "plan_object_chunks",
     "range_label",
@@ -183,6 +185,7 @@ def plan_fork_chunks(
     identifiers: tuple[str, ...],
     *,
     reader: ItemReader | None = None,
+    limits: ForkLimits | None = None,
 ) -> list[ChunkSpec]:
     """Plan the chunks of a fork that runs in chunks.
 
@@ -193,19 +196,31 @@ def plan_fork_chunks(
         settings: size and number of chunks.
         identifiers: the key below the offload location for what has to be written.
         reader: the fork's ``itemReader``, for items in objects.
+        limits: the fork's numbers in this run.
 
     Raises:
         StorageError: an object cannot be read, or needs an offload location.
     """
+    limits = limits or ForkLimits()
+    settings = replace(settings, max_chunks=max_chunks(limits, settings))
     if decision.pointer is not None:
+        reader = limits.reader(reader or ItemReader())
         return plan_object_chunks(decision.pointer, services, settings, identifiers, reader=reader)
-    if is_spilled(decision, settings):
-        pointer = _write_items(items(), services, identifiers)
-        return plan_object_chunks(pointer, services, settings, identifiers)
     count, size = decision.count or 0, decision.size or 0
+    if is_spilled(decision, settings):
+        pointer = _write_items(islice(items(), count), services, identifiers)
+        return plan_object_chunks(pointer, services, settings, identifiers)
     by_items = -(-count // max(1, settings.max_in_memory_items))
     by_bytes = -(-size // settings.chunk_bytes)
     return split_list(count, min(settings.max_chunks, max(by_items, by_bytes)))
+
+
+def max_chunks(limits: ForkLimits, settings: AllmaSettings) -> int:
+    """Return the maximum number of a fork's chunks."""
+    if limits.max_concurrency is None or MAX_CONCURRENCY not in limits.computed:
+        return settings.max_chunks
+    # Nothing limits how many chunks Airflow runs at the same time, and each has a branch run in flight.
+    return min(settings.max_chunks, limits.max_concurrency)
 
 
 def is_spilled(decision: ForkDecision, settings: AllmaSettings) -> bool:
@@ -299,9 +314,9 @@ def _counted_chunks(ranges: Iterable[ManifestRange], store: ObjectStore) -> Iter
 
 
 def chunk_concurrency(
-    fork: CompiledFork, chunks: int, chunks_at_once: int | None, settings: AllmaSettings
+    limits: ForkLimits, chunks: int, chunks_at_once: int | None, settings: AllmaSettings
 ) -> int:
     """Return the maximum of branch runs in flight in a chunk, so that all chunks together keep the limit."""
-    if fork.max_concurrency is None:
+    if limits.max_concurrency is None:
         return settings.chunk_concurrency
-    return max(1, fork.max_concurrency // max(1, min(chunks, chunks_at_once or chunks)))
+    return max(1, limits.max_concurrency // max(1, min(chunks, chunks_at_once or chunks)))

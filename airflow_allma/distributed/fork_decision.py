@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
 from airflow_allma.engine import CompiledFork, ForkItems
+from airflow_allma.engine.fork_limits import MAX_CONCURRENCY
 from airflow_allma.exceptions import StorageError
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import ObjectPrefix, Pointer
@@ -39,6 +40,7 @@ class ForkDecision:
         pointer: the object that holds the items, or the prefix of the objects that are the items; None for a
             list.
         reason: why, in one sentence; not saved.
+        computed: the fork's numbers that are JSONPaths, as ``ForkLimits.computed``.
     """
 
     mode: ForkMode
@@ -46,10 +48,13 @@ class ForkDecision:
     size: int | None = None
     pointer: Pointer | ObjectPrefix | None = None
     reason: str = ""
+    computed: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the decision as a JSON object, for ``from_dict``."""
         saved: dict[str, Any] = {"mode": self.mode.value}
+        if self.computed:
+            saved["limits"] = dict(self.computed)
         if self.pointer is not None:
             return {**saved, "pointer": self.pointer.inner()}
         return {**saved, "count": self.count, "bytes": self.size}
@@ -68,15 +73,23 @@ class ForkDecision:
                 raise StorageError(
                     f"The fork's items are at {saved['pointer']}, which does not name an object."
                 )
-        return cls(ForkMode(saved["mode"]), saved.get("count"), saved.get("bytes"), pointer)
+        return cls(
+            ForkMode(saved["mode"]),
+            saved.get("count"),
+            saved.get("bytes"),
+            pointer,
+            computed=saved.get("limits") or {},
+        )
 
 
 def decide_fork(fork: CompiledFork, items: ForkItems, settings: AllmaSettings) -> ForkDecision:
     """Decide how a fork runs, by the number and size of its items and by its ``maxConcurrency``."""
+    limits = items.limits or fork.limits.fixed
+    computed, most = limits.computed, limits.max_concurrency
     if items.pointer is not None:
         is_prefix = isinstance(items.pointer, ObjectPrefix)
         reason = "the items are the objects below a prefix" if is_prefix else "the items are in an object"
-        return ForkDecision(ForkMode.CHUNKS, pointer=items.pointer, reason=reason)
+        return ForkDecision(ForkMode.CHUNKS, pointer=items.pointer, reason=reason, computed=computed)
     values = items.values or []
     count, size = len(values), len(msgspec.json.encode(values))
     if not values:
@@ -88,10 +101,14 @@ def decide_fork(fork: CompiledFork, items: ForkItems, settings: AllmaSettings) -
         reason = f"items wait for events, and they are more than {settings.shown('max_waiting_tasks')}"
     elif size > settings.max_in_memory_bytes:
         mode, reason = ForkMode.CHUNKS, f"more than {settings.shown('max_in_memory_bytes')}"
-    elif fork.max_concurrency is not None and fork.max_concurrency < len(fork.branches):
+    elif most is not None and MAX_CONCURRENCY in computed:
+        # Airflow's limit of mapped tasks is a part of the Dag, which is older than the run.
+        mode = ForkMode.CHUNKS
+        reason = f"maxConcurrency ({most}) is a JSONPath, so that only chunks can keep it"
+    elif most is not None and most < len(fork.branches):
         # Each branch has a mapped task of its own: only one process can keep a limit below their number.
         mode = ForkMode.CHUNKS
-        reason = f"maxConcurrency ({fork.max_concurrency}) is below the number of branches"
+        reason = f"maxConcurrency ({most}) is below the number of branches"
     else:
         mode, reason = ForkMode.MEMORY, _WITHIN_LIMITS
-    return ForkDecision(mode, count, size, reason=reason)
+    return ForkDecision(mode, count, size, reason=reason, computed=computed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
@@ -109,6 +109,7 @@ class ChunkedForkRunner:
         """
         run = ForkRun(fork, context, info, services)
         if saved is not None and "plan" in saved:
+            run = replace(run, limits=fork.limits.restore(saved.get("limits") or {}))
             plan = ChunkPlan.from_dict(saved["plan"])
             outcomes = _Outcomes.from_dict(saved)
             for chunk in plan.chunks:
@@ -121,6 +122,7 @@ class ChunkedForkRunner:
         decision = decide_fork(fork, items, self.settings)
         if decision.mode is ForkMode.MEMORY:
             return await run_fork(fork, context, info, services)
+        run = replace(run, limits=items.limits)
         # A fork in a loop runs several times; each time has a plan and results of its own.
         attempt = uuid.uuid4().hex
         plan = await self._plan(fork, decision, items, info, services, attempt=attempt)
@@ -133,7 +135,8 @@ class ChunkedForkRunner:
     async def _join(self, run: ForkRun, plan: ChunkPlan, outcomes: _Outcomes) -> dict[str, Any]:
         """Return the fork's output once nothing waits any more."""
         if outcomes.parked:
-            raise SuspendStep(outcomes.waits, {"plan": plan.to_dict(), **outcomes.to_dict()})
+            limits = {} if run.limits is None else {"limits": dict(run.limits.computed)}
+            raise SuspendStep(outcomes.waits, {"plan": plan.to_dict(), **limits, **outcomes.to_dict()})
         fork, info, services = run.fork, run.info, run.services
         results = ChunkResults(
             fork, plan, outcomes, partial(chunk_folder, services, info, fork.step_id, plan), services
@@ -144,6 +147,7 @@ class ChunkedForkRunner:
             results.read(),
             services,
             aggregate_target(fork, info, services, attempt=plan.token),
+            limits=run.limits,
             max_inline_bytes=self.settings.max_inline_bytes,
         )
         return joined.output
@@ -166,8 +170,9 @@ class ChunkedForkRunner:
             self.settings,
             (*info.key_ids, fork.step_id, attempt),
             reader=fork.model.item_reader,
+            limits=items.limits,
         )
-        concurrency = chunk_concurrency(fork, len(chunks), 1, self.settings)
+        concurrency = chunk_concurrency(items.limits or fork.limits.fixed, len(chunks), 1, self.settings)
         plan = ChunkPlan(tuple(chunks), decision.count, attempt, concurrency)
         await services.in_thread(store_plan, services, info, fork.step_id, plan)
         return plan

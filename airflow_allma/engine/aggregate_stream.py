@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from airflow_allma.engine.aggregation import Aggregator
+from airflow_allma.engine.fork_limits import ForkLimits
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.reorder_buffer import AbortedError, ReorderBuffer
 from airflow_allma.engine.results import BranchResult
@@ -79,6 +80,7 @@ def join_results(
     services: Services,
     target: Pointer | None,
     *,
+    limits: ForkLimits | None = None,
     max_inline_bytes: int | None = None,
 ) -> JoinedResults:
     """Join results as they come; only what the strategy needs of them is kept in memory.
@@ -91,6 +93,7 @@ def join_results(
             does not read them (``COLLECT_ARRAY``, ``NONE``).
         services: for the store and the settings.
         target: what ``aggregate_target`` returned.
+        limits: the fork's numbers in this run; None for a fork in which none is a JSONPath.
         max_inline_bytes: maximum bytes of JSON of a list without a target; None for no limit.
 
     Raises:
@@ -104,6 +107,7 @@ def join_results(
     members = SpillingList(services.store, target, spilled_above, max_inline_bytes)
     aggregator = Aggregator(
         fork.config,
+        fork.limits.fixed if limits is None else limits,
         custom_module_prefixes=settings.custom_module_prefixes,
         log=services.log,
         collect=members.add,
@@ -119,9 +123,11 @@ def join_results(
 
 
 async def join_buffered(
-    fork: CompiledFork, results: list[BranchResult], info: RunInfo, services: Services
+    fork: CompiledFork, results: list[BranchResult], info: RunInfo, services: Services, limits: ForkLimits
 ) -> dict[str, Any]:
     """Return the output of a fork whose results are all in memory, in any order.
+
+    ``limits`` are the fork's numbers in this run.
 
     Raises:
         StepError: as ``join_results``.
@@ -130,9 +136,10 @@ async def join_buffered(
     results.sort(key=attrgetter("item_index", "branch_index"))
     target = aggregate_target(fork, info, services, attempt=uuid.uuid4().hex)
     if target is None and fork.config.strategy is not AggregationStrategy.CUSTOM_MODULE:
-        return join_results(fork, results, services, None).output
+        return join_results(fork, results, services, None, limits=limits).output
     # The store, or a flow's own function, can block.
-    return (await services.in_thread(join_results, fork, results, services, target)).output
+    joined = await services.in_thread(join_results, fork, results, services, target, limits=limits)
+    return joined.output
 
 
 class AggregateStream:
@@ -142,6 +149,7 @@ class AggregateStream:
         fork: the fork.
         info: the run, or the branch run that contains the fork.
         services: for the store and the settings.
+        limits: the fork's numbers in this run.
 
     Attributes:
         buffer: takes the results and paces the reading of items.
@@ -150,8 +158,9 @@ class AggregateStream:
 
     output: dict[str, Any]
 
-    def __init__(self, fork: CompiledFork, info: RunInfo, services: Services) -> None:
+    def __init__(self, fork: CompiledFork, info: RunInfo, services: Services, limits: ForkLimits) -> None:
         self._fork = fork
+        self._limits = limits
         self._services = services
         self._target = aggregate_target(fork, info, services, attempt=uuid.uuid4().hex)
         self.buffer = ReorderBuffer(fork)
@@ -178,7 +187,7 @@ class AggregateStream:
 
     def _join(self) -> JoinedResults:
         try:
-            return join_results(self._fork, self.buffer, self._services, self._target)
+            return join_results(self._fork, self.buffer, self._services, self._target, limits=self._limits)
         except BaseException:
             self.buffer.abort()
             raise

@@ -11,6 +11,7 @@ import msgspec
 
 from airflow_allma.common.foreign_errors import FOREIGN_ERRORS
 from airflow_allma.engine.custom_aggregators import load_custom_aggregator
+from airflow_allma.engine.fork_limits import ForkLimits
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError, StepError
 from airflow_allma.flow import AggregationConfig, AggregationStrategy
@@ -26,7 +27,8 @@ class Aggregator:
     Results are consumed one by one and not kept: memory holds only what the strategy accumulates.
 
     Args:
-        config: strategy and tolerance.
+        config: the strategy, and whether failures count.
+        limits: how many failures are tolerated.
         custom_module_prefixes: see ``EngineSettings``.
         log: receives a warning for each result that does not match the strategy.
         collect: receives each member of a ``COLLECT_ARRAY``; None: they are collected in a list.
@@ -39,12 +41,14 @@ class Aggregator:
     def __init__(
         self,
         config: AggregationConfig,
+        limits: ForkLimits,
         *,
         custom_module_prefixes: tuple[str, ...] = (),
         log: logging.Logger | None = None,
         collect: Callable[[Any], None] | None = None,
     ) -> None:
         self._config = config
+        self._limits = limits
         self._log = log or logging.getLogger("airflow_allma.engine")
         self._prefixes = custom_module_prefixes
         self._members: list[Any] = []
@@ -92,23 +96,19 @@ class Aggregator:
 
     def _visible(self, results: Iterable[BranchResult]) -> Iterator[BranchResult]:
         """Yield what a custom module sees: all results, or those before the first intolerable failure."""
-        config = self._config
         # How many a percentage tolerates is known at the end.
-        most = config.tolerated_failure_count
-        if not config.fail_on_branch_error:
+        percentage, most = self._limits.tolerated_percentage, self._limits.tolerated_count
+        if not self._config.fail_on_branch_error:
             most = None
-        elif config.tolerated_failure_percentage == 0 or (
-            most is None and config.tolerated_failure_percentage is None
-        ):
+        elif percentage == 0 or (most is None and percentage is None):
             most = 0
         return (result for result in self._count_runs(results) if most is None or self.failed <= most)
 
     def _is_tolerated(self) -> bool:
         """Return whether no given tolerance is exceeded; without any, one failure is too many."""
-        config = self._config
-        if not config.fail_on_branch_error:
+        if not self._config.fail_on_branch_error:
             return True
-        percentage, most = config.tolerated_failure_percentage, config.tolerated_failure_count
+        percentage, most = self._limits.tolerated_percentage, self._limits.tolerated_count
         if percentage is None and most is None:
             return not self.failed
         is_within_percentage = percentage is None or self.failed * 100 <= percentage * self.count

@@ -10,6 +10,7 @@ from airflow_allma.common.merging import merge_deep
 from airflow_allma.common.work_budget import begin_step
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import add_location
+from airflow_allma.engine.fork_limits import ForkLimits
 from airflow_allma.engine.items import ItemError
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate
@@ -60,6 +61,7 @@ class ForkRun:
         context: the main context.
         info: the run.
         services: what steps can use.
+        limits: the fork's numbers in this run; None where others keep them.
         on_trace: receives the traces of branch runs; None if they are a part of the trace of the fork's own
             run, or if there are none.
         only_failures: whether ``on_trace`` needs only the results that are failures, and their traces.
@@ -69,6 +71,7 @@ class ForkRun:
     context: Mapping[str, Any]
     info: RunInfo
     services: Services
+    limits: ForkLimits | None = None
     on_trace: OnTrace | None = None
     only_failures: bool = False
 

@@ -59,10 +59,12 @@ async def run_fork(
             runs failed than it tolerates.
         SuspendStep: branch runs wait for events.
     """
-    run = ForkRun(fork, context, info, services)
     if saved is not None:
-        return await _continue_fork(run, saved)
+        limits = fork.limits.restore(saved.get("limits") or {})
+        return await _continue_fork(ForkRun(fork, context, info, services, limits), saved)
     items = await resolve_items(fork, context, services)
+    limits = items.limits or fork.limits.fixed
+    run = ForkRun(fork, context, info, services, limits)
     values = items.values or []
     services.fork_load.enter(
         fork.step_id,
@@ -82,14 +84,14 @@ async def run_fork(
             all_batches(
                 store,
                 items.pointer,
-                fork.model.item_reader,
+                limits.reader(fork.model.item_reader),
                 max_unpack_ratio=services.settings.max_unpack_ratio,
             )
         )
     if fork.suspends:
         # An early item can wait for long: its successors must not be held back.
         return await _buffered(run, source, results, annotate=offsets.annotate, blocking=True)
-    async with AggregateStream(fork, info, services) as stream:
+    async with AggregateStream(fork, info, services, limits) as stream:
         submit = stream.buffer.submit
         await run_items(
             run,
@@ -137,6 +139,7 @@ async def _buffered(
         held_keys=[wait.key for one in waiting for wait in one.waits],
     )
     parked = [*waiting, *parked]
+    limits = run.limits or run.fork.limits.fixed
     if parked:
         waits = [wait for one in parked for wait in one.waits]
         raise SuspendStep(
@@ -144,9 +147,10 @@ async def _buffered(
             {
                 "results": [result.to_dict() for result in results],
                 "parked": [one.to_dict() for one in parked],
+                **({"limits": dict(limits.computed)} if limits.computed else {}),
             },
         )
-    return await join_buffered(run.fork, results, run.info, run.services)
+    return await join_buffered(run.fork, results, run.info, run.services, limits)
 
 
 async def run_items(
@@ -171,7 +175,7 @@ async def run_items(
             item fails that item alone.
         sink: receives the results, in the order in which branch runs end: one by one, or several at once
             where nothing waits.
-        concurrency: maximum of branch runs in flight; None for ``maxConcurrency`` or the settings' limit.
+        concurrency: maximum of branch runs in flight; None for that of ``run.limits`` or of the settings.
         blocking: whether reading from ``items`` can wait for a disk or a network.
         continued: branch runs that were parked before, to be continued besides the items.
         omit: returns whether branches need not run for an item: index, and the branches of which all or, with
@@ -200,7 +204,8 @@ async def run_items(
         for batch in items
     )
     feed = ItemFeed(entries, services, blocking=blocking)
-    limit = concurrency or fork.max_concurrency or services.settings.branch_concurrency
+    limits = run.limits or fork.limits.fixed
+    limit = concurrency or limits.max_concurrency or services.settings.branch_concurrency
     suspended = SuspendedRuns(services, held_keys)
     outlet = _Outlet(sink, suspended)
     load = services.fork_load

@@ -6,11 +6,12 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from airflow_allma.common.json_types import type_name
 from airflow_allma.common.printable import printable
+from airflow_allma.engine.fork_limits import ForkLimits
 from airflow_allma.engine.pointer_cache import PointerCache, PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledFork
@@ -31,6 +32,7 @@ __all__ = [
     "ItemError",
     "ItemFeed",
     "classify_items",
+    "find_items",
     "label_of",
     "list_in_context",
     "own_label",
@@ -66,11 +68,20 @@ class ForkItems:
         values: a list in the context, one branch run (or more) per member.
         pointer: an object that holds the items, or the prefix of objects that are the items.
         doubt: why these are probably not the items that were meant; empty if they probably are.
+        limits: the fork's numbers in this run; None if they have not been evaluated.
     """
 
     values: list[Any] | None = None
     pointer: Pointer | ObjectPrefix | None = None
     doubt: str = ""
+    limits: ForkLimits | None = None
+
+    def limited(self, limits: ForkLimits) -> ForkItems:
+        """Return the items with the fork's numbers; a list is cut to ``maxItems``."""
+        values, most = self.values, limits.max_items
+        if values is not None and most is not None and len(values) > most:
+            values = values[:most]
+        return replace(self, values=values, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +92,48 @@ class ItemError:
 
 
 async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services: Services) -> ForkItems:
-    """Evaluate ``itemsPath``.
+    """Evaluate ``itemsPath``, and the fork's numbers that are JSONPaths.
 
     Raises:
-        PermanentStepError: the path cannot be evaluated, a pointer on its way cannot be followed, or what it
-            finds is a pointer with a part that is missing or not allowed.
+        PermanentStepError: a path cannot be evaluated, a pointer on its way cannot be followed, or what it
+            finds is a pointer with a part that is missing or not allowed, or no number where one is needed.
+    """
+    found = await find_items(fork, context, services)
+    if found.doubt and fork.items_path is not None:
+        path, step_id = printable(fork.items_path.source), printable(fork.step_id)
+        services.log.warning("%s (itemsPath %s of step %s)", found.doubt, path, step_id)
+    limits = await evaluate(services, fork.limits.evaluate, context, services.pointers.load)
+    return found.limited(limits)
+
+
+async def find_items(fork: CompiledFork, context: Mapping[str, Any], services: Services) -> ForkItems:
+    """Return what ``itemsPath`` finds, without the fork's numbers: all of a list.
+
+    Raises:
+        PermanentStepError: as ``resolve_items``.
     """
     if fork.items_path is None:
         return ForkItems(values=[])
     try:
         items = await evaluate(services, fork.items_path.find, context, services.pointers.load)
-    except ExpressionEvaluationError as error:
+        return classify_items(items, fork.model.item_reader)
+    except (ExpressionEvaluationError, StorageError) as error:
         raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
-    try:
-        found = classify_items(items, fork.model.item_reader)
-    except StorageError as error:
-        raise PermanentStepError(f"Step {fork.step_id}: itemsPath: {error}") from error
-    if found.doubt:
-        path, step_id = printable(fork.items_path.source), printable(fork.step_id)
-        services.log.warning("%s (itemsPath %s of step %s)", found.doubt, path, step_id)
-    return found
 
 
 def list_in_context(fork: CompiledFork, context: Mapping[str, Any]) -> list[Any] | None:
-    """Return a fork's items if ``itemsPath`` finds them without loading an object, else None.
+    """Return a fork's items if its paths find them without loading an object, else None.
 
     Args:
-        fork: a fork whose ``itemsPath`` has been evaluated before, on the same context.
+        fork: a fork whose paths have been evaluated before, on the same context.
         context: the run's data.
     """
     if fork.items_path is None:
         return []
+    load = PointerCache().load
     try:
-        found = fork.items_path.find(context, PointerCache().load)
-        return classify_items(found, fork.model.item_reader).values
+        found = classify_items(fork.items_path.find(context, load), fork.model.item_reader)
+        return found.values and found.limited(fork.limits.evaluate(context, load)).values
     except PointerNotLoaded:
         return None
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from airflow_allma.engine.checkpoints import milestones_of
+from airflow_allma.engine.fork_limits import LimitFields
 from airflow_allma.engine.mappings import InputPlan, OutputPlan, mentions_state
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.services import Services
@@ -228,7 +229,7 @@ class CompiledFork:
         branches: in the order of the flow.
         items_path: the path to the items; None if the fork has none.
         first_only: whether only the first branch that applies to an item runs.
-        max_concurrency: maximum of branch runs in flight over the whole step; None for no limit of its own.
+        limits: its numbers of items, of branch runs in flight and of failures.
         reads_context: whether results are looked up in a branch's final context.
         label_path: the path to an item's name within the item; None for the default names.
     """
@@ -242,7 +243,7 @@ class CompiledFork:
         )
         self.items_path = compile_path(step.items_path) if step.items_path else None
         self.first_only = step.branch_selection is BranchSelection.FIRST
-        self.max_concurrency: int | None = self.config.max_concurrency or None
+        self.limits = LimitFields(step)
         data_path = (self.config.data_path or "$").strip()
         self._data_path = None if data_path in _WHOLE_RESULT else compile_path(data_path)
         self._reads_output = data_path == "$.output"

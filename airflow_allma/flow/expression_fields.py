@@ -149,7 +149,14 @@ _BY_TYPE: dict[str, tuple[FieldRow, ...]] = {
         *_RENDERED_CONFIG,
     ),
     "PARALLEL_FORK_MANAGER": (
-        *_rows(Kind.PATH, "itemsPath"),
+        *_rows(
+            Kind.PATH,
+            "itemsPath",
+            "itemReader.maxItems",
+            "aggregationConfig.maxConcurrency",
+            "aggregationConfig.toleratedFailurePercentage",
+            "aggregationConfig.toleratedFailureCount",
+        ),
         *_rows(
             Kind.PATH, "aggregationConfig.dataPath", "itemLabelPath", "itemReader.itemsAt", root=Root.OTHER
         ),

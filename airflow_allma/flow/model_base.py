@@ -20,7 +20,9 @@ __all__ = [
     "Model",
     "NonEmptyStr",
     "Number",
+    "PercentageOrPath",
     "StringOrStrings",
+    "WholeOrPath",
     "shape",
 ]
 
@@ -75,6 +77,23 @@ def shape(expected: str, fits: Callable[[Any], bool]) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def _is_number_or_string(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+WholeOrPath = Annotated[
+    Annotated[Int, Field(ge=0)] | str,
+    shape("a whole number or a JSONPath", _is_number_or_string),
+]
+"""A whole number from 0, or a JSONPath to one."""
+
+PercentageOrPath = Annotated[
+    Annotated[Number, Field(ge=0, le=100)] | str,
+    shape("a number or a JSONPath", _is_number_or_string),
+]
+"""A number from 0 to 100, or a JSONPath to one."""
 
 
 def _is_string_or_strings(value: Any) -> bool:

@@ -52,7 +52,9 @@ class _Counter:
     def branch_tasks(self, fork: LocatedStep, scope: Scope, *, is_whole: bool) -> int:
         """Return how many tasks the branches of a fork have: one for each step, or one for each branch."""
         aggregation = fork.step.get("aggregationConfig")
-        is_whole = is_whole or (isinstance(aggregation, dict) and bool(aggregation.get("maxConcurrency")))
+        limit = aggregation.get("maxConcurrency") if isinstance(aggregation, dict) else None
+        # With a JSONPath the branches have tasks for each step, for runs in which it finds no limit.
+        is_whole = is_whole or (bool(limit) and not isinstance(limit, str))
         tasks = 0
         for path, branch in branches_of(fork):
             for _, start in list(start_fields(path, branch))[:1]:

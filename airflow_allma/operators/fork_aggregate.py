@@ -165,12 +165,14 @@ class ForkAggregateOperator(FlowOperator):
             if states.get(task) != "success":
                 raise _error_of(current, task, states.get(task))
         summary = FailureSummary()
+        limits = fork.limits.restore(self._decision(current).computed)
         try:
             joined = join_results(
                 fork,
                 summary.watch(self._results(current, states)),
                 current.services,
                 aggregate_target(fork, current.info, current.services),
+                limits=limits,
                 max_inline_bytes=current.settings.max_inline_bytes,
             )
         except ParallelBranchExecutionError:

@@ -63,6 +63,7 @@ class ForkChunksOperator(FlowOperator):
         from airflow_allma.distributed.chunk_results import store_plan
 
         fork = current.fork(self.step)
+        limits = fork.limits.restore(decision.computed)
         chunks = []
         if fork.branches:
             # Without branches nothing runs, and no result is missing.
@@ -73,11 +74,12 @@ class ForkChunksOperator(FlowOperator):
                 current.settings,
                 (*current.info.key_ids, self.step),
                 reader=fork.model.item_reader,
+                limits=limits,
             )
         # Results of an earlier try count again only if they were made from the same data, and not for a run
         # with the id of one that has been deleted since.
         token = ChunkPlan.token_of(chunks, load_state(current, self.items), current.run_after)
-        concurrency = chunk_concurrency(fork, len(chunks), self.chunks_at_once, current.settings)
+        concurrency = chunk_concurrency(limits, len(chunks), self.chunks_at_once, current.settings)
         plan = ChunkPlan(tuple(chunks), decision.count, token, concurrency)
         store_plan(current.services, current.info, self.step, plan)
         return plan

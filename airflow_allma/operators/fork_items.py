@@ -98,13 +98,13 @@ def load_fork_context(current: TaskContext, items_task: str, fork: str) -> dict[
 
 
 def load_fork_values(current: TaskContext, items_task: str, fork: str) -> list[Any]:
-    """Return a fork's list, from the context with which the run reached it.
+    """Return a fork's list, from the context with which the run reached it; also what is above ``maxItems``.
 
     Raises:
         PermanentStepError: the ``items`` task pushed no state, or ``itemsPath`` cannot be evaluated.
     """
-    from airflow_allma.engine import resolve_items
+    from airflow_allma.engine import find_items
 
     context = load_fork_context(current, items_task, fork)
-    items = current.run(lambda: resolve_items(current.fork(fork), context, current.services))
+    items = current.run(lambda: find_items(current.fork(fork), context, current.services))
     return items.values or []

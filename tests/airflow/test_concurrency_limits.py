@@ -71,19 +71,22 @@ def counted(monkeypatch):
 
 @pytest.mark.airflow
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 9), st.integers(1, 3), st.integers(2, 40), st.integers(1, 6))
+@given(st.integers(1, 9), st.integers(1, 3), st.tuples(st.integers(2, 40), st.integers(1, 6)), st.booleans())
 def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
-    counted, most, branches, items, chunks
+    counted, most, branches, size, by_path
 ):
+    items, chunks = size
     counted.most = counted.calls = 0
     starts = [branch("w", f"b{number}") for number in range(branches)]
-    steps = {"f": fork(*starts, maxConcurrency=most, strategy="NONE"), "w": CALL}
+    limit = "$.initialContextData.most" if by_path else most
+    steps = {"f": fork(*starts, maxConcurrency=limit, strategy="NONE"), "w": CALL}
     options = {"maxInMemoryItems": 1, "maxInMemoryBytes": 1, "chunkBytes": 1, "maxChunks": chunks}
-    dag_run = FakeDagRun(flow("limits", steps, airflow=options), {"items": list(range(items))})
+    dag_run = FakeDagRun(flow("limits", steps, airflow=options), {"items": list(range(items)), "most": most})
     planned = dag_run.plan("f")
-    assert len(planned) == min(items, chunks)
+    assert len(planned) == min(items, chunks, most if by_path else chunks)
     task: Any = dag_run.dag.get_task("f.chunk")
-    at_a_time = task.partial_kwargs["max_active_tis_per_dagrun"]
+    at_a_time = task.partial_kwargs.get("max_active_tis_per_dagrun")
+    assert at_a_time == (None if by_path else -(-most // 2))
     assert pull(dag_run.instance("x"), "f.chunks", Key.PLAN)["concurrency"] >= 1
 
     def run_chunk(number: int) -> None:
@@ -92,9 +95,8 @@ def test_no_more_calls_are_in_flight_than_allowed_over_all_chunks_and_branches(
         assert own.run("f.chunk", number, planned[number])["failed"] == 0
 
     # Like the scheduler: a limited number of chunks at a time, and the next one when one has ended.
-    with ThreadPoolExecutor(at_a_time) as pool:
+    with ThreadPoolExecutor(at_a_time or len(planned)) as pool:
         list(pool.map(run_chunk, range(len(planned))))
-    assert at_a_time == -(-most // 2)
     assert counted.calls == items * branches
     assert counted.most <= most
 

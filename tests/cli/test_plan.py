@@ -92,6 +92,21 @@ def test_max_concurrency_is_divided_over_the_concurrent_chunks(tmp_path, limit, 
     assert (found["chunksAtATime"], found["concurrencyPerChunk"]) == (at_a_time, in_one)
 
 
+def test_numbers_that_paths_find_are_planned_and_shown(tmp_path):
+    fan = fork(
+        config={"maxConcurrency": "$.most", "toleratedFailureCount": "$.few"},
+        itemReader={"maxItems": "$.many"},
+    )
+    payload = {"items": list(range(10)), "most": 5, "few": 2, "many": 9}
+    found = fork_of(tmp_path, payload, {**FAN, "fan": fan}, maxInMemoryItems=3)
+    assert (found["items"], found["maxItems"], found["toleratedFailureCount"]) == (9, 9, 2)
+    assert found["mapIndexes"] == {"chunk": 3}
+    assert (found["maxConcurrency"], found["concurrencyPerChunk"], found["chunksAtATime"]) == (5, 1, None)
+    bad = fork_of(tmp_path, {**payload, "most": "5"}, {**FAN, "fan": fan})
+    assert bad["mode"] == "decided when it runs"
+    assert "aggregationConfig.maxConcurrency: $.most finds the string" in bad["reason"]
+
+
 def test_planning_a_manifest_needs_one_head_request_and_shows_the_planners_chunks(tmp_path, store):
     pointer = Pointer("data", "users.jsonl")
     store.write(pointer, b'{"id": 1}\n' * 1_700_000)

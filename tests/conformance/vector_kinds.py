@@ -109,7 +109,7 @@ def run_aggregation(given: dict[str, Any]) -> Any:
     fork = CompiledFork(model, Program({}, "fork", {}))
     results = [_aggregated(fork, index, branch) for index, branch in enumerate(given["branches"])]
     try:
-        output = Aggregator(fork.config).aggregate(results)
+        output = Aggregator(fork.config, fork.limits.fixed).aggregate(results)
     except AllmaError as error:
         return {"status": "FAILED", "error": getattr(error, "error_name", "Error"), "context": {}}
     state = RunState("fork", {})

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from airflow_allma.engine import Aggregator, BranchResult, BranchStatus, EngineSettings
 from airflow_allma.engine.custom_aggregators import load_custom_aggregator
+from airflow_allma.engine.fork_limits import LimitFields
 from airflow_allma.exceptions import ParallelBranchExecutionError, PermanentStepError
-from airflow_allma.flow import AggregationConfig
+from airflow_allma.flow import ParallelForkManagerStep
 from tests.support.aggregators import SEEN
 from tests.support.engine import compose, fork, run
 
@@ -32,8 +33,14 @@ def skipped(index):
     return result(index, status=BranchStatus.SKIPPED)
 
 
+def aggregator(config, **options):
+    step = {**fork(config=config), "stepInstanceId": "fan"}
+    model = ParallelForkManagerStep.model_validate(step)
+    return Aggregator(model.aggregation_config, LimitFields(model).fixed, **options)
+
+
 def aggregated(*results, **config):
-    return Aggregator(AggregationConfig.model_validate(config)).aggregate(iter(results))
+    return aggregator(config).aggregate(iter(results))
 
 
 @pytest.mark.parametrize(
@@ -255,8 +262,8 @@ def test_a_result_is_released_after_the_strategy_has_used_it(strategy):
             alive_counts.append(len(alive))
 
     alive_counts: list[int] = []
-    config = AggregationConfig(strategy=strategy, custom_module_identifier=f"{MINE}:counting")
-    Aggregator(config, collect=lambda _: None).aggregate(results())
+    config = {"strategy": strategy, "customModuleIdentifier": f"{MINE}:counting"}
+    aggregator(config, collect=lambda _: None).aggregate(results())
     assert len(alive_counts) == 50
     assert max(alive_counts) <= 2
 

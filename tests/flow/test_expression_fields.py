@@ -98,6 +98,15 @@ FIELDS = [
         {"itemsPath": "$.x", "aggregationConfig": {"dataPath": NO_PATH}},
         "aggregationConfig.dataPath",
     ),
+    *(
+        ("PARALLEL_FORK_MANAGER", {"itemsPath": "$.x", owner: {name: NO_PATH}}, f"{owner}.{name}")
+        for owner, name in (
+            ("itemReader", "maxItems"),
+            ("aggregationConfig", "maxConcurrency"),
+            ("aggregationConfig", "toleratedFailurePercentage"),
+            ("aggregationConfig", "toleratedFailureCount"),
+        )
+    ),
     (
         "PARALLEL_FORK_MANAGER",
         {"parallelBranches": [{"inputMappingsToSubFlow": {"a": NO_PATH}}]},

@@ -309,8 +309,14 @@ def _predecessors(parts: Iterable[Component]) -> dict[str, tuple[str, ...]]:
 
 def _max_active_items(fork: ParallelForkManagerStep) -> int | None:
     """Return how many instances of ONE branch's task can run, so that all branches keep the limit."""
-    limit = fork.aggregation_config.max_concurrency
+    limit = _max_concurrency(fork)
     return max(1, limit // max(1, len(fork.parallel_branches))) if limit else None
+
+
+def _max_concurrency(fork: ParallelForkManagerStep) -> int:
+    """Return the number in the flow; 0 for a JSONPath: such a fork runs in chunks, which keep the limit."""
+    limit = fork.aggregation_config.max_concurrency
+    return limit if isinstance(limit, int) else 0
 
 
 _ITEMS_PER_PROCESS: Final = 64
@@ -318,5 +324,5 @@ _ITEMS_PER_PROCESS: Final = 64
 
 
 def _max_active_chunks(fork: ParallelForkManagerStep) -> int | None:
-    limit = fork.aggregation_config.max_concurrency
+    limit = _max_concurrency(fork)
     return -(-limit // _ITEMS_PER_PROCESS) if limit else None

@@ -102,9 +102,12 @@ def all_batches(
         StepError: the source cannot be read, or is invalid as a whole.
     """
     try:
-        source = open_source(store, pointer, options or ItemReader())
+        options = options or ItemReader()
+        source = open_source(store, pointer, options)
         reader = reader_of_format(find_format(source))
-        yield from reader.stream(store, source, max_unpack_ratio=max_unpack_ratio)
+        batches = reader.stream(store, source, max_unpack_ratio=max_unpack_ratio)
+        most = options.max_items
+        yield from _first_items(batches, most) if isinstance(most, int) else batches
     except Exception as error:
         raise step_error_from(error) from error
 

@@ -58,6 +58,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     condition_lints.conditions_never_true,
     fork_lints.forks_without_branches,
     fork_lints.reader_options_without_effect,
+    fork_lints.forks_without_items,
     fork_lints.branches_that_never_run,
     fork_lints.branches_that_continue,
     fork_lints.sums_of_objects,

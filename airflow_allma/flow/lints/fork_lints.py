@@ -13,6 +13,7 @@ __all__ = [
     "branches_that_never_run",
     "flows_as_branches",
     "forks_without_branches",
+    "forks_without_items",
     "reader_options_without_effect",
     "retries_of_forks",
     "sums_of_objects",
@@ -63,6 +64,17 @@ def forks_without_branches(view: FlowView) -> Warnings:
                 "a fork without branches runs nothing for its items; add a branch with a `branchId` and a "
                 "`stepInstanceId`, its first step",
             )
+
+
+@lint(fields=("itemReader",))
+def forks_without_items(view: FlowView) -> Warnings:
+    """Yield forks that have no items whatever their ``itemsPath`` finds."""
+    for step in view.steps:
+        for path, most in select(step.step, ("itemReader", "maxItems"), step.path):
+            if most == 0 and not isinstance(most, bool):
+                yield warning(
+                    path, "with 0 the fork has no items, and no branch runs; write 1 or more, or remove it"
+                )
 
 
 @lint(fields=("branchSelection",))

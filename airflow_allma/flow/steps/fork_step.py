@@ -12,7 +12,15 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
-from airflow_allma.flow.model_base import AnyJson, Bool, Int, Model, NonEmptyStr, Number
+from airflow_allma.flow.model_base import (
+    AnyJson,
+    Bool,
+    Int,
+    Model,
+    NonEmptyStr,
+    PercentageOrPath,
+    WholeOrPath,
+)
 from airflow_allma.flow.steps.calls import (
     ApiCallStep,
     McpCallStep,
@@ -87,14 +95,15 @@ class AggregationConfig(Model):
         Bool, Field(description="Whether a failed branch run fails the step.")
     ] = True
     max_concurrency: Annotated[
-        Int, Field(ge=0, description="Maximum number of concurrent branch runs; 0: no limit.")
+        WholeOrPath,
+        Field(description="Maximum number of concurrent branch runs, or a JSONPath to it; 0: no limit."),
     ] = 0
     tolerated_failure_percentage: Annotated[
-        Number | None,
-        Field(ge=0, le=100, description="The step fails when a higher percentage of branch runs failed."),
+        PercentageOrPath | None,
+        Field(description="The step fails when a higher percentage of branch runs failed."),
     ] = None
     tolerated_failure_count: Annotated[
-        Int | None, Field(ge=0, description="The step fails when more branch runs failed.")
+        WholeOrPath | None, Field(description="The step fails when more branch runs failed.")
     ] = None
 
 

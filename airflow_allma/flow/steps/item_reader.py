@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from airflow_allma.flow.model_base import Int, Model, NonEmptyStr
+from airflow_allma.flow.model_base import Model, NonEmptyStr, WholeOrPath
 
 __all__ = ["CsvOptions", "ItemFormat", "ItemReader", "ObjectRead"]
 
@@ -67,7 +67,7 @@ class ItemReader(Model):
         tuple[NonEmptyStr, ...], Field(description="The only columns of Parquet that are read; empty: all.")
     ] = ()
     max_items: Annotated[
-        Int | NonEmptyStr | None,
+        WholeOrPath | None,
         Field(description="The fork has no more items than this; a number or a JSONPath."),
     ] = None
     items_at: Annotated[
