@@ -27,6 +27,7 @@ from airflow_allma.engine.http_response import HttpResponse
 from airflow_allma.engine.http_stream import HttpStream
 from airflow_allma.engine.masking import mask_url
 from airflow_allma.engine.redirects import MAX_REDIRECTS, REDIRECTS, SentRequest, redirected
+from airflow_allma.engine.request_slots import RequestSlots
 from airflow_allma.engine.request_urls import RequestUrls
 from airflow_allma.exceptions import PermanentStepError, TransientStepError
 
@@ -135,7 +136,8 @@ class AiohttpClient:
         """Send one request; see ``HttpClient``."""
         session = self._session()
         # Written out: each coroutine and context manager takes time for every item of a fork.
-        await session.slots.acquire()
+        if not session.slots.take():
+            await session.slots.wait()
         try:
             with session.deadlines.limit(timeout):
                 response = await session.http.request(
@@ -175,7 +177,7 @@ class AiohttpClient:
     ) -> AsyncIterator[HttpStream]:
         """Open the response to one request; see ``HttpClient``."""
         session = self._session()
-        async with session.slots:
+        async with session.slots.held():
             try:
                 async with asyncio.timeout(timeout):
                     request = SentRequest(method, session.urls.of(url), headers, None, options)
@@ -271,7 +273,8 @@ class AiohttpClient:
 
     def _session(self) -> _Session:
         loop, last = asyncio.get_running_loop(), self._last
-        if last is not None and last[0] is loop and not last[1].http.closed:
+        # Only ``close`` closes sessions, and it forgets this one.
+        if last is not None and last[0] is loop:
             return last[1]
         session = self._sessions.get(loop)
         if session is None or session.http.closed:
@@ -279,7 +282,7 @@ class AiohttpClient:
 
             session = _Session(
                 aiohttp.ClientSession(**session_settings()),
-                asyncio.Semaphore(self._limit),
+                RequestSlots(self._limit),
                 Deadlines(loop),
                 RequestUrls(),
                 (aiohttp.ClientError, TimeoutError, OSError, ValueError),
@@ -332,7 +335,7 @@ class _Session:
     """
 
     http: ClientSession
-    slots: asyncio.Semaphore
+    slots: RequestSlots
     deadlines: Deadlines
     urls: RequestUrls
     failures: tuple[type[Exception], ...]
