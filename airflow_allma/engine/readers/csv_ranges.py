@@ -127,20 +127,24 @@ class _Quoted:
 
     def first_at(self, target: int) -> int:
         while True:
-            if target - 1 >= self._base + self._stop:
-                self._skip()
-            elif (found := self._search(target)) is not None:
-                return found
+            # A line break here or later ends a record before the target.
+            earliest = max(target - 1 - self._base, self._at)
+            if earliest >= self._stop:
+                self._skip(self._stop)
+            else:
+                # Another quote can follow one at the end.
+                self._skip(self._at + len(self._data[self._at : earliest].rstrip(self._quote)))
+                if (found := self._search(earliest)) is not None:
+                    return found
             if not self._read():
                 if self._is_open:
                     raise unclosed_quote(self._find_opened(), self._source)
                 return self._base + self._at
 
-    def _search(self, target: int) -> int | None:
-        """Return the first record at or after a target; None if it is not in what was read."""
-        earliest = max(target - 1 - self._base, 0)
+    def _search(self, earliest: int) -> int | None:
+        """Return the record after the first line break from an index on; None if it is not known yet."""
         while True:
-            if self._is_open and not self._close():
+            if self._is_open and not self._close(self._stop):
                 return None
             quote = self._opening.search(self._data, self._at, self._stop)
             gap = quote.start() if quote else self._stop
@@ -152,24 +156,26 @@ class _Quoted:
                 return None
             self._at, self._is_open, self._opened = quote.end(), True, self._base + quote.start()
 
-    def _close(self) -> bool:
-        """Read on to the end of a quoted field; return whether it ends in what was read."""
-        field = self._rest.match(self._data, self._at, self._stop)
-        self._at = field.end() if field else self._stop
+    def _close(self, stop: int) -> bool:
+        """Read on to the end of a quoted field; return whether it ends before an index."""
+        field = self._rest.match(self._data, self._at, stop)
+        self._at = field.end() if field else stop
         self._is_open = not (field and field[1])
         return not self._is_open
 
-    def _skip(self) -> None:
-        """Read all that was read from the store, only to know whether a quoted field is open at its end."""
-        start = (self._data, self._base, self._at, self._stop, self._is_open)
-        if self._is_open and not self._close():
+    def _skip(self, stop: int) -> None:
+        """Read on to an index after which no quote is, only to know whether a quoted field is open there."""
+        if self._at == stop:
             return
-        while match := self._run.search(self._data, self._at, self._stop):
+        start = (self._data, self._base, self._at, stop, self._is_open)
+        if self._is_open and not self._close(stop):
+            return
+        while match := self._run.search(self._data, self._at, stop):
             self._at = match.end()
             if not match[1]:
                 self._is_open, self._opened = True, start
                 return
-        self._at = self._stop
+        self._at = stop
 
     def _read(self) -> bool:
         """Read the next block; return whether there was anything."""
@@ -197,5 +203,5 @@ class _Quoted:
             return self._opened
         self._data, self._base, self._at, self._stop, self._is_open = self._opened
         # No record begins after the end: the search ends in the last field.
-        self._search(self._base + self._stop + 2)
+        self._search(self._stop)
         return self._find_opened()
