@@ -28,6 +28,7 @@ NAMES = (
     "map-memory",
     "parse",
     "polls",
+    "read-csv",
     "resume-race",
     "stock",
     "sub-flows",

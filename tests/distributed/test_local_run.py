@@ -80,6 +80,21 @@ def test_a_bad_line_fails_alone_in_both_ways():
     assert chunked[0] == "COMPLETED"
 
 
+@pytest.mark.parametrize("offload", [True, False])
+@given(cells=st.lists(st.text('a",\r\n\u00e9', min_size=1, max_size=8), max_size=30), is_long=st.booleans())
+def test_chunks_of_csv_give_the_same_results_as_a_list(offload, cells, is_long):
+    rows = [{"n": cell * (1 + 9 * is_long), "id": str(number)} for number, cell in enumerate(cells)]
+    quoted = ['"{}",{}'.format(row["n"].replace('"', '""'), row["id"]) for row in rows]
+    store = MemoryStore()
+    store.write(Pointer("bucket", "rows.csv"), "\r\n".join(["n,id", *quoted]).encode())
+    program = program_of(FLOW)
+    payload = {"items": {"bucket": "bucket", "key": "rows.csv"}}
+    by_list = outcome(program, {"items": rows}, store, chunked=False)
+    assert outcome(program, payload, store, chunked=True, offload=offload) == by_list
+    assert outcome(program, payload, store, chunked=False) == by_list
+    assert by_list[0] == "COMPLETED"
+
+
 @pytest.fixture
 def usual_recursion_limit():
     # Airflow raises it in each process in which it copies an operator.

@@ -159,21 +159,22 @@ class _Reading:
     def _batches(self, data: bytes) -> Iterator[RecordBatch]:
         lines, sizes, is_valid = self._lines(data)
         lines.append(_SENTINEL)
-        done, before = 0, 0
+        done, before, has_breaks = 0, 0, False
         rows_of: Callable[[Iterable[str]], RowReader] = self._form.rows
         reader = rows_of(lines)
         while done < len(sizes):
             try:
-                rows = list(islice(reader, _BATCH))
+                rows, numbers = _take(reader, before) if has_breaks else (list(islice(reader, _BATCH)), None)
             except csv.Error:
                 rows_of = self._long_rows
                 reader, before = rows_of(_from(lines, done)), 0
                 continue
             count, before = reader.line_num - before, reader.line_num
-            numbers: Sequence[int] = range(len(rows) + 1)
-            if count != len(rows):
-                again = rows_of(_from(lines, done))
-                numbers = [0, *(again.line_num for _ in islice(again, len(rows)))]
+            if count == len(rows):
+                numbers = range(count + 1)
+            elif numbers is None:
+                has_breaks = True
+                _, numbers = _take(rows_of(_from(lines, done)), 0)
             if done + count > len(sizes):
                 # The last row is the sentinel, or one that a quote leaves open.
                 rows.pop()
@@ -206,6 +207,15 @@ class _Reading:
         for start, end in pairwise(batch.offsets):
             if end - start > self._max_record_bytes:
                 raise record_too_long(start, self._source, self._max_record_bytes)
+
+
+def _take(reader: RowReader, before: int) -> tuple[list[list[str]], Sequence[int]]:
+    """Read rows; return them, and the number of lines up to each and up to the end of the last."""
+    rows, numbers = [], [0]
+    for row in islice(reader, _BATCH):
+        rows.append(row)
+        numbers.append(reader.line_num - before)
+    return rows, numbers
 
 
 def _from(lines: list[str], start: int) -> Iterator[str]:
