@@ -17,7 +17,7 @@ __all__ = ["S3ManifestOperator"]
 
 
 class S3ManifestOperator(BaseOperator):
-    """Plans chunks of an object with items and returns them for ``expand``.
+    """Plans chunks of an object with items, or of a prefix, and returns them for ``expand``.
 
     Planning reads the object's size and first bytes, and counts its items when it is small; every chunk is
     pinned to the content at that moment. In a Dag of your own::
@@ -30,7 +30,7 @@ class S3ManifestOperator(BaseOperator):
 
     Args:
         bucket: the bucket. Templated.
-        key: the object's key. Templated.
+        key: the object's key; with the format OBJECTS the prefix, which can be empty. Templated.
         version_id: a version of it; None for the current one. Templated.
         region: the bucket's region; None for the connection's.
         aws_conn_id: the Airflow connection; None for ``[allma] aws_conn_id``.
@@ -74,15 +74,19 @@ class S3ManifestOperator(BaseOperator):
         """Plan the chunks, in the task's own process."""
         from airflow_allma.distributed.chunk_plan import plan_object_chunks
         from airflow_allma.engine.readers import parse_reader
-        from airflow_allma.storage import Pointer
+        from airflow_allma.storage import ObjectPrefix, Pointer
 
         settings = load_settings().changed(
             aws_conn_id=self.aws_conn_id, chunk_bytes=self.chunk_bytes, max_chunks=self.max_chunks
         )
         ti = context["ti"]
         try:
-            pointer = Pointer(self.bucket, self.key, self.version_id or None, self.region)
             reader = parse_reader(self.item_reader or {})
+            pointer: Pointer | ObjectPrefix
+            if reader.format == "OBJECTS":
+                pointer = ObjectPrefix(self.bucket, self.key)
+            else:
+                pointer = Pointer(self.bucket, self.key, self.version_id or None, self.region)
             services = build_services(settings, LOG)
             folder = (ti.dag_id, ti.run_id, ti.task_id)
             chunks = plan_object_chunks(pointer, services, settings, folder, reader=reader)

@@ -102,6 +102,23 @@ def test_a_reader_option_that_is_not_valid_is_named(reader, problem):
         operator.execute({"ti": run})
 
 
+def test_a_hand_written_dag_lists_the_objects_below_a_prefix(moto_endpoint, airflow_db, monkeypatch):
+    s3 = EndpointClients(moto_endpoint).client("s3")
+    s3.create_bucket(Bucket="many", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    for number in range(5):
+        s3.put_object(Bucket="many", Key=f"in/{number}", Body=b'"%d"' % number)
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_AWS", json.dumps(aws_connection(moto_endpoint)))
+    monkeypatch.setenv("AIRFLOW__ALLMA__OFFLOAD_LOCATION", "s3://many/offload")
+    operator = S3ManifestOperator(
+        task_id="chunks", bucket="many", key="in/", aws_conn_id="shop_aws", chunk_bytes=400,
+        item_reader={"format": "OBJECTS", "read": "JSON"},
+    )  # fmt: skip
+    chunks = operator.execute({"ti": SimpleNamespace(dag_id="d", run_id="r", task_id="chunks")})
+    assert [chunk["label"] for chunk in chunks] == ["items 0-2", "items 3-4"]
+    items = [item for chunk in chunks for item in chunk_items(chunk, aws_conn_id="shop_aws")]
+    assert [(item["key"], item["content"]) for item in items] == [(f"in/{n}", str(n)) for n in range(5)]
+
+
 def test_a_missing_object_is_named_with_its_connection(run_dag, moto_endpoint, monkeypatch, capfd):
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_AWS", json.dumps(aws_connection(moto_endpoint)))
     with DAG("no-object", schedule=None) as dag:

@@ -72,7 +72,19 @@ def require_spool(split: Split, source: Source, name: str) -> Pointer:
             f"{source.target} names many objects, whose list must be written before it can be split. Set "
             "[allma] offload_location to a location for it."
         )
-    return split.spool(name, ".jsonl")
+    target = split.spool(name, ".jsonl")
+    prefix = source.target
+    if (
+        isinstance(prefix, ObjectPrefix)
+        and prefix.bucket == target.bucket
+        and target.key.startswith(prefix.prefix)
+    ):
+        _log.warning(
+            "The offload location is below %s, so what runs write there becomes items, too. Use another "
+            "prefix, or another location",
+            prefix,
+        )
+    return target
 
 
 def _item(info: ObjectInfo) -> dict[str, Any]:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import unquote_plus
 
 import msgspec
 
-from airflow_allma.engine.errors import step_error_from
-from airflow_allma.engine.items import ItemError
 from airflow_allma.engine.readers.file_parts import (
     FilePart,
     FileSet,
     ListedFile,
-    is_of_one_file,
     needs_no_request,
-    open_file,
     parts_of,
     whole_file,
 )
@@ -34,8 +28,8 @@ from airflow_allma.engine.readers.format_reader import (
 from airflow_allma.engine.readers.known_parts import KnownParts, known_parts, remember_parts
 from airflow_allma.engine.readers.object_listing import list_objects, require_spool
 from airflow_allma.engine.readers.ordered_calls import ordered_calls
+from airflow_allma.engine.readers.part_reader import PartReader
 from airflow_allma.engine.readers.read_json import JsonReader
-from airflow_allma.exceptions import ObjectChangedError, ObjectNotFoundError, StorageError
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
@@ -48,7 +42,6 @@ _FORMAT: Final = "FILES"
 _MAX_FOUND_FACTOR: Final = 4
 """How far into a small compressed file an item is looked for, in multiples of what may be read."""
 _encode: Final = msgspec.json.Encoder().encode
-_PLACES: Final = {"byteOffset": "byte", "rowNumber": "row"}
 
 
 class FilesReader:
@@ -113,7 +106,7 @@ class FilesReader:
 
     def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
         """Yield the items of the files, one after another; of a file that cannot be read, an error."""
-        reading = _Reading.of(store, self._reader_of, lines)
+        reading = PartReader.of(store, self._reader_of, lines)
         known = remember_parts(lines, list(_parts(store, lines)))
         yield from reading.batches(known.parts, known)
 
@@ -122,7 +115,7 @@ class FilesReader:
     ) -> Iterator[ItemBatch]:
         """Yield the items of all files, as they are listed."""
         files = self.file_set(store, source)
-        reading = _Reading(store, self._reader_of, files.options, files.encoded_field, max_unpack_ratio)
+        reading = PartReader(store, self._reader_of, files.options, files.encoded_field, max_unpack_ratio)
         yield from reading.batches(_whole_files(files.files, max_unpack_ratio))
 
     def count(self, store: ObjectStore, lines: ManifestRange) -> int:
@@ -144,7 +137,7 @@ class FilesReader:
         """Find the file by the list, and read the item in it."""
         if lines.range.end - lines.range.start > max_bytes:
             return None
-        reading = _Reading.of(store, self._reader_of, lines)
+        reading = PartReader.of(store, self._reader_of, lines)
         part, _ = KnownParts(list(_parts(store, lines))).at(offset)
         place = offset - part.begin
         if not part.is_whole:
@@ -159,92 +152,6 @@ def options_of_files(options: ItemReader) -> ItemReader:
     """Return how each file is read: its format is found out by name and content."""
     cleared = {"format": ItemFormat.AUTO, "read": None, "max_items": None, "items_at": None}
     return options.model_copy(update=cleared)
-
-
-class _Reading:
-    """Reads parts of files.
-
-    Args:
-        store: holds the files.
-        reader_of: finds the readers of the files.
-        options: how each of them is read.
-        encoded_field: the field of the items whose value is percent-encoded; empty: none.
-        max_unpack_ratio: how many bytes a compressed byte may unpack to; 0 means no limit.
-    """
-
-    def __init__(
-        self,
-        store: ObjectStore,
-        reader_of: ReaderOf,
-        options: ItemReader,
-        encoded_field: str,
-        max_unpack_ratio: int,
-    ) -> None:
-        self._store = store
-        self._reader_of = reader_of
-        self._options = options
-        self._encoded_field = encoded_field
-        self._max_unpack_ratio = max_unpack_ratio
-
-    @classmethod
-    def of(cls, store: ObjectStore, reader_of: ReaderOf, lines: ManifestRange) -> _Reading:
-        """Return what reads the parts of a planned range."""
-        reader = lines.reader or {}
-        options = ItemReader.model_validate(reader.get("options", {}))
-        ratio = reader.get("maxUnpackRatio", MAX_UNPACK_RATIO)
-        return cls(store, reader_of, options, reader.get("encodedField", ""), ratio)
-
-    def batches(self, parts: Iterable[FilePart], known: KnownParts | None = None) -> Iterator[ItemBatch]:
-        """Yield the items of parts, counted and with offsets over all of them."""
-        first, last = 0, -1
-        for part in parts:
-            try:
-                with closing(self._batches(part, known)) as batches:
-                    for _, offsets, items in batches:
-                        shifted = [part.begin + min(offset, part.span - 1) for offset in offsets]
-                        yield ItemBatch(first, shifted, list(map(self.decoded, items)))
-                        first, last = first + len(items), shifted[-1]
-            except StorageError as error:
-                if not is_of_one_file(error):
-                    raise
-                last = max(part.begin, last + 1)
-                yield ItemBatch(first, [last], [_failed(part, error)])
-                first += 1
-
-    def _batches(self, part: FilePart, known: KnownParts | None = None) -> Generator[ItemBatch, None, None]:
-        if not part.is_whole:
-            yield from self._reader_of(range_format(part.lines)).batches(self._store, part.lines)
-            return
-        lines = part.lines
-        file = ListedFile(lines.pointer, lines.size, lines.etag)
-        source, found = open_file(self._store, file, self._options)
-        if known is not None:
-            known.note_format(part, found)
-        reader = self._reader_of(found)
-        yield from reader.stream(self._store, source, max_unpack_ratio=self._max_unpack_ratio)
-
-    def find(self, part: FilePart, offset: int) -> ItemPlace | None:
-        """Return an item of a file that is read as a stream."""
-        known = KnownParts([part])
-        with closing(self._batches(part, known)) as batches:
-            for _, offsets, items in batches:
-                if offset in offsets:
-                    _, name = known.at(part.begin)
-                    details = self._reader_of(str(name)).details(part.lines, offset)
-                    place = {_PLACES[key]: value for key, value in details.items() if key in _PLACES}
-                    value = self.decoded(items[offsets.index(offset)])
-                    return ItemPlace(value, {"pointer": part.lines.pointer.uri, **place})
-                if offsets[-1] > offset:
-                    return None
-        return None
-
-    def decoded(self, item: Any) -> Any:
-        """Return an item with its percent-encoded field decoded."""
-        field = self._encoded_field
-        if field and isinstance(item, dict) and isinstance(item.get(field), str):
-            # As forms encode: a space is a plus, and a plus is %2B.
-            item[field] = unquote_plus(item[field])
-        return item
 
 
 def _planned(
@@ -288,11 +195,3 @@ def _parts(store: ObjectStore, lines: ManifestRange) -> Iterator[FilePart]:
 def _label(group: LineGroup, numbers: array[int]) -> str:
     first, last = numbers[group.first], numbers[group.first + group.lines - 1]
     return f"files {first}-{last}" if first != last else f"file {first}"
-
-
-def _failed(part: FilePart, error: StorageError) -> ItemError:
-    message = str(error)
-    if isinstance(error, ObjectNotFoundError | ObjectChangedError):
-        message += " It was there when the fork was planned, or a manifest lists it; plan the fork again."
-    details = {"object": part.lines.pointer.uri}
-    return ItemError(step_error_from(type(error)(message), details=details))

@@ -25,6 +25,7 @@ from airflow_allma.exceptions import StorageUnavailableError
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.storage import ManifestRange, MemoryStore, ObjectPrefix, Pointer
 from tests.distributed.test_local_run import LOCATION, runner
+from tests.engine.readers.test_objects_contents import SlowStore
 from tests.support.engine import compose, fork, run
 from tests.support.faulty_store import FaultyStore, fail_when
 
@@ -222,3 +223,15 @@ def test_a_fork_over_files_is_the_fork_over_the_list_of_their_items(chunked):
     if chunked:
         assert error["errorDetails"]["object"] == "s3://data/in/30a"
         assert error["errorDetails"]["byteOffset"] == 0
+
+
+def test_small_files_are_read_with_one_request_each_several_at_a_time():
+    store = SlowStore()
+    for number in range(200):
+        store.write(Pointer("data", f"in/{number:03}"), b"%d\n" % number)
+    counted = FaultyStore(store)
+    plan = planned(counted, range_bytes=1 << 20)
+    counted.calls.clear()
+    assert read_all(counted, plan) == list(range(200))
+    assert [operation for operation, pointer in counted.calls if pointer.bucket == "data"] == ["read"] * 200
+    assert 4 < store.most <= 16

@@ -215,6 +215,16 @@ def test_a_decision_keeps_the_prefix():
     assert (restored.mode, restored.pointer) == (ForkMode.CHUNKS, PREFIX)
 
 
+@pytest.mark.parametrize(
+    ("bucket", "prefix", "warns"), [("bucket", "", 1), ("bucket", "in/", 0), ("data", "", 0)]
+)
+def test_an_offload_location_below_the_prefix_is_a_warning(bucket, prefix, warns, caplog):
+    store = MemoryStore()
+    store.write(Pointer(bucket, "in/a"), b"1")
+    assert read_all(store, planned(store, ObjectPrefix(bucket, prefix)))[0]["key"] == "in/a"
+    assert caplog.text.count("The offload location is below s3://bucket/, so") == warns
+
+
 def test_nothing_is_read_of_the_objects():
     store = FaultyStore(filled(MemoryStore(), dict.fromkeys(KEYS, b"x")))
     list(all_batches(store, PREFIX, OBJECTS))
