@@ -26,6 +26,7 @@ NAMES = (
     "map-compose",
     "map-kept",
     "map-memory",
+    "parquet",
     "parse",
     "polls",
     "read-csv",

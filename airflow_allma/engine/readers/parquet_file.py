@@ -24,7 +24,7 @@ _MAX_FOOTER_BYTES: Final = 64 << 20
 _TAIL_BYTES: Final = 8
 """The length of the footer and the magic: the end of every Parquet file."""
 _BLOCK_BYTES: Final = 1 << 20
-_KEPT_BLOCKS: Final = 16
+_KEPT_BLOCKS: Final = 8
 _DIRECT_BYTES: Final = _BLOCK_BYTES // 2
 """Reads of this size and more are passed on as they are."""
 _BUFFERED_BYTES: Final = 32 << 20
@@ -161,8 +161,8 @@ def parquet_errors(file: ObjectFile, source: str, where: str = "") -> Iterator[N
                 f"are not encrypted in itemReader.columns ({reason})."
             ) from error
         raise ObjectDecodeError(
-            f"{part} is not valid Parquet: {reason}. Write the object again; to look at it, read it with "
-            "pyarrow.parquet.read_table."
+            f"{part} cannot be read as Parquet: {reason}. Write the object again; pyarrow.parquet."
+            "read_table shows the same error."
         ) from error
 
 

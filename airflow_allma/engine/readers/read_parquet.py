@@ -25,7 +25,7 @@ from airflow_allma.storage.manifest_ranges import ByteRange
 
 __all__ = ["ParquetReader"]
 
-_BATCH_ROWS: Final = 2048
+_BATCH_ROWS: Final = 4096
 _BATCH_BYTES: Final = 4 << 20
 """Of a batch of rows, as they are encoded: as Python objects they take several times as much."""
 _LEAST_BYTES: Final = 8
