@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import random
 
 import pytest
 
@@ -21,9 +22,10 @@ from airflow_allma.exceptions import (
     StorageConfigurationError,
 )
 from airflow_allma.flow.steps.item_reader import ItemReader
-from airflow_allma.storage import MemoryStore, Pointer
+from airflow_allma.storage import LocalStore, MemoryStore, Pointer, S3Store
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES
 from tests.support.engine import compose, fork, program_of, run
+from tests.support.moto import EndpointClients
 
 OBJECT = Pointer("bucket", "rows.csv")
 SPOOLED = Pointer("bucket", "spooled.csv")
@@ -82,6 +84,36 @@ def test_fields_may_be_longer_than_the_limit_of_the_csv_module(limit):
         assert csv.field_size_limit() == limit
     finally:
         csv.field_size_limit(before)
+
+
+@pytest.mark.parametrize("block_bytes", [700, 50_000, 1 << 20])
+@pytest.mark.parametrize("limit", [30, 131_072])
+def test_many_rows_of_all_kinds_keep_their_places(limit, block_bytes):
+    chance = random.Random(7)
+    cells = ["1", "", "two", '"a ""b"""', '"x\r\ny"', '"\n\n"', '"' + "long," * 10 + '"', "\u00e9", '5"']
+    text, expected = "", []
+    for number in range(3000):
+        # Stretches with and without line breaks, longer than what is read at once.
+        kinds = cells if number // 400 % 2 else cells[:4]
+        row = f"{number},{chance.choice(kinds)},{chance.choice(kinds)}"
+        if number % 100 == 50:
+            text += "\n"
+        expected.append((len(text.encode()), len(list(io.StringIO(text, newline=""))), row))
+        text += row + chance.choice(["\n", "\r\n", "\r"])
+    data = text.encode()
+    blocks = [data[at : at + block_bytes] for at in range(0, len(data), block_bytes)]
+    before = csv.field_size_limit(limit)
+    try:
+        found = [
+            (offset, batch.line + line, row)
+            for batch in read_records(blocks, CsvForm())
+            for offset, line, row in zip(batch.offsets[:-1], batch.lines[:-1], batch.rows, strict=True)
+            if row
+        ]
+    finally:
+        csv.field_size_limit(before)
+    rows = [next(csv.reader(io.StringIO(row, newline=""))) for _, _, row in expected]
+    assert found == [(offset, line, row) for (offset, line, _), row in zip(expected, rows, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -253,6 +285,25 @@ def test_an_unclosed_quote_is_named_whether_or_not_planning_sees_it():
     message = f"The quote at byte {opened} of s3://bucket/rows.csv is not closed"
     with pytest.raises(ObjectDecodeError, match=message):
         items_of(store, plan(store).ranges)
+
+
+def test_csv_in_s3_and_in_a_folder_is_read_as_from_memory(moto_endpoint, tmp_path):
+    clients = EndpointClients(moto_endpoint)
+    clients.client("s3").create_bucket(
+        Bucket="csv", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    pointer = Pointer("csv", "rows.csv")
+    for data in (b"", b"a,b", b"a,b\n", MANY, gzip.compress(MANY), b"a,b\n" + b"1\n" * 20):
+        read = []
+        for store in (MemoryStore(), S3Store(clients), LocalStore(tmp_path)):
+            store.write(pointer, data)
+            split = Split(100_000, 100, lambda *_: Pointer("csv", "spooled"))
+            ranges = plan_items(store, pointer, reader(), split).ranges
+            counts = [reader_of(one).count(store, one) for one in ranges]
+            batches = all_batches(store, pointer, reader(quote=""))
+            streamed = [str(item) for batch in batches for item in batch.items]
+            read.append((list(map(str, items_of(store, ranges))), counts, streamed))
+        assert read[0] == read[1] == read[2]
 
 
 FLOW = {"fan": fork(itemReader={"format": "AUTO"}), "work": compose(inputMappings={"v": "$.currentItem"})}
