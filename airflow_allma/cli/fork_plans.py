@@ -1,4 +1,4 @@
-"""What each fork of a flow would do: its mode, map indexes and chunks, from one HEAD of its manifest."""
+"""What each fork of a flow would do: its mode, map indexes and chunks, from a look at its items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Final
 from airflow_allma.cli.static_items import NotPredictableError, predict_items
 from airflow_allma.dag_factory.plan import TaskPlan, TaskRole
 from airflow_allma.distributed.chunk_plan import (
-    MAX_COUNTED_BYTES,
     ChunkSpec,
     chunk_concurrency,
     is_spilled,
@@ -20,11 +19,11 @@ from airflow_allma.distributed.chunk_plan import (
 from airflow_allma.distributed.fork_decision import ForkDecision, ForkMode, decide_fork
 from airflow_allma.engine import CompiledFork, EngineSettings, FlowProgram, ForkItems, Services, compile_flow
 from airflow_allma.engine.fork_limits import ForkLimits
+from airflow_allma.engine.readers import Split, estimate_items
+from airflow_allma.engine.readers.read_estimate import ReadEstimate
 from airflow_allma.flow import Flow, ParallelForkManagerStep
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import MemoryStore, ObjectPrefix, ObjectStore, OffloadLocation, Pointer
-from airflow_allma.storage.content_types import ContentKind, kind_of
-from airflow_allma.storage.manifest_ranges import plan_ranges
 
 __all__ = ["SHOWN_NUMBERS", "ForkPlans"]
 
@@ -115,37 +114,41 @@ class ForkPlans:
         }
 
     def _manifest(
-        self, fork: CompiledFork, pointer: Pointer | ObjectPrefix, limits: ForkLimits
+        self, fork: CompiledFork, target: Pointer | ObjectPrefix, limits: ForkLimits
     ) -> dict[str, Any]:
-        if isinstance(pointer, ObjectPrefix):
-            return {
-                "reason": _listed_first(has_location=bool(self.settings.offload_location)),
-                "prefix": pointer.inner(),
-                "chunks": None,
-                "mostChunks": max_chunks(limits, self.settings),
-            }
-        info = self.store.head(pointer)
-        manifest = {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}
-        if kind_of(pointer.key, info.content_type) is not ContentKind.JSON_LINES or _is_packed(
-            pointer.key, info.content_type, info.content_encoding
-        ):
-            return {
-                "reason": _streamed_first(has_location=bool(self.settings.offload_location)),
-                "manifest": manifest,
-                "chunks": None,
-                "mostChunks": max_chunks(limits, self.settings),
-            }
-        ranges = plan_ranges(info.size, self.settings.chunk_bytes, max_chunks(limits, self.settings))
-        chunks = [ChunkSpec(number, f"bytes {start}-{end - 1}") for number, (start, end) in enumerate(ranges)]
-        counted = info.size <= MAX_COUNTED_BYTES
-        reason = "the items are in an object, named or typed as JSON Lines"
-        if counted:
-            reason += "; the planner also counts its lines and leaves out chunks in which none begins"
+        """Return what a look at the source shows: format, chunks, and the cost of planning and of chunks."""
+        split = Split(
+            self.settings.chunk_bytes,
+            max_chunks(limits, self.settings),
+            max_unpack_ratio=self.settings.max_unpack_ratio,
+        )
+        found = estimate_items(self.store, target, fork.model.item_reader, split)
+        where: dict[str, Any] = {"prefix": target.inner()} if isinstance(target, ObjectPrefix) else {}
+        if found.info is not None:
+            info = found.info
+            where = {"manifest": {**info.pointer.inner(), "bytes": info.size, "etag": info.etag}}
+        about = {
+            "reason": _reason(found, has_location=bool(self.settings.offload_location)),
+            **where,
+            "format": found.content,
+            "planning": {
+                "requests": found.planning_requests,
+                "readBytes": found.planning_bytes,
+                "writesFirst": found.written_first,
+            },
+            "atLeast": found.at_least,
+            **({} if found.items is None else {"items": found.items}),
+            **({} if found.size is None else {"bytes": found.size}),
+        }
+        if found.chunks is None:
+            return {**about, "chunks": None, "mostChunks": max_chunks(limits, self.settings)}
+        costs = found.chunks if fork.branches else []
+        chunks = [ChunkSpec(number, cost.label) for number, cost in enumerate(costs)]
         return {
-            "reason": reason,
-            "manifest": manifest,
-            "atMost": counted,
-            **self._chunks(fork, chunks if fork.branches else [], limits),
+            **about,
+            "atMost": found.most_chunks or limits.max_items is not None,
+            **self._chunks(fork, chunks, limits),
+            "chunkBytes": [cost.size for cost in costs],
         }
 
     def _chunks(self, fork: CompiledFork, chunks: list[ChunkSpec], limits: ForkLimits) -> dict[str, Any]:
@@ -167,20 +170,16 @@ def _inside(step: str, task: str) -> dict[str, Any]:
     }
 
 
-def _is_packed(key: str, content_type: str | None, encoding: str | None) -> bool:
-    return key.lower().endswith(".gz") or "gzip" in f"{content_type} {encoding}".lower()
-
-
-def _listed_first(*, has_location: bool) -> str:
-    reason = "the planner lists the objects below the prefix, and only then knows its chunks"
-    return reason if has_location else f"{reason}; {_NO_LOCATION}"
-
-
-def _streamed_first(*, has_location: bool) -> str:
-    reason = (
-        "the object is not named or typed as plain JSON Lines. If it holds gzip or one JSON array, the "
-        "planner streams it to the offload location first, and only then knows its chunks"
-    )
-    if has_location:
-        return reason
-    return f"{reason}; {_NO_LOCATION}"
+def _reason(found: ReadEstimate, *, has_location: bool) -> str:
+    reason = f"the items are in an object: {found.content}"
+    if found.info is None:
+        reason = f"the items are {found.content}"
+    if found.written_first and found.chunks is None:
+        reason += "; the planner writes it to the offload location first, and only then knows its chunks"
+    elif found.written_first:
+        reason += "; the planner writes their list to the offload location"
+    elif found.most_chunks:
+        reason += "; the planner also counts its items and leaves out chunks in which none begins"
+    if found.written_first and not has_location:
+        reason += f"; {_NO_LOCATION}"
+    return reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,24 +126,37 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
     if fork.get("itemsPath"):
         lines.append(f"  items: {fork['itemsPath']}")
     if "items" in fork:
-        lines.append(f"  {fork['items']} items, {fork['bytes']} bytes of JSON")
+        least = "at least " if fork.get("atLeast") else ""
+        of_json = "" if "format" in fork else " of JSON"
+        lines.append(f"  {least}{fork['items']} items, {fork['bytes']} bytes{of_json}")
     if "manifest" in fork:
         manifest = fork["manifest"]
         lines.append(f"  manifest: {manifest['bucket']}/{manifest['key']}, {manifest['bytes']} bytes")
     if "prefix" in fork:
         lines.append(f"  objects below: {fork['prefix']['bucket']}/{fork['prefix']['prefix']}")
     lines += [f"  {name}: {fork[name]}" for name in SHOWN_NUMBERS if name in fork]
+    if "planning" in fork:
+        planning = fork["planning"]
+        lines.append(f"  planning: {planning['requests']} requests, {planning['readBytes']} bytes read")
     if "mostChunks" in fork:
         lines.append(f"  chunks: at most {fork['mostChunks']}")
     for task, count in fork.get("mapIndexes", {}).items():
-        lines.append(f"  map indexes of {task}: {'at most ' if fork.get('atMost') else ''}{count}")
+        lines.append(f"  map indexes of {task}: {_bound(fork)}{count}")
     if "concurrencyPerChunk" in fork:
         lines.append(f"  items in flight in one chunk: {fork['concurrencyPerChunk']}")
     chunks = fork.get("chunks") or []
-    lines += [f"    {label}" for label in chunks[:_MAX_LISTED]]
+    sizes = fork.get("chunkBytes") or []
+    shown = zip_longest(chunks[:_MAX_LISTED], sizes[:_MAX_LISTED])
+    lines += [f"    {label}" + (f", {size} bytes" if size is not None else "") for label, size in shown]
     if len(chunks) > _MAX_LISTED:
         lines.append(f"    ... and {len(chunks) - _MAX_LISTED} more, the last: {chunks[-1]}")
     return lines
+
+
+def _bound(fork: Mapping[str, Any]) -> str:
+    if fork.get("atLeast"):
+        return "at least "
+    return "at most " if fork.get("atMost") else ""
 
 
 def _setting_lines(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from airflow_allma.distributed.fork_decision import ForkDecision
 from airflow_allma.engine import Services
 from airflow_allma.engine.fork_limits import MAX_CONCURRENCY, ForkLimits
-from airflow_allma.engine.readers import Split, count_items, first_ranges, plan_items
+from airflow_allma.engine.readers import MAX_COUNTED_BYTES, Split, count_items, first_ranges, plan_items
 from airflow_allma.exceptions import PermanentStepError, StorageError
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.settings import AllmaSettings
@@ -21,7 +21,6 @@ from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, Obj
 from airflow_allma.storage.object_store import JSON_LINES_TYPE
 
 __all__ = [
-    "MAX_COUNTED_BYTES",
     "ChunkPlan",
     "ChunkSpec",
     "chunk_concurrency",
@@ -33,9 +32,6 @@ __all__ = [
     "range_label",
     "split_list",
 ]
-
-MAX_COUNTED_BYTES: Final = 16 << 20
-"""Manifests up to this size are read once at planning, so that chunks can be labelled with their items."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import json
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from airflow_allma.distributed.chunk_plan import manifest_chunks
 from airflow_allma.storage import Pointer
@@ -107,7 +112,7 @@ def test_numbers_that_paths_find_are_planned_and_shown(tmp_path):
     assert "aggregationConfig.maxConcurrency: $.most finds the string" in bad["reason"]
 
 
-def test_planning_a_manifest_needs_one_head_request_and_shows_the_planners_chunks(tmp_path, store):
+def test_planning_a_manifest_needs_two_requests_and_shows_the_planners_chunks(tmp_path, store):
     pointer = Pointer("data", "users.jsonl")
     store.write(pointer, b'{"id": 1}\n' * 1_700_000)
     plan = plan_manifest(store, pointer, range_bytes=3_000_000, max_ranges=200)
@@ -115,8 +120,10 @@ def test_planning_a_manifest_needs_one_head_request_and_shows_the_planners_chunk
     store.asked.clear()
     payload = {"items": {"bucket": "data", "key": "users.jsonl"}}
     found = fork_of(tmp_path, payload, None, "--store", "file:///x", chunkBytes=3_000_000)
-    assert store.asked == ["head"]
+    assert store.asked == ["head", "read"]
     assert found["chunks"] == real
+    assert sum(found["chunkBytes"]) == found["bytes"] == 17_000_000
+    assert found["planning"] == {"requests": 2, "readBytes": 64 << 10, "writesFirst": False}
     assert len(real) == 6
     assert not found["atMost"]
 
@@ -126,19 +133,67 @@ def test_the_plan_of_a_small_manifest_shows_the_maximum_number_of_chunks(tmp_pat
     store.asked.clear()
     payload = {"items": {"bucket": "data", "key": "a.jsonl"}}
     result = planned(tmp_path, payload, None, "--store", "file:///x", chunkBytes=1)
-    assert store.asked == ["head"]
+    assert store.asked == ["head", "read"]
     assert "map indexes of chunk: at most 6" in result.out
+    assert "planning: 3 requests, 12 bytes read" in result.out
+    assert "bytes 0-0, 1 bytes" in result.out
 
 
-@pytest.mark.parametrize("key", ["a.json", "a.jsonl.gz", "a"])
-def test_a_manifest_that_may_not_be_plain_lines_is_shown_as_streamed_first(tmp_path, store, key):
-    store.write(Pointer("data", key), b"[1]")
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("a.json", b"[1]", {}, "one JSON array"),
+        ("a", gzip.compress(b"1"), {}, "JSON Lines compressed with gzip"),
+        ("a.csv.bz2", bz2.compress(b"a\n1"), {}, "CSV compressed with bzip2"),
+        ("a.json", b'{"a":[1]}', {"itemsAt": "$.a"}, "an array in a JSON document"),
+        ("a.csv", b"a\n1", {"csv": {"encoding": "utf-16"}}, "CSV"),
+    ],
+)
+def test_what_cannot_be_split_is_shown_as_written_first(tmp_path, store, case):
+    key, content, reader, shown = case
+    store.write(Pointer("data", key), content)
     store.asked.clear()
-    found = fork_of(tmp_path, {"items": {"bucket": "data", "key": key}}, None, "--store", "file:///x")
-    assert store.asked == ["head"]
-    assert (found["chunks"], found["mostChunks"]) == (None, 200)
-    assert "streams it to the offload location first" in found["reason"]
+    steps = {**FAN, "fan": {**fork(), "itemReader": reader}}
+    found = fork_of(tmp_path, {"items": {"bucket": "data", "key": key}}, steps, "--store", "file:///x")
+    assert store.asked == ["head", "read"]
+    assert (found["chunks"], found["mostChunks"], found["format"]) == (None, 200, shown)
+    assert found["planning"]["writesFirst"]
+    assert "writes it to the offload location first" in found["reason"]
     assert "no offload_location is set" in found["reason"]
+
+
+def test_the_plan_of_csv_has_its_ranges_and_the_pass_that_finds_its_records(tmp_path, store):
+    content = b"a,b\n" + b"1,2\n" * 20
+    store.write(Pointer("data", "a.csv"), content)
+    payload = {"items": {"bucket": "data", "key": "a.csv"}}
+    found = fork_of(tmp_path, payload, None, "--store", "file:///x", chunkBytes=30)
+    assert (found["format"], found["mapIndexes"], found["atMost"]) == ("CSV", {"chunk": 3}, True)
+    assert found["planning"]["readBytes"] == 3 * len(content)
+
+
+def test_the_plan_of_parquet_has_the_rows_of_each_chunk_from_the_footer(tmp_path, store):
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"n": list(range(100))}), file, row_group_size=25)
+    store.write(Pointer("data", "a.parquet"), file.getvalue())
+    payload = {"items": {"bucket": "data", "key": "a.parquet"}}
+    found = fork_of(tmp_path, payload, None, "--store", "file:///x", chunkBytes=1)
+    assert (found["format"], found["items"], len(found["chunkBytes"])) == ("Parquet", 100, 4)
+    assert found["planning"]["readBytes"] < 2 * len(file.getvalue())
+
+
+@pytest.mark.parametrize(("count", "least"), [(9, False), (10_050, True)])
+def test_the_plan_of_a_prefix_looks_at_ten_pages(tmp_path, store, count, least):
+    for number in range(count):
+        store.write(Pointer("data", f"in/{number:06d}"), b"{}")
+    store.asked.clear()
+    steps = {**FAN, "fan": {**fork(), "itemReader": {"format": "OBJECTS"}}}
+    payload = {"items": {"bucket": "data", "prefix": "in/"}}
+    found = fork_of(tmp_path, payload, steps, "--store", "file:///x", offloadLocation="s3://b/p")
+    assert store.asked == []
+    assert (found["items"], found["atLeast"]) == (min(count, 10_000), least)
+    assert found["planning"]["requests"] == (10 if least else 1)
+    result = planned(tmp_path, payload, steps, "--store", "file:///x")
+    assert (f"at least {found['items']} items" in result.out) is least
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ object, and ``find_reader`` what reads it.
 from __future__ import annotations
 
 from airflow_allma.engine.readers.find_reader import parse_reader, reader_of
-from airflow_allma.engine.readers.format_reader import ItemBatch, Split
+from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, Split
 from airflow_allma.engine.readers.item_offsets import ItemOffsets, offset_in
 from airflow_allma.engine.readers.item_plan import (
     ReadItem,
     all_batches,
     count_items,
+    estimate_items,
     first_ranges,
     plan_items,
     range_batches,
@@ -21,12 +22,14 @@ from airflow_allma.engine.readers.item_plan import (
 )
 
 __all__ = [
+    "MAX_COUNTED_BYTES",
     "ItemBatch",
     "ItemOffsets",
     "ReadItem",
     "Split",
     "all_batches",
     "count_items",
+    "estimate_items",
     "first_ranges",
     "offset_in",
     "parse_reader",

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+from airflow_allma.engine.readers.read_estimate import ReadEstimate
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO, Compression
 
-__all__ = ["FormatReader", "ItemBatch", "ItemPlace", "ReaderOf", "Source", "Split", "Spool", "range_format"]
+__all__ = [
+    "MAX_COUNTED_BYTES",
+    "FormatReader",
+    "ItemBatch",
+    "ItemPlace",
+    "ReaderOf",
+    "Source",
+    "Split",
+    "Spool",
+    "range_format",
+]
+
+MAX_COUNTED_BYTES: Final = 16 << 20
+"""Objects up to this size are read once at planning, so that chunks can be labelled with their items."""
 
 
 class ItemBatch(NamedTuple):
@@ -117,6 +131,16 @@ class FormatReader(Protocol):
 
         Raises:
             StorageConfigurationError: an object has to be written first, and ``split.spool`` is None.
+            StorageError: the source cannot be read.
+        """
+
+    def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:
+        """Return what ``plan``, and reading what it plans, would cost; writes nothing.
+
+        Reads a footer, the first ten pages of a listing, or a manifest; of other sources nothing beyond what
+        ``source`` has.
+
+        Raises:
             StorageError: the source cannot be read.
         """
 

@@ -11,6 +11,7 @@ from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.readers.find_reader import reader_of, reader_of_format
 from airflow_allma.engine.readers.format_reader import ItemBatch, Split
 from airflow_allma.engine.readers.open_source import find_format, open_source
+from airflow_allma.engine.readers.read_estimate import ReadEstimate
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
@@ -19,6 +20,7 @@ __all__ = [
     "ReadItem",
     "all_batches",
     "count_items",
+    "estimate_items",
     "first_ranges",
     "plan_items",
     "range_batches",
@@ -43,6 +45,18 @@ def plan_items(
     """
     source = open_source(store, pointer, options)
     return reader_of_format(find_format(source)).plan(store, source, split)
+
+
+def estimate_items(
+    store: ObjectStore, target: Pointer | ObjectPrefix, options: ItemReader, split: Split
+) -> ReadEstimate:
+    """Return what planning and reading would cost, with at most the look that ``ReadEstimate`` allows.
+
+    Raises:
+        StorageError: the source cannot be read.
+    """
+    source = open_source(store, target, options)
+    return replace(reader_of_format(find_format(source)).estimate(store, source, split), info=source.info)
 
 
 def first_ranges(

@@ -39,16 +39,24 @@ def list_objects(store: ObjectStore, prefix: ObjectPrefix) -> Iterator[ObjectInf
         _log.warning("No object is below %s: the fork has no items. Check bucket and prefix", prefix)
 
 
-def list_items(store: ObjectStore, source: Source) -> Iterator[tuple[ItemBatch, list[bytes]]]:
+def list_items(
+    store: ObjectStore, source: Source, limit: int | None = None
+) -> Iterator[tuple[ItemBatch, list[bytes]]]:
     """Yield an item for each object below a prefix, and its line.
 
     The offsets are those of the lines in an object that contains them all.
+
+    Args:
+        store: the store.
+        source: the prefix, and how many objects the fork has at most.
+        limit: how many are listed at most; None: as many as the fork has.
 
     Raises:
         StorageError: the bucket cannot be listed.
     """
     most = source.options.max_items
-    objects = islice(list_objects(store, source.prefix), most if isinstance(most, int) else None)
+    limits = [one for one in (most, limit) if isinstance(one, int)]
+    objects = islice(list_objects(store, source.prefix), min(limits, default=None))
     first = offset = 0
     for infos in batched(objects, _BATCH):
         items = list(map(_item, infos))

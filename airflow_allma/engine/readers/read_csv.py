@@ -12,7 +12,8 @@ from airflow_allma.engine.readers.csv_form import UTF_8, CsvForm
 from airflow_allma.engine.readers.csv_items import LinesBefore, read_header, row_items
 from airflow_allma.engine.readers.csv_ranges import record_ranges
 from airflow_allma.engine.readers.csv_records import RecordBatch, read_records
-from airflow_allma.engine.readers.format_reader import ItemBatch, ItemPlace, Source, Split
+from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, ItemPlace, Source, Split
+from airflow_allma.engine.readers.read_estimate import LOOK_BYTES, ReadEstimate, chunks_by_bytes
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectStore
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
@@ -46,6 +47,25 @@ class CsvReader:
             for number, one in enumerate(ranges)
         ]
         return ManifestPlan(info, tuple(planned))
+
+    def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:  # noqa: ARG002 - as the others
+        """Return the ranges of records, and the pass over the object that finds where they begin."""
+        info, form = _known(source), CsvForm.of(source)
+        packed = f" compressed with {source.compression}" if source.compression else ""
+        content = ("TSV" if form.delimiter == "\t" else "CSV") + packed
+        look = min(LOOK_BYTES, info.size)
+        if not is_plain(source, form):
+            return ReadEstimate(content, look + 2 * info.size, 4, written_first=True)
+        is_scanned = bool(form.quote) and info.size > split.range_bytes
+        is_counted = info.size <= MAX_COUNTED_BYTES
+        return ReadEstimate(
+            content,
+            look + info.size * (is_scanned + is_counted),
+            2 + is_scanned + is_counted,
+            chunks=chunks_by_bytes(info.size, split.range_bytes, split.max_ranges),
+            most_chunks=True,
+            size=info.size,
+        )
 
     def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
         """Yield the rows of a range as objects."""

@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol
 from airflow_allma.common.printable import printable
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.items import ItemError
-from airflow_allma.engine.readers.format_reader import ItemBatch, ItemPlace, Source, Split
+from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, ItemPlace, Source, Split
+from airflow_allma.engine.readers.read_estimate import LOOK_BYTES, ReadEstimate, chunks_by_bytes
 from airflow_allma.exceptions import ExpressionSyntaxError, ObjectDecodeError, StorageConfigurationError
 from airflow_allma.expressions import compile_path
 from airflow_allma.flow.steps.item_reader import ItemFormat
@@ -45,6 +46,23 @@ class JsonReader:
             spool_to=split.spool("lines", ".jsonl") if split.spool else None,
             max_unpack_ratio=split.max_unpack_ratio,
             known=(info, _format_of(info, source)),
+        )
+
+    def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:  # noqa: ARG002 - as the others
+        """Return the ranges of lines, or what has to be read and written first."""
+        info = _known(source)
+        found = _format_of(info, source)
+        look = min(LOOK_BYTES, info.size)
+        if not found.is_splittable:
+            return ReadEstimate(str(found), look + info.size, 3, written_first=True)
+        counted = info.size if info.size <= MAX_COUNTED_BYTES else 0
+        return ReadEstimate(
+            str(found),
+            look + counted,
+            3 if counted else 2,
+            chunks=chunks_by_bytes(info.size, split.range_bytes, split.max_ranges),
+            most_chunks=bool(counted),
+            size=info.size,
         )
 
     def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:

@@ -9,6 +9,12 @@ from typing import Any
 from airflow_allma.engine.readers.format_reader import ItemBatch, ItemPlace, ReaderOf, Source, Split
 from airflow_allma.engine.readers.object_contents import add_contents, load_item
 from airflow_allma.engine.readers.object_listing import list_items, require_spool
+from airflow_allma.engine.readers.read_estimate import (
+    LISTED_PER_REQUEST,
+    MAX_LISTED,
+    ChunkCost,
+    ReadEstimate,
+)
 from airflow_allma.engine.readers.read_files import FilesReader
 from airflow_allma.engine.readers.read_json import JsonReader
 from airflow_allma.flow.steps.item_reader import ItemFormat, ObjectRead
@@ -57,6 +63,31 @@ class ObjectsReader:
                 )
                 for number, group in enumerate(groups.groups())
             ),
+        )
+
+    def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:
+        """Return the groups of objects, from the first ten pages of the listing."""
+        read = source.options.read
+        groups = LineGroups(split.range_bytes, split.max_ranges)
+        count = 0
+        for batch, lines in list_items(store, source, limit=MAX_LISTED + 1):
+            for line, item in zip(lines, batch.items, strict=True):
+                count += 1
+                if count <= MAX_LISTED:
+                    groups.add(len(line), len(line) if read is None else len(line) + item["size"])
+        found = groups.groups()
+        return ReadEstimate(
+            "objects below a prefix" if read is None else f"objects below a prefix, read as {read}",
+            0,
+            max(1, -(-min(count, MAX_LISTED) // LISTED_PER_REQUEST)),
+            written_first=True,
+            chunks=[
+                ChunkCost(f"items {group.first}-{group.first + group.lines - 1}", group.weight, group.lines)
+                for group in found
+            ],
+            at_least=count > MAX_LISTED,
+            items=min(count, MAX_LISTED),
+            size=sum(group.weight for group in found),
         )
 
     def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:

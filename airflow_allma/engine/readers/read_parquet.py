@@ -18,6 +18,7 @@ from airflow_allma.engine.readers.parquet_file import (
     parquet_errors,
 )
 from airflow_allma.engine.readers.parquet_values import RowReader, UnreadableColumnError
+from airflow_allma.engine.readers.read_estimate import LOOK_BYTES, ChunkCost, ReadEstimate
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore
 from airflow_allma.storage.compression import FREE_BYTES, MAX_UNPACK_RATIO
@@ -59,6 +60,29 @@ class ParquetReader:
             )
         assert source.info is not None  # noqa: S101 - see _whole
         return ManifestPlan(source.info, ranges)
+
+    def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:
+        """Return the ranges of row groups with their rows; reads the footer only."""
+        whole = _whole(source)
+        with closing(_Table(store, whole)) as table:
+            sizes, rows = table.sizes(), table.group_rows
+            bounds = _split(sizes, split.range_bytes, split.max_ranges) if table.rows else []
+            chunks = [
+                ChunkCost(
+                    f"row groups {one.start}-{one.end - 1}",
+                    sum(sizes[one.start : one.end]),
+                    sum(rows[one.start : one.end]),
+                )
+                for one in bounds
+            ]
+            return ReadEstimate(
+                "Parquet",
+                min(LOOK_BYTES, whole.size) + table.footer_bytes,
+                4,
+                chunks=chunks,
+                items=table.rows,
+                size=sum(sizes),
+            )
 
     def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
         """Yield the rows of a range of row groups."""
@@ -183,6 +207,11 @@ class _Table:
     def rows(self) -> int:
         """The number of rows."""
         return sum(self.group_rows)
+
+    @property
+    def footer_bytes(self) -> int:
+        """The bytes of the footer, with its length and the mark at the end."""
+        return int(self._metadata.serialized_size) + 8
 
     def check_range(self, groups: ByteRange) -> None:
         """Check a planned range.
