@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import shlex
@@ -116,7 +117,8 @@ def test_an_example_returns_what_the_page_says(example, tmp_path, moto_endpoint,
     for name, content in example.run.get("objects", {}).items():
         target = tmp_path / "store" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(content)
+        is_text = isinstance(content, str)
+        target.write_bytes(content.encode() if is_text else base64.b64decode(content["base64"]))
     (tmp_path / "store" / "data").mkdir(parents=True, exist_ok=True)
     environment = example.run.get("environment", {})
     http = FakeHttpClient()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.readers.find_reader import reader_of, reader_of_format
@@ -15,6 +16,8 @@ from airflow_allma.engine.readers.read_estimate import ReadEstimate
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
+
+_log: Final = logging.getLogger("airflow_allma.engine")
 
 __all__ = [
     "ReadItem",
@@ -44,7 +47,10 @@ def plan_items(
         StorageError: the source cannot be read.
     """
     source = open_source(store, pointer, options)
-    return reader_of_format(find_format(source)).plan(store, source, split)
+    found = find_format(source)
+    packed = f", compressed with {source.compression}" if source.compression else ""
+    _log.info("The items at %s are read as %s%s", pointer, found, packed)
+    return reader_of_format(found).plan(store, source, split)
 
 
 def estimate_items(
