@@ -275,3 +275,35 @@ def test_a_manifest_in_a_percent_encoded_offload_location_is_planned(tmp_path):
     payload = {"items": {"bucket": "file://", "key": f"{folder}/m.jsonl".removeprefix("/")}}
     found = fork_of(tmp_path, payload, offloadLocation=f"file://{tmp_path}/a%20b")
     assert found["chunks"] == ["bytes 0-44"]
+
+
+def test_the_plan_of_files_has_chunks_by_their_sizes(tmp_path, store):
+    for number in range(6):
+        store.write(Pointer("data", f"in/{number}.jsonl"), b"1\n" * 100)
+    store.asked.clear()
+    steps = {**FAN, "fan": {**fork(), "itemReader": {"format": "OBJECTS", "read": "LINES"}}}
+    payload = {"items": {"bucket": "data", "prefix": "in/"}}
+    options = {"offloadLocation": "s3://b/p", "chunkBytes": 400}
+    found = fork_of(tmp_path, payload, steps, "--store", "file:///x", **options)
+    assert store.asked == []
+    assert found["format"] == "6 files below a prefix"
+    assert (found["chunks"], found["chunkBytes"]) == (["files 0-1", "files 2-3", "files 4-5"], [400] * 3)
+
+
+@pytest.mark.parametrize("kind", ["inventory", "athena"])
+def test_the_plan_of_a_manifest_reads_the_manifest_only(tmp_path, store, kind):
+    files = [{"key": f"in/{number}.csv", "size": 300} for number in range(4)]
+    inventory = {"destinationBucket": "arn:aws:s3:::data", "fileFormat": "CSV", "fileSchema": "Bucket, Key"}
+    content = json.dumps({**inventory, "files": files}).encode()
+    if kind == "athena":
+        content = b"".join(b"s3://data/in/%d.csv\n" % number for number in range(4))
+    store.write(Pointer("data", "m/manifest.json"), content)
+    store.asked.clear()
+    steps = {**FAN, "fan": {**fork(), "itemReader": {"format": "MANIFEST"}}}
+    payload = {"items": {"bucket": "data", "key": "m/manifest.json"}}
+    options = {"offloadLocation": "s3://b/p", "chunkBytes": 600}
+    found = fork_of(tmp_path, payload, steps, "--store", "file:///x", **options)
+    assert store.asked == ["head", "read", "stream"]
+    assert found["format"] == "4 files of a manifest"
+    # Athena's manifest does not know sizes.
+    assert found["chunks"] == (None if kind == "athena" else ["files 0-1", "files 2-3"])

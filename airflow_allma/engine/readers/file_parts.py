@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 from airflow_allma.engine.readers.format_reader import ReaderOf, Source, Split
 from airflow_allma.engine.readers.open_source import find_format, open_source
+from airflow_allma.engine.readers.read_estimate import ChunkCost
 from airflow_allma.exceptions import (
     ObjectDecodeError,
     StorageConfigurationError,
@@ -17,13 +19,16 @@ from airflow_allma.exceptions import (
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ManifestRange, ObjectInfo, ObjectStore, Pointer
 from airflow_allma.storage.compression import FREE_BYTES, without_compression
+from airflow_allma.storage.line_groups import LineGroup, LineGroups
 from airflow_allma.storage.manifest_ranges import ByteRange
 
 __all__ = [
     "FilePart",
     "FileSet",
     "ListedFile",
+    "estimated_chunks",
     "is_of_one_file",
+    "label_of_files",
     "needs_no_request",
     "open_file",
     "parts_of",
@@ -103,6 +108,52 @@ def needs_no_request(file: ListedFile, part_bytes: int) -> bool:
         return False
     key = file.pointer.key
     return file.size <= part_bytes or without_compression(key) != key.lower()
+
+
+def estimated_chunks(
+    files: Iterable[ListedFile], split: Split, limit: int | None
+) -> tuple[list[ChunkCost] | None, int, bool]:
+    """Return the chunks that files make as far as sizes alone tell, without a request.
+
+    Args:
+        files: in order.
+        split: how they are to be split.
+        limit: how many of them are looked at; None: all.
+
+    Returns:
+        The chunks, None if a size is not known; how many files there are; whether there are more.
+    """
+    groups = LineGroups(split.range_bytes, split.max_ranges)
+    numbers = array("q")
+    count, known, more = 0, True, False
+    for number, file in enumerate(files):
+        if number == limit:
+            more = True
+            break
+        count += 1
+        size = file.size
+        if size is None:
+            known = False
+            continue
+        is_one = needs_no_request(file, split.range_bytes)
+        for weight in [size] if is_one else [split.range_bytes] * -(-size // split.range_bytes):
+            groups.add(1, max(weight, 1))
+            numbers.append(number)
+    if not known:
+        return None, count, more
+    chunks = [ChunkCost(label_of_files(group, numbers), group.weight) for group in groups.groups()]
+    return chunks, count, more
+
+
+def label_of_files(group: LineGroup, numbers: Sequence[int]) -> str:
+    """Return the label of a chunk: the numbers of its files.
+
+    Args:
+        group: its parts.
+        numbers: the number of the file of each part.
+    """
+    first, last = numbers[group.first], numbers[group.first + group.lines - 1]
+    return f"files {first}-{last}" if first != last else f"file {first}"
 
 
 def open_file(store: ObjectStore, file: ListedFile, options: ItemReader) -> tuple[Source, ItemFormat]:

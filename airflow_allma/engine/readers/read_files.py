@@ -13,6 +13,8 @@ from airflow_allma.engine.readers.file_parts import (
     FilePart,
     FileSet,
     ListedFile,
+    estimated_chunks,
+    label_of_files,
     needs_no_request,
     parts_of,
     whole_file,
@@ -29,11 +31,12 @@ from airflow_allma.engine.readers.known_parts import KnownParts, known_parts, re
 from airflow_allma.engine.readers.object_listing import list_objects, require_spool
 from airflow_allma.engine.readers.ordered_calls import ordered_calls
 from airflow_allma.engine.readers.part_reader import PartReader
+from airflow_allma.engine.readers.read_estimate import LISTED_PER_REQUEST, MAX_LISTED, ReadEstimate
 from airflow_allma.engine.readers.read_json import JsonReader
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
-from airflow_allma.storage.line_groups import LineGroup, LineGroups
+from airflow_allma.storage.line_groups import LineGroups
 from airflow_allma.storage.object_store import JSON_LINES_TYPE
 
 __all__ = ["FilesReader"]
@@ -98,11 +101,31 @@ class FilesReader:
                 info.etag,
                 info.size,
                 group.range,
-                {**reader, "label": _label(group, numbers)},
+                {**reader, "label": label_of_files(group, numbers)},
             )
             for number, group in enumerate(groups.groups())
         )
         return ManifestPlan(info, ranges, is_counted_later=True)
+
+    def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:
+        """Return groups of files: of the first ten pages of a listing, or of all in a manifest."""
+        what = "files below a prefix"
+        requests, planned = 0, 0
+        limit: int | None = MAX_LISTED
+        if source.info is not None:
+            what, requests, planned, limit = "files of a manifest", 3, source.info.size, None
+        chunks, count, at_least = estimated_chunks(self.file_set(store, source).files, split, limit)
+        if source.info is None:
+            requests = max(1, -(-count // LISTED_PER_REQUEST))
+        return ReadEstimate(
+            f"{count} {what}",
+            planned,
+            requests,
+            written_first=True,
+            chunks=chunks,
+            at_least=at_least,
+            size=None if chunks is None else sum(chunk.size for chunk in chunks),
+        )
 
     def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
         """Yield the items of the files, one after another; of a file that cannot be read, an error."""
@@ -190,8 +213,3 @@ def _whole_files(files: Iterable[ListedFile], max_unpack_ratio: int) -> Iterator
 def _parts(store: ObjectStore, lines: ManifestRange) -> Iterator[FilePart]:
     for batch in JsonReader().batches(store, lines):
         yield from map(FilePart.from_dict, batch.items)
-
-
-def _label(group: LineGroup, numbers: array[int]) -> str:
-    first, last = numbers[group.first], numbers[group.first + group.lines - 1]
-    return f"files {first}-{last}" if first != last else f"file {first}"

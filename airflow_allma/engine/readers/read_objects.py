@@ -68,6 +68,8 @@ class ObjectsReader:
     def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:
         """Return the groups of objects, from the first ten pages of the listing."""
         read = source.options.read
+        if read is ObjectRead.LINES:
+            return self._files.estimate(store, source, split)
         groups = LineGroups(split.range_bytes, split.max_ranges)
         count = 0
         for batch, lines in list_items(store, source, limit=MAX_LISTED + 1):
