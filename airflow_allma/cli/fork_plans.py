@@ -136,7 +136,7 @@ class ForkPlans:
                 "readBytes": found.planning_bytes,
                 "writesFirst": found.written_first,
             },
-            "atLeast": found.at_least,
+            "hasMore": found.at_least,
             **({} if found.items is None else {"items": found.items}),
             **({} if found.size is None else {"bytes": found.size}),
         }

@@ -126,7 +126,7 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
     if fork.get("itemsPath"):
         lines.append(f"  items: {fork['itemsPath']}")
     if "items" in fork:
-        least = "at least " if fork.get("atLeast") else ""
+        least = "at least " if fork.get("hasMore") else ""
         of_json = "" if "format" in fork else " of JSON"
         lines.append(f"  {least}{fork['items']} items, {fork['bytes']} bytes{of_json}")
     if "manifest" in fork:
@@ -154,7 +154,7 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
 
 
 def _bound(fork: Mapping[str, Any]) -> str:
-    if fork.get("atLeast"):
+    if fork.get("hasMore"):
         return "at least "
     return "at most " if fork.get("atMost") else ""
 

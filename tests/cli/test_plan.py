@@ -190,7 +190,7 @@ def test_the_plan_of_a_prefix_looks_at_ten_pages(tmp_path, store, count, least):
     payload = {"items": {"bucket": "data", "prefix": "in/"}}
     found = fork_of(tmp_path, payload, steps, "--store", "file:///x", offloadLocation="s3://b/p")
     assert store.asked == []
-    assert (found["items"], found["atLeast"]) == (min(count, 10_000), least)
+    assert (found["items"], found["hasMore"]) == (min(count, 10_000), least)
     assert found["planning"]["requests"] == (10 if least else 1)
     result = planned(tmp_path, payload, steps, "--store", "file:///x")
     assert (f"at least {found['items']} items" in result.out) is least
