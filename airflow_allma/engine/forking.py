@@ -86,6 +86,7 @@ async def run_fork(
                 items.pointer,
                 limits.reader(fork.model.item_reader),
                 max_unpack_ratio=services.settings.max_unpack_ratio,
+                offsets=offsets,
             )
         )
     if fork.suspends:

@@ -167,10 +167,10 @@ class FormatReader(Protocol):
             StorageError: the source cannot be read, or has changed since it was planned.
         """
 
-    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:
+    def details(self, lines: ManifestRange | None, offset: int) -> Mapping[str, Any]:
         """Return where an item is, for the details of its error, such as ``{"byteOffset": 520}``.
 
-        Reads nothing.
+        Reads nothing. ``lines`` is the item's range; None: it was streamed by this reader.
         """
 
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:

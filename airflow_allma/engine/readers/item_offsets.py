@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -28,6 +28,11 @@ class ItemOffsets:
         self._lines = lines
         self._offsets = array("q")
         self._before: dict[int, int] = {}
+        self._details: Callable[[int], Mapping[str, Any]] | None = None
+
+    def use_details(self, details: Callable[[int], Mapping[str, Any]]) -> None:
+        """Set what returns an item's place by its offset, for items that are not read by ranges."""
+        self._details = details
 
     def restore(self, index: int, offset: int) -> None:
         """Add the offset of an item that another process has read, for results before this one reads it."""
@@ -70,6 +75,8 @@ class ItemOffsets:
         return msgspec.structs.replace(result, error={**error, "errorDetails": details})
 
     def _place(self, offset: int) -> Mapping[str, Any]:
+        if self._details is not None:
+            return self._details(offset)
         if self._lines is None:
             return {"byteOffset": offset}
         return reader_of(self._lines).details(self._lines, offset)

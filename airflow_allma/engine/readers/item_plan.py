@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.readers.find_reader import reader_of, reader_of_format
 from airflow_allma.engine.readers.format_reader import ItemBatch, Split
+from airflow_allma.engine.readers.item_offsets import ItemOffsets
 from airflow_allma.engine.readers.open_source import find_format, open_source
 from airflow_allma.engine.readers.read_estimate import ReadEstimate
 from airflow_allma.flow.steps.item_reader import ItemReader
@@ -115,8 +117,16 @@ def all_batches(
     options: ItemReader | None = None,
     *,
     max_unpack_ratio: int = MAX_UNPACK_RATIO,
+    offsets: ItemOffsets | None = None,
 ) -> Iterator[ItemBatch]:
     """Stream all items that a pointer names, in one process; nothing is written.
+
+    Args:
+        store: the store.
+        pointer: the object, or the prefix of OBJECTS.
+        options: the fork's ``itemReader``.
+        max_unpack_ratio: how many bytes a compressed byte may unpack to; 0 means no limit.
+        offsets: learns where items are, for the details of their errors.
 
     Raises:
         StepError: the source cannot be read, or is invalid as a whole.
@@ -125,6 +135,8 @@ def all_batches(
         options = options or ItemReader()
         source = open_source(store, pointer, options)
         reader = reader_of_format(find_format(source))
+        if offsets is not None:
+            offsets.use_details(partial(reader.details, None))
         batches = reader.stream(store, source, max_unpack_ratio=max_unpack_ratio)
         most = options.max_items
         yield from _first_items(batches, most) if isinstance(most, int) else batches

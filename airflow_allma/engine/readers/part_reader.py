@@ -139,7 +139,7 @@ class PartReader:
         with closing(self._batches(_HeldPart(part), known)) as batches:
             for _, offsets, items in batches:
                 if offset in offsets:
-                    _, name = known.at(part.begin)
+                    _, name = known.at(part.begin) or (part, None)
                     details = self._reader_of(str(name)).details(part.lines, offset)
                     place = {_PLACES[key]: value for key, value in details.items() if key in _PLACES}
                     value = self.decoded(items[offsets.index(offset)])

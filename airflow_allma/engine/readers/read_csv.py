@@ -99,7 +99,7 @@ class CsvReader:
         with closing(_records(store, lines, form)) as records:
             return sum(len(batch.rows) - batch.rows.count([]) for batch in records)
 
-    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:  # noqa: ARG002 - as the others
+    def details(self, lines: ManifestRange | None, offset: int) -> Mapping[str, Any]:  # noqa: ARG002 - as the others
         """Return the byte at which a row begins."""
         return {"byteOffset": offset}
 

@@ -59,6 +59,7 @@ class FilesReader:
 
     def __init__(self, reader_of: ReaderOf) -> None:
         self._reader_of = reader_of
+        self._streamed = KnownParts()
 
     def file_set(self, store: ObjectStore, source: Source) -> FileSet:
         """Return the objects below a prefix that are not empty.
@@ -139,18 +140,20 @@ class FilesReader:
         """Yield the items of all files, as they are listed."""
         files = self.file_set(store, source)
         reading = PartReader(store, self._reader_of, files.options, files.encoded_field, max_unpack_ratio)
-        yield from reading.batches(_whole_files(files.files, max_unpack_ratio))
+        parts = self._streamed.track(_whole_files(files.files, max_unpack_ratio))
+        yield from reading.batches(parts, self._streamed)
 
     def count(self, store: ObjectStore, lines: ManifestRange) -> int:
         """Count the items; reads all files of the range."""
         return sum(len(batch.items) for batch in self.batches(store, lines))
 
-    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:
+    def details(self, lines: ManifestRange | None, offset: int) -> Mapping[str, Any]:
         """Return the file and the place in it, if this process has read the list of files."""
-        known = known_parts(lines)
-        if known is None:
+        known = self._streamed if lines is None else known_parts(lines)
+        found = None if known is None else known.at(offset)
+        if found is None:
             return {"itemOffset": offset}
-        part, name = known.at(offset)
+        part, name = found
         place: Mapping[str, Any] = {}
         if name is not None:
             place = self._reader_of(name).details(part.lines, offset - part.begin)
@@ -161,7 +164,10 @@ class FilesReader:
         if lines.range.end - lines.range.start > max_bytes:
             return None
         reading = PartReader.of(store, self._reader_of, lines)
-        part, _ = KnownParts(list(_parts(store, lines))).at(offset)
+        known = KnownParts(_parts(store, lines)).at(offset)
+        if known is None:
+            return None
+        part = known[0]
         place = offset - part.begin
         if not part.is_whole:
             found = self._reader_of(range_format(part.lines)).find(store, part.lines, place, max_bytes)

@@ -95,7 +95,7 @@ class JsonReader:
         """Count the lines; decodes none of them."""
         return sum(len(batch.lines) for batch in read_line_batches(store, lines))
 
-    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:  # noqa: ARG002 - as the others
+    def details(self, lines: ManifestRange | None, offset: int) -> Mapping[str, Any]:  # noqa: ARG002 - as the others
         """Return the byte at which a line begins."""
         return {"byteOffset": offset}
 

@@ -36,6 +36,7 @@ class ObjectsReader:
     def __init__(self, reader_of: ReaderOf) -> None:
         self._lines = JsonReader()
         self._files = FilesReader(reader_of)
+        self._streams_files = False
 
     def plan(self, store: ObjectStore, source: Source, split: Split) -> ManifestPlan:
         """Write one line an object; a range has about the same bytes of lines and contents as another."""
@@ -104,6 +105,7 @@ class ObjectsReader:
     ) -> Iterator[ItemBatch]:
         """Yield all objects below a prefix, as they are listed."""
         if source.options.read is ObjectRead.LINES:
+            self._streams_files = True
             yield from self._files.stream(store, source, max_unpack_ratio=max_unpack_ratio)
             return
         listed = (batch for batch, _ in list_items(store, source))
@@ -118,8 +120,10 @@ class ObjectsReader:
         """Count the lines of the list."""
         return self._lines.count(store, lines)
 
-    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:
-        """Return the byte at which the object's line begins in the list."""
+    def details(self, lines: ManifestRange | None, offset: int) -> Mapping[str, Any]:
+        """Return the byte at which the object's line begins in the list; of LINES, the place in a file."""
+        if lines is None and self._streams_files:
+            return self._files.details(None, offset)
         return self._lines.details(lines, offset)
 
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:

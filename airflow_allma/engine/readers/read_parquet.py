@@ -105,7 +105,7 @@ class ParquetReader:
             table.check_range(lines.range)
             return sum(table.group_rows[lines.range.start : lines.range.end])
 
-    def details(self, lines: ManifestRange, offset: int) -> Mapping[str, Any]:  # noqa: ARG002 - as the others
+    def details(self, lines: ManifestRange | None, offset: int) -> Mapping[str, Any]:  # noqa: ARG002 - as the others
         """Return the number of a row in its object, from 0."""
         return {"rowNumber": offset}
 

@@ -220,9 +220,28 @@ def test_a_fork_over_files_is_the_fork_over_the_list_of_their_items(chunked):
     error = joined[40]["error"]
     assert "Line 1: " in error["errorMessage"]
     assert "s3://data/in/30a" in error["errorMessage"]
+    assert error["errorDetails"]["object"] == "s3://data/in/30a"
+    assert error["errorDetails"]["byteOffset"] == 0
+
+
+@pytest.mark.parametrize("waits", [{}, {"delay": {"milliseconds": 1}}])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_the_error_of_an_item_names_its_file_and_place(chunked, waits, monkeypatch):
+    monkeypatch.setattr("airflow_allma.engine.readers.known_parts._MAX_STREAMED", 5)
+    store = filled({f"{n:02}.csv": b"n\n%d\n" % n for n in range(20)} | {"30": b"[1]\n{}\n"})
+    steps = {
+        "fan": fork(itemReader={"format": "OBJECTS", "read": "LINES"}, config={"failOnBranchError": False}),
+        "work": compose(outputValidation={"requiredFields": ["$.none"]}, **waits),
+    }
+    settings = EngineSettings(offload_location=LOCATION if chunked else None)
+    fork_runner = runner(chunk_bytes=9000) if chunked else None
+    ran = run(steps, {"items": PREFIX.inner()}, store=store, settings=settings, fork_runner=fork_runner)
+    details = [one["error"]["errorDetails"] for one in ran.outputs["fan"]["aggregatedData"]]
+    last = details[-3:]
+    assert [one["object"][-6:] for one in last] == ["19.csv", "/in/30", "/in/30"]
+    assert [one["byteOffset"] for one in last] == [2, 0, 4]
     if chunked:
-        assert error["errorDetails"]["object"] == "s3://data/in/30a"
-        assert error["errorDetails"]["byteOffset"] == 0
+        assert [one["object"][13:15] for one in details[:-2]] == [f"{n:02}" for n in range(20)]
 
 
 def test_small_files_are_read_with_one_request_each_several_at_a_time():
