@@ -241,7 +241,7 @@ def test_a_fork_over_an_inventory_is_the_fork_over_the_list_of_its_rows(chunked)
 def test_an_inventory_in_s3_is_read(moto_endpoint):
     clients = EndpointClients(moto_endpoint)
     store = S3Store(clients)
-    for bucket in ("inventory", "lists"):
+    for bucket in ("inventory", "inventory-lists"):
         clients.client("s3").create_bucket(
             Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
         )
@@ -249,7 +249,7 @@ def test_an_inventory_in_s3_is_read(moto_endpoint):
     from airflow_allma.engine.readers import Split
 
     plan = plan_items(
-        store, INVENTORY, ItemReader(), Split(1 << 20, 10, lambda n, e: Pointer("lists", n + e))
+        store, INVENTORY, ItemReader(), Split(1 << 20, 10, lambda n, e: Pointer("inventory-lists", n + e))
     )
     items = [one.item for lines in plan.ranges for one in range_items(store, lines)]
     assert items == ITEMS

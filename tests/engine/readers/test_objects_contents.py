@@ -208,12 +208,13 @@ def test_a_fork_over_contents_is_the_fork_over_a_list_of_them(chunked):
 def test_objects_in_s3_are_listed_by_pages_and_read(moto_endpoint, monkeypatch):
     monkeypatch.setattr("airflow_allma.storage.s3._PAGE_SIZE", 10)
     clients = EndpointClients(moto_endpoint)
-    for bucket in ("data", "bucket"):
-        clients.client("s3").create_bucket(
-            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-        )
-    store = filled({f"{number:04}": b"%d" % number for number in range(35)}, S3Store(clients))
-    items = read_all(store, planned(store, range_bytes=100_000))
+    clients.client("s3").create_bucket(
+        Bucket="listed-objects", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    store = filled({f"{n:04}": b"%d" % n for n in range(35)}, S3Store(clients), "listed-objects")
+    split = Split(100_000, 100, lambda name, end: Pointer("listed-objects", f"lists/{name}{end}"))
+    plan = plan_items(store, ObjectPrefix("listed-objects", "in/"), JSON, split)
+    items = read_all(store, plan)
     assert contents(items) == list(range(35))
     assert items[0]["storageClass"] == "STANDARD"
     assert items[0]["lastModified"].endswith("Z")
