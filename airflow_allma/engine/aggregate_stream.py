@@ -16,6 +16,7 @@ from airflow_allma.engine.aggregation import Aggregator
 from airflow_allma.engine.fork_limits import ForkLimits
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.engine.reorder_buffer import AbortedError, ReorderBuffer
+from airflow_allma.engine.result_files import ResultFiles
 from airflow_allma.engine.results import BranchResult
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.spilling_list import SpillingList
@@ -82,6 +83,7 @@ def join_results(
     *,
     limits: ForkLimits | None = None,
     max_inline_bytes: int | None = None,
+    files: ResultFiles | None = None,
 ) -> JoinedResults:
     """Join results as they come; only what the strategy needs of them is kept in memory.
 
@@ -95,6 +97,7 @@ def join_results(
         target: what ``aggregate_target`` returned.
         limits: the fork's numbers in this run; None for a fork in which none is a JSONPath.
         max_inline_bytes: maximum bytes of JSON of a list without a target; None for no limit.
+        files: what ``result_files`` returned. They are complete also if too many branch runs failed.
 
     Raises:
         ParallelBranchExecutionError: more branch runs failed than the fork tolerates.
@@ -113,21 +116,36 @@ def join_results(
         collect=members.add,
     )
     try:
-        output = aggregator.aggregate(results)
+        output = aggregator.aggregate(results if files is None else files.watch(results))
+        if files is not None:
+            files.finish()
+        if fork.config.strategy is AggregationStrategy.COLLECT_ARRAY:
+            output = {"aggregatedData": members.finish()}
     except BaseException as error:
         members.abandon(error)
+        if files is not None:
+            files.finish_after(error)
         raise
-    if fork.config.strategy is AggregationStrategy.COLLECT_ARRAY:
-        output = {"aggregatedData": members.finish()}
     return JoinedResults(output, aggregator.count, aggregator.failed)
 
 
 async def join_buffered(
-    fork: CompiledFork, results: list[BranchResult], info: RunInfo, services: Services, limits: ForkLimits
+    fork: CompiledFork,
+    results: list[BranchResult],
+    info: RunInfo,
+    services: Services,
+    limits: ForkLimits,
+    files: ResultFiles | None = None,
 ) -> dict[str, Any]:
     """Return the output of a fork whose results are all in memory, in any order.
 
-    ``limits`` are the fork's numbers in this run.
+    Args:
+        fork: the fork.
+        results: its results; they are sorted here.
+        info: the run, or the branch run that contains the fork.
+        services: for the store and the settings.
+        limits: the fork's numbers in this run.
+        files: what ``result_files`` returned.
 
     Raises:
         StepError: as ``join_results``.
@@ -135,10 +153,12 @@ async def join_buffered(
     """
     results.sort(key=attrgetter("item_index", "branch_index"))
     target = aggregate_target(fork, info, services, attempt=uuid.uuid4().hex)
-    if target is None and fork.config.strategy is not AggregationStrategy.CUSTOM_MODULE:
+    if target is None and files is None and fork.config.strategy is not AggregationStrategy.CUSTOM_MODULE:
         return join_results(fork, results, services, None, limits=limits).output
     # The store, or a flow's own function, can block.
-    joined = await services.in_thread(join_results, fork, results, services, target, limits=limits)
+    joined = await services.in_thread(
+        join_results, fork, results, services, target, limits=limits, files=files
+    )
     return joined.output
 
 
@@ -150,6 +170,7 @@ class AggregateStream:
         info: the run, or the branch run that contains the fork.
         services: for the store and the settings.
         limits: the fork's numbers in this run.
+        files: what ``result_files`` returned.
 
     Attributes:
         buffer: takes the results and paces the reading of items.
@@ -158,10 +179,18 @@ class AggregateStream:
 
     output: dict[str, Any]
 
-    def __init__(self, fork: CompiledFork, info: RunInfo, services: Services, limits: ForkLimits) -> None:
+    def __init__(
+        self,
+        fork: CompiledFork,
+        info: RunInfo,
+        services: Services,
+        limits: ForkLimits,
+        files: ResultFiles | None = None,
+    ) -> None:
         self._fork = fork
         self._limits = limits
         self._services = services
+        self._files = files
         self._target = aggregate_target(fork, info, services, attempt=uuid.uuid4().hex)
         self.buffer = ReorderBuffer(fork)
         # Not one of the event loop's own threads: those read the items that this one waits for.
@@ -187,7 +216,14 @@ class AggregateStream:
 
     def _join(self) -> JoinedResults:
         try:
-            return join_results(self._fork, self.buffer, self._services, self._target, limits=self._limits)
+            return join_results(
+                self._fork,
+                self.buffer,
+                self._services,
+                self._target,
+                limits=self._limits,
+                files=self._files,
+            )
         except BaseException:
             self.buffer.abort()
             raise

@@ -10,10 +10,12 @@ from airflow_allma.common.batching import batched
 from airflow_allma.common.work_budget import own_budget
 from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS, AggregateStream, join_buffered
 from airflow_allma.engine.fork_run import ForkRun
-from airflow_allma.engine.items import ItemFeed, resolve_items
+from airflow_allma.engine.item_facts import ListedItems, ReadItems
+from airflow_allma.engine.items import ForkItems, ItemFeed, resolve_items
 from airflow_allma.engine.pointer_loading import require_store
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
 from airflow_allma.engine.readers import ItemOffsets, all_batches
+from airflow_allma.engine.result_files import ResultFiles, result_files
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
@@ -74,9 +76,11 @@ async def run_fork(
         max_runs=services.settings.max_nested_branch_runs,
     )
     results: list[BranchResult] = []
-    if items.pointer is None and len(values) <= MAX_BUFFERED_ITEMS:
-        return await _buffered(run, batched(enumerate(values)), results)
     offsets = ItemOffsets()
+    read = ReadItems(fork, offsets, services.secrets.masks)
+    files = _result_files(run, items, read)
+    if items.pointer is None and len(values) <= MAX_BUFFERED_ITEMS:
+        return await _buffered(run, batched(enumerate(values)), results, files=files)
     source: Iterable[list[tuple[int, Any]]] = batched(enumerate(values))
     if items.pointer is not None:
         store = require_store(services, items.pointer)
@@ -89,10 +93,12 @@ async def run_fork(
                 offsets=offsets,
             )
         )
+        if files is not None:
+            source = read.track(source)
     if fork.suspends:
         # An early item can wait for long: its successors must not be held back.
-        return await _buffered(run, source, results, annotate=offsets.annotate, blocking=True)
-    async with AggregateStream(fork, info, services, limits) as stream:
+        return await _buffered(run, source, results, annotate=offsets.annotate, blocking=True, files=files)
+    async with AggregateStream(fork, info, services, limits, files) as stream:
         submit = stream.buffer.submit
         await run_items(
             run,
@@ -101,6 +107,16 @@ async def run_fork(
             blocking=True,
         )
     return stream.output
+
+
+def _result_files(run: ForkRun, items: ForkItems, read: ReadItems) -> ResultFiles | None:
+    """Return what writes the files of a fork whose items are these; ``read`` knows those of an object."""
+    fork, services = run.fork, run.services
+    if fork.model.result_writer is None:
+        return None
+    listed = items.values
+    facts = read if listed is None else ListedItems(fork, listed, services.secrets.masks)
+    return result_files(fork, run.info, services, facts, items.pointer)
 
 
 async def _continue_fork(run: ForkRun, saved: Any) -> dict[str, Any]:
@@ -113,7 +129,12 @@ async def _continue_fork(run: ForkRun, saved: Any) -> dict[str, Any]:
     for one in saved["parked"]:
         parked = ParkedRun.from_dict(one)
         (continued if is_over(parked.waits, services.answers, now) else waiting).append(parked)
-    return await _buffered(run, (), results, waiting=waiting, continued=continued)
+    files = None
+    if run.fork.model.result_writer is not None:
+        items = await resolve_items(run.fork, run.context, services)
+        # The names of an object's items are not saved while branch runs wait.
+        files = _result_files(run, items, ReadItems(run.fork, ItemOffsets(), services.secrets.masks))
+    return await _buffered(run, (), results, waiting=waiting, continued=continued, files=files)
 
 
 async def _buffered(
@@ -125,6 +146,7 @@ async def _buffered(
     continued: Sequence[ParkedRun] = (),
     annotate: Callable[[Sequence[BranchResult]], Sequence[BranchResult]] = lambda results: results,
     blocking: bool = False,
+    files: ResultFiles | None = None,
 ) -> dict[str, Any]:
     """Run a fork with all results in memory, those of before included.
 
@@ -151,7 +173,7 @@ async def _buffered(
                 **({"limits": dict(limits.computed)} if limits.computed else {}),
             },
         )
-    return await join_buffered(run.fork, results, run.info, run.services, limits)
+    return await join_buffered(run.fork, results, run.info, run.services, limits, files)
 
 
 async def run_items(

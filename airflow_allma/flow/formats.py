@@ -6,11 +6,13 @@ import functools
 import re
 import zoneinfo
 from datetime import datetime
+from urllib.parse import unquote
 
 __all__ = [
     "is_date",
     "is_email_address",
     "is_header_name",
+    "is_location",
     "is_schedule",
     "is_templated",
     "is_time_zone",
@@ -19,6 +21,9 @@ __all__ = [
 _SCHEDULE = re.compile(r"\s*(?:cron|rate)\(.+\)\s*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_S3_LOCATION = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9](?:/(.*))?")
+_FILE_LOCATION = re.compile(r"file:///(.+)")
+_MAX_PREFIX_BYTES = 512
 
 
 def is_templated(value: str) -> bool:
@@ -34,6 +39,22 @@ def is_schedule(value: str) -> bool:
 def is_email_address(value: str) -> bool:
     """Return whether a string is one e-mail address, or is a template."""
     return is_templated(value) or _EMAIL.fullmatch(value) is not None
+
+
+def is_location(value: str) -> bool:
+    """Return whether a string is ``s3://bucket/prefix`` or ``file:///folder``; a template is neither."""
+    match = _S3_LOCATION.fullmatch(value) or _FILE_LOCATION.fullmatch(value)
+    if match is None or value != value.strip() or "{{" in value:
+        return False
+    prefix = match[1] or ""
+    if value.startswith("file:"):
+        prefix = unquote(prefix).strip("/")
+        if "\\" in prefix or any(segment in {"", ".", ".."} for segment in prefix.split("/")):
+            return False
+    # No control characters, and no broken Unicode, which has no bytes.
+    if not all(char.isprintable() for char in prefix):
+        return False
+    return len(prefix.encode()) <= _MAX_PREFIX_BYTES
 
 
 def is_header_name(value: str) -> bool:

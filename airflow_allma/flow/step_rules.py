@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
-from airflow_allma.flow.formats import is_email_address, is_schedule, is_time_zone
+from airflow_allma.flow.formats import is_email_address, is_location, is_schedule, is_time_zone
 from airflow_allma.flow.ids import problem_with_id
 from airflow_allma.flow.js_regex import JsRegexError, UntranslatableError, to_python
 from airflow_allma.flow.normalize import MESSAGING
@@ -204,6 +204,13 @@ def _fork(located: LocatedStep) -> _Diagnostics:
             (*located.path, "aggregationConfig", "customModuleIdentifier"),
             "CUSTOM_MODULE needs `customModuleIdentifier`, the import path of a Python callable",
         )
+    for path, location in select(located.step, ("resultWriter", "location"), located.path):
+        if isinstance(location, str) and location and not is_location(location):
+            yield Diagnostic(
+                path,
+                f"{quoted(location)} is not a location; write a fixed one, `s3://bucket/prefix`, without "
+                "templates: the Dag, the run and the step are added",
+            )
     seen: set[str] = set()
     for path, branch in branches:
         branch_id = branch.get("branchId")

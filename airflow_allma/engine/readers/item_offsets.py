@@ -53,6 +53,12 @@ class ItemOffsets:
         """Return an item's offset; 0 for the members of a list, which have none."""
         return self._offsets[index] if index < len(self._offsets) else self._before.get(index, 0)
 
+    def place_of(self, index: int) -> Mapping[str, Any] | None:
+        """Return where an item is, as its error says (``byteOffset``); None if its offset is not known."""
+        if index < len(self._offsets) or index in self._before:
+            return self._place(self.of(index))
+        return None
+
     def annotate(self, results: Sequence[BranchResult], first: int = 0) -> Sequence[BranchResult]:
         """Add to the errors of results where their items are (``byteOffset``).
 

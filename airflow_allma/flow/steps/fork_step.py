@@ -59,6 +59,7 @@ __all__ = [
     "ForkAirflowOptions",
     "ParallelBranch",
     "ParallelForkManagerStep",
+    "ResultWriter",
 ]
 
 
@@ -195,6 +196,17 @@ class ForkAirflowOptions(Model):
     priority_weight: Annotated[Int | None, Field(description="Priority of the fork's mapped tasks.")] = None
 
 
+class ResultWriter(Model):
+    """Where a fork writes the results of its branch runs, beside ``aggregatedData``."""
+
+    location: Annotated[
+        NonEmptyStr,
+        Field(
+            description="s3://bucket/prefix; the files are below it, in a folder of the Dag, run and step."
+        ),
+    ]
+
+
 class ParallelForkManagerStep(Step):
     """Runs branches for each item and aggregates their results as ``{aggregatedData}``."""
 
@@ -213,6 +225,10 @@ class ParallelForkManagerStep(Step):
         AggregationConfig,
         Field(default_factory=AggregationConfig, description="How the results are aggregated."),
     ]
+    result_writer: Annotated[
+        ResultWriter | None,
+        Field(description="Writes what succeeded and what failed to files; absent: nothing is written."),
+    ] = None
     branch_selection: Annotated[
         BranchSelection,
         Field(description="Whether all branches whose condition is true run, or only the first."),
