@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from airflow_allma.distributed.chunk_items import ChunkItems
 from airflow_allma.distributed.chunk_layout import folder_of_chunk, results_of_fork
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.distributed.lost_results import lost_result, missing_branches
@@ -82,6 +83,7 @@ class ChunkResults:
         outcomes: how the chunks ended.
         folder_of: returns the folder of a chunk's stored results; None if they are not stored.
         services: the store and the log.
+        items: is told about the items of an object, before their results are yielded; None if nobody asks.
     """
 
     fork: CompiledFork
@@ -89,6 +91,7 @@ class ChunkResults:
     outcomes: ChunkOutcomes
     folder_of: Callable[[ChunkSpec], OffloadLocation | None]
     services: Services
+    items: ChunkItems | None = None
 
     def read(self) -> Iterator[BranchResult]:
         """Yield all results in item order, then branch order; one chunk is read at a time.
@@ -107,6 +110,8 @@ class ChunkResults:
             # If the lines before it are not counted, a chunk follows those that have been read.
             first = before if chunk.first is None else chunk.first
             count = self._count(chunk, outcome)
+            if self.items is not None:
+                self.items.begin(chunk, first, self.folder_of(chunk))
             yield from self._fill_gaps(chunk, first, count, self._read_chunk(chunk, outcome, first))
             before = first + count
         planned = self.plan.items
@@ -185,6 +190,7 @@ class ChunkResults:
         if store is None:
             return
         ok, skipped = BranchStatus.OK, BranchStatus.SKIPPED
+        items = self.items
         keeps_encoded = self.fork.config.strategy in _IGNORES_OUTPUTS
         try:
             for line in read_results(store, folder, list(indexes)):
@@ -193,6 +199,8 @@ class ChunkResults:
                 if branch_index is None:
                     continue
                 item_index = first + line.item
+                if items is not None:
+                    items.note(item_index, line.offset)
                 if line.status is ok:
                     output = line.output if keeps_encoded else line.value()
                     yield BranchResult(item_index, branch_index, branch, ok, output)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
+from airflow_allma.distributed.chunk_items import open_result_files
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec, chunk_concurrency, plan_fork_chunks
 from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder, store_plan
 from airflow_allma.distributed.chunk_run import ChunkRun
@@ -138,9 +139,12 @@ class ChunkedForkRunner:
             limits = {} if run.limits is None else {"limits": dict(run.limits.computed)}
             raise SuspendStep(outcomes.waits, {"plan": plan.to_dict(), **limits, **outcomes.to_dict()})
         fork, info, services = run.fork, run.info, run.services
-        results = ChunkResults(
-            fork, plan, outcomes, partial(chunk_folder, services, info, fork.step_id, plan), services
-        )
+        files = chunk_items = None
+        if fork.model.result_writer is not None:
+            items = await resolve_items(fork, run.context, services)
+            files, chunk_items = open_result_files(fork, info, services, items)
+        folder_of = partial(chunk_folder, services, info, fork.step_id, plan)
+        results = ChunkResults(fork, plan, outcomes, folder_of, services, chunk_items)
         joined = await services.in_thread(
             join_results,
             fork,
@@ -149,6 +153,7 @@ class ChunkedForkRunner:
             aggregate_target(fork, info, services, attempt=plan.token),
             limits=run.limits,
             max_inline_bytes=self.settings.max_inline_bytes,
+            files=files,
         )
         return joined.output
 

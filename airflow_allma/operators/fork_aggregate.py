@@ -28,9 +28,11 @@ from airflow_allma.operators.trace_xcom import push_trace, trace_of
 from airflow_allma.operators.xcoms import Key, pull, push_or_warn
 
 if TYPE_CHECKING:
+    from airflow_allma.distributed.chunk_items import ChunkItems
     from airflow_allma.distributed.failure_summary import FailureSummary
     from airflow_allma.distributed.fork_decision import ForkDecision
-    from airflow_allma.engine import BranchResult, RunState
+    from airflow_allma.engine import BranchResult, CompiledFork, RunState
+    from airflow_allma.engine.result_files import ResultFiles
     from airflow_allma.operators.flow_branch import FlowBranchOperator
     from airflow_allma.operators.manual_success import ResumableTask
 
@@ -82,7 +84,7 @@ class ForkAggregateOperator(FlowOperator):
             )
         state = RunState.from_dict(saved)
         try:
-            output = self._output(current, states)
+            output = self._output(current, states, state)
             result = current.run(
                 lambda: complete_step(
                     current.program, state, self.step, output, info=current.info, services=current.services
@@ -156,7 +158,9 @@ class ForkAggregateOperator(FlowOperator):
             f"The run did not get past {self.items} (it is {state}): see the tasks upstream of it."
         )
 
-    def _output(self, current: TaskContext, states: Mapping[str, str | None]) -> dict[str, Any]:
+    def _output(
+        self, current: TaskContext, states: Mapping[str, str | None], state: RunState
+    ) -> dict[str, Any]:
         from airflow_allma.distributed.failure_summary import FailureSummary
         from airflow_allma.engine import aggregate_target, join_results
 
@@ -166,20 +170,34 @@ class ForkAggregateOperator(FlowOperator):
                 raise _error_of(current, task, states.get(task))
         summary = FailureSummary()
         limits = fork.limits.restore(self._decision(current).computed)
+        files, chunk_items = self._result_files(current, fork, state)
         try:
             joined = join_results(
                 fork,
-                summary.watch(self._results(current, states)),
+                summary.watch(self._results(current, states, chunk_items)),
                 current.services,
                 aggregate_target(fork, current.info, current.services),
                 limits=limits,
                 max_inline_bytes=current.settings.max_inline_bytes,
+                files=files,
             )
         except ParallelBranchExecutionError:
             self._report(current, summary)
             raise
         self._report(current, summary)
         return joined.output
+
+    def _result_files(
+        self, current: TaskContext, fork: CompiledFork, state: RunState
+    ) -> tuple[ResultFiles | None, ChunkItems | None]:
+        """Return what writes the files of the fork's ``resultWriter``, and what asks for its items."""
+        from airflow_allma.distributed.chunk_items import open_result_files
+        from airflow_allma.engine import resolve_items
+
+        if fork.model.result_writer is None:
+            return None, None
+        items = current.run(lambda: resolve_items(fork, state.context, current.services))
+        return open_result_files(fork, current.info, current.services, items)
 
     def _report(self, current: TaskContext, summary: FailureSummary) -> None:
         """Log what failed, and pass its number to the API server, for the notes of the task and the run."""
@@ -191,7 +209,9 @@ class ForkAggregateOperator(FlowOperator):
             message = "The notes of the run and of this task do not show the failed items: %s"
             push_or_warn(current.ti, Key.FORK_NOTE, counts, LOG, message)
 
-    def _results(self, current: TaskContext, states: Mapping[str, str | None]) -> Iterator[BranchResult]:
+    def _results(
+        self, current: TaskContext, states: Mapping[str, str | None], items: ChunkItems | None
+    ) -> Iterator[BranchResult]:
         from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder
         from airflow_allma.distributed.fork_decision import ForkMode
 
@@ -213,7 +233,7 @@ class ForkAggregateOperator(FlowOperator):
             plan = load_chunk_plan(current, self.chunks)
             outcomes = ChunkTaskOutcomes(current, self.chunk, states)
             folder_of = partial(chunk_folder, current.services, current.info, self.step, plan)
-            yield from ChunkResults(fork, plan, outcomes, folder_of, current.services).read()
+            yield from ChunkResults(fork, plan, outcomes, folder_of, current.services, items).read()
 
     def _decision(self, current: TaskContext) -> ForkDecision:
         from airflow_allma.distributed.fork_decision import ForkDecision

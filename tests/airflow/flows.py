@@ -66,6 +66,7 @@ STEP_KEYS = {
     "onError",
     "outputMappings",
     "outputValidation",
+    "resultWriter",
 }
 
 

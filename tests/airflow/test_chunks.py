@@ -42,7 +42,8 @@ def manifest_run(
     folder: Path, steps: dict[str, object], *branches: object, count: int = 40, **more: object
 ) -> FakeDagRun:
     """Return a new run over a manifest; its chunks begin at the lines 0, 11, 21 and 31."""
-    fan = fork(*(branches or [branch("w")]), items="$.initialContextData.p", failOnBranchError=False, **more)
+    config = {"failOnBranchError": False, **more}
+    fan = fork(*(branches or [branch("w")]), items="$.initialContextData.p", **config)
     written = flow(
         "chunks",
         {"f": fan, **steps},
