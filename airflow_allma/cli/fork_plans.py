@@ -67,9 +67,10 @@ class ForkPlans:
                 forks.append(self._spread(task.steps[0], context))
             elif task.fork is None:
                 forks += [
-                    _inside(step, task.task_id)
+                    _inside(model, task.task_id)
                     for step in task.steps
-                    if step not in spread and isinstance(self.flow.steps[step], ParallelForkManagerStep)
+                    if step not in spread
+                    and isinstance(model := self.flow.steps[step], ParallelForkManagerStep)
                 ]
         return forks
 
@@ -78,6 +79,7 @@ class ForkPlans:
         head: dict[str, Any] = {
             "step": step_id,
             "itemsPath": fork.items_path.source if fork.items_path else None,
+            **_written(fork.model),
         }
         try:
             items = predict_items(self.program, fork, context)
@@ -162,9 +164,14 @@ class ForkPlans:
         }
 
 
-def _inside(step: str, task: str) -> dict[str, Any]:
+def _written(fork: ParallelForkManagerStep) -> dict[str, Any]:
+    return {} if fork.result_writer is None else {"resultsLocation": fork.result_writer.location}
+
+
+def _inside(fork: ParallelForkManagerStep, task: str) -> dict[str, Any]:
     return {
-        "step": step,
+        "step": fork.step_instance_id,
+        **_written(fork),
         "mode": "inside a task",
         "reason": f"it is part of a loop: all of it runs in the process of task {task}",
     }

@@ -125,6 +125,8 @@ def _fork_lines(fork: Mapping[str, Any]) -> list[str]:
     lines = [f"fork {fork['step']}: {fork['mode']}", f"  why: {fork['reason']}"]
     if fork.get("itemsPath"):
         lines.append(f"  items: {fork['itemsPath']}")
+    if "resultsLocation" in fork:
+        lines.append(f"  results: files below {fork['resultsLocation']}")
     if "items" in fork:
         least = "at least " if fork.get("hasMore") else ""
         of_json = "" if "format" in fork else " of JSON"

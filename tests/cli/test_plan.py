@@ -307,3 +307,16 @@ def test_the_plan_of_a_manifest_reads_the_manifest_only(tmp_path, store, kind):
     assert found["format"] == "4 files of a manifest"
     # Athena's manifest does not know sizes.
     assert found["chunks"] == (None if kind == "athena" else ["files 0-1", "files 2-3"])
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_the_plan_says_where_the_files_of_a_fork_will_be(tmp_path, loops):
+    loop = noop(transitions=[{"condition": "$.more", "nextStepInstanceId": "fan"}])
+    writer = {"resultWriter": {"location": "s3://results/shop"}}
+    steps = {
+        **FAN,
+        "fan": fork(**writer, **(then("again") if loops else {})),
+        **({"again": loop} if loops else {}),
+    }
+    assert fork_of(tmp_path, {"items": [1]}, steps)["resultsLocation"] == "s3://results/shop"
+    assert "  results: files below s3://results/shop\n" in planned(tmp_path, {"items": [1]}, steps).out
