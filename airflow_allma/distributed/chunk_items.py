@@ -13,7 +13,7 @@ from airflow_allma.engine import CompiledFork, ForkItems, RunInfo, Services
 from airflow_allma.engine.item_facts import ItemFacts, ListedItems
 from airflow_allma.engine.readers import reader_of
 from airflow_allma.engine.result_files import ResultFiles, result_files
-from airflow_allma.storage import ManifestRange, OffloadLocation, Pointer
+from airflow_allma.storage import ManifestRange, ObjectPrefix, OffloadLocation, Pointer
 
 __all__ = ["ChunkItems", "item_facts", "open_result_files"]
 
@@ -29,7 +29,7 @@ class ChunkItems(ItemFacts):
         source: the object; its items can have been copied to another one before they were split.
     """
 
-    def __init__(self, fork: CompiledFork, services: Services, source: Pointer | None) -> None:
+    def __init__(self, fork: CompiledFork, services: Services, source: Pointer | ObjectPrefix | None) -> None:
         self._fork = fork
         self._services = services
         self._source = source

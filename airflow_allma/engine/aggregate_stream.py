@@ -135,6 +135,7 @@ async def join_buffered(
     info: RunInfo,
     services: Services,
     limits: ForkLimits,
+    *,
     files: ResultFiles | None = None,
 ) -> dict[str, Any]:
     """Return the output of a fork whose results are all in memory, in any order.

@@ -14,7 +14,7 @@ from airflow_allma.engine.item_facts import ListedItems, ReadItems
 from airflow_allma.engine.items import ForkItems, ItemFeed, resolve_items
 from airflow_allma.engine.pointer_loading import require_store
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
-from airflow_allma.engine.readers import ItemOffsets, all_batches
+from airflow_allma.engine.readers import ItemOffsets, all_batches, offset_name
 from airflow_allma.engine.result_files import ResultFiles, result_files
 from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.services import Services
@@ -76,7 +76,8 @@ async def run_fork(
         max_runs=services.settings.max_nested_branch_runs,
     )
     results: list[BranchResult] = []
-    offsets = ItemOffsets()
+    reader = limits.reader(fork.model.item_reader)
+    offsets = ItemOffsets(name=offset_name(items.pointer, reader) if items.pointer else "")
     read = ReadItems(fork, offsets, services.secrets.masks)
     files = _result_files(run, items, read)
     if items.pointer is None and len(values) <= MAX_BUFFERED_ITEMS:
@@ -88,7 +89,7 @@ async def run_fork(
             all_batches(
                 store,
                 items.pointer,
-                limits.reader(fork.model.item_reader),
+                reader,
                 max_unpack_ratio=services.settings.max_unpack_ratio,
                 offsets=offsets,
             )
@@ -173,7 +174,7 @@ async def _buffered(
                 **({"limits": dict(limits.computed)} if limits.computed else {}),
             },
         )
-    return await join_buffered(run.fork, results, run.info, run.services, limits, files)
+    return await join_buffered(run.fork, results, run.info, run.services, limits, files=files)
 
 
 async def run_items(

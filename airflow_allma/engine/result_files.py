@@ -25,7 +25,7 @@ from airflow_allma.engine.results import BranchResult, BranchStatus
 from airflow_allma.engine.services import Services
 from airflow_allma.engine.state import RunInfo
 from airflow_allma.exceptions import ObjectAccessDeniedError, StorageConfigurationError, StorageError
-from airflow_allma.storage import ObjectStore, OffloadLocation, Pointer, encode_value
+from airflow_allma.storage import ObjectPrefix, ObjectStore, OffloadLocation, Pointer, encode_value
 from airflow_allma.storage.object_store import JSON_TYPE
 
 __all__ = ["ResultFiles", "result_files"]
@@ -131,8 +131,7 @@ class ResultFiles:
             counts["failed"] += 1
             line.error = result.error
             if line.input is UNSET:
-                known = {} if facts.place is UNSET else facts.place
-                line.place = {**known, **_place_in(result.error or {})} or UNSET
+                line.place = _place_of(facts, result.error or {}) or UNSET
             self._failed.add(encode_value(line))
         else:
             counts["succeeded"] += 1
@@ -204,7 +203,7 @@ def result_files(
     info: RunInfo,
     services: Services,
     facts: ItemFacts | None = None,
-    source: Pointer | None = None,
+    source: Pointer | ObjectPrefix | None = None,
 ) -> ResultFiles | None:
     """Return what writes the files of a fork; None if the fork has no ``resultWriter``.
 
@@ -252,9 +251,10 @@ def _pass(visit: int) -> list[str]:
     return [f"pass={visit + 1}"] if visit else []
 
 
-def _place_in(error: dict[str, Any]) -> dict[str, Any]:
-    """Return where an item is, as its error says."""
+def _place_of(facts: ItemFacts, error: dict[str, Any]) -> dict[str, Any]:
+    """Return where an item is, as far as it is known, and as its error says."""
+    place = {} if isinstance(facts.place, UnsetType) else dict(facts.place)
     details = error.get("errorDetails")
-    if not isinstance(details, dict):
-        return {}
-    return {name: details[name] for name in _PLACE_FIELDS if name in details}
+    if isinstance(details, dict):
+        place.update({name: details[name] for name in _PLACE_FIELDS if name in details})
+    return place

@@ -30,11 +30,14 @@ ITEMS = st.lists(ITEM, max_size=20)
 LINES = st.sampled_from([b"{", b"", b"[]"]) | ITEM.map(lambda item: json.dumps(item).encode())
 
 
-def written(payload, store, config, *, chunked, offload=True, branches=BRANCHES) -> WrittenResults:
+def written(
+    payload, store, config, *, chunked, offload=True, branches=BRANCHES, reader=None
+) -> WrittenResults:
     fan = fork(
         parallelBranches=branches,
         config={"failOnBranchError": False, **config},
         resultWriter={"location": "s3://out"},
+        itemReader=reader or {},
     )
     location = OffloadLocation("bucket", "offload") if offload else None
     ran = run(
@@ -93,3 +96,40 @@ def test_items_that_were_copied_before_they_were_split_have_their_place_in_the_c
         assert copy.key.startswith("offload/")
         item, _, _ = store.read(copy, line["place"]["byteOffset"]).partition(b"\n")
         assert json.loads(item) == {"n": [1, None, 3][line["index"]]}
+
+
+SOURCES = {
+    "csv": (
+        {"c/m.csv": b"n,id\n1,a\n2,b,c\n3,d\n"},
+        {"bucket": "bucket", "key": "c/m.csv"},
+        {},
+        ["a", "d", None],
+    ),
+    "prefix": (
+        {f"c/{name}.json": b'{"n":%d,"id":"%b"}' % (n, name.encode()) for n, name in enumerate("abcd")},
+        {"bucket": "bucket", "prefix": "c/"},
+        {"format": "OBJECTS", "read": "JSON"},
+        [f"c/{name}.json" for name in "abcd"],
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_items_of_other_formats_have_a_place_and_a_name_in_every_mode(source):
+    objects, items, reader, labels = SOURCES[source]
+    found = []
+    for chunked in (True, False):
+        store = MemoryStore()
+        for key, data in objects.items():
+            store.write(Pointer("bucket", key), data)
+        some = {"branches": BRANCHES[1:], "reader": reader, "chunked": chunked}
+        one = written({"items": items}, store, {"dataPath": "$.steps_output.work.n"}, **some)
+        assert one.manifest["source"] == items
+        assert all(line["place"] for line in one.succeeded + one.failed)
+        found.append([without_places(line) for line in one.succeeded + one.failed])
+    assert found[0] == found[1]
+    assert [line.get("label") for line in found[0]] == labels
+
+
+def without_places(line):
+    return {key: value for key, value in line.items() if key not in {"place", "error"}}

@@ -122,7 +122,7 @@ def test_items_of_an_object_have_their_place_instead():
     ]
     assert [(one["index"], one["place"]) for one in written.failed] == [
         (1, {"byteOffset": 17}),
-        (2, {"byteOffset": 28}),
+        (2, {"byteOffset": 28, "lineNumber": 3}),
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from airflow_allma.engine.readers.find_reader import parse_reader, reader_of
 from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, Split
-from airflow_allma.engine.readers.item_offsets import ItemOffsets, offset_in
+from airflow_allma.engine.readers.item_offsets import ItemOffsets, offset_in, offset_name
 from airflow_allma.engine.readers.item_plan import (
     ReadItem,
     all_batches,
@@ -32,6 +32,7 @@ __all__ = [
     "estimate_items",
     "first_ranges",
     "offset_in",
+    "offset_name",
     "parse_reader",
     "plan_items",
     "range_batches",

@@ -12,9 +12,10 @@ import msgspec
 from airflow_allma.engine.readers.find_reader import reader_of
 from airflow_allma.engine.readers.format_reader import ItemBatch
 from airflow_allma.engine.results import BranchResult
-from airflow_allma.storage import ManifestRange
+from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
+from airflow_allma.storage import ManifestRange, ObjectPrefix, Pointer
 
-__all__ = ["ItemOffsets", "offset_in"]
+__all__ = ["ItemOffsets", "offset_in", "offset_name"]
 
 
 class ItemOffsets:
@@ -22,10 +23,12 @@ class ItemOffsets:
 
     Args:
         lines: the range that is read; None for other items.
+        name: what the offsets of other items are called in errors.
     """
 
-    def __init__(self, lines: ManifestRange | None = None) -> None:
+    def __init__(self, lines: ManifestRange | None = None, *, name: str = "byteOffset") -> None:
         self._lines = lines
+        self._name = name
         self._offsets = array("q")
         self._before: dict[int, int] = {}
         self._details: Callable[[int], Mapping[str, Any]] | None = None
@@ -84,8 +87,23 @@ class ItemOffsets:
         if self._details is not None:
             return self._details(offset)
         if self._lines is None:
-            return {"byteOffset": offset}
+            return {self._name: offset}
         return reader_of(self._lines).details(self._lines, offset)
+
+
+def offset_name(pointer: Pointer | ObjectPrefix, options: ItemReader) -> str:
+    """Return what the offsets of the items of an object are called, if all are read in one process.
+
+    Args:
+        pointer: the object, or the prefix.
+        options: how its items are read; the format that a name does not show counts bytes.
+    """
+    if isinstance(pointer, ObjectPrefix) or options.format in {ItemFormat.OBJECTS, ItemFormat.MANIFEST}:
+        return "itemOffset"
+    is_parquet = options.format is ItemFormat.PARQUET or (
+        options.format is ItemFormat.AUTO and pointer.key.lower().endswith(".parquet")
+    )
+    return "rowNumber" if is_parquet else "byteOffset"
 
 
 def offset_in(details: Mapping[str, Any]) -> int | None:
