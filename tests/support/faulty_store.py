@@ -82,3 +82,21 @@ class FaultyStore:
     def list(self, bucket: str, prefix: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         self._before("list", Pointer(bucket, prefix or "*"))
         return self._store.list(bucket, prefix, limit)
+
+
+class DyingStore(FaultyStore):
+    """A store that accepts some writes, then none, like a killed process; the last response may get lost."""
+
+    def __init__(self, store: ObjectStore, writes: int, *, last_is_kept: bool) -> None:
+        super().__init__(store)
+        self._left = writes
+        self._last_is_kept = last_is_kept
+
+    def write(self, pointer: Pointer, data: bytes, **options: Any) -> ObjectInfo:
+        if self._left > 0:
+            self._left -= 1
+            return super().write(pointer, data, **options)
+        if self._left == 0 and self._last_is_kept:
+            super().write(pointer, data, **options)
+        self._left = -1
+        raise StorageUnavailableError(f"{pointer}: killed on purpose")
