@@ -63,6 +63,7 @@ STEP_KEYS = {
     "delay",
     "displayName",
     "itemLabelPath",
+    "itemReader",
     "onError",
     "outputMappings",
     "outputValidation",

@@ -13,6 +13,7 @@ from airflow_allma.storage.object_store import ObjectStore
 from tests.airflow.fake_dag_run import FakeDagRun
 from tests.airflow.flows import branch, compose, flow, fork
 from tests.airflow.shop import Shop
+from tests.support.item_sources import SPLIT, ItemSource, WrittenItems
 
 WORK = {"w": compose({"n": "$.currentItem.n", "v": "$.currentItem.v"})}
 """Steps that return each item."""
@@ -38,9 +39,34 @@ def manifest_run(
     return FakeDagRun(document, {"p": {"bucket": pointer.bucket, "key": pointer.key}}, run_id=run_id)
 
 
-def asking(shop: Shop) -> dict[str, Any]:
-    """Return steps that request each item from the shop."""
-    url = {"template": shop.url + "/{{currentItem.n}}"}
+def source_run(
+    source: ItemSource,
+    written: WrittenItems,
+    location: str,
+    steps: dict[str, Any] | None = None,
+    **options: Any,
+) -> FakeDagRun:
+    """Return a run that forks over items of any format, in several chunks, as ``manifest_run`` does.
+
+    Without steps, each item returns its ``n`` and ``v``.
+    """
+    at = f"$.{source.at}"
+    fork_step = fork(
+        branch("w"),
+        items="$.initialContextData.p",
+        itemReader=source.reader,
+        itemLabelPath=f"{at}.id",
+        failOnBranchError=False,
+    )
+    steps = steps or {"w": compose({"n": f"{at}.n", "v": f"{at}.v"})}
+    airflow = {"offloadLocation": location, **SPLIT, **options}
+    document = flow("sources", {"f": fork_step, **steps}, airflow=airflow)
+    return FakeDagRun(document, {"p": written.pointer})
+
+
+def asking(shop: Shop, at: str = "currentItem") -> dict[str, Any]:
+    """Return steps that request each item from the shop; ``at`` names what has its number."""
+    url = {"template": shop.url + "/{{" + at + ".n}}"}
     return {"w": {"stepType": "API_CALL", "apiHttpMethod": "GET", "apiUrlTemplate": url}}
 
 
