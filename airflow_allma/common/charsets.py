@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["DecodedString", "charset_of", "codec_of", "decode_string", "mark_of"]
+__all__ = ["DecodedString", "charset_of", "codec_of", "decode_string", "known_encoding", "mark_of"]
 
+# They encode names and source code, not files.
+_NOT_FOR_FILES: Final = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
 # Longer marks first: that of UTF-32 begins with that of UTF-16.
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -138,3 +140,14 @@ def _without_mark(data: bytes, codec: str, *, declared: bool) -> str:
             if data.startswith(beginnings) and len(data) % (4 if "32" in found else 2) == 0:
                 return found
     return _UNMARKED.get(codec, codec)
+
+
+def known_encoding(name: str) -> str | None:
+    """Return Python's name of an encoding of files; None if it knows none of this name."""
+    try:
+        codec = codecs.lookup(name)
+        # Fails for what encodes no text.
+        "".encode(name)
+    except (LookupError, ValueError):
+        return None
+    return None if codec.name.replace("-", "_") in _NOT_FOR_FILES else codec.name

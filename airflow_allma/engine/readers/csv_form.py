@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Protocol, Self
 
-from airflow_allma.common.printable import printable
+from airflow_allma.common.charsets import known_encoding
 from airflow_allma.engine.readers.format_reader import Source
 from airflow_allma.exceptions import StorageConfigurationError
 from airflow_allma.storage.compression import without_compression
@@ -21,8 +21,6 @@ UTF_8: Final = "utf-8"
 _FIRST_ROW: Final = "FIRST_ROW"
 _TAB_ENDINGS: Final = (".tsv", ".tab")
 _TAB_TYPE: Final = "text/tab-separated-values"
-# They encode names and source code, not files.
-_NOT_FOR_FILES: Final = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
 
 
 class RowReader(Protocol):
@@ -60,18 +58,16 @@ class CsvForm:
         """Return the form of a source: as the flow says, else as its name or its media type says.
 
         Raises:
-            StorageConfigurationError: an option is not allowed, or the encoding is not known.
+            StorageConfigurationError: quote and delimiter are the same.
         """
         options = source.options.csv
         delimiter = options.delimiter or ("\t" if _has_tabs(source) else ",")
-        _check_character("delimiter", delimiter)
-        if options.quote:
-            _check_character("quote", options.quote)
         if options.quote == delimiter:
             raise StorageConfigurationError(
                 f"itemReader.csv.quote and itemReader.csv.delimiter are both {delimiter!r}. They must differ."
             )
-        return cls(delimiter, options.quote, _encoding(options.encoding), _names(options.header))
+        names = None if options.header == _FIRST_ROW else tuple(options.header)
+        return cls(delimiter, options.quote, _encoding(options.encoding), names)
 
     @classmethod
     def from_reader(cls, reader: Mapping[str, Any]) -> Self:
@@ -179,44 +175,10 @@ def _has_tabs(source: Source) -> bool:
     return media.lower().startswith(_TAB_TYPE)
 
 
-def _check_character(option: str, character: str) -> None:
-    if len(character) != 1 or not character.isascii() or character in "\r\n\0":
-        raise StorageConfigurationError(
-            f"itemReader.csv.{option} is {printable(character[:20])!r}. It must be one ASCII character, and "
-            "not a line break."
-        )
-
-
-def _names(header: str | tuple[str, ...]) -> tuple[str, ...] | None:
-    if header == _FIRST_ROW:
-        return None
-    if isinstance(header, str) or not header:
-        raise StorageConfigurationError(
-            "itemReader.csv.header must be FIRST_ROW, or a list with the name of each field."
-        )
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise StorageConfigurationError(
-            f"itemReader.csv.header has the name {printable(twice[:100])!r} twice. Rename one of them."
-        )
-    return header
-
-
 def _encoding(name: str) -> str:
-    codec: codecs.CodecInfo | None
-    try:
-        codec = codecs.lookup(name)
-        # Fails for what encodes no text.
-        "".encode(name)
-    except (LookupError, ValueError):
-        codec = None
-    if codec is None or codec.name.replace("-", "_") in _NOT_FOR_FILES:
-        raise StorageConfigurationError(
-            f"itemReader.csv.encoding is {printable(name[:50])!r}, which is not a known encoding. "
-            "Use a name that Python knows, such as utf-8, utf-16, cp1252 or shift_jis."
-        )
     # A byte order mark of UTF-8 is skipped in any case.
-    return UTF_8 if codec.name == "utf-8-sig" else codec.name
+    known = known_encoding(name) or UTF_8
+    return UTF_8 if known == "utf-8-sig" else known
 
 
 @lru_cache

@@ -72,7 +72,8 @@ def parse_reader(options: Mapping[str, Any]) -> ItemReader:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise StorageConfigurationError(f"itemReader.{where}: {first['msg']}.") from error
+        problem = first["msg"].removeprefix("Value error, ")
+        raise StorageConfigurationError(f"itemReader.{where}: {problem}.") from error
     unknown = [*(reader.model_extra or {}), *(f"csv.{name}" for name in reader.csv.model_extra or {})]
     if unknown:
         known = ", ".join(sorted(field.alias or name for name, field in ItemReader.model_fields.items()))

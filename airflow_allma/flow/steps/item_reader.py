@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from airflow_allma.common.charsets import known_encoding
+from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.model_base import Model, NonEmptyStr, WholeOrPath
 
 __all__ = ["CsvOptions", "ItemFormat", "ItemReader", "ObjectRead"]
@@ -39,21 +41,41 @@ class CsvOptions(Model):
     """The form of CSV and TSV."""
 
     header: Annotated[
-        str | tuple[str, ...],
+        Literal["FIRST_ROW"] | tuple[str, ...],
         Field(description="FIRST_ROW: the first row names the fields; or the names of the fields."),
     ] = "FIRST_ROW"
     delimiter: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=1,
-            description="What separates fields; absent: a tab in .tsv, otherwise a comma.",
-        ),
+        str | None, Field(description="What separates fields; absent: a tab in .tsv, otherwise a comma.")
     ] = None
     quote: Annotated[
-        str, Field(max_length=1, description="The quote; empty: there are none, and files are split faster.")
+        str, Field(description="The quote; empty: there are none, and files are split faster.")
     ] = '"'
     encoding: Annotated[NonEmptyStr, Field(description="The character encoding.")] = "utf-8"
+
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value and (len(value) > 1 or not value.isascii() or value in "\0\r\n"):
+            raise ValueError("must be one ASCII character, and not a line break")
+        return value
+
+    @field_validator("header")
+    @classmethod
+    def _each_name_once(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, tuple):
+            if not any(value):
+                raise ValueError("must have the name of each field")
+            twice = next((name for name in value if value.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"has the name {quoted(twice)} twice; rename one of them")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if known_encoding(value) is None:
+            raise ValueError("must be an encoding that Python knows, such as utf-8, utf-16 or cp1252")
+        return value
 
 
 class ItemReader(Model):

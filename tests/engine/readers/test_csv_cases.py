@@ -14,9 +14,15 @@ from pathlib import Path
 import pytest
 
 from airflow_allma.engine import ItemError
-from airflow_allma.engine.readers import Split, all_batches, count_items, plan_items, range_batches
+from airflow_allma.engine.readers import (
+    Split,
+    all_batches,
+    count_items,
+    parse_reader,
+    plan_items,
+    range_batches,
+)
 from airflow_allma.exceptions import AllmaError, PermanentStepError
-from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.storage import MemoryStore, Pointer
 
 CASES = [json.loads(line) for line in Path(__file__).with_name("csv_cases.jsonl").open(encoding="utf-8")]
@@ -33,7 +39,7 @@ def stored(case, *, packed=False):
     store, pointer = ByteByByte(), Pointer("bucket", case.get("key", "rows.csv"))
     store.write(pointer, gzip.compress(data) if packed else data, content_type=case.get("type", "text/plain"))
     reader = {"csv": case.get("csv", {}), "format": "AUTO" if "key" in case else "CSV"}
-    return store, pointer, ItemReader.model_validate(reader)
+    return store, pointer, parse_reader(reader)
 
 
 def streamed(case, *, packed=False):
