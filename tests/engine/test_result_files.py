@@ -12,13 +12,23 @@ from hypothesis import strategies as st
 from airflow_allma.engine import BranchResult, BranchStatus, join_results
 from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS
 from airflow_allma.engine.item_facts import ItemFacts
+from airflow_allma.engine.readers import offset_name
 from airflow_allma.engine.result_files import ResultFiles
 from airflow_allma.engine.secrets import Secrets
 from airflow_allma.exceptions import ObjectAccessDeniedError, StorageUnavailableError
 from airflow_allma.flow.formats import is_location
-from airflow_allma.storage import LocalStore, MemoryStore, OffloadLocation, Pointer
+from airflow_allma.flow.steps.item_reader import ItemReader
+from airflow_allma.storage import (
+    LocalStore,
+    MemoryStore,
+    ObjectPrefix,
+    OffloadLocation,
+    Pointer,
+    S3Store,
+)
 from tests.support.engine import INFO, Fakes, compose, fork, noop, program_of, run, then
 from tests.support.faulty_store import FaultyStore
+from tests.support.moto import EndpointClients
 from tests.support.result_files import read_manifest, read_results
 
 WRITER = {"resultWriter": {"location": "s3://out/res"}}
@@ -126,6 +136,22 @@ def test_items_of_an_object_have_their_place_instead():
     ]
 
 
+@pytest.mark.parametrize(
+    ("pointer", "reader", "name"),
+    [
+        (Pointer("b", "k.jsonl"), {}, "byteOffset"),
+        (Pointer("b", "k"), {"format": "CSV"}, "byteOffset"),
+        (Pointer("b", "k.Parquet"), {}, "rowNumber"),
+        (Pointer("b", "k"), {"format": "PARQUET"}, "rowNumber"),
+        (Pointer("b", "k.parquet"), {"format": "JSONL"}, "byteOffset"),
+        (Pointer("b", "manifest.json"), {"format": "MANIFEST"}, "itemOffset"),
+        (ObjectPrefix("b", "k/"), {"format": "OBJECTS"}, "itemOffset"),
+    ],
+)
+def test_offsets_are_called_by_what_a_format_counts(pointer, reader, name):
+    assert offset_name(pointer, ItemReader.model_validate(reader)) == name
+
+
 def test_null_is_an_output_and_an_input():
     store = MemoryStore()
     steps = {"fan": fork(config={"dataPath": "$.nothing"}, **WRITER), "work": noop()}
@@ -196,6 +222,27 @@ def test_each_try_replaces_the_files_of_the_tries_before_it(tries, max_bytes, ma
         skipped = statuses.count(BranchStatus.SKIPPED)
         assert written.counts["skipped"] == skipped
         assert written.counts["items"] == len(statuses)
+
+
+def test_tries_replace_files_in_s3_and_in_a_folder(moto_endpoint, tmp_path):
+    clients = EndpointClients(moto_endpoint)
+    location = {"LocationConstraint": "eu-central-1"}
+    clients.client("s3").create_bucket(Bucket="result-files", CreateBucketConfiguration=location)
+    for store in (S3Store(clients), LocalStore(tmp_path)):
+        for count in (7, 3):
+            folder = OffloadLocation("result-files", "res")
+            heading = {"step": "fan", "bucket": "result-files"}
+            services = Fakes().services()
+            files = ResultFiles(store, folder, heading, ItemFacts(), services, max_lines=2)
+            write(files, results_of([BranchStatus.OK] * count))
+            written = read_results(store, "result-files", "res")
+            assert [one["output"] for one in written.succeeded] == list(range(count))
+        assert [info.size > 0 for info in store.list("result-files", "res/succeeded-")] == [
+            True,
+            True,
+            False,
+            False,
+        ]
 
 
 @given(st.integers(0, 40), st.booleans())
