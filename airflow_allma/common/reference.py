@@ -14,3 +14,5 @@ class Reference(NamedTuple):
     """The keys from the root, up to the first operator: ``("steps_output", "call")``; never empty."""
     in_block: bool = False
     """Whether the names begin at the value of an ``{{#each}}`` or ``{{#with}}``, not at the root."""
+    is_tested: bool = False
+    """Whether an ``{{#if}}`` or ``{{#unless}}`` tests the value, which can therefore be missing."""

@@ -40,6 +40,7 @@ __all__ = ["references", "template_references"]
 
 _ROOT: Final = "root"
 _DATA: Final = frozenset({_ROOT, "first", "index", "key", "last"})
+_TESTS: Final = frozenset({"if", "unless"})
 # Their body sees the same value as what is around them.
 _TRANSPARENT: Final = frozenset({"if", "unless", "with_json_path"})
 
@@ -127,7 +128,8 @@ def _of_block(block: Block, levels: _Levels, bound: frozenset[str]) -> Iterator[
     for argument in call.arguments:
         if name == "with_json_path" and isinstance(argument, Literal) and isinstance(argument.value, str):
             yield from references(compile_path(argument.value))
-        yield from _of_expression(argument, levels, bound)
+        for found in _of_expression(argument, levels, bound):
+            yield found._replace(is_tested=True) if name in _TESTS else found
     if name not in BLOCKS:
         yield from _of_lookup(call.callee, levels, bound)
     inner = levels if name in _TRANSPARENT else (*levels, True)

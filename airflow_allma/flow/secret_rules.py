@@ -140,7 +140,7 @@ def _check_unrendered(path: Path, text: str, reader: ExpressionReader) -> Iterat
         references = reader.template_reads(text)
     except ExpressionSyntaxError:
         return
-    for names, in_block in references:
+    for names, in_block, _ in references:
         if secret_name(names) is not None and not in_block:
             yield _misplaced(path, names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_allma.common.pointer_key import POINTER_KEY
 from airflow_allma.engine.step_handler import StepCall
 from airflow_allma.exceptions import ExpressionSyntaxError, PermanentStepError
 from airflow_allma.expressions import compile_context_mappings, compile_template
@@ -29,7 +30,7 @@ class Prompt:
         self._id = None if step.direct_prompt is not None else step.prompt_template_id
         source = _content(self._id, bundle) if self._id is not None else step.direct_prompt
         self._template = None if source is None else compile_template(source)
-        self._names = _first_names(source or "")
+        self._names = _required_names(source or "")
         self._mappings = compile_context_mappings(
             {
                 name: mapping.model_dump(mode="json", by_alias=True)
@@ -70,7 +71,7 @@ class Prompt:
         return prompt, variables
 
     def _missing(self, data: Mapping[str, Any]) -> set[str]:
-        return {name for name in self._names if name not in data}
+        return {".".join(names) for names in self._names if _is_missing(names, data)}
 
 
 def _content(prompt_id: str, bundle: Bundle) -> str | None:
@@ -78,18 +79,38 @@ def _content(prompt_id: str, bundle: Bundle) -> str | None:
     return max(versions, key=lambda one: one.version).content if versions else None
 
 
-def _first_names(source: str) -> frozenset[str]:
-    """Return the top-level names that a template reads outside of blocks."""
+def _required_names(source: str) -> frozenset[tuple[str, ...]]:
+    """Return what a template reads outside of blocks, without what it tests or what is below that."""
     try:
-        return frozenset(
-            one.names[0] for one in template_references(source) if one.names and not one.in_block
-        )
+        found = [one for one in template_references(source) if not one.in_block]
     except ExpressionSyntaxError:
         return frozenset()
+    # Whether the first name exists is no question of the data: it is a mistake in any case.
+    tested = [one.names for one in found if one.is_tested and one.names[1:]]
+    return frozenset(
+        one.names for one in found if not any(one.names[: len(names)] == names for names in tested)
+    )
+
+
+def _is_missing(names: tuple[str, ...], data: Mapping[str, Any]) -> bool:
+    """Return whether nothing is at a path; False if it goes through a list or a stored value."""
+    value: Any = data
+    for name in names:
+        if isinstance(value, list) or (isinstance(value, str) and name == "length"):
+            return False
+        if not isinstance(value, Mapping):
+            return True
+        if name not in value:
+            return POINTER_KEY not in value
+        value = value[name]
+    return False
 
 
 def _advice(missing: set[str]) -> str:
     if not missing:
         return "Write what the model is to do."
     names = ", ".join(sorted(missing))
-    return f"It uses variables that nothing sets: {names}. Set them in `templateContextMappings`."
+    return (
+        f"It uses variables that nothing sets: {names}. Correct their names, or set them in "
+        "`templateContextMappings`."
+    )

@@ -66,7 +66,7 @@ class FlowNames:
             if expression.kind is Kind.PATH_KEYS:
                 self.targets.setdefault(step.path, []).append(expression.source)
                 if expression.compiled is not None:
-                    written += [names for names, _ in reader.reads(expression.compiled)]
+                    written += [one.names for one in reader.reads(expression.compiled)]
             elif expression.kind is Kind.TARGETS and expression.field in _INPUT_FIELDS:
                 self._input_targets.setdefault(step.path, []).append(expression.source)
             elif expression.kind is Kind.TARGETS:

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from airflow_allma.common.nearest import nearest
 from airflow_allma.common.reference import Reference
 from airflow_allma.exceptions import ExpressionSyntaxError
 from airflow_allma.flow.checks import ExpressionReader
-from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity
+from airflow_allma.flow.diagnostics import Diagnostic, Path, Severity, quoted
 from airflow_allma.flow.expression_fields import Kind
 from airflow_allma.flow.lints.flow_names import FlowNames
 from airflow_allma.flow.lints.step_order import StepOrder
@@ -19,7 +20,7 @@ from airflow_allma.flow.located_expressions import Expression, read_expressions
 from airflow_allma.flow.step_links import StepLinks
 from airflow_allma.flow.tree_walk import LocatedStep, Scope
 
-__all__ = ["FlowView", "Lint", "Read", "Warnings", "lint", "warning"]
+__all__ = ["FlowView", "Lint", "Read", "Warnings", "lint", "unknown_setting", "warning"]
 
 Warnings = Iterator[Diagnostic]
 
@@ -105,7 +106,7 @@ class FlowView:
     def _reads(self) -> Iterator[Read]:
         for expression in self.expressions:
             if expression.kind in _READING:
-                for names, in_block in self._references(expression):
+                for names, in_block, _ in self._references(expression):
                     if names[0] == "currentContextData" and names[1:] and not in_block:
                         yield Read(expression, names[1:], in_block)
                     else:
@@ -175,3 +176,16 @@ def lint(
 def warning(path: Path, message: str, *, at_key: bool = False) -> Diagnostic:
     """Return a warning."""
     return Diagnostic(path, message, Severity.WARNING, at_key)
+
+
+def unknown_setting(path: Path, known: Iterable[str], why: str) -> Diagnostic:
+    """Return the warning about a setting that does not exist.
+
+    Args:
+        path: where it is.
+        known: the settings that could be meant.
+        why: why it has no effect, and what to do.
+    """
+    guess = nearest(str(path[-1]), known)
+    hint = f"; did you mean {quoted(guess)}?" if guess else ""
+    return warning(path, f"this has no effect: {why}{hint}", at_key=True)

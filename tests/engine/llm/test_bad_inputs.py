@@ -53,6 +53,22 @@ def test_what_cannot_work_has_its_error_with_a_cure_and_without_the_key(models: 
     assert KEY not in shown
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "{{#if user.note}}{{user.note.text}}{{/if}}",
+        "{{#unless user.note}}no note{{/unless}} {{user.note}}",
+        "{{user.city}} {{user.city.length}} {{user.tags.length}} {{user.tags.0}} {{user.nothing}}",
+        "{{#each user.tags}}{{this.name}} {{name}}{{/each}}",
+    ],
+)
+def test_data_that_can_be_missing_causes_no_warning(models: ModelServer, prompt, caplog):
+    payload = {"user": {"city": "Rome", "tags": [{}], "nothing": None}}
+    ended = ask(models, model_step(directPrompt=f"Say OK {prompt}"), payload)
+    assert ended.status == "COMPLETED", ended.error
+    assert not [message for message in caplog.messages if message.startswith("The prompt uses")]
+
+
 def test_a_prompt_that_nobody_publishes_is_an_error_before_anything_is_sent(models):
     step = model_step(promptTemplateId="greeting")
     del step["directPrompt"]
