@@ -67,6 +67,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     error_lints.unknown_errors,
     setting_lints.urls_as_buckets,
     setting_lints.limits_after_filters,
+    setting_lints.unknown_parameters_of_models,
     loop_lints.loops_with_default_limit,
     loop_lints.loops_without_exit,
     no_effect.fields_without_effect,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, unknown_setting, warning
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, select
 
 __all__ = ["NOT_YET", "checkpoints_in_branches", "fields_without_effect", "start_points_in_branches"]
@@ -288,7 +288,7 @@ def fields_without_effect(view: FlowView) -> Warnings:
             known, why = _CONFIG_FIELDS[step.kind]
             for path, config in _configs(step):
                 for field in config.keys() - known:
-                    yield _no_effect((*path, field), why)
+                    yield unknown_setting((*path, field), known - config.keys(), why)
         module = step.step.get("moduleIdentifier")
         if step.kind in _WITHOUT_MODULE and module not in {None, _WITHOUT_MODULE[step.kind]}:
             yield _no_effect(

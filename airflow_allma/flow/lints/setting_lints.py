@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from airflow_allma.flow.diagnostics import Path, quoted
-from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
+from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, unknown_setting, warning
 from airflow_allma.flow.tree_walk import ANY, select
 
-__all__ = ["limits_after_filters", "urls_as_buckets"]
+__all__ = ["limits_after_filters", "unknown_parameters_of_models", "urls_as_buckets"]
 
 _BUCKETS: Final = frozenset({"bucket", "bucketName", "destinationBucket"})
 _FIELDS: Final = ("customConfig", "literals")
+_PARAMETERS: Final = ("temperature", "maxOutputTokens", "topP", "topK", "seed")
+_WHY_NO_PARAMETER: Final = f"the parameters are {', '.join(_PARAMETERS[:-1])} and {_PARAMETERS[-1]}"
 _LOADER: Final = "system/dynamodb-data-loader"
 
 
@@ -57,3 +59,18 @@ def limits_after_filters(view: FlowView) -> Warnings:
                 "this is how many items are returned, after `filterExpression`, and as many pages are read "
                 "as that takes; to bound what is read, use a `keyConditionExpression` that matches less",
             )
+
+
+@lint(kinds=("LLM_INVOCATION",))
+def unknown_parameters_of_models(view: FlowView) -> Warnings:
+    """Yield the ``inferenceParameters`` that no provider gets, such as ``max_tokens``."""
+    found = [*select(view.flow, ("defaultStepConfig", "defaultInferenceParameters"))]
+    for step in view.steps:
+        if step.kind == "LLM_INVOCATION":
+            for pattern in (("inferenceParameters",), ("fallbacks", ANY, "inferenceParameters")):
+                found += select(step.step, pattern, step.path)
+    for path, parameters in found:
+        if isinstance(parameters, dict):
+            for field in parameters.keys() - set(_PARAMETERS):
+                free = set(_PARAMETERS) - parameters.keys()
+                yield unknown_setting((*path, field), free, _WHY_NO_PARAMETER)
