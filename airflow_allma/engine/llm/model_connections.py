@@ -124,7 +124,7 @@ async def require_connection(
         example = f'{{"{provider.value}": "my_connection"}}'
         raise PermanentStepError(
             f"No connection for provider {provider.value}: set `connection` in the step, or "
-            f"[allma] llm_connections = {example}.",
+            f"[allma] llm_connections = {example} (AIRFLOW__ALLMA__LLM_CONNECTIONS in the environment).",
             details={"provider": provider.value},
         )
     try:

@@ -23,6 +23,11 @@ _LIMIT_FIELDS: Final = ("requestsPerMinute", "tokensPerMinute")
 _PRICE_FIELDS: Final = ("inputPerMillion", "outputPerMillion", "currency")
 _CURRENCY_LENGTH: Final = 16
 _ANY: Final = "*"
+_EXAMPLES: Final = {
+    "llm_connections": '{"OPENAI": "my_connection"}',
+    "llm_limits": '{"OPENAI/gpt-4o-mini": {"requestsPerMinute": 500}}',
+    "llm_prices": '{"OPENAI/gpt-4o-mini": {"inputPerMillion": 0.15, "outputPerMillion": 0.6}}',
+}
 _MAX_NUMBER: Final = 1e15
 
 
@@ -42,6 +47,7 @@ class ModelServices:
         account: the tokens of all calls.
         limiters: the rate limiters of models; they raise PermanentStepError if the setting of limits is not
             valid.
+        has_warned_of_cache: whether the log says that there is no place for cached answers.
     """
 
     llm_connections: str = ""
@@ -52,6 +58,7 @@ class ModelServices:
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     account: TokenAccount = field(default_factory=TokenAccount)
     limiters: RateLimiters = field(init=False)
+    has_warned_of_cache: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.limiters = RateLimiters(self._allowance)
@@ -80,10 +87,7 @@ class ModelServices:
     def _connections(self) -> Mapping[str, str]:
         connections = _object_of("llm_connections", self.llm_connections)
         for provider, connection in connections.items():
-            if provider not in set(LlmProvider):
-                guess = nearest(provider, LlmProvider)
-                hint = f"; did you mean {guess}?" if guess else f": {', '.join(LlmProvider)}"
-                raise _wrong("llm_connections", f"{provider!r} is not a provider{hint}")
+            _check_provider("llm_connections", provider, provider)
             if not isinstance(connection, str) or not connection:
                 raise _wrong("llm_connections", f"{provider!r} needs the id of a connection")
         return connections
@@ -92,6 +96,7 @@ class ModelServices:
     def _allowances(self) -> Mapping[str, Allowance]:
         allowances = {}
         for model, entry in _object_of("llm_limits", self.llm_limits).items():
+            _check_model("llm_limits", model)
             _check_fields("llm_limits", model, entry, _LIMIT_FIELDS)
             requests, tokens = (
                 _number("llm_limits", model, entry, name, above_zero=True) for name in _LIMIT_FIELDS
@@ -103,6 +108,7 @@ class ModelServices:
     def _prices(self) -> Mapping[str, ModelPrice]:
         prices = {}
         for model, entry in _object_of("llm_prices", self.llm_prices).items():
+            _check_model("llm_prices", model)
             _check_fields("llm_prices", model, entry, _PRICE_FIELDS)
             per_input, per_output = (_number("llm_prices", model, entry, name) for name in _PRICE_FIELDS[:2])
             currency = entry.get("currency", "USD")
@@ -123,8 +129,26 @@ def _object_of(setting: str, text: str) -> dict[str, Any]:
         return {}
     value = decode_object(text)
     if value is None:
-        raise _wrong(setting, "it must be a JSON object")
+        raise _wrong(setting, "it must be a JSON object such as " + _EXAMPLES[setting])
     return value
+
+
+def _check_model(setting: str, key: str) -> None:
+    """Check that a key is ``PROVIDER/model``, ``PROVIDER`` or ``*``: any other would never be used."""
+    provider, slash, model = key.partition("/")
+    if key != _ANY:
+        _check_provider(setting, provider, key)
+        if slash and not model:
+            raise _wrong(setting, f"{key!r} needs a model after the slash; without it, write {provider!r}")
+
+
+def _check_provider(setting: str, provider: str, key: str) -> None:
+    if provider not in set(LlmProvider):
+        guess = nearest(provider, LlmProvider)
+        hint = f" (did you mean {guess}?)" if guess else f", but must be one of {', '.join(LlmProvider)}"
+        where = "" if key == provider else f" in {key!r}"
+        form = "" if setting == "llm_connections" else "; keys are PROVIDER/model, PROVIDER or *"
+        raise _wrong(setting, f"{provider!r}{where} is not a provider{hint}{form}")
 
 
 def _check_fields(setting: str, model: str, entry: Any, known: tuple[str, ...]) -> None:
@@ -150,5 +174,6 @@ def _number(
 
 def _wrong(setting: str, reason: str) -> PermanentStepError:
     return PermanentStepError(
-        f"[allma] {setting} is not valid: {reason}. Correct it in Airflow's configuration."
+        f"[allma] {setting} is not valid: {reason}. Correct it in Airflow's configuration, or in "
+        f"AIRFLOW__ALLMA__{setting.upper()}."
     )

@@ -122,7 +122,7 @@ def test_a_connection_that_cannot_be_used_is_an_error_that_names_the_field(provi
 def test_without_a_connection_the_message_says_where_to_set_one(provider):
     assert ModelCalls(provider, None).failure().message == (
         f"No connection for provider {provider}: set `connection` in the step, or [allma] llm_connections = "
-        f'{{"{provider}": "my_connection"}}.'
+        f'{{"{provider}": "my_connection"}} (AIRFLOW__ALLMA__LLM_CONNECTIONS in the environment).'
     )
 
 
