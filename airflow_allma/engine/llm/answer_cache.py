@@ -61,6 +61,7 @@ async def find_answer(digest: str, call: StepCall) -> ModelResponse | None:
     pointer = _pointer(digest, call)
     store = call.services.store
     if pointer is None or store is None:
+        _warn_once(call)
         return None
     try:
         data = await call.services.threads.run(store.read, pointer)
@@ -71,6 +72,17 @@ async def find_answer(digest: str, call: StepCall) -> ModelResponse | None:
         call.log.warning("%s (cached answer of step %s; the model is asked)", error, call.step_id)
         return None
     return replace(answer, usage=TokenUsage(), limits=RateLimits())
+
+
+def _warn_once(call: StepCall) -> None:
+    models = call.services.models
+    if not models.has_warned_of_cache:
+        models.has_warned_of_cache = True
+        call.log.warning(
+            "Answers are not cached: [allma] llm_cache needs an offload location. Set [allma] "
+            "offload_location, or `airflow.offloadLocation` of the flow (step %s)",
+            call.step_id,
+        )
 
 
 async def keep_answer(digest: str, answer: ModelResponse, call: StepCall) -> None:

@@ -55,3 +55,15 @@ def test_the_functions_of_two_aws_accounts_are_not_the_same(tmp_path):
     for account in ("a", "b", "a"):
         assert ask(models, tmp_path, account).status == "COMPLETED"
     assert len(models.requests) == 2
+
+
+def test_answers_are_not_cached_without_an_offload_location_and_one_warning_says_so(caplog):
+    models = FakeModels()
+    services = models.services(llm_cache=True)
+    for _ in range(2):
+        ran = run({"ask": model_step()}, models=services)
+        assert ran.outputs["ask"] == {"llm_response": "fine"}
+    assert len(models.asked) == 2
+    assert [message.partition(".")[0] for message in caplog.messages] == [
+        "Answers are not cached: [allma] llm_cache needs an offload location"
+    ]
