@@ -21,6 +21,7 @@ from airflow_allma.engine.llm.model_request import (
     ModelResponse,
     RateLimitedError,
 )
+from airflow_allma.engine.llm.rate_limiter import RateLimiter
 from airflow_allma.engine.llm.security import SECURITY_VIOLATION
 from airflow_allma.engine.outside_calls import ModelCall
 from airflow_allma.engine.step_handler import StepCall
@@ -31,6 +32,8 @@ __all__ = ["Answer", "MakeOutput", "ask_models"]
 
 _TRIES_BEFORE_FALLBACK: Final = 3
 _MAX_RATE_LIMITED: Final = 100
+_TIMES_WORTH_A_WARNING: Final = 5
+_PAUSE_WORTH_A_WARNING: Final = 10.0
 _LONGEST_PAUSE: Final = 300.0
 """Seconds; a call whose provider asks to wait longer fails, and the step can be rerun later."""
 
@@ -166,6 +169,7 @@ async def _send(request: ModelRequest, call: StepCall, connection: str | None) -
             rate_limited += 1
             if rate_limited >= _MAX_RATE_LIMITED or (error.retry_after or 0) > _LONGEST_PAUSE:
                 raise _rate_limit_exceeded(error, rate_limited) from error
+            _warn_of_rate_limit(limiter, error, rate_limited, request, call)
         except BaseException as error:
             limiter.failed()
             _note_failure(request, call, error)
@@ -176,9 +180,29 @@ async def _send(request: ModelRequest, call: StepCall, connection: str | None) -
             return response
 
 
+def _warn_of_rate_limit(
+    limiter: RateLimiter, error: RateLimitedError, times: int, request: ModelRequest, call: StepCall
+) -> None:
+    """Log why a call does not end, once a minute for each model. A few 429 responses are normal."""
+    pause = error.retry_after or 0.0
+    if (times >= _TIMES_WORTH_A_WARNING or pause >= _PAUSE_WORTH_A_WARNING) and limiter.may_warn():
+        asks = f", and the provider asks to wait {pause:.0f} s" if pause >= 1 else ""
+        call.log.warning(
+            "Rate limited: a call got 429 %d times%s; it is sent again, up to %d times (model %s, step %s)",
+            times,
+            asks,
+            _MAX_RATE_LIMITED,
+            request.model,
+            call.step_id,
+        )
+
+
 def _rate_limit_exceeded(error: RateLimitedError, times: int) -> PermanentStepError:
     """Return the error of a call that is not sent again: hours of waiting would look like a hanging task."""
-    reason = f"it asks to wait {error.retry_after:.0f} s" if error.retry_after else f"{times} times"
+    reasons = [f"{times} times"] if times > 1 else []
+    if error.retry_after:
+        reasons.append(f"it asks to wait {error.retry_after:.10g} s")
+    reason = ", ".join(reasons)
     return PermanentStepError(
         f"{error.message} (rate limited, {reason}). Rerun the failed items later, or ask the provider for a "
         "higher limit.",

@@ -21,6 +21,8 @@ _LONGEST_SLEEP: Final = 1.0
 it may be sent.
 """
 
+_SECONDS_BETWEEN_WARNINGS: Final = 60.0
+
 
 @dataclass(slots=True)
 class _Queue:
@@ -42,6 +44,8 @@ class RateLimiter:
 
     def __init__(self, allowance: Allowance, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._pace = Pace(allowance, clock)
+        self._clock = clock
+        self._warn_again_at = float("-inf")
         self._lock = threading.Lock()
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
@@ -85,6 +89,15 @@ class RateLimiter:
         with self._lock:
             self._pace.rate_limited(sent_at, error.retry_after, error.limits)
         self._queue().changed.set()
+
+    def may_warn(self) -> bool:
+        """Return whether no warning was logged within the last minute; True counts as one."""
+        with self._lock:
+            now = self._clock()
+            if now < self._warn_again_at:
+                return False
+            self._warn_again_at = now + _SECONDS_BETWEEN_WARNINGS
+            return True
 
     def failed(self) -> None:
         """Report a call that failed in another way."""

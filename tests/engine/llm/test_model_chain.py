@@ -180,6 +180,21 @@ def test_a_step_fails_if_its_provider_asks_to_wait_for_an_hour():
     assert len(models.asked) == 1
 
 
+def test_a_call_that_stays_rate_limited_fails_with_the_number_of_attempts_and_warns_once(caplog):
+    models = FakeModels({"main": [RateLimitedError("429", retry_after=0.001)]})
+    ran = ask(models)
+    assert "429 (rate limited, 100 times, it asks to wait 0.001 s)" in ran.error["errorMessage"]
+    assert len(models.asked) == 100
+    warnings = [message for message in caplog.messages if message.startswith("Rate limited")]
+    times = "a call got 429 5 times; it is sent again, up to 100 times"
+    assert warnings == [f"Rate limited: {times} (model OPENAI/main, step ask)"]
+
+
+def test_a_few_429_responses_cause_no_warning(caplog):
+    ask(FakeModels({"main": [RateLimitedError("429", retry_after=0.001)] * 4 + [answer()]}))
+    assert not caplog.messages
+
+
 def test_all_items_of_a_chunk_wait_after_one_of_them_is_rate_limited():
     models = FakeModels({"main": [RateLimitedError("429", retry_after=0.2), answer()]})
     ran = chunk(models, 30, concurrency=30)
