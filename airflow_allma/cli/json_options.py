@@ -38,8 +38,7 @@ def read_object(value: str, option: str) -> dict[str, Any]:
     try:
         found = decode_json(source.encode())
     except (NotJsonError, UnreadableJsonError) as error:
-        advice = '; names and strings have double quotes: {"key": "value"}' if "'" in source else ""
-        raise UsageError(f"{subject} is not JSON: {error.reason}{advice}") from error
+        raise UsageError(f"{subject} is not JSON: {error.reason}{_advice(source)}") from error
     except UnicodeEncodeError as error:
         raise UsageError(f"{subject} is not JSON: it contains broken Unicode") from error
     if not isinstance(found, dict):
@@ -47,3 +46,22 @@ def read_object(value: str, option: str) -> dict[str, Any]:
             f'{subject} must be a JSON object such as {{"key": 1}}; it is {type(found).__name__}'
         )
     return found
+
+
+def _advice(source: str) -> str:
+    """Return what to write in place of a string that is not JSON; empty if that is unknown."""
+    if _is_json_lines(source):
+        return (
+            '; it is JSON Lines, which a fork reads from a store: pass {"rows": {"bucket": "B", "key": '
+            '"rows.jsonl"}}, with the name that the flow reads, and --store file:///folder, in which the '
+            "bucket is the folder B"
+        )
+    return '; names and strings have double quotes: {"key": "value"}' if "'" in source else ""
+
+
+def _is_json_lines(source: str) -> bool:
+    first, _, rest = source.lstrip().partition("\n")
+    try:
+        return isinstance(decode_json(first.encode()), dict) and rest.lstrip().startswith("{")
+    except (NotJsonError, UnreadableJsonError, UnicodeEncodeError):
+        return False

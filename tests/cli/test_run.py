@@ -44,6 +44,14 @@ def test_a_payload_can_come_from_a_file(echo, tmp_path, start):
     assert run_cli("run", echo, "--payload", payload).json["context"]["name"] == "Zoë 🎈"
 
 
+def test_a_payload_of_json_lines_names_the_option_that_reads_them(echo, tmp_path):
+    rows = write_file(tmp_path, "rows.jsonl", '{"id": 1}\n{"id": 2}\n')
+    result = run_cli("run", echo, "--payload", rows)
+    assert (result.code, result.out) == (2, "")
+    assert "it is JSON Lines" in result.err
+    assert "--store file:///folder" in result.err
+
+
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
