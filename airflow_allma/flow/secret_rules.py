@@ -132,7 +132,7 @@ def _names_the_context(view: FlowView, read: Read) -> bool:
     source = read.expression.source
     if _CONTEXT not in source or read.expression.kind is not Kind.TEMPLATE:
         return False
-    return all(names != read.names for names, _ in view.reader.template_reads(source))
+    return all(one.names != read.names for one in view.reader.template_reads(source))
 
 
 def _check_unrendered(path: Path, text: str, reader: ExpressionReader) -> Iterator[Diagnostic]:

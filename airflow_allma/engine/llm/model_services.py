@@ -87,7 +87,8 @@ class ModelServices:
     def _connections(self) -> Mapping[str, str]:
         connections = _object_of("llm_connections", self.llm_connections)
         for provider, connection in connections.items():
-            _check_provider("llm_connections", provider, provider)
+            if provider not in set(LlmProvider):
+                raise _wrong("llm_connections", f"{provider!r} is not a provider{_provider_hint(provider)}")
             if not isinstance(connection, str) or not connection:
                 raise _wrong("llm_connections", f"{provider!r} needs the id of a connection")
         return connections
@@ -136,19 +137,15 @@ def _object_of(setting: str, text: str) -> dict[str, Any]:
 def _check_model(setting: str, key: str) -> None:
     """Check that a key is ``PROVIDER/model``, ``PROVIDER`` or ``*``: any other would never be used."""
     provider, slash, model = key.partition("/")
-    if key != _ANY:
-        _check_provider(setting, provider, key)
-        if slash and not model:
-            raise _wrong(setting, f"{key!r} needs a model after the slash; without it, write {provider!r}")
+    if key != _ANY and (provider not in set(LlmProvider) or (slash and not model)):
+        raise _wrong(setting, f"key {key!r} is not PROVIDER/model, PROVIDER or *{_provider_hint(provider)}")
 
 
-def _check_provider(setting: str, provider: str, key: str) -> None:
-    if provider not in set(LlmProvider):
-        guess = nearest(provider, LlmProvider)
-        hint = f" (did you mean {guess}?)" if guess else f", but must be one of {', '.join(LlmProvider)}"
-        where = "" if key == provider else f" in {key!r}"
-        form = "" if setting == "llm_connections" else "; keys are PROVIDER/model, PROVIDER or *"
-        raise _wrong(setting, f"{provider!r}{where} is not a provider{hint}{form}")
+def _provider_hint(name: str) -> str:
+    if name in set(LlmProvider):
+        return ""
+    guess = nearest(name, LlmProvider)
+    return f" (did you mean {guess}?)" if guess else f" (providers: {', '.join(LlmProvider)})"
 
 
 def _check_fields(setting: str, model: str, entry: Any, known: tuple[str, ...]) -> None:
