@@ -30,6 +30,7 @@ NAMES = (
     "polls",
     "read-csv",
     "read-parquet",
+    "read-zstd",
     "resume-race",
     "stock",
     "sub-flows",
