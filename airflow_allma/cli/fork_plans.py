@@ -142,7 +142,10 @@ class ForkPlans:
             **({} if found.items is None else {"items": found.items}),
             **({} if found.size is None else {"bytes": found.size}),
         }
-        if found.chunks is None:
+        if limits.has_batches:
+            about["reason"] = _batched_first(has_location=bool(self.settings.offload_location))
+            about["planning"] |= {"readBytes": found.size or 0, "writesFirst": True}
+        if found.chunks is None or limits.has_batches:
             return {**about, "chunks": None, "mostChunks": max_chunks(limits, self.settings)}
         costs = found.chunks if fork.branches else []
         chunks = [ChunkSpec(number, cost.label) for number, cost in enumerate(costs)]
@@ -175,6 +178,14 @@ def _inside(fork: ParallelForkManagerStep, task: str) -> dict[str, Any]:
         "mode": "inside a task",
         "reason": f"it is part of a loop: all of it runs in the process of task {task}",
     }
+
+
+def _batched_first(*, has_location: bool) -> str:
+    reason = (
+        "the items are put into batches (itemBatcher): the planner writes these to the offload location "
+        "first, and only then knows its chunks"
+    )
+    return reason if has_location else f"{reason}; {_NO_LOCATION}"
 
 
 def _reason(found: ReadEstimate, *, has_location: bool) -> str:

@@ -13,8 +13,16 @@ import msgspec
 from airflow_allma.distributed.fork_decision import ForkDecision
 from airflow_allma.engine import Services
 from airflow_allma.engine.fork_limits import MAX_CONCURRENCY, ForkLimits
-from airflow_allma.engine.readers import MAX_COUNTED_BYTES, Split, count_items, first_ranges, plan_items
-from airflow_allma.exceptions import PermanentStepError, StorageError
+from airflow_allma.engine.item_batches import batches_of
+from airflow_allma.engine.readers import (
+    MAX_COUNTED_BYTES,
+    Split,
+    all_batches,
+    count_items,
+    first_ranges,
+    plan_items,
+)
+from airflow_allma.exceptions import PermanentStepError, StorageConfigurationError, StorageError
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.settings import AllmaSettings
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, ObjectStore, Pointer
@@ -201,6 +209,9 @@ def plan_fork_chunks(
     settings = replace(settings, max_chunks=max_chunks(limits, settings))
     if decision.pointer is not None:
         reader = limits.reader(reader or ItemReader())
+        if limits.has_batches:
+            pointer = _write_batches(decision.pointer, services, identifiers, reader, limits)
+            return plan_object_chunks(pointer, services, settings, identifiers)
         return plan_object_chunks(decision.pointer, services, settings, identifiers, reader=reader)
     count, size = decision.count or 0, decision.size or 0
     if is_spilled(decision, settings):
@@ -234,6 +245,25 @@ def _write_items(items: Iterable[Any], services: Services, identifiers: tuple[st
         for item in items:
             writer.write(msgspec.json.encode(item) + b"\n")
     return pointer
+
+
+def _write_batches(
+    pointer: Pointer | ObjectPrefix,
+    services: Services,
+    identifiers: tuple[str, ...],
+    reader: ItemReader,
+    limits: ForkLimits,
+) -> Pointer:
+    """Write the batches of the items in an object as a JSON Lines object: a chunk then has whole batches."""
+    if services.store is None or services.settings.results_location is None:
+        raise StorageConfigurationError(
+            f"The items of {pointer} are put into batches (itemBatcher), which must be written before they "
+            "can be split. Set [allma] offload_location to a location for them."
+        )
+    ratio = services.settings.max_unpack_ratio
+    read = all_batches(services.store, pointer, reader, max_unpack_ratio=ratio)
+    items = (item for batch in read for item in batch.items)
+    return _write_items(batches_of(items, limits), services, identifiers)
 
 
 def plan_object_chunks(

@@ -203,12 +203,17 @@ class ChunkResults:
                     items.note(item_index, line.offset)
                 if line.status is ok:
                     output = line.output if keeps_encoded else line.value()
-                    yield BranchResult(item_index, branch_index, branch, ok, output)
+                    yield BranchResult(item_index, branch_index, branch, ok, output, items=line.items)
                 elif line.status is skipped:
-                    yield BranchResult(item_index, branch_index, branch, skipped)
+                    yield BranchResult(item_index, branch_index, branch, skipped, items=line.items)
                 else:
                     failed = BranchResult(
-                        item_index, branch_index, branch, BranchStatus.FAILED, error=line.value()
+                        item_index,
+                        branch_index,
+                        branch,
+                        BranchStatus.FAILED,
+                        error=line.value(),
+                        items=line.items,
                     )
                     yield _moved(failed, item_index)
         except ObjectNotFoundError:

@@ -47,11 +47,11 @@ class FailureSummary:
             index = result.item_index
             if index != last:
                 last = index
-                self.items += 1
+                self.items += result.items
             if result.error is not None:
                 if index != last_failed:
                     last_failed = index
-                    self.failed += 1
+                    self.failed += result.items
                 self._count(index, result)
             yield result
 

@@ -67,11 +67,15 @@ class ItemLabels:
     def _labels(self, batch: Sequence[tuple[int, Any]]) -> list[str] | None:
         """Return a label for each item; None if no item has one."""
         fork = self._fork
-        if fork.label_path is None and not [
-            True
-            for _, item in batch
-            if item.__class__ is dict and ("id" in item or "name" in item or "key" in item)
-        ]:
+        if (
+            fork.label_path is None
+            and fork.batcher is None
+            and not [
+                True
+                for _, item in batch
+                if item.__class__ is dict and ("id" in item or "name" in item or "key" in item)
+            ]
+        ):
             return None
         labels = [own_label(fork, item) or "" for _, item in batch]
         return labels if any(labels) else None

@@ -37,7 +37,12 @@ def unwritable_result(result: BranchResult, reason: AllmaError) -> BranchResult:
         details={"itemIndex": result.item_index, "branchId": result.branch_id},
     )
     return BranchResult(
-        result.item_index, result.branch_index, result.branch_id, BranchStatus.FAILED, error=error.as_dict()
+        result.item_index,
+        result.branch_index,
+        result.branch_id,
+        BranchStatus.FAILED,
+        error=error.as_dict(),
+        items=result.items,
     )
 
 

@@ -15,6 +15,8 @@ Objects with other names are ignored. A line is one branch run of one item::
 ``item`` counts the chunk's lines from 0, ``offset`` is where the line begins in the manifest, in bytes. A
 skipped result means that the branch does not apply to the item.
 
+Where an item is a batch of several, the line also has their number, ``items``.
+
 Results of items that were selected to run again, good ones too, also have a ``generation``, from 1; so have
 those that later runs of the chunk add for the same item and branch. Of several results of one item and branch
 ``final_results`` says which counts.
@@ -75,6 +77,7 @@ class ResultLine(msgspec.Struct, frozen=True):
         error: the error object, still encoded; only of ``failed``.
         generation: the selection with which it ran. In a line it is before the value, so that readers
             need not read a large one to see whether the line counts.
+        items: how many items of the fork are in the item, which is a batch.
     """
 
     item: int
@@ -84,6 +87,7 @@ class ResultLine(msgspec.Struct, frozen=True):
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     generation: Generation = 0
+    items: Annotated[int, msgspec.Meta(ge=1, le=MAX_GENERATION)] = 1
 
     @property
     def is_ok(self) -> bool:

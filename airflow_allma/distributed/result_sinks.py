@@ -205,6 +205,8 @@ class StoredSink:
             else:
                 # Written too: a chunk that runs again must not take it for one that has not run.
                 line = NewResult(item, offset, result.branch_id, result.status)
+            if result.items != 1:
+                line.items = result.items
             lines.append(line)
         if self._writer.add(lines):
             self._start_flush()

@@ -46,6 +46,8 @@ class NewResult(msgspec.Struct, gc=False):
     status: BranchStatus
     generation: int | msgspec.UnsetType = msgspec.UNSET
     """Set by the writer, where it is not 0."""
+    items: int | msgspec.UnsetType = msgspec.UNSET
+    """Set where it is not 1."""
     output: Any = msgspec.UNSET
     error: Any = msgspec.UNSET
 

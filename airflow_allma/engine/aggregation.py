@@ -34,8 +34,8 @@ class Aggregator:
         collect: receives each member of a ``COLLECT_ARRAY``; None: they are collected in a list.
 
     Attributes:
-        count: branch runs so far, without skipped ones.
-        failed: number of failed branch runs.
+        count: branch runs so far, without skipped ones; that of a batch counts as many times as it has items.
+        failed: number of failed branch runs, counted in the same way.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Aggregator:
         for result in results:
             if result.status is skipped:
                 continue
-            self.count += 1
+            self.count += result.items
             if result.status is failed:
-                self.failed += 1
-                if keeps_all_errors or self.failed <= _MAX_ERRORS:
+                self.failed += result.items
+                if keeps_all_errors or len(self._errors) < _MAX_ERRORS:
                     self._errors.append({"branchId": result.branch_id, "error": result.error})
             yield result
         if self.failed and not self._is_tolerated():

@@ -37,6 +37,8 @@ class ForkLimits:
         max_items: maximum of items; None for all.
         tolerated_percentage: how many branch runs can fail, of 100; None if only the count matters.
         tolerated_count: how many branch runs can fail; None if only the percentage matters.
+        batch_items: maximum of items of a batch; None for no limit of its own.
+        batch_bytes: maximum bytes of a batch; None for no limit of its own. Without both, no batches.
         computed: field -> number, of the fields that are JSONPaths; for ``LimitFields.restore``.
     """
 
@@ -44,7 +46,14 @@ class ForkLimits:
     max_items: int | None = None
     tolerated_percentage: float | None = None
     tolerated_count: int | None = None
+    batch_items: int | None = None
+    batch_bytes: int | None = None
     computed: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether the fork's items are put into batches."""
+        return self.batch_items is not None or self.batch_bytes is not None
 
     def reader(self, options: ItemReader) -> ItemReader:
         """Return a fork's ``itemReader`` with the number that its ``maxItems`` is in this run."""
@@ -62,6 +71,7 @@ class _Field:
         attribute: its name in ``ForkLimits``.
         read: returns what the flow says: a number, a JSONPath or None.
         maximum: the highest number that is allowed.
+        minimum: the lowest one.
         is_whole: whether it must be a whole number.
     """
 
@@ -69,6 +79,7 @@ class _Field:
     attribute: str
     read: Callable[[ParallelForkManagerStep], Any]
     maximum: int = _INT64
+    minimum: int = 0
     is_whole: bool = True
 
 
@@ -91,6 +102,18 @@ _FIELDS: Final = (
         "aggregationConfig.toleratedFailureCount",
         "tolerated_count",
         lambda step: step.aggregation_config.tolerated_failure_count,
+    ),
+    _Field(
+        "itemBatcher.maxItemsPerBatch",
+        "batch_items",
+        lambda step: step.item_batcher and step.item_batcher.max_items_per_batch,
+        minimum=1,
+    ),
+    _Field(
+        "itemBatcher.maxBytesPerBatch",
+        "batch_bytes",
+        lambda step: step.item_batcher and step.item_batcher.max_bytes_per_batch,
+        minimum=1,
     ),
 )
 
@@ -164,7 +187,7 @@ class LimitFields:
         kind = "whole number" if one.is_whole else "number"
         raise PermanentStepError(
             f"Step {self._step_id}: {one.name}: {path.source} finds {_shown(value)}, but must find a {kind} "
-            f"from 0 to {one.maximum}"
+            f"from {one.minimum} to {one.maximum}"
         )
 
 
@@ -180,4 +203,4 @@ def _shown(value: Any) -> str:
 
 def _is_allowed(one: _Field, value: Any) -> bool:
     kinds = int if one.is_whole else int | float
-    return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value <= one.maximum
+    return isinstance(value, kinds) and not isinstance(value, bool) and one.minimum <= value <= one.maximum

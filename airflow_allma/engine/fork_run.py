@@ -11,7 +11,8 @@ from airflow_allma.common.work_budget import begin_step
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.failures import add_location
 from airflow_allma.engine.fork_limits import ForkLimits
-from airflow_allma.engine.items import ItemError
+from airflow_allma.engine.item_batches import current_item, with_batch
+from airflow_allma.engine.item_error import ItemError
 from airflow_allma.engine.pointer_cache import PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledBranch, CompiledFork
@@ -22,8 +23,10 @@ from airflow_allma.engine.state import RunInfo, RunState, SegmentStatus
 from airflow_allma.engine.step_runner import NeedsWaiting
 from airflow_allma.engine.suspended_runs import ParkedRun, SuspendedRun
 from airflow_allma.engine.tracing import Trace
+from airflow_allma.exceptions import ExpressionEvaluationError, PermanentStepError
+from airflow_allma.expressions import LoadPointer
 
-__all__ = ["ForkRun", "OnTrace", "branch_state"]
+__all__ = ["ForkRun", "OnTrace", "branch_state", "item_of_batch"]
 
 _FAILED: Final = BranchStatus.FAILED
 
@@ -50,6 +53,25 @@ def branch_state(
         built = branch.input_plan.build(context, info, services.pointers.load, services.log)
         data = merge_deep(context, built)
     return RunState(branch.start, data)
+
+
+def item_of_batch(
+    fork: CompiledFork, batch: Mapping[str, Any] | ItemError, context: Mapping[str, Any], load: LoadPointer
+) -> Any:
+    """Return what the branch runs of a batch get as ``currentItem``; an ``ItemError`` if there is none.
+
+    Args:
+        fork: a fork with an ``itemBatcher``.
+        batch: one of its batches, or an ``ItemError`` instead of it.
+        context: the main context.
+        load: for pointers that ``batchInput`` reads.
+    """
+    if isinstance(batch, ItemError):
+        return batch
+    try:
+        return current_item(batch, fork.batch_input(context, load))
+    except ExpressionEvaluationError as error:
+        return ItemError(PermanentStepError(f"Step {fork.step_id}: itemBatcher.batchInput: {error}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,21 @@ class ForkRun:
         Raises:
             NeedsWaiting: a step has to wait after all; ``branch`` continues from its state.
         """
+        if self.fork.batcher is None:
+            return self._branch_inline(branch, index, item)
+        begin_step(self.services.settings.max_step_work, self.fork.step_id)
+        try:
+            value = self._item_of(item)
+        except PointerNotLoaded as waiting:
+            raise NeedsWaiting(None) from waiting
+        except Exception as error:  # noqa: BLE001 - a batch's failure is the batch's alone
+            value = ItemError(step_error_from(error))
+        return with_batch(self._branch_inline(branch, index, value), item)
+
+    def _item_of(self, batch: Mapping[str, Any]) -> Any:
+        return item_of_batch(self.fork, batch, self.context, self.services.pointers.load)
+
+    def _branch_inline(self, branch: CompiledBranch, index: int, item: Any) -> BranchResult:
         info = self.info.in_branch(self.fork.step_id, branch.branch_id, index)
         if item.__class__ is ItemError:
             return self._not_started(branch, info, item.error)
@@ -119,6 +156,22 @@ class ForkRun:
             item: the item, or an ``ItemError`` instead of it.
             state: the state that was reached before, if the run continues.
         """
+        if self.fork.batcher is None:
+            return await self._branch(branch, index, item, state)
+        begin_step(self.services.settings.max_step_work, self.fork.step_id)
+        try:
+            value = await evaluate(self.services, self._item_of, item)
+        except Exception as error:  # noqa: BLE001 - a batch's failure is the batch's alone
+            value = ItemError(step_error_from(error))
+        result = await self._branch(branch, index, value, state)
+        if isinstance(result, SuspendedRun):
+            result.item = item
+            return result
+        return with_batch(result, item)
+
+    async def _branch(
+        self, branch: CompiledBranch, index: int, item: Any, state: RunState | None
+    ) -> BranchResult | SuspendedRun:
         info = self.info.in_branch(self.fork.step_id, branch.branch_id, index)
         if item.__class__ is ItemError:
             return self._not_started(branch, info, item.error)
@@ -161,13 +214,17 @@ class ForkRun:
         """Continue a branch run that was parked; a failure is a result, not an exception."""
         branch, services = self.fork.branches[run.branch_index], self.services
         info = self.info.in_branch(self.fork.step_id, branch.branch_id, run.item_index)
-        context = {**self.context, "currentItem": run.item}
         begin_step(services.settings.max_step_work, self.fork.step_id)
         try:
+            item = run.item
+            if self.fork.batcher is not None:
+                item = await evaluate(services, self._item_of, item)
+            context = {**self.context, "currentItem": item}
             start = await evaluate(services, branch_state, branch, context, info, services)
             state = RunState.from_dict(run.state, start.context)
         except Exception as error:  # noqa: BLE001 - an item's failure is the item's alone
-            return self._not_started(branch, info, error)
+            result = self._not_started(branch, info, error)
+            return result if self.fork.batcher is None else with_batch(result, run.item)
         state.context_is_read = self.fork.reads_context
         state.ends_untraced = self.only_failures and not self.fork.reads_context
         return await self.branch(branch, run.item_index, run.item, state)

@@ -10,6 +10,7 @@ from airflow_allma.common.batching import batched
 from airflow_allma.common.work_budget import own_budget
 from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS, AggregateStream, join_buffered
 from airflow_allma.engine.fork_run import ForkRun
+from airflow_allma.engine.item_batches import batches_of
 from airflow_allma.engine.item_facts import ListedItems, ReadItems
 from airflow_allma.engine.items import ForkItems, ItemFeed, resolve_items
 from airflow_allma.engine.pointer_loading import require_store
@@ -85,15 +86,18 @@ async def run_fork(
     source: Iterable[list[tuple[int, Any]]] = batched(enumerate(values))
     if items.pointer is not None:
         store = require_store(services, items.pointer)
-        source = offsets.track(
-            all_batches(
-                store,
-                items.pointer,
-                reader,
-                max_unpack_ratio=services.settings.max_unpack_ratio,
-                offsets=offsets,
-            )
+        batches = all_batches(
+            store,
+            items.pointer,
+            reader,
+            max_unpack_ratio=services.settings.max_unpack_ratio,
+            offsets=offsets,
         )
+        if limits.has_batches:
+            one_by_one = (item for batch in batches for item in batch.items)
+            source = batched(enumerate(batches_of(one_by_one, limits)), 1)
+        else:
+            source = offsets.track(batches)
         if files is not None:
             source = read.track(source)
     if fork.suspends:

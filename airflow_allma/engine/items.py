@@ -12,6 +12,8 @@ from typing import Any, Final
 from airflow_allma.common.json_types import type_name
 from airflow_allma.common.printable import printable
 from airflow_allma.engine.fork_limits import ForkLimits
+from airflow_allma.engine.item_batches import batches_of, label_of_batch
+from airflow_allma.engine.item_error import ItemError
 from airflow_allma.engine.pointer_cache import PointerCache, PointerNotLoaded
 from airflow_allma.engine.pointer_loading import evaluate
 from airflow_allma.engine.program import CompiledFork
@@ -19,7 +21,6 @@ from airflow_allma.engine.services import Services
 from airflow_allma.exceptions import (
     ExpressionEvaluationError,
     PermanentStepError,
-    StepError,
     StorageConfigurationError,
     StorageError,
 )
@@ -77,18 +78,13 @@ class ForkItems:
     limits: ForkLimits | None = None
 
     def limited(self, limits: ForkLimits) -> ForkItems:
-        """Return the items with the fork's numbers; a list is cut to ``maxItems``."""
+        """Return the items with the fork's numbers: a list is cut to ``maxItems``, and put into batches."""
         values, most = self.values, limits.max_items
         if values is not None and most is not None and len(values) > most:
             values = values[:most]
+        if values is not None and limits.has_batches:
+            values = list(batches_of(values, limits))
         return replace(self, values=values, limits=limits)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemError:
-    """Replaces an item that could not be read: its branch runs fail with ``error``, other items run."""
-
-    error: StepError
 
 
 async def resolve_items(fork: CompiledFork, context: Mapping[str, Any], services: Services) -> ForkItems:
@@ -197,6 +193,8 @@ def label_of(fork: CompiledFork, item: Any, index: int) -> str:
 
 def own_label(fork: CompiledFork, item: Any) -> str | None:
     """Return the name that an item itself contains; None if it contains none."""
+    if fork.batcher is not None:
+        return label_of_batch(item) if isinstance(item, dict) and "first" in item else None
     if fork.label_path is not None and item.__class__ is not ItemError:
         try:
             label = fork.label_path.find(item)

@@ -20,6 +20,7 @@ from airflow_allma.expressions import (
     LoadPointer,
     Path,
     compile_condition,
+    compile_config,
     compile_path,
 )
 from airflow_allma.flow import (
@@ -229,6 +230,8 @@ class CompiledFork:
         branches: in the order of the flow.
         items_path: the path to the items; None if the fork has none.
         first_only: whether only the first branch that applies to an item runs.
+        batcher: how items are put into batches; None if each is alone.
+        batch_input: returns what all batches get, from the data in which the fork's items are.
         limits: its numbers of items, of branch runs in flight and of failures.
         reads_context: whether results are looked up in a branch's final context.
         label_path: the path to an item's name within the item; None for the default names.
@@ -244,6 +247,8 @@ class CompiledFork:
         self.items_path = compile_path(step.items_path) if step.items_path else None
         self.first_only = step.branch_selection is BranchSelection.FIRST
         self.limits = LimitFields(step)
+        self.batcher = step.item_batcher
+        self.batch_input = compile_config((step.item_batcher and step.item_batcher.batch_input) or {}).render
         data_path = (self.config.data_path or "$").strip()
         self._data_path = None if data_path in _WHOLE_RESULT else compile_path(data_path)
         self._reads_output = data_path == "$.output"

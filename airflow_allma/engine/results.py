@@ -31,6 +31,7 @@ class BranchResult(JsonForm, msgspec.Struct, frozen=True, gc=False, rename="came
         status: how it ended.
         output: what ``dataPath`` matched (null if it matched nothing).
         error: with FAILED: ``{errorName, errorMessage, errorDetails, isRetryable}``.
+        items: how many items it stands for: those of its batch.
     """
 
     item_index: int
@@ -39,3 +40,4 @@ class BranchResult(JsonForm, msgspec.Struct, frozen=True, gc=False, rename="came
     status: BranchStatus = BranchStatus.OK
     output: Any = None
     error: dict[str, Any] | None = None
+    items: int = 1

@@ -153,6 +153,8 @@ _BY_TYPE: dict[str, tuple[FieldRow, ...]] = {
             Kind.PATH,
             "itemsPath",
             "itemReader.maxItems",
+            "itemBatcher.maxItemsPerBatch",
+            "itemBatcher.maxBytesPerBatch",
             "aggregationConfig.maxConcurrency",
             "aggregationConfig.toleratedFailurePercentage",
             "aggregationConfig.toleratedFailureCount",
@@ -160,6 +162,7 @@ _BY_TYPE: dict[str, tuple[FieldRow, ...]] = {
         *_rows(
             Kind.PATH, "aggregationConfig.dataPath", "itemLabelPath", "itemReader.itemsAt", root=Root.OTHER
         ),
+        *_rows(Kind.RENDERED, "itemBatcher.batchInput"),
         *_rows(Kind.CONDITION, "parallelBranches.*.condition"),
         *_mappings("parallelBranches.*.inputMappings", "parallelBranches.*.inputMappingsToSubFlow"),
         *_rows(Kind.TARGETS, "parallelBranches.*.literals"),

@@ -21,6 +21,7 @@ __all__ = [
     "NonEmptyStr",
     "Number",
     "PercentageOrPath",
+    "PositiveOrPath",
     "StringOrStrings",
     "WholeOrPath",
     "shape",
@@ -88,6 +89,12 @@ WholeOrPath = Annotated[
     shape("a whole number or a JSONPath", _is_number_or_string),
 ]
 """A whole number from 0, or a JSONPath to one."""
+
+PositiveOrPath = Annotated[
+    Annotated[Int, Field(ge=1)] | str,
+    shape("a whole number or a JSONPath", _is_number_or_string),
+]
+"""A whole number from 1, or a JSONPath to one."""
 
 PercentageOrPath = Annotated[
     Annotated[Number, Field(ge=0, le=100)] | str,

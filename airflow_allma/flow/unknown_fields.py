@@ -22,6 +22,8 @@ from airflow_allma.flow.steps import (
     Retries,
     Transition,
 )
+from airflow_allma.flow.steps.item_batcher import ItemBatcher
+from airflow_allma.flow.steps.item_reader import CsvOptions, ItemReader
 from airflow_allma.flow.tree_walk import ANY, LocatedStep, Pattern, Scope, select
 
 __all__ = ["check_unknown_fields"]
@@ -36,6 +38,9 @@ _PARTS: Final[tuple[tuple[Pattern, frozenset[str]], ...]] = (
     (("delay",), fields_of(Delay)),
     (("outputValidation",), fields_of(OutputValidation)),
     (("aggregationConfig",), fields_of(AggregationConfig)),
+    (("itemReader",), fields_of(ItemReader)),
+    (("itemReader", "csv"), fields_of(CsvOptions)),
+    (("itemBatcher",), fields_of(ItemBatcher)),
     (("apiUrlTemplate",), fields_of(ApiUrlTemplate)),
     (("parallelBranches", ANY), fields_of(ParallelBranch) | {"icon"}),
 )

@@ -21,7 +21,15 @@ from airflow_allma.operators.transport import is_unchanged, json_bytes
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_allma.engine import CompiledBranch, CompiledFork, Program, RunInfo, RunState, SegmentResult
+    from airflow_allma.engine import (
+        CompiledBranch,
+        CompiledFork,
+        Program,
+        RunInfo,
+        RunState,
+        SegmentResult,
+        Services,
+    )
 
 __all__ = ["FlowBranchOperator"]
 
@@ -127,16 +135,17 @@ class FlowBranchOperator(FlowStepOperator):
         """Find what the branch has set so far, except in its first task."""
         from airflow_allma.engine import branch_state, evaluate
 
-        item_context = self._item.context
-
         async def begin() -> RunState:
             services, info, branch = current.services, self.info_of(current), self._branch(current)
-            load = services.pointers.load
-            if not self.after:
-                fork = current.fork(self.fork)
-                if not await evaluate(services, _applies, fork, branch, item_context, info, load):
-                    push_result(current.ti, fork.not_applicable(branch, self._item.index))
-                    raise AirflowSkipException("The branch's condition does not match this item.")
+            load, fork = services.pointers.load, current.fork(self.fork)
+            item_context = self._item.context
+            if fork.batcher is not None:
+                item_context = await _batch_context(fork, item_context, services)
+            if not self.after and not await evaluate(
+                services, _applies, fork, branch, item_context, info, load
+            ):
+                push_result(current.ti, fork.not_applicable(branch, self._item.index))
+                raise AirflowSkipException("The branch's condition does not match this item.")
             start = await evaluate(services, branch_state, branch, item_context, info, services)
             start.journal = []
             path = BranchPath(current, self.dag, branch.program, info, self._item.index, start)
@@ -223,6 +232,25 @@ class FlowBranchOperator(FlowStepOperator):
             self._item.index, branch.index, branch.branch_id, BranchStatus.FAILED, error=error
         )
         push_result(ti, result)
+
+
+async def _batch_context(
+    fork: CompiledFork, item_context: Mapping[str, Any], services: Services
+) -> dict[str, Any]:
+    """Return a batch's context with what its branch run sees as ``currentItem``.
+
+    Raises:
+        StepError: ``batchInput`` cannot be rendered.
+    """
+    from airflow_allma.engine import ItemError, evaluate
+    from airflow_allma.engine.fork_run import item_of_batch
+
+    context = {name: value for name, value in item_context.items() if name != "currentItem"}
+    batch = item_context["currentItem"]
+    item = await evaluate(services, item_of_batch, fork, batch, context, services.pointers.load)
+    if isinstance(item, ItemError):
+        raise item.error
+    return {**context, "currentItem": item}
 
 
 def _applies(

@@ -19,6 +19,7 @@ from airflow_allma.exceptions import (
 from airflow_allma.operators.assets import aggregate_alias, aggregate_asset
 from airflow_allma.operators.flow_operator import FlowOperator
 from airflow_allma.operators.fork_chunk import load_chunk_plan
+from airflow_allma.operators.fork_items import load_fork_values
 from airflow_allma.operators.fork_results import BranchTasks, ChunkTaskOutcomes, memory_results
 from airflow_allma.operators.fork_tokens import push_fork_tokens
 from airflow_allma.operators.run_states import load_state, return_value, save_state
@@ -214,6 +215,7 @@ class ForkAggregateOperator(FlowOperator):
     ) -> Iterator[BranchResult]:
         from airflow_allma.distributed.chunk_results import ChunkResults, chunk_folder
         from airflow_allma.distributed.fork_decision import ForkMode
+        from airflow_allma.engine.item_batches import with_batch
 
         decision = self._decision(current)
         fork = current.fork(self.step)
@@ -226,9 +228,13 @@ class ForkAggregateOperator(FlowOperator):
                     compiled.program
                 )
             }
-            yield from memory_results(
+            results = memory_results(
                 current, fork, decision.count or 0, self.branches, states=states, returning=returning
             )
+            if fork.batcher is not None:
+                batches = load_fork_values(current, self.items, self.step)
+                results = (with_batch(result, batches[result.item_index]) for result in results)
+            yield from results
         else:
             plan = load_chunk_plan(current, self.chunks)
             outcomes = ChunkTaskOutcomes(current, self.chunk, states)

@@ -11,7 +11,7 @@ from airflow_allma.operators.assets import report_manifest
 from airflow_allma.operators.flow_step import FlowStepOperator
 from airflow_allma.operators.run_states import load_state, save_state
 from airflow_allma.operators.task_context import LOG, TaskContext
-from airflow_allma.operators.xcoms import Key, push
+from airflow_allma.operators.xcoms import Key, pull, push
 
 if TYPE_CHECKING:
     from airflow_allma.engine import ForkItems
@@ -107,4 +107,9 @@ def load_fork_values(current: TaskContext, items_task: str, fork: str) -> list[A
 
     context = load_fork_context(current, items_task, fork)
     items = current.run(lambda: find_items(current.fork(fork), context, current.services))
-    return items.values or []
+    if current.fork(fork).batcher is None:
+        return items.values or []
+    # In the batches that were planned.
+    saved = pull(current.ti, items_task, Key.PLAN)
+    limits = current.fork(fork).limits.restore((saved or {}).get("limits") or {})
+    return items.limited(limits).values or []

@@ -112,6 +112,16 @@ def test_numbers_that_paths_find_are_planned_and_shown(tmp_path):
     assert "aggregationConfig.maxConcurrency: $.most finds the string" in bad["reason"]
 
 
+def test_the_batches_of_an_object_are_written_before_they_are_planned(tmp_path, store):
+    store.write(Pointer("data", "users.jsonl"), b"1\n2\n3\n")
+    steps = {**FAN, "fan": fork(itemBatcher={"maxItemsPerBatch": 2})}
+    payload = {"items": {"bucket": "data", "key": "users.jsonl"}}
+    found = fork_of(tmp_path, payload, steps, "--store", "file:///x")
+    assert found["chunks"] is None
+    assert "itemBatcher" in found["reason"]
+    assert fork_of(tmp_path, {"items": [1, 2, 3]}, steps)["mapIndexes"] == {"b": 2}
+
+
 def test_planning_a_manifest_needs_two_requests_and_shows_the_planners_chunks(tmp_path, store):
     pointer = Pointer("data", "users.jsonl")
     store.write(pointer, b'{"id": 1}\n' * 1_700_000)

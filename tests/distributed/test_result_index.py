@@ -216,6 +216,7 @@ class Fork:
 
     def __init__(self, path: str | None = None) -> None:
         self.label_path = None if path is None else compile_path(path)
+        self.batcher = None
 
 
 LABELLED = {

@@ -191,6 +191,22 @@ def test_forks_in_forks_wait():
     ]
 
 
+def test_a_batch_that_waits_continues_as_the_same_batch():
+    steps = {
+        "f": fork("w", itemBatcher={"maxItemsPerBatch": 2, "batchInput": {"n": "$.n"}}),
+        "w": wait(correlationKeyTemplate="item:{{currentItem.items.0}}", **then("x")),
+        "x": compose(inputMappings={"v": "$.currentItem"}),
+    }
+    run = Waiting(steps, {"items": ["a", "b", "c"], "n": 9})
+    assert run.keys(run.go_on()) == ["item:a", "item:c"]
+    run.go_on(item_c={})
+    done = run.go_on(item_a={})
+    assert done.state.context["steps_output"]["f"]["aggregatedData"] == [
+        {"v": {"items": ["a", "b"], "batchInput": {"n": 9}}},
+        {"v": {"items": ["c"], "batchInput": {"n": 9}}},
+    ]
+
+
 def test_places_are_given_back_while_items_wait():
     run = Waiting(items_flow(config={"maxConcurrency": 1}), {"items": list(range(50))})
     assert len(run.go_on().waits) == 50

@@ -75,6 +75,9 @@ _WAIT: Final = _types("WAIT_FOR_EXTERNAL_EVENT")
 _REMOVE: Final = "remove it"
 _WAIT_HAS_NO_INPUT: Final = "the output is the event's payload; name values in `correlationKeyTemplate`"
 _IN_BRANCH: Final = "a fork passes its whole context to its branches; write it in a branch, or in its steps"
+_LABEL_OF_BATCH: Final = (
+    "with `itemBatcher` the UI shows the indexes of a batch's items; remove one of the two"
+)
 _ONE_CONTENT_ERROR: Final = (
     "only a missing field of `outputValidation.requiredFields` is a content error; name the fields there, or "
     "use `retries`"
@@ -154,6 +157,7 @@ _STEP_ROWS: Final = (
         )
         for field in ("toleratedFailurePercentage", "toleratedFailureCount")
     ),
+    _Row("itemLabelPath", _LABEL_OF_BATCH, _FORK, when=lambda step: bool(step.get("itemBatcher"))),
     _Row(
         "dataPath",
         "with the strategy NONE no results are kept",

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from airflow_allma.flow.model_base import (
     AnyJson,
@@ -27,6 +28,7 @@ from airflow_allma.flow.steps.calls import (
     PollExternalApiStep,
     WaitForExternalEventStep,
 )
+from airflow_allma.flow.steps.item_batcher import ItemBatcher
 from airflow_allma.flow.steps.item_reader import ItemReader
 from airflow_allma.flow.steps.llm import LlmInvocationStep
 from airflow_allma.flow.steps.messages import EmailStep, SnsPublishStep, SqsSendStep
@@ -218,6 +220,10 @@ class ParallelForkManagerStep(Step):
         ItemReader,
         Field(default_factory=ItemReader, description="How items that are in objects are read."),
     ]
+    item_batcher: Annotated[
+        ItemBatcher | None,
+        Field(description="Puts several items into one branch run; absent: each has its own."),
+    ] = None
     parallel_branches: Annotated[
         tuple[ParallelBranch, ...], Field(description="The branches that run for each item.")
     ] = ()
@@ -240,6 +246,13 @@ class ParallelForkManagerStep(Step):
         ForkAirflowOptions,
         Field(default_factory=ForkAirflowOptions, description="The fork's options for Airflow."),
     ]
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> Self:
+        if self.item_batcher is not None and self.result_writer is not None:
+            message = "`itemBatcher` and `resultWriter` do not work together; remove one of the two"
+            raise PydanticCustomError("batches_with_files", message)
+        return self
 
 
 AnyStep = Annotated[
