@@ -35,7 +35,7 @@ class ItemInput(NamedTuple):
     """An item's JSON, or its beginning.
 
     Attributes:
-        value: the JSON, at most 1 MiB of it; empty for an item that cannot be read.
+        value: the JSON, of a line of JSON at most 1 MiB; empty for an item that cannot be read.
         size: bytes of the whole JSON.
         offset: where its line begins in the manifest; None if its bytes are no line of it.
         where: fields that say where it is, from its reader; None: by ``offset``.
@@ -77,7 +77,8 @@ def read_input(view: ForkView, chunk: ChunkReader, item: int, lines: Sequence[Fo
     if place is None:
         return None
     encoded = b"" if isinstance(place.value, ItemError) else encode_value(place.value)
-    return ItemInput(encoded[:MAX_VALUE_BYTES], len(encoded), None, place.where)
+    # As a whole: it cannot be read from the object as it is, so that what is cut could not be saved.
+    return ItemInput(encoded, len(encoded), None, place.where)
 
 
 def _offset_of(store: ObjectStore, lines: ManifestRange, item: int) -> int | None:
