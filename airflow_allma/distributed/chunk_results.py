@@ -16,7 +16,7 @@ from airflow_allma.distributed.chunk_layout import folder_of_chunk, results_of_f
 from airflow_allma.distributed.chunk_plan import ChunkPlan, ChunkSpec
 from airflow_allma.distributed.lost_results import lost_result, missing_branches
 from airflow_allma.distributed.result_index import write_plan
-from airflow_allma.distributed.result_reader import read_results
+from airflow_allma.distributed.result_reader import error_with_index, read_results
 from airflow_allma.engine import BranchResult, BranchStatus, CompiledBranch, CompiledFork, RunInfo, Services
 from airflow_allma.engine.readers import count_items
 from airflow_allma.exceptions import ObjectNotFoundError, PermanentStepError
@@ -233,7 +233,5 @@ def _by_item(results: Iterator[BranchResult], branches: int) -> Iterator[tuple[i
 
 def _moved(result: BranchResult, index: int) -> BranchResult:
     """Return the result with its item's index among all items, which an uncounted chunk did not know."""
-    error = result.error
-    if error is not None and "itemIndex" in (error.get("errorDetails") or {}):
-        error = {**error, "errorDetails": {**error["errorDetails"], "itemIndex": index}}
+    error = None if result.error is None else error_with_index(result.error, index)
     return msgspec.structs.replace(result, item_index=index, error=error)

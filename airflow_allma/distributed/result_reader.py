@@ -9,8 +9,9 @@ from __future__ import annotations
 import heapq
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from typing import Any
 
 from airflow_allma.distributed.chunk_layout import Part, list_parts
 from airflow_allma.distributed.final_results import branch_ranks, final_results
@@ -21,7 +22,7 @@ from airflow_allma.distributed.result_format import (
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.object_store import ObjectStore
 
-__all__ = ["read_results"]
+__all__ = ["error_with_index", "read_results"]
 
 _SortKey = tuple[int, int, str]
 """Item, then sequence and writer of the part. The heap holds one line of each part, so keys differ."""
@@ -97,3 +98,16 @@ def _push(heap: list[_Open], lines: Iterator[ResultLine], part: Part) -> None:
     line = next(lines, None)
     if line is not None:
         heapq.heappush(heap, (_sort_key(line, part), line, lines, part))
+
+
+def error_with_index(error: Any, index: int) -> Any:
+    """Return a failure's error with its item's index among all items, which an uncounted chunk did not know.
+
+    Args:
+        error: the error object as it was stored.
+        index: the item's index.
+    """
+    details = error.get("errorDetails") if isinstance(error, Mapping) else None
+    if not isinstance(details, Mapping) or "itemIndex" not in details:
+        return error
+    return {**error, "errorDetails": {**details, "itemIndex": index}}

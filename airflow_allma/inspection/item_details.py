@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from airflow_allma.distributed.result_index import ItemTrace
+from airflow_allma.distributed.result_reader import error_with_index
 from airflow_allma.engine import label_of
 from airflow_allma.exceptions import AllmaError, InspectionError, ItemNotFoundError, StorageError
 from airflow_allma.inspection.chunk_reader import ChunkReader
@@ -117,6 +118,8 @@ def _values(view: ForkView, found: _Found, item_input: ItemInput | None) -> dict
     if line is not None and line.size:
         part = "output" if line.status == "ok" else "error"
         values[part], values[f"{part}Cut"] = cut_value(line.value, line.size, view.mask)
+        if part == "error" and found.chunk.spec.first is None and position.index is not None:
+            values[part] = error_with_index(values[part], position.index)
     return values
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from airflow_allma.distributed.final_results import branch_ranks
-from airflow_allma.distributed.result_reader import read_results
+from airflow_allma.distributed.result_reader import error_with_index, read_results
 from airflow_allma.engine import BranchStatus
 from airflow_allma.engine.readers import count_items
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError, StorageError
@@ -93,7 +93,8 @@ def _lines(
             "they were deleted from the offload location. Clear the chunk to run its items again."
         )
     # A line is put together from bytes: decoding and encoding values would take most of the time.
-    for item, middle, value in _results(reader, chunk, status):
+    moved_by = first if chunk.spec.first is None else None
+    for item, middle, value in _results(reader, chunk, status, moved_by):
         index = b"null" if first is None else b"%d" % (first + item)
         label = chunk.label(item)
         name = b"" if label is None else b',"label":' + _encode(label)
@@ -129,9 +130,16 @@ def _count_of(chunk: ChunkReader, status: BranchStatus | None) -> int:
 
 
 def _results(
-    reader: ForkReader, chunk: ChunkReader, status: BranchStatus | None
+    reader: ForkReader, chunk: ChunkReader, status: BranchStatus | None, moved_by: int | None
 ) -> Iterator[tuple[int, bytes, bytes | memoryview]]:
-    """Yield item, what is before its value in a line, and the encoded value of the results that count."""
+    """Yield item, what is before its value in a line, and the encoded value of the results that count.
+
+    Args:
+        reader: the fork.
+        chunk: the chunk.
+        status: the only status that is yielded; None: all.
+        moved_by: the index of the chunk's first item, if its errors do not know it; None: they do.
+    """
     view = reader.view
     of_ok = _Middles(BranchStatus.OK, "output")
     of_failed = _Middles(BranchStatus.FAILED, "error")
@@ -141,7 +149,8 @@ def _results(
         found = chunk.inline_results([line.item for line in chunk.inline])
         for line in (line for lines in found.values() for line in lines):
             if status is None or line.status == status.value:
-                yield line.item, by_status[line.status][line.branch], line.value
+                value = line.value if line.status != "failed" else _moved(line.value, line.item, moved_by)
+                yield line.item, by_status[line.status][line.branch], value
         return
     folder = view.folder(chunk.number)
     if folder is None or not chunk.files.parts:
@@ -151,7 +160,8 @@ def _results(
         for item, of_item in groupby(chunk.failed_results(), key=itemgetter(0)):
             # They are stored in the order in which they ended.
             for _, _, branch, error in sorted(of_item, key=lambda result: ranks.get(result[2], len(ranks))):
-                yield item, of_failed[branch], _encode(error)
+                moved = error if moved_by is None else error_with_index(error, moved_by + item)
+                yield item, of_failed[branch], _encode(moved)
         return
     for result in read_results(view.store, folder, list(view.branches)):
         ended = result.status
@@ -160,6 +170,13 @@ def _results(
         if ended is BranchStatus.OK and result.output is not msgspec.UNSET:
             yield result.item, of_ok[result.branch], memoryview(result.output)
         elif ended is BranchStatus.FAILED and result.error is not msgspec.UNSET:
-            yield result.item, of_failed[result.branch], memoryview(result.error)
+            yield result.item, of_failed[result.branch], _moved(result.error, result.item, moved_by)
         else:
             yield result.item, _Middles(ended, None)[result.branch], b""
+
+
+def _moved(error: bytes | msgspec.Raw, item: int, moved_by: int | None) -> bytes | memoryview:
+    """Return an encoded error with its item's index among all items."""
+    if moved_by is None:
+        return memoryview(error)
+    return _encode(error_with_index(msgspec.json.decode(error), moved_by + item))
