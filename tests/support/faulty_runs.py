@@ -55,7 +55,7 @@ def source_run(
         branch("w"),
         items="$.initialContextData.p",
         itemReader=source.reader,
-        itemLabelPath=f"{at}.id",
+        itemLabelPath=source.label_path,
         failOnBranchError=False,
     )
     steps = steps or {"w": compose({"n": f"{at}.n", "v": f"{at}.v"})}

@@ -57,6 +57,11 @@ class ItemSource:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def label_path(self) -> str:
+        """The ``itemLabelPath`` of the id."""
+        return f"${self.at.removeprefix('currentItem')}.id"
+
     def fields(self, item: Any) -> Any:
         """Return the fields of an item as the reader returned it."""
         return item["content"] if self.at.endswith("content") else item
