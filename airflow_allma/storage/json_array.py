@@ -9,6 +9,7 @@ from typing import Final
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage.decoding import BOM, is_json
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES, Line
+from airflow_allma.storage.waiting_blocks import WaitingBlocks
 
 __all__ = ["array_elements"]
 
@@ -54,7 +55,7 @@ def array_elements(
         yield from scanner.feed(block)
         if not is_whole and scanner.is_closed:
             return
-    scanner.finish()
+    yield from scanner.finish()
 
 
 class _Scanner:
@@ -66,14 +67,20 @@ class _Scanner:
         self._source = source
         self._is_whole = is_whole
         self._data = b""
+        self._waiting = WaitingBlocks()
         self._offset = offset  # of the first byte of the data
         self._scanned = 0  # bytes of the data
         self._depth = 0
         self._elements = 0
 
     def feed(self, block: bytes) -> Generator[Line, None, None]:
-        """Take a block; yield the elements that it completes."""
-        self._data += block
+        """Take a block; yield elements that are complete, unless more of a long one is awaited."""
+        data = self._waiting.take(self._data, block)
+        if data is not None:
+            yield from self._feed(data)
+
+    def _feed(self, data: bytes) -> Generator[Line, None, None]:
+        self._data = data
         if self._depth == 0 and not self.is_closed and not self._open():
             return
         if not self.is_closed:
@@ -84,8 +91,9 @@ class _Scanner:
         elif len(self._data) > self._max_bytes:
             raise self._error(0, f"an element is longer than {self._max_bytes} bytes")
 
-    def finish(self) -> None:
-        """Check that the array was complete."""
+    def finish(self) -> Generator[Line, None, None]:
+        """Yield the last elements; check that the array was complete."""
+        yield from self._feed(self._waiting.rest(self._data))
         if not self.is_closed:
             raise self._error(len(self._data), "the object ends before the array does: it is cut off")
 

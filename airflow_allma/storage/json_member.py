@@ -14,6 +14,7 @@ from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage.decoding import BOM
 from airflow_allma.storage.json_array import array_elements
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES, Line
+from airflow_allma.storage.waiting_blocks import WaitingBlocks
 
 __all__ = ["member_elements"]
 
@@ -53,18 +54,16 @@ def member_elements(
     """
     iterator = iter(blocks)
     finder = _Finder(keys, max_element_bytes, source)
-    for block in iterator:
-        rest = finder.feed(block)
-        if rest is not None:
-            yield from array_elements(
-                chain((rest,), iterator),
-                max_element_bytes=max_element_bytes,
-                source=source,
-                offset=finder.offset,
-                is_whole=False,
-            )
-            return
-    raise finder.missing("the document ends before it: it is cut off, or not JSON")
+    rest = next((rest for block in iterator if (rest := finder.feed(block)) is not None), None)
+    if rest is None and (rest := finder.finish()) is None:
+        raise finder.missing("the document ends before it: it is cut off, or not JSON")
+    yield from array_elements(
+        chain((rest,), iterator),
+        max_element_bytes=max_element_bytes,
+        source=source,
+        offset=finder.offset,
+        is_whole=False,
+    )
 
 
 class _Finder:
@@ -80,6 +79,7 @@ class _Finder:
         self._max_bytes = max_bytes
         self._source = source
         self._data = b""
+        self._waiting = WaitingBlocks()
         self._matched = -1
         self._depth = 0
         self._in_array = False
@@ -88,8 +88,16 @@ class _Finder:
         self._expects_name = False
 
     def feed(self, block: bytes) -> bytes | None:
-        """Take a block; return the bytes from the array on once it begins."""
-        self._data += block
+        """Take a block; return the bytes from the array on once its beginning is found."""
+        data = self._waiting.take(self._data, block)
+        return None if data is None else self._feed(data)
+
+    def finish(self) -> bytes | None:
+        """Return the same at the end of the document."""
+        return self._feed(self._waiting.rest(self._data))
+
+    def _feed(self, data: bytes) -> bytes | None:
+        self._data = data
         if self.offset == 0 and self._matched < 0:
             if len(self._data) < len(BOM) and BOM.startswith(self._data):
                 return None

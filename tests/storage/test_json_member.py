@@ -88,3 +88,10 @@ def test_large_values_before_the_array_are_skipped_in_flat_memory():
     document = b'{"before":[' + b",".join([b'{"n":[1,2,"]"]}'] * 50_000) + b'],"a":[7]}'
     found = member_elements(blocks_of(document, 1000), ["a"], max_element_bytes=2000)
     assert [element.data for element in found] == [b"7"]
+
+
+def test_a_long_string_in_tiny_blocks_takes_time_in_proportion_to_its_length():
+    # gzip can have a member for each byte. A look at the whole string with every block would take minutes.
+    document = b'{"before":"' + b"x" * 300_000 + b'","a":["' + b"y" * 300_000 + b'"]}'
+    [element] = member_elements(blocks_of(document, 1), ["a"])
+    assert element.data == b'"' + b"y" * 300_000 + b'"'
