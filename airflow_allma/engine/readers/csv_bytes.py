@@ -9,6 +9,7 @@ from typing import Final
 from airflow_allma.engine.readers.csv_form import CsvForm
 from airflow_allma.engine.readers.csv_records import MARK_BAD_BYTES
 from airflow_allma.engine.readers.format_reader import Source
+from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectInfo, ObjectStore, Pointer
 from airflow_allma.storage.compression import decompress
 
@@ -38,17 +39,28 @@ def plain_blocks(
     """
     if source.compression is not None:
         blocks = decompress(blocks, str(source.pointer), source.compression, max_ratio=max_unpack_ratio)
-    return blocks if form.has_plain_bytes else _in_utf_8(blocks, form.encoding)
+    return blocks if form.has_plain_bytes else _in_utf_8(blocks, form.encoding, str(source.pointer))
 
 
-def _in_utf_8(blocks: Iterable[bytes], encoding: str) -> Generator[bytes, None, None]:
+def _in_utf_8(blocks: Iterable[bytes], encoding: str, name: str) -> Generator[bytes, None, None]:
     decoder = codecs.getincrementaldecoder(encoding)(MARK_BAD_BYTES)
     for block in blocks:
-        if text := decoder.decode(block):
+        if text := _decoded(decoder, block, name, encoding):
             # What is not valid becomes bytes that are not valid either: only their rows fail.
             yield text.encode("utf-8", "surrogatepass")
     if text := decoder.decode(b"", final=True):
         yield text.encode("utf-8", "surrogatepass")
+
+
+def _decoded(decoder: codecs.IncrementalDecoder, block: bytes, name: str, encoding: str) -> str:
+    try:
+        return decoder.decode(block)
+    except UnicodeError as error:
+        # Not about single bytes, which become marks: a byte order mark is missing, for example.
+        raise ObjectDecodeError(
+            f"{name} is not valid {encoding}: {error}. Set itemReader.csv.encoding to the encoding of the "
+            "file, such as utf-16-le or utf-32-le if it has no byte order mark."
+        ) from error
 
 
 def spool(store: ObjectStore, blocks: Iterable[bytes], destination: Pointer) -> ObjectInfo:

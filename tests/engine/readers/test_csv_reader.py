@@ -338,3 +338,12 @@ def test_a_bad_row_of_a_fork_fails_alone_and_a_bad_header_fails_the_step():
     ran = run(program_of(steps), {"items": OBJECT.inner()}, store=stored(b"a,a\n1,2\n"))
     assert ran.status == "FAILED"
     assert "has the name 'a' twice. Rename one of the fields" in ran.error["errorMessage"]
+
+
+def test_an_encoding_without_its_byte_order_mark_is_an_error_that_says_what_to_set():
+    store, at = MemoryStore(), Pointer("data", "rows.csv")
+    store.write(at, "a,b\n1,2\n".encode("utf-16-le"))
+    options = ItemReader(csv={"encoding": "utf-32"})
+    split = Split(1000, 10, lambda name, end: Pointer("spool", name + end))
+    with pytest.raises(ObjectDecodeError, match=r"rows\.csv is not valid utf-32: .* such as utf-16-le"):
+        plan_items(store, at, options, split)
