@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Self
 
 from airflow_allma.engine.readers.format_reader import ReaderOf, Source, Split
@@ -166,6 +166,9 @@ def open_file(store: ObjectStore, file: ListedFile, options: ItemReader) -> tupl
     if file.size is not None and file.etag:
         known = ObjectInfo(file.pointer, file.size, file.etag)
     source = open_source(store, file.pointer, options, known=known)
+    if source.info is not None:
+        # Listings and manifests do not name types, and a file must not depend on how it was looked up.
+        source = replace(source, info=replace(source.info, content_type=None))
     found = find_format(source)
     if found is ItemFormat.MANIFEST:
         raise ObjectDecodeError(

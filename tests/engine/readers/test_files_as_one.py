@@ -254,3 +254,15 @@ def test_small_files_are_read_with_one_request_each_several_at_a_time():
     assert read_all(counted, plan) == list(range(200))
     assert [operation for operation, pointer in counted.calls if pointer.bucket == "data"] == ["read"] * 200
     assert 4 < store.most <= 16
+
+
+def test_the_type_of_a_file_does_not_count_as_listings_do_not_name_it():
+    store = filled({})
+    store.write(Pointer("data", "1"), b"7\n8\n", content_type="text/csv")
+    store.write(Pointer("data", "2"), b"[1, 2]", content_type="application/x-ndjson")
+    manifest = Pointer("data", "manifest")
+    store.write(manifest, b"s3://data/1\ns3://data/2\n")
+    options = ItemReader(format="MANIFEST")
+    assert read_all(store, planned(store, options, target=manifest)) == [7, 8, 1, 2]
+    streamed = [item for batch in all_batches(store, manifest, options) for item in batch.items]
+    assert streamed == [7, 8, 1, 2]
