@@ -12,7 +12,7 @@ from itertools import compress
 from typing import Final, TypeVar
 
 from airflow_allma.distributed.chunk_layout import ChunkFile
-from airflow_allma.engine.readers import count_items
+from airflow_allma.engine.readers import count_items, is_counted_by_range
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError
 from airflow_allma.inspection.chunk_files import ChunkListing, list_chunks
 from airflow_allma.inspection.chunk_reader import ChunkReader, FailureList
@@ -246,6 +246,9 @@ class ForkReader:
         lines = chunk.spec.manifest
         if items is not None or lines is None:
             return items
+        if not is_counted_by_range(lines):
+            # Its files may be large: only the chunk's task reads them.
+            return None
         key = ("lines", lines.pointer, lines.etag, lines.range)
         size = lines.range.end - lines.range.start
 

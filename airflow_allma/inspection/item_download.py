@@ -12,7 +12,7 @@ import msgspec
 from airflow_allma.distributed.final_results import branch_ranks
 from airflow_allma.distributed.result_reader import error_with_index, read_results
 from airflow_allma.engine import BranchStatus
-from airflow_allma.engine.readers import count_items
+from airflow_allma.engine.readers import count_items, is_counted_by_range
 from airflow_allma.exceptions import InspectionError, ItemNotFoundError, ObjectNotFoundError, StorageError
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.deleted_results import gone_sentence, has_lost_all
@@ -77,8 +77,9 @@ def _blocks(view: ForkView, status: BranchStatus | None) -> Generator[bytes, Non
 
 def _next_first(view: ForkView, chunk: ChunkReader, first: int | None) -> int | None:
     items = chunk.items
-    if items is None and chunk.spec.manifest is not None and not chunk.counts.is_final:
-        items = count_items(view.store, chunk.spec.manifest)
+    lines = chunk.spec.manifest
+    if items is None and lines is not None and not chunk.counts.is_final and is_counted_by_range(lines):
+        items = count_items(view.store, lines)
     return None if items is None or first is None else first + items
 
 

@@ -8,8 +8,9 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from airflow_allma.engine import ItemError
-from airflow_allma.engine.readers import range_items, reader_of
+from airflow_allma.engine.readers import is_counted_by_range, range_format, range_items, reader_of
 from airflow_allma.exceptions import StorageError
+from airflow_allma.flow.steps.item_reader import ItemFormat
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.item_rows import MAX_VALUE_BYTES
@@ -28,7 +29,7 @@ _MAX_NUMBERED_BYTES: Final = 4 << 20
 _MAX_SEARCHED_BYTES: Final = 16 << 20
 """How far into a chunk the line of an item without a result is looked for."""
 _MAX_SEARCHED_ITEMS: Final = 100_000
-"""As many items of other formats are read to find one."""
+"""As many rows of CSV are read to find one."""
 
 
 class ItemInput(NamedTuple):
@@ -83,9 +84,15 @@ def read_input(view: ForkView, chunk: ChunkReader, item: int, lines: Sequence[Fo
 
 def _offset_of(store: ObjectStore, lines: ManifestRange, item: int) -> int | None:
     """Return the offset of an item by counting; None beyond a limit."""
-    if lines.reader is not None:
-        found = islice(range_items(store, lines), item, min(item + 1, _MAX_SEARCHED_ITEMS))
-        return next((one.offset for one in found), None)
+    if not is_counted_by_range(lines):
+        return None
+    if range_format(lines) == ItemFormat.PARQUET:
+        # Rows have consecutive numbers; of others than the first, nothing is read.
+        first = next(range_items(store, lines), None)
+        return None if first is None or item >= (lines.items or 0) else first.offset + item
+    if range_format(lines) == ItemFormat.CSV:
+        return _offset_of_row(store, lines, item)
+    # Also the list of OBJECTS, without what is in them.
     counted = 0
     with closing(read_line_batches(store, lines, block_bytes=BLOCK_BYTES)) as batches:
         for batch in batches:
@@ -94,6 +101,15 @@ def _offset_of(store: ObjectStore, lines: ManifestRange, item: int) -> int | Non
             counted += len(batch.offsets)
             if batch.offsets[-1] - lines.range.start > _MAX_SEARCHED_BYTES:
                 return None
+    return None
+
+
+def _offset_of_row(store: ObjectStore, lines: ManifestRange, item: int) -> int | None:
+    for found in islice(range_items(store, lines), min(item + 1, _MAX_SEARCHED_ITEMS)):
+        if found.number == item:
+            return found.offset
+        if found.offset - lines.range.start > _MAX_SEARCHED_BYTES:
+            return None
     return None
 
 

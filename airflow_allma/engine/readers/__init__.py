@@ -8,7 +8,7 @@ object, and ``find_reader`` what reads it.
 from __future__ import annotations
 
 from airflow_allma.engine.readers.find_reader import parse_reader, reader_of
-from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, Split
+from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, Split, range_format
 from airflow_allma.engine.readers.item_offsets import ItemOffsets, offset_in, offset_name
 from airflow_allma.engine.readers.item_plan import (
     ReadItem,
@@ -16,6 +16,7 @@ from airflow_allma.engine.readers.item_plan import (
     count_items,
     estimate_items,
     first_ranges,
+    is_counted_by_range,
     plan_items,
     range_batches,
     range_items,
@@ -31,11 +32,13 @@ __all__ = [
     "count_items",
     "estimate_items",
     "first_ranges",
+    "is_counted_by_range",
     "offset_in",
     "offset_name",
     "parse_reader",
     "plan_items",
     "range_batches",
+    "range_format",
     "range_items",
     "reader_of",
 ]

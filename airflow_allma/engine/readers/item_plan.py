@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.readers.find_reader import reader_of, reader_of_format
-from airflow_allma.engine.readers.format_reader import ItemBatch, Split
+from airflow_allma.engine.readers.format_reader import ItemBatch, Split, range_format
 from airflow_allma.engine.readers.item_offsets import ItemOffsets
 from airflow_allma.engine.readers.open_source import find_format, open_source
 from airflow_allma.engine.readers.read_estimate import ReadEstimate
@@ -27,6 +27,7 @@ __all__ = [
     "count_items",
     "estimate_items",
     "first_ranges",
+    "is_counted_by_range",
     "plan_items",
     "range_batches",
     "range_items",
@@ -151,6 +152,11 @@ def count_items(store: ObjectStore, lines: ManifestRange) -> int:
         StorageError: the source cannot be read, or has changed since it was planned.
     """
     return reader_of(lines).count(store, lines) if lines.items is None else lines.items
+
+
+def is_counted_by_range(lines: ManifestRange) -> bool:
+    """Return whether counting reads no more than the bytes of the range; not if they only name files."""
+    return lines.items is not None or range_format(lines) != "FILES"
 
 
 class ReadItem(NamedTuple):

@@ -15,6 +15,7 @@ from airflow_allma.engine.readers import (
     Split,
     all_batches,
     first_ranges,
+    is_counted_by_range,
     offset_in,
     plan_items,
     range_items,
@@ -266,3 +267,11 @@ def test_the_type_of_a_file_does_not_count_as_listings_do_not_name_it():
     assert read_all(store, planned(store, options, target=manifest)) == [7, 8, 1, 2]
     streamed = [item for batch in all_batches(store, manifest, options) for item in batch.items]
     assert streamed == [7, 8, 1, 2]
+
+
+def test_only_files_are_not_counted_by_the_bytes_of_their_range():
+    store = filled({"1.jsonl": b"1\n2\n"})
+    [files] = planned(store).ranges
+    [objects] = planned(store, ItemReader(format="OBJECTS")).ranges
+    [lines] = planned(store, ItemReader(), target=Pointer("data", "in/1.jsonl")).ranges
+    assert [is_counted_by_range(one) for one in (files, objects, lines)] == [False, True, True]
