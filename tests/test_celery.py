@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from airflow_allma.storage.s3 import S3Store
 from demo.airflow_client import AirflowClient, TaskInstance
 from demo.airflow_instance import AirflowInstance
 from demo.data import BUCKET, create_bucket, create_users
@@ -34,7 +35,10 @@ from demo.walkthrough import (
     run_walkthrough,
     start_walkthrough,
 )
+from tests.airflow.flows import branch, compose, flow, fork
 from tests.airflow.shop import Answer, Shop, open_shop
+from tests.support.item_sources import SOURCES, SPLIT, ItemSource
+from tests.support.moto import EndpointClients
 
 needs_servers = pytest.mark.skipif(
     find_postgres() is None or find_redis() is None,
@@ -43,6 +47,8 @@ needs_servers = pytest.mark.skipif(
 COUNT = 200
 ALL_USERS = {user_id(number) for number in range(COUNT)}
 CHUNK = f"{USERS.fork}.chunk"
+FORMATS = SOURCES[:3]
+"""CSV, Parquet and objects."""
 CONFIG = {
     # one worker for each of the two chunks that the flow's maxConcurrency lets run concurrently
     "celery": {"worker_concurrency": 1},
@@ -80,6 +86,8 @@ def airflow(
     dags = home / "dags"
     shutil.copytree(repository / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     wait_for_answers(dags / "enrich_users.json", "get_profile")
+    for source in FORMATS:
+        (dags / f"{source.name}.json").write_text(json.dumps(flow_over(source)))
     with AirflowInstance(
         home,
         [dags],
@@ -91,6 +99,25 @@ def airflow(
         config=CONFIG,
     ) as instance:
         yield instance
+
+
+def flow_over(source: ItemSource) -> dict[str, Any]:
+    """Return a flow that forks over the items of a format, in several chunks."""
+    steps = {
+        "f": fork(branch("w"), items="$.initialContextData.p", itemReader=source.reader),
+        "w": compose({"n": f"$.{source.at}.n", "v": f"$.{source.at}.v"}),
+    }
+    return flow(f"items-{source.name}", steps, airflow={**SPLIT, "maxChunks": 2})
+
+
+def results_of(client: AirflowClient, source: ItemSource, run_id: str) -> list[Any]:
+    """Wait until a run of ``flow_over`` has succeeded, in two chunks, and return what it joined."""
+    dag_id = f"items-{source.name}"
+    assert client.wait_for_run(dag_id, run_id, 240.0) == "success"
+    tasks = [task.task_id for task in client.task_instances(dag_id, run_id)]
+    assert tasks.count("f.chunk") == 2
+    data: list[Any] = client.xcom(dag_id, run_id, "f.aggregate")["aggregatedData"]
+    return data
 
 
 def wait_for_answers(file: Path, step: str) -> None:
@@ -126,7 +153,7 @@ def kept_users(aws: LocalServer) -> Mapping[str, set[str]]:
     """Return the ids of users with a stored result, by the folder of their chunk."""
     s3 = aws_client("s3", aws.url)
     found: dict[str, set[str]] = {}
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="allma/"):
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"allma/{USERS.dag_id}/"):
         for key in (one["Key"] for one in page.get("Contents", ()) if "/parts/" in one["Key"]):
             lines = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().splitlines()
             users = {json.loads(line)["output"]["userId"] for line in lines}
@@ -169,8 +196,18 @@ def worker_of(task: TaskInstance, workers: list[ManagedProcess]) -> str:
 
 @needs_servers
 @pytest.mark.scheduler
-def test_a_list_in_memory_runs_on_two_workers(airflow: AirflowInstance, aws: LocalServer, shop: Shop):
-    check_products(run_walkthrough(airflow.client, PRODUCTS, shop.url, aws.url))
+def test_a_list_in_memory_and_files_of_other_formats_run_on_two_workers(
+    airflow: AirflowInstance, aws: LocalServer, shop: Shop
+):
+    client, store, runs = airflow.client, S3Store(EndpointClients(aws.url)), {}
+    written = {source: source.write(store, BUCKET, 40, "old", 0) for source in FORMATS}
+    for source in FORMATS:
+        client.wait_for_dag(f"items-{source.name}", timeout=120)
+        runs[source] = client.trigger(f"items-{source.name}", {"p": written[source].pointer})
+    check_products(run_walkthrough(client, PRODUCTS, shop.url, aws.url))
+    for source, run_id in runs.items():
+        expected = [{"n": one["n"], "v": "old"} for one in written[source].inputs]
+        assert results_of(client, source, run_id) == expected
 
 
 @needs_servers

@@ -38,7 +38,7 @@ class WrittenItems(NamedTuple):
     places: Sequence[Json] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ItemSource:
     """A format of items.
 
