@@ -26,7 +26,7 @@ from airflow_allma.engine.pointer_loading import require_store
 from airflow_allma.engine.readers import ItemOffsets, range_batches
 from airflow_allma.engine.suspended_runs import ParkedRun
 from airflow_allma.engine.suspension import Wait, is_over
-from airflow_allma.exceptions import ObjectDecodeError
+from airflow_allma.exceptions import ObjectChangedError, ObjectDecodeError
 
 __all__ = ["ChunkRun"]
 
@@ -250,11 +250,30 @@ class ChunkRun:
             self._sink.note_items(batch)
             remaining = batch
             if not self._is_fresh:
+                self._check_places(batch)
                 remaining = [pair for pair in batch if not self._is_done(pair[0])]
                 # Items that continue in this try can have ended before they are read.
                 left = {item for item, _ in remaining} | self._continued
                 progress.reused += sum(item not in left for item, _ in batch)
             yield [(first + index, item) for index, item in remaining] if first else remaining
+
+    def _check_places(self, batch: Sequence[tuple[int, Any]]) -> None:
+        """Check that done items are where they were: a file that could not be read was one item.
+
+        Raises:
+            ObjectChangedError: results would be given to other items.
+        """
+        if self._chunk.manifest is None:
+            return
+        for item, _ in batch:
+            before = self._sink.earlier_offset(item)
+            if before is not None and before != self._offsets.of(item):
+                raise ObjectChangedError(
+                    f"Item {item} of this chunk of {self._chunk.manifest.pointer} is not the one that has a "
+                    "result of an earlier try: a file before it can be read now and could not then, or the "
+                    "reverse. Clear the fork's items task and its downstream tasks to plan the fork again; "
+                    "all of its items then run."
+                )
 
     def _is_done(self, item: int) -> bool:
         """Return whether no branch has to run again for an item of the chunk."""

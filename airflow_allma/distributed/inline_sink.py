@@ -68,6 +68,10 @@ class InlineSink:
         """Yield nothing, for the same reason."""
         yield from ()
 
+    def earlier_offset(self, item: int) -> int | None:  # noqa: ARG002 - the protocol's signature
+        """Return None: results of earlier tries are not kept."""
+        return None
+
     def generation(self, item: int, branch: str) -> int:  # noqa: ARG002 - the protocol's signature
         """Return 0, for the same reason."""
         return 0

@@ -50,6 +50,9 @@ class ResultSink(Protocol):
     def failures(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield item, branch and error of the branch runs that have failed in earlier tries."""
 
+    def earlier_offset(self, item: int) -> int | None:
+        """Return where an earlier try of the chunk has read an item that it has done; None if not known."""
+
     def generation(self, item: int, branch: str) -> int:
         """Return the generation of the result of this branch run; 0 if it has none."""
 
@@ -177,6 +180,10 @@ class StoredSink:
             for line in read_results(self._store, self._location):
                 if line.status is BranchStatus.FAILED:
                     yield line.item, line.branch, line.value()
+
+    def earlier_offset(self, item: int) -> int | None:
+        """Return where an earlier try of the chunk has read an item that it has done; None if it has not."""
+        return self._writer.earlier_offset(item)
 
     def generation(self, item: int, branch: str) -> int:
         """Return the generation of the stored result of this branch run; 0 if it has none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import TracebackType
@@ -35,6 +36,7 @@ from airflow_allma.storage.pointer import Pointer
 __all__ = ["NewResult", "ResultWriter"]
 
 _FAILED: Final = BranchStatus.FAILED
+_GROW_BY: Final = 4096
 
 
 class NewResult(msgspec.Struct, gc=False):
@@ -97,6 +99,7 @@ class ResultWriter:
             for kind in (PartKind.RESULTS, PartKind.TRACES)
         )
         self._marks = ResultMarks()
+        self._earlier = array("q")
         self._failures = FailureIndex()
         self._untraced = 0
         self._selection: ItemSelection | None = None
@@ -120,8 +123,10 @@ class ResultWriter:
                     if self._marks.note(line.item, line.branch, line.status, line.generation):
                         if line.status is _FAILED:
                             self._failures.add(line.item, line.branch, line.offset, line.value())
-                        elif self._failures:
-                            self._failures.discard(line.item, line.branch)
+                        else:
+                            self._note_place(line.item, line.offset)
+                            if self._failures:
+                                self._failures.discard(line.item, line.branch)
             sizes = (end - start for start, end in pairwise([*ends, part.info.size]))
             marks = find_marks(items, ((1, length) for length in sizes))
             self._parts.parts.append(PartIndex.of(part, marks))
@@ -154,6 +159,17 @@ class ResultWriter:
     def is_done(self, item: int, branch: str) -> bool:
         """Return whether this branch run succeeded or was skipped, now or in an earlier run of the chunk."""
         return self._marks.is_done(item, branch)
+
+    def earlier_offset(self, item: int) -> int | None:
+        """Return where an item was read that an earlier run of the chunk has done; None if it has not."""
+        offset = self._earlier[item] if item < len(self._earlier) else -1
+        return offset if offset >= 0 else None
+
+    def _note_place(self, item: int, offset: int) -> None:
+        missing = item + 1 - len(self._earlier)
+        if missing > 0:
+            self._earlier.extend(array("q", [-1]) * (missing + _GROW_BY))
+        self._earlier[item] = offset
 
     def has_succeeded(self, item: int, branch: str) -> bool:
         """Return whether this branch run succeeded, now or in an earlier run of the chunk."""
