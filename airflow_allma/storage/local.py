@@ -31,7 +31,13 @@ from airflow_allma.exceptions import (
 )
 from airflow_allma.storage.content_types import guess_type
 from airflow_allma.storage.object_store import BLOCK_BYTES, ObjectInfo
-from airflow_allma.storage.pointer import FILE_BUCKET, Pointer, check_local_segments, check_writable
+from airflow_allma.storage.pointer import (
+    FILE_BUCKET,
+    MAX_KEY_BYTES,
+    Pointer,
+    check_local_segments,
+    check_writable,
+)
 from airflow_allma.storage.writer_base import WriterBase
 
 __all__ = ["LocalStore"]
@@ -285,7 +291,12 @@ def _walk(folder: Path, above: str, prefix: str) -> Iterator[tuple[str, Path]]:
         if is_folder:
             inside = f"{key}/"
             # Links to folders are not followed: they could lead in circles.
-            if (inside.startswith(prefix) or prefix.startswith(inside)) and not path.is_symlink():
+            if not (inside.startswith(prefix) or prefix.startswith(inside)) or path.is_symlink():
+                continue
+            if len(key) > MAX_KEY_BYTES:
+                # What is in it cannot be an object: the error about its key is better than endless depth.
+                yield key, path
+            else:
                 yield from _walk(path, inside, prefix)
         elif key.startswith(prefix) and not name.startswith(_TEMPORARY) and path.is_file():
             yield key, path

@@ -199,3 +199,15 @@ def test_a_folder_of_files_that_are_named_by_their_path_can_be_listed(tmp_path: 
     store = LocalStore(tmp_path)
     key = str(tmp_path / "folder").lstrip("/")
     assert [info.pointer.key for info in store.list(FILE_BUCKET, f"{key}/")] == [f"{key}/one"]
+
+
+def test_folders_that_are_nested_too_deeply_are_an_error_of_the_store(tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for name in ["b", *["d"] * 520]:
+        os.mkdir(name, dir_fd=folder)
+        inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    with pytest.raises(StorageConfigurationError, match="at most 1024"):
+        list(LocalStore(tmp_path).list("b"))
