@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from io import BytesIO
 from typing import Any, Final
 
 from airflow_allma.common.json_reader import NotJsonError, UnreadableJsonError, decode_json
@@ -130,7 +131,8 @@ def _names(schema: object, name: str) -> tuple[str, ...]:
 
 
 def _uris(data: bytes, name: str) -> Iterator[ListedFile]:
-    for number, line in enumerate(data.split(b"\n"), 1):
+    # Not split at once: a list of millions of lines would take several times the memory of the manifest.
+    for number, line in enumerate(BytesIO(data), 1):
         place = f"line {number} of {name}"
         try:
             uri = line.decode().strip()
