@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.readers.find_reader import reader_of, reader_of_format
-from airflow_allma.engine.readers.format_reader import ItemBatch, Split, range_format
+from airflow_allma.engine.readers.format_reader import ItemBatch, Source, Split, range_format
 from airflow_allma.engine.readers.item_offsets import ItemOffsets
 from airflow_allma.engine.readers.open_source import find_format, open_source
 from airflow_allma.engine.readers.read_estimate import ReadEstimate
-from airflow_allma.flow.steps.item_reader import ItemReader
+from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader, unused_options
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectPrefix, ObjectStore, Pointer
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
 
@@ -50,10 +50,25 @@ def plan_items(
         StorageError: the source cannot be read.
     """
     source = open_source(store, pointer, options)
-    found = find_format(source)
+    found = _format_of(source)
     packed = f", compressed with {source.compression}" if source.compression else ""
     _log.info("The items at %s are read as %s%s", pointer, found, packed)
     return reader_of_format(found).plan(store, source, split)
+
+
+def _format_of(source: Source) -> ItemFormat:
+    """Return a source's format; an option that the format does not have is a warning in the log."""
+    found, options = find_format(source), source.options
+    given = {name for name, value in options.model_dump(by_alias=True, exclude_unset=True).items() if value}
+    for field, what in unused_options(given, found, options.read):
+        _log.warning(
+            "itemReader.%s has no effect: it is for %s, and %s is read as %s",
+            field,
+            what,
+            source.target,
+            found,
+        )
+    return found
 
 
 def estimate_items(
@@ -135,7 +150,7 @@ def all_batches(
     try:
         options = options or ItemReader()
         source = open_source(store, pointer, options)
-        reader = reader_of_format(find_format(source))
+        reader = reader_of_format(_format_of(source))
         if offsets is not None:
             offsets.use_details(partial(reader.details, None))
         batches = reader.stream(store, source, max_unpack_ratio=max_unpack_ratio)

@@ -6,6 +6,7 @@ from typing import Final
 
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.lints.lint import FlowView, Warnings, lint, warning
+from airflow_allma.flow.steps.item_reader import unused_options
 from airflow_allma.flow.tree_walk import LocatedStep, branches_of, select
 
 __all__ = [
@@ -25,14 +26,6 @@ _FREE_OUTPUTS: Final = frozenset({"CUSTOM_LAMBDA_INVOKE", "CUSTOM_LOGIC", "LLM_I
 """The types of steps whose output can be a number."""
 _FLOW_FIELDS: Final = frozenset({"flowDefinitionId", "flowId", "subFlowId"})
 
-_READER_OPTIONS: Final = (
-    ("csv", "CSV and TSV", frozenset({"AUTO", "CSV", "MANIFEST", "OBJECTS LINES"})),
-    ("columns", "Parquet", frozenset({"AUTO", "PARQUET", "MANIFEST", "OBJECTS LINES"})),
-    ("itemsAt", "JSON", frozenset({"AUTO", "JSON"})),
-    ("read", "OBJECTS", frozenset({"OBJECTS", "OBJECTS JSON", "OBJECTS TEXT", "OBJECTS LINES"})),
-)
-"""A field of ``itemReader``, what it is for, and with which formats (and ``read``) it has an effect."""
-
 
 @lint(fields=("itemReader",))
 def reader_options_without_effect(view: FlowView) -> Warnings:
@@ -41,16 +34,13 @@ def reader_options_without_effect(view: FlowView) -> Warnings:
         reader = step.step.get("itemReader")
         if not isinstance(reader, dict):
             continue
-        found = str(reader.get("format", "AUTO"))
-        if found == "OBJECTS" and reader.get("read"):
-            found = f"OBJECTS {reader['read']}"
-        for field, what, formats in _READER_OPTIONS:
-            if reader.get(field) and found not in formats:
-                yield warning(
-                    (*step.path, "itemReader", field),
-                    f"this has no effect: it is for {what}; remove it, or set `format`",
-                    at_key=True,
-                )
+        given = [field for field, value in reader.items() if value]
+        for field, what in unused_options(given, str(reader.get("format", "AUTO")), reader.get("read")):
+            yield warning(
+                (*step.path, "itemReader", field),
+                f"this has no effect: it is for {what}; remove it, or set `format`",
+                at_key=True,
+            )
 
 
 @lint(kinds=("PARALLEL_FORK_MANAGER",))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -11,7 +12,15 @@ from airflow_allma.common.charsets import known_encoding
 from airflow_allma.flow.diagnostics import quoted
 from airflow_allma.flow.model_base import Model, NonEmptyStr, WholeOrPath
 
-__all__ = ["CsvOptions", "ItemFormat", "ItemReader", "ObjectRead"]
+__all__ = ["CsvOptions", "ItemFormat", "ItemReader", "ObjectRead", "unused_options"]
+
+_OPTIONS: Final = (
+    ("csv", "CSV and TSV", frozenset({"AUTO", "CSV", "MANIFEST", "OBJECTS LINES"})),
+    ("columns", "Parquet", frozenset({"AUTO", "PARQUET", "MANIFEST", "OBJECTS LINES"})),
+    ("itemsAt", "JSON", frozenset({"AUTO", "JSON"})),
+    ("read", "OBJECTS", frozenset({"OBJECTS", "OBJECTS JSON", "OBJECTS TEXT", "OBJECTS LINES"})),
+)
+"""A field of ``itemReader``, what it is for, and with which formats (and ``read``) it has an effect."""
 
 
 class ItemFormat(StrEnum):
@@ -99,3 +108,17 @@ class ItemReader(Model):
         ObjectRead | None,
         Field(description="With OBJECTS: what is read of each; absent: nothing."),
     ] = None
+
+
+def unused_options(given: Collection[str], found: str, read: object = None) -> Iterator[tuple[str, str]]:
+    """Yield the options that have no effect on a format, each with what it is for.
+
+    Args:
+        given: the names of the options that are set, as in JSON.
+        found: the format.
+        read: what is read of the objects that OBJECTS lists.
+    """
+    kind = f"{found} {read}" if found == ItemFormat.OBJECTS and read else found
+    for field, what, formats in _OPTIONS:
+        if field in given and kind not in formats:
+            yield field, what

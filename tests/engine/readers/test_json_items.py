@@ -84,3 +84,17 @@ def test_a_path_to_nothing_is_an_error_that_names_object_and_path():
         plan_items(store, pointer, options, SPLIT)
     with pytest.raises(PermanentStepError, match=r"has no array at \$.data.lines"):
         list(all_batches(store, pointer, options))
+
+
+@pytest.mark.parametrize(
+    ("reader", "field"),
+    [({"columns": ["n"]}, "columns"), ({"csv": {"delimiter": ";"}}, "csv")],
+)
+def test_an_option_for_another_format_than_the_one_found_is_a_warning(reader, field, caplog):
+    store, pointer = stored("a.jsonl", LINES)
+    options = ItemReader.model_validate(reader)
+    list(all_batches(store, pointer, options))
+    plan_items(store, pointer, options, SPLIT)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2
+    assert all(text.startswith(f"itemReader.{field} has no effect") for text in warnings)
