@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from airflow_allma.common.batching import batched
 from airflow_allma.common.work_budget import own_budget
 from airflow_allma.engine.aggregate_stream import MAX_BUFFERED_ITEMS, AggregateStream, join_buffered
+from airflow_allma.engine.composing import Composer
 from airflow_allma.engine.fork_run import ForkRun
 from airflow_allma.engine.item_batches import batches_of
 from airflow_allma.engine.item_facts import ListedItems, ReadItems
@@ -349,9 +350,13 @@ async def _worker(
 async def _run_in_order(
     run: ForkRun, groups: Sequence[Sequence[CompiledBranch]], feed: ItemFeed, sink: ResultSink
 ) -> None:
+    composer = Composer.of(run)
     with own_budget(run.services.settings.max_step_work):
         while (batch := await feed.next_batch()) is not None:
-            sink(await _run_batch(run, groups, batch))
+            if composer is None:
+                sink(await _run_batch(run, groups, batch))
+            else:
+                sink(await _compose_batch(run, groups, composer, batch))
             # Let heartbeats and signals run.
             await asyncio.sleep(0)
 
@@ -372,4 +377,20 @@ async def _run_batch(
                 results.append(result)
                 if result.status is not skipped:
                     break
+    return results
+
+
+async def _compose_batch(
+    run: ForkRun,
+    groups: Sequence[Sequence[CompiledBranch]],
+    composer: Composer,
+    batch: Sequence[tuple[int, Any]],
+) -> list[BranchResult]:
+    results: list[BranchResult] = []
+    add = results.append
+    for entry, result in zip(batch, composer.results(batch), strict=True):
+        if result is not None:
+            add(result)
+        else:
+            results += await _run_batch(run, groups, (entry,))
     return results

@@ -56,9 +56,22 @@ class InputPlan:
         mappings: dotted target <- JSONPath.
         literals: dotted target <- value that can contain templates; literals override mappings.
         shares: whether mapped values may be those of the context itself, because nobody changes them.
+
+    Attributes:
+        is_empty: whether there are none.
+        reads_run: whether ``build`` can read the run's state, or keep the context.
     """
 
-    __slots__ = ("_constants", "_flat", "_literals", "_mappings", "_needs_state", "_shares", "is_empty")
+    __slots__ = (
+        "_constants",
+        "_flat",
+        "_literals",
+        "_mappings",
+        "_needs_state",
+        "_shares",
+        "is_empty",
+        "reads_run",
+    )
 
     def __init__(
         self, mappings: Mapping[str, str], literals: Mapping[str, Any], *, shares: bool = False
@@ -83,6 +96,9 @@ class InputPlan:
             self._constants = {target: config.render({}) for _, target, config in self._literals}
             self._literals = []
         self.is_empty = not mappings and not literals
+        self.reads_run = (
+            self._needs_state or self._shares or not all(config.is_static for _, _, config in self._literals)
+        )
 
     def build(  # noqa: PLR0917 - called for every step, and keywords take longer
         self,

@@ -65,12 +65,14 @@ class InlineHandler:
     Attributes:
         inline: True.
         ends_path: whether the path ends here; the handler is then never called.
+        returns_input: whether the output is the step's input itself.
         has_side_effects: False: it changes nothing outside of the flow.
     """
 
     inline: ClassVar[bool] = True
     has_side_effects: ClassVar[bool] = False
     ends_path: ClassVar[bool] = False
+    returns_input: bool = False
 
     def __call__(self, call: StepCall) -> Any:
         """Return the step's output, ``_meta`` included."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from airflow_allma.common.aws_calls import observed
 from airflow_allma.engine.modules import MODULES, ModuleContext, run_module
+from airflow_allma.engine.modules.compose_object import compose_object
 from airflow_allma.engine.step_handler import AsyncHandler, Handler, InlineHandler, StepCall
 from airflow_allma.exceptions import WorkLimitError
 from airflow_allma.expressions import compile_config, compile_template
@@ -55,6 +56,7 @@ class InlineModule(_ModuleStep, InlineHandler):
         super().__init__(step)
         module = MODULES[self._identifier]
         self._function = module.function if module.input_model is None else None
+        self.returns_input = self._function is compose_object and self._config is None
 
     def __call__(self, call: StepCall) -> Any:
         """Return the module's output."""
