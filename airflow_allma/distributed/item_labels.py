@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from airflow_allma.distributed.chunk_layout import ChunkFile
@@ -19,6 +18,8 @@ __all__ = ["ItemLabels"]
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _LEVEL: Final = 1
 _TYPE: Final = "application/gzip"
+_PIECE: Final = 16 << 10
+"""Compressed bytes that are unpacked at once: a chunk can have millions of labels."""
 
 
 class ItemLabels:
@@ -97,9 +98,14 @@ class ItemLabels:
         """Mask secrets, most of which become known only after the items are read."""
         if not self._masks.count:
             return packed
-        text = zlib.decompress(packed, _GZIP).decode()
-        masked = self._masks.text(text)
-        return packed if masked == text else gzip.compress(masked.encode(), _LEVEL)
+        packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
+        found, written = False, []
+        for lines in _unpack(packed):
+            text = b"\n".join([*lines, b""]).decode()
+            masked = self._masks.text(text)
+            found = found or masked != text
+            written.append(packer.compress(masked.encode()))
+        return b"".join([*written, packer.flush()]) if found else packed
 
     @property
     def are_stored(self) -> bool:
@@ -113,12 +119,14 @@ class ItemLabels:
     def read(self) -> Callable[[int], str]:
         """Return what gives an item's label by its index in the chunk; it is empty if the item has none.
 
+        Ask for items in ascending order: memory holds few labels, and an earlier one is found by reading all
+        of them again.
+
         Raises:
             StorageError: raised by the store.
         """
         data = self._data()
-        lines = [] if data is None else zlib.decompress(data, _GZIP).decode().split("\n")
-        return lambda item: lines[item] if item < len(lines) else ""
+        return (lambda _: "") if data is None else _Lookup(data)
 
     def _data(self) -> bytes | None:
         if not self._has_read and self._saved is None:
@@ -127,3 +135,38 @@ class ItemLabels:
             except ObjectNotFoundError:
                 return None
         return self._saved
+
+
+class _Lookup:
+    """Finds labels by item, a few of which are unpacked at a time."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+        self._restart()
+
+    def _restart(self) -> None:
+        self._blocks = _unpack(self._packed)
+        self._first, self._lines = 0, list[bytes]()
+
+    def __call__(self, item: int) -> str:
+        if item < self._first:
+            self._restart()
+        while item >= self._first + len(self._lines):
+            lines = next(self._blocks, None)
+            if lines is None:
+                return ""
+            self._first += len(self._lines)
+            self._lines = lines
+        return self._lines[item - self._first].decode()
+
+
+def _unpack(packed: bytes) -> Iterator[list[bytes]]:
+    """Yield the lines of compressed text, some at a time."""
+    unpacker = zlib.decompressobj(_GZIP)
+    rest = b""
+    for start in range(0, len(packed), _PIECE):
+        *lines, rest = (rest + unpacker.decompress(packed[start : start + _PIECE])).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
