@@ -32,6 +32,7 @@ NAMES = (
     "read-parquet",
     "read-zstd",
     "resume-race",
+    "scale",
     "stock",
     "sub-flows",
     "ui",

@@ -15,7 +15,7 @@ from airflow_allma.distributed.result_sinks import StoredSink
 from airflow_allma.engine import EngineSettings, ForkRun, RunInfo, Services, compile_flow
 from airflow_allma.engine.program import CompiledFork
 from airflow_allma.flow import parse_flow
-from airflow_allma.storage import LocalStore, Pointer
+from airflow_allma.storage import LocalStore, ObjectStore, Pointer
 from airflow_allma.storage.keys import OffloadLocation
 from airflow_allma.storage.manifest_plan import plan_manifest
 from airflow_allma.storage.manifest_ranges import ManifestRange
@@ -90,10 +90,11 @@ class ChunkWorker:
 
     def __init__(
         self,
-        store: LocalStore,
+        store: ObjectStore,
         flow: dict[str, Any],
         *,
         concurrency: int = 64,
+        part_bytes: int = 1 << 20,
         context: Any = None,
         labels: bool = True,
         may_fail: bool = False,
@@ -101,6 +102,7 @@ class ChunkWorker:
     ) -> None:
         self._services = services
         self._labels = labels
+        self._part_bytes = part_bytes
         self._may_fail = may_fail
         self.failed = 0
         program = compile_flow(parse_flow(flow))
@@ -119,7 +121,8 @@ class ChunkWorker:
     async def _run(self, chunk: ManifestRange, folder: OffloadLocation) -> int:
         settings = EngineSettings(offload_location=OffloadLocation(BUCKET))
         services = Services(store=self._store, settings=settings, **self._services)
-        with StoredSink(self._store, folder, fork=self.fork if self._labels else None) as sink:
+        fork = self.fork if self._labels else None
+        with StoredSink(self._store, folder, self._part_bytes, fork=fork) as sink:
             fork_run = ForkRun(self.fork, self._context, self.info, services)
             work = ChunkRun(fork_run, ChunkSpec(chunk.number, "", manifest=chunk), sink, LOG)
             try:

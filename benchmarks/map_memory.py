@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,7 +24,7 @@ from airflow_allma.engine import EngineSettings, Services, join_results
 from airflow_allma.storage import LocalStore
 from airflow_allma.storage.keys import OffloadLocation
 from benchmarks.chunk_work import BUCKET, ChunkWorker, folder_of, fork_flow, plan
-from benchmarks.measure import Measure
+from benchmarks.measure import Measure, peak_memory
 
 SIZES = (10_000, 1_000_000, 10_000_000)
 CHUNK_BYTES, MAX_CHUNKS = 1 << 20, 200
@@ -113,19 +113,9 @@ class _Stored:
         return f"chunk {chunk.number} has no results"
 
 
-def _peak() -> float:
-    """Return the peak memory of this process in MB; ``ru_maxrss`` would include the parent's before exec."""
-    (line,) = [line for line in _status() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) / 1024
-
-
-def _status() -> Iterator[str]:
-    yield from Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-
-
 if __name__ == "__main__":
     from airflow_allma.operators.fork_chunk import ForkChunkOperator as _  # noqa: F401 - a task process imports it
 
     roles: dict[str, Callable[..., int]] = {"worker": _work, "aggregate": _aggregate}
     items = roles[sys.argv[1]](*sys.argv[2:])
-    print(json.dumps([_peak(), items]))
+    print(json.dumps([peak_memory(), items]))

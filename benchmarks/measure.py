@@ -50,6 +50,13 @@ def rate(call: Callable[[], object], count: int = 200_000) -> float:
     return count / seconds(loop)
 
 
+def peak_memory() -> float:
+    """Return the peak memory of this process in MB; ``ru_maxrss`` would include the parent's before exec."""
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (line,) = [line for line in status if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
 def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     try:
