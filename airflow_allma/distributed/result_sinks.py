@@ -246,7 +246,9 @@ class StoredSink:
         """Write a part in the thread; wait for the one being written only when a whole further part waits."""
         if self._flush is None or self._flush.done() or self._writer.waiting_bytes >= self._part_bytes:
             self._raise_failure()
-            self._flush = self._thread.submit(self._writer.flush)
+            # The flush that was waited for can have taken what was due: a part of what is left would be tiny.
+            if self._writer.is_due:
+                self._flush = self._thread.submit(self._writer.flush)
 
     def park(self) -> dict[str, Any]:
         """Write the branch runs that wait; the task itself has nothing to keep."""

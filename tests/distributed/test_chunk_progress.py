@@ -145,3 +145,14 @@ def test_results_do_not_pile_up_before_a_slow_store():
         for item in range(200):
             sink.add([BranchResult(item, 0, "b", output="x" * 400)], 0, lambda _: 0)
     assert max(sizes) < 3000
+
+
+def test_results_that_follow_two_parts_at_once_wait_for_a_part_of_their_own():
+    store = MemoryStore()
+    with StoredSink(store, FOLDER, part_bytes=2000) as sink:
+        for item in range(0, 90, 3):
+            for number, size in enumerate((3000, 3000, 1)):
+                sink.add([BranchResult(item + number, 0, "b", output="x" * size)], 0, lambda _: 0)
+            time.sleep(0.002)
+    *parts, _ = list_parts(store, FOLDER)
+    assert min(part.info.size for part in parts) >= 2000
