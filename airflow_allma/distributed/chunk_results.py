@@ -145,7 +145,8 @@ class ChunkResults:
         def gap(index: int, missing: Sequence[CompiledBranch]) -> list[BranchResult]:
             return [lost_result(branch, index, reason()) for branch in missing]
 
-        for index, results in _by_item(saved, len(branches)):
+        def placed(index: int, results: list[BranchResult]) -> Iterator[BranchResult]:
+            nonlocal due, lost
             if index >= end:
                 raise PermanentStepError(
                     f"Chunk {chunk.number} ({chunk.label}) has {count} items, but also a result of its item "
@@ -162,6 +163,17 @@ class ChunkResults:
                 results.extend(gap(index, missing))
                 results.sort(key=attrgetter("branch_index"))
             yield from results
+
+        if len(branches) == 1:
+            for result in saved:
+                if result.item_index == due < end:
+                    due += 1
+                    yield result
+                else:
+                    yield from placed(result.item_index, [result])
+        else:
+            for index, results in _by_item(saved):
+                yield from placed(index, results)
         for absent in range(due, end):
             yield from gap(absent, never_ran)
         lost += end - due
@@ -173,16 +185,14 @@ class ChunkResults:
     def _read_chunk(
         self, chunk: ChunkSpec, outcome: Mapping[str, Any] | None, first: int
     ) -> Iterator[BranchResult]:
-        """Yield the results of a chunk that exist, in order, with their items' indexes among all items."""
+        """Return the results of a chunk that exist, in order, with their items' indexes among all items."""
         if outcome is not None and "results" in outcome:
             results = [
                 _moved(BranchResult.from_dict(saved), first + item) for item, saved in outcome["results"]
             ]
-            yield from sorted(results, key=attrgetter("item_index", "branch_index"))
-            return
+            return iter(sorted(results, key=attrgetter("item_index", "branch_index")))
         folder = self.folder_of(chunk)
-        if folder is not None:
-            yield from self._read_stored(folder, first)
+        return iter(()) if folder is None else self._read_stored(folder, first)
 
     def _read_stored(self, folder: OffloadLocation, first: int) -> Iterator[BranchResult]:
         store = self.services.store
@@ -221,12 +231,8 @@ class ChunkResults:
             return
 
 
-def _by_item(results: Iterator[BranchResult], branches: int) -> Iterator[tuple[int, list[BranchResult]]]:
+def _by_item(results: Iterator[BranchResult]) -> Iterator[tuple[int, list[BranchResult]]]:
     """Group ordered results by item."""
-    if branches == 1:
-        for result in results:
-            yield result.item_index, [result]
-        return
     for index, same in groupby(results, key=attrgetter("item_index")):
         yield index, list(same)
 

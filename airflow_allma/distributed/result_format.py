@@ -173,13 +173,14 @@ def read_located(store: ObjectStore, part: Part) -> Generator[tuple[list[int], l
     """Yield the lines of one part in batches, with where each begins, in bytes; raises as ``read_part``."""
     count = 0
     name, chunk = part.name, ManifestRange.whole(part.info)
+    first, last = name.first, name.last
     with closing(
         read_line_batches(store, chunk, max_line_bytes=_MAX_LINE_BYTES, block_bytes=_BLOCK_BYTES)
     ) as batches:
         for batch in batches:
             lines = _decoded(batch, part)
             for line in lines:
-                if not name.first <= line.item <= name.last:
+                if not first <= line.item <= last:
                     raise ObjectDecodeError(
                         f"{part.info.pointer} has a result of item {line.item}, but its name states items "
                         f"{name.first} to {name.last}."

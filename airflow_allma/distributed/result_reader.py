@@ -53,30 +53,32 @@ def read_results(
                 _push(heap, opened.enter_context(closing(read_part(store, part))), part)
             if len(heap) == 1:
                 until = waiting[0].name.first if waiting else sys.maxsize
-                groups = _single_part(heap, until)
-            else:
-                groups = iter([_next_item(heap)] if heap else [])
-            for lines in groups:
-                yield from lines if len(lines) == 1 else final_results(lines, ranks)
+                yield from _single_part(heap, until, ranks)
+            elif heap:
+                yield from final_results(_next_item(heap), ranks)
 
 
-def _single_part(heap: list[_Open], until: int) -> Iterator[list[ResultLine]]:
-    """Yield the lines of the only part in the heap, by item, before item ``until``.
+def _single_part(heap: list[_Open], until: int, ranks: Mapping[str, int]) -> Iterator[ResultLine]:
+    """Yield the results of the only part in the heap before item ``until``.
 
-    Most parts overlap no other, so that their lines need no comparing.
+    Most parts overlap no other, and most items have one line, so that nothing needs comparing.
     """
-    _, line, lines, part = heap.pop()
-    same_item = [line]
+    _, last, lines, part = heap.pop()
+    same_item: list[ResultLine] = []
     for line in lines:
-        if line.item == same_item[0].item:
-            same_item.append(line)
-            continue
-        yield same_item
-        if line.item >= until:
-            heapq.heappush(heap, (_sort_key(line, part), line, lines, part))
-            return
-        same_item = [line]
-    yield same_item
+        if line.item == last.item:
+            same_item.append(last)
+        else:
+            if same_item:
+                yield from final_results([*same_item, last], ranks)
+                same_item = []
+            else:
+                yield last
+            if line.item >= until:
+                heapq.heappush(heap, (_sort_key(line, part), line, lines, part))
+                return
+        last = line
+    yield from final_results([*same_item, last], ranks)
 
 
 def _next_item(heap: list[_Open]) -> list[ResultLine]:

@@ -128,9 +128,9 @@ class Aggregator:
         )
 
     def _collect_array(self, results: Iterable[BranchResult]) -> dict[str, Any]:
-        collect = self._collect
+        collect, failed = self._collect, BranchStatus.FAILED
         for result in self._count_runs(results):
-            if result.status is BranchStatus.FAILED:
+            if result.status is failed:
                 collect({"branchId": result.branch_id, "error": result.error})
             else:
                 collect(result.output)

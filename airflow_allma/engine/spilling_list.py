@@ -59,7 +59,11 @@ class SpillingList:
             return
         encoded = bytes(member) if member.__class__ is msgspec.Raw else encode_value(member)
         if self._writer is not None:
-            self._write(encoded)
+            # As ``_write``, whose call would take as long as this.
+            self._lines.append(encoded)
+            self._waiting += len(encoded)
+            if self._waiting >= _WRITE_BYTES:
+                self._flush()
             return
         self._members.append(member)
         self._bytes += len(encoded) + 1
