@@ -14,7 +14,7 @@ from tests.airflow.finished_run import FinishedRun
 from tests.airflow.flows import branch, compose, failing, flow, fork
 from tests.airflow.test_transport import CHANGED, REFUSED, SENT, UNCHANGED, nested
 
-pytestmark = pytest.mark.scheduler
+pytestmark = [pytest.mark.scheduler, pytest.mark.slow]
 
 VALUES = [
     "a\0b",

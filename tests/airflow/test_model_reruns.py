@@ -77,7 +77,7 @@ def test_after_a_failure_of_one_item_of_a_hundred_exactly_these_ask_again(models
     assert aggregated(dag_run, store) == [{"n": n} for n in range(COUNT)]
 
 
-@pytest.mark.parametrize("options", [{"maxInMemoryItems": 1}, {}], ids=["a chunk", "mapped tasks"])
+@pytest.mark.parametrize("options", [{"maxInMemoryItems": 100}, {}], ids=["chunks", "mapped tasks"])
 def test_with_the_cache_a_second_run_asks_nothing_and_failed_items_alone(
     options, models, run, monkeypatch, tmp_path
 ):

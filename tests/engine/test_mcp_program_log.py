@@ -22,7 +22,8 @@ from tests.support.engine import Fakes
 from tests.support.mail_steps import Connections
 from tests.support.mcp_steps import call_tool
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1] / ".."
+"""Written so that no other path begins with it: values of a program's environment are masked."""
 KEY = "planted-token-4711"
 PEM = "-----BEGIN KEY-----\nplanted-line-1\nplanted-line-2"
 SERVER = McpServer("wiki", command=("a-program",))
