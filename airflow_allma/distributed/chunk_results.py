@@ -83,7 +83,7 @@ class ChunkResults:
         outcomes: how the chunks ended.
         folder_of: returns the folder of a chunk's stored results; None if they are not stored.
         services: the store and the log.
-        items: is told about the items of an object, before their results are yielded; None if nobody asks.
+        items: receives the places of the items of an object, before their results; None if not needed.
     """
 
     fork: CompiledFork

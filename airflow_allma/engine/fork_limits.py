@@ -171,7 +171,7 @@ class LimitFields:
                     "task, with its downstream tasks."
                 )
             values[one.attribute] = value
-        # As in the flow: 0 is no limit.
+        # As in the flow, 0 means unlimited.
         values["max_concurrency"] = values["max_concurrency"] or None
         return ForkLimits(**values, computed={one.name: computed[one.name] for one, _ in self._paths})
 

@@ -47,7 +47,7 @@ class ModelServices:
         account: the tokens of all calls.
         limiters: the rate limiters of models; they raise PermanentStepError if the setting of limits is not
             valid.
-        has_warned_of_cache: whether the log says that there is no place for cached answers.
+        has_warned_of_cache: whether the log says that cached answers need an offload location.
     """
 
     llm_connections: str = ""

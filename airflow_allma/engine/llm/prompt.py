@@ -85,7 +85,7 @@ def _required_names(source: str) -> frozenset[tuple[str, ...]]:
         found = [one for one in template_references(source) if not one.in_block]
     except ExpressionSyntaxError:
         return frozenset()
-    # Whether the first name exists is no question of the data: it is a mistake in any case.
+    # The first name does not depend on the data: if it does not exist, the prompt is wrong.
     tested = [one.names for one in found if one.is_tested and one.names[1:]]
     return frozenset(
         one.names for one in found if not any(one.names[: len(names)] == names for names in tested)

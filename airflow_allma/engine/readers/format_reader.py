@@ -106,6 +106,19 @@ class Source:
         raise StorageConfigurationError(f"{self.target} is a prefix. Set itemReader.format to OBJECTS.")
 
     @property
+    def object_info(self) -> ObjectInfo:
+        """The object as it is now.
+
+        Raises:
+            StorageConfigurationError: it is a prefix.
+        """
+        # Raises for a prefix; every object has been looked up.
+        pointer = self.pointer
+        if self.info is None:
+            raise StorageConfigurationError(f"{pointer} has not been looked up.")
+        return self.info
+
+    @property
     def prefix(self) -> ObjectPrefix:
         """The prefix.
 

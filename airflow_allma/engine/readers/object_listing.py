@@ -73,7 +73,7 @@ def require_spool(split: Split, source: Source, name: str) -> Pointer:
     """Return the object to which planning writes a list.
 
     Raises:
-        StorageConfigurationError: there is no place for it.
+        StorageConfigurationError: an offload location is not set.
     """
     if split.spool is None:
         raise StorageConfigurationError(

@@ -32,7 +32,7 @@ class CsvReader:
 
     def plan(self, store: ObjectStore, source: Source, split: Split) -> ManifestPlan:
         """Split records by bytes, in one pass over an object of several ranges; without quotes in none."""
-        info, form = _known(source), CsvForm.of(source)
+        info, form = source.object_info, CsvForm.of(source)
         if not is_plain(source, form):
             info, form = _spooled(store, source, form, split), form.in_utf_8()
         start = _first_record(store, info, form)
@@ -50,7 +50,7 @@ class CsvReader:
 
     def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:  # noqa: ARG002 - as the others
         """Return the ranges of records, and the pass over the object that finds where they begin."""
-        info, form = _known(source), CsvForm.of(source)
+        info, form = source.object_info, CsvForm.of(source)
         packed = f" compressed with {source.compression}" if source.compression else ""
         content = ("TSV" if form.delimiter == "\t" else "CSV") + packed
         look = min(LOOK_BYTES, info.size)
@@ -78,7 +78,7 @@ class CsvReader:
         self, store: ObjectStore, source: Source, *, max_unpack_ratio: int = MAX_UNPACK_RATIO
     ) -> Iterator[ItemBatch]:
         """Yield all rows; the object is read once."""
-        info, form = _known(source), CsvForm.of(source)
+        info, form = source.object_info, CsvForm.of(source)
         name = str(info.pointer)
         with closing(store.stream(info.pointer, if_match=info.etag, block_bytes=_BLOCK_BYTES)) as blocks:
             plain = plain_blocks(blocks, source, form, max_unpack_ratio)
@@ -117,12 +117,6 @@ class CsvReader:
         return ItemPlace(batch.items[0], {"pointer": lines.pointer.uri, "byte": offset})
 
 
-def _known(source: Source) -> ObjectInfo:
-    if source.info is None:
-        raise ObjectDecodeError(f"{source.pointer} is a prefix. Set itemReader.format to OBJECTS.")
-    return source.info
-
-
 def _spooled(store: ObjectStore, source: Source, form: CsvForm, split: Split) -> ObjectInfo:
     if split.spool is None:
         kind = f"compressed with {source.compression}" if source.compression else f"in {form.encoding}"
@@ -130,14 +124,14 @@ def _spooled(store: ObjectStore, source: Source, form: CsvForm, split: Split) ->
             f"{source.pointer} is CSV {kind}, which must be converted before it can be split. Set "
             "offload_location to a location for the result, or use CSV in UTF-8 without compression."
         )
-    info = _known(source)
+    info = source.object_info
     with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
         plain = plain_blocks(blocks, source, form, split.max_unpack_ratio)
         return spool(store, plain, split.spool("rows", ".csv"))
 
 
 def _first_record(store: ObjectStore, info: ObjectInfo, form: CsvForm) -> int | None:
-    """Return where the first record below the header begins; None if there is no header."""
+    """Return where the first record below the header begins; None without a header."""
     if form.names is not None:
         start = store.read(info.pointer, 0, len(BOM), if_match=info.etag) if form.encoding == UTF_8 else b""
         return len(BOM) if start == BOM else 0

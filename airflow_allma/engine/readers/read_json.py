@@ -37,7 +37,7 @@ class JsonReader:
 
     def plan(self, store: ObjectStore, source: Source, split: Split) -> ManifestPlan:
         """Split lines by bytes: the plan costs no more than what ``source`` already knows."""
-        info = _known(source)
+        info = source.object_info
         return plan_manifest(
             store,
             source.pointer,
@@ -50,7 +50,7 @@ class JsonReader:
 
     def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:  # noqa: ARG002 - as the others
         """Return the ranges of lines, or what has to be read and written first."""
-        info = _known(source)
+        info = source.object_info
         found = _format_of(info, source)
         look = min(LOOK_BYTES, info.size)
         if not found.is_splittable:
@@ -75,7 +75,7 @@ class JsonReader:
         self, store: ObjectStore, source: Source, *, max_unpack_ratio: int = MAX_UNPACK_RATIO
     ) -> Iterator[ItemBatch]:
         """Yield all lines, or all elements of an array."""
-        info = _known(source)
+        info = source.object_info
         found = _format_of(info, source)
         if found.is_splittable:
             yield from self.batches(store, ManifestRange.whole(info))
@@ -133,12 +133,6 @@ def _format_of(info: ObjectInfo, source: Source) -> ManifestFormat:
     if options.format is ItemFormat.JSONL:
         return ManifestFormat(compression=source.compression)
     return format_of(info, source.start, source.compression)
-
-
-def _known(source: Source) -> ObjectInfo:
-    if source.info is None:
-        raise ObjectDecodeError(f"{source.pointer} is a prefix. Set itemReader.format to OBJECTS.")
-    return source.info
 
 
 def _items(batches: Iterable[LineBatch], name: str, counter: _Counter | None) -> Iterator[ItemBatch]:

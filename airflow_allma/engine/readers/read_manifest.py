@@ -47,9 +47,7 @@ class ManifestReader(FilesReader):
 
 
 def _content(store: ObjectStore, source: Source) -> bytes:
-    info = source.info
-    assert info is not None  # noqa: S101 - source.pointer raises for a prefix
-    blocks = store.stream(source.pointer, if_match=info.etag)
+    blocks = store.stream(source.pointer, if_match=source.object_info.etag)
     with closing(blocks):
         plain = blocks
         if source.compression is not None:

@@ -58,8 +58,7 @@ class ParquetReader:
                 )
                 for number, groups in enumerate(bounds)
             )
-        assert source.info is not None  # noqa: S101 - see _whole
-        return ManifestPlan(source.info, ranges)
+        return ManifestPlan(source.object_info, ranges)
 
     def estimate(self, store: ObjectStore, source: Source, split: Split) -> ReadEstimate:
         """Return the ranges of row groups with their rows; reads the footer only."""
@@ -124,14 +123,12 @@ class ParquetReader:
 
 
 def _whole(source: Source) -> ManifestRange:
-    if source.info is None:
-        raise ObjectDecodeError(f"{source.pointer} is a prefix. Set itemReader.format to OBJECTS.")
     if source.compression is not None:
         raise ObjectDecodeError(
             f"{source.pointer} is compressed with {source.compression} as a whole, so its row groups cannot "
             "be read one by one. Store it without: Parquet compresses its columns itself."
         )
-    info, columns = source.info, source.options.columns
+    info, columns = source.object_info, source.options.columns
     reader = {"format": "PARQUET", **({"columns": list(columns)} if columns else {})}
     return ManifestRange(0, info.pointer, info.etag, info.size, ByteRange(0, 0), reader)
 
