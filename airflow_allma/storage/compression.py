@@ -20,6 +20,7 @@ __all__ = [
     "compression_of",
     "decompress",
     "decompress_start",
+    "decompressed",
     "is_gzip",
     "without_compression",
 ]
@@ -191,6 +192,15 @@ def decompress(
                 start -= len(member.unused_data)
     if has_data and not member.eof:
         raise ObjectDecodeError(f"{source} is not valid {compression}: it is cut off.")
+
+
+def decompressed(
+    blocks: Iterable[bytes], source: str, compression: Compression | None, *, max_ratio: int
+) -> Iterable[bytes]:
+    """Return the plain blocks of an object, compressed or not; see ``decompress``."""
+    if compression is None:
+        return blocks
+    return decompress(blocks, source, compression, max_ratio=max_ratio)
 
 
 def _decoder(

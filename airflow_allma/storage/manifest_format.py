@@ -14,9 +14,51 @@ from airflow_allma.storage.jsonl import MAX_LINE_BYTES, Line
 from airflow_allma.storage.object_store import ObjectInfo, ObjectStore
 from airflow_allma.storage.pointer import Pointer
 
-__all__ = ["ManifestFormat", "detect_format", "elements_of", "format_of"]
+__all__ = [
+    "START_BYTES",
+    "ManifestFormat",
+    "ObjectStart",
+    "detect_format",
+    "elements_of",
+    "format_of",
+    "read_start",
+]
 
-_START_BYTES: Final = 64 << 10
+START_BYTES: Final = 64 << 10
+"""What is read of an object to find its format."""
+
+
+class ObjectStart(NamedTuple):
+    """An object and its beginning.
+
+    Attributes:
+        info: the object as it is now.
+        start: its first bytes, decompressed.
+        compression: how it is compressed; None if it is not.
+    """
+
+    info: ObjectInfo
+    start: bytes
+    compression: Compression | None
+
+
+def read_start(store: ObjectStore, pointer: Pointer, known: ObjectInfo | None = None) -> ObjectStart:
+    """Look an object up and read its beginning.
+
+    Args:
+        store: the store.
+        pointer: the object.
+        known: the object, if it has been looked up.
+
+    Raises:
+        StorageError: the store's own.
+    """
+    info = known or store.head(pointer)
+    start = store.read(info.pointer, 0, START_BYTES, if_match=info.etag)
+    compression = compression_of(start)
+    if compression is not None:
+        start = decompress_start(start, compression)
+    return ObjectStart(info, start, compression)
 
 
 class ManifestFormat(NamedTuple):
@@ -49,12 +91,8 @@ def detect_format(store: ObjectStore, pointer: Pointer) -> tuple[ObjectInfo, Man
     Raises:
         StorageError: the store's own.
     """
-    info = store.head(pointer)
-    start = store.read(info.pointer, 0, _START_BYTES, if_match=info.etag)
-    compression = compression_of(start)
-    if compression is not None:
-        start = decompress_start(start, compression)
-    return info, format_of(info, start, compression)
+    found = read_start(store, pointer)
+    return found.info, format_of(*found)
 
 
 def elements_of(

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from airflow_allma.exceptions import StorageConfigurationError
-from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompress
+from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompressed
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES, batch_lines, split_lines
 from airflow_allma.storage.manifest_format import ManifestFormat, detect_format, elements_of
 from airflow_allma.storage.manifest_ranges import ManifestRange, plan_ranges
@@ -108,9 +108,7 @@ def _spool(
         closing(store.stream(source.pointer, if_match=source.etag)) as blocks,
         store.open_writer(destination, content_type=JSON_LINES_TYPE) as writer,
     ):
-        plain = blocks
-        if source_format.compression is not None:
-            plain = decompress(blocks, name, source_format.compression, max_ratio=max_unpack_ratio)
+        plain = decompressed(blocks, name, source_format.compression, max_ratio=max_unpack_ratio)
         if source_format.is_array:
             for batch in batch_lines(elements_of(plain, source_format, name, max_line_bytes)):
                 writer.write(b"\n".join([*batch.lines, b""]))

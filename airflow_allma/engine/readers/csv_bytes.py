@@ -11,7 +11,7 @@ from airflow_allma.engine.readers.csv_records import MARK_BAD_BYTES
 from airflow_allma.engine.readers.format_reader import Source
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ObjectInfo, ObjectStore, Pointer
-from airflow_allma.storage.compression import decompress
+from airflow_allma.storage.compression import decompressed
 
 __all__ = ["is_plain", "plain_blocks", "spool"]
 
@@ -37,9 +37,9 @@ def plain_blocks(
     Raises:
         ObjectDecodeError: they are not validly compressed, or unpack to too much.
     """
-    if source.compression is not None:
-        blocks = decompress(blocks, str(source.pointer), source.compression, max_ratio=max_unpack_ratio)
-    return blocks if form.has_plain_bytes else _in_utf_8(blocks, form.encoding, str(source.pointer))
+    name = str(source.pointer)
+    plain = decompressed(blocks, name, source.compression, max_ratio=max_unpack_ratio)
+    return plain if form.has_plain_bytes else _in_utf_8(plain, form.encoding, name)
 
 
 def _in_utf_8(blocks: Iterable[bytes], encoding: str, name: str) -> Generator[bytes, None, None]:

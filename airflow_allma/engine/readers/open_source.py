@@ -7,11 +7,11 @@ from typing import Final
 from airflow_allma.engine.readers.format_reader import Source
 from airflow_allma.flow.steps.item_reader import ItemFormat, ItemReader
 from airflow_allma.storage import ObjectInfo, ObjectPrefix, ObjectStore, Pointer
-from airflow_allma.storage.compression import compression_of, decompress_start, without_compression
+from airflow_allma.storage.compression import without_compression
+from airflow_allma.storage.manifest_format import read_start
 
 __all__ = ["find_format", "open_source"]
 
-_START_BYTES: Final = 64 << 10
 _PARQUET_MAGIC: Final = (b"PAR1", b"PARE")  # the latter with an encrypted footer
 _PARQUET_ENDINGS: Final = (".parquet", ".parq", ".pq")
 _CSV_ENDINGS: Final = (".csv", ".tsv", ".tab")
@@ -40,12 +40,8 @@ def open_source(
     """
     if isinstance(pointer, ObjectPrefix):
         return Source(pointer, options)
-    info = known or store.head(pointer)
-    start = store.read(info.pointer, 0, _START_BYTES, if_match=info.etag)
-    compression = compression_of(start)
-    if compression is not None:
-        start = decompress_start(start, compression)
-    return Source(pointer, options, info, start, compression)
+    found = read_start(store, pointer, known)
+    return Source(pointer, options, found.info, found.start, found.compression)
 
 
 def find_format(source: Source) -> ItemFormat:

@@ -13,12 +13,13 @@ from airflow_allma.engine.readers.csv_items import LinesBefore, read_header, row
 from airflow_allma.engine.readers.csv_ranges import record_ranges
 from airflow_allma.engine.readers.csv_records import RecordBatch, read_records
 from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, ItemPlace, Source, Split
-from airflow_allma.engine.readers.read_estimate import LOOK_BYTES, ReadEstimate, chunks_by_bytes
+from airflow_allma.engine.readers.read_estimate import ReadEstimate, chunks_by_bytes
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectStore
 from airflow_allma.storage.compression import MAX_UNPACK_RATIO
 from airflow_allma.storage.decoding import BOM
 from airflow_allma.storage.jsonl import MAX_LINE_BYTES
+from airflow_allma.storage.manifest_format import START_BYTES
 
 __all__ = ["CsvReader"]
 
@@ -53,7 +54,7 @@ class CsvReader:
         info, form = source.object_info, CsvForm.of(source)
         packed = f" compressed with {source.compression}" if source.compression else ""
         content = ("TSV" if form.delimiter == "\t" else "CSV") + packed
-        look = min(LOOK_BYTES, info.size)
+        look = min(START_BYTES, info.size)
         if not is_plain(source, form):
             return ReadEstimate(content, look + 2 * info.size, 4, written_first=True)
         is_scanned = bool(form.quote) and info.size > split.range_bytes

@@ -11,15 +11,11 @@ from airflow_allma.storage.manifest_ranges import plan_ranges
 
 __all__ = [
     "LISTED_PER_REQUEST",
-    "LOOK_BYTES",
     "MAX_LISTED",
     "ChunkCost",
     "ReadEstimate",
     "chunks_by_bytes",
 ]
-
-LOOK_BYTES: Final = 64 << 10
-"""What is read of an object to find its format."""
 
 LISTED_PER_REQUEST: Final = 1000
 """The objects that S3 lists in one answer."""

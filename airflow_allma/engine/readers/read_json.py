@@ -10,16 +10,16 @@ from airflow_allma.common.printable import printable
 from airflow_allma.engine.errors import step_error_from
 from airflow_allma.engine.items import ItemError
 from airflow_allma.engine.readers.format_reader import MAX_COUNTED_BYTES, ItemBatch, ItemPlace, Source, Split
-from airflow_allma.engine.readers.read_estimate import LOOK_BYTES, ReadEstimate, chunks_by_bytes
+from airflow_allma.engine.readers.read_estimate import ReadEstimate, chunks_by_bytes
 from airflow_allma.exceptions import ExpressionSyntaxError, ObjectDecodeError, StorageConfigurationError
 from airflow_allma.expressions import compile_path
 from airflow_allma.flow.steps.item_reader import ItemFormat
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectInfo, ObjectStore, plan_manifest
-from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompress
+from airflow_allma.storage.compression import MAX_UNPACK_RATIO, decompressed
 from airflow_allma.storage.decoding import BOM, decode_line, decode_lines
 from airflow_allma.storage.jsonl import Line, LineBatch, batch_lines, read_line_batches, split_lines
 from airflow_allma.storage.line_counter import LineCounter
-from airflow_allma.storage.manifest_format import ManifestFormat, elements_of, format_of
+from airflow_allma.storage.manifest_format import START_BYTES, ManifestFormat, elements_of, format_of
 
 __all__ = ["JsonReader"]
 
@@ -52,7 +52,7 @@ class JsonReader:
         """Return the ranges of lines, or what has to be read and written first."""
         info = source.object_info
         found = _format_of(info, source)
-        look = min(LOOK_BYTES, info.size)
+        look = min(START_BYTES, info.size)
         if not found.is_splittable:
             return ReadEstimate(str(found), look + info.size, 3, written_first=True)
         counted = info.size if info.size <= MAX_COUNTED_BYTES else 0
@@ -82,9 +82,7 @@ class JsonReader:
             return
         name = str(info.pointer)
         with closing(store.stream(info.pointer, if_match=info.etag)) as blocks:
-            plain: Iterable[bytes] = blocks
-            if found.compression is not None:
-                plain = decompress(blocks, name, found.compression, max_ratio=max_unpack_ratio)
+            plain = decompressed(blocks, name, found.compression, max_ratio=max_unpack_ratio)
             if found.is_array:
                 yield from _items(batch_lines(elements_of(plain, found, name)), name, None)
             else:

@@ -17,7 +17,7 @@ from airflow_allma.engine.readers.read_files import FilesReader, options_of_file
 from airflow_allma.exceptions import ObjectDecodeError, StorageConfigurationError
 from airflow_allma.flow.steps.item_reader import CsvOptions, ItemFormat
 from airflow_allma.storage import ObjectStore, Pointer
-from airflow_allma.storage.compression import decompress
+from airflow_allma.storage.compression import decompressed
 from airflow_allma.storage.decoding import BOM
 
 __all__ = ["MAX_MANIFEST_BYTES", "ManifestReader"]
@@ -49,11 +49,8 @@ class ManifestReader(FilesReader):
 def _content(store: ObjectStore, source: Source) -> bytes:
     blocks = store.stream(source.pointer, if_match=source.object_info.etag)
     with closing(blocks):
-        plain = blocks
-        if source.compression is not None:
-            plain = decompress(blocks, str(source.pointer), source.compression, max_ratio=0)
         data = bytearray()
-        for block in plain:
+        for block in decompressed(blocks, str(source.pointer), source.compression, max_ratio=0):
             data += block
             if len(data) > MAX_MANIFEST_BYTES:
                 raise ObjectDecodeError(

@@ -18,10 +18,11 @@ from airflow_allma.engine.readers.parquet_file import (
     parquet_errors,
 )
 from airflow_allma.engine.readers.parquet_values import RowReader, UnreadableColumnError
-from airflow_allma.engine.readers.read_estimate import LOOK_BYTES, ChunkCost, ReadEstimate
+from airflow_allma.engine.readers.read_estimate import ChunkCost, ReadEstimate
 from airflow_allma.exceptions import ObjectDecodeError
 from airflow_allma.storage import ManifestPlan, ManifestRange, ObjectStore
 from airflow_allma.storage.compression import FREE_BYTES, MAX_UNPACK_RATIO
+from airflow_allma.storage.manifest_format import START_BYTES
 from airflow_allma.storage.manifest_ranges import ByteRange
 
 __all__ = ["ParquetReader"]
@@ -76,7 +77,7 @@ class ParquetReader:
             ]
             return ReadEstimate(
                 "Parquet",
-                min(LOOK_BYTES, whole.size) + table.footer_bytes,
+                min(START_BYTES, whole.size) + table.footer_bytes,
                 4,
                 chunks=chunks,
                 items=table.rows,
