@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
-from itertools import islice
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from airflow_allma.engine import ItemError
-from airflow_allma.engine.readers import is_counted_by_range, range_format, range_items, reader_of
+from airflow_allma.engine.readers import reader_of
 from airflow_allma.exceptions import StorageError
-from airflow_allma.flow.steps.item_reader import ItemFormat
 from airflow_allma.inspection.chunk_reader import ChunkReader
 from airflow_allma.inspection.fork_view import ForkView
 from airflow_allma.inspection.item_rows import MAX_VALUE_BYTES
-from airflow_allma.inspection.result_lookup import BLOCK_BYTES
 from airflow_allma.inspection.stored_lines import FoundLine
 from airflow_allma.storage import ManifestRange, ObjectStore, encode_value
 from airflow_allma.storage.decoding import BOM
-from airflow_allma.storage.jsonl import MAX_LINE_BYTES, read_line_batches
+from airflow_allma.storage.jsonl import MAX_LINE_BYTES
 from airflow_allma.storage.line_counter import LineCounter
 
 __all__ = ["ItemInput", "place_of", "read_input"]
@@ -28,8 +25,6 @@ _MAX_NUMBERED_BYTES: Final = 4 << 20
 """How far into a manifest lines are counted, only to number one."""
 _MAX_SEARCHED_BYTES: Final = 16 << 20
 """How far into a chunk the line of an item without a result is looked for."""
-_MAX_SEARCHED_ITEMS: Final = 100_000
-"""As many rows of CSV are read to find one."""
 
 
 class ItemInput(NamedTuple):
@@ -69,7 +64,7 @@ def read_input(view: ForkView, chunk: ChunkReader, item: int, lines: Sequence[Fo
         return ItemInput(encoded, len(encoded))
     offset = next((line.offset for line in lines if line.offset >= 0), None)
     if offset is None:
-        offset = _offset_of(view.store, manifest, item)
+        offset = reader_of(manifest).offset_of(view.store, manifest, item, _MAX_SEARCHED_BYTES)
     if offset is None:
         return None
     if manifest.reader is None:
@@ -80,37 +75,6 @@ def read_input(view: ForkView, chunk: ChunkReader, item: int, lines: Sequence[Fo
     encoded = b"" if isinstance(place.value, ItemError) else encode_value(place.value)
     # As a whole: it cannot be read from the object as it is, so that what is cut could not be saved.
     return ItemInput(encoded, len(encoded), None, place.where)
-
-
-def _offset_of(store: ObjectStore, lines: ManifestRange, item: int) -> int | None:
-    """Return the offset of an item by counting; None beyond a limit."""
-    if not is_counted_by_range(lines):
-        return None
-    if range_format(lines) == ItemFormat.PARQUET:
-        # Rows have consecutive numbers; of others than the first, nothing is read.
-        first = next(range_items(store, lines), None)
-        return None if first is None or item >= (lines.items or 0) else first.offset + item
-    if range_format(lines) == ItemFormat.CSV:
-        return _offset_of_row(store, lines, item)
-    # Also the list of OBJECTS, without what is in them.
-    counted = 0
-    with closing(read_line_batches(store, lines, block_bytes=BLOCK_BYTES)) as batches:
-        for batch in batches:
-            if item < counted + len(batch.offsets):
-                return batch.offsets[item - counted]
-            counted += len(batch.offsets)
-            if batch.offsets[-1] - lines.range.start > _MAX_SEARCHED_BYTES:
-                return None
-    return None
-
-
-def _offset_of_row(store: ObjectStore, lines: ManifestRange, item: int) -> int | None:
-    for found in islice(range_items(store, lines), min(item + 1, _MAX_SEARCHED_ITEMS)):
-        if found.number == item:
-            return found.offset
-        if found.offset - lines.range.start > _MAX_SEARCHED_BYTES:
-            return None
-    return None
 
 
 def _read_line(store: ObjectStore, manifest: ManifestRange, offset: int) -> ItemInput:

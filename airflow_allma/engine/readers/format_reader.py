@@ -186,6 +186,19 @@ class FormatReader(Protocol):
         Reads nothing. ``lines`` is the item's range; None: it was streamed by this reader.
         """
 
+    def offset_of(self, store: ObjectStore, lines: ManifestRange, item: int, max_bytes: int) -> int | None:
+        """Return the offset of an item by counting; None if more than ``max_bytes`` would have to be read.
+
+        Args:
+            store: the store.
+            lines: the range.
+            item: its number among the items of the range, from 0.
+            max_bytes: how much to read.
+
+        Raises:
+            StorageError: the source cannot be read, or has changed since it was planned.
+        """
+
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
         """Read one item again, by its offset; None if more than ``max_bytes`` would have to be read.
 

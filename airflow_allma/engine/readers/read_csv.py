@@ -25,6 +25,8 @@ __all__ = ["CsvReader"]
 
 _BLOCK_BYTES: Final = 256 << 10
 """Bytes read at once: lines that wait to become rows take several times their own size."""
+_MAX_SEARCHED_ROWS: Final = 100_000
+"""As many rows are read to find one."""
 _LATIN_1: Final = "iso8859-1"
 
 
@@ -68,7 +70,7 @@ class CsvReader:
             size=info.size,
         )
 
-    def batches(self, store: ObjectStore, lines: ManifestRange) -> Iterator[ItemBatch]:
+    def batches(self, store: ObjectStore, lines: ManifestRange) -> Generator[ItemBatch, None, None]:
         """Yield the rows of a range as objects."""
         form = CsvForm.from_reader(lines.reader or {})
         names = _names(store, lines, form)
@@ -103,6 +105,18 @@ class CsvReader:
     def details(self, lines: ManifestRange | None, offset: int) -> Mapping[str, Any]:  # noqa: ARG002 - as the others
         """Return the byte at which a row begins."""
         return {"byteOffset": offset}
+
+    def offset_of(self, store: ObjectStore, lines: ManifestRange, item: int, max_bytes: int) -> int | None:
+        """Return the byte at which a row begins, by reading the rows before it."""
+        if item >= _MAX_SEARCHED_ROWS:
+            return None
+        with closing(self.batches(store, lines)) as batches:
+            for first, offsets, _ in batches:
+                if item < first + len(offsets):
+                    return offsets[item - first]
+                if offsets[-1] - lines.range.start > max_bytes:
+                    return None
+        return None
 
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
         """Read the row that begins at a byte."""

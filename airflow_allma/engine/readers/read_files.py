@@ -159,6 +159,10 @@ class FilesReader:
             place = self._reader_of(name).details(part.lines, offset - part.begin)
         return {"object": part.lines.pointer.uri, **place, "itemOffset": offset}
 
+    def offset_of(self, store: ObjectStore, lines: ManifestRange, item: int, max_bytes: int) -> int | None:  # noqa: ARG002 - as the others
+        """Return None: the files of a range can be of any size."""
+        return None
+
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
         """Find the file by the list, and read the item in it."""
         if lines.range.end - lines.range.start > max_bytes:

@@ -97,6 +97,18 @@ class JsonReader:
         """Return the byte at which a line begins."""
         return {"byteOffset": offset}
 
+    def offset_of(self, store: ObjectStore, lines: ManifestRange, item: int, max_bytes: int) -> int | None:
+        """Return the byte at which a line begins, by counting lines."""
+        counted = 0
+        with closing(read_line_batches(store, lines, block_bytes=_BLOCK_BYTES)) as batches:
+            for batch in batches:
+                if item < counted + len(batch.offsets):
+                    return batch.offsets[item - counted]
+                counted += len(batch.offsets)
+                if batch.offsets[-1] - lines.range.start > max_bytes:
+                    return None
+        return None
+
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
         """Read the line that begins at a byte."""
         data = store.read(lines.pointer, offset, offset + max_bytes, if_match=lines.etag)

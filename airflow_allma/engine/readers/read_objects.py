@@ -126,6 +126,10 @@ class ObjectsReader:
             return self._files.details(None, offset)
         return self._lines.details(lines, offset)
 
+    def offset_of(self, store: ObjectStore, lines: ManifestRange, item: int, max_bytes: int) -> int | None:
+        """Return the byte at which an object's line begins in the list; its content is not read."""
+        return self._lines.offset_of(store, lines, item, max_bytes)
+
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
         """Read an object's line, and its content."""
         place = self._lines.find(store, lines, offset, max_bytes)

@@ -109,6 +109,15 @@ class ParquetReader:
         """Return the number of a row in its object, from 0."""
         return {"rowNumber": offset}
 
+    def offset_of(self, store: ObjectStore, lines: ManifestRange, item: int, max_bytes: int) -> int | None:  # noqa: ARG002 - as the others
+        """Return the number of a row in its object, by the footer."""
+        if item >= (lines.items or 0):
+            return None
+        with closing(_Table(store, lines)) as table:
+            table.check_range(lines.range)
+            first: int = sum(table.group_rows[: lines.range.start])
+            return first + item
+
     def find(self, store: ObjectStore, lines: ManifestRange, offset: int, max_bytes: int) -> ItemPlace | None:
         """Read a row again, with the rows before it in its row group."""
         with closing(_Table(store, lines)) as table:
